@@ -1,0 +1,117 @@
+//! Who asks: a machine's firmware or its iPXE, as far as a packet tells.
+
+use std::{fmt, str::FromStr};
+
+use super::loader::ClientArch;
+
+/// What is known of the one who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// `chaddr`, or the `mac` of a query.
+    pub mac: MacAddr,
+    /// Option 93 in the client's order of preference; never empty.
+    pub archs: Vec<ClientArch>,
+    /// What it can take.
+    pub speaks: Speaks,
+}
+
+impl Client {
+    /// The architecture that decides: the first of the list that has a loader, else the first.
+    #[must_use]
+    pub fn arch(&self) -> ClientArch {
+        let with_loader = self.archs.iter().find(|arch| arch.loader().is_some());
+        with_loader.or(self.archs.first()).copied().unwrap_or(ClientArch::X86_BIOS)
+    }
+}
+
+/// Which program is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Firmware that loads by TFTP (option 60 `PXEClient`).
+    Pxe,
+    /// Firmware that loads by HTTP (option 60 `HTTPClient`, UEFI 2.5 §23.7).
+    HttpBoot,
+    /// iPXE: option 77 `iPXE` (net/udp/dhcp.c).
+    Ipxe {
+        /// Feature tag 0x13 in option 175: it can fetch by HTTP. Crippled ROMs (VirtualBox's) cannot.
+        http: bool,
+    },
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arch = self.arch();
+        match self.speaks {
+            Speaks::Pxe | Speaks::HttpBoot => write!(f, "{arch}"),
+            Speaks::Ipxe { http: true } => write!(f, "iPXE on {arch}"),
+            Speaks::Ipxe { http: false } => write!(f, "iPXE without HTTP on {arch}"),
+        }
+    }
+}
+
+/// An Ethernet address. Written with colons in lower case, as Linux and iPXE do; read with colons, hyphens, dots or
+/// nothing between its twelve hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is no MAC address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no MAC address: write it like 52:54:00:12:34:56")]
+pub struct NotAMac(String);
+
+impl FromStr for MacAddr {
+    type Err = NotAMac;
+
+    fn from_str(text: &str) -> Result<Self, NotAMac> {
+        let refuse = || NotAMac(text.chars().take(40).collect());
+        let mut octets = [0u8; 6];
+        let mut digits = text.chars().filter(|c| !matches!(c, ':' | '-' | '.'));
+        for octet in &mut octets {
+            for _ in 0..2 {
+                let digit = digits.next().and_then(|c| c.to_digit(16)).ok_or_else(refuse)?;
+                *octet = *octet << 4 | u8::try_from(digit).map_err(|_| refuse())?;
+            }
+        }
+        if digits.next().is_some() { Err(refuse()) } else { Ok(Self(octets)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_is_read_in_every_notation_and_written_in_one() {
+        for text in ["52:54:00:12:ab:56", "52-54-00-12-AB-56", "5254.0012.ab56", "52540012ab56"] {
+            assert_eq!(text.parse::<MacAddr>().map(|mac| mac.to_string()), Ok("52:54:00:12:ab:56".into()));
+        }
+        for text in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:00:12:34:5g", "５２5400123456"] {
+            assert!(text.parse::<MacAddr>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn of_several_architectures_the_first_with_a_loader_decides() {
+        let client = |codes: &[u16]| Client {
+            mac: MacAddr([0; 6]),
+            archs: codes.iter().copied().map(ClientArch).collect(),
+            speaks: Speaks::Pxe,
+        };
+        assert_eq!(client(&[2, 7, 0]).arch(), ClientArch(7));
+        assert_eq!(client(&[2, 12]).arch(), ClientArch(2));
+        assert_eq!(client(&[0]).arch(), ClientArch(0));
+    }
+}

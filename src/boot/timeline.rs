@@ -1,0 +1,394 @@
+//! Event → bounded timelines → the line that says what a machine's boot has come to.
+//!
+//! The stages learn different things of a machine: DHCP its MAC address, TFTP and HTTP only its IP address. They are
+//! joined here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use super::{client::MacAddr, script::Outcome, why::Why};
+
+/// Something that a stage saw. Stages send these and forget them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whose boot it belongs to.
+    pub who: Who,
+    /// What was seen.
+    pub what: What,
+}
+
+/// How a stage knows a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// By its card.
+    Machine(MacAddr),
+    /// By the address that it fetches from.
+    Address(Ipv4Addr),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine(mac) => fmt::Display::fmt(mac, f),
+            Self::Address(address) => fmt::Display::fmt(address, f),
+        }
+    }
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// DHCPDISCOVER of a PXE client; which kind.
+    Discover(String),
+    /// Our answer on port 67; what it offers.
+    Offer(String),
+    /// Our answer on port 4011; what it offers.
+    BootServer(String),
+    /// The machine was seen to take this address.
+    Address(Ipv4Addr),
+    /// A request that got no boot.
+    Refused(Why),
+    /// `/boot.ipxe` was answered.
+    Script(Outcome),
+    /// A file's transfer ended.
+    Transfer(Transfer),
+}
+
+/// A file's transfer, when it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name: a loader's, or a path below the assets folder.
+    pub name: String,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes that were to be sent.
+    pub size: u64,
+    /// From the request to the end.
+    pub took: Duration,
+    /// Why it stopped short; `None` where it did not.
+    pub failure: Option<String>,
+}
+
+/// What kind of file a transfer carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// An iPXE binary.
+    Loader,
+    /// Anything else that is served.
+    Asset,
+}
+
+/// The stages of a boot, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The machine asked.
+    Discover,
+    /// It was told where to boot.
+    Offer,
+    /// It was told again on port 4011.
+    BootServer,
+    /// It fetched iPXE.
+    Loader,
+    /// It fetched its script.
+    Script,
+    /// It fetched the kernel.
+    Kernel,
+    /// It fetched an initial RAM disk.
+    Initrd,
+    /// It fetched some other file.
+    File,
+    /// It has everything that its script names.
+    HandedOver,
+    /// It was refused.
+    Refused,
+}
+
+impl Stage {
+    /// The stage's name in lines, JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discover => "discover",
+            Self::Offer => "offer",
+            Self::BootServer => "boot_server",
+            Self::Loader => "loader",
+            Self::Script => "script",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::File => "file",
+            Self::HandedOver => "handed_over",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One step of a machine's boot, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The machine; its address where no card is known.
+    pub who: Who,
+    /// The stage.
+    pub stage: Stage,
+    /// What happened.
+    pub text: String,
+    /// Whether it stopped the boot, as far as is known.
+    pub failed: bool,
+}
+
+/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] the one that was silent the longest is
+/// forgotten, so a flood of made-up addresses costs a fixed amount of memory.
+#[derive(Debug, Default)]
+pub struct Timelines {
+    machines: HashMap<Who, Machine>,
+    by_address: HashMap<Ipv4Addr, MacAddr>,
+    /// Counts events: the clock by which machines grow old.
+    now: u64,
+}
+
+#[derive(Debug, Default)]
+struct Machine {
+    seen: u64,
+    address: Option<Ipv4Addr>,
+    /// Lines shown since the boot last got further: firmware repeats its requests, and a repetition is no news.
+    shown: HashSet<(Stage, String)>,
+    /// Files that the script named and that have not been sent whole.
+    awaited: Vec<(Stage, String)>,
+}
+
+impl Timelines {
+    /// How many machines are remembered.
+    pub const MACHINES: usize = 4096;
+    /// How many lines of one machine can be shown before its boot has got further.
+    const LINES: usize = 32;
+
+    /// Takes an event in; the lines are what is new to people.
+    pub fn apply(&mut self, event: Event) -> Vec<Line> {
+        self.now += 1;
+        let who = self.joined(event.who);
+        if let What::Address(address) = event.what {
+            if let Who::Machine(mac) = who {
+                self.learn_address(mac, address);
+            }
+            return Vec::new();
+        }
+        let now = self.now;
+        let machine = self.machine(who);
+        machine.seen = now;
+        let lines = machine.lines(event.what);
+        lines.into_iter().filter(|(stage, text, _)| machine.is_news(*stage, text)).map(line_of(who)).collect()
+    }
+
+    /// The card behind an address, where it is known.
+    fn joined(&self, who: Who) -> Who {
+        match who {
+            Who::Address(address) => self.by_address.get(&address).map_or(who, |mac| Who::Machine(*mac)),
+            Who::Machine(_) => who,
+        }
+    }
+
+    fn learn_address(&mut self, mac: MacAddr, address: Ipv4Addr) {
+        let now = self.now;
+        let machine = self.machine(Who::Machine(mac));
+        machine.seen = now;
+        let before = machine.address.replace(address);
+        if let Some(before) = before.filter(|before| *before != address)
+            && self.by_address.get(&before) == Some(&mac)
+        {
+            self.by_address.remove(&before);
+        }
+        self.by_address.insert(address, mac);
+    }
+
+    fn machine(&mut self, who: Who) -> &mut Machine {
+        if !self.machines.contains_key(&who) && self.machines.len() >= Self::MACHINES {
+            self.forget_the_oldest();
+        }
+        self.machines.entry(who).or_default()
+    }
+
+    fn forget_the_oldest(&mut self) {
+        let Some(oldest) = self.machines.iter().min_by_key(|(_, machine)| machine.seen).map(|(who, _)| *who) else {
+            return;
+        };
+        self.machines.remove(&oldest);
+        self.by_address.retain(|_, mac| Who::Machine(*mac) != oldest);
+    }
+}
+
+type Step = (Stage, String, bool);
+
+fn line_of(who: Who) -> impl Fn(Step) -> Line {
+    move |(stage, text, failed)| Line { who, stage, text, failed }
+}
+
+impl Machine {
+    fn lines(&mut self, what: What) -> Vec<Step> {
+        match what {
+            What::Discover(client) => vec![(Stage::Discover, client, false)],
+            What::Offer(offer) => vec![(Stage::Offer, offer, false)],
+            What::BootServer(offer) => vec![(Stage::BootServer, offer, false)],
+            What::Refused(why) => vec![(Stage::Refused, why.to_string(), true)],
+            What::Script(outcome) => vec![self.script(outcome)],
+            What::Transfer(transfer) => self.transfer(&transfer),
+            What::Address(_) => Vec::new(),
+        }
+    }
+
+    fn script(&mut self, outcome: Outcome) -> Step {
+        self.awaited.clear();
+        match outcome {
+            Outcome::Bootstrap => (Stage::Script, "asked who it is".into(), false),
+            Outcome::Boot { profile, kernel, initrd, .. } => {
+                self.awaited.push((Stage::Kernel, kernel));
+                self.awaited.extend(initrd.into_iter().map(|path| (Stage::Initrd, path)));
+                (Stage::Script, format!("profile {profile}"), false)
+            }
+            Outcome::Menu(_) => (Stage::Script, "the menu".into(), false),
+            Outcome::Local(_) => (Stage::Script, "on to the local disk".into(), false),
+            Outcome::Refused(_, why) => (Stage::Refused, why.to_string(), true),
+        }
+    }
+
+    fn transfer(&mut self, transfer: &Transfer) -> Vec<Step> {
+        let position = self.awaited.iter().position(|(_, path)| *path == transfer.name);
+        let stage = match (transfer.of, position.and_then(|i| self.awaited.get(i))) {
+            (Of::Loader, _) => Stage::Loader,
+            (Of::Asset, Some((stage, _))) => *stage,
+            (Of::Asset, None) => Stage::File,
+        };
+        if let Some(failure) = &transfer.failure {
+            let text = format!(
+                "{}: stopped at {} of {}: {failure}",
+                transfer.name,
+                bytes(transfer.sent),
+                bytes(transfer.size)
+            );
+            return vec![(stage, text, true)];
+        }
+        let rate = transfer.sent as f64 / transfer.took.as_secs_f64().max(1e-6);
+        let took = transfer.took.as_secs_f64();
+        let text = format!("{}, {} in {took:.2} s ({}/s)", transfer.name, bytes(transfer.sent), bytes(rate as u64));
+        let mut steps = vec![(stage, text, false)];
+        if let Some(i) = position {
+            self.awaited.remove(i);
+            if self.awaited.is_empty() {
+                steps.push((Stage::HandedOver, "it has its kernel and all initrds".into(), false));
+            }
+        }
+        steps
+    }
+
+    fn is_news(&mut self, stage: Stage, text: &str) -> bool {
+        if stage > Stage::BootServer && stage != Stage::Refused {
+            self.shown.clear();
+            return true;
+        }
+        self.shown.len() < Timelines::LINES && self.shown.insert((stage, text.to_owned()))
+    }
+}
+
+/// A number of bytes in decimal units, as network and disk makers count.
+fn bytes(count: u64) -> String {
+    let count_f = count as f64;
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..1_000_000 => format!("{:.1} kB", count_f / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count_f / 1e6),
+        _ => format!("{:.2} GB", count_f / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+    const IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+
+    fn machine(what: What) -> Event {
+        Event { who: Who::Machine(MAC), what }
+    }
+
+    fn fetched(of: Of, name: &str, size: u64, failure: Option<&str>) -> Event {
+        let took = Duration::from_millis(500);
+        let failure = failure.map(str::to_owned);
+        let transfer = Transfer { of, name: name.into(), sent: size, size, took, failure };
+        Event { who: Who::Address(IP), what: What::Transfer(transfer) }
+    }
+
+    #[test]
+    fn a_whole_boot_is_one_line_a_stage_though_the_stages_know_the_machine_by_different_names() {
+        let mut timelines = Timelines::default();
+        let boot = Outcome::Boot {
+            mac: MAC,
+            profile: "debian".into(),
+            kernel: "vmlinuz".into(),
+            initrd: vec!["initrd.img".into()],
+        };
+        let events = [
+            machine(What::Discover("UEFI x86_64".into())),
+            machine(What::Offer("snponly.efi by TFTP".into())),
+            // Firmware repeats its DISCOVER until a lease has come.
+            machine(What::Discover("UEFI x86_64".into())),
+            machine(What::Offer("snponly.efi by TFTP".into())),
+            machine(What::Address(IP)),
+            fetched(Of::Loader, "snponly.efi", 173_792, None),
+            machine(What::Discover("iPXE on UEFI x86_64".into())),
+            machine(What::Script(boot)),
+            fetched(Of::Asset, "vmlinuz", 12_000_000, None),
+            fetched(Of::Asset, "initrd.img", 9_999, None),
+        ];
+        let lines: Vec<Line> = events.into_iter().flat_map(|event| timelines.apply(event)).collect();
+        assert!(lines.iter().all(|line| line.who == Who::Machine(MAC) && !line.failed), "{lines:?}");
+        let shown: Vec<String> = lines.iter().map(|line| format!("{} {}", line.stage.name(), line.text)).collect();
+        assert_eq!(
+            shown,
+            [
+                "discover UEFI x86_64",
+                "offer snponly.efi by TFTP",
+                "loader snponly.efi, 173.8 kB in 0.50 s (347.6 kB/s)",
+                "discover iPXE on UEFI x86_64",
+                "script profile debian",
+                "kernel vmlinuz, 12.0 MB in 0.50 s (24.0 MB/s)",
+                "initrd initrd.img, 9999 B in 0.50 s (20.0 kB/s)",
+                "handed_over it has its kernel and all initrds",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_transfer_that_stopped_short_hands_nothing_over() {
+        let mut timelines = Timelines::default();
+        let boot = Outcome::Boot { mac: MAC, profile: "p".into(), kernel: "k".into(), initrd: vec![] };
+        timelines.apply(machine(What::Address(IP)));
+        timelines.apply(machine(What::Script(boot)));
+        let lines = timelines.apply(fetched(Of::Asset, "k", 100, Some("the client closed the connection")));
+        let text = "k: stopped at 100 B of 100 B: the client closed the connection".to_owned();
+        assert_eq!(lines, [Line { who: Who::Machine(MAC), stage: Stage::Kernel, text, failed: true }]);
+        assert_eq!(timelines.apply(fetched(Of::Asset, "k", 100, None)).len(), 2, "the second try hands over");
+    }
+
+    #[test]
+    fn a_flood_of_machines_is_bounded_and_forgets_the_oldest() {
+        let mut timelines = Timelines::default();
+        for n in 0..20_000u32 {
+            let [a, b, c, d] = n.to_be_bytes();
+            let who = Who::Machine(MacAddr([2, 0, a, b, c, d]));
+            timelines.apply(Event { who, what: What::Address(n.into()) });
+            timelines.apply(Event { who, what: What::Discover("BIOS".into()) });
+        }
+        assert_eq!(timelines.machines.len(), Timelines::MACHINES);
+        assert_eq!(timelines.by_address.len(), Timelines::MACHINES);
+        assert!(timelines.by_address.contains_key(&Ipv4Addr::from(19_999)));
+        for n in 0..1000 {
+            timelines.apply(machine(What::Offer(n.to_string())));
+        }
+        assert_eq!(timelines.machines[&Who::Machine(MAC)].shown.len(), Timelines::LINES);
+    }
+}

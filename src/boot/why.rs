@@ -1,0 +1,112 @@
+//! Why a request got no boot: one enum, which is the log's field, the metric's label and the sentence that people read.
+
+use std::net::Ipv4Addr;
+
+use super::loader::{ClientArch, Loader};
+
+/// The reason of a refusal or of silence. Its `Display` is a sentence with the mend where there is one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// Shorter than a DHCP header, no magic cookie, an impossible hardware address…
+    #[error("malformed DHCP packet: {0}")]
+    MalformedDhcp(&'static str),
+    /// Some other server's reply, or a relayed one.
+    #[error("a reply, not a request")]
+    NotARequest,
+    /// An ordinary DHCP client: its own server answers it.
+    #[error("not a PXE client (no option 60 that starts with PXEClient or HTTPClient)")]
+    NotPxe,
+    /// The client takes up another server's lease.
+    #[error("addressed to the DHCP server {0}")]
+    OtherServer(Ipv4Addr),
+    /// Release, decline, and whatever else needs no answer from a proxy.
+    #[error("DHCP message type {0} needs no answer from a proxy")]
+    MessageType(u8),
+    /// The architecture has no loader by default.
+    #[error("there is no network boot loader for {0}")]
+    NoLoader(ClientArch),
+    /// There is a loader for the architecture, but none was found on this host.
+    #[error("no {} loader was found: {}", .0.title(), install_hint(*.0))]
+    LoaderMissing(Loader),
+    /// TFTP packet that is no request.
+    #[error("malformed TFTP request: {0}")]
+    MalformedTftp(&'static str),
+    /// WRQ: netbootd is read-only.
+    #[error("writing is refused: netbootd only serves files")]
+    Write,
+    /// Netascii would rewrite line ends inside a binary; mail is obsolete (RFC 1350 §1).
+    #[error("transfer mode {0} would damage a boot file: ask for octet (with tftp-hpa: -m binary)")]
+    Mode(String),
+    /// No file of that name.
+    #[error("there is no file {0}")]
+    NotFound(String),
+    /// A name that leads out of the assets folder.
+    #[error("{0} leads out of the assets folder")]
+    Escape(String),
+    /// A file that the operating system would not give us.
+    #[error("{name} cannot be read: {error}")]
+    Unreadable {
+        /// The name asked for.
+        name: String,
+        /// The operating system's words.
+        error: String,
+    },
+    /// Too many transfers at once, in total or for this client.
+    #[error("too many transfers at once ({0}): try again")]
+    Busy(&'static str),
+    /// The machine has no profile of that name.
+    #[error("there is no profile {0:?}")]
+    NoProfile(String),
+    /// A query of `/boot.ipxe` that makes no sense.
+    #[error("the request's {0}")]
+    BadQuery(String),
+    /// A template that does not render for this machine.
+    #[error("the profile's template fails: {0}")]
+    Template(String),
+}
+
+impl Why {
+    /// A short fixed name for logs and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::MalformedDhcp(_) => "malformed_dhcp",
+            Self::NotARequest => "not_a_request",
+            Self::NotPxe => "not_pxe",
+            Self::OtherServer(_) => "other_server",
+            Self::MessageType(_) => "message_type",
+            Self::NoLoader(_) => "no_loader",
+            Self::LoaderMissing(_) => "loader_missing",
+            Self::MalformedTftp(_) => "malformed_tftp",
+            Self::Write => "write",
+            Self::Mode(_) => "mode",
+            Self::NotFound(_) => "not_found",
+            Self::Escape(_) => "escape",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Busy(_) => "busy",
+            Self::NoProfile(_) => "no_profile",
+            Self::BadQuery(_) => "bad_query",
+            Self::Template(_) => "template",
+        }
+    }
+}
+
+/// Where the loaders of an architecture come from.
+#[must_use]
+pub fn install_hint(loader: Loader) -> &'static str {
+    match loader {
+        Loader::Bios | Loader::EfiX86_64 => {
+            "install the package ipxe (Debian, Ubuntu) or ipxe-bootimgs-x86 (Fedora, RHEL)"
+        }
+        Loader::EfiI386 => {
+            "install the package ipxe-bootimgs-x86 (Fedora, RHEL), or name a folder that holds ipxe-i386.efi with --loader-dir"
+        }
+        Loader::EfiArm64 => {
+            "install the package ipxe (Debian 13) or ipxe-bootimgs-aarch64 (Fedora, RHEL), or name a folder that holds \
+             snponly-arm64.efi with --loader-dir"
+        }
+        Loader::EfiArm32 | Loader::EfiRiscv32 | Loader::EfiRiscv64 | Loader::EfiLoong64 => {
+            "name a folder that holds iPXE's build for it with --loader-dir"
+        }
+    }
+}
