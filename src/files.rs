@@ -1,0 +1,152 @@
+//! The assets folder: one way in for TFTP, HTTP and the configuration's check, so that nothing outside it can be
+//! read by any of them.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    io::Errno,
+};
+
+use crate::boot::why::Why;
+
+/// An open folder; everything is resolved beneath it.
+#[derive(Debug)]
+pub struct AssetRoot {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+/// An open file. It goes on giving the same version when another one takes its name.
+#[derive(Debug)]
+pub struct Asset {
+    /// For positioned reads.
+    pub file: File,
+    /// Bytes.
+    pub size: u64,
+    /// Time of last modification.
+    pub modified: SystemTime,
+    /// Strong entity tag with its quotes (RFC 9110 §8.8.3), the same after a restart: it is made of the inode, the
+    /// size and the modification time in nanoseconds.
+    pub etag: String,
+}
+
+impl AssetRoot {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// Those of the system call; `InvalidInput` for `/`, which would show every file of the host to the network.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        if path == Path::new("/") {
+            let words = "the whole file system would be open to the network: name a folder";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = open(&path, flags, Mode::empty())?;
+        // Asked for once here, so that an old kernel is told at the start and not by every client's 404.
+        openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
+            Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
+            errno => errno.into(),
+        })?;
+        Ok(Self { directory, path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a file by its path below the folder; slashes at its start are passed over.
+    ///
+    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
+    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    ///
+    /// # Errors
+    /// [`Why::NotFound`], also for what is no regular file; [`Why::Escape`]; [`Why::Unreadable`].
+    pub fn file(&self, name: &str) -> Result<Asset, Why> {
+        let name = name.trim_start_matches('/');
+        // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let opened = openat2(&self.directory, name, flags, Mode::empty(), beneath);
+        let shown = || name.chars().take(200).collect::<String>();
+        let unreadable = |errno: Errno| Why::Unreadable { name: shown(), error: io::Error::from(errno).to_string() };
+        let descriptor = opened.map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::NotFound(shown()),
+            Errno::XDEV | Errno::LOOP => Why::Escape(shown()),
+            errno => unreadable(errno),
+        })?;
+        let stat = fstat(&descriptor).map_err(unreadable)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Why::NotFound(shown()));
+        }
+        let (inode, size, seconds, nanoseconds) = (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+        Ok(Asset {
+            file: descriptor.into(),
+            size: u64::try_from(size).unwrap_or(0),
+            modified: UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+            etag: format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\""),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_beneath_the_folder_are_opened() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("debian")).expect("made");
+        fs::write(scratch.path().join("secret"), "secret").expect("made");
+        fs::write(root.join("debian/vmlinuz"), "kernel").expect("made");
+        symlink("debian/vmlinuz", root.join("inside")).expect("made");
+        symlink("../secret", root.join("outside")).expect("made");
+        symlink("/etc/passwd", root.join("absolute")).expect("made");
+        symlink("loop", root.join("loop")).expect("made");
+        let assets = AssetRoot::open(&root).expect("opened");
+        let size = |name: &str| assets.file(name).map(|asset| asset.size);
+        for name in ["debian/vmlinuz", "/debian/vmlinuz", "//debian//vmlinuz", "./debian/./vmlinuz", "inside"] {
+            assert_eq!(size(name), Ok(6), "{name}");
+        }
+        // `..` that stays inside is as harmless as it looks.
+        assert_eq!(size("debian/../inside"), Ok(6));
+        for name in ["../secret", "outside", "absolute", "debian/../../secret", "loop"] {
+            assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
+        }
+        for name in ["", "nothing", "debian", "inside/x", "nul\0byte", &"x".repeat(300)] {
+            assert!(matches!(size(name), Err(Why::NotFound(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_tag_tells_versions_apart_and_an_open_file_keeps_its_own() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        fs::write(scratch.path().join("k"), "old").expect("made");
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let old = assets.file("k").expect("there");
+        assert_eq!(old.etag, assets.file("k").expect("there").etag);
+        fs::write(scratch.path().join("k.new"), "new!").expect("made");
+        fs::rename(scratch.path().join("k.new"), scratch.path().join("k")).expect("replaced");
+        let new = assets.file("k").expect("there");
+        assert_ne!(old.etag, new.etag);
+        assert_eq!(io::read_to_string(&old.file).expect("read"), "old");
+        assert_eq!(io::read_to_string(&new.file).expect("read"), "new!");
+    }
+
+    #[test]
+    fn the_whole_file_system_is_no_assets_folder() {
+        assert_eq!(AssetRoot::open(Path::new("/")).map(|_| ()).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidInput));
+    }
+}

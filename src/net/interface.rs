@@ -1,0 +1,239 @@
+//! The host's network interfaces, and the choice of the one to serve.
+
+use std::{collections::HashSet, fmt, net::Ipv4Addr};
+
+use pnet_datalink::NetworkInterface;
+
+/// An interface that can be served: up, and with an IPv4 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// As in `ip link`.
+    pub name: String,
+    /// Its IPv4 addresses, the primary one first; never empty.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Largest IP packet in bytes.
+    pub mtu: usize,
+}
+
+impl Interface {
+    /// The address that clients are told.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.address())
+    }
+}
+
+/// Why no interface could be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unclear {
+    /// A name that is no interface here.
+    #[error("there is no interface {name}; there are: {}", .there.join(", "))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
+    /// A named interface that cannot serve.
+    #[error("interface {0} {1}")]
+    Unusable(String, Unusable),
+    /// None fits.
+    #[error("no interface to serve on; name one with --interface:\n{}", .0.join("\n"))]
+    None(Vec<String>),
+    /// Several fit.
+    #[error("more than one interface could be meant; name one (or several) with --interface:\n{}", .0.join("\n"))]
+    Several(Vec<String>),
+}
+
+/// What keeps an interface from being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// `ip link set … up` is missing.
+    #[error("is down: bring it up with ip link set dev NAME up")]
+    Down,
+    /// No address to tell clients.
+    #[error("has no IPv4 address: give it one with ip address add ADDRESS/PREFIX dev NAME")]
+    NoAddress,
+    /// Passed over unless named.
+    #[error("is {0}, which is served only where it is named")]
+    Skipped(&'static str),
+}
+
+/// The interfaces to serve: those named, else the only one that fits.
+///
+/// # Errors
+/// Which name is wrong, or the list to choose from.
+pub fn choose(named: &[String]) -> Result<Vec<Interface>, Unclear> {
+    choose_from(&pnet_datalink::interfaces(), named, &has_radio)
+}
+
+fn choose_from(
+    all: &[NetworkInterface],
+    named: &[String],
+    has_radio: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Interface>, Unclear> {
+    if !named.is_empty() {
+        let mut once = HashSet::new();
+        return named.iter().filter(|name| once.insert(*name)).map(|name| by_name(all, name)).collect();
+    }
+    let judged: Vec<_> = all.iter().map(|i| (i, skipped(i, has_radio).map_or_else(|| usable(i), Err))).collect();
+    let mut fit: Vec<_> = judged.iter().filter_map(|(_, judged)| judged.clone().ok()).collect();
+    match fit.len() {
+        1 => Ok(vec![fit.remove(0)]),
+        0 => Err(Unclear::None(
+            judged
+                .iter()
+                .map(|(i, judged)| {
+                    format!("  {} {}", i.name, judged.as_ref().err().map_or_else(String::new, ToString::to_string))
+                })
+                .collect(),
+        )),
+        _ => Err(Unclear::Several(fit.iter().map(|interface| format!("  {interface}")).collect())),
+    }
+}
+
+fn by_name(all: &[NetworkInterface], name: &str) -> Result<Interface, Unclear> {
+    let interface = all.iter().find(|interface| interface.name == name).ok_or_else(|| Unclear::Unknown {
+        name: name.to_owned(),
+        there: all.iter().map(|interface| interface.name.clone()).collect(),
+    })?;
+    usable(interface).map_err(|why| Unclear::Unusable(name.to_owned(), why))
+}
+
+fn usable(interface: &NetworkInterface) -> Result<Interface, Unusable> {
+    if !interface.is_up() {
+        return Err(Unusable::Down);
+    }
+    let addresses: Vec<Ipv4Addr> = interface
+        .ips
+        .iter()
+        .filter_map(|network| match network.ip() {
+            std::net::IpAddr::V4(address) => Some(address),
+            std::net::IpAddr::V6(_) => None,
+        })
+        .collect();
+    if addresses.is_empty() {
+        return Err(Unusable::NoAddress);
+    }
+    Ok(Interface { name: interface.name.clone(), addresses, mtu: mtu(&interface.name) })
+}
+
+/// Interfaces that hardly ever lead to machines that boot, and where answering by mistake does harm.
+fn skipped(interface: &NetworkInterface, has_radio: &dyn Fn(&str) -> bool) -> Option<Unusable> {
+    const VIRTUAL: &[(&str, &str)] = &[
+        ("docker", "a container bridge"),
+        ("br-", "a container bridge"),
+        ("cni", "a container bridge"),
+        ("podman", "a container bridge"),
+        ("lxcbr", "a container bridge"),
+        ("lxdbr", "a container bridge"),
+        ("virbr", "a virtual machines' bridge"),
+        ("vnet", "a virtual machine's port"),
+        ("veth", "a container's port"),
+        ("cali", "a container's port"),
+        ("flannel", "a container network"),
+        ("tun", "a tunnel"),
+        ("tap", "a tunnel"),
+        ("wg", "a tunnel"),
+        ("tailscale", "a tunnel"),
+    ];
+    let what = if interface.is_loopback() {
+        "the loopback"
+    } else if interface.is_point_to_point() {
+        "a point-to-point link"
+    } else if has_radio(&interface.name) {
+        "wireless"
+    } else {
+        VIRTUAL.iter().find(|(prefix, _)| interface.name.starts_with(prefix))?.1
+    };
+    Some(Unusable::Skipped(what))
+}
+
+fn has_radio(name: &str) -> bool {
+    ["wireless", "phy80211"].iter().any(|entry| std::path::Path::new("/sys/class/net").join(name).join(entry).exists())
+}
+
+fn mtu(name: &str) -> usize {
+    let read = std::fs::read_to_string(std::path::Path::new("/sys/class/net").join(name).join("mtu"));
+    read.ok().and_then(|mtu| mtu.trim().parse().ok()).unwrap_or(ETHERNET_MTU)
+}
+
+/// Assumed where sysfs does not tell.
+const ETHERNET_MTU: usize = 1500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `IFF_UP`, `IFF_LOOPBACK`, `IFF_POINTOPOINT` of `netdevice(7)`.
+    const UP: u32 = 1;
+    const LOOPBACK: u32 = 8;
+    const POINT_TO_POINT: u32 = 16;
+
+    fn interface(name: &str, flags: u32, address: Option<&str>) -> NetworkInterface {
+        NetworkInterface {
+            name: name.into(),
+            description: String::new(),
+            index: 1,
+            mac: None,
+            ips: address.into_iter().map(|a| a.parse().expect("a network")).collect(),
+            flags,
+        }
+    }
+
+    fn names(all: &[NetworkInterface], named: &[&str]) -> Result<Vec<String>, Unclear> {
+        let named: Vec<String> = named.iter().map(|&name| name.to_owned()).collect();
+        let chosen = choose_from(all, &named, &|name| name.starts_with("wl"))?;
+        Ok(chosen.iter().map(ToString::to_string).collect())
+    }
+
+    fn laptop() -> Vec<NetworkInterface> {
+        vec![
+            interface("lo", UP | LOOPBACK, Some("127.0.0.1/8")),
+            interface("wlp2s0", UP, Some("203.0.113.5/24")),
+            interface("docker0", UP, Some("172.17.0.1/16")),
+            interface("ppp0", UP | POINT_TO_POINT, Some("203.0.113.9/32")),
+            interface("eth1", 0, Some("198.51.100.1/24")),
+            interface("eth2", UP, None),
+            interface("eth0", UP, Some("192.0.2.10/24")),
+        ]
+    }
+
+    #[test]
+    fn the_only_wired_interface_with_an_address_is_chosen() {
+        assert_eq!(names(&laptop(), &[]), Ok(vec!["eth0 (192.0.2.10)".into()]));
+    }
+
+    #[test]
+    fn a_name_goes_before_every_guess() {
+        assert_eq!(names(&laptop(), &["docker0", "docker0"]), Ok(vec!["docker0 (172.17.0.1)".into()]));
+        assert_eq!(names(&laptop(), &["eth1"]), Err(Unclear::Unusable("eth1".into(), Unusable::Down)));
+        assert_eq!(names(&laptop(), &["eth2"]), Err(Unclear::Unusable("eth2".into(), Unusable::NoAddress)));
+        assert!(matches!(names(&laptop(), &["eth9"]), Err(Unclear::Unknown { .. })));
+    }
+
+    #[test]
+    fn an_unclear_choice_is_the_users() {
+        let mut two = laptop();
+        two.push(interface("enp3s0", UP, Some("198.51.100.10/24")));
+        assert_eq!(
+            names(&two, &[]),
+            Err(Unclear::Several(vec!["  eth0 (192.0.2.10)".into(), "  enp3s0 (198.51.100.10)".into()]))
+        );
+        let none = &laptop()[..3];
+        assert_eq!(
+            names(none, &[]).map_err(|error| error.to_string()),
+            Err("no interface to serve on; name one with --interface:\n  \
+                 lo is the loopback, which is served only where it is named\n  \
+                 wlp2s0 is wireless, which is served only where it is named\n  \
+                 docker0 is a container bridge, which is served only where it is named"
+                .into())
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! What the stages need of the operating system's network, and nothing of netbooting.
+
+pub mod interface;
+pub mod udp;

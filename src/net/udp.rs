@@ -1,0 +1,214 @@
+//! UDP sockets that know to which of our addresses a datagram came, and can answer from it.
+//!
+//! A boot client drops an answer from any other address than the one it asked (EDK2: PXE-E18), so a plain
+//! `recv_from` on a host with several addresses is not enough.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+};
+
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+
+/// How to open a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    /// Where to listen.
+    pub address: SocketAddrV4,
+    /// Hear and send on this interface only. It is also what lets a broadcast leave without a default route.
+    pub device: Option<&'a str>,
+    /// Let other sockets with the same setting listen on the same port: a DHCP server beside us.
+    pub shared: bool,
+    /// Receive buffer in bytes. A rack that is switched on asks all at once: the default of 208 KiB lost seven of
+    /// ten DISCOVERs of a thousand machines.
+    pub receive_buffer: usize,
+}
+
+/// Opens a socket. Needs no runtime, so that privileges can be dropped before there is one.
+///
+/// # Errors
+/// Those of the system calls; `PermissionDenied` and `AddrInUse` are the ones that users meet.
+pub fn open(open: Open<'_>) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(open.shared)?;
+    socket.bind_device(open.device.map(str::as_bytes))?;
+    socket.set_broadcast(true)?;
+    // The forced size passes net.core.rmem_max with CAP_NET_ADMIN; without it, as much as there is.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, open.receive_buffer).is_err() {
+        socket.set_recv_buffer_size(open.receive_buffer)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::V4(open.address).into())?;
+    Ok(socket.into())
+}
+
+/// A socket on the runtime.
+#[derive(Debug)]
+pub struct Endpoint {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+}
+
+/// A datagram as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its payload.
+    pub bytes: &'a [u8],
+    /// Who sent it.
+    pub from: SocketAddrV4,
+    /// The address that it was sent to, which may be a broadcast.
+    pub to: Option<Ipv4Addr>,
+}
+
+/// Datagrams to one peer in one system call.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Receiver.
+    pub to: SocketAddrV4,
+    /// Sender's address, where the socket listens on all.
+    pub from: Option<Ipv4Addr>,
+    /// One datagram, or several behind each other that are all of size `segment` but for a shorter last one.
+    pub bytes: &'a [u8],
+    /// Size of each datagram in bytes.
+    pub segment: usize,
+}
+
+impl Endpoint {
+    /// Puts an open socket on the current runtime.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new((&socket).into())?;
+        // quinn-udp forbids fragments, as QUIC wants it. Boot clients are better served by a datagram in two pieces
+        // than by none, where a path has a smaller MTU than our interface.
+        sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { io: tokio::net::UdpSocket::from_std(socket)?, state })
+    }
+
+    /// Our address and port.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    /// Waits for datagrams and hands over each of those that are there, up to [`BATCH`] reads.
+    ///
+    /// # Errors
+    /// Those of the system call, e.g. `NetworkDown`; the socket stays usable.
+    pub async fn receive(&self, mut each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+        loop {
+            self.io.readable().await?;
+            let received = SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, &mut each));
+            match received {
+                Ok(0) => {}
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
+    /// One read; how many buffers it filled.
+    fn receive_into(&self, scratch: &mut [Vec<u8>; BATCH], each: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
+        let mut buffers = scratch.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        let mut metas = [RecvMeta::default(); BATCH];
+        let mut count = 0;
+        let tried = self.io.try_io(Interest::READABLE, || {
+            count = self.state.recv((&self.io).into(), &mut buffers, &mut metas)?;
+            // A read that filled less than there was room for has emptied the queue. To say so now saves the system
+            // call that would only find it empty; the next datagram makes the socket readable again.
+            if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if let Err(error) = tried
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            return Err(error);
+        }
+        buffers.iter().zip(&metas).take(count).flat_map(|(buffer, meta)| datagrams(buffer, meta)).for_each(each);
+        Ok(count)
+    }
+
+    /// Sends; waits only for room in the socket's own buffer.
+    ///
+    /// # Errors
+    /// Those of the system call, e.g. `NetworkUnreachable`; the socket stays usable.
+    pub async fn send(&self, out: Outgoing<'_>) -> io::Result<()> {
+        let most = self.state.max_gso_segments().min(MAX_DATAGRAM / out.segment.max(1)).max(1) * out.segment.max(1);
+        for contents in out.bytes.chunks(most) {
+            let transmit = Transmit {
+                destination: SocketAddr::V4(out.to),
+                ecn: None,
+                contents,
+                segment_size: (contents.len() > out.segment).then_some(out.segment),
+                src_ip: out.from.map(IpAddr::V4),
+            };
+            self.io.async_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Splits what one read gave: the kernel may have joined datagrams of one sender (UDP_GRO).
+fn datagrams<'a>(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Datagram<'a>> {
+    let to = match meta.dst_ip {
+        Some(IpAddr::V4(to)) => Some(to),
+        _ => None,
+    };
+    let from = match meta.addr {
+        SocketAddr::V4(from) => Some(from),
+        SocketAddr::V6(_) => None,
+    };
+    let bytes = buffer.get(..meta.len).unwrap_or_default();
+    bytes.chunks(meta.stride.max(1)).filter_map(move |bytes| Some(Datagram { bytes, from: from?, to }))
+}
+
+/// Reads in one system call.
+pub const BATCH: usize = 8;
+/// The most that one send can carry: an IPv4 packet of 65,535 bytes less its headers.
+const MAX_DATAGRAM: usize = 65_507;
+
+thread_local! {
+    /// One set of receive buffers for all sockets of a thread: a buffer of 64 KiB for each of hundreds of transfers
+    /// would be most of the server's memory.
+    static SCRATCH: RefCell<[Vec<u8>; BATCH]> = RefCell::new(std::array::from_fn(|_| vec![0; 65_536]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        let socket = open(Open { address, device: None, shared: false, receive_buffer: 1 << 20 }).expect("a socket");
+        Endpoint::new(socket).expect("a runtime")
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_from_the_address_that_was_asked() {
+        let server = endpoint();
+        let port = server.local_addr().expect("bound").port();
+        let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        client.send_to(b"ask", ("127.0.0.9", port)).await.expect("sent");
+        let mut asked = None;
+        server
+            .receive(|datagram| asked = Some((datagram.bytes.to_vec(), datagram.from, datagram.to)))
+            .await
+            .expect("ok");
+        let (bytes, from, to) = asked.expect("a datagram");
+        assert_eq!((bytes.as_slice(), to), (b"ask".as_slice(), Some(Ipv4Addr::new(127, 0, 0, 9))));
+
+        // Three datagrams in one call, the last one shorter.
+        server.send(Outgoing { to: from, from: to, bytes: b"aaaabbbbcc", segment: 4 }).await.expect("sent");
+        let mut buffer = [0; 16];
+        for expected in [b"aaaa".as_slice(), b"bbbb", b"cc"] {
+            let (length, answerer) = client.recv_from(&mut buffer).await.expect("an answer");
+            assert_eq!((&buffer[..length], answerer.ip().to_string()), (expected, "127.0.0.9".into()));
+        }
+    }
+}
