@@ -1,0 +1,239 @@
+//! Request → Action: what a ProxyDHCP server answers.
+
+use std::net::Ipv4Addr;
+
+use super::wire::{Kind, Reply, ReplyKind, Request};
+use crate::boot::{
+    client::Speaks,
+    machine::Rules,
+    next::{NextStep, Via, next},
+    why::Why,
+};
+
+/// The port that a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// 67: DISCOVER, and traffic with the leasing server.
+    Dhcp,
+    /// 4011: the PXE boot server (PXE 2.1 §2.2.5).
+    BootServer,
+}
+
+/// This server as the client's network sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// Our address there.
+    pub address: Ipv4Addr,
+    /// Our HTTP stage: `http://192.0.2.10:8080`, without a slash at its end.
+    pub base_url: String,
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this.
+    Reply {
+        /// The message.
+        reply: Box<Reply>,
+        /// The client, in words.
+        client: String,
+        /// What it is told, in words.
+        offer: String,
+    },
+    /// A boot client that cannot be served: people want to know.
+    Refuse(Why),
+    /// Nothing of ours.
+    Ignore(Why),
+}
+
+/// Decides what to answer. Pure, and from memory alone: an offer that comes more than 2 s after DISCOVER is one that
+/// iPXE has given up on (net/udp/dhcp.c).
+#[must_use]
+pub fn answer(request: &Request, port: Port, here: &Here, rules: &Rules) -> Action {
+    let kind = match reply_kind(request, port, here) {
+        Ok(kind) => kind,
+        Err(why) => return Action::Ignore(why),
+    };
+    let client = match request.client() {
+        Ok(client) => client,
+        Err(why) => return Action::Ignore(why),
+    };
+    let step = match next(&client, rules) {
+        Ok(step) => step,
+        Err(why) => return Action::Refuse(why),
+    };
+    let told = Told::new(step, here);
+    let reply = Reply {
+        kind,
+        xid: request.xid,
+        broadcast: request.broadcast,
+        ciaddr: request.ciaddr,
+        giaddr: request.giaddr,
+        mac: request.mac,
+        server: here.address,
+        vendor_class: if client.speaks == Speaks::HttpBoot { b"HTTPClient" } else { b"PXEClient" },
+        vendor_options: told.vendor_options,
+        uuid: request.uuid.clone(),
+        bootfile: told.bootfile,
+        ipxe: told.ipxe,
+        relay_agent: request.relay_agent.clone(),
+    };
+    Action::Reply { reply: Box::new(reply), client: client.to_string(), offer: told.words }
+}
+
+/// DISCOVER gets an OFFER; whoever asks us for the rest gets an ACK.
+fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, Why> {
+    match (port, request.kind) {
+        (Port::Dhcp, Kind::Discover) => Ok(ReplyKind::Offer),
+        // A REQUEST on 67 takes up a lease. Ours has none to give, so only one that names us is meant for us.
+        (Port::Dhcp, Kind::Request) => match request.server_id {
+            Some(server) if server == here.address => Ok(ReplyKind::Ack),
+            Some(server) => Err(Why::OtherServer(server)),
+            None => Err(Why::MessageType(3)),
+        },
+        (Port::Dhcp | Port::BootServer, Kind::Inform) | (Port::BootServer, Kind::Request) => Ok(ReplyKind::Ack),
+        (Port::BootServer, Kind::Discover) => Err(Why::MessageType(1)),
+        (_, Kind::Other(kind)) => Err(Why::MessageType(kind)),
+    }
+}
+
+/// The part of a reply that depends on the next step.
+struct Told {
+    bootfile: String,
+    vendor_options: &'static [u8],
+    ipxe: &'static [u8],
+    words: String,
+}
+
+impl Told {
+    fn new(step: NextStep<'_>, Here { address, base_url }: &Here) -> Self {
+        match step {
+            NextStep::Loader { file, via: Via::Tftp } => Self {
+                bootfile: file.name.clone(),
+                vendor_options: DIRECT,
+                ipxe: b"",
+                words: format!("{} by TFTP from {address}", file.name),
+            },
+            NextStep::Loader { file, via: Via::Http } => {
+                let url = format!("{base_url}/loaders/{}", file.name);
+                Self { words: url.clone(), bootfile: url, vendor_options: b"", ipxe: b"" }
+            }
+            NextStep::Script => {
+                let url = format!("{base_url}/boot.ipxe");
+                Self { words: url.clone(), bootfile: url, vendor_options: DIRECT, ipxe: PRIORITY }
+            }
+        }
+    }
+}
+
+/// PXE_DISCOVERY_CONTROL (option 43.6) bit 3: take the boot file of this offer, ask no boot server and show no menu.
+/// Without it EDK2 stops with PXE-E21.
+const DIRECT: &[u8] = b"\x06\x01\x08\xff";
+/// Priority 1 (`DHCP_EB_PRIORITY`): our boot file goes before one that the leasing server may name.
+const PRIORITY: &[u8] = b"\x01\x01\x01";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        boot::{
+            client::MacAddr,
+            loader::{Loader, Loaders, tests::file},
+        },
+        dhcp::wire::tests::{UUID, message},
+    };
+
+    fn here() -> Here {
+        Here { address: Ipv4Addr::new(192, 0, 2, 10), base_url: "http://192.0.2.10:8080".into() }
+    }
+
+    fn rules() -> Rules {
+        let files = vec![file("undionly.kpxe", Loader::Bios), file("snponly.efi", Loader::EfiX86_64)];
+        Rules { loaders: Loaders::new(files), ..Rules::default() }
+    }
+
+    fn answered(port: Port, kind: u8, options: &[(u8, &[u8])]) -> Action {
+        let kind = [kind];
+        let options = [&[(53, kind.as_slice()), (97, UUID)], options].concat();
+        let request = Request::parse(&message(&options)).expect("a request");
+        answer(&request, port, &here(), &rules())
+    }
+
+    fn reply(kind: ReplyKind, bootfile: &str) -> Reply {
+        Reply {
+            kind,
+            xid: 0x1234_5678,
+            broadcast: true,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            mac: MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            server: Ipv4Addr::new(192, 0, 2, 10),
+            vendor_class: b"PXEClient",
+            vendor_options: b"\x06\x01\x08\xff",
+            uuid: UUID.to_vec(),
+            bootfile: bootfile.into(),
+            ipxe: b"",
+            relay_agent: Vec::new(),
+        }
+    }
+
+    fn sent(action: Action) -> Reply {
+        match action {
+            Action::Reply { reply, .. } => *reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const BIOS: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])];
+    const X64: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
+
+    #[test]
+    fn discover_gets_an_offer_of_the_loader_that_its_architecture_runs() {
+        assert_eq!(sent(answered(Port::Dhcp, 1, BIOS)), reply(ReplyKind::Offer, "undionly.kpxe"));
+        assert_eq!(sent(answered(Port::Dhcp, 1, X64)), reply(ReplyKind::Offer, "snponly.efi"));
+    }
+
+    #[test]
+    fn ipxe_gets_the_script_before_any_other_boot_file() {
+        let ipxe: &[(u8, &[u8])] = &[(60, b"PXEClient"), (93, &[0, 0]), (77, b"iPXE"), (175, b"\x13\x01\x01")];
+        let expected = Reply { ipxe: b"\x01\x01\x01", ..reply(ReplyKind::Offer, "http://192.0.2.10:8080/boot.ipxe") };
+        assert_eq!(sent(answered(Port::Dhcp, 1, ipxe)), expected);
+    }
+
+    #[test]
+    fn http_boot_gets_its_own_class_and_the_uri_of_the_loader() {
+        let http: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])];
+        let expected = Reply {
+            vendor_class: b"HTTPClient",
+            vendor_options: b"",
+            ..reply(ReplyKind::Offer, "http://192.0.2.10:8080/loaders/snponly.efi")
+        };
+        assert_eq!(sent(answered(Port::Dhcp, 1, http)), expected);
+    }
+
+    #[test]
+    fn the_boot_server_acknowledges_request_and_inform_of_every_architecture() {
+        for (kind, client, loader) in [(3, BIOS, "undionly.kpxe"), (3, X64, "snponly.efi"), (8, X64, "snponly.efi")] {
+            assert_eq!(sent(answered(Port::BootServer, kind, client)), reply(ReplyKind::Ack, loader));
+        }
+        assert_eq!(sent(answered(Port::Dhcp, 8, BIOS)), reply(ReplyKind::Ack, "undionly.kpxe"));
+        let chosen: &[(u8, &[u8])] = &[(54, &[192, 0, 2, 10])];
+        assert_eq!(sent(answered(Port::Dhcp, 3, &[BIOS, chosen].concat())), reply(ReplyKind::Ack, "undionly.kpxe"));
+    }
+
+    #[test]
+    fn what_gets_no_answer_has_a_reason() {
+        let other_server: &[(u8, &[u8])] = &[(54, &[192, 0, 2, 1])];
+        assert_eq!(
+            answered(Port::Dhcp, 3, &[BIOS, other_server].concat()),
+            Action::Ignore(Why::OtherServer(Ipv4Addr::new(192, 0, 2, 1)))
+        );
+        assert_eq!(answered(Port::Dhcp, 1, &[(60, b"MSFT 5.0")]), Action::Ignore(Why::NotPxe));
+        assert_eq!(answered(Port::Dhcp, 7, BIOS), Action::Ignore(Why::MessageType(7)));
+        assert_eq!(answered(Port::BootServer, 1, BIOS), Action::Ignore(Why::MessageType(1)));
+        assert_eq!(
+            answered(Port::Dhcp, 1, &[(60, b"PXEClient"), (93, &[0, 11])]),
+            Action::Refuse(Why::LoaderMissing(Loader::EfiArm64))
+        );
+    }
+}
