@@ -1,0 +1,215 @@
+//! TFTP packets (RFC 1350, options of RFC 2347, 2348, 2349, 7440).
+
+use crate::boot::why::Why;
+
+/// What a server can be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// RRQ.
+    Read(ReadRequest),
+    /// WRQ.
+    Write,
+    /// ACK of a block, by the low 16 bits of its number.
+    Ack(u16),
+    /// ERROR: the peer ends the transfer.
+    Error {
+        /// RFC 1350 §5, RFC 2347.
+        code: u16,
+        /// Its words, as far as they are UTF-8.
+        message: String,
+    },
+    /// DATA or OACK, which only servers send.
+    Other(u16),
+}
+
+/// RRQ with the options that we know. Options that are unknown or out of their range are passed over, which tells the
+/// client that they do not hold (RFC 2347 §2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// As sent, slashes and all.
+    pub filename: String,
+    /// Lower case.
+    pub mode: String,
+    /// `blksize`: 8 to 65,464 bytes (RFC 2348).
+    pub block_size: Option<u16>,
+    /// `windowsize`: blocks (RFC 7440).
+    pub window_size: Option<u16>,
+    /// `timeout`: seconds until we repeat (RFC 2349).
+    pub timeout: Option<u8>,
+    /// `tsize`: the client wants to know the size.
+    pub wants_size: bool,
+}
+
+impl Packet {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`Why::MalformedTftp`].
+    pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
+        let (opcode, rest) = datagram.split_first_chunk().ok_or(Why::MalformedTftp("it has no opcode"))?;
+        let number = || rest.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+        match u16::from_be_bytes(*opcode) {
+            1 => ReadRequest::parse(rest).map(Self::Read),
+            2 => Ok(Self::Write),
+            4 => number().map(Self::Ack).ok_or(Why::MalformedTftp("ACK without a block number")),
+            5 => Ok(Self::Error {
+                code: number().ok_or(Why::MalformedTftp("ERROR without a code"))?,
+                message: words(rest.get(2..).unwrap_or_default()),
+            }),
+            other @ (3 | 6) => Ok(Self::Other(other)),
+            _ => Err(Why::MalformedTftp("the opcode is unknown")),
+        }
+    }
+}
+
+impl ReadRequest {
+    fn parse(rest: &[u8]) -> Result<Self, Why> {
+        // The last string's NUL is missing in some ROMs' requests; what is there is clear all the same.
+        let mut strings = rest.strip_suffix(b"\0").unwrap_or(rest).split(|byte| *byte == 0);
+        let filename =
+            strings.next().filter(|name| !name.is_empty()).ok_or(Why::MalformedTftp("RRQ without a name"))?;
+        let filename = std::str::from_utf8(filename).map_err(|_| Why::MalformedTftp("the name is not UTF-8"))?;
+        let mode = strings.next().ok_or(Why::MalformedTftp("RRQ without a mode"))?;
+        let mut request = Self {
+            filename: filename.to_owned(),
+            mode: words(mode).to_ascii_lowercase(),
+            block_size: None,
+            window_size: None,
+            timeout: None,
+            wants_size: false,
+        };
+        while let (Some(name), Some(value)) = (strings.next(), strings.next()) {
+            request.option(name, value);
+        }
+        Ok(request)
+    }
+
+    fn option(&mut self, name: &[u8], value: &[u8]) {
+        let value: Option<u64> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        let Some(value) = value else { return };
+        let within = |low: u16| u16::try_from(value).ok().filter(|value| *value >= low);
+        match name.to_ascii_lowercase().as_slice() {
+            b"blksize" => self.block_size = within(8).filter(|size| *size <= 65_464),
+            b"windowsize" => self.window_size = within(1),
+            b"timeout" => self.timeout = u8::try_from(value).ok().filter(|seconds| *seconds >= 1),
+            b"tsize" => self.wants_size = true,
+            _ => {}
+        }
+    }
+}
+
+/// Up to 128 characters of what a peer wrote.
+fn words(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
+    text.chars().filter(|c| !c.is_control()).take(128).collect()
+}
+
+/// ERROR codes that a read-only server sends (RFC 1350 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ErrorCode {
+    /// See the message.
+    NotDefined = 0,
+    /// File not found.
+    FileNotFound = 1,
+    /// Access violation.
+    AccessViolation = 2,
+    /// Illegal TFTP operation.
+    IllegalOperation = 4,
+    /// Unknown transfer ID: this port belongs to another client's transfer.
+    UnknownTransferId = 5,
+}
+
+/// An ERROR packet.
+#[must_use]
+pub fn error(code: ErrorCode, message: &str) -> Vec<u8> {
+    let mut packet = vec![0, 5];
+    packet.extend_from_slice(&(code as u16).to_be_bytes());
+    packet.extend(message.bytes().filter(|byte| *byte != 0).take(400));
+    packet.push(0);
+    packet
+}
+
+/// An OACK packet.
+#[must_use]
+pub fn option_ack(options: &[(&str, u64)]) -> Vec<u8> {
+    let mut packet = vec![0, 6];
+    for (name, value) in options {
+        packet.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+    }
+    packet
+}
+
+/// Adds the header of a DATA packet: the number's low 16 bits, so that it goes from 65,535 to 0, as iPXE and EDK2
+/// expect of large files.
+pub fn data_header(block: u64, packet: &mut Vec<u8>) {
+    packet.extend_from_slice(&[0, 3]);
+    let [.., high, low] = block.to_be_bytes();
+    packet.extend_from_slice(&[high, low]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_with_the_options_that_hold() {
+        let request = |bytes: &[u8]| Packet::parse(bytes);
+        let plain = ReadRequest {
+            filename: "a".into(),
+            mode: "octet".into(),
+            block_size: None,
+            window_size: None,
+            timeout: None,
+            wants_size: false,
+        };
+        assert_eq!(request(b"\0\x01a\0OcTet\0"), Ok(Packet::Read(plain.clone())));
+        // EDK2's second request.
+        assert_eq!(
+            request(b"\0\x01a\0octet\0blksize\x001468\0windowsize\x004\0"),
+            Ok(Packet::Read(ReadRequest { block_size: Some(1468), window_size: Some(4), ..plain.clone() }))
+        );
+        assert_eq!(
+            request(b"\0\x01a\0octet\0TSIZE\x000\0timeout\x003\0multicast\0\0"),
+            Ok(Packet::Read(ReadRequest { wants_size: true, timeout: Some(3), ..plain.clone() }))
+        );
+        // Out of range, not a number, without a value, without the last NUL.
+        for bytes in [
+            b"\0\x01a\0octet\0blksize\x007\0windowsize\x000\0timeout\x00256\0".as_slice(),
+            b"\0\x01a\0octet\0blksize\x0065465\0tsize\0x\0",
+            b"\0\x01a\0octet\0blksize\0",
+            b"\0\x01a\0octet",
+        ] {
+            assert_eq!(request(bytes), Ok(Packet::Read(plain.clone())), "{bytes:?}");
+        }
+        for bytes in
+            [b"".as_slice(), b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01a", b"\0\x01\xff\0octet\0", b"\0\x09"]
+        {
+            assert!(matches!(request(bytes), Err(Why::MalformedTftp(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn packets_are_these_bytes() {
+        assert_eq!(Packet::parse(b"\0\x04\x12\x34"), Ok(Packet::Ack(0x1234)));
+        assert_eq!(
+            Packet::parse(b"\0\x05\0\x08User aborted the transfer\0"),
+            Ok(Packet::Error { code: 8, message: "User aborted the transfer".into() })
+        );
+        assert_eq!(error(ErrorCode::FileNotFound, "no"), b"\0\x05\0\x01no\0");
+        assert_eq!(option_ack(&[("tsize", 7), ("blksize", 1468)]), b"\0\x06tsize\x007\0blksize\x001468\0");
+        let mut packet = Vec::new();
+        data_header(65_536, &mut packet);
+        assert_eq!(packet, b"\0\x03\0\0");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_packet_or_have_a_reason(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Packet::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The state machine of one transfer. Time comes in as an argument and packets go out as [`Send`] values, so tests
+//! drive it through any loss and delay without a socket.
+
+use std::time::{Duration, Instant};
+
+use super::packet::{Packet, ReadRequest, option_ack};
+
+/// What the server allows, whatever a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest `blksize` in bytes: more than the MTU holds would go out in fragments, which ROMs cannot join.
+    pub block_size: u16,
+    /// Largest `windowsize` in blocks.
+    pub window_size: u16,
+}
+
+/// One transfer, from its RRQ to its end.
+#[derive(Debug)]
+pub struct Transfer {
+    size: u64,
+    block_size: u16,
+    window: u64,
+    /// OACK, until the client has acknowledged it as block 0.
+    option_ack: Option<Vec<u8>>,
+    /// Blocks acknowledged; the first block is 1.
+    acked: u64,
+    /// Last block sent.
+    sent: u64,
+    /// Whether this window has been sent again because the client asked for it.
+    repeated: bool,
+    timer: Timer,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this.
+    Send(Send),
+    /// Nothing until a packet comes or the deadline passes.
+    Wait,
+    /// It is over.
+    End(End),
+}
+
+/// What to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Send {
+    /// These bytes.
+    Packet(Vec<u8>),
+    /// DATA packets of consecutive blocks, all of one size but for the file's last.
+    Blocks {
+        /// Number of the first, counted from 1.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every byte was acknowledged.
+    Complete,
+    /// The client sent ERROR: its code and words. EDK2 ends its size probe so.
+    Aborted(u16, String),
+    /// The client fell silent.
+    Silent,
+}
+
+impl Transfer {
+    /// Starts a transfer of `size` bytes; the step is the first to take.
+    #[must_use]
+    pub fn begin(request: &ReadRequest, size: u64, limits: Limits, now: Instant) -> (Self, Step) {
+        let block_size = request.block_size.map(|asked| asked.min(limits.block_size));
+        let window = request.window_size.map(|asked| asked.min(limits.window_size));
+        // Only what was asked for may be acknowledged: EDK2 ends a transfer at an option that it did not send.
+        let granted: Vec<(&str, u64)> = [
+            ("tsize", request.wants_size.then_some(size)),
+            ("blksize", block_size.map(u64::from)),
+            ("timeout", request.timeout.map(u64::from)),
+            ("windowsize", window.map(u64::from)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+        let mut transfer = Self {
+            size,
+            block_size: block_size.unwrap_or(512),
+            window: window.unwrap_or(1).into(),
+            option_ack: (!granted.is_empty()).then(|| option_ack(&granted)),
+            acked: 0,
+            sent: 0,
+            repeated: false,
+            timer: Timer::new(request.timeout, now),
+        };
+        let step = transfer.send(now);
+        (transfer, step)
+    }
+
+    /// Takes a packet of the client in.
+    pub fn receive(&mut self, packet: &Packet, now: Instant) -> Step {
+        match packet {
+            Packet::Error { code, message } => Step::End(End::Aborted(*code, message.clone())),
+            Packet::Ack(block) => self.acknowledged(*block, now),
+            // A repeated RRQ that crossed our answer, or noise: neither moves the transfer.
+            Packet::Read(_) | Packet::Write | Packet::Other(_) => Step::Wait,
+        }
+    }
+
+    fn acknowledged(&mut self, block: u16, now: Instant) -> Step {
+        if self.option_ack.is_some() {
+            if block != 0 {
+                return Step::Wait;
+            }
+            self.option_ack = None;
+            self.timer.heard(now);
+            return self.send(now);
+        }
+        // The number is the low 16 bits; a window is far smaller than 65,536 blocks, so the distance is clear.
+        #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
+        let ahead = u64::from(block.wrapping_sub(self.acked as u16));
+        if ahead == 0 {
+            return self.asked_again(now);
+        }
+        if ahead > self.sent - self.acked {
+            return Step::Wait;
+        }
+        self.acked += ahead;
+        self.repeated = false;
+        self.timer.heard(now);
+        if self.acked == self.last_block() { Step::End(End::Complete) } else { self.send(now) }
+    }
+
+    /// The block before the window, again. In lock-step it is a duplicate of the last ACK, and to answer it would
+    /// double every packet from here on (the sorcerer's apprentice, RFC 1123 §4.2.3.1). Within a window the client
+    /// says that it missed the first block (RFC 7440 §4): it gets the window again, once.
+    fn asked_again(&mut self, now: Instant) -> Step {
+        if self.window == 1 || self.repeated || self.sent == self.acked {
+            return Step::Wait;
+        }
+        self.repeated = true;
+        self.timer.spoil_sample();
+        self.send(now)
+    }
+
+    /// When [`Self::timed_out`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.timer.deadline
+    }
+
+    /// Nothing came until the deadline: sends again what is not acknowledged, or gives up.
+    pub fn timed_out(&mut self, now: Instant) -> Step {
+        if self.timer.back_off(now) { self.send(now) } else { Step::End(End::Silent) }
+    }
+
+    /// OACK, or the window behind the last acknowledged block.
+    fn send(&mut self, now: Instant) -> Step {
+        self.timer.sent(now);
+        if let Some(packet) = &self.option_ack {
+            return Step::Send(Send::Packet(packet.clone()));
+        }
+        let first = self.acked + 1;
+        self.sent = self.last_block().min(self.acked + self.window);
+        Step::Send(Send::Blocks { first, count: self.sent - self.acked })
+    }
+
+    /// A file that fills its last block is ended by an empty one.
+    fn last_block(&self) -> u64 {
+        self.size / u64::from(self.block_size) + 1
+    }
+
+    /// Bytes of data in a block.
+    #[must_use]
+    pub fn block_size(&self) -> u16 {
+        self.block_size
+    }
+
+    /// Bytes that the client has acknowledged.
+    #[must_use]
+    pub fn acked_bytes(&self) -> u64 {
+        self.size.min(self.acked * u64::from(self.block_size))
+    }
+}
+
+/// When to send again. Other servers wait whole seconds; this one measures the round trip (RFC 6298) and so repairs a
+/// loss on a LAN in milliseconds.
+#[derive(Debug)]
+struct Timer {
+    deadline: Instant,
+    /// Until the deadline, from the last packet sent.
+    timeout: Duration,
+    /// Smoothed round trip and its variation, once there is a sample.
+    round_trip: Option<(Duration, Duration)>,
+    /// When the packet left whose answer is the next sample; `None` after a repetition, whose answer could be to
+    /// either (Karn's algorithm).
+    sample_from: Option<Instant>,
+    /// The longest that a timeout grows to.
+    most: Duration,
+    last_heard: Instant,
+    has_heard: bool,
+    repetitions: u32,
+}
+
+impl Timer {
+    fn new(asked: Option<u8>, now: Instant) -> Self {
+        let asked = asked.map(|seconds| Duration::from_secs(seconds.into()));
+        Self {
+            deadline: now,
+            timeout: asked.unwrap_or(FIRST_TIMEOUT).min(FIRST_TIMEOUT),
+            round_trip: None,
+            sample_from: None,
+            most: asked.unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT),
+            last_heard: now,
+            has_heard: false,
+            repetitions: 0,
+        }
+    }
+
+    fn sent(&mut self, now: Instant) {
+        self.deadline = now + self.timeout;
+        self.sample_from = (self.repetitions == 0).then_some(now);
+    }
+
+    /// The client moved on.
+    fn heard(&mut self, now: Instant) {
+        if let Some(from) = self.sample_from.take() {
+            self.sample(now - from);
+        }
+        self.last_heard = now;
+        self.has_heard = true;
+        self.repetitions = 0;
+        if let Some((smoothed, variation)) = self.round_trip {
+            self.timeout = (smoothed + variation * 4).clamp(SHORTEST_TIMEOUT, self.most);
+        }
+    }
+
+    fn sample(&mut self, round_trip: Duration) {
+        self.round_trip = Some(match self.round_trip {
+            None => (round_trip, round_trip / 2),
+            Some((smoothed, variation)) => {
+                (smoothed * 7 / 8 + round_trip / 8, variation * 3 / 4 + smoothed.abs_diff(round_trip) / 4)
+            }
+        });
+    }
+
+    fn spoil_sample(&mut self) {
+        self.sample_from = None;
+        self.repetitions = self.repetitions.max(1);
+    }
+
+    /// Doubles the timeout; `false` when it is time to give up. One who never answered may never have asked: a forged
+    /// RRQ must not make us send more than a few packets to its victim.
+    fn back_off(&mut self, now: Instant) -> bool {
+        self.repetitions += 1;
+        self.timeout = (self.timeout * 2).min(self.most);
+        if self.has_heard { now - self.last_heard < GIVE_UP_AFTER } else { self.repetitions <= REPETITIONS_UNHEARD }
+    }
+}
+
+/// Before the first sample. Shorter than the 4 s in which EDK2 asks again.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Firmware that writes a block to a slow card may take some milliseconds to answer.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(20);
+/// A client that comes back from a pause should not wait longer than this for the next block.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// Longer than any known client waits (EDK2: 6 tries of 4 s; iPXE: 10 s).
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// Four packets in all, over about 11 s.
+const REPETITIONS_UNHEARD: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { block_size: 1468, window_size: 64 };
+
+    fn request(options: &[(&str, u16)]) -> ReadRequest {
+        let option = |name| options.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+        ReadRequest {
+            filename: "f".into(),
+            mode: "octet".into(),
+            block_size: option("blksize"),
+            window_size: option("windowsize"),
+            timeout: option("timeout").map(|seconds| seconds as u8),
+            wants_size: option("tsize").is_some(),
+        }
+    }
+
+    fn blocks(first: u64, count: u64) -> Step {
+        Step::Send(Send::Blocks { first, count })
+    }
+
+    /// `wire.md` F: "OACK only the requested options", "ACK 0 follows", "A final short or empty block".
+    #[test]
+    fn lock_step_without_options_starts_with_data_and_ends_with_a_short_block() {
+        let now = Instant::now();
+        let (mut transfer, first) = Transfer::begin(&request(&[]), 1000, LIMITS, now);
+        assert_eq!((first, transfer.block_size()), (blocks(1, 1), 512));
+        assert_eq!(transfer.receive(&Packet::Ack(1), now), blocks(2, 1));
+        assert_eq!(transfer.acked_bytes(), 512);
+        assert_eq!(transfer.receive(&Packet::Ack(2), now), Step::End(End::Complete));
+        assert_eq!(transfer.acked_bytes(), 1000);
+        let (mut full, _) = Transfer::begin(&request(&[]), 512, LIMITS, now);
+        assert_eq!(full.receive(&Packet::Ack(1), now), blocks(2, 1), "an empty block ends a full one");
+        let (mut empty, first) = Transfer::begin(&request(&[]), 0, LIMITS, now);
+        assert_eq!((first, empty.receive(&Packet::Ack(1), now)), (blocks(1, 1), Step::End(End::Complete)));
+    }
+
+    #[test]
+    fn options_are_granted_as_asked_but_for_our_limits() {
+        let now = Instant::now();
+        let asked = request(&[("tsize", 0), ("blksize", 65464), ("windowsize", 1000), ("timeout", 2)]);
+        let (mut transfer, first) = Transfer::begin(&asked, 1_000_000, LIMITS, now);
+        let oack = b"\0\x06tsize\x001000000\0blksize\x001468\0timeout\x002\0windowsize\x0064\0".to_vec();
+        assert_eq!(first, Step::Send(Send::Packet(oack.clone())));
+        assert_eq!(transfer.receive(&Packet::Ack(1), now), Step::Wait, "not the OACK's");
+        assert_eq!(transfer.timed_out(transfer.deadline()), Step::Send(Send::Packet(oack)), "repeated like DATA");
+        assert_eq!(transfer.receive(&Packet::Ack(0), now), blocks(1, 64));
+        let (_, first) = Transfer::begin(&request(&[("blksize", 1024)]), 5, LIMITS, now);
+        assert_eq!(first, Step::Send(Send::Packet(b"\0\x06blksize\x001024\0".to_vec())));
+    }
+
+    /// `wire.md` F: "A client ERROR ends the transfer at once" — EDK2's size probe (tsize, then ERROR 8).
+    #[test]
+    fn a_size_probe_ends_at_the_clients_error() {
+        let now = Instant::now();
+        let (mut probe, _) = Transfer::begin(&request(&[("tsize", 0), ("blksize", 1468)]), 9, LIMITS, now);
+        let abort = Packet::Error { code: 8, message: "User aborted the transfer".into() };
+        assert_eq!(probe.receive(&abort, now), Step::End(End::Aborted(8, "User aborted the transfer".into())));
+    }
+
+    /// `wire.md` F: "Never resend DATA on a duplicate ACK"; "on an ACK of base−1 inside a window, resend the window
+    /// once".
+    #[test]
+    fn duplicates_are_not_answered_and_a_gap_in_a_window_once() {
+        let now = Instant::now();
+        let (mut lock_step, _) = Transfer::begin(&request(&[]), 5000, LIMITS, now);
+        assert_eq!(lock_step.receive(&Packet::Ack(1), now), blocks(2, 1));
+        assert_eq!(lock_step.receive(&Packet::Ack(1), now), Step::Wait);
+        assert_eq!(lock_step.receive(&Packet::Ack(9), now), Step::Wait, "never sent");
+
+        let (mut window, _) = Transfer::begin(&request(&[("blksize", 512), ("windowsize", 4)]), 50_000, LIMITS, now);
+        assert_eq!(window.receive(&Packet::Ack(0), now), blocks(1, 4));
+        assert_eq!(window.receive(&Packet::Ack(0), now), blocks(1, 4), "block 1 was lost");
+        assert_eq!(window.receive(&Packet::Ack(0), now), Step::Wait, "once");
+        assert_eq!(window.receive(&Packet::Ack(2), now), blocks(3, 4), "a window from behind the last that came");
+        assert_eq!(window.receive(&Packet::Ack(2), now), blocks(3, 4));
+        assert_eq!(window.receive(&Packet::Ack(1), now), Step::Wait, "an old one that came late");
+    }
+
+    /// `wire.md` F: "Block rollover to 0".
+    #[test]
+    fn block_numbers_roll_over_to_zero() {
+        let now = Instant::now();
+        let size = 512 * 140_000;
+        let (mut transfer, _) = Transfer::begin(&request(&[("blksize", 512), ("windowsize", 64)]), size, LIMITS, now);
+        let mut step = transfer.receive(&Packet::Ack(0), now);
+        let mut next = 1;
+        while let Step::Send(Send::Blocks { first, count }) = step {
+            assert_eq!(first, next);
+            next = first + count;
+            step = transfer.receive(&Packet::Ack(((next - 1) & 0xffff) as u16), now);
+        }
+        assert_eq!((step, next), (Step::End(End::Complete), 140_002));
+    }
+
+    #[test]
+    fn a_loss_is_repaired_after_the_measured_round_trip_and_silence_is_bounded() {
+        let mut now = Instant::now();
+        let (mut transfer, _) = Transfer::begin(&request(&[]), 1 << 20, LIMITS, now);
+        for block in 1..20 {
+            now += Duration::from_millis(2);
+            assert_eq!(transfer.receive(&Packet::Ack(block), now), blocks(u64::from(block) + 1, 1));
+        }
+        assert!(transfer.deadline() - now < Duration::from_millis(25), "{:?}", transfer.deadline() - now);
+        let silent_from = now;
+        let mut repetitions = 0;
+        loop {
+            now = transfer.deadline();
+            match transfer.timed_out(now) {
+                Step::Send(Send::Blocks { first: 20, count: 1 }) => repetitions += 1,
+                Step::End(End::Silent) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        let silence = now - silent_from;
+        assert!((30.0..35.0).contains(&silence.as_secs_f64()), "{silence:?}");
+        assert!((10..20).contains(&repetitions), "{repetitions}");
+    }
+
+    #[test]
+    fn one_who_never_answers_gets_four_packets() {
+        let now = Instant::now();
+        let (mut transfer, _) =
+            Transfer::begin(&request(&[("windowsize", 64), ("blksize", 1468)]), 1 << 20, LIMITS, now);
+        let mut packets = 1;
+        while let Step::Send(_) = transfer.timed_out(transfer.deadline()) {
+            packets += 1;
+        }
+        assert_eq!(packets, 4);
+    }
+
+    proptest! {
+        /// Whatever a client sends and whenever, nothing is sent that the file does not have, and it ends in time.
+        #[test]
+        fn any_client_is_survived(
+            size in 0u64..2_000_000,
+            options in (0u16..2000, 0u16..100),
+            packets in prop::collection::vec((0u16..5000, 0u64..3000), 0..200),
+        ) {
+            let mut now = Instant::now();
+            let asked = ReadRequest {
+                block_size: Some(options.0).filter(|s| *s >= 8),
+                window_size: Some(options.1).filter(|s| *s >= 1),
+                ..request(&[])
+            };
+            let (mut transfer, mut step) = Transfer::begin(&asked, size, LIMITS, now);
+            let last = size / u64::from(transfer.block_size()) + 1;
+            let mut inputs = packets.into_iter();
+            for _ in 0..5000 {
+                match &step {
+                    Step::End(_) => return Ok(()),
+                    Step::Send(Send::Blocks { first, count }) => {
+                        prop_assert!(*first >= 1 && *count >= 1 && *count <= 64 && first + count - 1 <= last);
+                    }
+                    Step::Send(Send::Packet(_)) | Step::Wait => {}
+                }
+                step = match inputs.next() {
+                    Some((block, millis)) => {
+                        now = (now + Duration::from_millis(millis)).max(now);
+                        transfer.receive(&Packet::Ack(block), now)
+                    }
+                    None => {
+                        now = now.max(transfer.deadline());
+                        transfer.timed_out(now)
+                    }
+                };
+            }
+            prop_assert!(false, "it never ended");
+        }
+    }
+}
