@@ -1,0 +1,9 @@
+//! The HTTP stage: scripts, loaders, kernels and initial RAM disks.
+//!
+//! Paced by the client's own reading and by nothing else. No timer runs on a body: a BIOS client that pauses for a
+//! minute while it unpacks gets the rest when it reads on.
+
+pub mod assets;
+pub mod listener;
+pub mod range;
+pub mod routes;

@@ -1,0 +1,186 @@
+//! Conditional and range requests on a file (RFC 9110 §13, §14): headers → what to send.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, header};
+
+/// A file's version, as validators see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Version<'a> {
+    /// Strong entity tag with its quotes.
+    pub etag: &'a str,
+    /// Last modification.
+    pub modified: SystemTime,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// 200 with all of it.
+    Whole,
+    /// 206 with these bytes.
+    Part {
+        /// First byte.
+        start: u64,
+        /// How many, at least one.
+        length: u64,
+    },
+    /// 304.
+    NotModified,
+    /// 412.
+    PreconditionFailed,
+    /// 416.
+    Unsatisfiable,
+}
+
+/// Evaluates the headers of a GET or HEAD in the order of RFC 9110 §13.2.2.
+///
+/// Firmware resumes by these: EDK2 with Range and If-Match or If-Unmodified-Since (HttpBootDxe, 2024-09 on). A version
+/// that is not the one it began with must never be spliced to it.
+#[must_use]
+pub fn select(headers: &HeaderMap, version: Version<'_>) -> Selection {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text(header::IF_MATCH), text(header::IF_UNMODIFIED_SINCE)) {
+        (Some(tags), _) if !lists(tags, version.etag, Comparison::Strong) => return Selection::PreconditionFailed,
+        (None, Some(date)) if is_modified_since(version, date) => return Selection::PreconditionFailed,
+        _ => {}
+    }
+    match (text(header::IF_NONE_MATCH), text(header::IF_MODIFIED_SINCE)) {
+        (Some(tags), _) if lists(tags, version.etag, Comparison::Weak) => return Selection::NotModified,
+        (None, Some(date)) if !is_modified_since(version, date) && httpdate::parse_http_date(date).is_ok() => {
+            return Selection::NotModified;
+        }
+        _ => {}
+    }
+    match text(header::RANGE) {
+        Some(range) if text(header::IF_RANGE).is_none_or(|validator| is_this(validator, version)) => {
+            part(range, version.size)
+        }
+        _ => Selection::Whole,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+fn lists(tags: &str, etag: &str, comparison: Comparison) -> bool {
+    tags.split(',').map(str::trim).any(|tag| {
+        let opaque = if comparison == Comparison::Weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
+        tag == "*" || opaque == etag
+    })
+}
+
+/// A date that is none does not count (RFC 9110 §13.1.3), and says "not modified since" here.
+fn is_modified_since(version: Version<'_>, date: &str) -> bool {
+    httpdate::parse_http_date(date).is_ok_and(|date| whole_seconds(version.modified) > date)
+}
+
+/// If-Range: the same tag, or the very date.
+fn is_this(validator: &str, version: Version<'_>) -> bool {
+    validator.trim() == version.etag
+        || httpdate::parse_http_date(validator).is_ok_and(|date| date == whole_seconds(version.modified))
+}
+
+/// HTTP dates have whole seconds.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
+/// One range is served; several, or what is no byte range, get the whole file (RFC 9110 §14.2 lets a server ignore
+/// them, and no boot client sends them).
+fn part(range: &str, size: u64) -> Selection {
+    let Some((unit, spec)) = range.split_once('=') else { return Selection::Whole };
+    let Some((first, last)) = spec.trim().split_once('-').filter(|_| unit.trim().eq_ignore_ascii_case("bytes")) else {
+        return Selection::Whole;
+    };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(first) || !is_number(last) {
+        return Selection::Whole;
+    }
+    let (start, end) = match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) if first > last => return Selection::Whole,
+        (Ok(first), Ok(last)) => (first, last.saturating_add(1).min(size)),
+        (Ok(first), Err(_)) => (first, size),
+        (Err(_), Ok(suffix)) => (size.saturating_sub(suffix), size),
+        (Err(_), Err(_)) => return Selection::Whole,
+    };
+    if start < end { Selection::Part { start, length: end - start } } else { Selection::Unsatisfiable }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+    const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const PART: Selection = Selection::Part { start: 2, length: 3 };
+
+    fn selected(headers: &[(HeaderName, &str)]) -> Selection {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect();
+        let modified = httpdate::parse_http_date(MODIFIED).expect("a date") + Duration::from_millis(700);
+        select(&headers, Version { etag: "\"v1\"", modified, size: 10 })
+    }
+
+    #[test]
+    fn one_range_is_a_part_and_whatever_else_the_whole() {
+        let range = |value| selected(&[(header::RANGE, value)]);
+        let part = |start, length| Selection::Part { start, length };
+        assert_eq!(selected(&[]), Selection::Whole);
+        assert_eq!(range("bytes=2-4"), PART);
+        assert_eq!(range("Bytes=0-0"), part(0, 1));
+        assert_eq!(range("bytes=2-"), part(2, 8));
+        assert_eq!(range("bytes=-3"), part(7, 3));
+        assert_eq!(range("bytes=-30"), part(0, 10));
+        assert_eq!(range("bytes=5-99999999999999999999"), part(5, 5));
+        for unsatisfiable in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
+            assert_eq!(range(unsatisfiable), Selection::Unsatisfiable, "{unsatisfiable}");
+        }
+        for whole in ["bytes=0-1,4-5", "bytes=4-2", "bytes=-", "bytes=a-b", "bytes=+1-2", "lines=1-2", "bytes", ""] {
+            assert_eq!(range(whole), Selection::Whole, "{whole}");
+        }
+    }
+
+    #[test]
+    fn conditions_go_before_ranges_in_the_order_of_the_rfc() {
+        use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+        let range = (RANGE, "bytes=2-4");
+        let with = |name: HeaderName, value| selected(&[(name, value), range.clone()]);
+        assert_eq!(with(IF_MATCH, "\"v0\", \"v1\""), PART);
+        assert_eq!(with(IF_MATCH, "*"), PART);
+        assert_eq!(with(IF_MATCH, "\"v0\""), Selection::PreconditionFailed);
+        assert_eq!(with(IF_MATCH, "W/\"v1\""), Selection::PreconditionFailed, "a weak tag matches nothing here");
+        assert_eq!(with(IF_UNMODIFIED_SINCE, MODIFIED), PART);
+        assert_eq!(with(IF_UNMODIFIED_SINCE, EARLIER), Selection::PreconditionFailed);
+        assert_eq!(with(IF_NONE_MATCH, "W/\"v1\""), Selection::NotModified);
+        assert_eq!(with(IF_NONE_MATCH, "\"v0\""), PART);
+        assert_eq!(with(IF_MODIFIED_SINCE, MODIFIED), Selection::NotModified);
+        assert_eq!(with(IF_MODIFIED_SINCE, EARLIER), PART);
+        assert_eq!(with(IF_MODIFIED_SINCE, "yesterday"), PART);
+        assert_eq!(with(IF_RANGE, "\"v1\""), PART);
+        assert_eq!(with(IF_RANGE, MODIFIED), PART);
+        for stale in ["\"v0\"", "W/\"v1\"", EARLIER, LATER, "x"] {
+            assert_eq!(with(IF_RANGE, stale), Selection::Whole, "{stale}: never two versions in one file");
+        }
+        // A tag goes before a date.
+        assert_eq!(selected(&[(IF_MATCH, "\"v1\""), (IF_UNMODIFIED_SINCE, EARLIER)]), Selection::Whole);
+        assert_eq!(selected(&[(IF_NONE_MATCH, "\"v0\""), (IF_MODIFIED_SINCE, LATER)]), Selection::Whole);
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_is_never_outside_of_the_file(range in "(bytes=)?[0-9]{0,20}[-,][0-9]{0,20}", size in 0u64..1000) {
+            if let Selection::Part { start, length } = part(&range, size) {
+                prop_assert!(length >= 1 && start + length <= size);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The route table, which is the list of what can be fetched.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use axum::{
+    Extension, Router,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, Method, StatusCode, header};
+use tracing::debug;
+
+use super::assets::{Content, Served};
+use crate::{
+    boot::{
+        client::MacAddr,
+        machine::Rules,
+        script::{self, Outcome, script},
+        timeline::{Event, Of, What, Who},
+        why::Why,
+    },
+    files::AssetRoot,
+};
+
+/// What the routes share.
+#[derive(Debug)]
+pub struct App {
+    /// What decides.
+    pub rules: Arc<Rules>,
+    /// The assets folder, where there is one.
+    pub assets: Option<Arc<AssetRoot>>,
+    /// Base of all URLs, where it is not the address that the client came to.
+    pub base_url: Option<String>,
+    /// When the server began, which is how old the loaders in memory are for a client.
+    pub started: SystemTime,
+    /// Cleared when the server begins to stop.
+    pub is_ready: AtomicBool,
+    /// Where events go.
+    pub events: tokio::sync::mpsc::Sender<Event>,
+}
+
+/// Both ends of the connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client's.
+    pub peer: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+}
+
+/// Everything that can be fetched.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/boot.ipxe", get(boot))
+        // An iPXE for EFI looks for it beside itself, then at the root.
+        .route("/autoexec.ipxe", get(boot))
+        .route("/loaders/autoexec.ipxe", get(boot))
+        .route("/loaders/{name}", get(loader))
+        .route("/assets/{*path}", get(asset))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(app)
+}
+
+type Asked = Result<Query<script::Query>, QueryRejection>;
+
+/// Always 200 with a script, since an iPXE shows no more of an error than its number.
+async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, asked: Asked) -> Response {
+    let base = app.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local));
+    let answer = match asked {
+        Ok(Query(query)) => script(&app.rules, &base, &query),
+        Err(rejection) => script::unreadable(&app.rules, &base, &rejection.body_text()),
+    };
+    app.tell_script(ends, answer.outcome);
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, answer.text).into_response()
+}
+
+async fn loader(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    Path(name): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let Some(file) = app.rules.loaders.named(&name) else {
+        return app.refuse(ends, &Why::NotFound(name));
+    };
+    let content = Content::Memory(file.bytes.clone());
+    let etag = format!("\"{}\"", file.sha256);
+    let served = Served { of: Of::Loader, name, content, etag, modified: app.started };
+    app.serve(ends, served, &method, &headers)
+}
+
+async fn asset(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    Path(path): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let opened = match &app.assets {
+        Some(assets) => assets.file(&path),
+        None => Err(Why::NotFound(path.clone())),
+    };
+    match opened {
+        Ok(asset) => {
+            let (etag, modified) = (asset.etag.clone(), asset.modified);
+            let served = Served { of: Of::Asset, name: path, content: Content::File(Arc::new(asset)), etag, modified };
+            app.serve(ends, served, &method, &headers)
+        }
+        Err(why) => app.refuse(ends, &why),
+    }
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.is_ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    }
+}
+
+impl App {
+    fn serve(self: &Arc<Self>, ends: Ends, served: Served, method: &Method, headers: &HeaderMap) -> Response {
+        let app = Arc::clone(self);
+        served.response(method, headers, move |transfer| app.tell_of(ends, What::Transfer(transfer)))
+    }
+
+    fn refuse(&self, ends: Ends, why: &Why) -> Response {
+        debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
+        self.tell_of(ends, What::Refused(why.clone()));
+        let status = match why {
+            Why::Unreadable { .. } => StatusCode::FORBIDDEN,
+            _ => StatusCode::NOT_FOUND,
+        };
+        (status, format!("{why}\n")).into_response()
+    }
+
+    /// The query tells the card, the connection the address: from here on the machine's fetches can be told.
+    fn tell_script(&self, ends: Ends, outcome: Outcome) {
+        let mac: Option<MacAddr> = match &outcome {
+            Outcome::Boot { mac, .. } | Outcome::Menu(mac) | Outcome::Local(mac) => Some(*mac),
+            Outcome::Refused(mac, _) => *mac,
+            Outcome::Bootstrap => None,
+        };
+        if let (Some(mac), Some(address)) = (mac, ipv4(ends.peer)) {
+            self.tell(Who::Machine(mac), What::Address(address));
+        }
+        match mac {
+            Some(mac) => self.tell(Who::Machine(mac), What::Script(outcome)),
+            None => self.tell_of(ends, What::Script(outcome)),
+        }
+    }
+
+    fn tell_of(&self, ends: Ends, what: What) {
+        if let Some(address) = ipv4(ends.peer) {
+            self.tell(Who::Address(address), what);
+        }
+    }
+
+    fn tell(&self, who: Who, what: What) {
+        if self.events.try_send(Event { who, what }).is_err() {
+            debug!("an event was dropped: the recorder is behind");
+        }
+    }
+}
+
+fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {
+    match address {
+        SocketAddr::V4(address) => Some(*SocketAddrV4::ip(&address)),
+        SocketAddr::V6(_) => None,
+    }
+}
