@@ -1,0 +1,206 @@
+//! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use super::{Fault, Faults, load::Loaded, schema};
+use crate::{
+    boot::{
+        client::MacAddr,
+        machine::{Machine, Profile, Rules},
+        script::Templates,
+    },
+    files::AssetRoot,
+};
+
+/// What the daemon runs, but for what it finds on the host: interfaces and loaders.
+#[derive(Debug)]
+pub struct Settings {
+    /// Interfaces by name; none: to be chosen.
+    pub interfaces: Vec<String>,
+    /// The assets folder, open.
+    pub assets: Option<Arc<AssetRoot>>,
+    /// Folders to look for loaders in, before the packages' places.
+    pub loader_dirs: Vec<std::path::PathBuf>,
+    /// TCP port of the HTTP stage.
+    pub http_port: u16,
+    /// Base of all URLs, without a slash at its end.
+    pub base_url: Option<String>,
+    /// Profiles by name.
+    pub profiles: BTreeMap<String, Profile>,
+    /// The profile of a machine that no rule names.
+    pub default_profile: String,
+}
+
+/// Resolves a configuration.
+///
+/// # Errors
+/// All faults.
+pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
+    let mut check = Check { loaded, faults: Vec::new() };
+    let config = &loaded.config;
+    let assets = check.assets();
+    let profiles: BTreeMap<String, Profile> = config
+        .profiles
+        .iter()
+        .map(|(name, profile)| (name.clone(), check.profile(name, profile, assets.as_ref())))
+        .collect();
+    if !profiles.contains_key(&config.default_profile) && !Rules::BUILT_IN.contains(&config.default_profile.as_str()) {
+        let mut names: Vec<&str> = profiles.keys().map(String::as_str).chain(Rules::BUILT_IN).collect();
+        names.sort_unstable();
+        names.dedup();
+        let message = format!("there is no profile {:?}; there are: {}", config.default_profile, names.join(", "));
+        check.fault(&["default_profile"], message);
+    }
+    let base_url = check.base_url();
+    if !check.faults.is_empty() {
+        return Err(Faults(check.faults));
+    }
+    Ok(Settings {
+        interfaces: config.interfaces.clone(),
+        assets: assets.map(Arc::new),
+        loader_dirs: config.loader_dirs.clone(),
+        http_port: config.http.port,
+        base_url,
+        profiles,
+        default_profile: config.default_profile.clone(),
+    })
+}
+
+struct Check<'a> {
+    loaded: &'a Loaded,
+    faults: Vec<Fault>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, path: &[&str], message: String) {
+        self.faults.push(Fault { place: self.loaded.places.of(path), message });
+    }
+
+    fn assets(&mut self) -> Option<AssetRoot> {
+        let named = self.loaded.config.assets.as_deref();
+        let path = named.or_else(|| Some(Path::new(DEFAULT_ASSETS)).filter(|path| path.is_dir()))?;
+        match AssetRoot::open(path) {
+            Ok(root) => Some(root),
+            Err(error) => {
+                self.fault(&["assets"], format!("the assets folder {} cannot be used: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn profile(&mut self, name: &str, profile: &schema::Profile, assets: Option<&AssetRoot>) -> Profile {
+        let key = |key| ["profiles", name, key];
+        if Rules::BUILT_IN.contains(&name) {
+            self.fault(&key("kernel")[..2], format!("the name {name:?} is built in: choose another one"));
+        }
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+            let message = format!("the profile name {name:?} may hold letters, digits, dots, hyphens and underscores");
+            self.fault(&key("kernel")[..2], message);
+        }
+        if profile.kernel.is_empty() {
+            self.fault(&key("kernel"), format!("profile {name:?} names no kernel"));
+        } else {
+            self.file(&key("kernel"), &profile.kernel, assets);
+        }
+        for (index, initrd) in profile.initrd.iter().enumerate() {
+            self.file(&["profiles", name, "initrd", &index.to_string()], initrd, assets);
+        }
+        // With a machine like any other, so that a slip is told now and not by the first machine that boots.
+        let machine = Machine::unnamed(MacAddr([0x52, 0x54, 0, 0, 0, 1]), "x86_64".into());
+        if let Err(why) = Templates::default().cmdline(&profile.cmdline, &machine) {
+            self.fault(&key("cmdline"), why.to_string());
+        }
+        Profile { kernel: profile.kernel.clone(), initrd: profile.initrd.clone(), cmdline: profile.cmdline.clone() }
+    }
+
+    fn file(&mut self, key: &[&str], name: &str, assets: Option<&AssetRoot>) {
+        let problem = match assets {
+            None if self.loaded.config.assets.is_some() => return,
+            None => format!("{name} is a path below the assets folder, and there is none: set assets"),
+            Some(assets) => match assets.file(name) {
+                Ok(asset) if asset.size > 0 => return,
+                Ok(_) => format!("{name} is empty"),
+                Err(why) => format!("{why} (looked for below {})", assets.path().display()),
+            },
+        };
+        self.fault(key, problem);
+    }
+
+    fn base_url(&mut self) -> Option<String> {
+        let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
+        let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
+            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
+        });
+        if !is_good {
+            self.fault(&["http", "base_url"], format!("{url:?} is no URL like http://boot.lab:8080"));
+        }
+        Some(url.to_owned())
+    }
+}
+
+/// Where the packages put it.
+const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::load::load;
+
+    fn resolved(text: &str) -> Result<Settings, String> {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path().canonicalize().expect("there");
+        fs::create_dir(folder.join("debian")).expect("made");
+        fs::write(folder.join("debian/vmlinuz"), "kernel").expect("written");
+        fs::write(folder.join("debian/initrd.img"), "initrd").expect("written");
+        fs::write(folder.join("empty"), "").expect("written");
+        let path = folder.join("n.toml");
+        fs::write(&path, text.replace("SRV", &folder.display().to_string())).expect("written");
+        let loaded = load(Some(&path), [], &[]).map_err(|faults| faults.to_string())?;
+        resolve(&loaded).map_err(|faults| faults.to_string().replace(&folder.display().to_string(), "SRV"))
+    }
+
+    #[test]
+    fn a_good_file_is_what_the_daemon_runs() {
+        let settings = resolved(
+            "interfaces = [\"eth1\"]\nassets = \"SRV\"\ndefault_profile = \"debian\"\n\
+             [http]\nport = 8081\nbase_url = \"http://boot.lab:8081/\"\n\
+             [profiles.debian]\nkernel = \"debian/vmlinuz\"\ninitrd = [\"debian/initrd.img\"]\n\
+             cmdline = \"hostname={{ machine.name }}\"\n",
+        )
+        .expect("no fault");
+        let debian = Profile {
+            kernel: "debian/vmlinuz".into(),
+            initrd: vec!["debian/initrd.img".into()],
+            cmdline: "hostname={{ machine.name }}".into(),
+        };
+        assert_eq!(settings.profiles, BTreeMap::from([("debian".into(), debian)]));
+        assert_eq!(settings.interfaces, ["eth1"]);
+        assert_eq!((settings.http_port, settings.base_url.as_deref()), (8081, Some("http://boot.lab:8081")));
+        assert_eq!(settings.default_profile, "debian");
+        assert!(settings.assets.is_some());
+    }
+
+    #[test]
+    fn all_faults_come_at_once_with_their_places() {
+        let faults = resolved(
+            "assets = \"SRV\"\ndefault_profile = \"debain\"\n[http]\nbase_url = \"ftp://x\"\n\
+             [profiles.debian]\nkernel = \"debian/vmlinux\"\ninitrd = [\n  \"debian/initrd.img\",\n  \"../x\",\n  \"empty\",\n]\n\
+             cmdline = \"{{ machine.nmae }}\"\n[profiles.menu]\n[profiles.\"a b\"]\nkernel = \"debian/vmlinuz\"\n",
+        )
+        .map(|_| ())
+        .expect_err("faults");
+        let expected = "\
+SRV/n.toml:14:11: the profile name \"a b\" may hold letters, digits, dots, hyphens and underscores
+SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
+SRV/n.toml:9:3: ../x leads out of the assets folder (looked for below SRV)
+SRV/n.toml:10:3: empty is empty
+SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)
+SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
+SRV/n.toml:13:11: profile \"menu\" names no kernel
+SRV/n.toml:2:1: there is no profile \"debain\"; there are: a b, debian, local, menu
+SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
+        assert_eq!(faults, expected);
+    }
+}
