@@ -1,0 +1,78 @@
+//! What users type: one command a file. Exit codes are those of sysexits(3).
+
+mod loaders;
+mod up;
+
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// All-in-one network boot server: ProxyDHCP, TFTP and HTTP in one process.
+///
+/// It works beside the network's own DHCP server, which goes on leasing addresses and needs no change.
+#[derive(Debug, Parser)]
+#[command(name = "netbootd", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve network boot until stopped.
+    Up(up::Up),
+    /// Show the iPXE loaders of this host.
+    Loaders(loaders::Show),
+}
+
+/// Why a command failed, and the exit code that says so to programs.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+/// Parses, dispatches, and turns the result into an exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; they go to standard output and end with 0.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match arguments.command {
+        Command::Up(up) => up.run(),
+        Command::Loaders(show) => show.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            let _ = writeln!(std::io::stderr(), "netbootd: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// The command line is wrong.
+const EX_USAGE: u8 = 64;
+/// Something that is needed is not there: a port is taken, an asset is missing.
+const EX_UNAVAILABLE: u8 = 69;
+/// The operating system refused.
+const EX_OSERR: u8 = 71;
+/// Root or a capability is needed.
+const EX_NOPERM: u8 = 77;
+/// The configuration has faults.
+const EX_CONFIG: u8 = 78;

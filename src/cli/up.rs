@@ -1,0 +1,221 @@
+//! `netbootd up`: serve until stopped, on a laptop and as a service alike.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use figment::value::Value;
+use tracing::{info, warn};
+
+use super::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
+use crate::{
+    boot::{loader::Loader, machine::Rules, script::Templates, why::install_hint},
+    config::{
+        load::load,
+        resolve::{Settings, resolve},
+    },
+    daemon::{self, Plan, logging},
+    net::interface,
+};
+
+/// Serve network boot until stopped.
+///
+/// With a KERNEL, every machine that network-boots gets it; without one, what the configuration says.
+#[derive(Debug, clap::Args)]
+pub(super) struct Up {
+    /// Linux kernel, then initial RAM disks in order
+    #[arg(value_name = "KERNEL [INITRD")]
+    files: Vec<PathBuf>,
+    /// The kernel's command line (a template: {{ machine.mac }}, {{ machine.name }}, {{ machine.arch }})
+    #[arg(last = true, value_name = "CMDLINE", requires = "files")]
+    cmdline: Vec<String>,
+    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists; none is needed]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Interface to serve, repeatable [default: the only one that fits]
+    #[arg(short, long = "interface", value_name = "NAME")]
+    interfaces: Vec<String>,
+    /// TCP port of the HTTP stage [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+    /// Folder to serve under /assets/ [default: /var/lib/netbootd/assets, or the folder that KERNEL is in]
+    #[arg(long, value_name = "DIR")]
+    assets: Option<PathBuf>,
+    /// Profile of machines that no rule names [default: menu, or KERNEL]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Folder to look for iPXE loaders in before the packages' places, repeatable
+    #[arg(long = "loader-dir", value_name = "DIR")]
+    loader_dirs: Vec<PathBuf>,
+    /// How to write log lines
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: logging::Format,
+}
+
+impl Up {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        logging::start(self.log_format);
+        let settings = self.settings()?;
+        let plan = plan(settings)?;
+        daemon::run(plan).map_err(|error| {
+            let code = match error.error.kind() {
+                io::ErrorKind::PermissionDenied => EX_NOPERM,
+                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => EX_UNAVAILABLE,
+                _ => EX_OSERR,
+            };
+            Failure::new(code, error)
+        })
+    }
+
+    fn settings(&self) -> Result<Settings, Failure> {
+        let default = Some(Path::new(DEFAULT_CONFIG)).filter(|path| path.exists());
+        let flags = self.flags()?;
+        let loaded = load(self.config.as_deref().or(default), std::env::vars(), &flags)
+            .map_err(|faults| Failure::new(EX_CONFIG, faults))?;
+        resolve(&loaded).map_err(|faults| Failure::new(EX_CONFIG, faults))
+    }
+
+    /// The flags as keys of the configuration, of which they are the last layer.
+    fn flags(&self) -> Result<Vec<(&'static str, Value)>, Failure> {
+        let mut flags: Vec<(&'static str, Value)> = Vec::new();
+        let mut list = |key, values: &[PathBuf]| {
+            let values: Vec<Value> = values.iter().map(|value| text(value)).collect();
+            if !values.is_empty() {
+                flags.push((key, Value::from(values)));
+            }
+        };
+        let interfaces: Vec<PathBuf> = self.interfaces.iter().map(PathBuf::from).collect();
+        list("interfaces", &interfaces);
+        list("loader_dirs", &self.loader_dirs);
+        flags.extend(self.http_port.map(|port| ("http.port", Value::from(port))));
+        flags.extend(self.assets.as_deref().map(|folder| ("assets", text(folder))));
+        if let Some((kernel, initrds)) = self.files.split_first() {
+            let Files { folder, kernel, initrds } = Files::of(kernel, initrds, self.assets.as_deref())?;
+            flags.push(("assets", text(&folder)));
+            flags.push(("profiles.command-line.kernel", Value::from(kernel)));
+            flags.push(("profiles.command-line.initrd", Value::from(initrds)));
+            flags.push(("profiles.command-line.cmdline", Value::from(self.cmdline.join(" "))));
+            flags.push(("default_profile", Value::from("command-line")));
+        }
+        flags.extend(self.profile.as_deref().map(|name| ("default_profile", Value::from(name))));
+        Ok(flags)
+    }
+}
+
+fn text(path: &Path) -> Value {
+    Value::from(path.to_string_lossy().into_owned())
+}
+
+/// The files of the command line, as paths below the folder that they are served from.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    folder: PathBuf,
+    kernel: String,
+    initrds: Vec<String>,
+}
+
+impl Files {
+    /// Links are followed first: `/vmlinuz` is a link into `/boot`, and its folder would be the whole file system.
+    fn of(kernel: &Path, initrds: &[PathBuf], assets: Option<&Path>) -> Result<Self, Failure> {
+        let real = |path: &Path| {
+            path.canonicalize().map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{}: {error}", path.display())))
+        };
+        let kernel = real(kernel)?;
+        let folder = match assets {
+            Some(folder) => real(folder)?,
+            None => kernel.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        let below = |path: &Path| -> Result<String, Failure> {
+            let below = path.strip_prefix(&folder).map_err(|_| {
+                let (path, folder) = (path.display(), folder.display());
+                let mend = "put it there, or name a folder that holds all the files with --assets";
+                Failure::new(EX_USAGE, format!("{path} is not in the assets folder {folder}: {mend}"))
+            })?;
+            let words = || Failure::new(EX_USAGE, format!("{}: the name is not UTF-8: rename it", path.display()));
+            below.to_str().map(str::to_owned).ok_or_else(words)
+        };
+        let initrds = initrds.iter().map(|path| below(&real(path)?)).collect::<Result<_, _>>()?;
+        Ok(Self { kernel: below(&kernel)?, initrds, folder })
+    }
+}
+
+/// Adds what is found on this host.
+fn plan(settings: Settings) -> Result<Plan, Failure> {
+    let interfaces = interface::choose(&settings.interfaces).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+    let (loaders, rejected) = daemon::loaders::find(&settings.loader_dirs);
+    info!("netbootd {}", env!("CARGO_PKG_VERSION"));
+    if settings.interfaces.is_empty() {
+        let chosen: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
+        info!("interface {}, the only wired one that is up and has an IPv4 address", chosen.join(", "));
+    }
+    for rejected in rejected {
+        warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
+    }
+    for loader in Loader::ALL {
+        match loaders.of(loader) {
+            Some(file) => info!("loader for {}: {}", loader.title(), file.origin),
+            None if matches!(loader, Loader::Bios | Loader::EfiX86_64) => {
+                warn!("no loader for {}: {}", loader.title(), install_hint(loader));
+            }
+            None => {}
+        }
+    }
+    let rules = Rules {
+        loaders,
+        profiles: settings.profiles,
+        default_profile: settings.default_profile,
+        templates: Templates::default(),
+    };
+    Ok(Plan {
+        interfaces,
+        rules: Arc::new(rules),
+        assets: settings.assets,
+        http_port: settings.http_port,
+        base_url: settings.base_url,
+    })
+}
+
+/// Where the packages put it.
+const DEFAULT_CONFIG: &str = "/etc/netbootd/netbootd.toml";
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn files_are_named_below_the_folder_that_they_really_are_in() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().canonicalize().expect("there");
+        fs::create_dir_all(root.join("boot/late")).expect("made");
+        for name in ["boot/vmlinuz-6.1", "boot/late/initrd.img", "elsewhere.img"] {
+            fs::write(root.join(name), "x").expect("written");
+        }
+        symlink("boot/vmlinuz-6.1", root.join("vmlinuz")).expect("made");
+        let files = |kernel: &str, initrds: &[&str], assets: Option<&str>| {
+            let initrds: Vec<PathBuf> = initrds.iter().map(|name| root.join(name)).collect();
+            Files::of(&root.join(kernel), &initrds, assets.map(|name| root.join(name)).as_deref())
+                .map_err(|failure| (failure.code, failure.message.replace(&root.display().to_string(), "")))
+        };
+        let expected = |folder: &str, kernel: &str, initrd: &str| {
+            Ok(Files { folder: root.join(folder), kernel: kernel.into(), initrds: vec![initrd.into()] })
+        };
+        assert_eq!(
+            files("vmlinuz", &["boot/late/initrd.img"], None),
+            expected("boot", "vmlinuz-6.1", "late/initrd.img")
+        );
+        assert_eq!(files("vmlinuz", &["elsewhere.img"], Some(".")), expected("", "boot/vmlinuz-6.1", "elsewhere.img"));
+        let mend = "put it there, or name a folder that holds all the files with --assets";
+        assert_eq!(
+            files("vmlinuz", &["elsewhere.img"], None),
+            Err((EX_USAGE, format!("/elsewhere.img is not in the assets folder /boot: {mend}")))
+        );
+        assert_eq!(
+            files("nothing", &[], None),
+            Err((EX_UNAVAILABLE, "/nothing: No such file or directory (os error 2)".into()))
+        );
+    }
+}

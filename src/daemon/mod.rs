@@ -1,0 +1,218 @@
+//! The running server: everything is bound, told of, served, and let go in this order.
+
+pub mod bind;
+pub mod loaders;
+pub mod logging;
+pub mod recorder;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::bind::{Bound, Sockets};
+use crate::{
+    boot::{
+        loader::Loader,
+        machine::{Choice, Rules},
+        timeline::Event,
+    },
+    dhcp,
+    files::AssetRoot,
+    http,
+    net::{interface::Interface, udp::Endpoint},
+    tftp,
+};
+
+/// All that a server needs to know.
+#[derive(Debug)]
+pub struct Plan {
+    /// The interfaces to serve; at least one.
+    pub interfaces: Vec<Interface>,
+    /// What decides.
+    pub rules: Arc<Rules>,
+    /// The assets folder.
+    pub assets: Option<Arc<AssetRoot>>,
+    /// TCP port of the HTTP stage.
+    pub http_port: u16,
+    /// Base of all URLs, where it is not the address that the client is on.
+    pub base_url: Option<String>,
+}
+
+impl Plan {
+    /// Our HTTP stage for the clients of an interface.
+    fn base_url(&self, address: std::net::Ipv4Addr) -> String {
+        self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT, and for [`GRACE`] more where transfers run. A second signal ends it at once.
+///
+/// # Errors
+/// What could not be bound, or a system call that no server can do without.
+pub fn run(plan: Plan) -> Result<(), bind::BindError> {
+    let sockets = bind::bind(&plan)?;
+    announce(&plan);
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(bind::BindError::runtime)?;
+    runtime.block_on(serve(Arc::new(plan), sockets)).map_err(bind::BindError::runtime)?;
+    // What is still on its way after the grace period is not waited for.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
+    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let (events, received) = mpsc::channel(EVENTS);
+    let app = Arc::new(http::routes::App {
+        rules: plan.rules.clone(),
+        assets: plan.assets.clone(),
+        base_url: plan.base_url.clone(),
+        started: SystemTime::now(),
+        is_ready: AtomicBool::new(true),
+        events: events.clone(),
+    });
+    let recorder = tokio::spawn(recorder::record(received));
+    let mut stages = JoinSet::new();
+    for (Bound { socket, interface, .. }, port) in sockets.dhcp {
+        let here = dhcp::proxy::Here { address: interface.address(), base_url: plan.base_url(interface.address()) };
+        let (endpoint, rules, events) = (Endpoint::new(socket)?, plan.rules.clone(), events.clone());
+        stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, events }.serve(stop.clone()));
+    }
+    stages.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), sockets.tftp, events, stop.clone())));
+    for listener in sockets.http {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        stages.spawn(http::listener::serve(listener, http::routes::router(app.clone()), stop.clone()));
+    }
+    let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
+    info!("waiting on {}: {}", waiting.join(", "), clients(&plan.rules));
+
+    first_signal(&mut signals).await;
+    info!("stopping; running transfers have {} s to come to their end", GRACE.as_secs());
+    app.is_ready.store(false, Ordering::Relaxed);
+    drop(app);
+    stop.cancel();
+    let drained = tokio::time::timeout(GRACE, async { while stages.join_next().await.is_some() {} });
+    tokio::select! {
+        drained = drained => match drained {
+            Ok(()) => {
+                // Every sender of events is gone: the recorder comes to its end by itself.
+                let _ = tokio::time::timeout(Duration::from_secs(1), recorder).await;
+                info!("stopped");
+            }
+            Err(_) => warn!("stopped; some transfers were cut off"),
+        },
+        () = first_signal(&mut signals) => warn!("stopped at once by a second signal"),
+    }
+    Ok(())
+}
+
+async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// A stage with a thread of its own, where nothing else delays its packets and none of them hops between threads.
+async fn on_own_thread(name: &'static str, stage: impl Future<Output = io::Result<()>> + Send + 'static) {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let body = move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let _ = ended.send(runtime.and_then(|runtime| runtime.block_on(stage)));
+    };
+    let ended = match thread::Builder::new().name(name.to_owned()).spawn(body) {
+        Ok(_) => end.await.unwrap_or(Ok(())),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        warn!(%error, "the {name} stage failed");
+    }
+}
+
+async fn tftp_stage(
+    plan: Arc<Plan>,
+    sockets: Vec<Bound>,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let mut listeners = JoinSet::new();
+    for Bound { socket, interface, address } in sockets {
+        let headers = 32;
+        let block_size = u16::try_from(interface.mtu.saturating_sub(headers)).unwrap_or(u16::MAX);
+        let listener = tftp::serve::Listener {
+            endpoint: Endpoint::new(socket)?,
+            address,
+            base_url: plan.base_url(address),
+            rules: plan.rules.clone(),
+            assets: plan.assets.clone(),
+            limits: tftp::transfer::Limits {
+                block_size: block_size.clamp(512, TFTP_BLOCK_SIZE),
+                window_size: TFTP_WINDOW,
+            },
+            events: events.clone(),
+        };
+        listeners.spawn(listener.serve(stop.clone()));
+    }
+    drop(events);
+    while listeners.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// A line for each listener and each thing that is served, before the first client comes.
+fn announce(plan: &Plan) {
+    let also = |things: &str| match &plan.assets {
+        Some(assets) => format!("{things}, and every file in {}", assets.path().display()),
+        None => things.to_owned(),
+    };
+    for interface in &plan.interfaces {
+        let name = &interface.name;
+        info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
+        for address in &interface.addresses {
+            info!("tftp  {address}:69: {}", also("loaders"));
+            info!("http  {}: {}", plan.base_url(*address), also("scripts, loaders"));
+        }
+    }
+    match plan.rules.choose(None) {
+        Ok(Choice::Profile(name, profile)) => {
+            let files: Vec<&str> = [&profile.kernel].into_iter().chain(&profile.initrd).map(String::as_str).collect();
+            info!("boots profile {name}: {} {}", files.join(" "), profile.cmdline);
+        }
+        Ok(Choice::Menu) => info!("boots the menu of profiles ({})", plan.rules.profiles.len()),
+        Ok(Choice::Local) => info!("boots the local disk"),
+        Err(why) => warn!("{why}"),
+    }
+}
+
+/// The kinds of firmware that have a loader.
+fn clients(rules: &Rules) -> String {
+    let serves = rules.serves();
+    let http = |loader: &Loader| *loader != Loader::Bios;
+    let mut kinds: Vec<String> = serves.iter().map(|loader| loader.title().to_owned()).collect();
+    kinds.extend(serves.iter().any(http).then(|| "UEFI HTTP".to_owned()));
+    kinds.push("iPXE".into());
+    kinds.join(", ")
+}
+
+/// For transfers that run when the server is told to stop.
+const GRACE: Duration = Duration::from_secs(30);
+/// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.
+const EVENTS: usize = 16_384;
+/// What iPXE and EDK2 ask for over Ethernet: 1500 bytes less IP, UDP and TFTP headers.
+const TFTP_BLOCK_SIZE: u16 = 1468;
+/// Blocks in flight at most; EDK2 asks for 4.
+const TFTP_WINDOW: u16 = 64;

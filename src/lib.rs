@@ -1,0 +1,29 @@
+//! netbootd: ProxyDHCP, TFTP and HTTP in one process.
+//!
+//! # The walk of one boot
+//!
+//! | step | file |
+//! |---|---|
+//! | A datagram comes in on port 67 or 4011, and it is known to which of our addresses | [`net::udp`], [`dhcp::serve`] |
+//! | Its bytes become a [`dhcp::wire::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`] |
+//! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] |
+//! | The answer, and where it goes | [`dhcp::proxy`], [`dhcp::destination`] |
+//! | Firmware fetches the loader, by TFTP | [`tftp::serve`], [`tftp::transfer`] |
+//! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
+//! | iPXE asks again, is sent to `/boot.ipxe`, and gets its script | [`boot::script`], [`boot::machine`] |
+//! | It fetches kernel and initial RAM disks at its own pace | [`http::assets`], [`http::range`], [`files`] |
+//! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
+//!
+//! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
+//! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers.rs`
+//! holds this against the code.
+
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dhcp;
+pub mod files;
+pub mod http;
+pub mod net;
+pub mod tftp;
