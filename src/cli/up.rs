@@ -3,21 +3,18 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use figment::value::Value;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
 use crate::{
-    boot::{loader::Loader, machine::Rules, script::Templates, why::install_hint},
     config::{
         load::load,
         resolve::{Settings, resolve},
     },
-    daemon::{self, Plan, logging},
-    net::interface,
+    daemon::{self, logging, plan::Plan},
 };
 
 /// Serve network boot until stopped.
@@ -58,7 +55,8 @@ impl Up {
     pub(super) fn run(self) -> Result<(), Failure> {
         logging::start(self.log_format);
         let settings = self.settings()?;
-        let plan = plan(settings)?;
+        info!("netbootd {}", env!("CARGO_PKG_VERSION"));
+        let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
         daemon::run(plan).map_err(|error| {
             let code = match error.error.kind() {
                 io::ErrorKind::PermissionDenied => EX_NOPERM,
@@ -139,42 +137,6 @@ impl Files {
         let initrds = initrds.iter().map(|path| below(&real(path)?)).collect::<Result<_, _>>()?;
         Ok(Self { kernel: below(&kernel)?, initrds, folder })
     }
-}
-
-/// Adds what is found on this host.
-fn plan(settings: Settings) -> Result<Plan, Failure> {
-    let interfaces = interface::choose(&settings.interfaces).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
-    let (loaders, rejected) = daemon::loaders::find(&settings.loader_dirs);
-    info!("netbootd {}", env!("CARGO_PKG_VERSION"));
-    if settings.interfaces.is_empty() {
-        let chosen: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
-        info!("interface {}, the only wired one that is up and has an IPv4 address", chosen.join(", "));
-    }
-    for rejected in rejected {
-        warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
-    }
-    for loader in Loader::ALL {
-        match loaders.of(loader) {
-            Some(file) => info!("loader for {}: {}", loader.title(), file.origin),
-            None if matches!(loader, Loader::Bios | Loader::EfiX86_64) => {
-                warn!("no loader for {}: {}", loader.title(), install_hint(loader));
-            }
-            None => {}
-        }
-    }
-    let rules = Rules {
-        loaders,
-        profiles: settings.profiles,
-        default_profile: settings.default_profile,
-        templates: Templates::default(),
-    };
-    Ok(Plan {
-        interfaces,
-        rules: Arc::new(rules),
-        assets: settings.assets,
-        http_port: settings.http_port,
-        base_url: settings.base_url,
-    })
 }
 
 /// Where the packages put it.

@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Plan;
+use super::plan::Plan;
 use crate::{
     dhcp::proxy::Port,
     net::{

@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod loaders;
 pub mod logging;
+pub mod plan;
 pub mod recorder;
 
 use std::{
@@ -24,41 +25,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::bind::{Bound, Sockets};
-use crate::{
-    boot::{
-        loader::Loader,
-        machine::{Choice, Rules},
-        timeline::Event,
-    },
-    dhcp,
-    files::AssetRoot,
-    http,
-    net::{interface::Interface, udp::Endpoint},
-    tftp,
+use self::{
+    bind::{Bound, Sockets},
+    plan::Plan,
 };
-
-/// All that a server needs to know.
-#[derive(Debug)]
-pub struct Plan {
-    /// The interfaces to serve; at least one.
-    pub interfaces: Vec<Interface>,
-    /// What decides.
-    pub rules: Arc<Rules>,
-    /// The assets folder.
-    pub assets: Option<Arc<AssetRoot>>,
-    /// TCP port of the HTTP stage.
-    pub http_port: u16,
-    /// Base of all URLs, where it is not the address that the client is on.
-    pub base_url: Option<String>,
-}
-
-impl Plan {
-    /// Our HTTP stage for the clients of an interface.
-    fn base_url(&self, address: std::net::Ipv4Addr) -> String {
-        self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
-    }
-}
+use crate::{boot::timeline::Event, dhcp, http, net::udp::Endpoint, tftp};
 
 /// Runs a server until SIGTERM or SIGINT, and for [`GRACE`] more where transfers run. A second signal ends it at once.
 ///
@@ -66,7 +37,7 @@ impl Plan {
 /// What could not be bound, or a system call that no server can do without.
 pub fn run(plan: Plan) -> Result<(), bind::BindError> {
     let sockets = bind::bind(&plan)?;
-    announce(&plan);
+    plan.announce();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(bind::BindError::runtime)?;
     runtime.block_on(serve(Arc::new(plan), sockets)).map_err(bind::BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
@@ -99,7 +70,7 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
         stages.spawn(http::listener::serve(listener, http::routes::router(app.clone()), stop.clone()));
     }
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
-    info!("waiting on {}: {}", waiting.join(", "), clients(&plan.rules));
+    info!("waiting on {}: {}", waiting.join(", "), plan.clients());
 
     first_signal(&mut signals).await;
     info!("stopping; running transfers have {} s to come to their end", GRACE.as_secs());
@@ -171,41 +142,6 @@ async fn tftp_stage(
     drop(events);
     while listeners.join_next().await.is_some() {}
     Ok(())
-}
-
-/// A line for each listener and each thing that is served, before the first client comes.
-fn announce(plan: &Plan) {
-    let also = |things: &str| match &plan.assets {
-        Some(assets) => format!("{things}, and every file in {}", assets.path().display()),
-        None => things.to_owned(),
-    };
-    for interface in &plan.interfaces {
-        let name = &interface.name;
-        info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
-        for address in &interface.addresses {
-            info!("tftp  {address}:69: {}", also("loaders"));
-            info!("http  {}: {}", plan.base_url(*address), also("scripts, loaders"));
-        }
-    }
-    match plan.rules.choose(None) {
-        Ok(Choice::Profile(name, profile)) => {
-            let files: Vec<&str> = [&profile.kernel].into_iter().chain(&profile.initrd).map(String::as_str).collect();
-            info!("boots profile {name}: {} {}", files.join(" "), profile.cmdline);
-        }
-        Ok(Choice::Menu) => info!("boots the menu of profiles ({})", plan.rules.profiles.len()),
-        Ok(Choice::Local) => info!("boots the local disk"),
-        Err(why) => warn!("{why}"),
-    }
-}
-
-/// The kinds of firmware that have a loader.
-fn clients(rules: &Rules) -> String {
-    let serves = rules.serves();
-    let http = |loader: &Loader| *loader != Loader::Bios;
-    let mut kinds: Vec<String> = serves.iter().map(|loader| loader.title().to_owned()).collect();
-    kinds.extend(serves.iter().any(http).then(|| "UEFI HTTP".to_owned()));
-    kinds.push("iPXE".into());
-    kinds.join(", ")
 }
 
 /// For transfers that run when the server is told to stop.

@@ -1,0 +1,114 @@
+//! What a server is about to do: the configuration, and what was found of it on this host.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::loaders;
+use crate::{
+    boot::{
+        loader::Loader,
+        machine::{Choice, Rules},
+        script::Templates,
+        why::install_hint,
+    },
+    config::resolve::Settings,
+    files::AssetRoot,
+    net::interface::{Interface, Unclear, choose},
+};
+
+/// All that a server needs to know.
+#[derive(Debug)]
+pub struct Plan {
+    /// The interfaces to serve; at least one.
+    pub interfaces: Vec<Interface>,
+    /// What decides.
+    pub rules: Arc<Rules>,
+    /// The assets folder.
+    pub assets: Option<Arc<AssetRoot>>,
+    /// TCP port of the HTTP stage.
+    pub http_port: u16,
+    /// Base of all URLs, where it is not the address that the client is on.
+    pub base_url: Option<String>,
+}
+
+impl Plan {
+    /// Adds what is found on this host: interfaces and loaders. What was chosen, and what is missing, is logged.
+    ///
+    /// # Errors
+    /// Which interfaces there are to choose from.
+    pub fn new(settings: Settings) -> Result<Self, Unclear> {
+        let interfaces = choose(&settings.interfaces)?;
+        if settings.interfaces.is_empty() {
+            let chosen: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
+            info!("interface {}, the only wired one that is up and has an IPv4 address", chosen.join(", "));
+        }
+        let (loaders, rejected) = loaders::find(&settings.loader_dirs);
+        for rejected in rejected {
+            warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
+        }
+        for loader in Loader::ALL {
+            match loaders.of(loader) {
+                Some(file) => info!("loader for {}: {}", loader.title(), file.origin),
+                None if matches!(loader, Loader::Bios | Loader::EfiX86_64) => {
+                    warn!("no loader for {}: {}", loader.title(), install_hint(loader));
+                }
+                None => {}
+            }
+        }
+        let rules = Rules {
+            loaders,
+            profiles: settings.profiles,
+            default_profile: settings.default_profile,
+            templates: Templates::default(),
+        };
+        Ok(Self {
+            interfaces,
+            rules: Arc::new(rules),
+            assets: settings.assets,
+            http_port: settings.http_port,
+            base_url: settings.base_url,
+        })
+    }
+
+    /// Our HTTP stage for the clients of an interface.
+    pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
+        self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
+    }
+
+    /// A line for each listener and each thing that is served, before the first client comes.
+    pub(super) fn announce(&self) {
+        let also = |things: &str| match &self.assets {
+            Some(assets) => format!("{things}, and every file in {}", assets.path().display()),
+            None => things.to_owned(),
+        };
+        for interface in &self.interfaces {
+            let name = &interface.name;
+            info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
+            for address in &interface.addresses {
+                info!("tftp  {address}:69: {}", also("loaders"));
+                info!("http  {}: {}", self.base_url(*address), also("scripts, loaders"));
+            }
+        }
+        match self.rules.choose(None) {
+            Ok(Choice::Profile(name, profile)) => {
+                let files: Vec<&str> =
+                    [&profile.kernel].into_iter().chain(&profile.initrd).map(String::as_str).collect();
+                info!("boots profile {name}: {} {}", files.join(" "), profile.cmdline);
+            }
+            Ok(Choice::Menu) => info!("boots the menu of profiles ({})", self.rules.profiles.len()),
+            Ok(Choice::Local) => info!("boots the local disk"),
+            Err(why) => warn!("{why}"),
+        }
+    }
+
+    /// The kinds of firmware that have a loader.
+    pub(super) fn clients(&self) -> String {
+        let serves = self.rules.serves();
+        let http = |loader: &Loader| *loader != Loader::Bios;
+        let mut kinds: Vec<String> = serves.iter().map(|loader| loader.title().to_owned()).collect();
+        kinds.extend(serves.iter().any(http).then(|| "UEFI HTTP".to_owned()));
+        kinds.push("iPXE".into());
+        kinds.join(", ")
+    }
+}
