@@ -1,0 +1,126 @@
+//! A real kernel: Debian's for cloud machines, which boots on a serial console without any module.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+/// What is taken from the package, in a folder that outlives the lab: later runs need no network.
+#[derive(Debug)]
+pub(crate) struct DebianKernel {
+    folder: PathBuf,
+    release: String,
+}
+
+impl DebianKernel {
+    /// From the cache, or fetched with `apt-get download` and unpacked.
+    pub(crate) fn fetch(cache: &Path) -> Result<DebianKernel> {
+        let folder = cache.join("kernel");
+        fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
+        // Two test programs may want it at once: the second waits and finds it done. Unlocked when the file is closed.
+        let lock = File::create(cache.join("lock"))?;
+        let _lock =
+            Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).context("locking the cache")?;
+        if !folder.is_dir() {
+            download_into(&folder)?;
+        }
+        let release = fs::read_to_string(folder.join(RELEASE)).context("reading the kernel cache")?;
+        Ok(DebianKernel { folder, release: release.trim().to_owned() })
+    }
+
+    /// What `uname -r` says on it.
+    pub(crate) fn release(&self) -> &str {
+        &self.release
+    }
+
+    pub(crate) fn image(&self) -> PathBuf {
+        self.folder.join(IMAGE)
+    }
+
+    /// The folder of the network card's driver: modules whose names sort in the order in which to load them.
+    pub(crate) fn modules(&self) -> PathBuf {
+        self.folder.join(KEPT_MODULES)
+    }
+}
+
+fn download_into(folder: &Path) -> Result<()> {
+    let parent = folder.parent().context("the kernel cache has no parent folder")?;
+    let scratch = tempfile::tempdir_in(parent)?;
+    // An index that is missing or older than the mirror's last cleaning is mended by an update.
+    let package = download(scratch.path()).or_else(|_| {
+        run(Command::new("apt-get").arg("update").arg("-qq"))?;
+        download(scratch.path())
+    })?;
+    let tree = scratch.path().join("tree");
+    run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&tree))?;
+
+    let release = sole_entry(&tree.join("lib/modules"))?;
+    let kept = scratch.path().join("kept");
+    fs::create_dir_all(kept.join(KEPT_MODULES))?;
+    fs::rename(tree.join(format!("boot/vmlinuz-{release}")), kept.join(IMAGE)).context("the package has no kernel")?;
+    let modules = tree.join("lib/modules").join(&release).join("kernel");
+    for (number, module) in MODULES.iter().enumerate() {
+        let name = module.rsplit('/').next().unwrap_or(module);
+        keep_module(&modules.join(module), &kept.join(KEPT_MODULES).join(format!("{number}-{name}")))?;
+    }
+    fs::write(kept.join(RELEASE), &release)?;
+    // The last step, in one piece: an interrupted run leaves no half of a cache.
+    fs::rename(&kept, folder).context("moving the kernel into the cache")
+}
+
+fn download(folder: &Path) -> Result<PathBuf> {
+    let listing = run(Command::new("apt-cache").args(["depends", META_PACKAGE]))?;
+    let package = listing
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .find(|name| name.starts_with("linux-image-"))
+        .with_context(|| format!("{META_PACKAGE} names no kernel; is this Debian on amd64?"))?;
+    // Its sandbox user may not write into a folder of root's.
+    let download = ["-qq", "-o", "APT::Sandbox::User=root", "download", package];
+    run(Command::new("apt-get").args(download).current_dir(folder))?;
+    Ok(folder.join(sole_entry(folder)?))
+}
+
+/// Since Debian 13 modules are compressed. One that is not there has become part of the kernel.
+fn keep_module(module: &Path, kept: &Path) -> Result<()> {
+    let compressed = module.with_extension("ko.xz");
+    if compressed.exists() {
+        run(Command::new("xz").arg("--decompress").arg(&compressed))?;
+    }
+    if module.exists() {
+        fs::rename(module, kept).with_context(|| format!("keeping {}", module.display()))?;
+    }
+    Ok(())
+}
+
+fn sole_entry(folder: &Path) -> Result<String> {
+    let mut names = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let (Some(entry), None) = (names.next(), names.next()) else { bail!("{} has not one entry", folder.display()) };
+    Ok(entry?.file_name().to_string_lossy().into_owned())
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+const IMAGE: &str = "vmlinuz";
+const RELEASE: &str = "release";
+const KEPT_MODULES: &str = "modules";
+/// Each behind those that it needs.
+const MODULES: &[&str] = &[
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_pci_legacy_dev.ko",
+    "drivers/virtio/virtio_pci_modern_dev.ko",
+    "drivers/virtio/virtio_pci.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
+];

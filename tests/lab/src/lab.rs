@@ -1,0 +1,185 @@
+//! The lab's life: a switch, hosts and taps in namespaces of its own; all of it removed at the end, whatever the end was.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::{Host, ip};
+
+/// Owns the switch, every [`Host`] and a folder for files. Keep it longest: what still runs in it when it is dropped is killed.
+#[derive(Debug)]
+pub struct Lab {
+    name: Name,
+    switch: Host,
+    directory: PathBuf,
+    ports: AtomicU32,
+}
+
+impl Lab {
+    /// Makes the switch, after removing what labs of processes that were killed have left.
+    pub fn new() -> Result<Lab> {
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        remove_labs(|owner| !Path::new("/proc").join(owner.to_string()).exists()).context("removing abandoned labs")?;
+
+        let name = Name { owner: process::id(), number: LABS.fetch_add(1, Ordering::Relaxed) };
+        let switch = Host::in_namespace(name.namespace("switch"));
+        let directory = name.directory();
+        // From here on Drop removes what was made, also where a later step fails.
+        let lab = Lab { name, switch, directory, ports: AtomicU32::new(0) };
+        fs::create_dir(&lab.directory).with_context(|| format!("creating {}", lab.directory.display()))?;
+        ip(&["netns", "add", lab.switch.namespace()])?;
+        // No spanning tree and no forwarding delay: a port forwards from its first moment, as an access port should.
+        // No snooping: there is no querier, and multicast (IPv6 neighbours, LLDP) would be dropped.
+        let bridge = ["type", "bridge", "stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"];
+        lab.switch.ip(&[&["link", "add", BRIDGE][..], &bridge].concat())?;
+        lab.switch.ip(&["link", "set", BRIDGE, "up"])?;
+        Ok(lab)
+    }
+
+    /// Adds a host whose `eth1` is up, with `address` (such as `10.77.0.1/24`) if there is one. It has no default route:
+    /// broadcasts that were not pinned to an interface fail there, as they do on an isolated boot network.
+    pub fn host(&self, name: &str, address: Option<&str>) -> Result<Host> {
+        let host = Host::in_namespace(self.name.namespace(name));
+        ip(&["netns", "add", host.namespace()])?;
+        host.ip(&["link", "set", "lo", "up"])?;
+        // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
+        let port = self.port_name();
+        let eth1 = ["type", "veth", "peer", "name", "eth1", "netns", host.namespace()];
+        self.switch.ip(&[&["link", "add", &port][..], &eth1].concat())?;
+        self.plug_in(&port)?;
+        if let Some(address) = address {
+            host.ip(&["address", "add", address, "broadcast", "+", "dev", "eth1"])?;
+        }
+        // Its addresses are those that it was given, even where a router of the lab advertises others.
+        let accept = Path::new("/proc/sys/net/ipv6/conf/eth1/accept_ra");
+        host.enter(|| fs::write(accept, "0"))?.with_context(|| format!("writing {}", accept.display()))?;
+        host.ip(&["link", "set", "eth1", "up"])?;
+        Ok(host)
+    }
+
+    /// A folder for files that end with the lab.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The namespace of the switch: where virtual machines run, beside their taps.
+    pub fn switch(&self) -> &Host {
+        &self.switch
+    }
+
+    /// Adds a tap to the switch and returns its name.
+    pub(crate) fn tap(&self) -> Result<String> {
+        let tap = self.port_name();
+        self.switch.ip(&["tuntap", "add", &tap, "mode", "tap"])?;
+        self.plug_in(&tap)?;
+        Ok(tap)
+    }
+
+    fn port_name(&self) -> String {
+        format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn plug_in(&self, port: &str) -> Result<()> {
+        self.switch.ip(&["link", "set", port, "master", BRIDGE, "up"]).map(drop)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = self.name.remove() {
+            eprintln!("lab: not everything could be removed: {error:#}");
+        }
+    }
+}
+
+/// For a program that is told to stop while its labs are alive on another thread: kills what runs in them and removes them.
+pub fn remove_labs_of_this_process() -> Result<()> {
+    remove_labs(|owner| owner == process::id())
+}
+
+fn remove_labs(gone: impl Fn(u32) -> bool) -> Result<()> {
+    let folders = fs::read_dir(env::temp_dir())?.flatten();
+    let folders = folders.filter_map(|entry| Name::parse(entry.file_name().to_str()?));
+    let namespaces = namespaces()?;
+    let named = namespaces.iter().filter_map(|namespace| Name::parse(namespace));
+    let mut abandoned: Vec<Name> = folders.chain(named).filter(|name| gone(name.owner)).collect();
+    abandoned.sort_unstable();
+    abandoned.dedup();
+    abandoned.iter().try_for_each(Name::remove)
+}
+
+/// `nbl<pid>-<number>`, then `-<host>` for a namespace: whoever finds it knows whether its owner still lives.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Name {
+    owner: u32,
+    number: u32,
+}
+
+impl Name {
+    fn parse(text: &str) -> Option<Name> {
+        let mut parts = text.strip_prefix(PREFIX)?.splitn(3, '-');
+        Some(Name { owner: parts.next()?.parse().ok()?, number: parts.next()?.parse().ok()? })
+    }
+
+    fn namespace(&self, host: &str) -> String {
+        format!("{PREFIX}{}-{}-{host}", self.owner, self.number)
+    }
+
+    fn directory(&self) -> PathBuf {
+        env::temp_dir().join(format!("{PREFIX}{}-{}", self.owner, self.number))
+    }
+
+    fn remove(&self) -> Result<()> {
+        for namespace in namespaces()?.iter().filter(|namespace| Name::parse(namespace).as_ref() == Some(self)) {
+            kill_all_in(namespace)?;
+            ip(&["netns", "delete", namespace])?;
+        }
+        match fs::remove_dir_all(self.directory()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", self.directory().display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn namespaces() -> Result<Vec<String>> {
+    // A line is `name` or `name (id: 3)`.
+    let list = ip(&["netns", "list"])?;
+    Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// A namespace lives on, with its interfaces, until the last process in it has ended.
+fn kill_all_in(namespace: &str) -> Result<()> {
+    for pid in ip(&["netns", "pids", namespace])?.split_whitespace() {
+        // A process of ours may have a thread in there (`Host::enter`); it leaves by itself.
+        let pid: i32 = pid.parse().with_context(|| format!("ip netns pids printed {pid}"))?;
+        if pid.cast_unsigned() != process::id() {
+            // It may have ended since it was listed.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
+const PREFIX: &str = "nbl";
+const BRIDGE: &str = "br0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_their_owner() {
+        let name = Name { owner: 4711, number: 2 };
+        assert_eq!(name.namespace("dhcp-a"), "nbl4711-2-dhcp-a");
+        assert_eq!(Name::parse("nbl4711-2-dhcp-a"), Some(name.clone()));
+        assert_eq!(Name::parse("nbl4711-2"), Some(name));
+        assert_eq!(Name::parse("nblx-2-dhcp"), None);
+        assert_eq!(Name::parse("cni-4711-2"), None);
+    }
+}

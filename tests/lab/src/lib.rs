@@ -1,0 +1,32 @@
+//! The lab: a private network, made of namespaces, in which real firmware boots through a real netbootd.
+//!
+//! ```text
+//!   Lab ── switch namespace: br0 ──┬── Host "dhcp"      LeaseServer: addresses only, knows nothing of PXE
+//!                                  ├── Host "netbootd"  a Process: the server under test
+//!                                  └── Vm               QEMU: SeaBIOS or OVMF, its console a Process too
+//! ```
+//!
+//! Nothing of it is in the machine's own network, and every part is removed by its `Drop`, in a panicking test too.
+//! `make demo`, `tests/boot` and `tests/netns` all stand on this one library.
+
+mod boot_files;
+mod console;
+mod debian_kernel;
+pub mod demo;
+mod firmware;
+mod host;
+mod lab;
+mod lease_server;
+mod process;
+mod tools;
+mod vm;
+
+pub use boot_files::BootFiles;
+pub use firmware::Firmware;
+pub use host::Host;
+pub use lab::{Lab, remove_labs_of_this_process};
+pub use lease_server::LeaseServer;
+pub use nix::sys::signal::Signal;
+pub use process::{Lines, Process};
+pub use tools::{NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use vm::{LastWords, Vm};

@@ -1,0 +1,92 @@
+//! What the machine must have, named by what to install.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::{env, fmt};
+
+use anyhow::{Result, bail};
+use nix::unistd::geteuid;
+
+/// A program (found in `PATH`) or a file (an absolute path), and the Debian package that has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// The program's name, or the file's path.
+    pub file: &'static str,
+    /// What `make deps` installs for it.
+    pub package: &'static str,
+}
+
+impl Tool {
+    /// For lists of a test's own: `Tool::new("curl", "curl")`.
+    pub const fn new(file: &'static str, package: &'static str) -> Tool {
+        Tool { file, package }
+    }
+
+    fn is_there(&self) -> bool {
+        if Path::new(self.file).is_absolute() {
+            return Path::new(self.file).exists();
+        }
+        env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(self.file).is_file())
+    }
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (package {})", self.file, self.package)
+    }
+}
+
+/// For hosts and a [`LeaseServer`](crate::LeaseServer).
+pub const NETWORK_TOOLS: &[Tool] = &[Tool::new("ip", "iproute2"), Tool::new(DNSMASQ, "dnsmasq-base")];
+
+/// Not in the `PATH` that `su` leaves to root.
+pub(crate) const DNSMASQ: &str = "/usr/sbin/dnsmasq";
+
+/// For a [`Vm`](crate::Vm) of every firmware, and for [`BootFiles`](crate::BootFiles).
+pub const VM_TOOLS: &[Tool] = &[
+    Tool::new("qemu-system-x86_64", "qemu-system-x86"),
+    Tool::new("/usr/lib/ipxe/qemu/pxe-virtio.rom", "ipxe-qemu"),
+    Tool::new("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    Tool::new("/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd", "ovmf-ia32"),
+    Tool::new("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
+    Tool::new("/usr/lib/ipxe/snponly.efi", "ipxe"),
+    Tool::new("/usr/bin/busybox", "busybox-static"),
+    Tool::new("cpio", "cpio"),
+    Tool::new("xz", "xz-utils"),
+];
+
+/// One error for all that is missing.
+pub fn check(tools: &[&[Tool]]) -> Result<()> {
+    if !geteuid().is_root() {
+        bail!("the lab makes network namespaces: it needs root");
+    }
+    let missing: Vec<&Tool> = tools.iter().flat_map(|tools| tools.iter()).filter(|tool| !tool.is_there()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    bail!("missing: {}; `make deps` installs them", list.join(", "))
+}
+
+/// A test's first line: `let Some(()) = netbootd_lab::required(&[NETWORK_TOOLS]) else { return };`. Where a tool is missing,
+/// `None`, after a line that says so; in CI a panic, because a test that did not run must not look like one that passed.
+pub fn required(tools: &[&[Tool]]) -> Option<()> {
+    let Err(error) = check(tools) else { return Some(()) };
+    assert!(env::var_os("CI").is_none(), "{error}");
+    // Not `eprintln!`, which the test harness would keep to itself.
+    let _ = writeln!(io::stderr(), "skipped: {error}");
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn make_deps_installs_every_tool() {
+        let installed: Vec<&str> = include_str!("../packages.txt").lines().collect();
+        for tool in NETWORK_TOOLS.iter().chain(VM_TOOLS) {
+            assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
+        }
+    }
+}

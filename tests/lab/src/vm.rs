@@ -1,0 +1,137 @@
+//! A virtual machine in the lab's network, seen through its serial console.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{Firmware, Lab, Process};
+
+/// Switched off when dropped.
+#[derive(Debug)]
+pub struct Vm {
+    firmware: Firmware,
+    mac: String,
+    console: Process,
+}
+
+/// What the lab's `init` says before it powers the machine off.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LastWords {
+    /// The network card's address, as the booted system reads it.
+    pub mac: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// `/proc/cmdline`, whole.
+    pub cmdline: String,
+    /// The second initrd arrived with every byte right.
+    pub payload_ok: bool,
+}
+
+impl Vm {
+    /// Switches a machine on. `number` makes its MAC address and UUID, and must differ between the machines of a lab.
+    pub fn start(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
+        let mac = format!("52:54:00:6c:62:{number:02x}");
+        let tap = lab.tap()?;
+        let variables = match firmware.variables() {
+            None => None,
+            Some(pristine) => {
+                let copy = lab.directory().join(format!("{}-{number}.variables", firmware.label()));
+                fs::copy(pristine, &copy).with_context(|| format!("copying {}", pristine.display()))?;
+                Some(copy)
+            }
+        };
+        let card = format!("virtio-net-pci,netdev=lan,mac={mac},bootindex=1{}", firmware.card_options());
+        let mut qemu = lab.switch().command("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-accel", "tcg", "-m", "512", "-no-reboot"])
+            .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
+            .args(["-uuid", &format!("6e626f74-6c61-4000-8000-5254006c62{number:02x}")])
+            .args(["-netdev", &format!("tap,id=lan,ifname={tap},script=no,downscript=no")])
+            .args(["-device", &card])
+            .args(firmware.qemu_arguments(variables.as_ref()));
+        let console = Process::spawn(firmware.label(), &mut qemu)?;
+        let mut vm = Vm { firmware, mac, console };
+        if firmware == Firmware::BiosPlainRom {
+            vm.hide_ipxe().context("giving the ROM another user class")?;
+        }
+        Ok(vm)
+    }
+
+    /// What it was started with.
+    pub fn firmware(&self) -> Firmware {
+        self.firmware
+    }
+
+    /// In lower case with colons.
+    pub fn mac(&self) -> &str {
+        &self.mac
+    }
+
+    /// The serial console, without escape sequences.
+    pub fn console(&self) -> &Process {
+        &self.console
+    }
+
+    /// [`Process::wait_for_line`] on its console.
+    pub fn wait_for_line(&self, needle: &str, timeout: Duration) -> Result<String> {
+        self.console.wait_for_line(needle, timeout)
+    }
+
+    /// Waits until the booted system has told all it has to tell. Fails early where the firmware or the kernel gave up.
+    pub fn last_words(&self, timeout: Duration) -> Result<LastWords> {
+        let gave_up = |line: &str| GAVE_UP.iter().any(|words| line.contains(words));
+        let last = self
+            .console
+            .wait_for(&format!("`{PAYLOAD}…`"), timeout, |line| line.starts_with(PAYLOAD) || gave_up(line))?;
+        if gave_up(&last) {
+            bail!("{} gave up: `{last}`{}", self.firmware.label(), self.console.printed());
+        }
+        let lines = self.console.lines();
+        let said = |start: &str| {
+            let line = lines.iter().find_map(|line| line.strip_prefix(start));
+            line.with_context(|| format!("no line begins with `{start}`{}", self.console.printed()))
+        };
+        let booted = said(BOOTED)?;
+        let word = |name: &str| {
+            let value = booted.split_whitespace().find_map(|word| word.strip_prefix(name));
+            value.map(str::to_owned).with_context(|| format!("no {name} in `{booted}`"))
+        };
+        Ok(LastWords {
+            mac: word("mac=")?,
+            kernel: word("kernel=")?,
+            cmdline: said(CMDLINE)?.to_owned(),
+            payload_ok: last == format!("{PAYLOAD}ok"),
+        })
+    }
+
+    /// Types into the ROM's own command line. What a server sees then is a PXE client without the user class `iPXE`.
+    fn hide_ipxe(&mut self) -> Result<()> {
+        let patience = Duration::from_secs(60);
+        self.console.wait_for_prompt("for the iPXE command line...", patience)?;
+        self.console.send(b"\x02")?;
+        for command in AS_PLAIN_ROM {
+            self.console.wait_for_prompt("iPXE>", patience)?;
+            let mut typed = String::from("iPXE> ");
+            // SeaBIOS's keyboard buffer holds a few keys: each one's echo is waited for.
+            for key in command.chars() {
+                self.console.send(key.to_string().as_bytes())?;
+                typed.push(key);
+                self.console.wait_for_prompt(typed.trim_end(), patience)?;
+            }
+            self.console.send(b"\n")?;
+            self.console.wait_for_line(&typed, patience)?;
+        }
+        Ok(())
+    }
+}
+
+/// The user class is cleared again before the loader starts: the ROM would hand it on, and the loader hide itself too.
+const AS_PLAIN_ROM: [&str; 4] =
+    ["set user-class PXE", "dhcp", "clear user-class", "chain tftp://${proxydhcp/next-server}/${proxydhcp/filename}"];
+
+const BOOTED: &str = "LAB-BOOT ok ";
+const CMDLINE: &str = "LAB-CMDLINE ";
+const PAYLOAD: &str = "LAB-PAYLOAD ";
+
+/// Of SeaBIOS, OVMF and Linux. OVMF would go on with its next way to boot, which is not the one that was to be shown.
+const GAVE_UP: &[&str] = &["No bootable device.", "BdsDxe: failed to ", "Kernel panic - not syncing"];
