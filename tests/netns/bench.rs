@@ -1,0 +1,104 @@
+//! What every test stands on: a lab with netbootd on one host and a client on another.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Process, Tool, required};
+use socket2::SockRef;
+
+/// Two hosts of a lab. Fields are dropped in this order: the daemon first, the lab last.
+pub(crate) struct Bench {
+    pub(crate) netbootd: Process,
+    pub(crate) server: Host,
+    pub(crate) client: Host,
+    pub(crate) assets: PathBuf,
+    pub(crate) lab: Lab,
+}
+
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
+pub(crate) const START: Duration = Duration::from_secs(20);
+/// For what takes milliseconds, on a machine that is busy with other tests.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+const CLIENT_TOOLS: &[Tool] = &[
+    Tool::new("atftp", "atftp"),
+    Tool::new("tftp", "tftp-hpa"),
+    Tool::new("curl", "curl"),
+    Tool::new("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
+    Tool::new("/usr/lib/ipxe/snponly.efi", "ipxe"),
+];
+
+impl Bench {
+    /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
+    pub(crate) fn start() -> Result<Option<Self>> {
+        let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
+        let lab = Lab::new()?;
+        let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
+        let client = lab.host("client", Some(&format!("{CLIENT}/24")))?;
+        let assets = lab.directory().join("assets");
+        fs::create_dir_all(assets.join("debian"))?;
+        fs::write(assets.join("vmlinuz"), noise(3_000_000, 1))?;
+        fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
+        fs::write(lab.directory().join("secret"), "secret")?;
+        let mut command = daemon(&server);
+        command.args(["up", "--interface", "eth1"]);
+        command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
+        command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
+        let netbootd = Process::spawn("netbootd", &mut command)?;
+        netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
+        Ok(Some(Self { netbootd, server, client, assets, lab }))
+    }
+
+    /// A socket on the client's host.
+    pub(crate) fn client_socket(&self, port: u16) -> Result<UdpSocket> {
+        let socket = self.client.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))??;
+        // There is no default route, as on an isolated boot network.
+        self.client.enter(|| SockRef::from(&socket).bind_device(Some(b"eth1")))??;
+        socket.set_broadcast(true)?;
+        socket.set_read_timeout(Some(SOON))?;
+        Ok(socket)
+    }
+
+    /// Runs a program on the client's host, in a folder of its own; its output if it succeeds.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+        let output = self.client.command(program).args(arguments).current_dir(self.lab.directory()).output()?;
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{program} {arguments:?}: {}\n{out:.400}{error}", output.status);
+        Ok(output.stdout)
+    }
+
+    /// `curl` on the client's host: its output for a path of the HTTP stage.
+    pub(crate) fn curl(&self, arguments: &[&str], path: &str) -> Result<Vec<u8>> {
+        let url = format!("http://{SERVER}:8080{path}");
+        self.run("curl", &[&["-sS", "--path-as-is", "--max-time", "60"], arguments, &[&url]].concat())
+    }
+}
+
+/// netbootd on a host, without what the developer's own environment may say.
+pub(crate) fn daemon(host: &Host) -> Command {
+    let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
+    command.env_remove("NETBOOTD_LOG");
+    command
+}
+
+/// Bytes that repeat nowhere near a block's length, the same for the same seed (a 64-bit LCG's high bytes, Knuth's MMIX).
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A file of the host that this test runs on.
+pub(crate) fn file(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    fs::read(path.as_ref()).with_context(|| format!("reading {}", path.as_ref().display()))
+}

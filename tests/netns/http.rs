@@ -1,0 +1,196 @@
+//! HTTP against curl, and against a client that stops reading.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::bench::{Bench, SERVER, SOON, file, noise};
+
+/// Status and headers of a HEAD, in lower case.
+fn head(bench: &Bench, arguments: &[&str], path: &str) -> Result<(String, Vec<String>)> {
+    let text = String::from_utf8(bench.curl(&[&["--head"], arguments].concat(), path)?)?.to_lowercase();
+    let mut lines = text.lines().map(str::to_owned);
+    let status = lines.next().context("no status")?;
+    Ok((status, lines.filter(|line| !line.is_empty()).collect()))
+}
+
+fn value(headers: &[String], name: &str) -> Option<String> {
+    headers.iter().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned))
+}
+
+#[test]
+fn curl_gets_files_whole_and_in_parts() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let initrd = noise(24_000_001, 2);
+    let path = "/assets/debian/initrd.img";
+    ensure!(bench.curl(&[], path)? == initrd, "other bytes");
+    ensure!(bench.curl(&[], "//assets//debian//initrd.img")? == initrd, "double slashes");
+    ensure!(bench.curl(&[], "/assets/debian/initrd%2eimg")? == initrd, "an escaped dot");
+    ensure!(bench.curl(&["--range", "1000000-1999999"], path)? == initrd[1_000_000..2_000_000], "a range");
+    ensure!(bench.curl(&["--range", "-5"], path)? == initrd[24_000_001 - 5..], "the last bytes");
+    ensure!(bench.curl(&[], "/loaders/snponly.efi")? == file("/usr/lib/ipxe/snponly.efi")?, "the loader");
+
+    let (status, headers) = head(&bench, &[], path)?;
+    ensure!(status.starts_with("http/1.1 200"), "{status}");
+    ensure!(value(&headers, "content-length").as_deref() == Some("24000001"), "{headers:?}");
+    ensure!(value(&headers, "accept-ranges").as_deref() == Some("bytes"), "{headers:?}");
+    ensure!(value(&headers, "content-encoding").is_none() && value(&headers, "transfer-encoding").is_none());
+    ensure!(value(&headers, "last-modified").is_some(), "{headers:?}");
+    let etag = value(&headers, "etag").context("no etag")?;
+    let (_, headers) = head(&bench, &[], "/loaders/snponly.efi")?;
+    ensure!(value(&headers, "content-type").as_deref() == Some("application/efi"), "{headers:?}");
+    ensure!(value(&headers, "content-length").as_deref() == Some("173792"), "{headers:?}");
+
+    let (status, headers) = head(&bench, &["--range", "5-9"], path)?;
+    ensure!(status.starts_with("http/1.1 206"), "{status}");
+    ensure!(value(&headers, "content-range").as_deref() == Some("bytes 5-9/24000001"), "{headers:?}");
+    let (status, headers) = head(&bench, &["--range", "24000001-"], path)?;
+    ensure!(status.starts_with("http/1.1 416"), "{status}");
+    ensure!(value(&headers, "content-range").as_deref() == Some("bytes */24000001"), "{headers:?}");
+    let same = format!("If-None-Match: {etag}");
+    ensure!(head(&bench, &["--header", &same], path)?.0.starts_with("http/1.1 304"));
+    let stale = ["--header", "If-Range: \"other\"", "--range", "5-9"];
+    ensure!(head(&bench, &stale, path)?.0.starts_with("http/1.1 200"), "a stale If-Range");
+    ensure!(head(&bench, &["--header", "If-Match: \"other\""], path)?.0.starts_with("http/1.1 412"));
+    ensure!(bench.curl(&[], "/healthz")? == b"ok\n" && bench.curl(&[], "/readyz")? == b"ready\n");
+    Ok(())
+}
+
+#[test]
+fn nothing_outside_of_the_folder_is_served() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    std::os::unix::fs::symlink("../secret", bench.assets.join("link"))?;
+    for path in [
+        "/assets/../secret",
+        "/assets/%2e%2e/secret",
+        "/assets/..%2fsecret",
+        "/assets/link",
+        "/assets//etc/passwd",
+        "/assets/%00",
+        "/assets/%ff",
+        "/assets/debian",
+        "/assets/",
+        "/loaders/../../etc/passwd",
+        "/loaders/nothing.efi",
+        "/nothing",
+    ] {
+        let status = bench.curl(&["--output", "/dev/null", "--write-out", "%{http_code}"], path)?;
+        let status = String::from_utf8(status)?;
+        ensure!(status == "404" || status == "400", "{path} got {status}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_script_comes_whatever_is_asked() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let script = |query: &str| -> Result<String> {
+        let got = bench.curl(&["--write-out", "%{http_code}"], &format!("/boot.ipxe{query}"))?;
+        let got = String::from_utf8(got)?;
+        ensure!(got.starts_with("#!ipxe\n") && got.ends_with("200"), "{got}");
+        Ok(got)
+    };
+    let boot = script("?mac=52:54:00:12:34:56&uuid=&serial=&arch=x86_64&platform=efi")?;
+    let kernel = "\nkernel http://10.77.0.2:8080/assets/vmlinuz initrd=initrd.img console=ttyS0 \
+                  hostname=52-54-00-12-34-56 || goto failed\n\
+                  initrd --name initrd.img http://10.77.0.2:8080/assets/debian/initrd.img || goto failed\n";
+    ensure!(boot.contains(kernel), "{boot}");
+    ensure!(script("")?.contains("/boot.ipxe?mac=${netX/mac}&"));
+    ensure!(script("?mac=nobody")?.contains("netbootd has no boot for this machine: the request's mac is wrong"));
+    ensure!(script("?mac=%ff%fe")?.contains("netbootd has no boot for this machine"));
+    ensure!(script("?mac=52:54:00:12:34:56&mac=1")?.contains("netbootd has no boot for this machine"));
+    ensure!(script("?mac=52:54:00:12:34:56&profile=other")?.contains("there is no profile \"other\""));
+    Ok(())
+}
+
+/// A GET whose answer is read by hand.
+fn get(bench: &Bench, path: &str) -> Result<(TcpStream, Vec<u8>)> {
+    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    stream.set_read_timeout(Some(SOON))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok((stream, head))
+}
+
+/// The fault that this project was begun for: a BIOS client that stops reading for longer than some timer.
+fn pauses(pause: Duration) -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let initrd = noise(24_000_001, 2);
+    let (mut stream, _) = get(&bench, "/assets/debian/initrd.img")?;
+    let mut got = vec![0; 5_000_000];
+    stream.read_exact(&mut got)?;
+    // The pause is what is tested, not a wait for something.
+    thread::sleep(pause);
+    let mut rest = vec![0; initrd.len() - got.len()];
+    stream.read_exact(&mut rest).with_context(|| format!("after a pause of {pause:?}"))?;
+    got.extend(rest);
+    ensure!(got == initrd, "other bytes after a pause of {pause:?}");
+    // The connection goes on as well.
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    ensure!(stream.read(&mut [0; 64])? > 0);
+    Ok(())
+}
+
+#[test]
+fn a_client_that_pauses_12_s_gets_the_rest() -> Result<()> {
+    pauses(Duration::from_secs(12))
+}
+
+#[test]
+fn a_client_that_pauses_65_s_gets_the_rest() -> Result<()> {
+    pauses(Duration::from_secs(65))
+}
+
+#[test]
+fn one_client_that_stalls_holds_up_nobody() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let stalled = (0..50).map(|_| get(&bench, "/assets/debian/initrd.img")).collect::<Result<Vec<_>>>()?;
+    ensure!(bench.curl(&[], "/assets/debian/initrd.img")? == noise(24_000_001, 2), "other bytes");
+    drop(stalled);
+    // Fifty clients have gone away in the middle: that is told, and nothing more happens.
+    bench.netbootd.wait_for_line("the client closed the connection", SOON)?;
+    ensure!(bench.curl(&[], "/healthz")? == b"ok\n");
+    Ok(())
+}
+
+#[test]
+fn a_header_that_never_ends_is_closed_and_a_half_one_is_no_harm() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    write!(stream, "GET /assets/vmlinuz HTTP/1.1\r\nX-Slow: ")?;
+    let began = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let end = stream.read(&mut [0; 512]);
+    // Closed, with or without words, and not before a slow client could have finished.
+    ensure!(end.is_ok(), "still open after {:?}: {end:?}", began.elapsed());
+    ensure!((20..50).contains(&began.elapsed().as_secs()), "closed after {:?}", began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_replaced_file_is_whole_for_those_who_began_with_it() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let old = noise(24_000_001, 2);
+    let (mut stream, _) = get(&bench, "/assets/debian/initrd.img")?;
+    let mut got = vec![0; 1_000_000];
+    stream.read_exact(&mut got)?;
+    let new = noise(2_000_000, 3);
+    std::fs::write(bench.assets.join("new"), &new)?;
+    std::fs::rename(bench.assets.join("new"), bench.assets.join("debian/initrd.img"))?;
+    ensure!(bench.curl(&[], "/assets/debian/initrd.img")? == new, "the new version");
+    let mut rest = vec![0; old.len() - got.len()];
+    stream.read_exact(&mut rest)?;
+    got.extend(rest);
+    ensure!(got == old, "two versions in one file");
+    Ok(())
+}

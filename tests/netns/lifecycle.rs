@@ -1,0 +1,136 @@
+//! Start and stop: what is told, and which exit code.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::{Process, Signal};
+
+use crate::bench::{Bench, SERVER, START, daemon, noise};
+
+fn begin_download(bench: &Bench) -> Result<TcpStream> {
+    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    write!(stream, "GET /assets/debian/initrd.img HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    stream.read_exact(&mut [0; 16])?;
+    stream.set_read_timeout(Some(START))?;
+    Ok(stream)
+}
+
+#[test]
+fn a_stop_lets_a_running_transfer_come_to_its_end() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let mut stream = begin_download(&bench)?;
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_for_line("stopping; running transfers have 30 s", START)?;
+    let refused = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))?;
+    ensure!(refused.is_err(), "it still accepts");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest)?;
+    ensure!(rest.ends_with(&noise(24_000_001, 2)), "the transfer was cut off at {} bytes", rest.len());
+    let status = bench.netbootd.wait_exit(START)?;
+    ensure!(status.code() == Some(0), "{status}");
+    bench.netbootd.wait_for_line("stopped", START)?;
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_stops_at_once() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let _stalled = begin_download(&bench)?;
+    bench.netbootd.signal(Signal::SIGINT)?;
+    bench.netbootd.wait_for_line("stopping", START)?;
+    let began = Instant::now();
+    bench.netbootd.signal(Signal::SIGINT)?;
+    bench.netbootd.wait_exit(START)?;
+    ensure!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    Ok(())
+}
+
+/// Exit code, and what was printed.
+fn fails(bench: &Bench, change: impl FnOnce(&mut std::process::Command)) -> Result<(Option<i32>, String)> {
+    let mut command = daemon(&bench.server);
+    change(&mut command);
+    let mut process = Process::spawn("netbootd", &mut command)?;
+    let status = process.wait_exit(START)?;
+    Ok((status.code(), process.lines().join("\n")))
+}
+
+#[test]
+fn what_cannot_start_says_why_and_ends_with_the_code_for_it() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let (code, words) = fails(&bench, |command| {
+        command.args(["up", "--interface", "eth1"]);
+    })?;
+    ensure!(code == Some(69), "{code:?} {words}");
+    ensure!(words.contains("DHCP on eth1, UDP port 4011: Address already in use"), "{words}");
+
+    let (code, words) = fails(&bench, |command| {
+        command.args(["up", "--interface", "eth7"]);
+    })?;
+    ensure!(code == Some(64) && words.contains("there is no interface eth7; there are: lo, eth1"), "{code:?} {words}");
+
+    let config = bench.lab.directory().join("n.toml");
+    std::fs::write(&config, "[htpp]\nport = 1\n")?;
+    let (code, words) = fails(&bench, |command| {
+        command.args(["up", "--config"]).arg(&config);
+    })?;
+    let place = format!("netbootd: {}:1:2: unknown key \"htpp\"; at the top there are:", config.display());
+    ensure!(code == Some(78) && words.contains(&place), "{code:?} {words}");
+
+    let (code, words) = fails(&bench, |command| {
+        command.args(["up", "/nowhere/vmlinuz"]);
+    })?;
+    ensure!(code == Some(69) && words.contains("/nowhere/vmlinuz: No such file or directory"), "{code:?} {words}");
+
+    let (code, words) = fails(&bench, |command| {
+        command.args(["up", "--", "console=ttyS0"]);
+    })?;
+    ensure!(code == Some(64), "{code:?} {words}");
+    Ok(())
+}
+
+#[test]
+fn without_privileges_the_mend_is_told() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    drop(bench.netbootd);
+    let mut command = bench.server.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]);
+    // The binary's own folder may be closed to others.
+    let copy = bench.lab.directory().join("netbootd");
+    std::fs::copy(env!("CARGO_BIN_EXE_netbootd"), &copy)?;
+    let mut process = Process::spawn("netbootd", command.arg(&copy).args(["up", "--interface", "eth1"]))?;
+    let status = process.wait_exit(START)?;
+    let words = process.lines().join("\n");
+    ensure!(status.code() == Some(77), "{status} {words}");
+    ensure!(words.contains("need root or CAP_NET_BIND_SERVICE: sudo netbootd up"), "{words}");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_file_does_what_the_command_line_does() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    let config = bench.lab.directory().join("n.toml");
+    let text = format!(
+        "interfaces = [\"eth1\"]\nassets = {:?}\ndefault_profile = \"debian\"\n[http]\nport = 8099\n\
+         [profiles.debian]\nkernel = \"vmlinuz\"\ninitrd = [\"debian/initrd.img\"]\n\
+         cmdline = \"mac={{{{ machine.mac }}}} arch={{{{ machine.arch }}}}\"\n",
+        bench.assets
+    );
+    std::fs::write(&config, text)?;
+    let mut command = daemon(&bench.server);
+    let command = command.args(["up", "--log-format", "json", "--config"]).arg(&config);
+    let netbootd = Process::spawn("netbootd", command.env("NETBOOTD_HTTP__PORT", "8080"))?;
+    netbootd.wait_for_line("waiting on eth1", START)?;
+    let script = bench.curl(&[], "/boot.ipxe?mac=525400123456&arch=i386")?;
+    let script = String::from_utf8(script)?;
+    ensure!(script.contains("mac=52:54:00:12:34:56 arch=i386 || goto failed"), "{script}");
+    let line = netbootd.wait_for_line("\"stage\":\"script\"", START)?;
+    let line: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+    ensure!(line["machine"] == "52:54:00:12:34:56" && line["message"] == "profile debian", "{line}");
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The daemon in a private network beside real clients: atftp, tftp-hpa, curl, and sockets that play firmware.
+
+#![expect(clippy::indexing_slicing, reason = "a test that reads past a packet fails, as it should")]
+
+mod bench;
+mod dhcp;
+mod http;
+mod lifecycle;
+mod tftp;

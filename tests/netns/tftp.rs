@@ -1,0 +1,223 @@
+//! TFTP against real clients, and against sockets that play what they do not.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::bench::{Bench, SERVER, SOON, file, noise};
+
+const LOADER: &str = "/usr/lib/ipxe/snponly.efi";
+
+#[test]
+fn real_clients_fetch_every_byte() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let server = SERVER.to_string();
+    let here = |name: &str| bench.lab.directory().join(name);
+    let loader = file(LOADER)?;
+
+    bench.run("tftp", &["-m", "binary", &server, "-c", "get", "snponly.efi", "hpa"])?;
+    ensure!(file(here("hpa"))? == loader, "tftp-hpa got other bytes");
+    for (name, options) in [
+        ("lock-step", &["blksize 1468"][..]),
+        ("windows", &["blksize 1024", "windowsize 16", "tsize 0"]),
+        ("large", &["blksize 65464", "windowsize 64"]),
+    ] {
+        let options: Vec<&str> = options.iter().flat_map(|option| ["--option", option]).collect();
+        let fetch = ["--get", "--remote-file", "\\boot\\snponly.efi", "--local-file", name, &server];
+        bench.run("atftp", &[options.as_slice(), &fetch].concat())?;
+        ensure!(file(here(name))? == loader, "atftp got other bytes with {options:?}");
+    }
+    let url = format!("tftp://{SERVER}//any/folder/snponly.efi");
+    ensure!(bench.run("curl", &["-sS", "--max-time", "60", &url])? == loader, "curl got other bytes");
+
+    // Long enough for block numbers to roll over: 24,000,001 bytes are 46,876 blocks of 512, and 93,751 of 256.
+    let asset = ["--option", "blksize 256", "--option", "windowsize 32", "--get"];
+    let names = ["--remote-file", "debian/initrd.img", "--local-file", "asset", &server];
+    bench.run("atftp", &[&asset[..], &names].concat())?;
+    ensure!(file(here("asset"))? == noise(24_000_001, 2), "atftp got other bytes of an asset");
+    bench.netbootd.wait_for_line("snponly.efi, 173.8 kB in", SOON)?;
+    Ok(())
+}
+
+#[test]
+fn autoexec_is_the_way_to_the_script() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let script = bench.run("curl", &["-sS", &format!("tftp://{SERVER}/autoexec.ipxe")])?;
+    let script = String::from_utf8(script)?;
+    ensure!(script.contains("chain --replace --autofree http://10.77.0.2:8080/boot.ipxe?mac=${netX/mac}"), "{script}");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_served_gets_an_error_at_once() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let socket = bench.client_socket(0)?;
+    let answer = |request: &[u8]| -> Result<(u16, String)> {
+        socket.send_to(request, (SERVER, 69))?;
+        let mut buffer = [0; 600];
+        let (length, _) = socket.recv_from(&mut buffer)?;
+        ensure!(buffer[..2] == [0, 5], "not an ERROR: {:?}", &buffer[..length]);
+        let words = String::from_utf8_lossy(&buffer[4..length]).trim_end_matches('\0').to_owned();
+        Ok((u16::from_be_bytes([buffer[2], buffer[3]]), words))
+    };
+    let expected = [
+        (b"\0\x01nothing\0octet\0".as_slice(), 1, "there is no file nothing"),
+        (b"\0\x02new\0octet\0", 4, "writing is refused: netbootd only serves files"),
+        (b"\0\x01../secret\0octet\0", 2, "../secret leads out of the assets folder"),
+        (b"\0\x01..\\secret\0octet\0", 2, "../secret leads out of the assets folder"),
+        (
+            b"\0\x01snponly.efi\0netascii\0",
+            4,
+            "transfer mode netascii would damage a boot file: ask for octet (with tftp-hpa: -m binary)",
+        ),
+        (b"\0\x01nothing", 4, "malformed TFTP request: RRQ without a mode"),
+    ];
+    for (request, code, words) in expected {
+        let began = Instant::now();
+        let got = answer(request)?;
+        ensure!(got == (code, words.to_owned()), "{request:?} got {got:?}");
+        ensure!(began.elapsed() < Duration::from_secs(1), "{request:?} had to wait for {:?}", began.elapsed());
+    }
+    Ok(())
+}
+
+/// A TFTP client by hand, for what real ones cannot be told to do.
+struct Client {
+    socket: UdpSocket,
+}
+
+impl Client {
+    fn read(&self, request: &[u8]) -> Result<(Vec<u8>, SocketAddr)> {
+        self.socket.send_to(request, (SERVER, 69))?;
+        self.packet()
+    }
+
+    fn packet(&self) -> Result<(Vec<u8>, SocketAddr)> {
+        let mut buffer = vec![0; 2000];
+        let (length, from) = self.socket.recv_from(&mut buffer)?;
+        buffer.truncate(length);
+        Ok((buffer, from))
+    }
+
+    /// What comes within a time in which nothing should.
+    fn stray(&self, time: Duration) -> Result<Option<Vec<u8>>> {
+        self.socket.set_read_timeout(Some(time))?;
+        let got = self.packet();
+        self.socket.set_read_timeout(Some(SOON))?;
+        match got {
+            Ok((packet, _)) => Ok(Some(packet)),
+            Err(error) => match error.downcast::<std::io::Error>() {
+                Ok(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+                other => bail!("{other:?}"),
+            },
+        }
+    }
+
+    /// Acknowledges lock-step blocks to the end; the file.
+    fn rest(&self, mut packet: Vec<u8>, from: SocketAddr, block_size: usize) -> Result<Vec<u8>> {
+        let mut file = Vec::new();
+        loop {
+            ensure!(packet.starts_with(&[0, 3]), "not DATA: {:?}", &packet[..packet.len().min(40)]);
+            file.extend_from_slice(&packet[4..]);
+            self.socket.send_to(&[0, 4, packet[2], packet[3]], from)?;
+            if packet.len() < block_size + 4 {
+                return Ok(file);
+            }
+            let (next, sender) = self.packet()?;
+            ensure!(sender == from, "DATA from {sender} instead of {from}");
+            packet = next;
+        }
+    }
+}
+
+/// EDK2 asks for the size, ends that transfer by ERROR 8, and ROMs that count their ports from a fixed start then ask
+/// from the same port.
+#[test]
+fn an_aborted_size_probe_frees_its_port_at_once_and_leaves_nothing_behind() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let client = Client { socket: bench.client_socket(2070)? };
+    let (probe, from) = client.read(b"\0\x01snponly.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0")?;
+    ensure!(
+        probe == b"\0\x06tsize\x00173792\0blksize\x001468\0windowsize\x004\0",
+        "{:?}",
+        String::from_utf8_lossy(&probe)
+    );
+    client.socket.send_to(b"\0\x05\0\x08User aborted the transfer\0", from)?;
+
+    let began = Instant::now();
+    let (oack, from) = client.read(b"\0\x01snponly.efi\0octet\0blksize\x001468\0")?;
+    ensure!(oack == b"\0\x06blksize\x001468\0", "{:?}", String::from_utf8_lossy(&oack));
+    client.socket.send_to(&[0, 4, 0, 0], from)?;
+    let (first, from) = client.packet()?;
+    ensure!(began.elapsed() < Duration::from_secs(1), "served only after {:?}", began.elapsed());
+    ensure!(client.rest(first, from, 1468)? == file(LOADER)?, "other bytes");
+    // Longer than any of our first retransmission timeouts.
+    let stray = client.stray(Duration::from_millis(2500))?;
+    ensure!(stray.is_none(), "a stray packet: {stray:?}");
+    let lines = bench.netbootd.lines();
+    ensure!(!lines.iter().any(|line| line.contains("stopped at")), "the probe is no failure: {lines:?}");
+    Ok(())
+}
+
+#[test]
+fn an_answer_comes_from_the_address_that_was_asked() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    drop(bench.netbootd);
+    bench.server.ip(&["address", "add", "10.77.0.3/24", "dev", "eth1"])?;
+    let mut command = crate::bench::daemon(&bench.server);
+    let netbootd = netbootd_lab::Process::spawn("netbootd", command.args(["up", "--interface", "eth1"]))?;
+    netbootd.wait_for_line("waiting on", crate::bench::START)?;
+    let socket = bench.client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
+    socket.set_read_timeout(Some(SOON))?;
+    for asked in ["10.77.0.3", "10.77.0.2"] {
+        socket.send_to(b"\0\x01snponly.efi\0octet\0blksize\x001468\0", (asked, 69))?;
+        let (_, from) = socket.recv_from(&mut [0; 600])?;
+        ensure!(from.ip().to_string() == asked, "asked {asked}, answered by {from}");
+        socket.send_to(b"\0\x05\0\0done\0", from)?;
+        let script = bench.client.command("curl").args(["-sS", &format!("http://{asked}:8080/boot.ipxe")]).output()?;
+        let script = String::from_utf8(script.stdout)?;
+        ensure!(script.contains(&format!("chain --replace --autofree http://{asked}:8080/boot.ipxe")), "{script}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stranger_gets_error_5_and_the_transfer_goes_on() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let client = Client { socket: bench.client_socket(0)? };
+    let stranger = Client { socket: bench.client_socket(0)? };
+    let (first, from) = client.read(b"\0\x01snponly.efi\0octet\0")?;
+    stranger.socket.send_to(&[0, 4, 0, 1], from)?;
+    let (error, _) = stranger.packet()?;
+    ensure!(error.starts_with(&[0, 5, 0, 5]), "{error:?}");
+    ensure!(client.rest(first, from, 512)? == file(LOADER)?, "other bytes");
+    Ok(())
+}
+
+/// A request that the network doubled must not start a second transfer, which would take the client from the first.
+#[test]
+fn a_doubled_request_is_one_transfer() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let client = Client { socket: bench.client_socket(0)? };
+    client.socket.send_to(b"\0\x01snponly.efi\0octet\0", (SERVER, 69))?;
+    let (first, from) = client.read(b"\0\x01snponly.efi\0octet\0")?;
+    ensure!(client.rest(first, from, 512)? == file(LOADER)?, "other bytes");
+    Ok(())
+}
+
+#[test]
+fn the_ninth_transfer_of_one_client_is_told_to_try_again() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let clients: Vec<Client> = (0..9).map(|_| Ok(Client { socket: bench.client_socket(0)? })).collect::<Result<_>>()?;
+    let (last, others) = clients.split_last().expect("nine");
+    for client in others {
+        let (first, _) = client.read(b"\0\x01snponly.efi\0octet\0")?;
+        ensure!(first.starts_with(&[0, 3, 0, 1]), "{first:?}");
+    }
+    let (refusal, _) = last.read(b"\0\x01snponly.efi\0octet\0")?;
+    ensure!(refusal == b"\0\x05\0\0too many transfers at once (of this client): try again\0", "{refusal:?}");
+    Ok(())
+}
