@@ -183,6 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_that_is_shipped_is_good_as_it_is_and_with_everything_in_it() {
+        let example = include_str!("../../packaging/netbootd.toml");
+        resolved(example).expect("as it is");
+        let all: String =
+            example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
+        let settings = resolved(&all.replace("/srv/netboot", "SRV")).expect("with everything");
+        assert_eq!((settings.default_profile.as_str(), settings.interfaces.len()), ("debian", 1));
+    }
+
+    #[test]
     fn all_faults_come_at_once_with_their_places() {
         let faults = resolved(
             "assets = \"SRV\"\ndefault_profile = \"debain\"\n[http]\nbase_url = \"ftp://x\"\n\

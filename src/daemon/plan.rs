@@ -100,6 +100,25 @@ impl Plan {
             Ok(Choice::Local) => info!("boots the local disk"),
             Err(why) => warn!("{why}"),
         }
+        for initrd in self.unpadded_initrds() {
+            warn!(
+                "the length of {initrd} is no multiple of 4: a UEFI machine may lose the initrd behind it; \
+                 pad it with truncate --size=%4 {initrd}"
+            );
+        }
+    }
+
+    /// An EFI kernel joins the initrds that its command line names without padding (drivers/firmware/efi/libstub,
+    /// `handle_cmdline_files`), and its unpacker loses an archive that does not begin at a multiple of four: the
+    /// machine boots and silently lacks files.
+    fn unpadded_initrds(&self) -> Vec<String> {
+        let Some(assets) = &self.assets else { return Vec::new() };
+        let followed = |initrds: &[String]| initrds.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
+        let mut paths: Vec<String> = self.rules.profiles.values().flat_map(|p| followed(&p.initrd)).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths.retain(|path| assets.file(path).is_ok_and(|asset| asset.size % 4 != 0));
+        paths
     }
 
     /// The kinds of firmware that have a loader.
@@ -110,5 +129,27 @@ impl Plan {
         kinds.extend(serves.iter().any(http).then(|| "UEFI HTTP".to_owned()));
         kinds.push("iPXE".into());
         kinds.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::*;
+    use crate::boot::machine::Profile;
+
+    #[test]
+    fn an_initrd_that_would_shift_the_next_one_is_told() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        for (name, length) in [("padded", 8), ("odd", 7), ("last", 5)] {
+            fs::write(scratch.path().join(name), vec![0; length]).expect("written");
+        }
+        let initrd = ["padded", "odd", "last"].map(String::from).to_vec();
+        let profile = Profile { kernel: "k".into(), initrd, cmdline: String::new() };
+        let rules = Rules { profiles: BTreeMap::from([("p".into(), profile)]), ..Rules::default() };
+        let assets = Some(Arc::new(AssetRoot::open(scratch.path()).expect("opened")));
+        let plan = Plan { interfaces: Vec::new(), rules: Arc::new(rules), assets, http_port: 0, base_url: None };
+        assert_eq!(plan.unpadded_initrds(), ["odd"]);
     }
 }

@@ -72,6 +72,11 @@ impl Vm {
         &self.console
     }
 
+    /// The same, to type into.
+    pub fn console_mut(&mut self) -> &mut Process {
+        &mut self.console
+    }
+
     /// [`Process::wait_for_line`] on its console.
     pub fn wait_for_line(&self, needle: &str, timeout: Duration) -> Result<String> {
         self.console.wait_for_line(needle, timeout)
