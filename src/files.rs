@@ -80,13 +80,13 @@ impl AssetRoot {
         let shown = || name.chars().take(200).collect::<String>();
         let unreadable = |errno: Errno| Why::Unreadable { name: shown(), error: io::Error::from(errno).to_string() };
         let descriptor = opened.map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::NotFound(shown()),
+            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(name),
             Errno::XDEV | Errno::LOOP => Why::Escape(shown()),
             errno => unreadable(errno),
         })?;
         let stat = fstat(&descriptor).map_err(unreadable)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Why::NotFound(shown()));
+            return Err(Why::not_found(name));
         }
         let (inode, size, seconds, nanoseconds) = (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         Ok(Asset {

@@ -66,6 +66,12 @@ pub enum Why {
 }
 
 impl Why {
+    /// [`Why::NotFound`] with as much of the name as people need to see: names come from strangers.
+    #[must_use]
+    pub fn not_found(name: &str) -> Self {
+        Self::NotFound(name.chars().take(200).collect())
+    }
+
     /// A short fixed name for logs and metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {

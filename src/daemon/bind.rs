@@ -83,7 +83,9 @@ pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
         }
     }
     // For those who look at the server from the host itself.
-    sockets.http.push(http(Ipv4Addr::LOCALHOST, plan.http_port)?);
+    if !plan.interfaces.iter().any(|interface| interface.addresses.contains(&Ipv4Addr::LOCALHOST)) {
+        sockets.http.push(http(Ipv4Addr::LOCALHOST, plan.http_port)?);
+    }
     Ok(sockets)
 }
 

@@ -79,7 +79,7 @@ struct TextLine {
 impl TextLine {
     fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         // A line is a line, whatever a client put into its names.
-        let value = value.to_string().replace(|c: char| c.is_control() && c != '\n', "?");
+        let value = value.to_string().replace(|c: char| c.is_control(), "?");
         match field.name() {
             "machine" => self.machine = value,
             "stage" => self.stage = value,

@@ -92,7 +92,7 @@ async fn loader(
     headers: HeaderMap,
 ) -> Response {
     let Some(file) = app.rules.loaders.named(&name) else {
-        return app.refuse(ends, &Why::NotFound(name));
+        return app.refuse(ends, &Why::not_found(&name));
     };
     let content = Content::Memory(file.bytes.clone());
     let etag = format!("\"{}\"", file.sha256);
@@ -109,7 +109,7 @@ async fn asset(
 ) -> Response {
     let opened = match &app.assets {
         Some(assets) => assets.file(&path),
-        None => Err(Why::NotFound(path.clone())),
+        None => Err(Why::not_found(&path)),
     };
     match opened {
         Ok(asset) => {

@@ -146,7 +146,7 @@ impl Listener {
                 Ok((Source::Memory(text.into()), Of::Asset))
             }
             Wanted::Asset => {
-                let assets = self.assets.as_ref().ok_or_else(|| Why::NotFound(name.clone()))?;
+                let assets = self.assets.as_ref().ok_or_else(|| Why::not_found(&name))?;
                 let asset = assets.file(&name)?;
                 Ok((Source::File(asset.file, asset.size), Of::Asset))
             }

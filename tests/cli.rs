@@ -1,0 +1,54 @@
+//! What a user types that needs no network.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn netbootd(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_netbootd")).args(arguments).output().expect("started")
+}
+
+/// An EFI program as far as its header: MZ, the way to the COFF header, its machine type, and iPXE's version.
+fn efi(path: &Path, machine: u16) {
+    let mut bytes = vec![0; 0x40];
+    bytes.splice(..2, *b"MZ");
+    bytes.splice(0x3c..0x3d, [0x40]);
+    bytes.extend(*b"PE\0\0");
+    bytes.extend(machine.to_le_bytes());
+    bytes.extend(*b"\x002.0.0\0");
+    fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn loaders_are_shown_as_json_with_what_is_wrong_and_what_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    efi(&folder.path().join("ipxe-arm64.efi"), 0xaa64);
+    efi(&folder.path().join("ipxe-riscv64.efi"), 0x8664);
+    let output = netbootd(&["loaders", "--json", "--loader-dir", &folder.path().display().to_string()]);
+    assert!(output.status.success(), "{output:?}");
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let arm64 = shown["loaders"].as_array().and_then(|all| all.iter().find(|l| l["architecture"] == "UEFI arm64"));
+    let arm64 = arm64.expect("the loader");
+    assert_eq!((&arm64["name"], &arm64["version"]), (&"ipxe-arm64.efi".into(), &"2.0.0".into()));
+    assert_eq!((&arm64["is_default"], arm64["sha256"].as_str().map(str::len)), (&true.into(), Some(64)));
+    assert_eq!(
+        shown["rejected"],
+        serde_json::json!([{
+            "file": folder.path().join("ipxe-riscv64.efi").display().to_string(),
+            "why": "it is an EFI program for machine type 0x8664, not 0x5064",
+        }])
+    );
+    let is_missing =
+        |title: &str| shown["missing"].as_array().is_some_and(|m| m.iter().any(|m| m["architecture"] == title));
+    assert!(is_missing("UEFI riscv64") && !is_missing("UEFI arm64"));
+}
+
+#[test]
+fn the_exit_code_tells_usage_from_help() {
+    assert_eq!(netbootd(&["--help"]).status.code(), Some(0));
+    assert_eq!(netbootd(&["--version"]).stdout, format!("netbootd {}\n", env!("CARGO_PKG_VERSION")).into_bytes());
+    assert_eq!(netbootd(&[]).status.code(), Some(64));
+    assert_eq!(netbootd(&["down"]).status.code(), Some(64));
+}
