@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     client::MacAddr,
     loader::{Loader, Loaders},
-    script::Templates,
+    template::Templates,
     why::Why,
 };
 

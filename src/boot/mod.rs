@@ -6,5 +6,6 @@ pub mod loader;
 pub mod machine;
 pub mod next;
 pub mod script;
+pub mod template;
 pub mod timeline;
 pub mod why;

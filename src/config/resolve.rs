@@ -7,7 +7,7 @@ use crate::{
     boot::{
         client::MacAddr,
         machine::{Machine, Profile, Rules},
-        script::Templates,
+        template::Templates,
     },
     files::AssetRoot,
 };

@@ -9,7 +9,7 @@ use crate::{
     boot::{
         loader::Loader,
         machine::{Choice, Rules},
-        script::Templates,
+        template::Templates,
         why::install_hint,
     },
     config::resolve::Settings,

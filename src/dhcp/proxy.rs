@@ -136,11 +136,8 @@ const PRIORITY: &[u8] = b"\x01\x01\x01";
 mod tests {
     use super::*;
     use crate::{
-        boot::{
-            client::MacAddr,
-            loader::{Loader, Loaders, tests::file},
-        },
-        dhcp::wire::tests::{UUID, message},
+        boot::loader::{Loader, Loaders, tests::file},
+        dhcp::wire::tests::{UUID, message, reply},
     };
 
     fn here() -> Here {
@@ -157,24 +154,6 @@ mod tests {
         let options = [&[(53, kind.as_slice()), (97, UUID)], options].concat();
         let request = Request::parse(&message(&options)).expect("a request");
         answer(&request, port, &here(), &rules())
-    }
-
-    fn reply(kind: ReplyKind, bootfile: &str) -> Reply {
-        Reply {
-            kind,
-            xid: 0x1234_5678,
-            broadcast: true,
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            giaddr: Ipv4Addr::UNSPECIFIED,
-            mac: MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
-            server: Ipv4Addr::new(192, 0, 2, 10),
-            vendor_class: b"PXEClient",
-            vendor_options: b"\x06\x01\x08\xff",
-            uuid: UUID.to_vec(),
-            bootfile: bootfile.into(),
-            ipxe: b"",
-            relay_agent: Vec::new(),
-        }
     }
 
     fn sent(action: Action) -> Reply {

@@ -317,6 +317,25 @@ pub(crate) mod tests {
 
     pub(crate) const UUID: &[u8] = b"\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
 
+    /// What a PXE client is answered.
+    pub(crate) fn reply(kind: ReplyKind, bootfile: &str) -> Reply {
+        Reply {
+            kind,
+            xid: 0x1234_5678,
+            broadcast: true,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            mac: MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            server: Ipv4Addr::new(192, 0, 2, 10),
+            vendor_class: b"PXEClient",
+            vendor_options: b"\x06\x01\x08\xff",
+            uuid: UUID.to_vec(),
+            bootfile: bootfile.into(),
+            ipxe: b"",
+            relay_agent: Vec::new(),
+        }
+    }
+
     fn client(options: &[(u8, &[u8])]) -> Result<Client, Why> {
         let options = [&[(53u8, [1u8].as_slice())], options].concat();
         Request::parse(&message(&options)).and_then(|request| request.client())
@@ -362,21 +381,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_reply_is_this_datagram() {
-        let reply = Reply {
-            kind: ReplyKind::Offer,
-            xid: 0x1234_5678,
-            broadcast: true,
-            ciaddr: Ipv4Addr::UNSPECIFIED,
-            giaddr: Ipv4Addr::UNSPECIFIED,
-            mac: MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
-            server: Ipv4Addr::new(192, 0, 2, 10),
-            vendor_class: b"PXEClient",
-            vendor_options: b"\x06\x01\x08\xff",
-            uuid: UUID.to_vec(),
-            bootfile: "undionly.kpxe".into(),
-            ipxe: b"",
-            relay_agent: Vec::new(),
-        };
+        let reply = reply(ReplyKind::Offer, "undionly.kpxe");
         let mut expected = vec![0; 236];
         expected[..4].copy_from_slice(&[2, 1, 6, 0]);
         expected[4..8].copy_from_slice(b"\x12\x34\x56\x78");
