@@ -111,7 +111,8 @@ impl Request {
             77 => self.user_class = data.to_vec(),
             82 => self.relay_agent = data.to_vec(),
             93 => self.archs = data.as_chunks().0.iter().map(|code| ClientArch(u16::from_be_bytes(*code))).collect(),
-            97 => self.uuid = data.to_vec(),
+            // Type 0 and 16 bytes (RFC 4578 §2.3). What is no UUID is not sent back: firmware checks its length.
+            97 if data.len() == 17 => self.uuid = data.to_vec(),
             175 => self.ipxe = data.to_vec(),
             _ => {}
         }
@@ -361,6 +362,14 @@ pub(crate) mod tests {
         assert_eq!(ipxe(b"gPXE", b"\x13\x01\x01"), Ok((Speaks::Pxe, 0)));
         assert_eq!(speaks(&[(60, b"MSFT 5.0")]), Err(Why::NotPxe));
         assert_eq!(speaks(&[]), Err(Why::NotPxe));
+    }
+
+    #[test]
+    fn only_a_uuid_is_kept_to_be_echoed() {
+        let uuid = |data: &[u8]| Request::parse(&message(&[(53, &[1]), (97, data)])).map(|request| request.uuid);
+        assert_eq!(uuid(UUID), Ok(UUID.to_vec()));
+        assert_eq!(uuid(b""), Ok(Vec::new()));
+        assert_eq!(uuid(&[0; 200]), Ok(Vec::new()));
     }
 
     #[test]
