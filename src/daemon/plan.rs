@@ -1,6 +1,6 @@
 //! What a server is about to do: the configuration, and what was found of it on this host.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -12,8 +12,9 @@ use crate::{
         script::Templates,
         why::install_hint,
     },
-    config::resolve::Settings,
+    config::resolve::{HttpLimits, Settings},
     files::AssetRoot,
+    http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
 };
 
@@ -30,6 +31,10 @@ pub struct Plan {
     pub http_port: u16,
     /// Base of all URLs, where it is not the address that the client is on.
     pub base_url: Option<String>,
+    /// What HTTP clients are held to.
+    pub http_limits: HttpLimits,
+    /// For transfers that run when the server is told to stop.
+    pub grace: Duration,
 }
 
 impl Plan {
@@ -68,12 +73,20 @@ impl Plan {
             assets: settings.assets,
             http_port: settings.http_port,
             base_url: settings.base_url,
+            http_limits: settings.http_limits,
+            grace: settings.grace,
         })
     }
 
     /// Our HTTP stage for the clients of an interface.
     pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
+    }
+
+    pub(super) fn http_limits(&self) -> Limits {
+        let HttpLimits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after } =
+            self.http_limits;
+        Limits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after }
     }
 
     /// A line for each listener and each thing that is served, before the first client comes.
