@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
     io::Errno,
 };
 
@@ -35,6 +35,16 @@ pub struct Asset {
     /// Strong entity tag with its quotes (RFC 9110 §8.8.3), the same after a restart: it is made of the inode, the
     /// size and the modification time in nanoseconds.
     pub etag: String,
+}
+
+impl Asset {
+    /// Whether nobody has written into the file since it was opened. One that was replaced by another is as it was.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn is_as_it_was(&self) -> io::Result<bool> {
+        Ok(etag(&fstat(&self.file)?) == self.etag)
+    }
 }
 
 impl AssetRoot {
@@ -88,14 +98,18 @@ impl AssetRoot {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Why::not_found(name));
         }
-        let (inode, size, seconds, nanoseconds) = (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
         Ok(Asset {
             file: descriptor.into(),
-            size: u64::try_from(size).unwrap_or(0),
-            modified: UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
-            etag: format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\""),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)),
+            etag: etag(&stat),
         })
     }
+}
+
+fn etag(stat: &Stat) -> String {
+    let (inode, size, seconds, nanoseconds) = (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod client;
 pub mod loader;
 pub mod machine;
 pub mod next;
+pub mod peer;
 pub mod script;
 pub mod template;
 pub mod timeline;

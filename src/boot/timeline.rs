@@ -56,6 +56,44 @@ pub enum What {
     Script(Outcome),
     /// A file's transfer ended.
     Transfer(Transfer),
+    /// A file's transfer pauses, or goes on.
+    Pace(Pace),
+}
+
+/// A transfer whose client takes nothing for a while, and lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name.
+    pub name: String,
+    /// Bytes that the client has acknowledged.
+    pub acked: u64,
+    /// Bytes in all.
+    pub size: u64,
+    /// What it is at.
+    pub at: At,
+}
+
+/// What a transfer is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// It pauses.
+    Paused(Pause),
+    /// It goes on.
+    GoesOn {
+        /// How long it had paused.
+        paused: Duration,
+    },
+}
+
+/// A pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// So far.
+    pub lasted: Duration,
+    /// The client asked for it, by closing its window.
+    pub window_closed: bool,
 }
 
 /// A file's transfer, when it has ended.
@@ -65,11 +103,11 @@ pub struct Transfer {
     pub of: Of,
     /// Its name: a loader's, or a path below the assets folder.
     pub name: String,
-    /// Bytes sent.
+    /// Bytes that the client has acknowledged.
     pub sent: u64,
     /// Bytes that were to be sent.
     pub size: u64,
-    /// From the request to the end.
+    /// From the request to the last acknowledgement.
     pub took: Duration,
     /// Why it stopped short; `None` where it did not.
     pub failure: Option<String>,
@@ -236,6 +274,7 @@ impl Machine {
             What::Refused(why) => vec![(Stage::Refused, why.to_string(), true)],
             What::Script(outcome) => vec![self.script(outcome)],
             What::Transfer(transfer) => self.transfer(&transfer),
+            What::Pace(pace) => vec![self.pace(&pace)],
             What::Address(_) => Vec::new(),
         }
     }
@@ -255,13 +294,34 @@ impl Machine {
         }
     }
 
-    fn transfer(&mut self, transfer: &Transfer) -> Vec<Step> {
-        let position = self.awaited.iter().position(|(_, path)| *path == transfer.name);
-        let stage = match (transfer.of, position.and_then(|i| self.awaited.get(i))) {
+    /// The stage that a file belongs to, and where it is among those awaited.
+    fn stage(&self, of: Of, name: &str) -> (Stage, Option<usize>) {
+        let position = self.awaited.iter().position(|(_, path)| path == name);
+        let stage = match (of, position.and_then(|i| self.awaited.get(i))) {
             (Of::Loader, _) => Stage::Loader,
             (Of::Asset, Some((stage, _))) => *stage,
             (Of::Asset, None) => Stage::File,
         };
+        (stage, position)
+    }
+
+    fn pace(&self, Pace { of, name, acked, size, at }: &Pace) -> Step {
+        let (stage, _) = self.stage(*of, name);
+        let so_far = format!("at {} of {}", bytes(*acked), bytes(*size));
+        let text = match at {
+            At::Paused(Pause { lasted, window_closed: true }) => {
+                format!("{name}: alive, paused {} s, window closed by the client, {so_far}", lasted.as_secs())
+            }
+            At::Paused(Pause { lasted, window_closed: false }) => {
+                format!("{name}: no progress for {} s, still trying, {so_far}", lasted.as_secs())
+            }
+            At::GoesOn { paused } => format!("{name}: goes on after {} s, {so_far}", paused.as_secs()),
+        };
+        (stage, text, false)
+    }
+
+    fn transfer(&mut self, transfer: &Transfer) -> Vec<Step> {
+        let (stage, position) = self.stage(transfer.of, &transfer.name);
         if let Some(failure) = &transfer.failure {
             let text = format!(
                 "{}: stopped at {} of {}: {failure}",
@@ -372,6 +432,21 @@ mod tests {
         let text = "k: stopped at 100 B of 100 B: the client closed the connection".to_owned();
         assert_eq!(lines, [Line { who: Who::Machine(MAC), stage: Stage::Kernel, text, failed: true }]);
         assert_eq!(timelines.apply(fetched(Of::Asset, "k", 100, None)).len(), 2, "the second try hands over");
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_cause_and_its_end() {
+        let mut timelines = Timelines::default();
+        let mut told = |at| {
+            let pace = Pace { of: Of::Asset, name: "initrd.img".into(), acked: 5_000_000, size: 24_000_000, at };
+            let lines = timelines.apply(Event { who: Who::Address(IP), what: What::Pace(pace) });
+            lines.into_iter().map(|line| (line.stage, line.text, line.failed)).collect::<Vec<_>>()
+        };
+        let line = |text: &str| vec![(Stage::File, format!("initrd.img: {text}, at 5.0 MB of 24.0 MB"), false)];
+        let pause = |seconds, window_closed| At::Paused(Pause { lasted: Duration::from_secs(seconds), window_closed });
+        assert_eq!(told(pause(18, true)), line("alive, paused 18 s, window closed by the client"));
+        assert_eq!(told(pause(18, false)), line("no progress for 18 s, still trying"));
+        assert_eq!(told(At::GoesOn { paused: Duration::from_secs(42) }), line("goes on after 42 s"));
     }
 
     #[test]

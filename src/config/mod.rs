@@ -4,6 +4,7 @@
 pub mod load;
 pub mod resolve;
 pub mod schema;
+pub mod units;
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use super::{Fault, Faults, load::Loaded, schema};
+use super::{Fault, Faults, load::Loaded, schema, units};
 use crate::{
     boot::{
         client::MacAddr,
@@ -25,10 +25,33 @@ pub struct Settings {
     pub http_port: u16,
     /// Base of all URLs, without a slash at its end.
     pub base_url: Option<String>,
+    /// What HTTP clients are held to.
+    pub http_limits: HttpLimits,
+    /// For transfers that run when the server is told to stop.
+    pub grace: Duration,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
     /// The profile of a machine that no rule names.
     pub default_profile: String,
+}
+
+/// What HTTP clients are held to: see [`schema::Http`] and [`schema::Keepalive`] for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// In total.
+    pub max_connections: u32,
+    /// Of one address.
+    pub max_connections_per_client: u32,
+    /// Bytes per second for one client; 0: no limit.
+    pub rate_limit: u64,
+    /// Until the first keepalive probe.
+    pub idle: Duration,
+    /// Between keepalive probes.
+    pub interval: Duration,
+    /// Unanswered keepalive probes that end a connection.
+    pub probes: u32,
+    /// Without any acknowledgement while data is outstanding.
+    pub dead_after: Duration,
 }
 
 /// Resolves a configuration.
@@ -52,6 +75,8 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         check.fault(&["default_profile"], message);
     }
     let base_url = check.base_url();
+    let http_limits = check.http_limits();
+    let grace = check.duration(&["http", "grace"], &config.http.grace, Duration::ZERO..=LONGEST);
     if !check.faults.is_empty() {
         return Err(Faults(check.faults));
     }
@@ -61,6 +86,8 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         loader_dirs: config.loader_dirs.clone(),
         http_port: config.http.port,
         base_url,
+        http_limits,
+        grace,
         profiles,
         default_profile: config.default_profile.clone(),
     })
@@ -126,6 +153,55 @@ impl Check<'_> {
         self.fault(key, problem);
     }
 
+    fn http_limits(&mut self) -> HttpLimits {
+        let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
+            &self.loaded.config.http;
+        for (key, value) in
+            [("max_connections", max_connections), ("max_connections_per_client", max_connections_per_client)]
+        {
+            if *value == 0 {
+                self.fault(&["http", key], format!("{key} is 0: nobody could be served"));
+            }
+        }
+        let rate = units::bytes(rate_limit).and_then(|rate| match rate {
+            // Slower, and the largest segment would take seconds: UEFI HTTP Boot gives up after 5 s without progress.
+            1..SLOWEST => Err(format!("{rate_limit:?} is too slow for firmware: at least 64kB, or 0 for no limit")),
+            rate => Ok(rate),
+        });
+        let rate_limit = rate.unwrap_or_else(|message| {
+            self.fault(&["http", "rate_limit"], message);
+            0
+        });
+        let schema::Keepalive { idle, interval, probes, dead_after } = keepalive;
+        let second = Duration::from_secs(1);
+        let key = |key| ["http", "keepalive", key];
+        if !(1..=127).contains(probes) {
+            self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
+        }
+        HttpLimits {
+            max_connections: *max_connections,
+            max_connections_per_client: *max_connections_per_client,
+            rate_limit,
+            idle: self.duration(&key("idle"), idle, second..=LONGEST),
+            interval: self.duration(&key("interval"), interval, second..=LONGEST),
+            probes: *probes,
+            dead_after: self.duration(&key("dead_after"), dead_after, 2 * second..=LONGEST),
+        }
+    }
+
+    fn duration(&mut self, key: &[&str], text: &str, range: std::ops::RangeInclusive<Duration>) -> Duration {
+        let checked = units::duration(text).and_then(|duration| match range.contains(&duration) {
+            true => Ok(duration),
+            false => {
+                Err(format!("{text:?} is not within {} s and {} s", range.start().as_secs(), range.end().as_secs()))
+            }
+        });
+        checked.unwrap_or_else(|message| {
+            self.fault(key, message);
+            *range.start()
+        })
+    }
+
     fn base_url(&mut self) -> Option<String> {
         let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
         let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -138,6 +214,10 @@ impl Check<'_> {
     }
 }
 
+/// What the kernel takes for keepalive (MAX_TCP_KEEPIDLE), and enough for everything else.
+const LONGEST: Duration = Duration::from_secs(32_767);
+/// Bytes per second.
+const SLOWEST: u64 = 64_000;
 /// Where the packages put it.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
 
@@ -180,6 +260,35 @@ mod tests {
         assert_eq!((settings.http_port, settings.base_url.as_deref()), (8081, Some("http://boot.lab:8081")));
         assert_eq!(settings.default_profile, "debian");
         assert!(settings.assets.is_some());
+        let second = Duration::from_secs(1);
+        let defaults = HttpLimits {
+            max_connections: 4096,
+            max_connections_per_client: 64,
+            rate_limit: 0,
+            idle: 60 * second,
+            interval: 15 * second,
+            probes: 4,
+            dead_after: 150 * second,
+        };
+        assert_eq!((settings.http_limits, settings.grace), (defaults, 30 * second));
+    }
+
+    #[test]
+    fn faults_of_the_limits_have_their_places() {
+        let faults = resolved(
+            "[http]\nmax_connections = 0\nrate_limit = \"9kB\"\ngrace = \"soon\"\n\
+             [http.keepalive]\nidle = \"100ms\"\nprobes = 0\ndead_after = \"12h\"\n",
+        )
+        .map(|_| ())
+        .expect_err("faults");
+        let expected = "\
+SRV/n.toml:2:1: max_connections is 0: nobody could be served
+SRV/n.toml:3:1: \"9kB\" is too slow for firmware: at least 64kB, or 0 for no limit
+SRV/n.toml:7:1: 0 probes: 1 to 127 (tcp(7), TCP_KEEPCNT)
+SRV/n.toml:6:1: \"100ms\" is not within 1 s and 32767 s
+SRV/n.toml:8:1: \"12h\" is not within 2 s and 32767 s
+SRV/n.toml:4:1: \"soon\" is no time like \"90s\", \"2m\" or \"500ms\"";
+        assert_eq!(faults, expected);
     }
 
     #[test]

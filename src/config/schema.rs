@@ -43,11 +43,51 @@ pub struct Http {
     pub port: u16,
     /// Base of all URLs that clients are given; none: the address of the interface that the client is on.
     pub base_url: Option<String>,
+    /// Connections at once; beyond it 503, and iPXE waits and asks again. A thousand machines need a few each.
+    pub max_connections: u32,
+    /// Connections of one address at once. Firmware opens one, iPXE a few; a rack behind one router more.
+    pub max_connections_per_client: u32,
+    /// Bytes per second for one client, such as `"10MB"`; `"0"`: as fast as it takes them. For iPXE drivers that hang on
+    /// fast links.
+    pub rate_limit: String,
+    /// For downloads that run when the server is told to stop.
+    pub grace: String,
+    /// How clients that are gone are told from slow ones.
+    pub keepalive: Keepalive,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { port: 8080, base_url: None }
+        Self {
+            port: 8080,
+            base_url: None,
+            max_connections: 4096,
+            max_connections_per_client: 64,
+            rate_limit: "0".into(),
+            grace: "30s".into(),
+            keepalive: Keepalive::default(),
+        }
+    }
+}
+
+/// How clients that are gone are told from slow ones. There is no setting that ends a slow one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Keepalive {
+    /// Until the first probe on a connection without traffic.
+    pub idle: String,
+    /// Between probes.
+    pub interval: String,
+    /// Unanswered ones that end an idle connection: 2 minutes in all, with the rest of the defaults.
+    pub probes: u32,
+    /// Without any acknowledgement while data is outstanding. Minutes, because an iPXE that is busy with something other
+    /// than its network acknowledges nothing, and Linux probes a closed window every 120 s before 6.15.
+    pub dead_after: String,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: "60s".into(), interval: "15s".into(), probes: 4, dead_after: "150s".into() }
     }
 }
 

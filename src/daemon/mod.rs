@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -31,11 +32,12 @@ use self::{
 };
 use crate::{boot::timeline::Event, dhcp, http, net::udp::Endpoint, tftp};
 
-/// Runs a server until SIGTERM or SIGINT, and for [`GRACE`] more where transfers run. A second signal ends it at once.
+/// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal ends it at once.
 ///
 /// # Errors
 /// What could not be bound, or a system call that no server can do without.
 pub fn run(plan: Plan) -> Result<(), bind::BindError> {
+    raise_descriptor_limit();
     let sockets = bind::bind(&plan)?;
     plan.announce();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(bind::BindError::runtime)?;
@@ -43,6 +45,15 @@ pub fn run(plan: Plan) -> Result<(), bind::BindError> {
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// A connection and the file that it sends are two descriptors, and the usual limit is 1,024 of them; every process may
+/// raise it as far as the hard limit.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit on open files stays as it is: with many clients, some may be turned away");
+    }
 }
 
 async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
@@ -65,19 +76,22 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
         stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, events }.serve(stop.clone()));
     }
     stages.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), sockets.tftp, events, stop.clone())));
+    let http = Arc::new(http::listener::Stage::new(plan.http_limits(), app.events.clone()));
+    let downloads = http.running();
     for listener in sockets.http {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        stages.spawn(http::listener::serve(listener, http::routes::router(app.clone()), stop.clone()));
+        stages.spawn(http.clone().serve(listener, http::routes::router(app.clone()), stop.clone()));
     }
+    drop(http);
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     info!("waiting on {}: {}", waiting.join(", "), plan.clients());
 
     first_signal(&mut signals).await;
-    info!("stopping; running transfers have {} s to come to their end", GRACE.as_secs());
+    info!("stopping; running transfers have {} s to come to their end", plan.grace.as_secs());
     app.is_ready.store(false, Ordering::Relaxed);
     drop(app);
     stop.cancel();
-    let drained = tokio::time::timeout(GRACE, async { while stages.join_next().await.is_some() {} });
+    let drained = tokio::time::timeout(plan.grace, async { while stages.join_next().await.is_some() {} });
     tokio::select! {
         drained = drained => match drained {
             Ok(()) => {
@@ -85,7 +99,7 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
                 let _ = tokio::time::timeout(Duration::from_secs(1), recorder).await;
                 info!("stopped");
             }
-            Err(_) => warn!("stopped; some transfers were cut off"),
+            Err(_) => warn!("stopped; {} HTTP downloads were cut off", downloads.load(Ordering::Relaxed)),
         },
         () = first_signal(&mut signals) => warn!("stopped at once by a second signal"),
     }
@@ -144,8 +158,6 @@ async fn tftp_stage(
     Ok(())
 }
 
-/// For transfers that run when the server is told to stop.
-const GRACE: Duration = Duration::from_secs(30);
 /// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.
 const EVENTS: usize = 16_384;
 /// What iPXE and EDK2 ask for over Ethernet: 1500 bytes less IP, UDP and TFTP headers.

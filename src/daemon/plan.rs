@@ -1,6 +1,6 @@
 //! What a server is about to do: the configuration, and what was found of it on this host.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -12,8 +12,9 @@ use crate::{
         template::Templates,
         why::install_hint,
     },
-    config::resolve::Settings,
+    config::resolve::{HttpLimits, Settings},
     files::AssetRoot,
+    http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
 };
 
@@ -30,6 +31,10 @@ pub struct Plan {
     pub http_port: u16,
     /// Base of all URLs, where it is not the address that the client is on.
     pub base_url: Option<String>,
+    /// What HTTP clients are held to.
+    pub http_limits: HttpLimits,
+    /// For transfers that run when the server is told to stop.
+    pub grace: Duration,
 }
 
 impl Plan {
@@ -68,12 +73,20 @@ impl Plan {
             assets: settings.assets,
             http_port: settings.http_port,
             base_url: settings.base_url,
+            http_limits: settings.http_limits,
+            grace: settings.grace,
         })
     }
 
     /// Our HTTP stage for the clients of an interface.
     pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
+    }
+
+    pub(super) fn http_limits(&self) -> Limits {
+        let HttpLimits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after } =
+            self.http_limits;
+        Limits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after }
     }
 
     /// A line for each listener and each thing that is served, before the first client comes.
@@ -100,25 +113,12 @@ impl Plan {
             Ok(Choice::Local) => info!("boots the local disk"),
             Err(why) => warn!("{why}"),
         }
-        for initrd in self.unpadded_initrds() {
+        for initrd in self.assets.iter().flat_map(|assets| unpadded_initrds(&self.rules, assets)) {
             warn!(
                 "the length of {initrd} is no multiple of 4: a UEFI machine may lose the initrd behind it; \
                  pad it with truncate --size=%4 {initrd}"
             );
         }
-    }
-
-    /// An EFI kernel joins the initrds that its command line names without padding (drivers/firmware/efi/libstub,
-    /// `handle_cmdline_files`), and its unpacker loses an archive that does not begin at a multiple of four: the
-    /// machine boots and silently lacks files.
-    fn unpadded_initrds(&self) -> Vec<String> {
-        let Some(assets) = &self.assets else { return Vec::new() };
-        let followed = |initrds: &[String]| initrds.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
-        let mut paths: Vec<String> = self.rules.profiles.values().flat_map(|p| followed(&p.initrd)).collect();
-        paths.sort_unstable();
-        paths.dedup();
-        paths.retain(|path| assets.file(path).is_ok_and(|asset| asset.size % 4 != 0));
-        paths
     }
 
     /// The kinds of firmware that have a loader.
@@ -130,6 +130,18 @@ impl Plan {
         kinds.push("iPXE".into());
         kinds.join(", ")
     }
+}
+
+/// An EFI kernel joins the initrds that its command line names without padding (drivers/firmware/efi/libstub,
+/// `handle_cmdline_files`), and its unpacker loses an archive that does not begin at a multiple of four: the machine
+/// boots and silently lacks files.
+fn unpadded_initrds(rules: &Rules, assets: &AssetRoot) -> Vec<String> {
+    let followed = |initrds: &[String]| initrds.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
+    let mut paths: Vec<String> = rules.profiles.values().flat_map(|profile| followed(&profile.initrd)).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths.retain(|path| assets.file(path).is_ok_and(|asset| asset.size % 4 != 0));
+    paths
 }
 
 #[cfg(test)]
@@ -148,8 +160,7 @@ mod tests {
         let initrd = ["padded", "odd", "last"].map(String::from).to_vec();
         let profile = Profile { kernel: "k".into(), initrd, cmdline: String::new() };
         let rules = Rules { profiles: BTreeMap::from([("p".into(), profile)]), ..Rules::default() };
-        let assets = Some(Arc::new(AssetRoot::open(scratch.path()).expect("opened")));
-        let plan = Plan { interfaces: Vec::new(), rules: Arc::new(rules), assets, http_port: 0, base_url: None };
-        assert_eq!(plan.unpadded_initrds(), ["odd"]);
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        assert_eq!(unpadded_initrds(&rules, &assets), ["odd"]);
     }
 }

@@ -2,44 +2,39 @@
 
 use std::{
     io::{self, IoSliceMut},
+    num::NonZeroU64,
     os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Frame, SizeHint};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{Errno, ReadWriteFlags, preadv2},
+};
 use tokio::task::JoinHandle;
 
-use super::range::{Selection, Version, select};
-use crate::{
-    boot::timeline::{Of, Transfer},
-    files::Asset,
+use super::{
+    connection::{Connection, HOLE, Piece, Source, in_hole},
+    range::{Selection, Version, select},
 };
-
-/// What a body is made of.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// Bytes in memory.
-    Memory(Bytes),
-    /// A file, read as it is sent.
-    File(Arc<Asset>),
-}
+use crate::{boot::timeline::Of, files::Asset};
 
 /// Something to serve.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub(super) struct Served {
     /// What kind, for the event at its end.
     pub of: Of,
     /// Name in the event.
     pub name: String,
     /// The bytes.
-    pub content: Content,
+    pub(super) content: Source,
     /// Strong entity tag with its quotes.
     pub etag: String,
     /// Last modification.
@@ -49,18 +44,13 @@ pub struct Served {
 impl Served {
     fn size(&self) -> u64 {
         match &self.content {
-            Content::Memory(bytes) => bytes.len() as u64,
-            Content::File(asset) => asset.size,
+            Source::Memory(bytes) => bytes.len() as u64,
+            Source::File(asset) => asset.size,
         }
     }
 
-    /// The response to a GET or HEAD. `ended` is told when the body is at its end, however that came; not for HEAD.
-    pub fn response(
-        self,
-        method: &Method,
-        headers: &HeaderMap,
-        ended: impl FnOnce(Transfer) + Send + 'static,
-    ) -> Response {
+    /// The response to a GET or HEAD that came on a connection.
+    pub(super) fn response(self, connection: &Arc<Connection>, method: &Method, headers: &HeaderMap) -> Response {
         let size = self.size();
         let selection = select(headers, Version { etag: &self.etag, modified: self.modified, size });
         let (status, start, length) = match selection {
@@ -72,7 +62,7 @@ impl Served {
         };
         let (content_type, etag, modified) = (content_type(&self.name), self.etag.clone(), self.modified);
         let has_body = status.is_success() && method != Method::HEAD;
-        let body = if has_body { Body::new(Paced::new(self, start, length, Box::new(ended))) } else { Body::empty() };
+        let body = if has_body { self.body(connection, start, length) } else { Body::empty() };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let out = response.headers_mut();
@@ -96,6 +86,12 @@ impl Served {
         }
         response
     }
+
+    fn body(self, connection: &Arc<Connection>, offset: u64, remaining: u64) -> Body {
+        connection.begin(self.of, self.name, remaining);
+        let (connection, source) = (Arc::clone(connection), self.content);
+        Body::new(Paced { connection, source, offset, remaining, reading: None })
+    }
 }
 
 /// EDK2 takes a boot file by its type, or by these endings (HttpBootSupport.c, `HttpBootCheckImageType`).
@@ -112,45 +108,34 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// The body. hyper asks for a piece when the socket takes more, so what one client holds is a piece here and what
-/// hyper and the kernel have of it, however long it pauses.
+/// The body. hyper asks for a piece when the socket takes more, and a piece is a few words here: what one client holds
+/// is what the kernel has of it, however long it pauses.
 struct Paced {
-    content: Content,
+    connection: Arc<Connection>,
+    source: Source,
     offset: u64,
     remaining: u64,
     /// A piece that was not in the page cache, on its way from the disk.
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-    report: Report,
+    reading: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Paced {
-    fn new(served: Served, start: u64, length: u64, ended: Box<dyn FnOnce(Transfer) + Send>) -> Self {
-        let Served { of, name, content, .. } = served;
-        let report =
-            Report { of, name, size: length, sent: 0, began: Instant::now(), failure: None, ended: Some(ended) };
-        Self { content, offset: start, remaining: length, reading: None, report }
-    }
-
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let length = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(PIECE);
-        let asset = match &self.content {
-            Content::Memory(bytes) => {
-                let start = usize::try_from(self.offset).unwrap_or(usize::MAX);
-                let end = start.saturating_add(usize::try_from(self.remaining).unwrap_or(usize::MAX));
-                return Poll::Ready(Ok(if end <= bytes.len() { bytes.slice(start..end) } else { Bytes::new() }));
-            }
-            Content::File(asset) => asset,
-        };
+    /// Waits, where it has to, until a piece is in the page cache: `sendfile` would keep the thread waiting, and with it
+    /// every other client that it serves.
+    fn poll_cached(&mut self, length: usize, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Source::File(asset) = &self.source else { return Poll::Ready(Ok(())) };
         let reading = match &mut self.reading {
             Some(reading) => reading,
-            None => match read_cached(asset, self.offset, length) {
-                Ok(piece) => return Poll::Ready(Ok(piece)),
-                Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
-                    let (asset, offset) = (asset.clone(), self.offset);
-                    self.reading.insert(tokio::task::spawn_blocking(move || read(&asset, offset, length)))
+            None => {
+                if !asset.is_as_it_was()? {
+                    return Poll::Ready(Err(io::Error::other(CHANGED)));
                 }
-                Err(errno) => return Poll::Ready(Err(errno.into())),
-            },
+                if is_cached(asset, self.offset, length)? {
+                    return Poll::Ready(Ok(()));
+                }
+                let (asset, offset) = (asset.clone(), self.offset);
+                self.reading.insert(tokio::task::spawn_blocking(move || read_ahead(&asset, offset, length)))
+            }
         };
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
@@ -158,19 +143,33 @@ impl Paced {
     }
 }
 
-/// Reads what is in the page cache, without waiting for a disk (`RWF_NOWAIT`, preadv2(2)).
-fn read_cached(asset: &Asset, offset: u64, length: usize) -> Result<Bytes, Errno> {
-    let mut piece = vec![0; length];
-    let read = preadv2(&asset.file, &mut [IoSliceMut::new(&mut piece)], offset, ReadWriteFlags::NOWAIT)?;
-    piece.truncate(read);
-    Ok(piece.into())
+/// Whether both ends of a range are in the page cache, which the kernel fills in runs (`RWF_NOWAIT`, preadv2(2)).
+fn is_cached(asset: &Asset, offset: u64, length: usize) -> io::Result<bool> {
+    let last = offset + (length as u64).saturating_sub(1);
+    for at in [offset, last] {
+        match preadv2(&asset.file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) {
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(true)
 }
 
-fn read(asset: &Asset, offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut piece = vec![0; length];
-    let read = asset.file.read_at(&mut piece, offset)?;
-    piece.truncate(read);
-    Ok(piece.into())
+/// Reads a range into the page cache, and has the kernel begin with the one behind it.
+fn read_ahead(asset: &Asset, offset: u64, length: usize) -> io::Result<()> {
+    // Best effort: what it does not fetch is read below, or at its turn.
+    let _ = fadvise(&asset.file, offset, NonZeroU64::new(4 * length as u64), Advice::WillNeed);
+    let mut buffer = vec![0; 64 << 10];
+    let end = offset + length as u64;
+    let mut at = offset;
+    while at < end {
+        match asset.file.read_at(&mut buffer, at)? {
+            0 => break,
+            count => at += count as u64,
+        }
+    }
+    Ok(())
 }
 
 impl http_body::Body for Paced {
@@ -181,25 +180,17 @@ impl http_body::Body for Paced {
         if self.remaining == 0 {
             return Poll::Ready(None);
         }
-        let piece = ready!(self.poll_piece(context)).and_then(|piece| match piece.len() {
-            // The length is promised already: all that is left is to break the connection off.
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut short while it was sent")),
-            _ => Ok(piece),
-        });
-        Poll::Ready(Some(match piece {
-            Ok(piece) => {
-                let length = piece.len() as u64;
-                self.offset += length;
-                self.remaining -= length;
-                self.report.sent += length;
-                Ok(Frame::data(piece))
-            }
-            Err(error) => {
-                self.report.failure = Some(error.to_string());
-                self.remaining = 0;
-                Err(error)
-            }
-        }))
+        let room = HOLE.len() - in_hole(self.offset);
+        let length = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(room);
+        if let Err(error) = ready!(self.poll_cached(length, context)) {
+            self.connection.fail(&error.to_string());
+            self.remaining = 0;
+            return Poll::Ready(Some(Err(error)));
+        }
+        let piece = Piece { source: self.source.clone(), offset: self.offset, length };
+        self.offset += length as u64;
+        self.remaining -= length as u64;
+        Poll::Ready(Some(Ok(Frame::data(self.connection.queue(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -211,97 +202,127 @@ impl http_body::Body for Paced {
     }
 }
 
-/// Tells of the transfer when the body goes away, which it also does when the client has gone.
-struct Report {
-    of: Of,
-    name: String,
-    sent: u64,
-    size: u64,
-    began: Instant,
-    failure: Option<String>,
-    ended: Option<Box<dyn FnOnce(Transfer) + Send>>,
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let cut = (self.sent < self.size).then(|| "the client closed the connection".to_owned());
-        let transfer = Transfer {
-            of: self.of,
-            name: std::mem::take(&mut self.name),
-            sent: self.sent,
-            size: self.size,
-            took: self.began.elapsed(),
-            failure: self.failure.take().or(cut),
-        };
-        if let Some(ended) = self.ended.take() {
-            ended(transfer);
-        }
-    }
-}
-
-/// Bytes read at a time: more costs memory for every client that pauses, less costs system calls.
-const PIECE: usize = 128 << 10;
+/// Someone wrote into the file itself: the client would get half of one version and half of another.
+const CHANGED: &str = "the file was changed while it was sent; put the new version beside it and rename it";
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, future::poll_fn, sync::mpsc};
+    use std::{
+        fs,
+        io::{Read, Write},
+        net::TcpStream,
+        time::Duration,
+    };
 
-    use http_body::Body as _;
+    use http::Request;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use tokio::{net::TcpListener, sync::mpsc};
 
     use super::*;
-    use crate::files::AssetRoot;
+    use crate::{
+        boot::timeline::{Transfer, What},
+        files::AssetRoot,
+        http::{connection::Io, routes::Ends, watch::watch},
+    };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {
         let asset = AssetRoot::open(folder).and_then(|r| r.file(name).map_err(io::Error::other)).expect("opened");
         let (etag, modified) = (asset.etag.clone(), asset.modified);
-        Served { of: Of::Asset, name: name.into(), content: Content::File(Arc::new(asset)), etag, modified }
+        Served { of: Of::Asset, name: name.into(), content: Source::File(Arc::new(asset)), etag, modified }
     }
 
-    async fn fetch(served: Served, headers: &[(&str, &str)]) -> (StatusCode, io::Result<Vec<u8>>, Transfer) {
-        let headers: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value")))
-            .collect();
-        let (tell, told) = mpsc::channel();
-        let response = served.response(&Method::GET, &headers, move |transfer| tell.send(transfer).expect("heard"));
-        let status = response.status();
-        let mut body = response.into_body();
-        let mut bytes = Ok(Vec::new());
-        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            match (frame.map(Frame::into_data), &mut bytes) {
-                (Ok(Ok(piece)), Ok(bytes)) => bytes.extend_from_slice(&piece),
-                (Err(error), bytes) => *bytes = Err(io::Error::other(error)),
-                _ => {}
-            }
-        }
-        drop(body);
-        (status, bytes, told.recv().expect("an end"))
+    /// Status line and headers, body, and what was told at the end.
+    async fn fetch(
+        served: Served,
+        request: &'static str,
+        read: fn(TcpStream) -> Vec<u8>,
+    ) -> (String, Vec<u8>, Transfer) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let client = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            write!(stream, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{request}\r\n").expect("asked");
+            read(stream)
+        });
+        let (stream, peer) = listener.accept().await.expect("accepted");
+        let (events, mut told) = mpsc::channel(8);
+        let connection = Connection::new(stream, Ends { peer, local: address }, events, Arc::default());
+        let connection = Arc::new(connection.expect("a connection"));
+        let on = Arc::clone(&connection);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = served.clone().response(&on, request.method(), request.headers());
+            async move { Ok::<_, io::Error>(response) }
+        });
+        let serving = http1::Builder::new().serve_connection(Io(Arc::clone(&connection)), service);
+        watch(connection, serving, Duration::from_secs(150)).await;
+        let answer = client.await.expect("read");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+        let What::Transfer(transfer) = told.recv().await.expect("an end").what else { panic!("no transfer") };
+        (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end..].to_vec(), transfer)
+    }
+
+    fn to_the_end(mut stream: TcpStream) -> Vec<u8> {
+        let mut answer = Vec::new();
+        // A connection that is broken off is an end as well.
+        let _ = stream.read_to_end(&mut answer);
+        answer
     }
 
     #[tokio::test]
     async fn a_file_comes_whole_and_in_parts_and_its_end_is_told() {
         let scratch = tempfile::tempdir().expect("a folder");
-        let bytes: Vec<u8> = (0..1_000_003u32).map(|i| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..5_000_003u32).map(|i| (i % 251) as u8).collect();
         fs::write(scratch.path().join("initrd.img"), &bytes).expect("written");
-        let (status, body, transfer) = fetch(served(scratch.path(), "initrd.img"), &[]).await;
-        assert_eq!((status, body.expect("sent") == bytes), (StatusCode::OK, true));
-        assert_eq!((transfer.sent, transfer.size, transfer.failure), (1_000_003, 1_000_003, None));
-        let (status, body, transfer) =
-            fetch(served(scratch.path(), "initrd.img"), &[("range", "bytes=500000-999999")]).await;
-        assert_eq!((status, body.expect("sent") == bytes[500_000..1_000_000]), (StatusCode::PARTIAL_CONTENT, true));
-        assert_eq!((transfer.sent, transfer.size, transfer.failure), (500_000, 500_000, None));
+        let served = served(scratch.path(), "initrd.img");
+        let (head, body, transfer) = fetch(served.clone(), "", to_the_end).await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body == bytes, "{head} {}", body.len());
+        assert_eq!((transfer.sent, transfer.size, transfer.failure), (5_000_003, 5_000_003, None));
+        let (head, body, transfer) = fetch(served, "Range: bytes=1000000-3999999\r\n", to_the_end).await;
+        assert!(head.starts_with("HTTP/1.1 206 ") && body == bytes[1_000_000..4_000_000], "{head} {}", body.len());
+        assert_eq!((transfer.sent, transfer.size, transfer.failure), (3_000_000, 3_000_000, None));
+        let in_memory = Served {
+            of: Of::Loader,
+            name: "snponly.efi".into(),
+            content: Source::Memory(bytes.clone().into()),
+            etag: "\"1\"".into(),
+            modified: SystemTime::UNIX_EPOCH,
+        };
+        let (_, body, transfer) = fetch(in_memory.clone(), "Range: bytes=7-2000006\r\n", to_the_end).await;
+        assert!(body == bytes[7..2_000_007], "{}", body.len());
+        assert_eq!((transfer.of, transfer.sent, transfer.failure), (Of::Loader, 2_000_000, None));
+        let (_, body, _) = fetch(in_memory, "", to_the_end).await;
+        assert!(body == bytes, "{}", body.len());
     }
 
     #[tokio::test]
-    async fn a_file_cut_short_on_the_way_breaks_the_transfer_and_nothing_else() {
+    async fn a_file_cut_short_or_written_into_breaks_the_transfer_and_nothing_else() {
         let scratch = tempfile::tempdir().expect("a folder");
         let path = scratch.path().join("k");
-        fs::write(&path, vec![7; 3 * PIECE]).expect("written");
-        let served = served(scratch.path(), "k");
-        fs::OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(PIECE as u64 + 5)).expect("cut");
-        let (_, body, transfer) = fetch(served, &[]).await;
-        assert!(body.is_err());
-        assert_eq!(transfer.sent, PIECE as u64 + 5);
-        assert_eq!(transfer.failure.as_deref(), Some("the file was cut short while it was sent"));
+        for (change, why) in [(0, "the file was changed while it was sent"), (1, "the file was changed")] {
+            fs::write(&path, vec![7; 3_000_000]).expect("written");
+            let served = served(scratch.path(), "k");
+            let mut file = fs::OpenOptions::new().write(true).open(&path).expect("opened");
+            match change {
+                0 => file.set_len(1_000_005).expect("cut"),
+                _ => file.write_all(b"other").expect("changed"),
+            }
+            let (_, body, transfer) = fetch(served, "", to_the_end).await;
+            assert!(body.len() < 3_000_000 && transfer.sent < 3_000_000, "{transfer:?}");
+            assert!(transfer.failure.as_deref().is_some_and(|failure| failure.starts_with(why)), "{transfer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_is_told_with_what_it_took() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        fs::write(scratch.path().join("k"), vec![7; 50_000_000]).expect("written");
+        let (_, body, transfer) = fetch(served(scratch.path(), "k"), "", |mut stream| {
+            let mut start = vec![0; 1000];
+            stream.read_exact(&mut start).expect("read");
+            start
+        })
+        .await;
+        assert!(body.len() < 1000 && transfer.sent >= body.len() as u64 && transfer.sent < 50_000_000, "{transfer:?}");
+        assert_eq!(transfer.failure.as_deref(), Some("the client closed the connection"));
     }
 }

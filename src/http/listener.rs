@@ -1,95 +1,183 @@
 //! Connections: accepted, set up, served, and let go.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
-use axum::Router;
-use http::{Request, Uri, uri::PathAndQuery};
+use axum::{Router, body::Body};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::mpsc,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::routes::Ends;
+use super::{
+    admission::{Admission, Full, Place},
+    connection::{Connection, Io},
+    routes::{Ends, On},
+    watch,
+};
+use crate::{boot::timeline::Event, net::tcp_info};
 
-/// Serves until `stop`, then lets running requests come to their end.
-///
-/// No error ends it: each is one connection's, or passes.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
-            () = stop.cancelled() => break,
-        };
-        let (stream, peer, place) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely: those that are open will close.
-                warn!(%error, "accepting an HTTP connection failed");
-                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                continue;
+/// What clients are held to. There is no limit on how slow one may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections in all.
+    pub max_connections: u32,
+    /// Connections of one address.
+    pub max_connections_per_client: u32,
+    /// Bytes per second for one client; 0: no limit.
+    pub rate_limit: u64,
+    /// Until the first keepalive probe on a connection without traffic.
+    pub idle: Duration,
+    /// Between keepalive probes.
+    pub interval: Duration,
+    /// Unanswered keepalive probes that end a connection.
+    pub probes: u32,
+    /// Without any acknowledgement while data is outstanding.
+    pub dead_after: Duration,
+}
+
+/// What all listeners of a server share.
+#[derive(Debug)]
+pub struct Stage {
+    limits: Limits,
+    admission: Arc<Admission>,
+    /// Of those that were told to come back.
+    refusals: Arc<Admission>,
+    events: mpsc::Sender<Event>,
+    running: Arc<AtomicUsize>,
+}
+
+impl Stage {
+    /// A stage without connections.
+    #[must_use]
+    pub fn new(limits: Limits, events: mpsc::Sender<Event>) -> Self {
+        let admission = Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_client));
+        let refusals = Arc::new(Admission::new(REFUSALS, REFUSALS_OF_ONE));
+        Self { limits, admission, refusals, events, running: Arc::default() }
+    }
+
+    /// Downloads that are not at their end, to be read when nothing else is: it keeps nothing alive.
+    #[must_use]
+    pub fn running(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.running)
+    }
+
+    /// Serves until `stop`, then lets running requests come to their end.
+    ///
+    /// No error ends it: each is one connection's, or passes.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, router: Router, stop: CancellationToken) {
+        let graceful = GracefulShutdown::new();
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely: those that are open will close.
+                    warn!(%error, "accepting an HTTP connection failed");
+                    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                    continue;
+                }
+            };
+            match self.admission.admit(peer.ip()) {
+                Ok(place) => match self.set_up(stream, peer, &place) {
+                    Ok(connection) => {
+                        connections.spawn(self.clone().converse(connection, place, router.clone(), graceful.watcher()));
+                    }
+                    Err(error) => debug!(%error, %peer, "an HTTP connection was gone before it began"),
+                },
+                Err(full) => {
+                    if let Ok(place) = self.refusals.admit(peer.ip()) {
+                        connections.spawn(refuse(stream, peer, place, full));
+                    }
+                }
             }
-        };
-        let ends = match set_up(&stream).and_then(|()| Ok(Ends { peer, local: stream.local_addr()? })) {
-            Ok(ends) => ends,
-            Err(error) => {
-                debug!(%error, %peer, "an HTTP connection was gone before it began");
-                continue;
-            }
-        };
-        let router = router.clone();
+        }
+        drop(listener);
+        graceful.shutdown().await;
+        connections.close();
+        connections.wait().await;
+    }
+
+    /// What every accepted connection gets.
+    ///
+    /// Keepalive finds a client that went away while nothing was on its way to it; [`watch`] finds the others. There is
+    /// no `TCP_USER_TIMEOUT` and no timer on progress, here or on any body: either would cut off a live client that
+    /// pauses with its window closed, which then starts over, pauses again, and never boots.
+    fn set_up(&self, stream: TcpStream, peer: SocketAddr, place: &Place) -> io::Result<Connection> {
+        let Limits { rate_limit, idle, interval, probes, dead_after, .. } = self.limits;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_notsent_lowat(QUEUED)?;
+        // So that probes come often enough to be counted within `dead_after`. The kernel itself gives up after 15 of them
+        // (tcp_retries2), with the eighth part of `dead_after` between two some while after the watch would have: whoever
+        // acknowledges nothing for less than `dead_after` is not cut off by the kernel either.
+        tcp_info::set_rto_max(&stream, dead_after / 8)?;
+        if rate_limit > 0 {
+            tcp_info::set_max_pacing_rate(&stream, rate_limit / u64::from(place.of_client()))?;
+        }
+        let ends = Ends { peer, local: stream.local_addr()? };
+        Connection::new(stream, ends, self.events.clone(), self.running())
+    }
+
+    async fn converse(self: Arc<Self>, connection: Connection, place: Place, router: Router, watcher: Watcher) {
+        let connection = Arc::new(connection);
+        let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
         let service = service_fn(move |mut request: Request<Incoming>| {
             normalise(request.uri_mut());
             request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(on.clone());
             router.clone().oneshot(request)
         });
-        let connection = http1::Builder::new()
+        let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                debug!(%error, %peer, "an HTTP connection ended early");
-            }
-            drop(place);
-        });
+            .writev(true)
+            .serve_connection(Io(Arc::clone(&connection)), service);
+        watch::watch(connection, watcher.watch(serving), self.limits.dead_after).await;
+        drop(place);
     }
-    drop(listener);
-    graceful.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    // Taken first: beyond the limit, connections wait in the kernel's backlog and not in our memory.
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, place))
-}
-
-/// What every accepted connection gets.
-///
-/// Keepalive finds a client that went away while nothing was on its way to it. There is no `TCP_USER_TIMEOUT` and no
-/// timer on progress, here or on any body: either would cut off a live client that pauses with its window closed,
-/// which then starts over, pauses again, and never boots.
-fn set_up(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+/// Tells a client to come back, which iPXE does by itself (core/http.c, `http_transfer_complete`).
+async fn refuse(stream: TcpStream, peer: SocketAddr, place: Place, full: Full) {
+    let words = match full {
+        Full::Server => "as many connections as http.max_connections allows",
+        Full::Client => "as many connections of this client as http.max_connections_per_client allows",
+    };
+    debug!(%peer, "HTTP refused: {words}");
+    let service = service_fn(async |_: Request<Incoming>| {
+        let mut response = Response::new(Body::from(format!("there are {words}\n")));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let answer = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    // This one has no claim to patience: nothing is on its way to it.
+    if tokio::time::timeout(REFUSAL_TIMEOUT, answer).await.is_err() {
+        debug!(%peer, "a client that was refused did not ask for anything");
+    }
+    drop(place);
 }
 
 /// Joins slashes: firmware and scripts put URLs together carelessly, and many clients follow no redirect.
@@ -113,18 +201,21 @@ fn normalise(uri: &mut Uri) {
     }
 }
 
-/// Until the first probe on a connection without traffic.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Between probes.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// Unanswered ones that end it: 2 minutes in all.
-const KEEPALIVE_PROBES: u32 = 4;
 /// For a request's header, from its first byte or from the end of the request before; it never runs on a body.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What hyper holds of a response for one client, beside the piece on its way.
 const BUFFER: usize = 64 << 10;
-/// At once, per address that we listen on.
-const MAX_CONNECTIONS: usize = 4096;
+/// Bytes that wait unsent in the kernel for one client, about: more is memory for every client that pauses, less is
+/// more wake-ups.
+const QUEUED: u32 = 256 << 10;
+/// Told to come back at once, in all and of one address; who comes beyond it is closed without a word.
+const REFUSALS: u32 = 256;
+/// See [`REFUSALS`].
+const REFUSALS_OF_ONE: u32 = 16;
+/// Seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// For a refused client's request.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Errors of accept come in streams.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -148,16 +239,28 @@ mod tests {
 
     #[tokio::test]
     async fn an_accepted_connection_has_keepalive_and_no_delay_and_no_user_timeout() {
+        let limits = Limits {
+            max_connections: 1,
+            max_connections_per_client: 1,
+            rate_limit: 1_000_000,
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            probes: 4,
+            dead_after: Duration::from_secs(150),
+        };
+        let stage = Stage::new(limits, mpsc::channel(1).0);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
-        let (stream, _) = listener.accept().await.expect("accepted");
-        set_up(&stream).expect("set up");
-        let socket = SockRef::from(&stream);
-        assert!(stream.nodelay().expect("told"));
+        let (stream, peer) = listener.accept().await.expect("accepted");
+        let place = stage.admission.admit(peer.ip()).expect("a place");
+        let connection = stage.set_up(stream, peer, &place).expect("set up");
+        let socket = SockRef::from(connection.stream());
+        assert!(connection.stream().nodelay().expect("told"));
         assert!(socket.keepalive().expect("told"));
         assert_eq!(socket.tcp_keepalive_time().expect("told"), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().expect("told"), Duration::from_secs(15));
         assert_eq!(socket.tcp_keepalive_retries().expect("told"), 4);
+        assert_eq!(socket.tcp_notsent_lowat().expect("told"), QUEUED);
         assert_eq!(socket.tcp_user_timeout().expect("told"), None);
         drop(client);
     }

@@ -3,7 +3,10 @@
 //! Paced by the client's own reading and by nothing else. No timer runs on a body: a BIOS client that pauses for a
 //! minute while it unpacks gets the rest when it reads on.
 
+mod admission;
 pub mod assets;
+mod connection;
 pub mod listener;
 pub mod range;
 pub mod routes;
+mod watch;

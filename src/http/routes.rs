@@ -18,7 +18,10 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode, header};
 use tracing::debug;
 
-use super::assets::{Content, Served};
+use super::{
+    assets::Served,
+    connection::{Connection, Source},
+};
 use crate::{
     boot::{
         client::MacAddr,
@@ -56,6 +59,10 @@ pub struct Ends {
     pub local: SocketAddr,
 }
 
+/// The connection that a request came on, for what is sent back on it.
+#[derive(Clone, Debug)]
+pub(super) struct On(pub(super) Arc<Connection>);
+
 /// Everything that can be fetched.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -86,23 +93,23 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
 
 async fn loader(
     State(app): State<Arc<App>>,
-    Extension(ends): Extension<Ends>,
+    Extension(On(connection)): Extension<On>,
     Path(name): Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
     let Some(file) = app.rules.loaders.named(&name) else {
-        return app.refuse(ends, &Why::not_found(&name));
+        return app.refuse(connection.ends, &Why::not_found(&name));
     };
-    let content = Content::Memory(file.bytes.clone());
+    let content = Source::Memory(file.bytes.clone());
     let etag = format!("\"{}\"", file.sha256);
     let served = Served { of: Of::Loader, name, content, etag, modified: app.started };
-    app.serve(ends, served, &method, &headers)
+    served.response(&connection, &method, &headers)
 }
 
 async fn asset(
     State(app): State<Arc<App>>,
-    Extension(ends): Extension<Ends>,
+    Extension(On(connection)): Extension<On>,
     Path(path): Path<String>,
     method: Method,
     headers: HeaderMap,
@@ -114,10 +121,10 @@ async fn asset(
     match opened {
         Ok(asset) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
-            let served = Served { of: Of::Asset, name: path, content: Content::File(Arc::new(asset)), etag, modified };
-            app.serve(ends, served, &method, &headers)
+            let served = Served { of: Of::Asset, name: path, content: Source::File(Arc::new(asset)), etag, modified };
+            served.response(&connection, &method, &headers)
         }
-        Err(why) => app.refuse(ends, &why),
+        Err(why) => app.refuse(connection.ends, &why),
     }
 }
 
@@ -130,11 +137,6 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 impl App {
-    fn serve(self: &Arc<Self>, ends: Ends, served: Served, method: &Method, headers: &HeaderMap) -> Response {
-        let app = Arc::clone(self);
-        served.response(method, headers, move |transfer| app.tell_of(ends, What::Transfer(transfer)))
-    }
-
     fn refuse(&self, ends: Ends, why: &Why) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
         self.tell_of(ends, What::Refused(why.clone()));

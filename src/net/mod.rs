@@ -1,4 +1,5 @@
 //! What the stages need of the operating system's network, and nothing of netbooting.
 
 pub mod interface;
+pub mod tcp_info;
 pub mod udp;

@@ -38,6 +38,11 @@ const CLIENT_TOOLS: &[Tool] = &[
 impl Bench {
     /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
     pub(crate) fn start() -> Result<Option<Self>> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings, as environment variables.
+    pub(crate) fn start_with(environment: &[(&str, &str)]) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
         let lab = Lab::new()?;
         let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
@@ -51,6 +56,7 @@ impl Bench {
         command.args(["up", "--interface", "eth1"]);
         command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
         command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
+        command.envs(environment.iter().copied());
         let netbootd = Process::spawn("netbootd", &mut command)?;
         netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
         Ok(Some(Self { netbootd, server, client, assets, lab }))

@@ -6,4 +6,5 @@ mod bench;
 mod dhcp;
 mod http;
 mod lifecycle;
+mod liveness;
 mod tftp;
