@@ -74,6 +74,12 @@ fn one_file_names_dhcproto() {
 }
 
 #[test]
+fn one_file_has_unsafe() {
+    let named: Vec<String> = sources().into_iter().filter(|(_, c)| c.contains("unsafe {")).map(|(p, _)| p).collect();
+    assert_eq!(named, ["net/tcp_info.rs"]);
+}
+
+#[test]
 fn imports_are_read_whole() {
     let code = "use crate::{\n    boot::{client::Client, why::Why},\n    net::udp,\n};\nfn f() { crate::files::g() }\n";
     assert_eq!(imports(code), ["boot", "files", "net"].map(String::from).into());

@@ -60,6 +60,11 @@ impl Admission {
 }
 
 impl Place {
+    /// How many connections there are; at least this one.
+    pub(super) fn of_all(&self) -> u32 {
+        self.admission.counts().total.max(1)
+    }
+
     /// How many connections this client has; at least this one.
     pub(super) fn of_client(&self) -> u32 {
         self.admission.counts().of.get(&self.client).copied().unwrap_or(1)
@@ -89,7 +94,7 @@ mod tests {
         let [a, b, c] = [1, 2, 3].map(|n| IpAddr::from([192, 0, 2, n]));
         let first = admission.admit(a).expect("a place");
         let _second = admission.admit(a).expect("a place");
-        assert_eq!(first.of_client(), 2);
+        assert_eq!((first.of_client(), first.of_all()), (2, 2));
         assert_eq!(admission.admit(a).map(|_| ()), Err(Full::Client));
         let third = admission.admit(b).expect("a place");
         assert_eq!(admission.admit(c).map(|_| ()), Err(Full::Server));
