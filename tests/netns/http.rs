@@ -2,12 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
+use socket2::{Domain, Socket, Type};
 
 use crate::bench::{Bench, SERVER, SOON, file, noise};
 
@@ -110,7 +111,14 @@ fn a_script_comes_whatever_is_asked() -> Result<()> {
 
 /// A GET whose answer is read by hand.
 fn get(bench: &Bench, path: &str) -> Result<(TcpStream, Vec<u8>)> {
-    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    let mut stream: TcpStream = bench.client.enter(|| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // Left alone it grows to tens of megabytes: the client's kernel would take the whole file, and no window would
+        // ever close.
+        socket.set_recv_buffer_size(64 << 10)?;
+        socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
+        Ok(socket.into())
+    })??;
     stream.set_read_timeout(Some(SOON))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
     let mut head = Vec::new();

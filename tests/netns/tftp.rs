@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use crate::bench::{Bench, SERVER, SOON, file, noise};
 
@@ -104,16 +104,19 @@ impl Client {
 
     /// What comes within a time in which nothing should.
     fn stray(&self, time: Duration) -> Result<Option<Vec<u8>>> {
-        self.socket.set_read_timeout(Some(time))?;
-        let got = self.packet();
-        self.socket.set_read_timeout(Some(SOON))?;
-        match got {
-            Ok((packet, _)) => Ok(Some(packet)),
-            Err(error) => match error.downcast::<std::io::Error>() {
-                Ok(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-                other => bail!("{other:?}"),
-            },
+        use std::io::ErrorKind::{Interrupted, WouldBlock};
+        let end = Instant::now() + time;
+        let mut buffer = vec![0; 2000];
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => return Ok(Some(buffer[..length].to_vec())),
+                Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        self.socket.set_read_timeout(Some(SOON))?;
+        Ok(None)
     }
 
     /// Acknowledges lock-step blocks to the end; the file.
