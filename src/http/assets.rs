@@ -218,6 +218,8 @@ mod tests {
     use hyper::{body::Incoming, server::conn::http1, service::service_fn};
     use tokio::{net::TcpListener, sync::mpsc};
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
     use crate::{
         boot::timeline::{Transfer, What},
@@ -254,7 +256,7 @@ mod tests {
             async move { Ok::<_, io::Error>(response) }
         });
         let serving = http1::Builder::new().serve_connection(Io(Arc::clone(&connection)), service);
-        watch(connection, serving, Duration::from_secs(150)).await;
+        watch(connection, serving, Duration::from_secs(150), &CancellationToken::new()).await;
         let answer = client.await.expect("read");
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
         let What::Transfer(transfer) = told.recv().await.expect("an end").what else { panic!("no transfer") };

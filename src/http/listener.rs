@@ -99,7 +99,13 @@ impl Stage {
             match self.admission.admit(peer.ip()) {
                 Ok(place) => match self.set_up(stream, peer, &place) {
                     Ok(connection) => {
-                        connections.spawn(self.clone().converse(connection, place, router.clone(), graceful.watcher()));
+                        connections.spawn(self.clone().converse(
+                            connection,
+                            place,
+                            router.clone(),
+                            graceful.watcher(),
+                            stop.clone(),
+                        ));
                     }
                     Err(error) => debug!(%error, %peer, "an HTTP connection was gone before it began"),
                 },
@@ -139,7 +145,14 @@ impl Stage {
         Connection::new(stream, ends, self.events.clone(), self.running())
     }
 
-    async fn converse(self: Arc<Self>, connection: Connection, place: Place, router: Router, watcher: Watcher) {
+    async fn converse(
+        self: Arc<Self>,
+        connection: Connection,
+        place: Place,
+        router: Router,
+        watcher: Watcher,
+        stop: CancellationToken,
+    ) {
         let connection = Arc::new(connection);
         let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -154,7 +167,7 @@ impl Stage {
             .max_buf_size(BUFFER)
             .writev(true)
             .serve_connection(Io(Arc::clone(&connection)), service);
-        watch::watch(connection, watcher.watch(serving), self.limits.dead_after).await;
+        watch::watch(connection, watcher.watch(serving), self.limits.dead_after, &stop).await;
         drop(place);
     }
 }

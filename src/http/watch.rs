@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::connection::{Connection, Look};
@@ -17,15 +18,17 @@ use crate::boot::{
     timeline::Pause,
 };
 
-/// Runs hyper's side of a connection, and stays until the client has acknowledged all that was written.
+/// Runs hyper's side of a connection, and stays until the client has acknowledged all that was written, or the server
+/// stops: what the kernel has then, it goes on sending without us.
 pub(super) async fn watch(
     connection: Arc<Connection>,
     serving: impl Future<Output = hyper::Result<()>>,
     dead_after: Duration,
+    stop: &CancellationToken,
 ) {
     let mut watch = Watch { connection, peer: Peer::default(), began: Instant::now(), dead_after };
     if watch.serve(serving).await == Lives::Yes {
-        watch.settle().await;
+        watch.settle(stop).await;
     }
 }
 
@@ -68,14 +71,19 @@ impl Watch {
     }
 
     /// hyper has let go. What the kernel still holds is on its way; what it was not given will never be.
-    async fn settle(&mut self) {
+    async fn settle(&mut self, stop: &CancellationToken) {
         let mut pause = SOONEST;
         let mut lives = self.look();
         if !self.connection.is_given() {
             return self.connection.give_up("the client closed the connection");
         }
         while lives == Lives::Yes && !self.connection.is_settled() {
-            sleep(pause).await;
+            select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => {
+                    return self.connection.give_up("netbootd stopped; the rest is in the kernel's hands");
+                }
+            }
             pause = self.longer(pause);
             lives = self.look();
         }
@@ -103,7 +111,9 @@ impl Watch {
                 self.connection.tell_pace(Some(Pause { lasted: paused, window_closed }));
             }
             Verdict::Dead(silence) => {
-                self.connection.give_up(&silence.to_string());
+                // An iPXE that starts what it loaded may never have acknowledged the end of it: its network is gone.
+                let started = if self.connection.is_given() { "; it may have started what it loaded" } else { "" };
+                self.connection.give_up(&format!("{silence}{started}"));
                 self.connection.abandon();
                 return Lives::No;
             }

@@ -2,12 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Process, Signal};
+use socket2::{Domain, Socket, Type};
 
 use crate::bench::{Bench, SERVER, START, daemon, noise};
 
@@ -46,6 +47,33 @@ fn downloads_that_outlast_the_grace_period_are_cut_and_counted() -> Result<()> {
     bench.netbootd.wait_for_line("stopped; 2 HTTP downloads were cut off", START)?;
     let status = bench.netbootd.wait_exit(START)?;
     ensure!(status.code() == Some(0), "{status}");
+    Ok(())
+}
+
+/// An iPXE that starts its kernel stops acknowledging in the middle of the last packets. Their bytes are the kernel's by
+/// then: a stop need not wait for them, and a client that is only slow still gets them.
+#[test]
+fn what_the_kernel_has_to_send_is_not_waited_for_and_still_arrives() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let bytes = noise(24_000, 7);
+    std::fs::write(bench.assets.join("last"), &bytes)?;
+    let mut stream: TcpStream = bench.client.enter(|| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_recv_buffer_size(8192)?;
+        socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
+        Ok(socket.into())
+    })??;
+    stream.set_read_timeout(Some(START))?;
+    write!(stream, "GET /assets/last HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut got = vec![0; 16];
+    stream.read_exact(&mut got)?;
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    let began = Instant::now();
+    let status = bench.netbootd.wait_exit(START)?;
+    ensure!(status.code() == Some(0) && began.elapsed() < Duration::from_secs(10), "{status} {:?}", began.elapsed());
+    stream.read_to_end(&mut got)?;
+    ensure!(got.ends_with(&bytes), "only {} bytes arrived", got.len());
+    bench.netbootd.wait_for_line("netbootd stopped; the rest is in the kernel's hands", START)?;
     Ok(())
 }
 
