@@ -113,6 +113,9 @@ impl Listener {
                     self.refuse(&why, peer);
                 }
             }
+            // Under a flood there is always another request: the transfers on this thread would not get their turn,
+            // and those that made room would keep their sockets.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -38,6 +38,11 @@ const CLIENT_TOOLS: &[Tool] = &[
 impl Bench {
     /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
     pub(crate) fn start() -> Result<Option<Self>> {
+        Self::with_configuration("")
+    }
+
+    /// The same with a configuration file of this text.
+    pub(crate) fn with_configuration(configuration: &str) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
         let lab = Lab::new()?;
         let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
@@ -48,7 +53,9 @@ impl Bench {
         fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
         fs::write(lab.directory().join("secret"), "secret")?;
         let mut command = daemon(&server);
-        command.args(["up", "--interface", "eth1"]);
+        let file = lab.directory().join("netbootd.toml");
+        fs::write(&file, configuration)?;
+        command.args(["up", "--interface", "eth1", "--config"]).arg(file);
         command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
         command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
         let netbootd = Process::spawn("netbootd", &mut command)?;

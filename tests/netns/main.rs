@@ -7,3 +7,5 @@ mod dhcp;
 mod http;
 mod lifecycle;
 mod tftp;
+mod tftp_weather;
+mod weather;
