@@ -20,7 +20,11 @@ use netbootd::{
         machine::Rules,
     },
     net::udp::{Endpoint, Open, open},
-    tftp::{serve::Listener, transfer::Limits},
+    tftp::{
+        serve::{Listener, Ports},
+        shared::Shared,
+        transfer::Limits,
+    },
 };
 use tokio::{net::UdpSocket, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -51,7 +55,7 @@ async fn async_tftp_leaves_a_client_that_probed_the_size_without_an_answer() -> 
 async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
     let socket = open(Open { address, device: None, shared: false, receive_buffer: 64 << 10 })?;
-    let endpoint = Endpoint::new(socket)?;
+    let endpoint = Arc::new(Endpoint::new(socket)?);
     let asked = endpoint.local_addr()?;
     let (events, _recorder) = mpsc::channel(16);
     let listener = Listener {
@@ -61,6 +65,8 @@ async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
         rules: Arc::new(rules()),
         assets: None,
         limits: Limits { block_size: 1468, window_size: 64 },
+        ports: Ports::Any,
+        shared: Shared::new(8, 8),
         events,
     };
     let stop = CancellationToken::new();

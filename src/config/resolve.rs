@@ -1,6 +1,6 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use super::{Fault, Faults, load::Loaded, schema, units};
 use crate::{
@@ -21,6 +21,8 @@ pub struct Settings {
     pub assets: Option<Arc<AssetRoot>>,
     /// Folders to look for loaders in, before the packages' places.
     pub loader_dirs: Vec<std::path::PathBuf>,
+    /// The TFTP stage.
+    pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
     /// Base of all URLs, without a slash at its end.
@@ -54,6 +56,27 @@ pub struct HttpLimits {
     pub dead_after: Duration,
 }
 
+/// The TFTP stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tftp {
+    /// Whether to serve it.
+    pub enabled: bool,
+    /// UDP port.
+    pub port: u16,
+    /// Answer from that port itself.
+    pub single_port: bool,
+    /// Ports to answer from; none: any.
+    pub transfer_ports: Option<RangeInclusive<u16>>,
+    /// Largest block in bytes of data.
+    pub max_block_size: u16,
+    /// Blocks in flight at most.
+    pub max_window_size: u16,
+    /// Transfers at once.
+    pub max_transfers: usize,
+    /// Transfers at once for one address.
+    pub max_transfers_per_client: usize,
+}
+
 /// Resolves a configuration.
 ///
 /// # Errors
@@ -74,6 +97,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         let message = format!("there is no profile {:?}; there are: {}", config.default_profile, names.join(", "));
         check.fault(&["default_profile"], message);
     }
+    let tftp = check.tftp();
     let base_url = check.base_url();
     let http_limits = check.http_limits();
     let grace = check.duration(&["http", "grace"], &config.http.grace, Duration::ZERO..=LONGEST);
@@ -84,6 +108,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         interfaces: config.interfaces.clone(),
         assets: assets.map(Arc::new),
         loader_dirs: config.loader_dirs.clone(),
+        tftp,
         http_port: config.http.port,
         base_url,
         http_limits,
@@ -202,6 +227,46 @@ impl Check<'_> {
         })
     }
 
+    fn tftp(&mut self) -> Tftp {
+        let tftp = self.loaded.config.tftp.clone();
+        let mut within = |key: &str, value: usize, least: usize, most: usize, what: &str| {
+            if !(least..=most).contains(&value) {
+                self.fault(&["tftp", key], format!("{key} is {value}: {what}, from {least} to {most}"));
+            }
+        };
+        within("port", tftp.port.into(), 1, 65_535, "a UDP port");
+        within("max_block_size", tftp.max_block_size.into(), 512, 65_464, "bytes of data in a block (RFC 2348)");
+        // Of 65,536 block numbers, half a circle tells what is old from what is new.
+        within("max_window_size", tftp.max_window_size.into(), 1, 1024, "blocks in flight");
+        within("max_transfers", tftp.max_transfers, 1, 65_536, "transfers at once");
+        within(
+            "max_transfers_per_client",
+            tftp.max_transfers_per_client,
+            1,
+            65_536,
+            "transfers at once for one address",
+        );
+        let range = tftp.transfer_ports.as_deref().map(port_range);
+        if range == Some(None) {
+            let message =
+                format!("{:?} is no range of ports like \"50000-50999\"", tftp.transfer_ports.unwrap_or_default());
+            self.fault(&["tftp", "transfer_ports"], message);
+        } else if range.is_some() && tftp.single_port {
+            let message = "with single_port every answer comes from one port: leave one of the two out".to_owned();
+            self.fault(&["tftp", "transfer_ports"], message);
+        }
+        Tftp {
+            enabled: tftp.enabled,
+            port: tftp.port,
+            single_port: tftp.single_port,
+            transfer_ports: range.flatten(),
+            max_block_size: tftp.max_block_size,
+            max_window_size: tftp.max_window_size,
+            max_transfers: tftp.max_transfers,
+            max_transfers_per_client: tftp.max_transfers_per_client,
+        }
+    }
+
     fn base_url(&mut self) -> Option<String> {
         let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
         let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -218,6 +283,13 @@ impl Check<'_> {
 const LONGEST: Duration = Duration::from_secs(32_767);
 /// Bytes per second.
 const SLOWEST: u64 = 64_000;
+/// `"50000-50999"`.
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
 /// Where the packages put it.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
 
@@ -299,6 +371,31 @@ SRV/n.toml:4:1: \"soon\" is no time like \"90s\", \"2m\" or \"500ms\"";
             example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let settings = resolved(&all.replace("/srv/netboot", "SRV")).expect("with everything");
         assert_eq!((settings.default_profile.as_str(), settings.interfaces.len()), ("debian", 1));
+    }
+
+    #[test]
+    fn the_tftp_stage_is_set_and_its_faults_have_their_places() {
+        let tftp = |text: &str| resolved(text).map(|settings| settings.tftp);
+        let default = tftp("").expect("no fault");
+        assert_eq!((default.port, default.max_transfers, default.transfer_ports.clone()), (69, 256, None));
+        assert_eq!(
+            tftp("[tftp]\nenabled = false\ntransfer_ports = \"50000-50999\"\nmax_transfers = 1000\n"),
+            Ok(Tftp { enabled: false, transfer_ports: Some(50_000..=50_999), max_transfers: 1000, ..default.clone() })
+        );
+        assert_eq!(tftp("[tftp]\nsingle_port = true\n"), Ok(Tftp { single_port: true, ..default }));
+        let faults = "\
+SRV/n.toml:2:1: port is 0: a UDP port, from 1 to 65535
+SRV/n.toml:3:1: max_block_size is 100: bytes of data in a block (RFC 2348), from 512 to 65464
+SRV/n.toml:4:1: max_window_size is 2000: blocks in flight, from 1 to 1024
+SRV/n.toml:5:1: max_transfers is 0: transfers at once, from 1 to 65536
+SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
+        let text = "[tftp]\nport = 0\nmax_block_size = 100\nmax_window_size = 2000\nmax_transfers = 0\n\
+                    transfer_ports = \"9-8\"\n";
+        assert_eq!(tftp(text), Err(faults.into()));
+        assert_eq!(
+            tftp("[tftp]\nsingle_port = true\ntransfer_ports = \"8-9\"\n"),
+            Err("SRV/n.toml:3:1: with single_port every answer comes from one port: leave one of the two out".into())
+        );
     }
 
     #[test]

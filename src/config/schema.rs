@@ -16,6 +16,8 @@ pub struct Config {
     pub default_profile: String,
     /// Folders to look for iPXE binaries in, before the places of the distributions' packages.
     pub loader_dirs: Vec<PathBuf>,
+    /// The TFTP stage.
+    pub tftp: Tftp,
     /// The HTTP stage.
     pub http: Http,
     /// What can be booted.
@@ -29,8 +31,47 @@ impl Default for Config {
             assets: None,
             default_profile: "menu".into(),
             loader_dirs: Vec::new(),
+            tftp: Tftp::default(),
             http: Http::default(),
             profiles: BTreeMap::new(),
+        }
+    }
+}
+
+/// The TFTP stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tftp {
+    /// Whether to serve it. Firmware that boots by HTTP alone does without.
+    pub enabled: bool,
+    /// UDP port. Firmware knows no other than 69.
+    pub port: u16,
+    /// Answer from that port itself, for NAT and firewalls, instead of from one for each transfer.
+    pub single_port: bool,
+    /// Ports to answer from, as `"50000-50999"`; none: those that the operating system chooses.
+    pub transfer_ports: Option<String>,
+    /// Largest block in bytes of data. What iPXE and EDK2 ask for over Ethernet: 1500 bytes less IP, UDP and TFTP
+    /// headers. An interface's MTU bounds it as well.
+    pub max_block_size: u16,
+    /// Blocks in flight at most; EDK2 asks for 4.
+    pub max_window_size: u16,
+    /// Transfers at once: a rack of machines; the next one is told to try again.
+    pub max_transfers: usize,
+    /// Transfers at once for one address: a machine needs one.
+    pub max_transfers_per_client: usize,
+}
+
+impl Default for Tftp {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            port: 69,
+            single_port: false,
+            transfer_ports: None,
+            max_block_size: 1468,
+            max_window_size: 64,
+            max_transfers: 256,
+            max_transfers_per_client: 8,
         }
     }
 }

@@ -78,7 +78,9 @@ pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
             sockets.dhcp.push((dhcp(interface, port, number)?, port));
         }
         for address in &interface.addresses {
-            sockets.tftp.push(tftp(interface, *address)?);
+            if plan.tftp.enabled {
+                sockets.tftp.push(tftp(interface, *address, plan.tftp.port)?);
+            }
             sockets.http.push(http(*address, plan.http_port)?);
         }
     }
@@ -109,16 +111,16 @@ fn dhcp(interface: &Interface, port: Port, number: u16) -> Result<Bound, BindErr
     Ok(Bound { socket, interface: interface.clone(), address })
 }
 
-fn tftp(interface: &Interface, address: Ipv4Addr) -> Result<Bound, BindError> {
+fn tftp(interface: &Interface, address: Ipv4Addr, port: u16) -> Result<Bound, BindError> {
     let open = open(Open {
-        address: SocketAddrV4::new(address, 69),
+        address: SocketAddrV4::new(address, port),
         device: None,
         shared: false,
         receive_buffer: TFTP_RECEIVE_BUFFER,
     });
     let socket = open.map_err(|error| {
-        let taken = "another TFTP server runs on this host: ss -ulpn sport = 69 names it";
-        BindError::new(format!("TFTP on {address}, UDP port 69"), error, taken)
+        let taken = format!("another TFTP server runs on this host: ss -ulpn sport = {port} names it");
+        BindError::new(format!("TFTP on {address}, UDP port {port}"), error, &taken)
     })?;
     Ok(Bound { socket, interface: interface.clone(), address })
 }

@@ -136,19 +136,26 @@ async fn tftp_stage(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let mut listeners = JoinSet::new();
+    let shared = tftp::shared::Shared::new(plan.tftp.max_transfers, plan.tftp.max_transfers_per_client);
     for Bound { socket, interface, address } in sockets {
         let headers = 32;
         let block_size = u16::try_from(interface.mtu.saturating_sub(headers)).unwrap_or(u16::MAX);
         let listener = tftp::serve::Listener {
-            endpoint: Endpoint::new(socket)?,
+            endpoint: Arc::new(Endpoint::new(socket)?),
             address,
             base_url: plan.base_url(address),
             rules: plan.rules.clone(),
             assets: plan.assets.clone(),
             limits: tftp::transfer::Limits {
-                block_size: block_size.clamp(512, TFTP_BLOCK_SIZE),
-                window_size: TFTP_WINDOW,
+                block_size: block_size.max(512).min(plan.tftp.max_block_size),
+                window_size: plan.tftp.max_window_size,
             },
+            ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
+                (true, _) => tftp::serve::Ports::Single,
+                (false, Some(range)) => tftp::serve::Ports::Range(range.clone()),
+                (false, None) => tftp::serve::Ports::Any,
+            },
+            shared: shared.clone(),
             events: events.clone(),
         };
         listeners.spawn(listener.serve(stop.clone()));
@@ -160,7 +167,3 @@ async fn tftp_stage(
 
 /// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.
 const EVENTS: usize = 16_384;
-/// What iPXE and EDK2 ask for over Ethernet: 1500 bytes less IP, UDP and TFTP headers.
-const TFTP_BLOCK_SIZE: u16 = 1468;
-/// Blocks in flight at most; EDK2 asks for 4.
-const TFTP_WINDOW: u16 = 64;

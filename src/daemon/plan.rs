@@ -12,7 +12,7 @@ use crate::{
         template::Templates,
         why::install_hint,
     },
-    config::resolve::{HttpLimits, Settings},
+    config::resolve::{HttpLimits, Settings, Tftp},
     files::AssetRoot,
     http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
@@ -27,6 +27,8 @@ pub struct Plan {
     pub rules: Arc<Rules>,
     /// The assets folder.
     pub assets: Option<Arc<AssetRoot>>,
+    /// The TFTP stage.
+    pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
     /// Base of all URLs, where it is not the address that the client is on.
@@ -71,6 +73,7 @@ impl Plan {
             interfaces,
             rules: Arc::new(rules),
             assets: settings.assets,
+            tftp: settings.tftp,
             http_port: settings.http_port,
             base_url: settings.base_url,
             http_limits: settings.http_limits,
@@ -99,7 +102,9 @@ impl Plan {
             let name = &interface.name;
             info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
             for address in &interface.addresses {
-                info!("tftp  {address}:69: {}", also("loaders"));
+                if self.tftp.enabled {
+                    info!("tftp  {address}:{}: {}", self.tftp.port, also("loaders"));
+                }
                 info!("http  {}: {}", self.base_url(*address), also("scripts, loaders"));
             }
         }

@@ -5,12 +5,14 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    task::{Context, Poll, ready},
 };
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, sendto, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
@@ -104,12 +106,20 @@ impl Endpoint {
     /// # Errors
     /// Those of the system call, e.g. `NetworkDown`; the socket stays usable.
     pub async fn receive(&self, mut each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
+        poll_fn(|cx| self.poll_receive(cx, &mut each)).await
+    }
+
+    /// [`Self::receive`] for tasks that wait for several things and must not register anew for each packet. One task
+    /// at a time can wait on a socket.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn poll_receive(&self, cx: &mut Context<'_>, mut each: impl FnMut(Datagram<'_>)) -> Poll<io::Result<()>> {
         loop {
-            self.io.readable().await?;
-            let received = SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, &mut each));
-            match received {
+            ready!(self.io.poll_recv_ready(cx))?;
+            match SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, &mut each)) {
                 Ok(0) => {}
-                other => return other.map(|_| ()),
+                other => return Poll::Ready(other.map(|_| ())),
             }
         }
     }
@@ -139,18 +149,35 @@ impl Endpoint {
     /// # Errors
     /// Those of the system call, e.g. `NetworkUnreachable`; the socket stays usable.
     pub async fn send(&self, out: Outgoing<'_>) -> io::Result<()> {
-        let most = self.state.max_gso_segments().min(MAX_DATAGRAM / out.segment.max(1)).max(1) * out.segment.max(1);
-        for contents in out.bytes.chunks(most) {
-            let transmit = Transmit {
-                destination: SocketAddr::V4(out.to),
-                ecn: None,
-                contents,
-                segment_size: (contents.len() > out.segment).then_some(out.segment),
-                src_ip: out.from.map(IpAddr::V4),
-            };
+        for transmit in self.transmits(&out) {
             self.io.async_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit)).await?;
         }
         Ok(())
+    }
+
+    /// Sends without waiting, for those who send again anyway what is lost.
+    ///
+    /// # Errors
+    /// Those of the system call; `WouldBlock` where the socket's buffer is full.
+    pub fn send_now(&self, out: Outgoing<'_>) -> io::Result<()> {
+        // One packet of lock-step: the plain call is the cheapest one.
+        if out.from.is_none() && out.bytes.len() <= out.segment {
+            return Ok(sendto(&self.io, out.bytes, SendFlags::empty(), &out.to).map(|_| ())?);
+        }
+        self.transmits(&out).try_for_each(|transmit| self.state.try_send((&self.io).into(), &transmit))
+    }
+
+    /// As few system calls as there can be.
+    fn transmits<'a>(&self, out: &Outgoing<'a>) -> impl Iterator<Item = Transmit<'a>> {
+        let Outgoing { to, from, segment, bytes } = *out;
+        let most = self.state.max_gso_segments().min(MAX_DATAGRAM / segment.max(1)).max(1) * segment.max(1);
+        bytes.chunks(most).map(move |contents| Transmit {
+            destination: SocketAddr::V4(to),
+            ecn: None,
+            contents,
+            segment_size: (contents.len() > segment).then_some(segment),
+            src_ip: from.map(IpAddr::V4),
+        })
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Transfer {
     sent: u64,
     /// Whether this window has been sent again because the client asked for it.
     repeated: bool,
+    retransmissions: u64,
     timer: Timer,
 }
 
@@ -91,6 +92,7 @@ impl Transfer {
             acked: 0,
             sent: 0,
             repeated: false,
+            retransmissions: 0,
             timer: Timer::new(request.timeout, now),
         };
         let step = transfer.send(now);
@@ -139,6 +141,7 @@ impl Transfer {
             return Step::Wait;
         }
         self.repeated = true;
+        self.retransmissions += 1;
         self.timer.spoil_sample();
         self.send(now)
     }
@@ -151,7 +154,11 @@ impl Transfer {
 
     /// Nothing came until the deadline: sends again what is not acknowledged, or gives up.
     pub fn timed_out(&mut self, now: Instant) -> Step {
-        if self.timer.back_off(now) { self.send(now) } else { Step::End(End::Silent) }
+        if !self.timer.back_off(now) {
+            return Step::End(End::Silent);
+        }
+        self.retransmissions += 1;
+        self.send(now)
     }
 
     /// OACK, or the window behind the last acknowledged block.
@@ -168,6 +175,25 @@ impl Transfer {
     /// A file that fills its last block is ended by an empty one.
     fn last_block(&self) -> u64 {
         self.size / u64::from(self.block_size) + 1
+    }
+
+    /// Blocks that the client has acknowledged.
+    #[must_use]
+    pub fn acked_blocks(&self) -> u64 {
+        self.acked
+    }
+
+    /// How often something was sent again.
+    #[must_use]
+    pub fn retransmissions(&self) -> u64 {
+        self.retransmissions
+    }
+
+    /// Whether the client answers small packets, but has not had the first block though it was repeated: the path may
+    /// not carry packets of this size.
+    #[must_use]
+    pub fn is_stuck_at_start(&self) -> bool {
+        self.timer.has_heard && self.option_ack.is_none() && self.acked == 0 && self.timer.repetitions >= STUCK_AFTER
     }
 
     /// Bytes of data in a block.
@@ -266,6 +292,8 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(20);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longer than any known client waits (EDK2: 6 tries of 4 s; iPXE: 10 s).
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// Twice could be chance.
+const STUCK_AFTER: u32 = 3;
 /// Four packets in all, over about 11 s.
 const REPETITIONS_UNHEARD: u32 = 3;
 

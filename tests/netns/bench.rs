@@ -38,11 +38,20 @@ const CLIENT_TOOLS: &[Tool] = &[
 impl Bench {
     /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
     pub(crate) fn start() -> Result<Option<Self>> {
-        Self::start_with(&[])
+        Self::with(&[], "")
     }
 
     /// The same with settings, as environment variables.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Result<Option<Self>> {
+        Self::with(environment, "")
+    }
+
+    /// The same with a configuration file of this text.
+    pub(crate) fn with_configuration(configuration: &str) -> Result<Option<Self>> {
+        Self::with(&[], configuration)
+    }
+
+    fn with(environment: &[(&str, &str)], configuration: &str) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
         let lab = Lab::new()?;
         let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
@@ -53,7 +62,9 @@ impl Bench {
         fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
         fs::write(lab.directory().join("secret"), "secret")?;
         let mut command = daemon(&server);
-        command.args(["up", "--interface", "eth1"]);
+        let file = lab.directory().join("netbootd.toml");
+        fs::write(&file, configuration)?;
+        command.args(["up", "--interface", "eth1", "--config"]).arg(file);
         command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
         command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
         command.envs(environment.iter().copied());

@@ -8,3 +8,5 @@ mod http;
 mod lifecycle;
 mod liveness;
 mod tftp;
+mod tftp_weather;
+mod weather;

@@ -1,0 +1,271 @@
+//! TFTP servers in turn, each on a host of a lab, read by the same clients on another host. CPU time before wall time;
+//! only ratios of one run mean something.
+//!
+//! `cargo build --release --workspace && target/release/netbootd-bench-tftp`
+
+#![expect(clippy::indexing_slicing, reason = "a client that reads past a packet fails, as it should")]
+
+mod client;
+mod servers;
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS};
+
+use crate::{
+    client::Fetch,
+    servers::{Place, Server, peak_megabytes},
+};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Serve>,
+    /// Rows to measure, by a part of their name [default: all]
+    #[arg(long)]
+    row: Vec<String>,
+    /// Servers [default: all]
+    #[arg(long, value_enum)]
+    server: Vec<Server>,
+    /// The servers take turns this often; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Folder that holds peers' programs in bin/ or usr/sbin/, repeatable
+    #[arg(long)]
+    peers: Vec<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Serve {
+    /// async-tftp is a library: this is its example server
+    #[command(hide = true)]
+    ServeAsyncTftp { address: Ipv4Addr, folder: PathBuf },
+}
+
+/// A line of the table.
+struct Row {
+    name: &'static str,
+    file: &'static str,
+    block_size: usize,
+    window: u64,
+    clients: u16,
+    /// Times that each client fetches the file.
+    times: u32,
+    /// One CPU for both ends: else the wake-up of the other CPU is all that a single client measures.
+    is_pinned: bool,
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "lock-step 512", file: "small", block_size: 512, window: 1, clients: 1, times: 1, is_pinned: true },
+    Row { name: "lock-step 1468", file: "big", block_size: 1468, window: 1, clients: 1, times: 1, is_pinned: true },
+    Row { name: "window 4", file: "big", block_size: 1468, window: 4, clients: 1, times: 2, is_pinned: true },
+    Row { name: "window 16", file: "big", block_size: 1468, window: 16, clients: 1, times: 4, is_pinned: true },
+    Row { name: "window 64", file: "big", block_size: 1468, window: 64, clients: 1, times: 4, is_pinned: true },
+    Row {
+        name: "w16, 50 clients",
+        file: "small",
+        block_size: 1468,
+        window: 16,
+        clients: 50,
+        times: 1,
+        is_pinned: false,
+    },
+    Row {
+        name: "storm of 50",
+        file: "snponly.efi",
+        block_size: 1468,
+        window: 1,
+        clients: 50,
+        times: 4,
+        is_pinned: false,
+    },
+    Row {
+        name: "storm of 500",
+        file: "snponly.efi",
+        block_size: 1468,
+        window: 1,
+        clients: 500,
+        times: 1,
+        is_pinned: false,
+    },
+];
+
+/// What one server did in one round of a row.
+struct Measured {
+    cpu: f64,
+    wall: f64,
+    megabytes: f64,
+    peak: f64,
+    took: Vec<Duration>,
+    failures: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Serve::ServeAsyncTftp { address, folder }) = arguments.command {
+        return serve_async_tftp(address, folder);
+    }
+    netbootd_lab::check(&[NETWORK_TOOLS])?;
+    let lab = Lab::new()?;
+    let server = lab.host("server", Some(&format!("{SERVER}/16")))?;
+    let client = lab.host("client", Some("10.77.0.50/16"))?;
+    // Each client has an address of its own.
+    client.ip(&["route", "add", "local", "10.77.128.0/17", "dev", "eth1"])?;
+    let folder = lab.directory().join("files");
+    fs::create_dir(&folder)?;
+    let files = [("big", 64_000_000, false), ("small", 16_000_000, false), ("snponly.efi", 1_000_000, true)];
+    for (name, size, is_loader) in files {
+        fs::write(folder.join(name), contents(size, is_loader))?;
+    }
+    let place = Place { host: &server, address: SERVER, folder: &folder, peers: &arguments.peers };
+    let every = [Server::Dnsmasq, Server::TftpdHpa, Server::Atftpd, Server::Tftpd, Server::AsyncTftp, Server::Netbootd];
+    let chosen = if arguments.server.is_empty() { every.to_vec() } else { arguments.server.clone() };
+    println!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+    for row in ROWS
+        .iter()
+        .filter(|row| arguments.row.is_empty() || arguments.row.iter().any(|part| row.name.contains(part.as_str())))
+    {
+        println!(
+            "\n{:<16} {:>9} {:>9} {:>10} {:>9} {:>9} {:>8}  wrong",
+            row.name, "MB/CPU s", "MB/s", "files/s", "median s", "p99 s", "RSS MB"
+        );
+        let mut rounds: Vec<(Server, Vec<Measured>)> = chosen.iter().map(|server| (*server, Vec::new())).collect();
+        for _ in 0..arguments.rounds {
+            for (server, results) in &mut rounds {
+                if row.window == 1 || server.has_windows() {
+                    results.push(measure(*server, row, &place, &client)?);
+                }
+            }
+        }
+        report(&rounds);
+    }
+    Ok(())
+}
+
+fn measure(server: Server, row: &Row, place: &Place<'_>, client: &Host) -> Result<Measured> {
+    let expected = Arc::new(fs::read(place.folder.join(row.file))?);
+    let fetch = Fetch { name: row.file, expected: expected.clone(), block_size: row.block_size, window: row.window };
+    let (process, meter) = server.start(place, row.is_pinned.then_some(0))?;
+    let crowd = |clients| {
+        client.enter(|| -> Result<_> {
+            if row.is_pinned {
+                pin_to_first_cpu()?;
+            }
+            client::crowd(clients, &fetch, SERVER)
+        })?
+    };
+    let (cpu, began) = (meter.seconds()?, Instant::now());
+    let (mut took, mut failures) = (Vec::new(), Vec::new());
+    for _ in 0..row.times {
+        for outcome in crowd(row.clients)? {
+            match outcome {
+                Ok(time) => took.push(time),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+    }
+    let wall = began.elapsed().as_secs_f64();
+    let cpu = meter.seconds()? - cpu;
+    took.sort_unstable();
+    let megabytes = expected.len() as f64 * took.len() as f64 / 1e6;
+    let peak = peak_megabytes(&process)?;
+    drop(process);
+    meter.end()?;
+    Ok(Measured { cpu, wall, megabytes, peak, took, failures })
+}
+
+/// The median round of each server, and what we are against the best of the others.
+fn report(rounds: &[(Server, Vec<Measured>)]) {
+    let mut ours = (0.0, f64::MAX);
+    let mut best = (0.0_f64, f64::MAX);
+    for (server, results) in rounds {
+        let rates = |rate: &dyn Fn(&Measured) -> f64| median(results.iter().map(rate).collect());
+        let Some(per_cpu) = rates(&|r| r.megabytes / r.cpu.max(0.01)) else {
+            println!("{:<16} no windows", server.name());
+            continue;
+        };
+        let at = |part: f64| rates(&|r| quantile(&r.took, part)).unwrap_or_default();
+        let wrong: Vec<&str> = results.iter().flat_map(|r| &r.failures).map(String::as_str).collect();
+        println!(
+            "{:<16} {per_cpu:>9.0} {:>9.0} {:>10.1} {:>9.3} {:>9.3} {:>8.1}  {}",
+            server.name(),
+            rates(&|r| r.megabytes / r.wall).unwrap_or_default(),
+            rates(&|r| r.took.len() as f64 / r.wall).unwrap_or_default(),
+            at(0.5),
+            at(0.99),
+            results.iter().map(|r| r.peak).fold(0.0, f64::max),
+            wrong.first().map_or_else(String::new, |first| format!("{} times, {first}", wrong.len())),
+        );
+        match server {
+            Server::Netbootd => ours = (per_cpu, at(0.5)),
+            _ if wrong.is_empty() => best = (best.0.max(per_cpu), best.1.min(at(0.5))),
+            _ => {}
+        }
+    }
+    if ours.0 > 0.0 && best.0 > 0.0 {
+        println!(
+            "{:<16} {:>8.2}× per CPU second, {:.2}× the median time of the best other",
+            "=",
+            ours.0 / best.0,
+            ours.1 / best.1
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn quantile(sorted: &[Duration], part: f64) -> f64 {
+    let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(index).map_or(f64::NAN, Duration::as_secs_f64)
+}
+
+/// The calling thread and those that it starts.
+fn pin_to_first_cpu() -> Result<()> {
+    // Of the thread, not of the process: its id is the one that it has in /proc.
+    let thread = fs::read_link("/proc/thread-self")?;
+    let thread = thread.file_name().context("no thread id")?;
+    let status = std::process::Command::new("taskset").args(["-pc", "0"]).arg(thread).output()?.status;
+    ensure!(status.success(), "taskset: {status}");
+    Ok(())
+}
+
+/// Bytes that repeat nowhere near a block's length; behind the headers of an EFI program where netbootd is to take it
+/// for a loader.
+fn contents(length: usize, is_loader: bool) -> Vec<u8> {
+    let mut state = length as u64;
+    let mut bytes: Vec<u8> = (0..length)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect();
+    if is_loader {
+        bytes[..0x46].fill(0);
+        bytes[..2].copy_from_slice(b"MZ");
+        bytes[0x3c] = 0x40;
+        bytes[0x40..0x46].copy_from_slice(b"PE\0\0\x64\x86");
+    }
+    bytes
+}
+
+fn serve_async_tftp(address: Ipv4Addr, folder: PathBuf) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = async_tftp::server::TftpServerBuilder::with_dir_ro(folder)?;
+        server.bind((address, 69).into()).build().await?.serve().await?;
+        Ok(())
+    })
+}
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);

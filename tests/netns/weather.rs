@@ -1,0 +1,147 @@
+//! A cable with faults between a host and the switch. In user space, since not every kernel has netem, and seeded,
+//! since netem's faults are not: what failed once fails again.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use netbootd_lab::Lab;
+use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
+
+/// What a cable does to frames, in each direction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    /// Of a thousand frames.
+    pub(crate) lost: u64,
+    /// Of a thousand frames.
+    pub(crate) doubled: u64,
+    /// Of a thousand frames: these are overtaken by those behind them.
+    pub(crate) late: u64,
+    pub(crate) delay: Duration,
+    /// Bytes with the Ethernet header; longer ones are lost without a word, as in many a VPN.
+    pub(crate) longest: usize,
+    pub(crate) seed: u64,
+}
+
+impl Weather {
+    pub(crate) const FAIR: Self = Self { lost: 0, doubled: 0, late: 0, delay: Duration::ZERO, longest: 1514, seed: 1 };
+
+    /// Replaces the cable of the host that is on this port of the switch, until the answer is dropped.
+    pub(crate) fn over(self, lab: &Lab, port: &str) -> Result<Cable> {
+        let ip = |arguments: &str| lab.switch().ip(&arguments.split(' ').collect::<Vec<_>>());
+        ip(&format!("link set {port} nomaster"))?;
+        ip("link add cable0 type veth peer name cable1")?;
+        // Windows travel as one large frame inside a host; on a cable they are packets.
+        ip("link set cable1 gso_max_segs 1")?;
+        ip("link set cable1 master br0 up")?;
+        ip("link set cable0 up")?;
+        let ((to_host, from_host), (to_switch, from_switch)) =
+            lab.switch().enter(|| -> Result<_> { Ok((channel(port)?, channel("cable0")?)) })??;
+        let gone = Arc::new(AtomicBool::new(false));
+        self.carry(from_switch, to_host, gone.clone());
+        Weather { seed: self.seed + 1, ..self }.carry(from_host, to_switch, gone.clone());
+        Ok(Cable(gone))
+    }
+
+    fn carry(self, mut from: Box<dyn DataLinkReceiver>, mut to: Box<dyn DataLinkSender>, gone: Arc<AtomicBool>) {
+        let (sender, frames) = mpsc::channel::<(Instant, u64, Vec<u8>)>();
+        thread::spawn(move || {
+            let mut chance = Chance(self.seed);
+            let mut number = 0;
+            while !gone.load(Ordering::Relaxed) {
+                let frame = match from.next() {
+                    Ok(frame) => without_checksum(frame),
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
+                    Err(_) => return,
+                };
+                if chance.one_of(1000) < self.lost || frame.len() > self.longest {
+                    continue;
+                }
+                let late = if chance.one_of(1000) < self.late { Duration::from_millis(2) } else { Duration::ZERO };
+                let times = if chance.one_of(1000) < self.doubled { 2 } else { 1 };
+                for _ in 0..times {
+                    number += 1;
+                    if sender.send((Instant::now() + self.delay + late, number, frame.clone())).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        thread::spawn(move || {
+            let mut waiting = BinaryHeap::new();
+            loop {
+                let now = Instant::now();
+                let next = waiting.peek().map(|Reverse((due, _, _)): &Reverse<(Instant, u64, Vec<u8>)>| *due);
+                match next {
+                    Some(due) if due <= now => {
+                        if let Some(Reverse((_, _, frame))) = waiting.pop() {
+                            // A host that has gone hears nothing.
+                            let _ = to.send_to(&frame, None);
+                        }
+                        continue;
+                    }
+                    _ => {}
+                }
+                let patience = next.map_or(Duration::from_secs(3600), |due| due - now);
+                match frames.recv_timeout(patience) {
+                    Ok(frame) => waiting.push(Reverse(frame)),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        });
+    }
+}
+
+/// Carries frames until it is dropped.
+pub(crate) struct Cable(Arc<AtomicBool>);
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn channel(interface: &str) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>)> {
+    let interfaces = pnet_datalink::interfaces();
+    let found = interfaces.iter().find(|found| found.name == interface).context("no such interface")?;
+    let config = Config { read_timeout: Some(Duration::from_millis(100)), ..Config::default() };
+    match pnet_datalink::channel(found, config)? {
+        Channel::Ethernet(sender, receiver) => Ok((sender, receiver)),
+        _ => bail!("no Ethernet"),
+    }
+}
+
+/// A veth leaves the checksum of UDP to hardware that is not there; none at all (RFC 768) is better than a wrong one.
+fn without_checksum(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let is_first_of_udp =
+        frame.len() > 42 && frame[12..14] == [8, 0] && frame[23] == 17 && frame[20] & 0x1f == 0 && frame[21] == 0;
+    if is_first_of_udp {
+        let udp = 14 + usize::from(frame[14] & 15) * 4;
+        if let Some(checksum) = frame.get_mut(udp + 6..udp + 8) {
+            checksum.fill(0);
+        }
+    }
+    frame
+}
+
+/// Knuth's MMIX generator; its high bits are the good ones.
+struct Chance(u64);
+
+impl Chance {
+    fn one_of(&mut self, count: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % count
+    }
+}
