@@ -219,8 +219,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What hyper holds of a response for one client, beside the piece on its way.
 const BUFFER: usize = 64 << 10;
 /// Bytes that wait unsent in the kernel for one client, about: more is memory for every client that pauses, less is
-/// more wake-ups. A single client costs a third less CPU time with 1 MiB than with 256 KiB; a crowd needs less each,
-/// for it wakes us up often enough, and shares what is below.
+/// more wake-ups. In a single run one client cost less CPU time with 1 MiB than with 256 KiB; a crowd shares what is
+/// below.
 const QUEUED_MOST: u32 = 1 << 20;
 /// See [`QUEUED_MOST`].
 const QUEUED_LEAST: u32 = 128 << 10;
