@@ -22,11 +22,14 @@ use crate::{
 /// With a KERNEL, every machine that network-boots gets it; without one, what the configuration says.
 #[derive(Debug, clap::Args)]
 pub(super) struct Up {
-    /// Linux kernel, then initial RAM disks in order
-    #[arg(value_name = "KERNEL [INITRD")]
-    files: Vec<PathBuf>,
+    /// Linux kernel
+    #[arg(value_name = "KERNEL")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disks, in the order in which the kernel unpacks them
+    #[arg(value_name = "INITRD")]
+    initrds: Vec<PathBuf>,
     /// The kernel's command line (a template: {{ machine.mac }}, {{ machine.name }}, {{ machine.arch }})
-    #[arg(last = true, value_name = "CMDLINE", requires = "files")]
+    #[arg(last = true, value_name = "CMDLINE", requires = "kernel")]
     cmdline: Vec<String>,
     /// Configuration [default: /etc/netbootd/netbootd.toml where it exists; none is needed]
     #[arg(short, long, value_name = "FILE")]
@@ -89,8 +92,8 @@ impl Up {
         list("loader_dirs", &self.loader_dirs);
         flags.extend(self.http_port.map(|port| ("http.port", Value::from(port))));
         flags.extend(self.assets.as_deref().map(|folder| ("assets", text(folder))));
-        if let Some((kernel, initrds)) = self.files.split_first() {
-            let Files { folder, kernel, initrds } = Files::of(kernel, initrds, self.assets.as_deref())?;
+        if let Some(kernel) = &self.kernel {
+            let Files { folder, kernel, initrds } = Files::of(kernel, &self.initrds, self.assets.as_deref())?;
             flags.push(("assets", text(&folder)));
             flags.push(("profiles.command-line.kernel", Value::from(kernel)));
             flags.push(("profiles.command-line.initrd", Value::from(initrds)));
