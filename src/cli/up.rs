@@ -63,7 +63,9 @@ impl Up {
         daemon::run(plan).map_err(|error| {
             let code = match error.error.kind() {
                 io::ErrorKind::PermissionDenied => EX_NOPERM,
-                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => EX_UNAVAILABLE,
+                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
+                    EX_UNAVAILABLE
+                }
                 _ => EX_OSERR,
             };
             Failure::new(code, error)

@@ -21,6 +21,8 @@ pub struct Settings {
     pub assets: Option<Arc<AssetRoot>>,
     /// Folders to look for loaders in, before the packages' places.
     pub loader_dirs: Vec<std::path::PathBuf>,
+    /// How to listen on port 67.
+    pub dhcp_socket: schema::DhcpSocket,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
@@ -108,6 +110,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         interfaces: config.interfaces.clone(),
         assets: assets.map(Arc::new),
         loader_dirs: config.loader_dirs.clone(),
+        dhcp_socket: config.dhcp.socket,
         tftp,
         http_port: config.http.port,
         base_url,
@@ -395,6 +398,20 @@ SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
         assert_eq!(
             tftp("[tftp]\nsingle_port = true\ntransfer_ports = \"8-9\"\n"),
             Err("SRV/n.toml:3:1: with single_port every answer comes from one port: leave one of the two out".into())
+        );
+    }
+
+    #[test]
+    fn the_dhcp_socket_is_one_of_three() {
+        let socket = |text: &str| resolved(text).map(|settings| settings.dhcp_socket);
+        assert_eq!(socket(""), Ok(schema::DhcpSocket::Auto));
+        assert_eq!(socket("[dhcp]\nsocket = \"capture\"\n"), Ok(schema::DhcpSocket::Capture));
+        let fault = socket("[dhcp]\nsocket = \"raw\"\n").expect_err("a fault");
+        assert!(
+            fault.ends_with(
+                "n.toml:2:1: dhcp.socket: unknown variant: found `raw`, expected `one of `auto`, `bind`, `capture``"
+            ),
+            "{fault}"
         );
     }
 

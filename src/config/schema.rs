@@ -16,6 +16,8 @@ pub struct Config {
     pub default_profile: String,
     /// Folders to look for iPXE binaries in, before the places of the distributions' packages.
     pub loader_dirs: Vec<PathBuf>,
+    /// The DHCP stage.
+    pub dhcp: Dhcp,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// The HTTP stage.
@@ -31,11 +33,35 @@ impl Default for Config {
             assets: None,
             default_profile: "menu".into(),
             loader_dirs: Vec::new(),
+            dhcp: Dhcp::default(),
             tftp: Tftp::default(),
             http: Http::default(),
             profiles: BTreeMap::new(),
         }
     }
+}
+
+/// The DHCP stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dhcp {
+    /// How to listen on port 67.
+    pub socket: DhcpSocket,
+}
+
+/// How to listen on port 67.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhcpSocket {
+    /// By the port where no other program has it, else beside that program. A port of our own is the better one where
+    /// there is a choice: it needs no CAP_NET_RAW, it is behind the host's firewall, and relays find it open.
+    #[default]
+    Auto,
+    /// By the port, shared with those that share it.
+    Bind,
+    /// At layer 2, beside whatever has the port: for a host whose DHCP server starts after us and wants the port for
+    /// itself.
+    Capture,
 }
 
 /// The TFTP stage.
