@@ -3,6 +3,7 @@
 
 pub mod load;
 mod machines;
+pub mod places;
 mod profiles;
 pub mod resolve;
 pub mod schema;

@@ -10,6 +10,8 @@ use crate::boot::machine::LocalBoot;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
+    /// Patterns of files with more of this, such as `"machines.d/*.toml"`, relative to this one's folder.
+    pub include: Vec<String>,
     /// Interfaces to serve; none: the only one that fits is chosen.
     pub interfaces: Vec<String>,
     /// The folder that HTTP serves under `/assets/`; profiles name files in it.
@@ -39,6 +41,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            include: Vec::new(),
             interfaces: Vec::new(),
             assets: None,
             default_profile: "menu".into(),
