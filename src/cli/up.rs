@@ -11,6 +11,7 @@ use tracing::info;
 use super::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
 use crate::{
     config::{
+        Faults,
         load::load,
         resolve::{Settings, resolve},
     },
@@ -57,10 +58,13 @@ pub(super) struct Up {
 impl Up {
     pub(super) fn run(self) -> Result<(), Failure> {
         logging::start(self.log_format);
-        let settings = self.settings()?;
+        let flags = self.flags()?;
+        let settings = self.loaded(&flags).map_err(|faults| Failure::new(EX_CONFIG, faults))?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
         let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
-        daemon::run(plan).map_err(|error| {
+        // The same files, environment and flags, whenever they are read again.
+        let read = Box::new(move || self.loaded(&flags));
+        daemon::run(plan, read).map_err(|error| {
             let code = match &error {
                 StartError::State(_) => EX_UNAVAILABLE,
                 StartError::Bind(bind) => match bind.error.kind() {
@@ -75,12 +79,9 @@ impl Up {
         })
     }
 
-    fn settings(&self) -> Result<Settings, Failure> {
+    fn loaded(&self, flags: &[(&str, Value)]) -> Result<Settings, Faults> {
         let default = Some(Path::new(DEFAULT_CONFIG)).filter(|path| path.exists());
-        let flags = self.flags()?;
-        let loaded = load(self.config.as_deref().or(default), std::env::vars(), &flags)
-            .map_err(|faults| Failure::new(EX_CONFIG, faults))?;
-        resolve(&loaded).map_err(|faults| Failure::new(EX_CONFIG, faults))
+        resolve(&load(self.config.as_deref().or(default), std::env::vars(), flags)?)
     }
 
     /// The flags as keys of the configuration, of which they are the last layer.

@@ -24,6 +24,8 @@ pub struct Loaded {
     pub config: Config,
     /// Their places.
     pub places: Places,
+    /// The folders that its files are in, or would be.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Puts the layers together. `file` is read if given; `environment` are the process's variables; `flags` are keys with
@@ -64,7 +66,8 @@ pub fn load(
     })
     .map_err(|error: figment::Error| places.fault(&error))?;
     if unknown.is_empty() {
-        return Ok(Loaded { config, places });
+        let folders = file.map(|file| folders(file, &config.include)).unwrap_or_default();
+        return Ok(Loaded { config, places, folders });
     }
     unknown.sort_by_key(|path| places.order(&path.iter().map(String::as_str).collect::<Vec<_>>()));
     Err(Faults(unknown.iter().map(|path| places.unknown(path)).collect()))
@@ -73,10 +76,21 @@ pub fn load(
 /// Of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter's.
 const PREFIX: &str = "NETBOOTD_";
 
+fn folder(file: &Path) -> PathBuf {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn folders(file: &Path, patterns: &[String]) -> Vec<PathBuf> {
+    let own = folder(file);
+    let included = patterns.iter().map(|pattern| folder(&own.join(pattern))).filter(|folder| folder.is_dir());
+    let all: BTreeSet<PathBuf> = included.chain([own.clone()]).collect();
+    all.into_iter().collect()
+}
+
 /// The files that the patterns of `include` name, relative to the configuration's folder, each once and in order.
 fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathBuf>, Faults> {
     let patterns: Vec<String> = figment.extract_inner("include").map_err(|error| places.fault(&error))?;
-    let folder = file.parent().unwrap_or(Path::new(""));
+    let folder = folder(file);
     let mut paths = BTreeSet::new();
     for (index, pattern) in patterns.iter().enumerate() {
         let fault = |problem: String| {

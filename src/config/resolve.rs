@@ -1,6 +1,12 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Fault, Faults, load::Loaded, machines::is_profile, schema, units};
 use crate::{
@@ -47,6 +53,50 @@ pub struct Settings {
     pub menu: Menu,
     /// Rules about machines.
     pub machines: Vec<(Selector, MachineRule)>,
+    /// The folders that a change of all this shows in.
+    pub watched: Vec<PathBuf>,
+}
+
+/// What a server is started with: other values need another start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    interfaces: Vec<String>,
+    assets: Option<PathBuf>,
+    dhcp: (bool, schema::DhcpSocket, Rates),
+    tftp: Tftp,
+    http: (u16, Option<String>, HttpLimits, Duration),
+    state: StateUrl,
+}
+
+impl Settings {
+    /// The part of it that a reload cannot change.
+    #[must_use]
+    pub fn fixed(&self) -> Fixed {
+        Fixed {
+            interfaces: self.interfaces.clone(),
+            assets: self.assets.as_ref().map(|assets| assets.path().to_owned()),
+            dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
+            tftp: self.tftp.clone(),
+            http: (self.http_port, self.base_url.clone(), self.http_limits, self.grace),
+            state: self.state.clone(),
+        }
+    }
+}
+
+impl Fixed {
+    /// The sections that differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("interfaces", self.interfaces == other.interfaces),
+            ("assets", self.assets == other.assets),
+            ("[dhcp] enabled, socket or rates", self.dhcp == other.dhcp),
+            ("[tftp]", self.tftp == other.tftp),
+            ("[http]", self.http == other.http),
+            ("[state]", self.state == other.state),
+        ];
+        sections.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
+    }
 }
 
 /// The DHCP stage.
@@ -153,6 +203,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         templates,
         menu,
         machines,
+        watched: loaded.folders.iter().chain(&config.templates).cloned().collect(),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod loaders;
 pub mod logging;
 pub mod plan;
 pub mod recorder;
+pub mod reload;
 
 use std::{
     io,
@@ -35,6 +36,7 @@ use self::{
     listeners::{Listeners, Shared, TftpSocket},
     plan::Plan,
     recorder::Recorder,
+    reload::{Read, Reload},
 };
 use crate::{
     boot::{
@@ -48,16 +50,17 @@ use crate::{
     tftp,
 };
 
-/// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal ends it at once.
+/// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
+/// ends it at once. `read` reads the configuration anew, for SIGHUP and when it changes.
 ///
 /// # Errors
 /// What could not be bound, or a system call that no server can do without.
-pub fn run(plan: Plan) -> Result<(), StartError> {
+pub fn run(plan: Plan, read: Read) -> Result<(), StartError> {
     raise_descriptor_limit();
     let sockets = bind::bind(&plan)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     let state = runtime.block_on(open_state(&plan.state))?;
-    runtime.block_on(serve(Arc::new(plan), sockets, state)).map_err(BindError::runtime)?;
+    runtime.block_on(serve(Arc::new(plan), read, sockets, state)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
     Ok(())
@@ -98,7 +101,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::Result<()> {
+async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<State>) -> io::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
@@ -134,6 +137,7 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::R
         ours: watch::Sender::default(),
     };
     let mut listeners = Listeners::start(shared, sockets)?;
+    let mut reload = Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone())?;
     plan.announce();
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     info!("waiting on {}: {}", waiting.join(", "), plan.clients());
@@ -141,6 +145,7 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::R
     tokio::select! {
         () = first_signal(&mut signals) => {}
         () = listeners.follow() => {}
+        () = reload.follow() => {}
     }
     // With it go the ways to open more.
     drop(listeners);

@@ -1,6 +1,6 @@
 //! What a server is about to do: the configuration, and what was found of it on this host.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -14,7 +14,7 @@ use crate::{
         selector::RuleBook,
         why::install_hint,
     },
-    config::resolve::{Dhcp, HttpLimits, Settings, StateUrl, Tftp},
+    config::resolve::{Dhcp, Fixed, HttpLimits, Settings, StateUrl, Tftp},
     files::AssetRoot,
     http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
@@ -43,6 +43,45 @@ pub struct Plan {
     pub http_limits: HttpLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
+    /// What a reload cannot change.
+    pub fixed: Fixed,
+    /// The folders that a change of the configuration shows in.
+    pub watched: Vec<PathBuf>,
+}
+
+/// The rules of a configuration, with the loaders of this host. What is missing is logged.
+pub(super) fn rules(settings: Settings) -> Rules {
+    let (loaders, rejected) = loaders::find(&settings.loader_dirs);
+    for rejected in rejected {
+        warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
+    }
+    for loader in Loader::ALL {
+        match loaders.of(loader) {
+            Some(file) => info!("loader for {}: {}", loader.title(), file.origin),
+            None if matches!(loader, Loader::Bios | Loader::EfiX86_64) => {
+                warn!("no loader for {}: {}", loader.title(), install_hint(loader));
+            }
+            None => {}
+        }
+    }
+    for loader in settings.machines.iter().filter_map(|(_, rule)| rule.loader.as_deref()) {
+        let is_asset = settings.assets.as_ref().is_some_and(|assets| assets.file(loader).is_ok());
+        if loaders.named(loader).is_none() && !is_asset {
+            let there: Vec<&str> = loaders.iter().map(|file| file.name.as_str()).collect();
+            warn!("a rule names the loader {loader}, which is neither an asset nor one of: {}", there.join(", "));
+        }
+    }
+    Rules {
+        loaders,
+        machines: RuleBook::new(settings.machines),
+        known_only: settings.dhcp.known_only,
+        offer: settings.dhcp.offer,
+        has_assets: settings.assets.is_some(),
+        profiles: settings.profiles,
+        default_profile: settings.default_profile,
+        menu: settings.menu,
+        templates: settings.templates,
+    }
 }
 
 impl Plan {
@@ -56,48 +95,19 @@ impl Plan {
             let chosen: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
             info!("interface {}, the only wired one that is up and has an IPv4 address", chosen.join(", "));
         }
-        let (loaders, rejected) = loaders::find(&settings.loader_dirs);
-        for rejected in rejected {
-            warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
-        }
-        for loader in Loader::ALL {
-            match loaders.of(loader) {
-                Some(file) => info!("loader for {}: {}", loader.title(), file.origin),
-                None if matches!(loader, Loader::Bios | Loader::EfiX86_64) => {
-                    warn!("no loader for {}: {}", loader.title(), install_hint(loader));
-                }
-                None => {}
-            }
-        }
-        for loader in settings.machines.iter().filter_map(|(_, rule)| rule.loader.as_deref()) {
-            let is_asset = settings.assets.as_ref().is_some_and(|assets| assets.file(loader).is_ok());
-            if loaders.named(loader).is_none() && !is_asset {
-                let there: Vec<&str> = loaders.iter().map(|file| file.name.as_str()).collect();
-                warn!("a rule names the loader {loader}, which is neither an asset nor one of: {}", there.join(", "));
-            }
-        }
-        let rules = Rules {
-            loaders,
-            machines: RuleBook::new(settings.machines),
-            known_only: settings.dhcp.known_only,
-            offer: settings.dhcp.offer,
-            has_assets: settings.assets.is_some(),
-            profiles: settings.profiles,
-            default_profile: settings.default_profile,
-            menu: settings.menu,
-            templates: settings.templates,
-        };
         Ok(Self {
             interfaces,
-            live: Live::new(rules, Roster::default()),
-            assets: settings.assets,
+            fixed: settings.fixed(),
+            watched: settings.watched.clone(),
+            assets: settings.assets.clone(),
             dhcp: settings.dhcp,
-            state: settings.state,
-            tftp: settings.tftp,
+            state: settings.state.clone(),
+            tftp: settings.tftp.clone(),
             http_port: settings.http_port,
-            base_url: settings.base_url,
+            base_url: settings.base_url.clone(),
             http_limits: settings.http_limits,
             grace: settings.grace,
+            live: Live::new(rules(settings), Roster::default()),
         })
     }
 

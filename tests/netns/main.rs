@@ -8,6 +8,7 @@ mod dhcp;
 mod http;
 mod lifecycle;
 mod liveness;
+mod reload;
 mod tftp;
 mod tftp_weather;
 mod weather;

@@ -1,0 +1,61 @@
+//! The configuration changes while the server runs.
+
+use std::{fs, io::Read as _, time::Duration};
+
+use anyhow::{Result, ensure};
+use netbootd_lab::Signal;
+
+use crate::bench::{Bench, SOON};
+
+const RULE: &str = "[[machines]]\nname = \"k8s08\"\nmac = \"52:54:00:12:34:56\"\n";
+
+fn script(bench: &Bench) -> Result<String> {
+    Ok(String::from_utf8(bench.curl(&[], "/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&platform=efi")?)?)
+}
+
+#[test]
+fn rules_change_without_a_restart_and_a_fault_changes_nothing() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("include = [\"machines.d/*.toml\"]\n")? else { return Ok(()) };
+    ensure!(script(&bench)?.contains("hostname=52-54-00-12-34-56"), "it has a name already");
+    let main = bench.lab.directory().join("netbootd.toml");
+
+    // A download that runs all the while.
+    let mut slow = bench.client.command("curl");
+    slow.args(["-sS", "--limit-rate", "4M", "http://10.77.0.2:8080/assets/debian/initrd.img"]);
+    let mut slow = slow.stdout(std::process::Stdio::piped()).spawn()?;
+
+    // The file changes: nobody has to say so.
+    fs::write(&main, format!("include = [\"machines.d/*.toml\"]\n{RULE}"))?;
+    bench.netbootd.wait_for_line("configuration read again: 1 profiles, 1 rules", SOON)?;
+    ensure!(script(&bench)?.contains("hostname=k8s08"), "the rule is not heard");
+
+    // All faults at once, and the old rules stay.
+    fs::write(&main, format!("asets = 1\n{RULE}profil = \"x\"\n"))?;
+    bench.netbootd.wait_for_line("the configuration has faults, and the old one stays:", SOON)?;
+    bench.netbootd.wait_for_line("netbootd.toml:1:1: unknown key \"asets\" (is it \"assets\"?)", SOON)?;
+    bench.netbootd.wait_for_line("netbootd.toml:5:1: unknown key \"profil\" (is it \"profile\"?)", SOON)?;
+    ensure!(script(&bench)?.contains("hostname=k8s08"), "a faulty file changed something");
+
+    // What cannot change says so; SIGHUP reads as well.
+    fs::create_dir(bench.lab.directory().join("machines.d"))?;
+    fs::write(bench.lab.directory().join("machines.d/one.toml"), RULE.replace("k8s08", "k8s09"))?;
+    fs::write(&main, "include = [\"machines.d/*.toml\"]\n[tftp]\nmax_transfers = 7\n")?;
+    bench.netbootd.signal(Signal::SIGHUP)?;
+    bench.netbootd.wait_for_line("changes of [tftp] take effect at the next start", SOON)?;
+    let named = |name: &str| -> Result<bool> { Ok(script(&bench)?.contains(&format!("hostname={name}"))) };
+    ensure!(named("k8s09")?, "the included rule is not heard");
+
+    // A folder that was not there at the start is watched now.
+    fs::write(bench.lab.directory().join("machines.d/one.toml"), RULE.replace("k8s08", "k8s10"))?;
+    let mut tries = 0;
+    while !named("k8s10")? {
+        tries += 1;
+        ensure!(tries < 100, "the included file's change is not heard");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let mut bytes = Vec::new();
+    slow.stdout.take().expect("piped").read_to_end(&mut bytes)?;
+    ensure!(slow.wait()?.success() && bytes == crate::bench::noise(24_000_001, 2), "the download was disturbed");
+    Ok(())
+}
