@@ -29,4 +29,5 @@ pub mod files;
 pub mod http;
 pub mod net;
 pub mod state;
+pub mod status;
 pub mod tftp;

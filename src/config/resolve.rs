@@ -53,6 +53,8 @@ pub struct Settings {
     pub menu: Menu,
     /// Rules about machines.
     pub machines: Vec<(Selector, MachineRule)>,
+    /// Who may change something while the server runs.
+    pub control: schema::Control,
     /// The folders that a change of all this shows in.
     pub watched: Vec<PathBuf>,
 }
@@ -66,6 +68,7 @@ pub struct Fixed {
     tftp: Tftp,
     http: (u16, Option<String>, HttpLimits, Duration),
     state: StateUrl,
+    control: schema::Control,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
             tftp: self.tftp.clone(),
             http: (self.http_port, self.base_url.clone(), self.http_limits, self.grace),
             state: self.state.clone(),
+            control: self.control.clone(),
         }
     }
 }
@@ -94,6 +98,7 @@ impl Fixed {
             ("[tftp]", self.tftp == other.tftp),
             ("[http]", self.http == other.http),
             ("[state]", self.state == other.state),
+            ("[control]", self.control == other.control),
         ];
         sections.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
     }
@@ -183,6 +188,13 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
     let tftp = check.tftp();
     let base_url = check.base_url();
     let http_limits = check.http_limits();
+    if let Some(token) = config.control.token.as_deref().filter(|token| token.len() < 16) {
+        let message = format!(
+            "{} characters are too easy to guess: at least 16, such as openssl rand -hex 16 gives",
+            token.len()
+        );
+        check.fault(&["control", "token"], message);
+    }
     let grace = check.duration(&["http", "grace"], &config.http.grace, Duration::ZERO..=LONGEST);
     if !check.faults.is_empty() {
         return Err(Faults(check.faults));
@@ -203,6 +215,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         templates,
         menu,
         machines,
+        control: config.control.clone(),
         watched: loaded.folders.iter().chain(&config.templates).cloned().collect(),
     })
 }

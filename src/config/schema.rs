@@ -28,6 +28,8 @@ pub struct Config {
     pub http: Http,
     /// What outlives a restart.
     pub state: State,
+    /// Who may change something while the server runs.
+    pub control: Control,
     /// Folder of templates: scripts that profiles name, answer files, and such as take an embedded one's place.
     pub templates: Option<PathBuf>,
     /// The built-in menu.
@@ -50,6 +52,7 @@ impl Default for Config {
             tftp: Tftp::default(),
             http: Http::default(),
             state: State::default(),
+            control: Control::default(),
             templates: None,
             menu: Menu::default(),
             profiles: BTreeMap::new(),
@@ -121,6 +124,23 @@ pub enum Answer {
 pub struct State {
     /// Where it is kept, as `"sqlite:///var/lib/netbootd/state.db"`; none: there, if that folder exists.
     pub url: Option<String>,
+}
+
+/// Who may change something while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    /// The control socket, for root and the server's own user.
+    pub socket: PathBuf,
+    /// What `/api/v1` asks of those who change something from another host (`Authorization: Bearer …`); none: they may
+    /// not. Requests from this host need none.
+    pub token: Option<String>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: "/run/netbootd/control.sock".into(), token: None }
+    }
 }
 
 /// The TFTP stage.

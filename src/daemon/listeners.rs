@@ -12,6 +12,11 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -39,6 +44,7 @@ use crate::{
         raw::{OpenTap, Tap},
         udp::Endpoint,
     },
+    status::access::Via,
 };
 
 /// All listeners of a running server.
@@ -58,6 +64,7 @@ pub(super) struct Shared {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) http: Arc<http::listener::Stage>,
     pub(super) app: Arc<http::routes::App>,
+    pub(super) api: Router,
     /// To the thread that serves TFTP.
     pub(super) tftp: mpsc::UnboundedSender<TftpSocket>,
     pub(super) tasks: TaskTracker,
@@ -310,7 +317,16 @@ impl Shared {
 
     fn serve_http(&self, listener: std::net::TcpListener, stop: CancellationToken) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
-        self.tasks.spawn(self.http.clone().serve(listener, http::routes::router(self.app.clone()), stop));
+        // The API asks where a request came from, and does not know the stage that it came by.
+        let came_by = async |mut request: Request, next: Next| {
+            let ends = request.extensions().get::<http::routes::Ends>().copied();
+            if let Some(ends) = ends {
+                request.extensions_mut().insert(Via::Tcp(ends.peer.ip()));
+            }
+            next.run(request).await
+        };
+        let router = http::routes::router(self.app.clone()).merge(self.api.clone().layer(from_fn(came_by)));
+        self.tasks.spawn(self.http.clone().serve(listener, router, stop));
         Ok(())
     }
 }

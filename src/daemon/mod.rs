@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod clerk;
+mod control;
 mod listeners;
 pub mod loaders;
 pub mod logging;
@@ -33,6 +34,7 @@ use tracing::{info, warn};
 use self::{
     bind::{BindError, Sockets},
     clerk::Clerk,
+    control::{ControlSocket, Running},
     listeners::{Listeners, Shared, TftpSocket},
     plan::Plan,
     recorder::Recorder,
@@ -41,12 +43,14 @@ use self::{
 use crate::{
     boot::{
         attempts::Attempts,
+        recent::Recent,
         timeline::{Event, Timelines},
     },
     config::resolve::StateUrl,
     http,
     net::udp::Endpoint,
     state::{State, StateError},
+    status::{self, api::Api},
     tftp,
 };
 
@@ -117,11 +121,21 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         events: events.clone(),
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
-    let recorder = Recorder { attempts, to_keep, timelines: Timelines::default() };
-    let recorder = tokio::spawn(recorder.record(received));
+    let (ask, questions) = mpsc::channel(16);
+    let (timelines, last) = (Timelines::default(), Recent::new(Timelines::MACHINES));
+    let recorder = Recorder { attempts, to_keep, timelines, last };
+    let recorder = tokio::spawn(recorder.record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
+    let server = Arc::new(Running { clerk, recorder: ask });
+    let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
+    let api = status::api::router(Arc::new(api));
+    match ControlSocket::open(&plan.control.socket).await {
+        Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),
+        // Nothing that a boot needs.
+        Err(error) => info!("no control socket at {}: {error}", plan.control.socket.display()),
+    }
     let (tftp, tftp_sockets) = mpsc::unbounded_channel();
     tasks.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), tftp_sockets, events.clone())));
     let http = Arc::new(http::listener::Stage::new(plan.http_limits(), events.clone()));
@@ -131,6 +145,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         events,
         http,
         app: app.clone(),
+        api,
         tftp,
         tasks: tasks.clone(),
         stop: stop.clone(),

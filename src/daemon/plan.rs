@@ -14,7 +14,10 @@ use crate::{
         selector::RuleBook,
         why::install_hint,
     },
-    config::resolve::{Dhcp, Fixed, HttpLimits, Settings, StateUrl, Tftp},
+    config::{
+        resolve::{Dhcp, Fixed, HttpLimits, Settings, StateUrl, Tftp},
+        schema::Control,
+    },
     files::AssetRoot,
     http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
@@ -43,6 +46,8 @@ pub struct Plan {
     pub http_limits: HttpLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
+    /// Who may change something while the server runs.
+    pub control: Control,
     /// What a reload cannot change.
     pub fixed: Fixed,
     /// The folders that a change of the configuration shows in.
@@ -97,6 +102,7 @@ impl Plan {
         }
         Ok(Self {
             interfaces,
+            control: settings.control.clone(),
             fixed: settings.fixed(),
             watched: settings.watched.clone(),
             assets: settings.assets.clone(),

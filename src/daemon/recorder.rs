@@ -2,38 +2,56 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::clerk::ToKeep;
+use super::{
+    clerk::ToKeep,
+    control::{Ask, LastSeen},
+};
 use crate::boot::{
     attempts::Attempts,
+    client::MacAddr,
+    recent::Recent,
     timeline::{Event, Line, Stage, Timelines, What, Who},
 };
 
 /// The recorder's hands.
-pub struct Recorder {
+pub(super) struct Recorder {
     /// What machines have tried lately.
-    pub attempts: Arc<Mutex<Attempts>>,
+    pub(super) attempts: Arc<Mutex<Attempts>>,
     /// To the clerk. Where the disk does not keep up, the next boot tells the same again.
-    pub to_keep: mpsc::Sender<ToKeep>,
+    pub(super) to_keep: mpsc::Sender<ToKeep>,
     /// The boots.
-    pub timelines: Timelines,
+    pub(super) timelines: Timelines,
+    /// Each machine's last line.
+    pub(super) last: Recent<MacAddr, LastSeen>,
 }
 
 impl Recorder {
-    /// Records until every stage has gone.
-    pub async fn record(mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
+    /// Records until every stage has gone, and answers what it is asked.
+    pub(super) async fn record(mut self, mut events: mpsc::Receiver<Event>, mut questions: mpsc::Receiver<Ask>) {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                Some(ask) = questions.recv() => {
+                    let _ = ask.send(self.last.iter().map(|(mac, last)| (*mac, last.clone())).collect());
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
                 self.keep(ToKeep::Shape(mac, shape));
             }
             for line in self.timelines.apply(event) {
                 show(&line);
                 self.pass_on(&line);
+                if let Who::Machine(mac) = line.who {
+                    self.last.insert(mac, (SystemTime::now(), line));
+                }
             }
         }
     }

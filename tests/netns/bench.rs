@@ -18,6 +18,7 @@ pub(crate) struct Bench {
     pub(crate) server: Host,
     pub(crate) client: Host,
     pub(crate) assets: PathBuf,
+    environment: Vec<(String, String)>,
     pub(crate) lab: Lab,
 }
 
@@ -61,17 +62,15 @@ impl Bench {
         fs::write(assets.join("vmlinuz"), noise(3_000_000, 1))?;
         fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
         fs::write(lab.directory().join("secret"), "secret")?;
-        let mut command = daemon(&server);
-        let file = lab.directory().join("netbootd.toml");
-        fs::write(&file, configuration)?;
-        command.args(["up", "--interface", "eth1", "--config"]).arg(file);
-        command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
-        command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
-        command.env("NETBOOTD_STATE__URL", format!("sqlite://{}", lab.directory().join("state.db").display()));
-        command.envs(environment.iter().copied());
-        let netbootd = Process::spawn("netbootd", &mut command)?;
-        netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
-        Ok(Some(Self { netbootd, server, client, assets, lab }))
+        fs::write(lab.directory().join("netbootd.toml"), configuration)?;
+        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let netbootd = launch(&lab, &server, &environment)?;
+        Ok(Some(Self { netbootd, server, client, assets, environment, lab }))
+    }
+
+    /// Another daemon, like the one that has gone.
+    pub(crate) fn again(&self) -> Result<Process> {
+        launch(&self.lab, &self.server, &self.environment)
     }
 
     /// A socket on the client's host.
@@ -99,12 +98,21 @@ impl Bench {
     }
 }
 
+fn launch(lab: &Lab, server: &Host, environment: &[(String, String)]) -> Result<Process> {
+    let (folder, mut command) = (lab.directory(), daemon(server));
+    command.args(["up", "--interface", "eth1", "--config"]).arg(folder.join("netbootd.toml"));
+    command.arg(folder.join("assets/vmlinuz")).arg(folder.join("assets/debian/initrd.img"));
+    command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
+    command.envs(environment.iter().map(|(key, value)| (key, value)));
+    let netbootd = Process::spawn("netbootd", &mut command)?;
+    netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
+    Ok(netbootd)
+}
+
 /// netbootd on a host, without what the developer's own environment may say.
 pub(crate) fn daemon(host: &Host) -> Command {
     let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
     command.env_remove("NETBOOTD_LOG");
-    // The state of a netbootd that is installed here is not ours to touch.
-    command.env("NETBOOTD_STATE__URL", "sqlite://:memory:");
     command
 }
 

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod bench;
+mod control;
 mod dhcp;
 mod http;
 mod lifecycle;

@@ -26,8 +26,8 @@ impl Lab {
         remove_labs(|owner| !Path::new("/proc").join(owner.to_string()).exists()).context("removing abandoned labs")?;
 
         let name = Name { owner: process::id(), number: LABS.fetch_add(1, Ordering::Relaxed) };
-        let switch = Host::in_namespace(name.namespace("switch"));
         let directory = name.directory();
+        let switch = Host::in_namespace(name.namespace("switch"), &directory);
         // From here on Drop removes what was made, also where a later step fails.
         let lab = Lab { name, switch, directory, ports: AtomicU32::new(0) };
         fs::create_dir(&lab.directory).with_context(|| format!("creating {}", lab.directory.display()))?;
@@ -43,7 +43,7 @@ impl Lab {
     /// Adds a host whose `eth1` is up, with `address` (such as `10.77.0.1/24`) if there is one. It has no default route:
     /// broadcasts that were not pinned to an interface fail there, as they do on an isolated boot network.
     pub fn host(&self, name: &str, address: Option<&str>) -> Result<Host> {
-        let host = Host::in_namespace(self.name.namespace(name));
+        let host = Host::in_namespace(self.name.namespace(name), &self.directory);
         ip(&["netns", "add", host.namespace()])?;
         host.ip(&["link", "set", "lo", "up"])?;
         // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
