@@ -145,9 +145,7 @@ fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindErr
     if mode == DhcpSocket::Auto && other.is_some() {
         match capture() {
             Ok(tap) => return Ok(Requests::Captured(tap, other)),
-            Err(why) => {
-                warn!("{why}; so UDP port 67 is shared, and what is sent by unicast reaches only one of two servers")
-            }
+            Err(why) => warn!("{SHARED}: {why}"),
         }
     }
     match (udp_67_or_4011(interface, Port::Dhcp), mode) {
@@ -242,6 +240,8 @@ fn has(table: Table, port: u16, addresses: &[Ipv4Addr], mend: &str) -> String {
     }
 }
 
+/// What it means to share port 67.
+pub(super) const SHARED: &str = "UDP port 67 is shared: what is sent by unicast reaches only one of two DHCP servers";
 /// A thousand machines that are switched on together fit in 4 MiB.
 const DHCP_RECEIVE_BUFFER: usize = 4 << 20;
 /// What is lost here is heard again at the next boot.

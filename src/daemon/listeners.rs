@@ -15,12 +15,13 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
-    bind::{self, Requests, Sockets},
+    bind::{self, Requests, SHARED, Sockets},
     plan::Plan,
 };
 use crate::{
@@ -81,7 +82,8 @@ struct Dhcp {
     stop: CancellationToken,
     /// Ends those that change when another server comes to this host.
     exchange: CancellationToken,
-    is_bound: bool,
+    /// Port 67's, where it is bound and would make way.
+    bound: Option<JoinHandle<()>>,
 }
 
 /// An address's listeners.
@@ -214,31 +216,32 @@ impl Listeners {
     }
 
     /// Gives the port to another DHCP server that has come to this host since, as we would have at the start. Nothing
-    /// is lost: for a while both sockets are served, and what both hear is answered twice.
+    /// is lost: for a while both sockets are served, and what both hear is answered twice. It is not taken back when the
+    /// other one goes, which may be for a restart.
     fn make_way(&mut self) {
         if self.shared.plan.dhcp_socket != DhcpSocket::Auto {
             return;
         }
-        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.is_bound) {
+        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
             let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
             let Some(other) = bind::dhcp_server_beside(interface) else { continue };
-            let captured = bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime));
             // Tried once: what is refused now will be refused again.
-            dhcp.is_bound = false;
-            match captured {
+            let Some(bound) = dhcp.bound.take() else { continue };
+            match bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime)) {
                 Ok(tap) => {
-                    let exchange = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
+                    let before = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
                     self.shared.serve_requests(dhcp, Transport::Captured(tap));
                     self.shared.watch(bind::replies(interface, true), dhcp.exchange.clone());
+                    let name = name.clone();
                     self.shared.tasks.spawn(async move {
                         tokio::time::sleep(OVERLAP).await;
-                        exchange.cancel();
+                        before.cancel();
+                        if bound.await.is_ok() {
+                            info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
+                        }
                     });
-                    info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
                 }
-                Err(why) => warn!(
-                    "{other} has UDP port 67 too, and it is shared: what is sent by unicast reaches only one of the two; {why}"
-                ),
+                Err(why) => warn!("{other} has UDP port 67 too, and {SHARED}; {why}"),
             }
         }
     }
@@ -253,10 +256,10 @@ impl Listeners {
                 (Transport::Captured(Tap::new(tap)?), format!("{who}listening at layer 2 instead, and port 4011"))
             }
         };
-        let is_bound = matches!(transport, Transport::Bound(_));
+        let may_make_way = matches!(transport, Transport::Bound(_));
         let boot_server = Transport::Bound(Endpoint::new(sockets.boot_server)?);
-        let dhcp = Dhcp { index: interface.index, place, exchange: stop.child_token(), stop, is_bound };
-        self.shared.serve_requests(&dhcp, transport);
+        let mut dhcp = Dhcp { index: interface.index, place, exchange: stop.child_token(), stop, bound: None };
+        dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport)).filter(|_| may_make_way);
         self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
         self.shared.watch(sockets.replies, dhcp.exchange.clone());
         info!("dhcp  {name}, {how}: where to boot, beside the network's own DHCP server");
@@ -292,13 +295,13 @@ impl Shared {
         Place { here, addresses: interface.addresses.clone() }
     }
 
-    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) {
-        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone());
+    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {
+        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone())
     }
 
-    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) {
+    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) -> JoinHandle<()> {
         let (rules, events, place) = (self.plan.rules.clone(), self.events.clone(), dhcp.place.subscribe());
-        self.tasks.spawn(Listener { transport, port, place, rules, events }.serve(stop));
+        self.tasks.spawn(Listener { transport, port, place, rules, events }.serve(stop))
     }
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {

@@ -38,20 +38,26 @@ const CLIENT_TOOLS: &[Tool] = &[
 impl Bench {
     /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
     pub(crate) fn start() -> Result<Option<Self>> {
-        Self::with(&[], "")
+        Self::start_with(&[])
     }
 
     /// The same with settings, as environment variables.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Result<Option<Self>> {
-        Self::with(environment, "")
+        Self::prepared(&["eth1"], environment, "", |_, _| Ok(()))
     }
 
     /// The same with a configuration file of this text.
     pub(crate) fn with_configuration(configuration: &str) -> Result<Option<Self>> {
-        Self::with(&[], configuration)
+        Self::prepared(&["eth1"], &[], configuration, |_, _| Ok(()))
     }
 
-    fn with(environment: &[(&str, &str)], configuration: &str) -> Result<Option<Self>> {
+    /// The same on these interfaces of a host that was prepared before the daemon's start.
+    pub(crate) fn prepared(
+        interfaces: &[&str],
+        environment: &[(&str, &str)],
+        configuration: &str,
+        prepare: impl FnOnce(&Lab, &Host) -> Result<()>,
+    ) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
         let lab = Lab::new()?;
         let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
@@ -61,15 +67,17 @@ impl Bench {
         fs::write(assets.join("vmlinuz"), noise(3_000_000, 1))?;
         fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
         fs::write(lab.directory().join("secret"), "secret")?;
+        prepare(&lab, &server)?;
         let mut command = daemon(&server);
         let file = lab.directory().join("netbootd.toml");
         fs::write(&file, configuration)?;
-        command.args(["up", "--interface", "eth1", "--config"]).arg(file);
+        command.args(["up", "--config"]).arg(file);
+        command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
         command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
         command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
         command.envs(environment.iter().copied());
         let netbootd = Process::spawn("netbootd", &mut command)?;
-        netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
+        netbootd.wait_for_line("waiting on ", START)?;
         Ok(Some(Self { netbootd, server, client, assets, lab }))
     }
 

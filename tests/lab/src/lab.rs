@@ -46,19 +46,25 @@ impl Lab {
         let host = Host::in_namespace(self.name.namespace(name));
         ip(&["netns", "add", host.namespace()])?;
         host.ip(&["link", "set", "lo", "up"])?;
-        // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
-        let port = self.port_name();
-        let eth1 = ["type", "veth", "peer", "name", "eth1", "netns", host.namespace()];
-        self.switch.ip(&[&["link", "add", &port][..], &eth1].concat())?;
-        self.plug_in(&port)?;
+        self.wire(&host, "eth1")?;
         if let Some(address) = address {
             host.ip(&["address", "add", address, "broadcast", "+", "dev", "eth1"])?;
         }
-        // Its addresses are those that it was given, even where a router of the lab advertises others.
-        let accept = Path::new("/proc/sys/net/ipv6/conf/eth1/accept_ra");
-        host.enter(|| fs::write(accept, "0"))?.with_context(|| format!("writing {}", accept.display()))?;
         host.ip(&["link", "set", "eth1", "up"])?;
         Ok(host)
+    }
+
+    /// Gives a host an interface into this lab's switch, which is down for now. The host may be another lab's: it then
+    /// stands in both networks, as a relay does.
+    pub fn wire(&self, host: &Host, interface: &str) -> Result<()> {
+        // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
+        let port = self.port_name();
+        let peer = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
+        self.switch.ip(&[&["link", "add", &port][..], &peer].concat())?;
+        self.plug_in(&port)?;
+        // Its addresses are those that it is given, even where a router of the lab advertises others.
+        let accept = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
+        host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))
     }
 
     /// A folder for files that end with the lab.
