@@ -36,6 +36,7 @@ use crate::{
     http,
     net::{
         changes::Changes,
+        holder::other_holder,
         interface::{Interface, look},
         raw::{OpenTap, Tap},
         udp::Endpoint,
@@ -84,6 +85,8 @@ struct Dhcp {
     exchange: CancellationToken,
     /// Port 67's, where it is bound and would make way.
     bound: Option<JoinHandle<()>>,
+    /// Who had the port at the last look: to find out whose they are is more work than to see that nothing has changed.
+    holders: Vec<u64>,
 }
 
 /// An address's listeners.
@@ -224,7 +227,12 @@ impl Listeners {
         }
         for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
             let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
-            let Some(other) = bind::dhcp_server_beside(interface) else { continue };
+            let holders = bind::sockets_on_67(interface);
+            if holders == dhcp.holders {
+                continue;
+            }
+            dhcp.holders = holders;
+            let Some(other) = other_holder(&dhcp.holders) else { continue };
             // Tried once: what is refused now will be refused again.
             let Some(bound) = dhcp.bound.take() else { continue };
             match bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime)) {
@@ -258,7 +266,8 @@ impl Listeners {
         };
         let may_make_way = matches!(transport, Transport::Bound(_));
         let boot_server = Transport::Bound(Endpoint::new(sockets.boot_server)?);
-        let mut dhcp = Dhcp { index: interface.index, place, exchange: stop.child_token(), stop, bound: None };
+        let (index, exchange) = (interface.index, stop.child_token());
+        let mut dhcp = Dhcp { index, place, exchange, stop, bound: None, holders: Vec::new() };
         dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport)).filter(|_| may_make_way);
         self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
         self.shared.watch(sockets.replies, dhcp.exchange.clone());

@@ -169,6 +169,7 @@ fn nothing_is_lost_while_one_socket_takes_over_from_the_other() -> Result<()> {
 fn a_thousand_machines_at_once_are_all_answered_by_a_tap() -> Result<()> {
     let Some(bench) = Bench::start_with(&[("NETBOOTD_DHCP__SOCKET", "capture")])? else { return Ok(()) };
     let socket = bench.client_socket(68)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
     let heard = socket.try_clone()?;
     let reader = std::thread::spawn(move || -> Result<()> {
         let mut waiting: HashSet<u32> = (0..1000).collect();

@@ -130,19 +130,21 @@ fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
 /// (RFC 2131 §4.1, RFC 3046 §2.2): a broadcast would be heard on the wrong network.
 #[test]
 fn a_relayed_request_is_answered_to_the_relay() -> Result<()> {
-    let Some(bench) = Bench::start()? else { return Ok(()) };
-    let relay = bench.client_socket(67)?;
-    let circuit: &[(u8, &[u8])] = &[(82, b"\x01\x04eth7")];
-    let mut relayed = request(DISCOVER, 1, &[UEFI, circuit].concat());
-    relayed[24..28].copy_from_slice(&CLIENT.octets());
-    relay.send_to(&relayed, (SERVER, 67))?;
-    let (got, from) = next(&relay)?;
-    let mut expected = reply(OFFER, 1, "snponly.efi", &[PXE_REPLY, circuit].concat());
-    expected[24..28].copy_from_slice(&CLIENT.octets());
-    ensure!(
-        got == expected && from == SocketAddr::from((SERVER, 67)),
-        "{from}: {got:02x?}\ninstead of\n{expected:02x?}"
-    );
+    for mode in ["bind", "capture"] {
+        let Some(bench) = Bench::start_with(&[("NETBOOTD_DHCP__SOCKET", mode)])? else { return Ok(()) };
+        let relay = bench.client_socket(67)?;
+        let circuit: &[(u8, &[u8])] = &[(82, b"\x01\x04eth7")];
+        let mut relayed = request(DISCOVER, 1, &[UEFI, circuit].concat());
+        relayed[24..28].copy_from_slice(&CLIENT.octets());
+        relay.send_to(&relayed, (SERVER, 67))?;
+        let (got, from) = next(&relay).context(mode)?;
+        let mut expected = reply(OFFER, 1, "snponly.efi", &[PXE_REPLY, circuit].concat());
+        expected[24..28].copy_from_slice(&CLIENT.octets());
+        ensure!(
+            got == expected && from == SocketAddr::from((SERVER, 67)),
+            "{mode}, {from}: {got:02x?}\ninstead of\n{expected:02x?}"
+        );
+    }
     Ok(())
 }
 

@@ -198,7 +198,7 @@ fn tftp_follows_the_mtu() -> Result<()> {
     bench.server.ip(&["link", "set", "eth1", "mtu", "1000"])?;
     bench.netbootd.wait_for_line("eth1 has an MTU of 1000 bytes now", SOON)?;
     let socket = bench.client_socket(0)?;
-    socket.send_to(b"\0\x01snponly.efi\0octet\0blksize\01468\0", (SERVER, 69))?;
+    socket.send_to(b"\0\x01snponly.efi\0octet\0blksize\x001468\0", (SERVER, 69))?;
     let (got, from) = next(&socket)?;
     ensure!(got == b"\0\x06blksize\0968\0", "{:?}", String::from_utf8_lossy(&got));
     socket.send_to(b"\0\x05\0\x08enough\0", from)?;
