@@ -108,7 +108,9 @@ impl BindError {
 pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { dhcp: Vec::new(), addresses: Vec::new(), loopback: None };
     for interface in plan.interfaces.iter().filter(|interface| interface.usable().is_ok()) {
-        sockets.dhcp.push((interface.clone(), dhcp(plan.dhcp_socket, interface)?));
+        if plan.dhcp.enabled {
+            sockets.dhcp.push((interface.clone(), dhcp(plan.dhcp.socket, interface)?));
+        }
         for address in &interface.addresses {
             sockets.addresses.push((interface.clone(), *address, self::address(plan, *address)?));
         }

@@ -185,8 +185,8 @@ impl Listeners {
         if let Some(dhcp) = self.dhcp.get(name) {
             let place = self.shared.place(interface);
             dhcp.place.send_if_modified(|old| std::mem::replace(old, place.clone()) != place);
-        } else if interface.usable().is_ok() {
-            let opened = bind::dhcp(self.shared.plan.dhcp_socket, interface);
+        } else if self.shared.plan.dhcp.enabled && interface.usable().is_ok() {
+            let opened = bind::dhcp(self.shared.plan.dhcp.socket, interface);
             let served = opened.map_err(|error| error.to_string()).and_then(|sockets| {
                 self.serve_dhcp(interface, sockets).map_err(|error| format!("DHCP on {name}: {error}"))
             });
@@ -222,7 +222,7 @@ impl Listeners {
     /// is lost: for a while both sockets are served, and what both hear is answered twice. It is not taken back when the
     /// other one goes, which may be for a restart.
     fn make_way(&mut self) {
-        if self.shared.plan.dhcp_socket != DhcpSocket::Auto {
+        if self.shared.plan.dhcp.socket != DhcpSocket::Auto {
             return;
         }
         for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
@@ -310,7 +310,8 @@ impl Shared {
 
     fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) -> JoinHandle<()> {
         let (rules, events, place) = (self.plan.rules.clone(), self.events.clone(), dhcp.place.subscribe());
-        self.tasks.spawn(Listener { transport, port, place, rules, events }.serve(stop))
+        let attempts = self.app.attempts.clone();
+        self.tasks.spawn(Listener { transport, port, place, rules, attempts, events }.serve(stop))
     }
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {

@@ -9,13 +9,11 @@ use crate::{
     boot::{
         loader::Loader,
         machine::{Choice, Rules},
+        selector::RuleBook,
         template::Templates,
         why::install_hint,
     },
-    config::{
-        resolve::{HttpLimits, Settings, Tftp},
-        schema::DhcpSocket,
-    },
+    config::resolve::{Dhcp, HttpLimits, Settings, StateUrl, Tftp},
     files::AssetRoot,
     http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
@@ -26,12 +24,14 @@ use crate::{
 pub struct Plan {
     /// The interfaces to serve as they were at the start; at least one. They are followed by their names.
     pub interfaces: Vec<Interface>,
-    /// How to listen on port 67.
-    pub dhcp_socket: DhcpSocket,
     /// What decides.
     pub rules: Arc<Rules>,
     /// The assets folder.
     pub assets: Option<Arc<AssetRoot>>,
+    /// The DHCP stage.
+    pub dhcp: Dhcp,
+    /// Where what outlives a restart is kept.
+    pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
@@ -68,8 +68,19 @@ impl Plan {
                 None => {}
             }
         }
+        for loader in settings.machines.iter().filter_map(|(_, rule)| rule.loader.as_deref()) {
+            let is_asset = settings.assets.as_ref().is_some_and(|assets| assets.file(loader).is_ok());
+            if loaders.named(loader).is_none() && !is_asset {
+                let there: Vec<&str> = loaders.iter().map(|file| file.name.as_str()).collect();
+                warn!("a rule names the loader {loader}, which is neither an asset nor one of: {}", there.join(", "));
+            }
+        }
         let rules = Rules {
             loaders,
+            machines: RuleBook::new(settings.machines),
+            known_only: settings.dhcp.known_only,
+            offer: settings.dhcp.offer,
+            has_assets: settings.assets.is_some(),
             profiles: settings.profiles,
             default_profile: settings.default_profile,
             templates: Templates::default(),
@@ -78,7 +89,8 @@ impl Plan {
             interfaces,
             rules: Arc::new(rules),
             assets: settings.assets,
-            dhcp_socket: settings.dhcp_socket,
+            dhcp: settings.dhcp,
+            state: settings.state,
             tftp: settings.tftp,
             http_port: settings.http_port,
             base_url: settings.base_url,
@@ -108,7 +120,7 @@ impl Plan {
 
     /// A line for each thing that is served, before the first client comes.
     pub(super) fn announce(&self) {
-        match self.rules.choose(None) {
+        match self.rules.choose(None, None) {
             Ok(Choice::Profile(name, profile)) => {
                 let files: Vec<&str> =
                     [&profile.kernel].into_iter().chain(&profile.initrd).map(String::as_str).collect();

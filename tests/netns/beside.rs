@@ -13,7 +13,7 @@ use netbootd_lab::{DHCPD, DNSMASQ, Host, Lab, Process, required};
 
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON, START, daemon},
-    dhcp::{ACK, BIOS, DISCOVER, MAC, OFFER, PXE_REPLY, REQUEST, UEFI, next, reply, request},
+    dhcp::{ACK, BIOS, DISCOVER, MAC, OFFER, PXE_REPLY, REQUEST, UEFI, next, of_machine, reply, request},
 };
 
 const EVERYONE: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
@@ -146,12 +146,9 @@ fn nothing_is_lost_while_one_socket_takes_over_from_the_other() -> Result<()> {
     let has_line = || bench.netbootd.lines().iter().any(|line| line.contains("at layer 2 on eth1 instead"));
     let (since, mut after) = (Instant::now(), 0);
     for xid in 1.. {
-        // dnsmasq has no lease left for a second machine: only we answer.
-        let mut packet = request(DISCOVER, xid, BIOS);
-        packet[33] = 0x57;
-        socket.send_to(&packet, EVERYONE)?;
-        let mut ours = reply(OFFER, xid, "undionly.kpxe", PXE_REPLY);
-        ours[33] = 0x57;
+        // A machine of its own each time, which dnsmasq has no lease for: only we answer.
+        socket.send_to(&of_machine(xid, request(DISCOVER, xid, BIOS)), EVERYONE)?;
+        let ours = of_machine(xid, reply(OFFER, xid, "undionly.kpxe", PXE_REPLY));
         // Some of those before may come twice.
         while next(&socket).with_context(|| format!("request {xid} was lost"))?.0 != ours {}
         after += usize::from(after > 0 || has_line());
@@ -180,9 +177,7 @@ fn a_thousand_machines_at_once_are_all_answered_by_a_tap() -> Result<()> {
         Ok(())
     });
     for xid in 0..1000u32 {
-        let mut packet = request(DISCOVER, xid, UEFI);
-        packet[30..34].copy_from_slice(&xid.to_be_bytes());
-        socket.send_to(&packet, EVERYONE)?;
+        socket.send_to(&of_machine(xid, request(DISCOVER, xid, UEFI)), EVERYONE)?;
     }
     reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?
 }

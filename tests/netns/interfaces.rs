@@ -11,14 +11,14 @@ use socket2::SockRef;
 
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON, START, noise},
-    dhcp::{BIOS, DISCOVER, OFFER, PXE_REPLY, next, reply, reply_of, request},
+    dhcp::{BIOS, DISCOVER, OFFER, PXE_REPLY, next, of_machine, reply, reply_of, request},
 };
 
-/// Asks by broadcast, and wants the whole offer of this server.
+/// Asks by broadcast, as a machine of its own each time, and wants the whole offer of this server.
 fn offered(socket: &UdpSocket, server: Ipv4Addr, xid: u32) -> Result<()> {
-    socket.send_to(&request(DISCOVER, xid, BIOS), (Ipv4Addr::BROADCAST, 67))?;
+    socket.send_to(&of_machine(xid, request(DISCOVER, xid, BIOS)), (Ipv4Addr::BROADCAST, 67))?;
     let (got, from) = next(socket)?;
-    let expected = reply_of(server, OFFER, xid, "undionly.kpxe", PXE_REPLY);
+    let expected = of_machine(xid, reply_of(server, OFFER, xid, "undionly.kpxe", PXE_REPLY));
     ensure!(got == expected && from.ip() == server, "{from}: {got:02x?}\ninstead of\n{expected:02x?}");
     Ok(())
 }
@@ -71,12 +71,12 @@ fn a_second_address_comes_and_goes_beside_a_download() -> Result<()> {
     // Clients are told the primary address; whoever asks another one hears from that.
     let socket = bench.client_socket(68)?;
     offered(&socket, SERVER, 1)?;
-    let mut asked = request(DISCOVER, 2, BIOS);
+    let mut asked = of_machine(2, request(DISCOVER, 2, BIOS));
     asked[24..28].copy_from_slice(&CLIENT.octets());
     let relay = bench.client_socket(67)?;
     relay.send_to(&asked, (SECOND, 67))?;
     let (got, from) = next(&relay)?;
-    let mut expected = reply(OFFER, 2, "undionly.kpxe", PXE_REPLY);
+    let mut expected = of_machine(2, reply(OFFER, 2, "undionly.kpxe", PXE_REPLY));
     expected[24..28].copy_from_slice(&CLIENT.octets());
     ensure!(got == expected && from.ip() == SECOND, "{from}: {got:02x?}");
 

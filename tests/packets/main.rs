@@ -3,10 +3,11 @@
 //! A file holds the words for the client, then the UDP payload of its request and of our reply in hexadecimal; no reply
 //! where it gets none. They were taken at 10.77.0.2, in the network of `tests/boot`. A new firmware is a new file here.
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{fs, net::Ipv4Addr, path::Path, time::Instant};
 
 use netbootd::{
     boot::{
+        attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
     },
@@ -29,7 +30,8 @@ fn every_captured_request_gets_the_reply_that_booted_it() {
         let (request, expected) = text.split_once("# reply\n").expect("a reply behind the request");
         let (_, request) = request.split_once("# request\n").expect("a request behind the words");
         let request = Request::parse(&bytes(request)).expect("a request");
-        let reply = match answer(&request, Port::Dhcp, &here, &rules()) {
+        let mut attempts = Attempts::new(Rates::default(), []);
+        let reply = match answer(&request, Port::Dhcp, &here, &rules(), &mut attempts, Instant::now()) {
             Action::Reply { reply, .. } => reply.encode().expect("it fits"),
             Action::Refuse(_) | Action::Ignore(_) => Vec::new(),
         };
