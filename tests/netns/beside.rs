@@ -260,3 +260,41 @@ fn what_keeps_a_port_is_named_with_its_mend() -> Result<()> {
     )?;
     Ok(())
 }
+
+const NO_RAW: &[&str] = &["--bounding-set=-net_raw", "--inh-caps=-net_raw"];
+
+/// It is then for the user to choose, who is told between what.
+#[test]
+fn without_the_capability_the_port_is_shared_and_what_that_means_is_said() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    bench.netbootd.signal(netbootd_lab::Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    let _other = dnsmasq(&bench.lab, &bench.server, &[RANGE, "--bind-interfaces"])?;
+    let mut command = bench.server.command("setpriv");
+    command.args(NO_RAW).arg(env!("CARGO_BIN_EXE_netbootd")).args(["up", "--interface", "eth1"]);
+    let netbootd = Process::spawn("netbootd", command.env("NETBOOTD_STATE__URL", "sqlite://:memory:"))?;
+    let line = "UDP port 67 is shared: what is sent by unicast reaches only one of two DHCP servers: DHCP on eth1, at layer 2: \
+                Operation not permitted";
+    netbootd.wait_for_line(line, START)?;
+    netbootd.wait_for_line("waiting on eth1", START)?;
+    let socket = bench.client_socket(68)?;
+    socket.send_to(&request(DISCOVER, 1, BIOS), EVERYONE)?;
+    let (first, second) = (next(&socket)?.0, next(&socket)?.0);
+    ensure!(is_lease(&first, OFFER, 1) != is_lease(&second, OFFER, 1), "{first:02x?}\n{second:02x?}");
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_is_refused_in_words() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    bench.server.ip(&["tuntap", "add", "tun0", "mode", "tun"])?;
+    bench.server.ip(&["address", "add", "10.79.0.1/24", "dev", "tun0"])?;
+    bench.server.ip(&["link", "set", "tun0", "up"])?;
+    let mut command = daemon(&bench.server);
+    command.args(["up", "--interface", "tun0"]).env("NETBOOTD_DHCP__SOCKET", "capture");
+    let mut process = Process::spawn("netbootd", &mut command)?;
+    let status = process.wait_exit(START)?;
+    process.wait_for_line("DHCP on tun0, at layer 2: tun0 has no Ethernet headers", SOON)?;
+    ensure!(status.code() == Some(69), "{status}");
+    Ok(())
+}

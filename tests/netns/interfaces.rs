@@ -138,9 +138,7 @@ fn an_interface_that_is_deleted_and_made_again_is_served_again() -> Result<()> {
         let socket = bench.client_socket(68)?;
         bench.server.ip(&["link", "delete", "eth1"])?;
         bench.netbootd.wait_for_line("eth1 is gone: waiting for it", SOON)?;
-        bench.lab.wire(&bench.server, "eth1")?;
-        bench.server.ip(&["address", "add", "10.77.0.2/24", "dev", "eth1"])?;
-        bench.server.ip(&["link", "set", "eth1", "up"])?;
+        bench.lab.plug_host_in(&bench.server, "eth1", Some("10.77.0.2/24"))?;
         lines(&bench, "dhcp  eth1,", 2)?;
         lines(&bench, "http  http://10.77.0.2:8080", 2)?;
         offered(&socket, SERVER, 1).context(mode)?;
@@ -153,7 +151,10 @@ fn an_interface_that_is_deleted_and_made_again_is_served_again() -> Result<()> {
 #[test]
 fn a_second_interface_comes_up_later() -> Result<()> {
     let far = Lab::new()?;
-    let bench = Bench::prepared(&["eth1", "eth2"], &[], "", |_, host| far.wire(host, "eth2"))?;
+    let bench = Bench::prepared(&["eth1", "eth2"], &[], "", |_, host| {
+        far.plug_host_in(host, "eth2", None)?;
+        host.ip(&["link", "set", "eth2", "down"]).map(drop)
+    })?;
     let Some(bench) = bench else { return Ok(()) };
     bench.netbootd.wait_for_line("eth2 is not ready (down): waiting for it", SOON)?;
     let socket = bench.client_socket(68)?;

@@ -19,9 +19,7 @@ fn a_whole_offer_passes_isc_dhcrelay_when_bound_and_when_captured() -> Result<()
         let Some(bench) = Bench::start_with(&[("NETBOOTD_DHCP__SOCKET", mode)])? else { return Ok(()) };
         let far = Lab::new()?;
         let relay = bench.lab.host("relay", Some("10.77.0.3/24"))?;
-        far.wire(&relay, "eth2")?;
-        relay.ip(&["address", "add", "10.78.0.1/24", "dev", "eth2"])?;
-        relay.ip(&["link", "set", "eth2", "up"])?;
+        far.plug_host_in(&relay, "eth2", Some("10.78.0.1/24"))?;
         bench.server.ip(&["route", "add", "10.78.0.0/24", "via", "10.77.0.3"])?;
         let client = far.host("client", Some("10.78.0.50/24"))?;
         let mut command = relay.command(DHCRELAY.file);

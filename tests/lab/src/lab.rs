@@ -46,25 +46,24 @@ impl Lab {
         let host = Host::in_namespace(self.name.namespace(name));
         ip(&["netns", "add", host.namespace()])?;
         host.ip(&["link", "set", "lo", "up"])?;
-        self.wire(&host, "eth1")?;
-        if let Some(address) = address {
-            host.ip(&["address", "add", address, "broadcast", "+", "dev", "eth1"])?;
-        }
-        host.ip(&["link", "set", "eth1", "up"])?;
+        self.plug_host_in(&host, "eth1", address)?;
         Ok(host)
     }
 
-    /// Gives a host an interface into this lab's switch, which is down for now. The host may be another lab's: it then
-    /// stands in both networks, as a relay does.
-    pub fn wire(&self, host: &Host, interface: &str) -> Result<()> {
+    /// Gives a host, which may be another lab's, an interface in this network.
+    pub fn plug_host_in(&self, host: &Host, interface: &str, address: Option<&str>) -> Result<()> {
         // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
         let port = self.port_name();
-        let peer = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
-        self.switch.ip(&[&["link", "add", &port][..], &peer].concat())?;
+        let far_end = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
+        self.switch.ip(&[&["link", "add", &port][..], &far_end].concat())?;
         self.plug_in(&port)?;
-        // Its addresses are those that it is given, even where a router of the lab advertises others.
+        if let Some(address) = address {
+            host.ip(&["address", "add", address, "broadcast", "+", "dev", interface])?;
+        }
+        // Its addresses are those that it was given, even where a router of the lab advertises others.
         let accept = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
-        host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))
+        host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))?;
+        host.ip(&["link", "set", interface, "up"]).map(drop)
     }
 
     /// A folder for files that end with the lab.
