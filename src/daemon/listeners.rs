@@ -130,14 +130,20 @@ impl Listeners {
         // What changed before anyone listened.
         self.reconcile();
         loop {
-            let changed = async {
-                match &changes {
-                    Some(changes) => changes.next().await,
-                    None => std::future::pending().await,
+            let is_change = match &changes {
+                Some(changes) => {
+                    let is_change = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.is_ok();
+                    if is_change {
+                        changes.settle().await;
+                    }
+                    is_change
+                }
+                None => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    true
                 }
             };
-            let is_change = tokio::time::timeout(LOOK_AGAIN, changed).await.is_ok();
-            if is_change || changes.is_none() || !self.failed.is_empty() {
+            if is_change || !self.failed.is_empty() {
                 self.reconcile();
             }
             self.make_way();
@@ -150,11 +156,13 @@ impl Listeners {
         let now = look(&names);
         let mut failed = HashSet::new();
         for name in &names {
-            let interface = now.iter().find(|interface| interface.name == *name);
-            self.tell(name, interface);
-            self.fit_dhcp(name, interface, &mut failed);
+            self.fit_dhcp(name, now.iter().find(|interface| interface.name == *name), &mut failed);
         }
         self.fit_addresses(&now, &mut failed);
+        // What is told is so already.
+        for name in &names {
+            self.tell(name, now.iter().find(|interface| interface.name == *name));
+        }
         for new in failed.difference(&self.failed) {
             warn!("{new}; it is tried again");
         }

@@ -106,6 +106,28 @@ fn an_address_is_changed_for_another_and_back() -> Result<()> {
     fetched(&bench, SERVER)
 }
 
+/// Each change may find what the one before it opened not closed yet; what counts is the last one.
+#[test]
+fn a_storm_of_changes_ends_in_what_there_is() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let download = begin_download(&bench, SERVER)?;
+    for round in 0..40 {
+        bench.server.ip(&["address", "add", "10.77.0.7/24", "dev", "eth1"])?;
+        if round % 4 == 0 {
+            bench.server.ip(&["link", "set", "eth1", "down"])?;
+            bench.server.ip(&["link", "set", "eth1", "up"])?;
+        }
+        bench.server.ip(&["address", "delete", "10.77.0.7/24", "dev", "eth1"])?;
+    }
+    bench.server.ip(&["address", "add", "10.77.0.7/24", "dev", "eth1"])?;
+    let patience = ["--retry", "20", "--retry-connrefused", "--retry-delay", "1", "--max-time", "60"];
+    bench.run("curl", &[&["-sS"], &patience[..], &["http://10.77.0.7:8080/boot.ipxe"]].concat())?;
+    fetched(&bench, SECOND)?;
+    fetched(&bench, SERVER)?;
+    offered(&bench.client_socket(68)?, SERVER, 1)?;
+    finish_download(download)
+}
+
 /// Waits for so many lines with these words.
 fn lines(bench: &Bench, words: &str, count: usize) -> Result<()> {
     let found = bench.netbootd.follow().filter(|line| line.contains(words)).take(count).count();
