@@ -10,7 +10,13 @@ use std::{
     time::Duration,
 };
 
-use super::{attempts::Shape, client::MacAddr, script::Outcome, why::Why};
+use super::{
+    attempts::Shape,
+    client::MacAddr,
+    machine::By,
+    script::{Outcome, Way},
+    why::Why,
+};
 
 /// Something that a stage saw. Stages send these and forget them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,12 +197,23 @@ pub struct Timelines {
     now: u64,
 }
 
+/// What a machine's script boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The profile's name.
+    pub profile: String,
+    /// Whether it is to be had once.
+    pub once: bool,
+}
+
 #[derive(Debug, Default)]
 struct Machine {
     seen: u64,
     address: Option<Ipv4Addr>,
     /// Lines shown since the boot last got further: firmware repeats its requests, and a repetition is no news.
     shown: HashSet<(Stage, String)>,
+    /// What its script boots.
+    chosen: Option<Chosen>,
     /// Files that the script named and that have not been sent whole.
     awaited: Vec<(Stage, String)>,
 }
@@ -222,6 +239,12 @@ impl Timelines {
         machine.seen = now;
         let lines = machine.lines(event.what);
         lines.into_iter().filter(|(stage, text, _)| machine.is_news(*stage, text)).map(line_of(who)).collect()
+    }
+
+    /// What a machine's last script boots.
+    #[must_use]
+    pub fn chosen(&self, who: Who) -> Option<&Chosen> {
+        self.machines.get(&who)?.chosen.as_ref()
     }
 
     /// The card behind an address, where it is known.
@@ -286,17 +309,31 @@ impl Machine {
 
     fn script(&mut self, outcome: Outcome) -> Step {
         self.awaited.clear();
-        match outcome {
-            Outcome::Bootstrap => (Stage::Script, "asked who it is".into(), false),
-            Outcome::Boot { profile, kernel, initrd, .. } => {
-                self.awaited.push((Stage::Kernel, kernel));
-                self.awaited.extend(initrd.into_iter().map(|path| (Stage::Initrd, path)));
-                (Stage::Script, format!("profile {profile}"), false)
+        self.chosen = None;
+        let text = match outcome {
+            Outcome::Bootstrap => "asked who it is".into(),
+            Outcome::Refused(_, why) => return (Stage::Refused, why.to_string(), true),
+            Outcome::Chosen { way: Way::Menu, .. } => "the menu".into(),
+            Outcome::Chosen { way: Way::Shell, .. } => "iPXE's shell".into(),
+            Outcome::Chosen { way: Way::Local, by: By::Spent, .. } => {
+                "on to the local disk: it has had what it was to boot once".into()
             }
-            Outcome::Menu(_) => (Stage::Script, "the menu".into(), false),
-            Outcome::Local(_) => (Stage::Script, "on to the local disk".into(), false),
-            Outcome::Refused(_, why) => (Stage::Refused, why.to_string(), true),
-        }
+            Outcome::Chosen { way: Way::Local, .. } => "on to the local disk".into(),
+            Outcome::Chosen { way: Way::Boot(files), profile, by, once, .. } => {
+                let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
+                self.awaited = stages.zip(files).collect();
+                let how = match (by, once) {
+                    (By::Assignment, true) => ", assigned, once",
+                    (By::Assignment, false) => ", assigned",
+                    (_, true) => ", once",
+                    (_, false) => "",
+                };
+                let text = format!("profile {profile}{how}");
+                self.chosen = Some(Chosen { profile, once });
+                text
+            }
+        };
+        (Stage::Script, text, false)
     }
 
     /// The stage that a file belongs to, and where it is among those awaited.
@@ -380,6 +417,11 @@ mod tests {
         Event { who: Who::Machine(MAC), what }
     }
 
+    fn boot(profile: &str, files: &[&str]) -> Outcome {
+        let way = Way::Boot(files.iter().map(|&file| file.to_owned()).collect());
+        Outcome::Chosen { mac: MAC, profile: profile.into(), by: By::Default, once: false, way }
+    }
+
     fn fetched(of: Of, name: &str, size: u64, failure: Option<&str>) -> Event {
         let took = Duration::from_millis(500);
         let failure = failure.map(str::to_owned);
@@ -390,12 +432,7 @@ mod tests {
     #[test]
     fn a_whole_boot_is_one_line_a_stage_though_the_stages_know_the_machine_by_different_names() {
         let mut timelines = Timelines::default();
-        let boot = Outcome::Boot {
-            mac: MAC,
-            profile: "debian".into(),
-            kernel: "vmlinuz".into(),
-            initrd: vec!["initrd.img".into()],
-        };
+        let boot = boot("debian", &["vmlinuz", "initrd.img"]);
         let events = [
             machine(What::Discover("UEFI x86_64".into())),
             machine(What::Offer("snponly.efi by TFTP".into())),
@@ -430,7 +467,7 @@ mod tests {
     #[test]
     fn a_transfer_that_stopped_short_hands_nothing_over() {
         let mut timelines = Timelines::default();
-        let boot = Outcome::Boot { mac: MAC, profile: "p".into(), kernel: "k".into(), initrd: vec![] };
+        let boot = boot("p", &["k"]);
         timelines.apply(machine(What::Address(IP)));
         timelines.apply(machine(What::Script(boot)));
         let lines = timelines.apply(fetched(Of::Asset, "k", 100, Some("the client closed the connection")));

@@ -1,16 +1,19 @@
 //! Defaults < file < environment < command line, with every unknown key and its place.
 
-use std::{collections::BTreeMap, io, ops::Range, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Figment,
     providers::{Format, Serialized, Toml},
     value::Value,
 };
-use toml_edit::{Document, Item, Table, TableLike};
 
 use super::{
     Fault, Faults,
+    places::Places,
     schema::{Config, Machine, Profile},
 };
 
@@ -21,80 +24,6 @@ pub struct Loaded {
     pub config: Config,
     /// Their places.
     pub places: Places,
-}
-
-/// Where a key was set.
-#[derive(Debug, Default)]
-pub struct Places {
-    file: String,
-    text: String,
-    document: Option<Document<String>>,
-    environment: BTreeMap<String, String>,
-}
-
-impl Places {
-    /// `FILE:LINE:COLUMN` or an environment variable; `command line` for what stands in neither.
-    #[must_use]
-    pub fn of(&self, path: &[&str]) -> String {
-        let dotted = path.join(".");
-        // A variable also sets the sections that it goes through.
-        let sets = |key: &str| key.strip_prefix(&dotted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        if let Some((_, variable)) = self.environment.iter().find(|(key, _)| sets(key)) {
-            return format!("environment {variable}");
-        }
-        // A key that the file lacks is missed where its table begins.
-        let found = (1..=path.len()).rev().find_map(|length| self.offset(path.get(..length)?));
-        match (found, &self.document) {
-            (Some(offset), _) => format!("{}:{}", self.file, position(&self.text, offset)),
-            (None, Some(_)) => self.file.clone(),
-            (None, None) => "command line".into(),
-        }
-    }
-
-    fn offset(&self, path: &[&str]) -> Option<usize> {
-        let mut at = At::Item(self.document.as_ref()?.as_item());
-        let mut span = None;
-        for part in path {
-            (at, span) = match (at.element(part), at) {
-                (Some(element), _) => (element, element.span()),
-                (None, At::Value(_)) => return None,
-                (None, At::Item(item)) => below(item.as_table_like()?, part)?,
-                (None, At::Table(table)) => below(table, part)?,
-            };
-        }
-        span.map(|span| span.start)
-    }
-}
-
-/// Where in the document a path has led to.
-#[derive(Clone, Copy)]
-enum At<'a> {
-    Item(&'a Item),
-    /// Of `[[…]]`.
-    Table(&'a Table),
-    /// Of `[…, …]`.
-    Value(&'a toml_edit::Value),
-}
-
-impl<'a> At<'a> {
-    fn element(self, part: &str) -> Option<Self> {
-        let (Self::Item(item), index) = (self, part.parse::<usize>().ok()?) else { return None };
-        let value = || item.as_array()?.get(index).map(Self::Value);
-        item.as_array_of_tables().and_then(|tables| tables.get(index)).map(Self::Table).or_else(value)
-    }
-
-    fn span(self) -> Option<Range<usize>> {
-        match self {
-            Self::Item(item) => item.span(),
-            Self::Table(table) => table.span(),
-            Self::Value(value) => value.span(),
-        }
-    }
-}
-
-fn below<'a>(table: &'a dyn TableLike, key: &str) -> Option<(At<'a>, Option<Range<usize>>)> {
-    let (key, value) = table.get_key_value(key)?;
-    Some((At::Item(value), key.span().or_else(|| value.span())))
 }
 
 /// Puts the layers together. `file` is read if given; `environment` are the process's variables; `flags` are keys with
@@ -108,10 +37,16 @@ pub fn load(
     flags: &[(&str, Value)],
 ) -> Result<Loaded, Faults> {
     let mut places = Places::default();
+    let mut figment = Figment::from(Serialized::defaults(Config::default()));
     if let Some(path) = file {
         places.read(path)?;
+        figment = figment.merge(Toml::string(places.text_of(0)));
+        for (number, path) in included(path, &figment, &places)?.iter().enumerate() {
+            places.read(path)?;
+            // Lists are joined: each file has machines of its own.
+            figment = figment.admerge(Toml::string(places.text_of(number + 1)));
+        }
     }
-    let mut figment = Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(&places.text));
     for (variable, text) in environment {
         let Some(key) = variable.strip_prefix(PREFIX).filter(|key| *key != "LOG") else { continue };
         let key = key.to_ascii_lowercase().replace("__", ".");
@@ -131,35 +66,32 @@ pub fn load(
     if unknown.is_empty() {
         return Ok(Loaded { config, places });
     }
-    unknown.sort_by_key(|path| {
-        let offset = places.offset(&path.iter().map(String::as_str).collect::<Vec<_>>());
-        (offset.is_none(), offset)
-    });
+    unknown.sort_by_key(|path| places.order(&path.iter().map(String::as_str).collect::<Vec<_>>()));
     Err(Faults(unknown.iter().map(|path| places.unknown(path)).collect()))
 }
 
 /// Of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter's.
 const PREFIX: &str = "NETBOOTD_";
 
-impl Places {
-    fn read(&mut self, path: &Path) -> Result<(), Faults> {
-        self.file = path.display().to_string();
-        let fault = |place: String, message: String| Faults(vec![Fault { place, message }]);
-        self.text = std::fs::read_to_string(path).map_err(|error| {
-            let mend = match error.kind() {
-                io::ErrorKind::NotFound => "; name another one with --config, or leave it out",
-                _ => "",
-            };
-            fault(self.file.clone(), format!("cannot be read: {error}{mend}"))
-        })?;
-        let document = Document::parse(self.text.clone()).map_err(|error| {
-            let at = error.span().map_or_else(String::new, |span| format!(":{}", position(&self.text, span.start)));
-            fault(format!("{}{at}", self.file), error.message().to_owned())
-        })?;
-        self.document = Some(document);
-        Ok(())
+/// The files that the patterns of `include` name, relative to the configuration's folder, each once and in order.
+fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathBuf>, Faults> {
+    let patterns: Vec<String> = figment.extract_inner("include").map_err(|error| places.fault(&error))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut paths = BTreeSet::new();
+    for (index, pattern) in patterns.iter().enumerate() {
+        let fault = |problem: String| {
+            let place = places.of(&["include", &index.to_string()]);
+            Faults(vec![Fault { place, message: format!("{pattern:?} cannot be included: {problem}") }])
+        };
+        let found = glob::glob(&folder.join(pattern).to_string_lossy()).map_err(|error| fault(error.to_string()))?;
+        for path in found {
+            paths.insert(path.map_err(|error| fault(error.to_string()))?);
+        }
     }
+    Ok(paths.into_iter().collect())
+}
 
+impl Places {
     fn fault(&self, error: &figment::Error) -> Faults {
         let faults = error.clone().into_iter().map(|error| {
             let path: Vec<&str> = error.path.iter().map(String::as_str).filter(|part| *part != "default").collect();
@@ -171,20 +103,26 @@ impl Places {
     fn unknown(&self, path: &[String]) -> Fault {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let (key, parents) = path.split_last().unwrap_or((&"", &[]));
-        let known = known_keys(parents).join(", ");
+        let known = known_keys(parents);
+        let near =
+            known.iter().map(|there| (strsim::jaro_winkler(key, there), there)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let meant = near.filter(|(likeness, _)| *likeness > 0.85).map(|(_, there)| format!(" (is it {there:?}?)"));
+        let (known, meant) = (known.join(", "), meant.unwrap_or_default());
         let section = match parents {
             [] => "at the top".into(),
             ["machines", _, rest @ ..] => format!("in [{}]", [&["[machines]"], rest].concat().join(".")),
             parents => format!("in [{}]", parents.join(".")),
         };
-        Fault { place: self.of(&path), message: format!("unknown key {key:?}; {section} there are: {known}") }
+        Fault { place: self.of(&path), message: format!("unknown key {key:?}{meant}; {section} there are: {known}") }
     }
 }
 
 /// The keys of a section, taken from the schema itself.
 fn known_keys(section: &[&str]) -> Vec<String> {
     let (sample, rest) = match section {
-        ["profiles", _, rest @ ..] => (serde_json::to_value(Profile::default()), rest),
+        ["profiles", _, "arch", _, rest @ ..] | ["profiles", _, rest @ ..] => {
+            (serde_json::to_value(Profile::default()), rest)
+        }
         ["machines", _, rest @ ..] => (serde_json::to_value(Machine::default()), rest),
         rest => (serde_json::to_value(Config::default()), rest),
     };
@@ -193,14 +131,6 @@ fn known_keys(section: &[&str]) -> Vec<String> {
         value = value.get_mut(part).map(serde_json::Value::take).unwrap_or_default();
     }
     value.as_object().map(|keys| keys.keys().cloned().collect()).unwrap_or_default()
-}
-
-/// `LINE:COLUMN`, both from 1.
-fn position(text: &str, offset: usize) -> String {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("{line}:{column}")
 }
 
 #[cfg(test)]
@@ -237,12 +167,12 @@ mod tests {
                     [[machines]]\nmac = \"52:54:00:12:34:56\"\n[[machines]]\nprofil = \"x\"\n[machines.override]\nlocal = 1\n";
         assert_eq!(
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
-            Err("n.toml:1:1: unknown key \"asets\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, profiles, state, tftp\n\
-                 n.toml:4:3: unknown key \"prot\"; in [http] there are: base_url, grace, keepalive, max_connections, max_connections_per_client, port, rate_limit\n\
-                 n.toml:8:1: unknown key \"initrds\"; in [profiles.debian] there are: cmdline, initrd, kernel\n\
-                 n.toml:12:1: unknown key \"profil\"; in [[machines]] there are: arch, mac, name, oui, override, profile, serial, uuid, vars\n\
-                 n.toml:14:1: unknown key \"local\"; in [[machines].override] there are: loader, local_boot\n\
-                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, profiles, state, tftp"
+            Err("n.toml:1:1: unknown key \"asets\" (is it \"assets\"?); at the top there are: assets, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, templates, tftp\n\
+                 n.toml:4:3: unknown key \"prot\" (is it \"port\"?); in [http] there are: base_url, grace, keepalive, max_connections, max_connections_per_client, port, rate_limit\n\
+                 n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, initrd, iso, kernel, script, title\n\
+                 n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, mac, menu, name, once, oui, override, profile, serial, uuid, vars\n\
+                 n.toml:14:1: unknown key \"local\" (is it \"local_boot\"?); in [[machines].override] there are: loader, local_boot\n\
+                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (is it \"http\"?); at the top there are: assets, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, templates, tftp"
                 .into())
         );
     }
@@ -257,5 +187,33 @@ mod tests {
         assert!(slip.starts_with("n.toml:2:8: "), "{slip}");
         let missing = load(Some(Path::new("/nowhere/n.toml")), [], &[]).expect_err("no file");
         assert!(missing.to_string().starts_with("/nowhere/n.toml: cannot be read: No such file"), "{missing}");
+    }
+
+    #[test]
+    fn files_of_machines_are_included_and_their_faults_have_their_places() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let put = |name: &str, text: &str| {
+            let path = scratch.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let main = "include = [\"machines.d/*.toml\"]\n[[machines]]\nname = \"a\"\n";
+        let path = put("n.toml", main);
+        put("machines.d/20.toml", "\n[[machines]]\nname = \"c\"\n[[machines]]\nname = \"d\"\n");
+        put("machines.d/10.toml", "[profiles.p]\nkernel = \"k\"\n[[machines]]\nname = \"b\"\n");
+        put("machines.d/other.txt", "no TOML");
+        let loaded = |path: &Path| load(Some(path), [], &[]);
+        let good = loaded(&path).expect("good");
+        let names: Vec<&str> = good.config.machines.iter().filter_map(|machine| machine.name.as_deref()).collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+        assert!(good.config.profiles.contains_key("p"));
+        let place = |path: &[&str]| good.places.of(path).replace(&format!("{}/", scratch.path().display()), "");
+        assert_eq!(place(&["machines", "0", "name"]), "n.toml:3:1");
+        assert_eq!(place(&["machines", "1", "name"]), "machines.d/10.toml:4:1");
+        assert_eq!(place(&["machines", "3", "name"]), "machines.d/20.toml:5:1");
+        put("machines.d/20.toml", "[[machines]]\nnmae = \"c\"\n");
+        let fault = loaded(&path).map(|_| ()).expect_err("unknown").to_string();
+        assert!(fault.contains("machines.d/20.toml:2:1: unknown key \"nmae\" (is it \"name\"?);"), "{fault}");
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod load;
 mod machines;
+pub mod places;
+mod profiles;
 pub mod resolve;
 pub mod schema;
 pub mod units;

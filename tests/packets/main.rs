@@ -10,9 +10,10 @@ use netbootd::{
         attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
+        roster::Roster,
     },
     dhcp::{
-        proxy::{Action, Here, Port, answer},
+        proxy::{Action, Deciding, Here, Port, answer},
         wire::Request,
     },
 };
@@ -21,6 +22,8 @@ use netbootd::{
 fn every_captured_request_gets_the_reply_that_booted_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packets");
     let here = Here { address: Ipv4Addr::new(10, 77, 0, 2), base_url: "http://10.77.0.2:8080".into() };
+    let (rules, roster) = (rules(), Roster::default());
+    let deciding = Deciding { rules: &rules, roster: &roster };
     let mut count = 0;
     for entry in fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path()) {
         if entry.extension().is_none_or(|extension| extension != "hex") {
@@ -31,7 +34,7 @@ fn every_captured_request_gets_the_reply_that_booted_it() {
         let (_, request) = request.split_once("# request\n").expect("a request behind the words");
         let request = Request::parse(&bytes(request)).expect("a request");
         let mut attempts = Attempts::new(Rates::default(), []);
-        let reply = match answer(&request, Port::Dhcp, &here, &rules(), &mut attempts, Instant::now()) {
+        let reply = match answer(&request, Port::Dhcp, &here, deciding, &mut attempts, Instant::now()) {
             Action::Reply { reply, .. } => reply.encode().expect("it fits"),
             Action::Refuse(_) | Action::Ignore(_) => Vec::new(),
         };

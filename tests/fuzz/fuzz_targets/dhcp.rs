@@ -13,10 +13,11 @@ use netbootd::{
         attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
+        roster::Roster,
     },
     dhcp::{
         destination::destination,
-        proxy::{Action, Here, Port, answer},
+        proxy::{Action, Deciding, Here, Port, answer},
         wire::Request,
     },
 };
@@ -33,9 +34,11 @@ fuzz_target!(|datagram: &[u8]| {
         sha256: String::new(),
     };
     let rules = Rules { loaders: Loaders::new(vec![file]), ..Rules::default() };
+    let roster = Roster::default();
+    let deciding = Deciding { rules: &rules, roster: &roster };
     for port in [Port::Dhcp, Port::BootServer] {
         let mut attempts = Attempts::new(Rates::default(), []);
-        if let Action::Reply { reply, .. } = answer(&request, port, &here, &rules, &mut attempts, Instant::now()) {
+        if let Action::Reply { reply, .. } = answer(&request, port, &here, deciding, &mut attempts, Instant::now()) {
             let bytes = reply.encode().expect("an answer fits its options");
             assert!(bytes.len() >= 300 && bytes.starts_with(&[2, 1, 6, 0]));
             let _ = destination(&request, "192.0.2.77:4011".parse().expect("an address"), port);

@@ -1,0 +1,151 @@
+//! Where in which file a key stands.
+
+use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
+
+use toml_edit::{Document, Item, Table, TableLike};
+
+use super::{Fault, Faults};
+
+/// Where keys were set.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// The configuration, then those that it includes.
+    pub(super) files: Vec<File>,
+    /// Key → variable.
+    pub(super) environment: BTreeMap<String, String>,
+}
+
+/// A file of the configuration.
+#[derive(Debug)]
+pub(super) struct File {
+    name: String,
+    pub(super) text: String,
+    document: Document<String>,
+    /// Which of all `[[machines]]` are its own: those of all files are one list.
+    machines: Range<usize>,
+}
+
+impl Places {
+    /// Reads a file, behind those that were read before.
+    ///
+    /// # Errors
+    /// That it cannot be read, or is no TOML.
+    pub(super) fn read(&mut self, path: &Path) -> Result<(), Faults> {
+        let name = path.display().to_string();
+        let fault = |place: String, message: String| Faults(vec![Fault { place, message }]);
+        let text = fs::read_to_string(path).map_err(|error| {
+            let mend = match error.kind() {
+                io::ErrorKind::NotFound => "; name another one with --config, or leave it out",
+                _ => "",
+            };
+            fault(name.clone(), format!("cannot be read: {error}{mend}"))
+        })?;
+        let document = Document::parse(text.clone()).map_err(|error| {
+            let at = error.span().map_or_else(String::new, |span| format!(":{}", position(&text, span.start)));
+            fault(format!("{name}{at}"), error.message().to_owned())
+        })?;
+        let first = self.files.last().map_or(0, |file| file.machines.end);
+        let machines =
+            document.get("machines").and_then(Item::as_array_of_tables).map_or(0, toml_edit::ArrayOfTables::len);
+        self.files.push(File { name, text, document, machines: first..first + machines });
+        Ok(())
+    }
+
+    /// What a file holds, by the order in which they were read.
+    pub(super) fn text_of(&self, number: usize) -> &str {
+        self.files.get(number).map_or("", |file| &file.text)
+    }
+
+    /// `FILE:LINE:COLUMN` or an environment variable; `command line` for what stands in neither.
+    #[must_use]
+    pub fn of(&self, path: &[&str]) -> String {
+        let dotted = path.join(".");
+        // A variable also sets the sections that it goes through.
+        let sets = |key: &str| key.strip_prefix(&dotted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        if let Some((_, variable)) = self.environment.iter().find(|(key, _)| sets(key)) {
+            return format!("environment {variable}");
+        }
+        // A key that the file lacks is missed where its table begins.
+        let found = (1..=path.len()).rev().find_map(|length| self.find(path.get(..length)?));
+        match (found, self.files.first()) {
+            (Some((file, offset)), _) => format!("{}:{}", file.name, position(&file.text, offset)),
+            (None, Some(file)) => file.name.clone(),
+            (None, None) => "command line".into(),
+        }
+    }
+
+    /// By which places are put in order: what stands in no file comes last.
+    pub(super) fn order(&self, path: &[&str]) -> impl Ord + use<> {
+        let found = self.find(path).map(|(file, offset)| (file.machines.start, file.name.clone(), offset));
+        (found.is_none(), found)
+    }
+
+    fn find(&self, path: &[&str]) -> Option<(&File, usize)> {
+        // Of several files that set a key, the last one is heard.
+        self.files.iter().rev().find_map(|file| Some((file, file.offset(path)?)))
+    }
+}
+
+impl File {
+    fn offset(&self, path: &[&str]) -> Option<usize> {
+        let own;
+        let path = match path {
+            ["machines", index, rest @ ..] => {
+                let index: usize = index.parse().ok()?;
+                own = self.machines.contains(&index).then(|| index - self.machines.start)?.to_string();
+                &[&["machines", own.as_str()], rest].concat()
+            }
+            path => path,
+        };
+        let mut at = At::Item(self.document.as_item());
+        let mut span = None;
+        for part in path {
+            (at, span) = match (at.element(part), at) {
+                (Some(element), _) => (element, element.span()),
+                (None, At::Value(_)) => return None,
+                (None, At::Item(item)) => below(item.as_table_like()?, part)?,
+                (None, At::Table(table)) => below(table, part)?,
+            };
+        }
+        span.map(|span| span.start)
+    }
+}
+
+/// Where in the document a path has led to.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Item(&'a Item),
+    /// Of `[[…]]`.
+    Table(&'a Table),
+    /// Of `[…, …]`.
+    Value(&'a toml_edit::Value),
+}
+
+impl<'a> At<'a> {
+    fn element(self, part: &str) -> Option<Self> {
+        let (Self::Item(item), index) = (self, part.parse::<usize>().ok()?) else { return None };
+        let value = || item.as_array()?.get(index).map(Self::Value);
+        item.as_array_of_tables().and_then(|tables| tables.get(index)).map(Self::Table).or_else(value)
+    }
+
+    fn span(self) -> Option<Range<usize>> {
+        match self {
+            Self::Item(item) => item.span(),
+            Self::Table(table) => table.span(),
+            Self::Value(value) => value.span(),
+        }
+    }
+}
+
+fn below<'a>(table: &'a dyn TableLike, key: &str) -> Option<(At<'a>, Option<Range<usize>>)> {
+    let (key, value) = table.get_key_value(key)?;
+    Some((At::Item(value), key.span().or_else(|| value.span())))
+}
+
+/// `LINE:COLUMN`, both from 1.
+fn position(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("{line}:{column}")
+}
