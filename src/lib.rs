@@ -5,6 +5,7 @@
 //! | step | file |
 //! |---|---|
 //! | A datagram comes in on port 67 or 4011, and it is known to which of our addresses | [`net::udp`], [`dhcp::serve`] |
+//! | … or as a frame, beside another DHCP server that has the port | [`net::raw`], [`net::frame`], [`dhcp::transport`] |
 //! | Its bytes become a [`dhcp::wire::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`] |
 //! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
 //! | … in which shape, and whether it goes round in circles | [`boot::attempts`], kept by [`state`] |
@@ -15,6 +16,9 @@
 //! | It fetches kernel and initial RAM disks at its own pace | [`http::assets`], [`http::range`], [`files`] |
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
+//!
+//! Beside the walk: interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's
+//! ([`net::holder`]), and other servers say what keeps machines from booting ([`dhcp::rival`], [`dhcp::watch`]).
 //!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
 //! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers.rs`

@@ -20,12 +20,13 @@ use axum::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
-    bind::{self, Requests, Sockets},
+    bind::{self, Requests, SHARED, Sockets},
     plan::Plan,
 };
 use crate::{
@@ -40,6 +41,7 @@ use crate::{
     http,
     net::{
         changes::Changes,
+        holder::other_holder,
         interface::{Interface, look},
         raw::{OpenTap, Tap},
         udp::Endpoint,
@@ -88,7 +90,10 @@ struct Dhcp {
     stop: CancellationToken,
     /// Ends those that change when another server comes to this host.
     exchange: CancellationToken,
-    is_bound: bool,
+    /// Port 67's, where it is bound and would make way.
+    bound: Option<JoinHandle<()>>,
+    /// Who had the port at the last look: to find out whose they are is more work than to see that nothing has changed.
+    holders: Vec<u64>,
 }
 
 /// An address's listeners.
@@ -132,14 +137,20 @@ impl Listeners {
         // What changed before anyone listened.
         self.reconcile();
         loop {
-            let changed = async {
-                match &changes {
-                    Some(changes) => changes.next().await,
-                    None => std::future::pending().await,
+            let is_change = match &changes {
+                Some(changes) => {
+                    let is_change = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.is_ok();
+                    if is_change {
+                        changes.settle().await;
+                    }
+                    is_change
+                }
+                None => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    true
                 }
             };
-            let is_change = tokio::time::timeout(LOOK_AGAIN, changed).await.is_ok();
-            if is_change || changes.is_none() || !self.failed.is_empty() {
+            if is_change || !self.failed.is_empty() {
                 self.reconcile();
             }
             self.make_way();
@@ -152,11 +163,13 @@ impl Listeners {
         let now = look(&names);
         let mut failed = HashSet::new();
         for name in &names {
-            let interface = now.iter().find(|interface| interface.name == *name);
-            self.tell(name, interface);
-            self.fit_dhcp(name, interface, &mut failed);
+            self.fit_dhcp(name, now.iter().find(|interface| interface.name == *name), &mut failed);
         }
         self.fit_addresses(&now, &mut failed);
+        // What is told is so already.
+        for name in &names {
+            self.tell(name, now.iter().find(|interface| interface.name == *name));
+        }
         for new in failed.difference(&self.failed) {
             warn!("{new}; it is tried again");
         }
@@ -221,31 +234,37 @@ impl Listeners {
     }
 
     /// Gives the port to another DHCP server that has come to this host since, as we would have at the start. Nothing
-    /// is lost: for a while both sockets are served, and what both hear is answered twice.
+    /// is lost: for a while both sockets are served, and what both hear is answered twice. It is not taken back when the
+    /// other one goes, which may be for a restart.
     fn make_way(&mut self) {
         if self.shared.plan.dhcp.socket != DhcpSocket::Auto {
             return;
         }
-        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.is_bound) {
+        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
             let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
-            let Some(other) = bind::dhcp_server_beside(interface) else { continue };
-            let captured = bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime));
+            let holders = bind::sockets_on_67(interface);
+            if holders == dhcp.holders {
+                continue;
+            }
+            dhcp.holders = holders;
+            let Some(other) = other_holder(&dhcp.holders) else { continue };
             // Tried once: what is refused now will be refused again.
-            dhcp.is_bound = false;
-            match captured {
+            let Some(bound) = dhcp.bound.take() else { continue };
+            match bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime)) {
                 Ok(tap) => {
-                    let exchange = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
+                    let before = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
                     self.shared.serve_requests(dhcp, Transport::Captured(tap));
                     self.shared.watch(bind::replies(interface, true), dhcp.exchange.clone());
+                    let name = name.clone();
                     self.shared.tasks.spawn(async move {
                         tokio::time::sleep(OVERLAP).await;
-                        exchange.cancel();
+                        before.cancel();
+                        if bound.await.is_ok() {
+                            info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
+                        }
                     });
-                    info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
                 }
-                Err(why) => warn!(
-                    "{other} has UDP port 67 too, and it is shared: what is sent by unicast reaches only one of the two; {why}"
-                ),
+                Err(why) => warn!("{other} has UDP port 67 too, and {SHARED}; {why}"),
             }
         }
     }
@@ -260,10 +279,11 @@ impl Listeners {
                 (Transport::Captured(Tap::new(tap)?), format!("{who}listening at layer 2 instead, and port 4011"))
             }
         };
-        let is_bound = matches!(transport, Transport::Bound(_));
+        let may_make_way = matches!(transport, Transport::Bound(_));
         let boot_server = Transport::Bound(Endpoint::new(sockets.boot_server)?);
-        let dhcp = Dhcp { index: interface.index, place, exchange: stop.child_token(), stop, is_bound };
-        self.shared.serve_requests(&dhcp, transport);
+        let (index, exchange) = (interface.index, stop.child_token());
+        let mut dhcp = Dhcp { index, place, exchange, stop, bound: None, holders: Vec::new() };
+        dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport)).filter(|_| may_make_way);
         self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
         self.shared.watch(sockets.replies, dhcp.exchange.clone());
         info!("dhcp  {name}, {how}: where to boot, beside the network's own DHCP server");
@@ -299,14 +319,14 @@ impl Shared {
         Place { here, addresses: interface.addresses.clone() }
     }
 
-    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) {
-        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone());
+    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {
+        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone())
     }
 
-    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) {
+    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) -> JoinHandle<()> {
         let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
         let attempts = self.app.attempts.clone();
-        self.tasks.spawn(Listener { transport, port, place, live, attempts, events }.serve(stop));
+        self.tasks.spawn(Listener { transport, port, place, live, attempts, events }.serve(stop))
     }
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {

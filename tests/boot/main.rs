@@ -43,6 +43,20 @@ fn uefi_http_boot() -> Result<()> {
     boots(Firmware::UefiHttp, 4, cmdline, &["discover", "offer", "loader", "script", "kernel", "initrd"])
 }
 
+/// dnsmasq leases on the very host that netbootd is on, and has port 67: netbootd listens at layer 2 beside it.
+#[test]
+fn bios_and_uefi_beside_the_leasing_server_on_one_host() -> Result<()> {
+    let bios = "console=ttyS0 hostname=52-54-00-6c-62-07 role=lab";
+    let uefi = "vmlinuz initrd=base.img initrd=payload.img console=ttyS0 hostname=52-54-00-6c-62-08 role=lab";
+    let stages = ["discover", "offer", "loader", "script", "kernel", "initrd"];
+    for (firmware, number, cmdline) in [(Firmware::BiosPlainRom, 7, bios), (Firmware::UefiPxe, 8, uefi)] {
+        let Some(stand) = Stand::on_one_host()? else { return Ok(()) };
+        stand.netbootd.wait_for_line("has UDP port 67; listening at layer 2 instead", START)?;
+        boots_on(stand, firmware, number, cmdline, &stages)?;
+    }
+    Ok(())
+}
+
 /// The kernel is not there when the machine asks for it: its screen says so, and half a minute later it tries again by
 /// itself, when someone has put it back.
 #[test]
@@ -84,7 +98,11 @@ fn the_menu_boots_what_is_chosen() -> Result<()> {
 }
 
 fn boots(firmware: Firmware, number: u8, cmdline: &str, stages: &[&str]) -> Result<()> {
-    let Some(mut stand) = Stand::new()? else { return Ok(()) };
+    let Some(stand) = Stand::new()? else { return Ok(()) };
+    boots_on(stand, firmware, number, cmdline, stages)
+}
+
+fn boots_on(mut stand: Stand, firmware: Firmware, number: u8, cmdline: &str, stages: &[&str]) -> Result<()> {
     let vm = Vm::start(&stand.lab, firmware, number).with_context(|| printed(&stand.netbootd))?;
     let words = vm.last_words(BOOT).with_context(|| printed(&stand.netbootd))?;
     let expected = LastWords {
@@ -116,14 +134,26 @@ struct Stand {
 impl Stand {
     /// A kernel and its initrds on the command line.
     fn new() -> Result<Option<Self>> {
-        Self::serving(|files, command| {
-            command.arg(files.kernel()).args(files.initrds());
-            command.args(["--", "console=ttyS0", "hostname={{ machine.name }}", "role=lab"]);
-            Ok(())
-        })
+        Self::serving(Self::the_kernel)
+    }
+
+    /// The same, with the leasing server on netbootd's own host.
+    fn on_one_host() -> Result<Option<Self>> {
+        Self::made("netbootd", Self::the_kernel)
+    }
+
+    fn the_kernel(files: &BootFiles, command: &mut Command) -> Result<()> {
+        command.arg(files.kernel()).args(files.initrds());
+        command.args(["--", "console=ttyS0", "hostname={{ machine.name }}", "role=lab"]);
+        Ok(())
     }
 
     fn serving(serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>) -> Result<Option<Self>> {
+        Self::made("dhcp", serve)
+    }
+
+    /// The leasing server is on the host of this name.
+    fn made(leasing: &str, serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS]) else { return Ok(None) };
         // An emulated machine takes a whole core, and a slow one runs into the timeouts of its own firmware.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -131,10 +161,10 @@ impl Stand {
 
         let lab = Lab::new()?;
         let files = BootFiles::prepare(&lab)?;
-        let dhcp = lab.host("dhcp", Some("10.77.0.1/24"))?;
+        let host = lab.host("netbootd", Some("10.77.0.2/24"))?;
+        let dhcp = if leasing == "netbootd" { host.clone() } else { lab.host(leasing, Some("10.77.0.1/24"))? };
         let leases =
             LeaseServer::start_with_ipv6_router(&lab, &dhcp, [10, 77, 0, 100].into(), [10, 77, 0, 199].into())?;
-        let host = lab.host("netbootd", Some("10.77.0.2/24"))?;
         let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
         serve(&files, command.args(["up", "--interface", "eth1"]))?;
         let netbootd = Process::spawn("netbootd", &mut command)?;

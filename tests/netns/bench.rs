@@ -18,6 +18,7 @@ pub(crate) struct Bench {
     pub(crate) server: Host,
     pub(crate) client: Host,
     pub(crate) assets: PathBuf,
+    interfaces: Vec<String>,
     environment: Vec<(String, String)>,
     pub(crate) lab: Lab,
 }
@@ -39,20 +40,26 @@ const CLIENT_TOOLS: &[Tool] = &[
 impl Bench {
     /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
     pub(crate) fn start() -> Result<Option<Self>> {
-        Self::with(&[], "")
+        Self::start_with(&[])
     }
 
     /// The same with settings, as environment variables.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Result<Option<Self>> {
-        Self::with(environment, "")
+        Self::prepared(&["eth1"], environment, "", |_, _| Ok(()))
     }
 
     /// The same with a configuration file of this text.
     pub(crate) fn with_configuration(configuration: &str) -> Result<Option<Self>> {
-        Self::with(&[], configuration)
+        Self::prepared(&["eth1"], &[], configuration, |_, _| Ok(()))
     }
 
-    fn with(environment: &[(&str, &str)], configuration: &str) -> Result<Option<Self>> {
+    /// The same on these interfaces of a host that was prepared before the daemon's start.
+    pub(crate) fn prepared(
+        interfaces: &[&str],
+        environment: &[(&str, &str)],
+        configuration: &str,
+        prepare: impl FnOnce(&Lab, &Host) -> Result<()>,
+    ) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
         let lab = Lab::new()?;
         let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
@@ -64,13 +71,15 @@ impl Bench {
         fs::write(lab.directory().join("secret"), "secret")?;
         fs::write(lab.directory().join("netbootd.toml"), configuration)?;
         let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let netbootd = launch(&lab, &server, &environment)?;
-        Ok(Some(Self { netbootd, server, client, assets, environment, lab }))
+        let interfaces: Vec<String> = interfaces.iter().map(|&interface| interface.to_owned()).collect();
+        prepare(&lab, &server)?;
+        let netbootd = launch(&lab, &server, &interfaces, &environment)?;
+        Ok(Some(Self { netbootd, server, client, assets, interfaces, environment, lab }))
     }
 
     /// Another daemon, like the one that has gone.
     pub(crate) fn again(&self) -> Result<Process> {
-        launch(&self.lab, &self.server, &self.environment)
+        launch(&self.lab, &self.server, &self.interfaces, &self.environment)
     }
 
     /// A socket on the client's host.
@@ -98,14 +107,15 @@ impl Bench {
     }
 }
 
-fn launch(lab: &Lab, server: &Host, environment: &[(String, String)]) -> Result<Process> {
+fn launch(lab: &Lab, server: &Host, interfaces: &[String], environment: &[(String, String)]) -> Result<Process> {
     let (folder, mut command) = (lab.directory(), daemon(server));
-    command.args(["up", "--interface", "eth1", "--config"]).arg(folder.join("netbootd.toml"));
+    command.args(["up", "--config"]).arg(folder.join("netbootd.toml"));
+    command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
     command.arg(folder.join("assets/vmlinuz")).arg(folder.join("assets/debian/initrd.img"));
     command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
     command.envs(environment.iter().map(|(key, value)| (key, value)));
     let netbootd = Process::spawn("netbootd", &mut command)?;
-    netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
+    netbootd.wait_for_line("waiting on ", START)?;
     Ok(netbootd)
 }
 

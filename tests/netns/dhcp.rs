@@ -28,21 +28,32 @@ pub(crate) fn request(kind: u8, xid: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
 
 /// The whole reply that is expected: header with siaddr and file, then these options, 255, and zeros up to 300.
 pub(crate) fn reply(kind: u8, xid: u32, file: &str, options: &[(u8, &[u8])]) -> Vec<u8> {
+    reply_of(SERVER, kind, xid, file, options)
+}
+
+/// The same from another address of ours.
+pub(crate) fn reply_of(server: Ipv4Addr, kind: u8, xid: u32, file: &str, options: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[2, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&xid.to_be_bytes());
     bytes[10] = 0x80;
-    bytes[20..24].copy_from_slice(&SERVER.octets());
+    bytes[20..24].copy_from_slice(&server.octets());
     bytes[28..34].copy_from_slice(&MAC);
     bytes[108..108 + file.len()].copy_from_slice(file.as_bytes());
     bytes.extend_from_slice(&COOKIE);
-    for (code, data) in [(53, [kind].as_slice()), (54, &SERVER.octets())].iter().chain(options) {
+    for (code, data) in [(53, [kind].as_slice()), (54, &server.octets())].iter().chain(options) {
         bytes.extend_from_slice(&[*code, u8::try_from(data.len()).expect("a short option")]);
         bytes.extend_from_slice(data);
     }
     bytes.push(255);
     bytes.resize(bytes.len().max(300), 0);
     bytes
+}
+
+/// The same message from, or to, another machine.
+pub(crate) fn of_machine(number: u32, mut message: Vec<u8>) -> Vec<u8> {
+    message[30..34].copy_from_slice(&number.to_be_bytes());
+    message
 }
 
 pub(crate) const DISCOVER: u8 = 1;
@@ -126,19 +137,21 @@ fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
 /// (RFC 2131 §4.1, RFC 3046 §2.2): a broadcast would be heard on the wrong network.
 #[test]
 fn a_relayed_request_is_answered_to_the_relay() -> Result<()> {
-    let Some(bench) = Bench::start()? else { return Ok(()) };
-    let relay = bench.client_socket(67)?;
-    let circuit: &[(u8, &[u8])] = &[(82, b"\x01\x04eth7")];
-    let mut relayed = request(DISCOVER, 1, &[UEFI, circuit].concat());
-    relayed[24..28].copy_from_slice(&CLIENT.octets());
-    relay.send_to(&relayed, (SERVER, 67))?;
-    let (got, from) = next(&relay)?;
-    let mut expected = reply(OFFER, 1, "snponly.efi", &[PXE_REPLY, circuit].concat());
-    expected[24..28].copy_from_slice(&CLIENT.octets());
-    ensure!(
-        got == expected && from == SocketAddr::from((SERVER, 67)),
-        "{from}: {got:02x?}\ninstead of\n{expected:02x?}"
-    );
+    for mode in ["bind", "capture"] {
+        let Some(bench) = Bench::start_with(&[("NETBOOTD_DHCP__SOCKET", mode)])? else { return Ok(()) };
+        let relay = bench.client_socket(67)?;
+        let circuit: &[(u8, &[u8])] = &[(82, b"\x01\x04eth7")];
+        let mut relayed = request(DISCOVER, 1, &[UEFI, circuit].concat());
+        relayed[24..28].copy_from_slice(&CLIENT.octets());
+        relay.send_to(&relayed, (SERVER, 67))?;
+        let (got, from) = next(&relay).context(mode)?;
+        let mut expected = reply(OFFER, 1, "snponly.efi", &[PXE_REPLY, circuit].concat());
+        expected[24..28].copy_from_slice(&CLIENT.octets());
+        ensure!(
+            got == expected && from == SocketAddr::from((SERVER, 67)),
+            "{mode}, {from}: {got:02x?}\ninstead of\n{expected:02x?}"
+        );
+    }
     Ok(())
 }
 

@@ -28,5 +28,5 @@ pub use lab::{Lab, remove_labs_of_this_process};
 pub use lease_server::LeaseServer;
 pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
-pub use tools::{NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use tools::{DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};
