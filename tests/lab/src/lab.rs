@@ -46,19 +46,24 @@ impl Lab {
         let host = Host::in_namespace(self.name.namespace(name));
         ip(&["netns", "add", host.namespace()])?;
         host.ip(&["link", "set", "lo", "up"])?;
+        self.plug_host_in(&host, "eth1", address)?;
+        Ok(host)
+    }
+
+    /// Gives a host, which may be another lab's, an interface in this network.
+    pub fn plug_host_in(&self, host: &Host, interface: &str, address: Option<&str>) -> Result<()> {
         // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
         let port = self.port_name();
-        let eth1 = ["type", "veth", "peer", "name", "eth1", "netns", host.namespace()];
-        self.switch.ip(&[&["link", "add", &port][..], &eth1].concat())?;
+        let far_end = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
+        self.switch.ip(&[&["link", "add", &port][..], &far_end].concat())?;
         self.plug_in(&port)?;
         if let Some(address) = address {
-            host.ip(&["address", "add", address, "broadcast", "+", "dev", "eth1"])?;
+            host.ip(&["address", "add", address, "broadcast", "+", "dev", interface])?;
         }
         // Its addresses are those that it was given, even where a router of the lab advertises others.
-        let accept = Path::new("/proc/sys/net/ipv6/conf/eth1/accept_ra");
-        host.enter(|| fs::write(accept, "0"))?.with_context(|| format!("writing {}", accept.display()))?;
-        host.ip(&["link", "set", "eth1", "up"])?;
-        Ok(host)
+        let accept = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
+        host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))?;
+        host.ip(&["link", "set", interface, "up"]).map(drop)
     }
 
     /// A folder for files that end with the lab.

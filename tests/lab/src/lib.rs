@@ -20,6 +20,7 @@ mod lab;
 mod lease_server;
 mod meter;
 mod process;
+mod relay;
 mod tools;
 mod vm;
 
@@ -32,5 +33,6 @@ pub use lease_server::LeaseServer;
 pub use meter::{Meter, median, peak_megabytes, quantile, resident_megabytes, wait_until_bound};
 pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
+pub use relay::Relay;
 pub use tools::{NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};
