@@ -6,7 +6,8 @@
 //! |---|---|
 //! | A datagram comes in on port 67 or 4011, and it is known to which of our addresses | [`net::udp`], [`dhcp::serve`] |
 //! | Its bytes become a [`dhcp::wire::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`] |
-//! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] |
+//! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
+//! | … in which shape, and whether it goes round in circles | [`boot::attempts`], kept by [`state`] |
 //! | The answer, and where it goes | [`dhcp::proxy`], [`dhcp::destination`] |
 //! | Firmware fetches the loader, by TFTP | [`tftp::serve`], [`tftp::transfer`] |
 //! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
@@ -27,4 +28,5 @@ pub mod dhcp;
 pub mod files;
 pub mod http;
 pub mod net;
+pub mod state;
 pub mod tftp;

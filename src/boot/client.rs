@@ -2,13 +2,20 @@
 
 use std::{fmt, str::FromStr};
 
-use super::loader::ClientArch;
+use uuid::Uuid;
+
+use super::{
+    loader::ClientArch,
+    selector::{Facts, Oui},
+};
 
 /// What is known of the one who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// `chaddr`, or the `mac` of a query.
     pub mac: MacAddr,
+    /// Option 97, where it is one.
+    pub uuid: Option<Uuid>,
     /// Option 93 in the client's order of preference; never empty.
     pub archs: Vec<ClientArch>,
     /// What it can take.
@@ -21,6 +28,20 @@ impl Client {
     pub fn arch(&self) -> ClientArch {
         let with_loader = self.archs.iter().find(|arch| arch.loader().is_some());
         with_loader.or(self.archs.first()).copied().unwrap_or(ClientArch::X86_BIOS)
+    }
+
+    /// What rules are asked by.
+    #[must_use]
+    pub fn facts(&self) -> Facts<'static> {
+        Facts { mac: self.mac, uuid: self.uuid, serial: None, arch: self.arch().loader() }
+    }
+
+    /// A Raspberry Pi's boot ROM; the older ones say that they are an x86 BIOS.
+    #[must_use]
+    pub fn is_raspberry_pi(&self) -> bool {
+        let is_its_card = Oui::of(self.mac).is_raspberry_pi();
+        let is_rom = |arch: ClientArch| arch == ClientArch::RASPBERRY_PI || arch == ClientArch::X86_BIOS && is_its_card;
+        self.speaks == Speaks::Pxe && is_rom(self.arch())
     }
 }
 
@@ -107,6 +128,7 @@ mod tests {
     fn of_several_architectures_the_first_with_a_loader_decides() {
         let client = |codes: &[u16]| Client {
             mac: MacAddr([0; 6]),
+            uuid: None,
             archs: codes.iter().copied().map(ClientArch).collect(),
             speaks: Speaks::Pxe,
         };

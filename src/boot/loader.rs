@@ -14,6 +14,8 @@ pub struct ClientArch(pub u16);
 impl ClientArch {
     /// The firmware that an old PXE ROM without option 93 is: x86 BIOS.
     pub const X86_BIOS: Self = Self(0);
+    /// A Raspberry Pi's boot ROM, which loads its own firmware's files and no iPXE.
+    pub const RASPBERRY_PI: Self = Self(41);
 
     /// The loader for this architecture; `None` where there is none by default.
     #[must_use]
@@ -134,6 +136,28 @@ impl Loader {
             Self::EfiRiscv64 => "UEFI riscv64",
             Self::EfiLoong64 => "UEFI loong64",
         }
+    }
+
+    /// Its name where an architecture is written: `bios`, else iPXE's `${buildarch}` of the EFI build.
+    #[must_use]
+    pub fn arch(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::EfiI386 => "i386",
+            Self::EfiX86_64 => "x86_64",
+            Self::EfiArm32 => "arm32",
+            Self::EfiArm64 => "arm64",
+            Self::EfiRiscv32 => "riscv32",
+            Self::EfiRiscv64 => "riscv64",
+            Self::EfiLoong64 => "loong64",
+        }
+    }
+
+    /// The build that an iPXE says it is, by `${buildarch}` and `${platform}`.
+    #[must_use]
+    pub fn of_ipxe(arch: &str, platform: &str) -> Option<Self> {
+        let name = if platform == "pcbios" { "bios" } else { arch };
+        Self::ALL.into_iter().find(|loader| loader.arch() == name)
     }
 
     /// `Machine` field of its COFF header (Microsoft PE/COFF specification, "Machine types"); `None` for BIOS.
@@ -291,6 +315,14 @@ impl Loaders {
         self.0.iter().find(|file| file.name == name)
     }
 
+    /// The default file of a loader for a firmware that is an iPXE itself, and a weak one: its own UNDI, which undionly
+    /// would drive the card through, is what it lacks.
+    #[must_use]
+    pub fn with_drivers(&self, loader: Loader) -> Option<&LoaderFile> {
+        let own = self.0.iter().find(|file| file.loader == loader && file.name == "ipxe.pxe");
+        own.or_else(|| self.of(loader))
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &LoaderFile> {
         self.0.iter()
@@ -374,5 +406,9 @@ pub(crate) mod tests {
         assert_eq!(loaders.of(Loader::EfiX86_64).map(|f| f.name.as_str()), Some("snponly.efi"));
         assert_eq!(loaders.of(Loader::EfiArm64), None);
         assert_eq!(loaders.named("ipxe.efi").map(|f| f.loader), Some(Loader::EfiX86_64));
+        assert_eq!(loaders.with_drivers(Loader::EfiX86_64), loaders.of(Loader::EfiX86_64));
+        let bios = Loaders::new(vec![file("undionly.kpxe", Loader::Bios), file("ipxe.pxe", Loader::Bios)]);
+        assert_eq!(bios.of(Loader::Bios).map(|f| f.name.as_str()), Some("undionly.kpxe"));
+        assert_eq!(bios.with_drivers(Loader::Bios).map(|f| f.name.as_str()), Some("ipxe.pxe"));
     }
 }

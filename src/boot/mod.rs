@@ -1,12 +1,15 @@
 //! The decisions of a boot, as values: no socket, file or clock is in here, so every question about what a machine
 //! gets ("which loader?", "which script?", "why nothing?") has one answer, and a test can ask it.
 
+pub mod attempts;
 pub mod client;
 pub mod loader;
 pub mod machine;
 pub mod next;
 pub mod peer;
+pub mod recent;
 pub mod script;
+pub mod selector;
 pub mod template;
 pub mod timeline;
 pub mod why;

@@ -12,13 +12,26 @@ use super::{
 pub enum NextStep<'a> {
     /// Firmware, or an iPXE that cannot do more: load this.
     Loader {
-        /// The file.
-        file: &'a LoaderFile,
+        /// The file's name below `/loaders/` or the assets folder; TFTP has both under one roof.
+        name: &'a str,
+        /// Where HTTP has it.
+        under: Under,
         /// How it is fetched.
         via: Via,
     },
     /// A capable iPXE: fetch `/boot.ipxe`.
     Script,
+    /// A Raspberry Pi: fetch your own firmware's files from here, by TFTP.
+    RaspberryPi,
+}
+
+/// Where HTTP has a file to load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Under {
+    /// `/loaders/`: an iPXE that was found on this host.
+    Loaders,
+    /// `/assets/`: something of the user's own, such as a shim for Secure Boot.
+    Assets,
 }
 
 /// How firmware fetches a loader.
@@ -35,14 +48,35 @@ pub enum Via {
 /// # Errors
 /// Why there is none.
 pub fn next<'a>(client: &Client, rules: &'a Rules) -> Result<NextStep<'a>, Why> {
+    let rule = rules.rule(&client.facts())?;
     let via = match client.speaks {
         Speaks::Ipxe { http: true } => return Ok(NextStep::Script),
         Speaks::Ipxe { http: false } | Speaks::Pxe => Via::Tftp,
         Speaks::HttpBoot => Via::Http,
     };
-    let loader = client.arch().loader().ok_or(Why::NoLoader(client.arch()))?;
-    let file = rules.loaders.of(loader).ok_or(Why::LoaderMissing(loader))?;
-    Ok(NextStep::Loader { file, via })
+    let own = rule.and_then(|rule| rule.loader.as_deref());
+    if client.is_raspberry_pi() && own.is_none() {
+        return if rules.has_assets { Ok(NextStep::RaspberryPi) } else { Err(Why::NoRaspberryPi) };
+    }
+    let found = |file: &'a LoaderFile| NextStep::Loader { name: &file.name, under: Under::Loaders, via };
+    let wanted = client.arch().loader();
+    match own.map(|name| (name, rules.loaders.named(name))) {
+        Some((name, Some(file))) => match wanted {
+            Some(wanted) if wanted != file.loader => {
+                Err(Why::OtherLoader { name: name.to_owned(), of: file.loader, wanted })
+            }
+            _ => Ok(found(file)),
+        },
+        Some((name, None)) => Ok(NextStep::Loader { name, under: Under::Assets, via }),
+        None => {
+            let wanted = wanted.ok_or(Why::NoLoader(client.arch()))?;
+            let file = match client.speaks {
+                Speaks::Ipxe { .. } => rules.loaders.with_drivers(wanted),
+                Speaks::Pxe | Speaks::HttpBoot => rules.loaders.of(wanted),
+            };
+            file.map(found).ok_or(Why::LoaderMissing(wanted))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -51,31 +85,103 @@ mod tests {
     use crate::boot::{
         client::MacAddr,
         loader::{ClientArch, Loader, Loaders, tests::file},
+        machine::MachineRule,
+        selector::{RuleBook, Selector},
     };
 
     fn client(arch: u16, speaks: Speaks) -> Client {
-        Client { mac: MacAddr([2, 0, 0, 0, 0, 1]), archs: vec![ClientArch(arch)], speaks }
+        Client { mac: MacAddr([2, 0, 0, 0, 0, 1]), uuid: None, archs: vec![ClientArch(arch)], speaks }
+    }
+
+    fn rules() -> Rules {
+        let files = vec![
+            file("undionly.kpxe", Loader::Bios),
+            file("ipxe.pxe", Loader::Bios),
+            file("snponly.efi", Loader::EfiX86_64),
+            file("ipxe.efi", Loader::EfiX86_64),
+        ];
+        Rules { loaders: Loaders::new(files), ..Rules::default() }
+    }
+
+    fn step(client: &Client, rules: &Rules) -> Result<(String, Option<Via>), Why> {
+        next(client, rules).map(|step| match step {
+            NextStep::Loader { name, under: Under::Loaders, via } => (name.to_owned(), Some(via)),
+            NextStep::Loader { name, under: Under::Assets, via } => (format!("assets/{name}"), Some(via)),
+            NextStep::Script => ("script".to_owned(), None),
+            NextStep::RaspberryPi => ("pi".to_owned(), None),
+        })
     }
 
     #[test]
     fn firmware_gets_a_loader_ipxe_a_script_and_the_rest_a_reason() {
-        let rules = Rules {
-            loaders: Loaders::new(vec![file("undionly.kpxe", Loader::Bios), file("snponly.efi", Loader::EfiX86_64)]),
-            ..Rules::default()
-        };
-        let step = |arch, speaks| match next(&client(arch, speaks), &rules) {
-            Ok(NextStep::Loader { file, via }) => Ok((file.name.clone(), Some(via))),
-            Ok(NextStep::Script) => Ok(("script".to_owned(), None)),
-            Err(why) => Err(why),
-        };
+        let step = |arch, speaks| step(&client(arch, speaks), &rules());
         assert_eq!(step(0, Speaks::Pxe), Ok(("undionly.kpxe".into(), Some(Via::Tftp))));
         assert_eq!(step(7, Speaks::Pxe), Ok(("snponly.efi".into(), Some(Via::Tftp))));
         assert_eq!(step(16, Speaks::HttpBoot), Ok(("snponly.efi".into(), Some(Via::Http))));
         assert_eq!(step(0, Speaks::Ipxe { http: true }), Ok(("script".into(), None)));
-        assert_eq!(step(0, Speaks::Ipxe { http: false }), Ok(("undionly.kpxe".into(), Some(Via::Tftp))));
+        // A weak iPXE gets one that brings its own drivers.
+        assert_eq!(step(0, Speaks::Ipxe { http: false }), Ok(("ipxe.pxe".into(), Some(Via::Tftp))));
+        assert_eq!(step(7, Speaks::Ipxe { http: false }), Ok(("snponly.efi".into(), Some(Via::Tftp))));
         assert_eq!(step(11, Speaks::Pxe), Err(Why::LoaderMissing(Loader::EfiArm64)));
         assert_eq!(step(14, Speaks::Pxe), Err(Why::NoLoader(ClientArch(14))));
         // An iPXE of any architecture needs no loader of ours.
         assert_eq!(step(14, Speaks::Ipxe { http: true }), Ok(("script".into(), None)));
+    }
+
+    #[test]
+    fn a_rule_names_another_loader_for_a_machine_or_an_architecture() {
+        let with = |loader: &str, selector| {
+            let rule = MachineRule { loader: Some(loader.into()), ..MachineRule::default() };
+            Rules { machines: RuleBook::new(vec![(selector, rule)]), ..rules() }
+        };
+        let mac = || Selector { macs: vec![MacAddr([2, 0, 0, 0, 0, 1])], ..Selector::default() };
+        let x64 = client(7, Speaks::Pxe);
+        assert_eq!(step(&x64, &with("ipxe.efi", mac())), Ok(("ipxe.efi".into(), Some(Via::Tftp))));
+        let all_x64 = Selector { archs: vec![Loader::EfiX86_64], ..Selector::default() };
+        assert_eq!(step(&x64, &with("ipxe.efi", all_x64.clone())), Ok(("ipxe.efi".into(), Some(Via::Tftp))));
+        let bios = client(0, Speaks::Pxe);
+        assert_eq!(step(&bios, &with("ipxe.efi", all_x64)), Ok(("undionly.kpxe".into(), Some(Via::Tftp))));
+        // The rule is not given to firmware that could not run it, and may be the only loader that there is.
+        let wrong = Why::OtherLoader { name: "ipxe.efi".into(), of: Loader::EfiX86_64, wanted: Loader::Bios };
+        assert_eq!(step(&bios, &with("ipxe.efi", mac())), Err(wrong));
+        assert_eq!(
+            step(&client(16, Speaks::HttpBoot), &with("boot/shimx64.efi", mac())),
+            Ok(("assets/boot/shimx64.efi".into(), Some(Via::Http)))
+        );
+        assert_eq!(
+            step(&client(14, Speaks::Pxe), &with("opal/boot", mac())).map(|(name, _)| name),
+            Ok("assets/opal/boot".into())
+        );
+        // iPXE has been loaded already.
+        assert_eq!(
+            step(&client(7, Speaks::Ipxe { http: true }), &with("ipxe.efi", mac())).map(|(n, _)| n),
+            Ok("script".into())
+        );
+    }
+
+    #[test]
+    fn strangers_get_nothing_where_only_known_machines_are_answered() {
+        let rules = |selector| Rules {
+            known_only: true,
+            machines: RuleBook::new(vec![(selector, MachineRule::default())]),
+            ..rules()
+        };
+        let mac = |last| Selector { macs: vec![MacAddr([2, 0, 0, 0, 0, last])], ..Selector::default() };
+        assert!(step(&client(0, Speaks::Pxe), &rules(mac(1))).is_ok());
+        assert_eq!(step(&client(0, Speaks::Pxe), &rules(mac(2))), Err(Why::Unknown));
+        assert_eq!(step(&client(0, Speaks::Ipxe { http: true }), &rules(mac(2))), Err(Why::Unknown));
+    }
+
+    #[test]
+    fn a_raspberry_pi_gets_its_own_files_whatever_architecture_it_claims() {
+        let pi = |arch| Client { mac: MacAddr([0xdc, 0xa6, 0x32, 1, 2, 3]), ..client(arch, Speaks::Pxe) };
+        let with_assets = Rules { has_assets: true, ..rules() };
+        for arch in [0, 41] {
+            assert_eq!(step(&pi(arch), &with_assets), Ok(("pi".into(), None)));
+            assert_eq!(step(&pi(arch), &rules()), Err(Why::NoRaspberryPi));
+        }
+        assert_eq!(step(&client(41, Speaks::Pxe), &with_assets), Ok(("pi".into(), None)));
+        // With UEFI firmware on it, it is a machine like others.
+        assert_eq!(step(&pi(11), &with_assets), Err(Why::LoaderMissing(Loader::EfiArm64)));
     }
 }

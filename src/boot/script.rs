@@ -1,13 +1,17 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
+use std::collections::BTreeMap;
+
 use minijinja::{context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::{
     client::MacAddr,
-    machine::{Choice, Machine, Profile, Rules},
+    loader::Loader,
+    machine::{Choice, Machine, MachineRule, Profile, Rules},
+    selector::Facts,
     template::on_screen,
     why::Why,
 };
@@ -17,12 +21,47 @@ use super::{
 pub struct Query {
     /// `${netX/mac}`: the card that it boots from.
     pub mac: Option<String>,
+    /// `${uuid}`.
+    pub uuid: Option<String>,
+    /// `${serial}`.
+    pub serial: Option<String>,
     /// `${buildarch}`.
     pub arch: Option<String>,
     /// `${platform}`: `efi` or `pcbios`.
     pub platform: Option<String>,
     /// The profile that the menu's user chose.
     pub profile: Option<String>,
+}
+
+impl Query {
+    /// The machine's card.
+    ///
+    /// # Errors
+    /// [`Why::BadQuery`]; `None` where it is not told.
+    pub fn mac(&self) -> Result<Option<MacAddr>, Why> {
+        let parsed = said(&self.mac).map(str::parse::<MacAddr>).transpose();
+        parsed.map_err(|error| Why::BadQuery(format!("mac is wrong: {error}")))
+    }
+
+    fn machine(&self, mac: MacAddr, rule: Option<&MachineRule>) -> Machine {
+        let text = |value: &Option<String>| said(value).unwrap_or_default().to_owned();
+        let arch = said(&self.arch).unwrap_or("unknown").to_owned();
+        Machine { uuid: text(&self.uuid), serial: text(&self.serial), ..Machine::new(mac, arch, rule) }
+    }
+
+    fn facts(&self, mac: MacAddr) -> Facts<'_> {
+        Facts {
+            mac,
+            // Boards without one say all kinds of things; such a machine is known by its card.
+            uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
+            serial: said(&self.serial),
+            arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
+        }
+    }
+}
+
+fn said(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|value| !value.is_empty())
 }
 
 /// A script, and what it is to do.
@@ -60,35 +99,37 @@ pub enum Outcome {
 
 /// The script for a request.
 ///
-/// `base` is this server as the client reaches it: `http://192.0.2.10:8080`, without a slash at its end.
+/// `base` is this server as the client reaches it: `http://192.0.2.10:8080`, without a slash at its end. `looping`:
+/// why this machine gets nothing but the way on to its disk, where it goes round in circles.
 #[must_use]
-pub fn script(rules: &Rules, base: &str, query: &Query) -> Script {
-    let said = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
-    let Some(mac) = said(&query.mac) else {
-        return Script {
-            text: rules.templates.render("bootstrap.ipxe", context! { base }),
-            outcome: Outcome::Bootstrap,
-        };
+pub fn script(rules: &Rules, base: &str, query: &Query, looping: Option<Why>) -> Script {
+    let mac = match query.mac() {
+        Ok(Some(mac)) => mac,
+        Ok(None) => {
+            let text = rules.templates.render("bootstrap.ipxe", context! { base });
+            return Script { text, outcome: Outcome::Bootstrap };
+        }
+        Err(why) => return refused(rules, base, None, None, why),
     };
-    let mac: MacAddr = match mac.parse() {
-        Ok(mac) => mac,
-        Err(error) => return refused(rules, base, None, Why::BadQuery(format!("mac is wrong: {error}"))),
+    let rule = match rules.rule(&query.facts(mac)) {
+        Ok(rule) => rule,
+        Err(why) => return refused(rules, base, Some(mac), None, why),
     };
-    let machine = Machine::unnamed(mac, said(&query.arch).unwrap_or_else(|| "unknown".into()));
-    let decided = rules.choose(said(&query.profile).as_deref()).and_then(|choice| {
-        let rendered = rendered(rules, base, &machine, query.platform.as_deref(), choice)?;
-        Ok((rendered, outcome(mac, choice)))
-    });
-    match decided {
-        Ok((text, outcome)) => Script { text, outcome },
-        Err(why) => refused(rules, base, Some(mac), why),
+    let machine = query.machine(mac, rule);
+    let asking = Asking { rules, base, query, machine: &machine, rule };
+    if let Some(why) = looping {
+        return asking.sent_on(mac, why);
     }
+    let decided = rules
+        .choose(rule, said(&query.profile))
+        .and_then(|choice| Ok(Script { text: asking.rendered(choice)?, outcome: outcome(mac, choice) }));
+    decided.unwrap_or_else(|why| refused(rules, base, Some(mac), rule, why))
 }
 
 /// The script for a request whose query cannot be read at all.
 #[must_use]
 pub fn unreadable(rules: &Rules, base: &str, problem: &str) -> Script {
-    refused(rules, base, None, Why::BadQuery(format!("query is wrong: {problem}")))
+    refused(rules, base, None, None, Why::BadQuery(format!("query is wrong: {problem}")))
 }
 
 fn outcome(mac: MacAddr, choice: Choice<'_>) -> Outcome {
@@ -104,33 +145,54 @@ fn outcome(mac: MacAddr, choice: Choice<'_>) -> Outcome {
     }
 }
 
-fn rendered(
-    rules: &Rules,
-    base: &str,
-    machine: &Machine,
-    platform: Option<&str>,
-    choice: Choice<'_>,
-) -> Result<String, Why> {
-    let templates = &rules.templates;
-    Ok(match choice {
-        Choice::Local => templates.render("local.ipxe", context! { base, machine => Serde(machine) }),
-        Choice::Menu => {
-            let profiles: Vec<String> = rules.profiles.keys().cloned().collect();
-            templates.render("menu.ipxe", context! { base, machine => Serde(machine), profiles })
-        }
-        Choice::Profile(name, profile) => {
-            let profile = ProfileUrls::new(base, name, profile, templates.cmdline(&profile.cmdline, machine)?);
-            // An iPXE that does not tell its platform may be EFI, where initrd= is needed; a BIOS kernel ignores it.
-            let platform = platform.unwrap_or_default();
-            templates
-                .render("boot.ipxe", context! { base, machine => Serde(machine), platform, profile => Serde(&profile) })
-        }
-    })
+/// A machine that asks, with all that its script is made of.
+struct Asking<'a> {
+    rules: &'a Rules,
+    base: &'a str,
+    query: &'a Query,
+    machine: &'a Machine,
+    rule: Option<&'a MachineRule>,
 }
 
-fn refused(rules: &Rules, base: &str, mac: Option<MacAddr>, why: Why) -> Script {
-    let machine = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
-    let text = rules.templates.render("refused.ipxe", context! { base, machine, why => on_screen(&why.to_string()) });
+impl Asking<'_> {
+    fn rendered(&self, choice: Choice<'_>) -> Result<String, Why> {
+        let Self { rules: Rules { templates, profiles, .. }, base, query, machine, rule } = *self;
+        Ok(match choice {
+            Choice::Local => templates.render("local.ipxe", context! { base, machine => Serde(machine) }),
+            Choice::Menu => {
+                let profiles: Vec<String> = profiles.keys().cloned().collect();
+                templates.render("menu.ipxe", context! { base, machine => Serde(machine), profiles })
+            }
+            Choice::Profile(name, profile) => {
+                let none = BTreeMap::new();
+                let cmdline = templates.cmdline(&profile.cmdline, machine, rule.map_or(&none, |rule| &rule.vars))?;
+                let profile = ProfileUrls::new(base, name, profile, cmdline);
+                // An iPXE that does not tell its platform may be EFI, where initrd= is needed; a BIOS kernel ignores it.
+                let platform = said(&query.platform).unwrap_or_default();
+                templates.render(
+                    "boot.ipxe",
+                    context! { base, machine => Serde(machine), platform, profile => Serde(&profile) },
+                )
+            }
+        })
+    }
+
+    /// No menu and no second try, which would lead round again.
+    fn sent_on(&self, mac: MacAddr, why: Why) -> Script {
+        let Self { rules: Rules { templates, .. }, base, machine, .. } = *self;
+        let why_on_screen = on_screen(&why.to_string());
+        let text = templates.render("looping.ipxe", context! { base, machine => Serde(machine), why => why_on_screen });
+        Script { text, outcome: Outcome::Refused(Some(mac), why) }
+    }
+}
+
+fn refused(rules: &Rules, base: &str, mac: Option<MacAddr>, rule: Option<&MachineRule>, why: Why) -> Script {
+    let who = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
+    let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), String::new(), rule);
+    let why_on_screen = on_screen(&why.to_string());
+    let text = rules
+        .templates
+        .render("refused.ipxe", context! { base, who, machine => Serde(&machine), why => why_on_screen });
     Script { text, outcome: Outcome::Refused(mac, why) }
 }
 
@@ -181,9 +243,11 @@ fn asset_url(base: &str, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+    use crate::boot::{
+        machine::LocalBoot,
+        selector::{RuleBook, Selector},
+    };
 
     const BASE: &str = "http://192.0.2.10:8080";
 
@@ -200,6 +264,8 @@ mod tests {
     fn query(platform: &str) -> Query {
         Query {
             mac: Some("52-54-00-12-34-56".into()),
+            uuid: Some("00112233-4455-6677-8899-aabbccddeeff".into()),
+            serial: Some("CZ 1234".into()),
             arch: Some("x86_64".into()),
             platform: Some(platform.into()),
             profile: Some(String::new()),
@@ -245,7 +311,7 @@ sanboot --no-describe --drive 0x80 || exit
 
     #[test]
     fn a_profile_is_a_whole_script() {
-        let efi = script(&rules("debian"), BASE, &query("efi"));
+        let efi = script(&rules("debian"), BASE, &query("efi"), None);
         assert_eq!(efi.text.replace("\n\n\n", "\n\n").trim_end(), EFI_SCRIPT.trim_end());
         assert_eq!(
             efi.outcome,
@@ -256,13 +322,13 @@ sanboot --no-describe --drive 0x80 || exit
                 initrd: vec!["debian/initrd.img".into(), "late/initrd.img".into(), "one more.cpio".into()],
             }
         );
-        let bios = script(&rules("debian"), BASE, &query("pcbios"));
+        let bios = script(&rules("debian"), BASE, &query("pcbios"), None);
         assert_eq!(bios.text, efi.text.replace(" initrd=0-initrd.img initrd=1-initrd.img initrd=one_more.cpio", ""));
     }
 
     #[test]
     fn who_does_not_say_who_it_is_comes_back() {
-        let bootstrap = script(&rules("debian"), BASE, &Query::default());
+        let bootstrap = script(&rules("debian"), BASE, &Query::default(), None);
         assert_eq!(bootstrap.outcome, Outcome::Bootstrap);
         assert!(bootstrap.text.starts_with("#!ipxe\n"));
         // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" for ever.
@@ -274,7 +340,7 @@ sanboot --no-describe --drive 0x80 || exit
 
     #[test]
     fn the_menu_offers_every_profile_and_the_local_disk() {
-        let menu = script(&rules("menu"), BASE, &query("efi"));
+        let menu = script(&rules("menu"), BASE, &query("efi"), None);
         assert_eq!(menu.outcome, Outcome::Menu(MAC));
         assert!(
             menu.text.contains("\nitem profile_debian debian\nitem local Boot from the local disk\n"),
@@ -283,14 +349,14 @@ sanboot --no-describe --drive 0x80 || exit
         );
         assert!(menu.text.contains("&profile=debian || goto retry\n"), "{}", menu.text);
         let chosen = Query { profile: Some("debian".into()), ..query("efi") };
-        assert!(matches!(script(&rules("menu"), BASE, &chosen).outcome, Outcome::Boot { .. }));
-        assert_eq!(script(&rules("local"), BASE, &query("efi")).outcome, Outcome::Local(MAC));
+        assert!(matches!(script(&rules("menu"), BASE, &chosen, None).outcome, Outcome::Boot { .. }));
+        assert_eq!(script(&rules("local"), BASE, &query("efi"), None).outcome, Outcome::Local(MAC));
     }
 
     #[test]
     fn a_refusal_is_a_script_that_says_why_and_executes_nothing_of_the_request() {
         let wrong = Query { profile: Some("x || shell ${a} #\nshell".into()), ..query("efi") };
-        let refusal = script(&rules("debian"), BASE, &wrong);
+        let refusal = script(&rules("debian"), BASE, &wrong, None);
         assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Why::NoProfile(_))));
         assert!(
             refusal.text.contains(
@@ -299,7 +365,59 @@ sanboot --no-describe --drive 0x80 || exit
             "{}",
             refusal.text
         );
-        let nobody = script(&rules("debian"), BASE, &Query { mac: Some("nobody".into()), ..Query::default() });
+        let nobody = script(&rules("debian"), BASE, &Query { mac: Some("nobody".into()), ..Query::default() }, None);
         assert!(matches!(nobody.outcome, Outcome::Refused(None, Why::BadQuery(_))));
+    }
+
+    #[test]
+    fn a_rule_gives_a_machine_its_name_its_profile_and_its_values() {
+        let rule = MachineRule {
+            name: Some("k8s08".into()),
+            profile: Some("node".into()),
+            vars: BTreeMap::from([("role".to_owned(), "worker".into())]),
+            local_boot: LocalBoot::Exit,
+            loader: None,
+        };
+        let by_serial = Selector { serials: vec!["cz 1234".into()], ..Selector::default() };
+        let cmdline = "hostname={{ machine.name }} role={{ vars.role }} id={{ machine.uuid }}".into();
+        let node = Profile { kernel: "vmlinuz".into(), initrd: vec![], cmdline };
+        let rules = Rules {
+            machines: RuleBook::new(vec![(by_serial, rule)]),
+            profiles: BTreeMap::from([("node".to_owned(), node)]),
+            ..rules("local")
+        };
+        let kernel = "\nkernel http://192.0.2.10:8080/assets/vmlinuz hostname=k8s08 role=worker \
+                      id=00112233-4455-6677-8899-aabbccddeeff || goto failed\n";
+        let known = script(&rules, BASE, &query("efi"), None);
+        assert!(known.text.contains(kernel), "{}", known.text);
+        assert!(known.text.trim_end().ends_with(":local\nexit"), "{}", known.text);
+        let other = Query { serial: Some("CZ 9999".into()), ..query("efi") };
+        assert_eq!(script(&rules, BASE, &other, None).outcome, Outcome::Local(MAC));
+        // A machine without the value that its profile asks for is told so.
+        let chosen = Query { profile: Some("node".into()), ..other };
+        let refusal = script(&rules, BASE, &chosen, None).outcome;
+        assert!(
+            matches!(&refusal, Outcome::Refused(_, Why::Template(fault)) if fault.contains("vars.role")),
+            "{refusal:?}"
+        );
+        let known_only = Rules { known_only: true, ..rules };
+        assert_eq!(script(&known_only, BASE, &chosen, None).outcome, Outcome::Refused(Some(MAC), Why::Unknown));
+    }
+
+    #[test]
+    fn a_machine_that_goes_round_in_circles_is_told_so_and_sent_on() {
+        let looping = script(&rules("debian"), BASE, &query("pcbios"), Some(Why::IpxeLoop(6)));
+        assert_eq!(looping.outcome, Outcome::Refused(Some(MAC), Why::IpxeLoop(6)));
+        let expected = "\
+#!ipxe
+echo
+echo netbootd sends 52-54-00-12-34-56 on to its local disk: it has started iPXE 6 times in the last minutes and booted nothing: something in its boot leads back to iPXE
+echo It is served again when it has left iPXE alone for some minutes (Ctrl-B: iPXE shell)
+echo
+sleep 10 || shell
+iseq ${platform} efi && exit 1 ||
+sanboot --no-describe --drive 0x80 || exit";
+        let commands: Vec<&str> = looping.text.lines().filter(|line| !line.starts_with("# ")).collect();
+        assert_eq!(commands.join("\n").trim_end(), expected);
     }
 }

@@ -36,10 +36,10 @@ impl Templates {
     ///
     /// # Errors
     /// [`Why::Template`] for a fault of the template, or a result that iPXE would read as more than one command.
-    pub fn cmdline(&self, template: &str, machine: &impl Serialize) -> Result<String, Why> {
+    pub fn cmdline(&self, template: &str, machine: &impl Serialize, vars: &impl Serialize) -> Result<String, Why> {
         let rendered = self
             .environment
-            .render_named_str("cmdline", template, context! { machine => Serde(machine) })
+            .render_named_str("cmdline", template, context! { machine => Serde(machine), vars => Serde(vars) })
             .map_err(|error| Why::Template(error.to_string()))?;
         if rendered.contains(|c: char| c.is_control()) {
             return Err(Why::Template("cmdline holds a line break or another control character".into()));
@@ -77,6 +77,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("menu.ipxe", include_str!("../../ipxe-scripts/menu.ipxe")),
     ("local.ipxe", include_str!("../../ipxe-scripts/local.ipxe")),
     ("local_disk.ipxe", include_str!("../../ipxe-scripts/local_disk.ipxe")),
+    ("looping.ipxe", include_str!("../../ipxe-scripts/looping.ipxe")),
     ("refused.ipxe", include_str!("../../ipxe-scripts/refused.ipxe")),
     ("way_on.ipxe", include_str!("../../ipxe-scripts/way_on.ipxe")),
 ];
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn a_command_line_that_would_be_more_than_one_command_is_refused() {
         let machine = std::collections::BTreeMap::from([("name", "k8s08")]);
-        let render = |template: &str| Templates::default().cmdline(template, &machine);
+        let render = |template: &str| Templates::default().cmdline(template, &machine, &machine);
         assert_eq!(render("a=b ip=${netX/ip} c#d"), Ok("a=b ip=${netX/ip} c#d".into()));
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
             assert!(matches!(render(template), Err(Why::Template(_))), "{template}");

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{client::MacAddr, script::Outcome, why::Why};
+use super::{attempts::Shape, client::MacAddr, script::Outcome, why::Why};
 
 /// Something that a stage saw. Stages send these and forget them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum What {
     Offer(String),
     /// Our answer on port 4011; what it offers.
     BootServer(String),
+    /// It fetched what an offer of this shape named, and did not take the others.
+    TookOffer(Shape),
     /// The machine was seen to take this address.
     Address(Ipv4Addr),
     /// A request that got no boot.
@@ -270,6 +272,9 @@ impl Machine {
         match what {
             What::Discover(client) => vec![(Stage::Discover, client, false)],
             What::Offer(offer) => vec![(Stage::Offer, offer, false)],
+            What::TookOffer(shape) => {
+                vec![(Stage::Offer, format!("taken {shape}: from now on its first offer is that one"), false)]
+            }
             What::BootServer(offer) => vec![(Stage::BootServer, offer, false)],
             What::Refused(why) => vec![(Stage::Refused, why.to_string(), true)],
             What::Script(outcome) => vec![self.script(outcome)],

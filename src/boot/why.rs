@@ -28,6 +28,39 @@ pub enum Why {
     /// There is a loader for the architecture, but none was found on this host.
     #[error("no {} loader was found: {}", .0.title(), install_hint(*.0))]
     LoaderMissing(Loader),
+    /// A machine's rule names a loader for other firmware.
+    #[error("its rule names the loader {name}, which is for {}: this machine is {}", .of.title(), .wanted.title())]
+    OtherLoader {
+        /// The loader that the rule names.
+        name: String,
+        /// The firmware that runs it.
+        of: Loader,
+        /// The firmware that asks.
+        wanted: Loader,
+    },
+    /// `dhcp.answer = "known"`, and no rule names the machine.
+    #[error(
+        "no rule names this machine, and only those are answered (dhcp.answer = \"known\"): add a [[machines]] rule"
+    )]
+    Unknown,
+    /// A Raspberry Pi takes its own firmware's files, and there is no folder for them.
+    #[error(
+        "a Raspberry Pi boots from its own files (bootcode.bin or start4.elf, config.txt…): put them into a folder and name it with assets"
+    )]
+    NoRaspberryPi,
+    /// More requests than one machine, or all of them, make.
+    #[error("too many requests {0} within a second")]
+    TooOften(&'static str),
+    /// iPXE starts, and boots nothing, over and over.
+    #[error(
+        "it has started iPXE {0} times in the last minutes and booted nothing: something in its boot leads back to iPXE"
+    )]
+    IpxeLoop(usize),
+    /// The loader is fetched over and over, and no iPXE that can use HTTP comes of it.
+    #[error(
+        "it has fetched its loader {0} times in the last minutes, and no iPXE that speaks HTTP came of it: try another loader with [machines.override]"
+    )]
+    LoaderLoop(usize),
     /// TFTP packet that is no request.
     #[error("malformed TFTP request: {0}")]
     MalformedTftp(&'static str),
@@ -83,6 +116,12 @@ impl Why {
             Self::MessageType(_) => "message_type",
             Self::NoLoader(_) => "no_loader",
             Self::LoaderMissing(_) => "loader_missing",
+            Self::OtherLoader { .. } => "other_loader",
+            Self::Unknown => "unknown_machine",
+            Self::NoRaspberryPi => "no_raspberry_pi",
+            Self::TooOften(_) => "too_often",
+            Self::IpxeLoop(_) => "ipxe_loop",
+            Self::LoaderLoop(_) => "loader_loop",
             Self::MalformedTftp(_) => "malformed_tftp",
             Self::Write => "write",
             Self::Mode(_) => "mode",

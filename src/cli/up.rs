@@ -14,7 +14,7 @@ use crate::{
         load::load,
         resolve::{Settings, resolve},
     },
-    daemon::{self, logging, plan::Plan},
+    daemon::{self, StartError, logging, plan::Plan},
 };
 
 /// Serve network boot until stopped.
@@ -61,10 +61,13 @@ impl Up {
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
         let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
         daemon::run(plan).map_err(|error| {
-            let code = match error.error.kind() {
-                io::ErrorKind::PermissionDenied => EX_NOPERM,
-                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => EX_UNAVAILABLE,
-                _ => EX_OSERR,
+            let code = match &error {
+                StartError::State(_) => EX_UNAVAILABLE,
+                StartError::Bind(bind) => match bind.error.kind() {
+                    io::ErrorKind::PermissionDenied => EX_NOPERM,
+                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => EX_UNAVAILABLE,
+                    _ => EX_OSERR,
+                },
             };
             Failure::new(code, error)
         })

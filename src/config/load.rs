@@ -1,17 +1,17 @@
 //! Defaults < file < environment < command line, with every unknown key and its place.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{collections::BTreeMap, io, ops::Range, path::Path};
 
 use figment::{
     Figment,
     providers::{Format, Serialized, Toml},
     value::Value,
 };
-use toml_edit::{Document, Item};
+use toml_edit::{Document, Item, Table, TableLike};
 
 use super::{
     Fault, Faults,
-    schema::{Config, Profile},
+    schema::{Config, Machine, Profile},
 };
 
 /// A configuration before it is resolved, and where its values stand.
@@ -52,19 +52,49 @@ impl Places {
     }
 
     fn offset(&self, path: &[&str]) -> Option<usize> {
-        let mut item: &Item = self.document.as_ref()?.as_item();
+        let mut at = At::Item(self.document.as_ref()?.as_item());
         let mut span = None;
         for part in path {
-            (item, span) = match part.parse::<usize>().ok().and_then(|index| item.as_array()?.get(index)) {
-                Some(element) => return element.span().map(|span| span.start),
-                None => {
-                    let (key, value) = item.as_table_like()?.get_key_value(part)?;
-                    (value, key.span().or_else(|| value.span()))
-                }
+            (at, span) = match (at.element(part), at) {
+                (Some(element), _) => (element, element.span()),
+                (None, At::Value(_)) => return None,
+                (None, At::Item(item)) => below(item.as_table_like()?, part)?,
+                (None, At::Table(table)) => below(table, part)?,
             };
         }
         span.map(|span| span.start)
     }
+}
+
+/// Where in the document a path has led to.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Item(&'a Item),
+    /// Of `[[…]]`.
+    Table(&'a Table),
+    /// Of `[…, …]`.
+    Value(&'a toml_edit::Value),
+}
+
+impl<'a> At<'a> {
+    fn element(self, part: &str) -> Option<Self> {
+        let (Self::Item(item), index) = (self, part.parse::<usize>().ok()?) else { return None };
+        let value = || item.as_array()?.get(index).map(Self::Value);
+        item.as_array_of_tables().and_then(|tables| tables.get(index)).map(Self::Table).or_else(value)
+    }
+
+    fn span(self) -> Option<Range<usize>> {
+        match self {
+            Self::Item(item) => item.span(),
+            Self::Table(table) => table.span(),
+            Self::Value(value) => value.span(),
+        }
+    }
+}
+
+fn below<'a>(table: &'a dyn TableLike, key: &str) -> Option<(At<'a>, Option<Range<usize>>)> {
+    let (key, value) = table.get_key_value(key)?;
+    Some((At::Item(value), key.span().or_else(|| value.span())))
 }
 
 /// Puts the layers together. `file` is read if given; `environment` are the process's variables; `flags` are keys with
@@ -101,6 +131,10 @@ pub fn load(
     if unknown.is_empty() {
         return Ok(Loaded { config, places });
     }
+    unknown.sort_by_key(|path| {
+        let offset = places.offset(&path.iter().map(String::as_str).collect::<Vec<_>>());
+        (offset.is_none(), offset)
+    });
     Err(Faults(unknown.iter().map(|path| places.unknown(path)).collect()))
 }
 
@@ -138,22 +172,25 @@ impl Places {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let (key, parents) = path.split_last().unwrap_or((&"", &[]));
         let known = known_keys(parents).join(", ");
-        let section = if parents.is_empty() { "at the top".into() } else { format!("in [{}]", parents.join(".")) };
+        let section = match parents {
+            [] => "at the top".into(),
+            ["machines", _, rest @ ..] => format!("in [{}]", [&["[machines]"], rest].concat().join(".")),
+            parents => format!("in [{}]", parents.join(".")),
+        };
         Fault { place: self.of(&path), message: format!("unknown key {key:?}; {section} there are: {known}") }
     }
 }
 
 /// The keys of a section, taken from the schema itself.
 fn known_keys(section: &[&str]) -> Vec<String> {
-    let sample = match section {
-        ["profiles", _] => serde_json::to_value(Profile::default()),
-        _ => serde_json::to_value(Config::default()),
+    let (sample, rest) = match section {
+        ["profiles", _, rest @ ..] => (serde_json::to_value(Profile::default()), rest),
+        ["machines", _, rest @ ..] => (serde_json::to_value(Machine::default()), rest),
+        rest => (serde_json::to_value(Config::default()), rest),
     };
     let mut value = sample.unwrap_or_default();
-    if section.first() != Some(&"profiles") {
-        for part in section {
-            value = value.get_mut(part).map(serde_json::Value::take).unwrap_or_default();
-        }
+    for part in rest {
+        value = value.get_mut(part).map(serde_json::Value::take).unwrap_or_default();
     }
     value.as_object().map(|keys| keys.keys().cloned().collect()).unwrap_or_default()
 }
@@ -196,13 +233,16 @@ mod tests {
 
     #[test]
     fn every_unknown_key_is_told_with_its_place_and_what_there_is() {
-        let text = "asets = \"/x\"\n\n[http]\n  prot = 80\n\n[profiles.debian]\nkernel = \"k\"\ninitrds = []\n";
+        let text = "asets = \"/x\"\n\n[http]\n  prot = 80\n\n[profiles.debian]\nkernel = \"k\"\ninitrds = []\n\
+                    [[machines]]\nmac = \"52:54:00:12:34:56\"\n[[machines]]\nprofil = \"x\"\n[machines.override]\nlocal = 1\n";
         assert_eq!(
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
-            Err("n.toml:1:1: unknown key \"asets\"; at the top there are: assets, default_profile, http, interfaces, loader_dirs, profiles, tftp\n\
+            Err("n.toml:1:1: unknown key \"asets\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, profiles, state, tftp\n\
                  n.toml:4:3: unknown key \"prot\"; in [http] there are: base_url, grace, keepalive, max_connections, max_connections_per_client, port, rate_limit\n\
-                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\"; at the top there are: assets, default_profile, http, interfaces, loader_dirs, profiles, tftp\n\
-                 n.toml:8:1: unknown key \"initrds\"; in [profiles.debian] there are: cmdline, initrd, kernel"
+                 n.toml:8:1: unknown key \"initrds\"; in [profiles.debian] there are: cmdline, initrd, kernel\n\
+                 n.toml:12:1: unknown key \"profil\"; in [[machines]] there are: arch, mac, name, oui, override, profile, serial, uuid, vars\n\
+                 n.toml:14:1: unknown key \"local\"; in [[machines].override] there are: loader, local_boot\n\
+                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, profiles, state, tftp"
                 .into())
         );
     }

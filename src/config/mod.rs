@@ -2,6 +2,7 @@
 //! turns them into domain types. Faults come all at once, each with its place and its mend.
 
 pub mod load;
+mod machines;
 pub mod resolve;
 pub mod schema;
 pub mod units;

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
-use super::{Fault, Faults, load::Loaded, schema, units};
+use super::{Fault, Faults, load::Loaded, machines::is_profile, schema, units};
 use crate::{
     boot::{
-        client::MacAddr,
-        machine::{Machine, Profile, Rules},
-        template::Templates,
+        attempts::{Rates, Shape},
+        machine::{MachineRule, OfferShape, Profile, Rules},
+        selector::Selector,
     },
     files::AssetRoot,
 };
@@ -21,6 +21,10 @@ pub struct Settings {
     pub assets: Option<Arc<AssetRoot>>,
     /// Folders to look for loaders in, before the packages' places.
     pub loader_dirs: Vec<std::path::PathBuf>,
+    /// The DHCP stage.
+    pub dhcp: Dhcp,
+    /// Where what outlives a restart is kept.
+    pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
@@ -35,6 +39,30 @@ pub struct Settings {
     pub profiles: BTreeMap<String, Profile>,
     /// The profile of a machine that no rule names.
     pub default_profile: String,
+    /// Rules about machines.
+    pub machines: Vec<(Selector, MachineRule)>,
+}
+
+/// The DHCP stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dhcp {
+    /// Whether to serve it.
+    pub enabled: bool,
+    /// The shape of offers.
+    pub offer: OfferShape,
+    /// Whether only machines that a rule names are answered.
+    pub known_only: bool,
+    /// Answers a second.
+    pub rates: Rates,
+}
+
+/// Where the state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateUrl {
+    /// Where the configuration says: it has to work.
+    Set(String),
+    /// Where the packages put it, if they did.
+    Default(String),
 }
 
 /// What HTTP clients are held to: see [`schema::Http`] and [`schema::Keepalive`] for each.
@@ -90,13 +118,12 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         .iter()
         .map(|(name, profile)| (name.clone(), check.profile(name, profile, assets.as_ref())))
         .collect();
-    if !profiles.contains_key(&config.default_profile) && !Rules::BUILT_IN.contains(&config.default_profile.as_str()) {
-        let mut names: Vec<&str> = profiles.keys().map(String::as_str).chain(Rules::BUILT_IN).collect();
-        names.sort_unstable();
-        names.dedup();
-        let message = format!("there is no profile {:?}; there are: {}", config.default_profile, names.join(", "));
-        check.fault(&["default_profile"], message);
+    if !is_profile(&config.default_profile, &profiles) {
+        check.no_profile(&["default_profile"], &config.default_profile, &profiles);
     }
+    let machines = check.machines(&profiles, assets.as_ref());
+    let dhcp = check.dhcp();
+    let state = check.state();
     let tftp = check.tftp();
     let base_url = check.base_url();
     let http_limits = check.http_limits();
@@ -108,6 +135,8 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         interfaces: config.interfaces.clone(),
         assets: assets.map(Arc::new),
         loader_dirs: config.loader_dirs.clone(),
+        dhcp,
+        state,
         tftp,
         http_port: config.http.port,
         base_url,
@@ -115,17 +144,55 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         grace,
         profiles,
         default_profile: config.default_profile.clone(),
+        machines,
     })
 }
 
-struct Check<'a> {
-    loaded: &'a Loaded,
-    faults: Vec<Fault>,
+pub(super) struct Check<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) faults: Vec<Fault>,
 }
 
 impl Check<'_> {
-    fn fault(&mut self, path: &[&str], message: String) {
+    pub(super) fn fault(&mut self, path: &[&str], message: String) {
         self.faults.push(Fault { place: self.loaded.places.of(path), message });
+    }
+
+    pub(super) fn no_profile(&mut self, path: &[&str], name: &str, profiles: &BTreeMap<String, Profile>) {
+        let mut names: Vec<&str> = profiles.keys().map(String::as_str).chain(Rules::BUILT_IN).collect();
+        names.sort_unstable();
+        names.dedup();
+        self.fault(path, format!("there is no profile {name:?}; there are: {}", names.join(", ")));
+    }
+
+    fn dhcp(&mut self) -> Dhcp {
+        let schema::Dhcp { enabled, offer, answer, max_rate, max_rate_per_client } = self.loaded.config.dhcp.clone();
+        let shape = match (offer.as_str(), Shape::named(&offer)) {
+            ("auto", _) => OfferShape::Auto,
+            (_, Some(shape)) => OfferShape::Always(shape),
+            (_, None) => {
+                let there = Shape::LADDER.map(Shape::name).join(", ");
+                self.fault(&["dhcp", "offer"], format!("there is no offer {offer:?}; there are: auto, {there}"));
+                OfferShape::Auto
+            }
+        };
+        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
+            if rate == 0 {
+                self.fault(&["dhcp", key], format!("{key} is 0: nobody could be answered"));
+            }
+        }
+        let rates = Rates { total: max_rate, per_client: max_rate_per_client };
+        Dhcp { enabled, offer: shape, known_only: answer == schema::Answer::Known, rates }
+    }
+
+    fn state(&mut self) -> StateUrl {
+        let Some(url) = self.loaded.config.state.url.clone() else {
+            return StateUrl::Default(DEFAULT_STATE.into());
+        };
+        if !url.starts_with("sqlite://") || url.len() == "sqlite://".len() {
+            self.fault(&["state", "url"], format!("{url:?} is no URL like {DEFAULT_STATE:?}"));
+        }
+        StateUrl::Set(url)
     }
 
     fn assets(&mut self) -> Option<AssetRoot> {
@@ -156,11 +223,6 @@ impl Check<'_> {
         }
         for (index, initrd) in profile.initrd.iter().enumerate() {
             self.file(&["profiles", name, "initrd", &index.to_string()], initrd, assets);
-        }
-        // With a machine like any other, so that a slip is told now and not by the first machine that boots.
-        let machine = Machine::unnamed(MacAddr([0x52, 0x54, 0, 0, 0, 1]), "x86_64".into());
-        if let Err(why) = Templates::default().cmdline(&profile.cmdline, &machine) {
-            self.fault(&key("cmdline"), why.to_string());
         }
         Profile { kernel: profile.kernel.clone(), initrd: profile.initrd.clone(), cmdline: profile.cmdline.clone() }
     }
@@ -292,13 +354,18 @@ fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
 
 /// Where the packages put it.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
+/// Beside it.
+const DEFAULT_STATE: &str = "sqlite:///var/lib/netbootd/state.db";
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::load::load;
+    use crate::{
+        boot::{client::MacAddr, loader::Loader, machine::LocalBoot},
+        config::load::load,
+    };
 
     fn resolved(text: &str) -> Result<Settings, String> {
         let scratch = tempfile::tempdir().expect("a folder");
@@ -412,11 +479,64 @@ SRV/n.toml:14:11: the profile name \"a b\" may hold letters, digits, dots, hyphe
 SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
 SRV/n.toml:9:3: ../x leads out of the assets folder (looked for below SRV)
 SRV/n.toml:10:3: empty is empty
-SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)
 SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
 SRV/n.toml:13:11: profile \"menu\" names no kernel
 SRV/n.toml:2:1: there is no profile \"debain\"; there are: a b, debian, local, menu
+SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)
 SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
         assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn rules_about_machines_are_read_and_their_faults_have_their_places() {
+        let profile = "assets = \"SRV\"\n[profiles.debian]\nkernel = \"debian/vmlinuz\"\n\
+                       cmdline = \"hostname={{ machine.name }} role={{ vars.role }}\"\n";
+        let good = "[[machines]]\nname = \"k8s08\"\nmac = \"52:54:00:12:34:56\"\nprofile = \"debian\"\n\
+                    vars = { role = \"worker\" }\n[machines.override]\nloader = \"ipxe.efi\"\nlocal_boot = \"exit1\"\n\
+                    [[machines]]\noui = [\"b8:27:eb\"]\narch = [\"bios\", \"arm64\"]\nprofile = \"local\"\n";
+        let machines = resolved(&format!("{profile}{good}")).expect("no fault").machines;
+        let (selector, rule) = &machines[0];
+        assert_eq!(selector.macs, [MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56])]);
+        assert_eq!((rule.name.as_deref(), rule.profile.as_deref()), (Some("k8s08"), Some("debian")));
+        assert_eq!((rule.loader.as_deref(), rule.local_boot), (Some("ipxe.efi"), LocalBoot::Exit1));
+        assert_eq!(rule.vars["role"], "worker");
+        assert_eq!(machines[1].0.archs, [Loader::Bios, Loader::EfiArm64]);
+
+        let bad = "[[machines]]\nname = \"k8s_08\"\nmac = [\n\"52:54:00:12:34:56\",\n\"52:54\"]\nprofile = \"debain\"\n\
+                   [[machines]]\nuuid = \"1234\"\noui = \"b8\"\narch = \"amd64\"\n[machines.override]\nloader = \"no/shim.efi\"\n\
+                   [[machines]]\nname = \"nobody\"\nprofile = \"debian\"\n";
+        let expected = "\
+SRV/n.toml:9:1: \"52:54\" is no MAC address: write it like 52:54:00:12:34:56
+SRV/n.toml:6:1: \"k8s_08\" is no host name: letters, digits, hyphens and dots, 253 at most (RFC 1123 §2.1)
+SRV/n.toml:10:1: there is no profile \"debain\"; there are: debian, local, menu
+SRV/n.toml:14:1: there is no architecture \"amd64\"; there are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
+SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
+SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
+SRV/n.toml:16:1: there is no file no/shim.efi
+SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui or arch (for all machines, set default_profile)
+SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";
+        assert_eq!(resolved(&format!("{profile}{bad}")).map(|_| ()), Err(expected.into()));
+    }
+
+    #[test]
+    fn the_dhcp_stage_and_the_state_are_set_and_their_faults_have_their_places() {
+        let settings = resolved("").expect("no fault");
+        let default = Dhcp { enabled: true, offer: OfferShape::Auto, known_only: false, rates: Rates::default() };
+        assert_eq!((settings.dhcp, settings.state), (default, StateUrl::Default(DEFAULT_STATE.into())));
+        let settings = resolved(
+            "[dhcp]\noffer = \"boot_server\"\nanswer = \"known\"\nmax_rate_per_client = 50\n\
+             [state]\nurl = \"sqlite://s.db\"\n",
+        );
+        let settings = settings.expect("no fault");
+        let rates = Rates { per_client: 50, ..Rates::default() };
+        let offer = OfferShape::Always(Shape::BootServer);
+        assert_eq!(settings.dhcp, Dhcp { offer, known_only: true, rates, ..default });
+        assert_eq!(settings.state, StateUrl::Set("sqlite://s.db".into()));
+        let faults = "\
+SRV/n.toml:2:1: there is no offer \"67\"; there are: auto, direct, option_67, boot_server, option_66
+SRV/n.toml:3:1: max_rate is 0: nobody could be answered
+SRV/n.toml:5:1: \"state.db\" is no URL like \"sqlite:///var/lib/netbootd/state.db\"";
+        let text = "[dhcp]\noffer = \"67\"\nmax_rate = 0\n[state]\nurl = \"state.db\"\n";
+        assert_eq!(resolved(text).map(|_| ()), Err(faults.into()));
     }
 }

@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::machine::LocalBoot;
+
 /// The whole file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// Interfaces to serve; none: the only one that fits is chosen.
@@ -16,12 +18,18 @@ pub struct Config {
     pub default_profile: String,
     /// Folders to look for iPXE binaries in, before the places of the distributions' packages.
     pub loader_dirs: Vec<PathBuf>,
+    /// The DHCP stage.
+    pub dhcp: Dhcp,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// The HTTP stage.
     pub http: Http,
+    /// What outlives a restart.
+    pub state: State,
     /// What can be booted.
     pub profiles: BTreeMap<String, Profile>,
+    /// Rules about machines; of those that fit one, the most specific decides.
+    pub machines: Vec<Machine>,
 }
 
 impl Default for Config {
@@ -31,11 +39,55 @@ impl Default for Config {
             assets: None,
             default_profile: "menu".into(),
             loader_dirs: Vec::new(),
+            dhcp: Dhcp::default(),
             tftp: Tftp::default(),
             http: Http::default(),
+            state: State::default(),
             profiles: BTreeMap::new(),
+            machines: Vec::new(),
         }
     }
+}
+
+/// The DHCP stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dhcp {
+    /// Whether to answer at all. Without it, the LAN's own DHCP server has to name the loaders.
+    pub enabled: bool,
+    /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
+    /// always `"direct"`, `"option_67"`, `"boot_server"` or `"option_66"`.
+    pub offer: String,
+    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names.
+    pub answer: Answer,
+    /// Answers a second. A thousand machines that start together ask a few thousand times a second.
+    pub max_rate: u32,
+    /// Answers a second to one machine. iPXE asks four times within two seconds.
+    pub max_rate_per_client: u32,
+}
+
+impl Default for Dhcp {
+    fn default() -> Self {
+        Self { enabled: true, offer: "auto".into(), answer: Answer::All, max_rate: 20_000, max_rate_per_client: 10 }
+    }
+}
+
+/// Who is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// Every boot client.
+    All,
+    /// Machines that a rule names.
+    Known,
+}
+
+/// What outlives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Where it is kept, as `"sqlite:///var/lib/netbootd/state.db"`; none: there, if that folder exists.
+    pub url: Option<String>,
 }
 
 /// The TFTP stage.
@@ -142,4 +194,66 @@ pub struct Profile {
     pub initrd: Vec<String>,
     /// Template: `machine.mac`, `machine.name`, `machine.arch`.
     pub cmdline: String,
+}
+
+/// A rule about a machine, or about all that its selectors fit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// `machine.name` in templates.
+    pub name: Option<String>,
+    /// MAC addresses, in any notation.
+    pub mac: Names,
+    /// SMBIOS UUIDs, in either byte order.
+    pub uuid: Names,
+    /// SMBIOS serial numbers. Known to iPXE only, so they choose a profile and no loader.
+    pub serial: Names,
+    /// Makers of cards: the first three bytes of their MAC addresses.
+    pub oui: Names,
+    /// Firmware: `bios`, or `i386`, `x86_64`, `arm32`, `arm64`, `riscv32`, `riscv64`, `loong64` for UEFI.
+    pub arch: Names,
+    /// What it boots.
+    pub profile: Option<String>,
+    /// `vars.…` in templates.
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// What its firmware needs.
+    #[serde(rename = "override")]
+    pub overrides: Override,
+}
+
+/// One name, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    /// `mac = "…"`
+    One(String),
+    /// `mac = ["…", "…"]`
+    Many(Vec<String>),
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Names {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+}
+
+/// What a machine's firmware needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Override {
+    /// A loader's name (`netbootd loaders` lists them), or a path below the assets folder, such as a shim's.
+    pub loader: Option<String>,
+    /// How it is sent on to its disk: `auto`, `exit`, `exit1` or `sanboot`.
+    pub local_boot: LocalBoot,
 }

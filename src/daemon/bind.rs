@@ -74,7 +74,8 @@ impl BindError {
 pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { dhcp: Vec::new(), tftp: Vec::new(), http: Vec::new() };
     for interface in &plan.interfaces {
-        for (port, number) in [(Port::Dhcp, 67), (Port::BootServer, 4011)] {
+        let ports: &[_] = if plan.dhcp.enabled { &[(Port::Dhcp, 67), (Port::BootServer, 4011)] } else { &[] };
+        for (port, number) in ports.iter().copied() {
             sockets.dhcp.push((dhcp(interface, port, number)?, port));
         }
         for address in &interface.addresses {

@@ -8,8 +8,9 @@ pub mod recorder;
 
 use std::{
     io,
+    path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -27,24 +28,58 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::{
-    bind::{Bound, Sockets},
+    bind::{BindError, Bound, Sockets},
     plan::Plan,
 };
-use crate::{boot::timeline::Event, dhcp, http, net::udp::Endpoint, tftp};
+use crate::{
+    boot::{attempts::Attempts, timeline::Event},
+    config::resolve::StateUrl,
+    dhcp, http,
+    net::udp::Endpoint,
+    state::{State, StateError},
+    tftp,
+};
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal ends it at once.
 ///
 /// # Errors
 /// What could not be bound, or a system call that no server can do without.
-pub fn run(plan: Plan) -> Result<(), bind::BindError> {
+pub fn run(plan: Plan) -> Result<(), StartError> {
     raise_descriptor_limit();
     let sockets = bind::bind(&plan)?;
     plan.announce();
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(bind::BindError::runtime)?;
-    runtime.block_on(serve(Arc::new(plan), sockets)).map_err(bind::BindError::runtime)?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
+    let state = runtime.block_on(open_state(&plan.state))?;
+    runtime.block_on(serve(Arc::new(plan), sockets, state)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// What is to outlive a restart.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Where the configuration names no state, none is needed: a laptop has no folder for it, and boots go on without.
+async fn open_state(url: &StateUrl) -> Result<Option<State>, StartError> {
+    match url {
+        StateUrl::Set(url) => Ok(Some(State::open(url).await?)),
+        StateUrl::Default(url) => {
+            let folder = Path::new(url.trim_start_matches("sqlite://")).parent();
+            if !folder.is_some_and(Path::is_dir) {
+                return Ok(None);
+            }
+            let opened = State::open(url).await.inspect_err(|error| warn!("{error}; boots go on without it"));
+            Ok(opened.ok())
+        }
+    }
 }
 
 /// A connection and the file that it sends are two descriptors, and the usual limit is 1,024 of them; every process may
@@ -56,24 +91,36 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
+async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
+    let shapes = match &state {
+        Some(state) => state.offer_shapes().await.unwrap_or_else(|error| {
+            warn!("the state cannot be read, which is as if it were empty: {error}");
+            Vec::new()
+        }),
+        None => Vec::new(),
+    };
+    let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
         rules: plan.rules.clone(),
         assets: plan.assets.clone(),
         base_url: plan.base_url.clone(),
         started: SystemTime::now(),
+        attempts: attempts.clone(),
         is_ready: AtomicBool::new(true),
         events: events.clone(),
     });
-    let recorder = tokio::spawn(recorder::record(received));
+    let (learned, to_keep) = mpsc::channel(EVENTS);
+    let recorder = tokio::spawn(recorder::record(received, attempts.clone(), learned));
+    let keeper = tokio::spawn(recorder::keep_learned(state, to_keep));
     let mut stages = JoinSet::new();
     for (Bound { socket, interface, .. }, port) in sockets.dhcp {
         let here = dhcp::proxy::Here { address: interface.address(), base_url: plan.base_url(interface.address()) };
         let (endpoint, rules, events) = (Endpoint::new(socket)?, plan.rules.clone(), events.clone());
-        stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, events }.serve(stop.clone()));
+        let attempts = attempts.clone();
+        stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, attempts, events }.serve(stop.clone()));
     }
     stages.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), sockets.tftp, events, stop.clone())));
     let http = Arc::new(http::listener::Stage::new(plan.http_limits(), app.events.clone()));
@@ -96,7 +143,7 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
         drained = drained => match drained {
             Ok(()) => {
                 // Every sender of events is gone: the recorder comes to its end by itself.
-                let _ = tokio::time::timeout(Duration::from_secs(1), recorder).await;
+                let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(recorder, keeper) }).await;
                 info!("stopped");
             }
             Err(_) => warn!("stopped; {} HTTP downloads were cut off", downloads.load(Ordering::Relaxed)),

@@ -9,10 +9,11 @@ use crate::{
     boot::{
         loader::Loader,
         machine::{Choice, Rules},
+        selector::RuleBook,
         template::Templates,
         why::install_hint,
     },
-    config::resolve::{HttpLimits, Settings, Tftp},
+    config::resolve::{Dhcp, HttpLimits, Settings, StateUrl, Tftp},
     files::AssetRoot,
     http::listener::Limits,
     net::interface::{Interface, Unclear, choose},
@@ -27,6 +28,10 @@ pub struct Plan {
     pub rules: Arc<Rules>,
     /// The assets folder.
     pub assets: Option<Arc<AssetRoot>>,
+    /// The DHCP stage.
+    pub dhcp: Dhcp,
+    /// Where what outlives a restart is kept.
+    pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
@@ -63,8 +68,19 @@ impl Plan {
                 None => {}
             }
         }
+        for loader in settings.machines.iter().filter_map(|(_, rule)| rule.loader.as_deref()) {
+            let is_asset = settings.assets.as_ref().is_some_and(|assets| assets.file(loader).is_ok());
+            if loaders.named(loader).is_none() && !is_asset {
+                let there: Vec<&str> = loaders.iter().map(|file| file.name.as_str()).collect();
+                warn!("a rule names the loader {loader}, which is neither an asset nor one of: {}", there.join(", "));
+            }
+        }
         let rules = Rules {
             loaders,
+            machines: RuleBook::new(settings.machines),
+            known_only: settings.dhcp.known_only,
+            offer: settings.dhcp.offer,
+            has_assets: settings.assets.is_some(),
             profiles: settings.profiles,
             default_profile: settings.default_profile,
             templates: Templates::default(),
@@ -73,6 +89,8 @@ impl Plan {
             interfaces,
             rules: Arc::new(rules),
             assets: settings.assets,
+            dhcp: settings.dhcp,
+            state: settings.state,
             tftp: settings.tftp,
             http_port: settings.http_port,
             base_url: settings.base_url,
@@ -100,7 +118,9 @@ impl Plan {
         };
         for interface in &self.interfaces {
             let name = &interface.name;
-            info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
+            if self.dhcp.enabled {
+                info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
+            }
             for address in &interface.addresses {
                 if self.tftp.enabled {
                     info!("tftp  {address}:{}: {}", self.tftp.port, also("loaders"));
@@ -108,7 +128,7 @@ impl Plan {
                 info!("http  {}: {}", self.base_url(*address), also("scripts, loaders"));
             }
         }
-        match self.rules.choose(None) {
+        match self.rules.choose(None, None) {
             Ok(Choice::Profile(name, profile)) => {
                 let files: Vec<&str> =
                     [&profile.kernel].into_iter().chain(&profile.initrd).map(String::as_str).collect();

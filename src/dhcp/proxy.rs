@@ -1,12 +1,13 @@
 //! Request → Action: what a ProxyDHCP server answers.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Instant};
 
 use super::wire::{Kind, Reply, ReplyKind, Request};
 use crate::boot::{
+    attempts::{Attempts, Shape},
     client::Speaks,
-    machine::Rules,
-    next::{NextStep, Via, next},
+    machine::{OfferShape, Rules},
+    next::{NextStep, Under, Via, next},
     why::Why,
 };
 
@@ -39,6 +40,8 @@ pub enum Action {
         client: String,
         /// What it is told, in words.
         offer: String,
+        /// The shape of the offer that it took up before this one, where that is news.
+        learned: Option<Shape>,
     },
     /// A boot client that cannot be served: people want to know.
     Refuse(Why),
@@ -49,7 +52,14 @@ pub enum Action {
 /// Decides what to answer. Pure, and from memory alone: an offer that comes more than 2 s after DISCOVER is one that
 /// iPXE has given up on (net/udp/dhcp.c).
 #[must_use]
-pub fn answer(request: &Request, port: Port, here: &Here, rules: &Rules) -> Action {
+pub fn answer(
+    request: &Request,
+    port: Port,
+    here: &Here,
+    rules: &Rules,
+    attempts: &mut Attempts,
+    now: Instant,
+) -> Action {
     let kind = match reply_kind(request, port, here) {
         Ok(kind) => kind,
         Err(why) => return Action::Ignore(why),
@@ -58,11 +68,32 @@ pub fn answer(request: &Request, port: Port, here: &Here, rules: &Rules) -> Acti
         Ok(client) => client,
         Err(why) => return Action::Ignore(why),
     };
+    if let Err(why) = attempts.admit(client.mac, now) {
+        return Action::Ignore(why);
+    }
     let step = match next(&client, rules) {
         Ok(step) => step,
         Err(why) => return Action::Refuse(why),
     };
-    let told = Told::new(step, here);
+    let mut shape = Shape::Direct;
+    let mut learned = None;
+    match (step, kind) {
+        (NextStep::Script, ReplyKind::Offer) => learned = attempts.ipxe_started(client.mac, request.xid, now),
+        (NextStep::Loader { via: Via::Tftp, .. }, _) => {
+            let is_weak = matches!(client.speaks, Speaks::Ipxe { .. });
+            if let Some(why) = attempts.loader_loop(client.mac, is_weak, now) {
+                return Action::Refuse(why);
+            }
+            if kind == ReplyKind::Offer {
+                shape = match rules.offer {
+                    OfferShape::Auto => attempts.offer(client.mac, now),
+                    OfferShape::Always(shape) => shape,
+                };
+            }
+        }
+        _ => {}
+    }
+    let told = Told::new(step, shape, here);
     let reply = Reply {
         kind,
         xid: request.xid,
@@ -75,10 +106,12 @@ pub fn answer(request: &Request, port: Port, here: &Here, rules: &Rules) -> Acti
         vendor_options: told.vendor_options,
         uuid: request.uuid.clone(),
         bootfile: told.bootfile,
+        bootfile_option: matches!(shape, Shape::Option67 | Shape::Option66),
+        server_option: shape == Shape::Option66 || step == NextStep::RaspberryPi,
         ipxe: told.ipxe,
         relay_agent: request.relay_agent.clone(),
     };
-    Action::Reply { reply: Box::new(reply), client: client.to_string(), offer: told.words }
+    Action::Reply { reply: Box::new(reply), client: client.to_string(), offer: told.words, learned }
 }
 
 /// DISCOVER gets an OFFER; whoever asks us for the rest gets an ACK.
@@ -106,22 +139,40 @@ struct Told {
 }
 
 impl Told {
-    fn new(step: NextStep<'_>, Here { address, base_url }: &Here) -> Self {
+    fn new(step: NextStep<'_>, shape: Shape, Here { address, base_url }: &Here) -> Self {
         match step {
-            NextStep::Loader { file, via: Via::Tftp } => Self {
-                bootfile: file.name.clone(),
-                vendor_options: DIRECT,
-                ipxe: b"",
-                words: format!("{} by TFTP from {address}", file.name),
-            },
-            NextStep::Loader { file, via: Via::Http } => {
-                let url = format!("{base_url}/loaders/{}", file.name);
+            NextStep::Loader { name, via: Via::Tftp, .. } => {
+                let words = format!("{name} by TFTP from {address}");
+                let direct = Self { bootfile: name.to_owned(), vendor_options: DIRECT, ipxe: b"", words };
+                match shape {
+                    Shape::Direct => direct,
+                    Shape::BootServer => Self {
+                        bootfile: String::new(),
+                        vendor_options: b"",
+                        words: format!("{}, {shape}", direct.words),
+                        ..direct
+                    },
+                    Shape::Option67 | Shape::Option66 => Self { words: format!("{}, {shape}", direct.words), ..direct },
+                }
+            }
+            NextStep::Loader { name, under, via: Via::Http } => {
+                let folder = match under {
+                    Under::Loaders => "loaders",
+                    Under::Assets => "assets",
+                };
+                let url = format!("{base_url}/{folder}/{name}");
                 Self { words: url.clone(), bootfile: url, vendor_options: b"", ipxe: b"" }
             }
             NextStep::Script => {
                 let url = format!("{base_url}/boot.ipxe");
                 Self { words: url.clone(), bootfile: url, vendor_options: DIRECT, ipxe: PRIORITY }
             }
+            NextStep::RaspberryPi => Self {
+                bootfile: String::new(),
+                vendor_options: RASPBERRY_PI,
+                ipxe: b"",
+                words: format!("its own firmware's files by TFTP from {address}"),
+            },
         }
     }
 }
@@ -129,6 +180,9 @@ impl Told {
 /// PXE_DISCOVERY_CONTROL (option 43.6) bit 3: take the boot file of this offer, ask no boot server and show no menu.
 /// Without it EDK2 stops with PXE-E21.
 const DIRECT: &[u8] = b"\x06\x01\x08\xff";
+/// The menu whose one entry a Raspberry Pi's boot ROM looks for, and takes siaddr (or option 66) for its TFTP server
+/// (Raspberry Pi documentation, "Network boot your Raspberry Pi").
+const RASPBERRY_PI: &[u8] = b"\x06\x01\x03\x0a\x04\0PXE\x09\x14\0\0\x11Raspberry Pi Boot\xff";
 /// Priority 1 (`DHCP_EB_PRIORITY`): our boot file goes before one that the leasing server may name.
 const PRIORITY: &[u8] = b"\x01\x01\x01";
 
@@ -136,7 +190,11 @@ const PRIORITY: &[u8] = b"\x01\x01\x01";
 mod tests {
     use super::*;
     use crate::{
-        boot::loader::{Loader, Loaders, tests::file},
+        boot::{
+            attempts::Rates,
+            client::MacAddr,
+            loader::{Loader, Loaders, tests::file},
+        },
         dhcp::wire::tests::{UUID, message, reply},
     };
 
@@ -149,11 +207,19 @@ mod tests {
         Rules { loaders: Loaders::new(files), ..Rules::default() }
     }
 
-    fn answered(port: Port, kind: u8, options: &[(u8, &[u8])]) -> Action {
+    fn request(kind: u8, options: &[(u8, &[u8])]) -> Request {
         let kind = [kind];
         let options = [&[(53, kind.as_slice()), (97, UUID)], options].concat();
-        let request = Request::parse(&message(&options)).expect("a request");
-        answer(&request, port, &here(), &rules())
+        Request::parse(&message(&options)).expect("a request")
+    }
+
+    fn answered(port: Port, kind: u8, options: &[(u8, &[u8])]) -> Action {
+        answered_by(&rules(), port, kind, options)
+    }
+
+    fn answered_by(rules: &Rules, port: Port, kind: u8, options: &[(u8, &[u8])]) -> Action {
+        let mut attempts = Attempts::new(Rates::default(), []);
+        answer(&request(kind, options), port, &here(), rules, &mut attempts, Instant::now())
     }
 
     fn sent(action: Action) -> Reply {
@@ -214,5 +280,65 @@ mod tests {
             answered(Port::Dhcp, 1, &[(60, b"PXEClient"), (93, &[0, 11])]),
             Action::Refuse(Why::LoaderMissing(Loader::EfiArm64))
         );
+    }
+
+    #[test]
+    fn an_offer_has_the_shape_that_is_set_or_the_next_of_the_ladder() {
+        let direct = reply(ReplyKind::Offer, "snponly.efi");
+        let shapes = [
+            direct.clone(),
+            Reply { bootfile_option: true, ..direct.clone() },
+            Reply { bootfile: String::new(), vendor_options: b"", ..direct.clone() },
+            Reply { bootfile_option: true, server_option: true, ..direct },
+        ];
+        let mut attempts = Attempts::new(Rates::default(), []);
+        let start = Instant::now();
+        let mut ask = |request: &Request, seconds| {
+            let now = start + std::time::Duration::from_secs(seconds);
+            answer(request, Port::Dhcp, &here(), &rules(), &mut attempts, now)
+        };
+        for (seconds, expected) in [0, 4, 12, 28].into_iter().zip(&shapes) {
+            assert_eq!(&sent(ask(&request(1, X64), seconds)), expected);
+        }
+        // What the fourth offer led to is an iPXE, so that is the shape to begin with from now on.
+        let ipxe: &[(u8, &[u8])] = &[(60, b"PXEClient"), (77, b"iPXE"), (175, b"\x13\x01\x01")];
+        let Action::Reply { learned, .. } = ask(&request(1, ipxe), 40) else { panic!("no reply") };
+        assert_eq!(learned, Some(Shape::Option66));
+        assert_eq!(&sent(ask(&request(1, X64), 100)), &shapes[3]);
+
+        for (shape, expected) in Shape::LADDER.into_iter().zip(&shapes) {
+            let rules = Rules { offer: OfferShape::Always(shape), ..rules() };
+            assert_eq!(&sent(answered_by(&rules, Port::Dhcp, 1, X64)), expected, "{shape}");
+            // Whoever asks the boot server is told everything.
+            assert_eq!(sent(answered_by(&rules, Port::BootServer, 3, X64)), reply(ReplyKind::Ack, "snponly.efi"));
+        }
+    }
+
+    #[test]
+    fn a_raspberry_pi_is_shown_the_menu_that_it_looks_for() {
+        let rules = Rules { has_assets: true, ..rules() };
+        let mut request = request(1, BIOS);
+        request.mac = MacAddr([0xdc, 0xa6, 0x32, 1, 2, 3]);
+        let mut attempts = Attempts::new(Rates::default(), []);
+        let reply = sent(answer(&request, Port::Dhcp, &here(), &rules, &mut attempts, Instant::now()));
+        assert_eq!((reply.bootfile.as_str(), reply.server_option), ("", true));
+        let entry = reply.vendor_options.windows(17).position(|window| window == b"Raspberry Pi Boot");
+        assert_eq!(entry, Some(14), "{:?}", reply.vendor_options);
+        assert_eq!(reply.vendor_options[10], 20, "the length of the menu's entry");
+    }
+
+    #[test]
+    fn who_asks_too_often_or_loads_for_ever_is_let_wait() {
+        let mut attempts = Attempts::new(Rates::default(), []);
+        let now = Instant::now();
+        let ask = |attempts: &mut Attempts| answer(&request(1, BIOS), Port::Dhcp, &here(), &rules(), attempts, now);
+        let answers = (0..100).filter(|_| matches!(ask(&mut attempts), Action::Reply { .. })).count();
+        assert_eq!(answers, 20);
+        assert_eq!(ask(&mut attempts), Action::Ignore(Why::TooOften("from this machine")));
+        let mut attempts = Attempts::new(Rates::default(), []);
+        for _ in 0..7 {
+            attempts.loader_fetched(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), now);
+        }
+        assert_eq!(ask(&mut attempts), Action::Refuse(Why::LoaderLoop(7)));
     }
 }

@@ -1,6 +1,10 @@
 //! The loop: receive, decide, send, tell.
 
-use std::{net::Ipv4Addr, net::SocketAddrV4, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -12,6 +16,7 @@ use super::{
 };
 use crate::{
     boot::{
+        attempts::Attempts,
         machine::Rules,
         timeline::{Event, What, Who},
         why::Why,
@@ -29,6 +34,8 @@ pub struct Listener {
     pub here: Here,
     /// What decides.
     pub rules: Arc<Rules>,
+    /// What machines have tried lately.
+    pub attempts: Arc<Mutex<Attempts>>,
     /// Where events go; a full queue drops them rather than delay an offer.
     pub events: tokio::sync::mpsc::Sender<Event>,
 }
@@ -58,9 +65,16 @@ impl Listener {
     fn handle(&self, datagram: Datagram<'_>) -> Option<(Box<Reply>, SocketAddrV4, Ipv4Addr)> {
         let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
         let who = Who::Machine(request.mac);
-        match answer(&request, self.port, &self.here, &self.rules) {
-            Action::Reply { reply, client, offer } => {
+        let action = {
+            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            answer(&request, self.port, &self.here, &self.rules, &mut attempts, Instant::now())
+        };
+        match action {
+            Action::Reply { reply, client, offer, learned } => {
                 self.learn_address(&request);
+                if let Some(shape) = learned {
+                    self.tell(who, What::TookOffer(shape));
+                }
                 match (self.port, request.kind) {
                     (Port::Dhcp, Kind::Discover) => {
                         self.tell(who, What::Discover(client));

@@ -10,6 +10,7 @@ use dhcproto::{
     Encodable, Encoder,
     v4::{self, DhcpOption, HType, Opcode, OptionCode, UnknownOption, borrowed},
 };
+use uuid::Uuid;
 
 use crate::boot::{
     client::{Client, MacAddr, Speaks},
@@ -137,7 +138,9 @@ impl Request {
             [] => vec![arch_of_vendor_class(&self.vendor_class).unwrap_or(ClientArch::X86_BIOS)],
             archs => archs.to_vec(),
         };
-        Ok(Client { mac: self.mac, archs, speaks })
+        // Type 0, then the UUID (RFC 4578 §2.3).
+        let uuid = self.uuid.get(1..).and_then(|uuid| Uuid::from_slice(uuid).ok());
+        Ok(Client { mac: self.mac, uuid, archs, speaks })
     }
 }
 
@@ -213,8 +216,12 @@ pub struct Reply {
     pub vendor_options: &'static [u8],
     /// Option 97, from the request.
     pub uuid: Vec<u8>,
-    /// TFTP path or URL: in `file`, or in option 67 where it is longer.
+    /// TFTP path or URL: in `file`, or in option 67 where it is longer; empty for none.
     pub bootfile: String,
+    /// Whether option 67 says it too.
+    pub bootfile_option: bool,
+    /// Option 66: [`Self::server`] once more, as text.
+    pub server_option: bool,
     /// Option 175.
     pub ipxe: &'static [u8],
     /// Option 82, from the request.
@@ -271,16 +278,18 @@ impl Reply {
             ReplyKind::Ack => v4::MessageType::Ack,
         };
         // EDK2 writes a NUL one byte past option 67; one of our own keeps that inside the option.
-        let mut long_bootfile = Vec::new();
-        if !in_file {
-            long_bootfile = [self.bootfile.as_bytes(), b"\0"].concat();
+        let mut bootfile_option = Vec::new();
+        if !in_file || self.bootfile_option {
+            bootfile_option = [self.bootfile.as_bytes(), b"\0"].concat();
         }
+        let server_option = if self.server_option { self.server.to_string() } else { String::new() };
         let always = [DhcpOption::MessageType(kind), DhcpOption::ServerIdentifier(self.server)];
         let optional = [
             raw(60, self.vendor_class),
             raw(97, &self.uuid),
             raw(43, self.vendor_options),
-            raw(67, &long_bootfile),
+            raw(66, server_option.as_bytes()),
+            raw(67, &bootfile_option),
             raw(175, self.ipxe),
             raw(82, &self.relay_agent),
         ];
@@ -332,6 +341,8 @@ pub(crate) mod tests {
             vendor_options: b"\x06\x01\x08\xff",
             uuid: UUID.to_vec(),
             bootfile: bootfile.into(),
+            bootfile_option: false,
+            server_option: false,
             ipxe: b"",
             relay_agent: Vec::new(),
         }
@@ -409,6 +420,12 @@ pub(crate) mod tests {
         assert_eq!(&longest[108..236], [&[b'x'; 127][..], &[0]].concat());
         let longer = Reply { bootfile: "x".repeat(128), ..reply }.encode().expect("it fits");
         assert_eq!(longer[108..236], [0; 128]);
+        // Firmware that reads options only gets both names in options too.
+        let options =
+            Reply { bootfile_option: true, server_option: true, ..self::reply(ReplyKind::Offer, "undionly.kpxe") };
+        let options = options.encode().expect("it fits");
+        assert_eq!(&options[108..122], b"undionly.kpxe\0");
+        assert!(options.ends_with(b"\x42\x0a192.0.2.10\x43\x0eundionly.kpxe\0\xff"));
         let option_67 = [&[67, 129][..], &[b'x'; 128], &[0]].concat();
         assert!(longer.windows(option_67.len()).any(|window| window == option_67));
     }

@@ -3,10 +3,10 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use axum::{
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     boot::{
+        attempts::Attempts,
         client::MacAddr,
         machine::Rules,
         script::{self, Outcome, script},
@@ -38,6 +39,8 @@ use crate::{
 pub struct App {
     /// What decides.
     pub rules: Arc<Rules>,
+    /// What machines have tried lately.
+    pub attempts: Arc<Mutex<Attempts>>,
     /// The assets folder, where there is one.
     pub assets: Option<Arc<AssetRoot>>,
     /// Base of all URLs, where it is not the address that the client came to.
@@ -83,7 +86,12 @@ type Asked = Result<Query<script::Query>, QueryRejection>;
 async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, asked: Asked) -> Response {
     let base = app.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local));
     let answer = match asked {
-        Ok(Query(query)) => script(&app.rules, &base, &query),
+        Ok(Query(query)) => {
+            let mac = query.mac().ok().flatten();
+            let attempts = || app.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let looping = mac.and_then(|mac| attempts().ipxe_loop(mac, Instant::now()));
+            script(&app.rules, &base, &query, looping)
+        }
         Err(rejection) => script::unreadable(&app.rules, &base, &rejection.body_text()),
     };
     app.tell_script(ends, answer.outcome);

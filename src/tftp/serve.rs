@@ -189,7 +189,7 @@ impl Listener {
         match wanted(&name, &self.rules.loaders) {
             Wanted::Loader(file) => Ok((Source::Memory(file.bytes.clone()), Of::Loader)),
             Wanted::Autoexec => {
-                let text = script(&self.rules, &self.base_url, &Query::default()).text;
+                let text = script(&self.rules, &self.base_url, &Query::default(), None).text;
                 Ok((Source::Memory(text.into()), Of::Asset))
             }
             Wanted::Asset => {

@@ -67,6 +67,7 @@ impl Bench {
         command.args(["up", "--interface", "eth1", "--config"]).arg(file);
         command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
         command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
+        command.env("NETBOOTD_STATE__URL", format!("sqlite://{}", lab.directory().join("state.db").display()));
         command.envs(environment.iter().copied());
         let netbootd = Process::spawn("netbootd", &mut command)?;
         netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
@@ -102,6 +103,8 @@ impl Bench {
 pub(crate) fn daemon(host: &Host) -> Command {
     let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
     command.env_remove("NETBOOTD_LOG");
+    // The state of a netbootd that is installed here is not ours to touch.
+    command.env("NETBOOTD_STATE__URL", "sqlite://:memory:");
     command
 }
 

@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bench::{Bench, CLIENT, SERVER, SOON, noise};
 
-const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
-const UUID: &[u8] = b"\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
+pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+pub(crate) const UUID: &[u8] = b"\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 
 /// A client's message.
-fn request(kind: u8, xid: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
+pub(crate) fn request(kind: u8, xid: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&xid.to_be_bytes());
@@ -27,7 +27,7 @@ fn request(kind: u8, xid: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 /// The whole reply that is expected: header with siaddr and file, then these options, 255, and zeros up to 300.
-fn reply(kind: u8, xid: u32, file: &str, options: &[(u8, &[u8])]) -> Vec<u8> {
+pub(crate) fn reply(kind: u8, xid: u32, file: &str, options: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 236];
     bytes[..4].copy_from_slice(&[2, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&xid.to_be_bytes());
@@ -45,18 +45,19 @@ fn reply(kind: u8, xid: u32, file: &str, options: &[(u8, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-const DISCOVER: u8 = 1;
-const OFFER: u8 = 2;
-const REQUEST: u8 = 3;
-const ACK: u8 = 5;
+pub(crate) const DISCOVER: u8 = 1;
+pub(crate) const OFFER: u8 = 2;
+pub(crate) const REQUEST: u8 = 3;
+pub(crate) const ACK: u8 = 5;
 const INFORM: u8 = 8;
-const BIOS: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])];
-const UEFI: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
+pub(crate) const BIOS: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])];
+pub(crate) const UEFI: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
 const HTTP: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])];
-const IPXE: &[(u8, &[u8])] = &[(60, b"PXEClient"), (93, &[0, 0]), (77, b"iPXE"), (175, b"\x13\x01\x01\x15\x01\x01")];
-const PXE_REPLY: &[(u8, &[u8])] = &[(60, b"PXEClient"), (97, UUID), (43, b"\x06\x01\x08\xff")];
+pub(crate) const IPXE: &[(u8, &[u8])] =
+    &[(60, b"PXEClient"), (93, &[0, 0]), (77, b"iPXE"), (175, b"\x13\x01\x01\x15\x01\x01")];
+pub(crate) const PXE_REPLY: &[(u8, &[u8])] = &[(60, b"PXEClient"), (97, UUID), (43, b"\x06\x01\x08\xff")];
 
-fn next(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
+pub(crate) fn next(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
     let mut buffer = vec![0; 1500];
     let (length, from) = socket.recv_from(&mut buffer).context("no reply came")?;
     buffer.truncate(length);
@@ -155,7 +156,8 @@ fn fetches_are_told_by_the_machine_that_took_the_address() -> Result<()> {
 
 #[test]
 fn five_thousand_mutated_packets_harm_nobody() -> Result<()> {
-    let Some(bench) = Bench::start()? else { return Ok(()) };
+    // They are all of one machine.
+    let Some(bench) = Bench::start_with(&[("NETBOOTD_DHCP__MAX_RATE_PER_CLIENT", "100000")])? else { return Ok(()) };
     let socket = bench.client_socket(68)?;
     let seeds =
         [request(DISCOVER, 1, BIOS), request(REQUEST, 1, UEFI), request(INFORM, 1, HTTP), request(DISCOVER, 1, IPXE)];

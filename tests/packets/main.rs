@@ -4,10 +4,11 @@
 //! where it asked the boot server) and of our reply in hexadecimal; no reply where it gets none. They were taken at
 //! 10.77.0.2, in the network of `tests/boot`. A new firmware is a new file here.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Instant};
 
 use netbootd::{
     boot::{
+        attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
     },
@@ -26,7 +27,8 @@ fn every_captured_request_gets_the_reply_that_booted_it() {
     for Captured { name, port, request, reply, .. } in captured {
         let request = Request::parse(&request).expect("a request");
         let port = if port == 4011 { Port::BootServer } else { Port::Dhcp };
-        let answered = match answer(&request, port, &here, &rules()) {
+        let mut attempts = Attempts::new(Rates::default(), []);
+        let answered = match answer(&request, port, &here, &rules(), &mut attempts, Instant::now()) {
             Action::Reply { reply, .. } => reply.encode().expect("it fits"),
             Action::Refuse(_) | Action::Ignore(_) => Vec::new(),
         };

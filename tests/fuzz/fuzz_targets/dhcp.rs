@@ -5,11 +5,12 @@
 
 #![no_main]
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Instant};
 
 use libfuzzer_sys::fuzz_target;
 use netbootd::{
     boot::{
+        attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
     },
@@ -33,7 +34,8 @@ fuzz_target!(|datagram: &[u8]| {
     };
     let rules = Rules { loaders: Loaders::new(vec![file]), ..Rules::default() };
     for port in [Port::Dhcp, Port::BootServer] {
-        if let Action::Reply { reply, .. } = answer(&request, port, &here, &rules) {
+        let mut attempts = Attempts::new(Rates::default(), []);
+        if let Action::Reply { reply, .. } = answer(&request, port, &here, &rules, &mut attempts, Instant::now()) {
             let bytes = reply.encode().expect("an answer fits its options");
             assert!(bytes.len() >= 300 && bytes.starts_with(&[2, 1, 6, 0]));
             let _ = destination(&request, "192.0.2.77:4011".parse().expect("an address"), port);

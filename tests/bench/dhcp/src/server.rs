@@ -34,7 +34,13 @@ impl<'a> Place<'a> {
         fs::write(loaders.join("snponly.efi"), efi)?;
         let config = lab.directory().join("netbootd.toml");
         let folder = loaders.display();
-        fs::write(&config, format!("interfaces = [\"eth1\"]\nassets = \"{folder}\"\nloader_dirs = [\"{folder}\"]\n"))?;
+        // As many as it can: what a flood may cost is not what is measured here.
+        let settings = format!(
+            "interfaces = [\"eth1\"]\nassets = \"{folder}\"\nloader_dirs = [\"{folder}\"]\n[dhcp]\nmax_rate = 1000000\n\
+             [state]\nurl = \"sqlite://{}\"\n",
+            lab.directory().join("state.db").display()
+        );
+        fs::write(&config, settings)?;
         Ok(Self { host, loaders, config, quiet })
     }
 }

@@ -1,0 +1,373 @@
+//! What each machine has tried lately: which shape of an offer it took up, and whether it goes round in circles.
+//!
+//! Firmware differs in the offers that it takes, and tells nobody why it took none. So the next shape is tried when a
+//! machine asks again without having fetched what it was offered, and the one that led to a fetch is remembered.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{client::MacAddr, recent::Recent, why::Why};
+
+/// The shape of an offer to firmware that boots by TFTP. All of them hold siaddr, option 54, option 60, and option 97
+/// where the client sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// `file`, and option 43.6 = 8: load it, ask nobody else (PXE 2.1 §2.4.1; EDK2 UefiPxeBcDxe: "Pxe10").
+    #[default]
+    Direct,
+    /// The same with option 67 beside `file`, for firmware that reads options only.
+    Option67,
+    /// Neither a file nor option 43, so that the client asks port 4011 (PXE 2.1 §2.2.5; EDK2: "Binl").
+    BootServer,
+    /// Options 66 and 67 beside siaddr and `file`, as the lines for a leasing server have them.
+    Option66,
+}
+
+impl Shape {
+    /// The rungs of the ladder, in the order in which they are tried.
+    pub const LADDER: [Self; 4] = [Self::Direct, Self::Option67, Self::BootServer, Self::Option66];
+
+    /// Name in the configuration, the state and the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Option67 => "option_67",
+            Self::BootServer => "boot_server",
+            Self::Option66 => "option_66",
+        }
+    }
+
+    /// The shape of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::LADDER.into_iter().find(|shape| shape.name() == name)
+    }
+
+    /// The next rung; behind the last one comes the first.
+    fn next(self) -> Self {
+        let behind = Self::LADDER.into_iter().cycle().skip_while(|shape| *shape != self).nth(1);
+        behind.unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Option67 => "with option 67 beside the file field",
+            Self::BootServer => "by the boot server on port 4011",
+            Self::Option66 => "with options 66 and 67 beside the header's fields",
+        })
+    }
+}
+
+/// Answers a second, so that neither a broken client nor a flood makes netbootd fill the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// To all machines.
+    pub total: u32,
+    /// To one machine.
+    pub per_client: u32,
+}
+
+impl Default for Rates {
+    /// A thousand machines that are switched on together ask a few thousand times a second, one machine four times
+    /// (iPXE's tries on port 4011: 0, 0.25, 0.75 and 1.75 s).
+    fn default() -> Self {
+        Self { total: 20_000, per_client: 10 }
+    }
+}
+
+/// The memory of all machines; bounded.
+#[derive(Debug)]
+pub struct Attempts {
+    rates: Rates,
+    total: Bucket,
+    machines: Recent<MacAddr, Attempt>,
+    /// Shapes that led to a fetch, beyond [`Shape::Direct`], which is what everyone gets anyway.
+    worked: HashMap<MacAddr, Shape>,
+}
+
+#[derive(Debug, Default)]
+struct Attempt {
+    answers: Bucket,
+    offered: Option<Offered>,
+    /// The transaction of the last iPXE start: its repetitions are the same start.
+    xid: Option<u32>,
+    /// iPXE starts since the last hand-over, the latest ones only.
+    starts: VecDeque<Instant>,
+    /// Loaders fetched since an iPXE that can use HTTP was last seen.
+    loads: VecDeque<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Offered {
+    shape: Shape,
+    at: Instant,
+    was_fetched: bool,
+}
+
+impl Attempts {
+    /// With the shapes that an earlier run learned.
+    #[must_use]
+    pub fn new(rates: Rates, worked: impl IntoIterator<Item = (MacAddr, Shape)>) -> Self {
+        Self {
+            rates,
+            total: Bucket::default(),
+            machines: Recent::new(MACHINES),
+            worked: worked.into_iter().take(WORKED).collect(),
+        }
+    }
+
+    /// Whether a machine may be answered now.
+    ///
+    /// # Errors
+    /// [`Why::TooOften`].
+    pub fn admit(&mut self, mac: MacAddr, now: Instant) -> Result<(), Why> {
+        // The machine's own rate first: what one of them wastes is not taken from the others.
+        if !self.machines.touch(mac).answers.take(self.rates.per_client, now) {
+            return Err(Why::TooOften("from this machine"));
+        }
+        if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Why::TooOften("in total")) }
+    }
+
+    /// The shape of the offer to a machine whose firmware sends DHCPDISCOVER.
+    pub fn offer(&mut self, mac: MacAddr, now: Instant) -> Shape {
+        let usual = self.worked.get(&mac).copied().unwrap_or_default();
+        let attempt = self.machines.touch(mac);
+        let shape = match attempt.offered {
+            None => usual,
+            Some(Offered { was_fetched: true, .. }) => usual,
+            // A packet that the network doubled, or two listeners on one bridge.
+            Some(Offered { shape, at, .. }) if now.saturating_duration_since(at) < SAME_QUESTION => return shape,
+            Some(Offered { shape, .. }) => shape.next(),
+        };
+        attempt.offered = Some(Offered { shape, at: now, was_fetched: false });
+        shape
+    }
+
+    /// A machine has fetched a loader. The shape that led to it where that is news, to be kept.
+    pub fn loader_fetched(&mut self, mac: MacAddr, now: Instant) -> Option<Shape> {
+        let attempt = self.machines.touch(mac);
+        remember(&mut attempt.loads, now);
+        self.offer_taken_up(mac)
+    }
+
+    /// An iPXE that can use HTTP has sent DHCPDISCOVER. As [`Self::loader_fetched`]: where firmware was offered a
+    /// loader just now, this is that loader, though its fetch may have gone unseen behind a relay.
+    pub fn ipxe_started(&mut self, mac: MacAddr, xid: u32, now: Instant) -> Option<Shape> {
+        let attempt = self.machines.touch(mac);
+        if attempt.xid.replace(xid) != Some(xid) {
+            remember(&mut attempt.starts, now);
+        }
+        attempt.loads.clear();
+        self.offer_taken_up(mac)
+    }
+
+    fn offer_taken_up(&mut self, mac: MacAddr) -> Option<Shape> {
+        let offered = self.machines.touch(mac).offered.as_mut()?;
+        if std::mem::replace(&mut offered.was_fetched, true) {
+            return None;
+        }
+        let shape = offered.shape;
+        let before = match shape {
+            Shape::Direct => self.worked.remove(&mac),
+            _ if self.worked.len() < WORKED || self.worked.contains_key(&mac) => self.worked.insert(mac, shape),
+            _ => return None,
+        };
+        (before.unwrap_or_default() != shape).then_some(shape)
+    }
+
+    /// A machine got everything that its script names: whatever it does next is a new boot.
+    pub fn handed_over(&mut self, mac: MacAddr) {
+        let attempt = self.machines.touch(mac);
+        attempt.starts.clear();
+        attempt.loads.clear();
+    }
+
+    /// Whether a machine starts iPXE over and over without booting anything.
+    #[must_use]
+    pub fn ipxe_loop(&self, mac: MacAddr, now: Instant) -> Option<Why> {
+        circles(&self.machines.peek(&mac)?.starts, STARTS, now).map(Why::IpxeLoop)
+    }
+
+    /// Whether a machine loads iPXE over and over without one starting that can use HTTP. `weak`: it is an iPXE itself
+    /// that asks, and got a better one, or should have.
+    #[must_use]
+    pub fn loader_loop(&self, mac: MacAddr, weak: bool, now: Instant) -> Option<Why> {
+        let limit = if weak { WEAK_LOADS } else { LOADS };
+        circles(&self.machines.peek(&mac)?.loads, limit, now).map(Why::LoaderLoop)
+    }
+}
+
+fn remember(times: &mut VecDeque<Instant>, now: Instant) {
+    times.push_back(now);
+    if times.len() > REMEMBERED {
+        times.pop_front();
+    }
+}
+
+/// How often it was, where that is more than `limit` times within [`SHORT_WHILE`].
+fn circles(times: &VecDeque<Instant>, limit: usize, now: Instant) -> Option<usize> {
+    let count = times.iter().filter(|at| now.saturating_duration_since(**at) < SHORT_WHILE).count();
+    (count > limit).then_some(count)
+}
+
+/// A token bucket that holds a burst of two seconds.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// When it would be empty of debts: the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371).
+    tat: Option<Instant>,
+}
+
+impl Bucket {
+    fn take(&mut self, rate: u32, now: Instant) -> bool {
+        let each = Duration::from_secs(1) / rate.max(1);
+        let tat = self.tat.map_or(now, |tat| tat.max(now));
+        if tat.saturating_duration_since(now) >= 2 * Duration::from_secs(1) {
+            return false;
+        }
+        self.tat = Some(tat + each);
+        true
+    }
+}
+
+/// Machines that are remembered at least.
+const MACHINES: usize = 4096;
+/// Machines whose shape is remembered: more than any one network has of firmware that needs another than the first.
+const WORKED: usize = 65_536;
+/// Firmware waits longer before it asks again: EDK2 4 s (Dhcp4Dxe), PXE ROMs 4 s (PXE 2.1 §2.4.3).
+const SAME_QUESTION: Duration = Duration::from_secs(3);
+/// A boot that ends in nothing takes ten seconds or more; five minutes hold a handful, and no thirty.
+pub const SHORT_WHILE: Duration = Duration::from_secs(300);
+/// iPXE starts without a boot between them that are let pass: people at a console try things, too.
+const STARTS: usize = 5;
+/// Loaders without an iPXE behind them: a fetch may be cut and begun anew.
+const LOADS: usize = 5;
+/// Times that are kept: enough for the number that people are told to mean something.
+const REMEMBERED: usize = 30;
+/// Loaders fetched by a weak iPXE: the second one should have been better.
+const WEAK_LOADS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn attempts() -> (Attempts, Instant) {
+        (Attempts::new(Rates::default(), []), Instant::now())
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn a_machine_that_repeats_its_discover_is_offered_the_next_shape() {
+        let (mut attempts, start) = attempts();
+        // EDK2's pattern where no offer is taken, then the same at the next power-on.
+        let shapes: Vec<Shape> = [0, 4, 12, 28, 200].map(|at| attempts.offer(MAC, start + seconds(at))).into();
+        assert_eq!(shapes[..4], Shape::LADDER);
+        assert_eq!(shapes[4], Shape::Direct, "from the top again");
+        // A doubled packet is no repetition, and another machine is another ladder.
+        assert_eq!(attempts.offer(MAC, start + seconds(202)), Shape::Direct);
+        assert_eq!(attempts.offer(MacAddr([2; 6]), start + seconds(202)), Shape::Direct);
+    }
+
+    #[test]
+    fn the_shape_that_led_to_a_fetch_is_the_next_boots_first() {
+        let (mut attempts, start) = attempts();
+        attempts.offer(MAC, start);
+        assert_eq!(attempts.offer(MAC, start + seconds(4)), Shape::Option67);
+        assert_eq!(attempts.loader_fetched(MAC, start + seconds(5)), Some(Shape::Option67));
+        assert_eq!(attempts.loader_fetched(MAC, start + seconds(6)), None, "no news");
+        assert_eq!(attempts.offer(MAC, start + seconds(500)), Shape::Option67);
+        assert_eq!(attempts.loader_fetched(MAC, start + seconds(501)), None);
+        // A firmware update: the remembered shape fails, the ladder goes on, and what works then replaces it.
+        attempts.offer(MAC, start + seconds(1000));
+        assert_eq!(attempts.offer(MAC, start + seconds(1004)), Shape::BootServer);
+        assert_eq!(attempts.offer(MAC, start + seconds(1012)), Shape::Option66);
+        assert_eq!(attempts.offer(MAC, start + seconds(1028)), Shape::Direct);
+        assert_eq!(attempts.loader_fetched(MAC, start + seconds(1030)), Some(Shape::Direct));
+        assert_eq!(attempts.offer(MAC, start + seconds(2000)), Shape::Direct);
+        // Nobody is told of what is the usual.
+        let other = MacAddr([2; 6]);
+        attempts.offer(other, start);
+        assert_eq!(attempts.ipxe_started(other, 1, start + seconds(9)), None);
+        assert_eq!(attempts.ipxe_started(MacAddr([3; 6]), 1, start), None, "its ROM is an iPXE");
+    }
+
+    #[test]
+    fn an_earlier_run_is_remembered() {
+        let mut attempts = Attempts::new(Rates::default(), [(MAC, Shape::BootServer)]);
+        assert_eq!(attempts.offer(MAC, Instant::now()), Shape::BootServer);
+        for shape in Shape::LADDER {
+            assert_eq!(Shape::named(shape.name()), Some(shape));
+        }
+    }
+
+    #[test]
+    fn ipxe_that_starts_over_and_over_is_told_so_until_it_rests_or_boots() {
+        let (mut attempts, start) = attempts();
+        for n in 0..5 {
+            for repetition in 0..3 {
+                attempts.ipxe_started(MAC, n, start + seconds(u64::from(n) * 10 + repetition));
+            }
+            assert_eq!(attempts.ipxe_loop(MAC, start + seconds(50)), None, "{n}");
+        }
+        attempts.ipxe_started(MAC, 99, start + seconds(50));
+        assert_eq!(attempts.ipxe_loop(MAC, start + seconds(51)), Some(Why::IpxeLoop(6)));
+        assert_eq!(attempts.ipxe_loop(MAC, start + seconds(301)), None);
+        attempts.handed_over(MAC);
+        assert_eq!(attempts.ipxe_loop(MAC, start + seconds(51)), None);
+    }
+
+    #[test]
+    fn a_loader_that_never_becomes_a_capable_ipxe_is_not_loaded_for_ever() {
+        let (mut attempts, start) = attempts();
+        for n in 0..=5 {
+            assert_eq!(attempts.loader_loop(MAC, false, start + seconds(n)), None);
+            attempts.loader_fetched(MAC, start + seconds(n));
+        }
+        assert_eq!(attempts.loader_loop(MAC, false, start + seconds(6)), Some(Why::LoaderLoop(6)));
+        assert_eq!(attempts.loader_loop(MAC, false, start + seconds(310)), None);
+        attempts.ipxe_started(MAC, 1, start + seconds(7));
+        assert_eq!(attempts.loader_loop(MAC, false, start + seconds(8)), None);
+        // A weak iPXE that has loaded ours three times got a weak one each time.
+        for n in 10..13 {
+            assert_eq!(attempts.loader_loop(MAC, true, start + seconds(n)), None);
+            attempts.loader_fetched(MAC, start + seconds(n));
+        }
+        assert_eq!(attempts.loader_loop(MAC, true, start + seconds(14)), Some(Why::LoaderLoop(3)));
+    }
+
+    #[test]
+    fn answers_are_limited_for_each_machine_and_in_total() {
+        let start = Instant::now();
+        let mut attempts = Attempts::new(Rates { total: 100, per_client: 10 }, []);
+        let mut admitted = |mac: u8, at: Duration| attempts.admit(MacAddr([2, 0, 0, 0, 0, mac]), start + at).is_ok();
+        assert_eq!((0..50).filter(|_| admitted(1, Duration::ZERO)).count(), 20, "two seconds' worth");
+        assert_eq!((0..50).filter(|_| admitted(1, seconds(1))).count(), 10);
+        assert_eq!((0..=255).filter(|mac| admitted(*mac, seconds(10))).count(), 200);
+        assert!(admitted(1, seconds(11)));
+    }
+
+    #[test]
+    fn a_flood_of_made_up_machines_is_bounded() {
+        let (mut attempts, start) = attempts();
+        for n in 0..50_000u32 {
+            let [a, b, c, d] = n.to_be_bytes();
+            let mac = MacAddr([2, 0, a, b, c, d]);
+            let _ = attempts.admit(mac, start);
+            attempts.offer(mac, start);
+            attempts.ipxe_started(mac, n, start);
+        }
+        assert!(attempts.machines.len() <= 2 * MACHINES);
+        assert!(attempts.worked.is_empty());
+    }
+}

@@ -1,0 +1,263 @@
+//! Which rule of the configuration is about a machine: the most specific one that fits, of equals the first.
+
+use std::{collections::HashMap, fmt, hash::Hash, str::FromStr};
+
+use uuid::Uuid;
+
+use super::{client::MacAddr, loader::Loader};
+
+/// What a stage knows of a machine. DHCP never knows a serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// The card that it boots from.
+    pub mac: MacAddr,
+    /// Option 97, or iPXE's `${uuid}`.
+    pub uuid: Option<Uuid>,
+    /// iPXE's `${serial}`.
+    pub serial: Option<&'a str>,
+    /// Its firmware; `None` where a query did not tell.
+    pub arch: Option<Loader>,
+}
+
+/// What a rule asks of a machine: every list that is not empty has to name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Cards.
+    pub macs: Vec<MacAddr>,
+    /// SMBIOS UUIDs, in whichever byte order their owner read them.
+    pub uuids: Vec<Uuid>,
+    /// SMBIOS serial numbers, whole, in any case.
+    pub serials: Vec<String>,
+    /// The first three bytes of cards.
+    pub ouis: Vec<Oui>,
+    /// Firmware.
+    pub archs: Vec<Loader>,
+}
+
+impl Selector {
+    fn matches(&self, facts: &Facts<'_>) -> bool {
+        let is_named = |uuid: Uuid| {
+            // SMBIOS 2.6 turned the first three fields round; firmware, dmidecode and labels do not agree.
+            self.uuids.iter().any(|named| *named == uuid || named.to_bytes_le() == uuid.into_bytes())
+        };
+        let is_serial = |serial: &str| self.serials.iter().any(|named| named.eq_ignore_ascii_case(serial.trim()));
+        (self.macs.is_empty() || self.macs.contains(&facts.mac))
+            && (self.uuids.is_empty() || facts.uuid.is_some_and(is_named))
+            && (self.serials.is_empty() || facts.serial.is_some_and(is_serial))
+            && (self.ouis.is_empty() || self.ouis.contains(&Oui::of(facts.mac)))
+            && (self.archs.is_empty() || facts.arch.is_some_and(|arch| self.archs.contains(&arch)))
+    }
+
+    /// The more of a machine's own names, the more specific; a maker goes before an architecture.
+    #[must_use]
+    pub fn specificity(&self) -> u32 {
+        let named = |is_empty: bool, weight: u32| if is_empty { 0 } else { weight };
+        named(self.macs.is_empty(), 1000)
+            + named(self.uuids.is_empty(), 1000)
+            + named(self.serials.is_empty(), 1000)
+            + named(self.ouis.is_empty(), 10)
+            + named(self.archs.is_empty(), 1)
+    }
+}
+
+/// Rules in the order of the configuration, found by a machine's names without a look at all the others.
+#[derive(Clone, Debug, Default)]
+pub struct RuleBook<R> {
+    rules: Vec<(Selector, R)>,
+    by_mac: HashMap<MacAddr, Vec<usize>>,
+    by_uuid: HashMap<Uuid, Vec<usize>>,
+    by_serial: HashMap<String, Vec<usize>>,
+    /// Those that name no single machine.
+    general: Vec<usize>,
+}
+
+impl<R> RuleBook<R> {
+    /// Takes rules in the order of the configuration.
+    #[must_use]
+    pub fn new(rules: Vec<(Selector, R)>) -> Self {
+        let mut book =
+            Self { by_mac: HashMap::new(), by_uuid: HashMap::new(), by_serial: HashMap::new(), general: vec![], rules };
+        for (index, (selector, _)) in book.rules.iter().enumerate() {
+            // By one kind of name each, so that nothing is found twice.
+            if !selector.macs.is_empty() {
+                selector.macs.iter().for_each(|mac| put(&mut book.by_mac, *mac, index));
+            } else if !selector.uuids.is_empty() {
+                for uuid in &selector.uuids {
+                    put(&mut book.by_uuid, *uuid, index);
+                    put(&mut book.by_uuid, Uuid::from_bytes(uuid.to_bytes_le()), index);
+                }
+            } else if !selector.serials.is_empty() {
+                selector.serials.iter().for_each(|serial| put(&mut book.by_serial, serial.to_lowercase(), index));
+            } else {
+                book.general.push(index);
+            }
+        }
+        book
+    }
+
+    /// The rule about this machine, with its place in the configuration.
+    #[must_use]
+    pub fn of(&self, facts: &Facts<'_>) -> Option<(usize, &R)> {
+        let by_serial = facts.serial.and_then(|serial| self.by_serial.get(&serial.trim().to_lowercase()));
+        let by_uuid = facts.uuid.and_then(|uuid| self.by_uuid.get(&uuid));
+        let candidates = [self.by_mac.get(&facts.mac), by_uuid, by_serial, Some(&self.general)];
+        let fitting = candidates.into_iter().flatten().flatten().filter_map(|index| {
+            let (selector, rule) = self.rules.get(*index)?;
+            selector.matches(facts).then_some((*index, selector.specificity(), rule))
+        });
+        let best = fitting.max_by_key(|(index, specificity, _)| (*specificity, std::cmp::Reverse(*index)));
+        best.map(|(index, _, rule)| (index, rule))
+    }
+
+    /// All rules in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &(Selector, R)> {
+        self.rules.iter()
+    }
+}
+
+fn put<K: Eq + Hash>(index: &mut HashMap<K, Vec<usize>>, key: K, rule: usize) {
+    let rules = index.entry(key).or_default();
+    if rules.last() != Some(&rule) {
+        rules.push(rule);
+    }
+}
+
+/// Organizationally unique identifier: who made a card (IEEE 802).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Oui(pub [u8; 3]);
+
+impl Oui {
+    /// That of a card.
+    #[must_use]
+    pub fn of(MacAddr([a, b, c, ..]): MacAddr) -> Self {
+        Self([a, b, c])
+    }
+
+    /// Whether it is one of the Raspberry Pi's makers, whose boot ROM calls itself an x86 BIOS.
+    #[must_use]
+    pub fn is_raspberry_pi(self) -> bool {
+        RASPBERRY_PI.contains(&self)
+    }
+}
+
+/// Raspberry Pi Foundation and Raspberry Pi Trading, in the IEEE's registry.
+const RASPBERRY_PI: [Oui; 7] = [
+    Oui([0xb8, 0x27, 0xeb]),
+    Oui([0xdc, 0xa6, 0x32]),
+    Oui([0xe4, 0x5f, 0x01]),
+    Oui([0x28, 0xcd, 0xc1]),
+    Oui([0xd8, 0x3a, 0xdd]),
+    Oui([0x2c, 0xcf, 0x67]),
+    Oui([0x88, 0xa2, 0x9e]),
+];
+
+/// The text is no OUI.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no OUI: write the first three bytes of a MAC address, like b8:27:eb")]
+pub struct NotAnOui(String);
+
+impl FromStr for Oui {
+    type Err = NotAnOui;
+
+    fn from_str(text: &str) -> Result<Self, NotAnOui> {
+        let whole = format!("{text}{}", if text.contains('-') { "-00-00-00" } else { ":00:00:00" });
+        let mac: Result<MacAddr, _> = whole.parse();
+        mac.map(Self::of).map_err(|_| NotAnOui(text.chars().take(40).collect()))
+    }
+}
+
+impl fmt::Display for Oui {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([a, b, c]) = self;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn uuid(text: &str) -> Uuid {
+        text.parse().expect("a UUID")
+    }
+
+    fn facts() -> Facts<'static> {
+        Facts {
+            mac: MAC,
+            uuid: Some(uuid("00112233-4455-6677-8899-aabbccddeeff")),
+            serial: Some("CZ1234"),
+            arch: Some(Loader::EfiX86_64),
+        }
+    }
+
+    fn selected(rules: Vec<Selector>, facts: Facts<'_>) -> Option<usize> {
+        RuleBook::new(rules.into_iter().map(|selector| (selector, ())).collect()).of(&facts).map(|(index, ())| index)
+    }
+
+    #[test]
+    fn every_part_of_a_selector_has_to_fit() {
+        let fits = |selector| selected(vec![selector], facts()).is_some();
+        assert!(fits(Selector::default()), "a rule that asks for nothing is everyone's");
+        let mac = Selector { macs: vec![MacAddr([2; 6]), MAC], ..Selector::default() };
+        assert!(fits(mac.clone()));
+        assert!(fits(Selector { archs: vec![Loader::EfiX86_64], ..mac.clone() }));
+        assert!(!fits(Selector { archs: vec![Loader::Bios], ..mac }));
+        assert!(fits(Selector { ouis: vec![Oui([0x52, 0x54, 0])], ..Selector::default() }));
+        assert!(fits(Selector { serials: vec!["cz1234".into()], ..Selector::default() }));
+        for order in ["00112233-4455-6677-8899-aabbccddeeff", "33221100-5544-7766-8899-aabbccddeeff"] {
+            assert!(fits(Selector { uuids: vec![uuid(order)], ..Selector::default() }), "{order}");
+        }
+        assert!(!fits(Selector { uuids: vec![Uuid::nil()], ..Selector::default() }));
+        let nameless = Facts { uuid: None, serial: None, arch: None, ..facts() };
+        for selector in [
+            Selector { uuids: vec![Uuid::nil()], ..Selector::default() },
+            Selector { serials: vec![String::new()], ..Selector::default() },
+            Selector { archs: vec![Loader::Bios], ..Selector::default() },
+        ] {
+            assert_eq!(selected(vec![selector], nameless), None);
+        }
+    }
+
+    #[test]
+    fn the_most_specific_rule_wins_and_of_equals_the_first() {
+        let mac = || Selector { macs: vec![MAC], ..Selector::default() };
+        let oui = || Selector { ouis: vec![Oui::of(MAC)], ..Selector::default() };
+        let x64 = || Selector { archs: vec![Loader::EfiX86_64], ..Selector::default() };
+        let all = Selector::default;
+        assert_eq!(selected(vec![all(), x64(), oui(), mac(), mac()], facts()), Some(3));
+        assert_eq!(selected(vec![all(), x64(), oui()], facts()), Some(2));
+        assert_eq!(selected(vec![all(), x64()], facts()), Some(1));
+        let mac_on_x64 = Selector { archs: vec![Loader::EfiX86_64], ..mac() };
+        let mac_and_serial = Selector { serials: vec!["CZ1234".into()], ..mac() };
+        assert_eq!(selected(vec![mac(), mac_on_x64.clone()], facts()), Some(1));
+        assert_eq!(selected(vec![mac_on_x64, mac_and_serial], facts()), Some(1));
+    }
+
+    #[test]
+    fn ten_thousand_rules_are_not_searched_one_by_one() {
+        let mac = |n: u32| {
+            let [_, b, c, d] = n.to_be_bytes();
+            MacAddr([2, 0, 0, b, c, d])
+        };
+        let rules = (0..10_000).map(|n| (Selector { macs: vec![mac(n)], ..Selector::default() }, n)).collect();
+        let book = RuleBook::new(rules);
+        assert_eq!(book.general.len(), 0);
+        for n in (0..10_000).step_by(7) {
+            assert_eq!(book.of(&Facts { mac: mac(n), ..facts() }).map(|(_, n)| *n), Some(n));
+        }
+        assert_eq!(book.of(&facts()), None);
+    }
+
+    #[test]
+    fn an_oui_is_read_as_a_mac_is() {
+        for text in ["b8:27:eb", "B8-27-EB", "b827eb"] {
+            assert_eq!(text.parse::<Oui>().map(|oui| oui.to_string()), Ok("b8:27:eb".into()));
+        }
+        for text in ["", "b8:27", "b8:27:eb:01", "b8:27:zz"] {
+            assert!(text.parse::<Oui>().is_err(), "{text}");
+        }
+        assert!(Oui::of(MacAddr([0xb8, 0x27, 0xeb, 1, 2, 3])).is_raspberry_pi());
+    }
+}

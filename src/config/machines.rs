@@ -1,0 +1,149 @@
+//! `[[machines]]` → rules, with the faults that they have by themselves and with the profiles that they name.
+
+use std::collections::BTreeMap;
+
+use super::{resolve::Check, schema};
+use crate::{
+    boot::{
+        client::{MacAddr, NotAMac},
+        loader::Loader,
+        machine::{Machine, MachineRule, Profile, Rules},
+        selector::{NotAnOui, Selector},
+        template::Templates,
+    },
+    files::AssetRoot,
+};
+
+impl Check<'_> {
+    pub(super) fn machines(
+        &mut self,
+        profiles: &BTreeMap<String, Profile>,
+        assets: Option<&AssetRoot>,
+    ) -> Vec<(Selector, MachineRule)> {
+        let mut rules = Vec::new();
+        for (index, machine) in self.loaded.config.machines.iter().enumerate() {
+            let mut entry = Entry { index: index.to_string(), check: self };
+            let selector = entry.selector(machine);
+            let rule = entry.rule(machine, profiles, assets);
+            rules.push((selector, rule));
+        }
+        self.command_lines(profiles, &rules);
+        rules
+    }
+
+    /// Every command line is rendered for every machine that will have it, so that a slip is told now and not by the
+    /// first machine that boots.
+    fn command_lines(&mut self, profiles: &BTreeMap<String, Profile>, rules: &[(Selector, MachineRule)]) {
+        let templates = Templates::default();
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+        for (name, profile) in profiles {
+            let is_default = self.loaded.config.default_profile == *name;
+            let named = || rules.iter().map(|(_, rule)| rule).filter(|rule| rule.profile.as_ref() == Some(name));
+            // One that no rule names is what people choose from the menu.
+            let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
+            let fault = named().chain(&for_anyone).find_map(|rule| {
+                let machine = Machine::new(mac, "x86_64".into(), Some(rule));
+                templates.cmdline(&profile.cmdline, &machine, &rule.vars).err().map(|why| match &rule.name {
+                    Some(name) => format!("{why} (for the machine {name})"),
+                    None => why.to_string(),
+                })
+            });
+            if let Some(fault) = fault {
+                self.fault(&["profiles", name, "cmdline"], fault);
+            }
+        }
+    }
+}
+
+/// One `[[machines]]`.
+struct Entry<'a, 'b> {
+    index: String,
+    check: &'a mut Check<'b>,
+}
+
+impl Entry<'_, '_> {
+    fn fault(&mut self, key: &[&str], message: String) {
+        let index = self.index.clone();
+        self.check.fault(&[&["machines", &index], key].concat(), message);
+    }
+
+    fn selector(&mut self, machine: &schema::Machine) -> Selector {
+        let archs = machine.arch.all().iter().enumerate().filter_map(|(place, name)| {
+            let found = Loader::ALL.into_iter().find(|loader| loader.arch() == name);
+            if found.is_none() {
+                let there: Vec<&str> = Loader::ALL.into_iter().map(Loader::arch).collect();
+                let message = format!("there is no architecture {name:?}; there are: {}", there.join(", "));
+                self.fault(&["arch", &place.to_string()], message);
+            }
+            found
+        });
+        let archs = archs.collect();
+        let selector = Selector {
+            macs: self.parsed("mac", &machine.mac, |text| text.parse().map_err(|error: NotAMac| error.to_string())),
+            uuids: self.parsed("uuid", &machine.uuid, |text| {
+                let refuse = |_| format!("{text:?} is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff");
+                text.parse().map_err(refuse)
+            }),
+            serials: machine.serial.all().iter().map(|serial| serial.trim().to_owned()).collect(),
+            ouis: self.parsed("oui", &machine.oui, |text| text.parse().map_err(|error: NotAnOui| error.to_string())),
+            archs,
+        };
+        let named = [&machine.mac, &machine.uuid, &machine.serial, &machine.oui, &machine.arch];
+        if named.iter().all(|names| names.all().is_empty()) {
+            let message = "the rule names no machine: give it mac, uuid, serial, oui or arch (for all machines, set default_profile)";
+            self.fault(&[], message.into());
+        }
+        selector
+    }
+
+    fn parsed<T>(&mut self, key: &str, names: &schema::Names, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let parsed = names.all().iter().enumerate().filter_map(|(place, name)| {
+            parse(name.trim()).map_err(|message| self.fault(&[key, &place.to_string()], message)).ok()
+        });
+        parsed.collect()
+    }
+
+    fn rule(
+        &mut self,
+        machine: &schema::Machine,
+        profiles: &BTreeMap<String, Profile>,
+        assets: Option<&AssetRoot>,
+    ) -> MachineRule {
+        if let Some(name) = machine.name.as_deref().filter(|name| !is_host_name(name)) {
+            let message =
+                format!("{name:?} is no host name: letters, digits, hyphens and dots, 253 at most (RFC 1123 §2.1)");
+            self.fault(&["name"], message);
+        }
+        if let Some(profile) = machine.profile.as_deref().filter(|name| !is_profile(name, profiles)) {
+            self.check.no_profile(&["machines", &self.index.clone(), "profile"], profile, profiles);
+        }
+        // A name without a folder may be a loader's that is found later; a path can only be an asset.
+        if let Some(loader) = machine.overrides.loader.as_deref().filter(|name| name.contains('/'))
+            && let Err(why) = assets.map_or(Ok(()), |assets| assets.file(loader).map(|_| ()))
+        {
+            self.fault(&["override", "loader"], why.to_string());
+        }
+        MachineRule {
+            name: machine.name.clone(),
+            profile: machine.profile.clone(),
+            vars: machine.vars.clone(),
+            loader: machine.overrides.loader.clone(),
+            local_boot: machine.overrides.local_boot,
+        }
+    }
+}
+
+pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bool {
+    profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)
+}
+
+/// RFC 1123 §2.1; it ends up on command lines and on screens, where nothing else has to be feared of it.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}

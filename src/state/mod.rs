@@ -1,0 +1,191 @@
+//! What outlives a restart, in one SQLite file.
+//!
+//! A call that returned has reached the disk. Nothing of a boot waits for it: what cannot be read or written is told,
+//! and boots go on without.
+
+use std::{borrow::Cow, str::FromStr, time::Duration};
+
+use sqlx::{
+    Row, SqlitePool,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::boot::{attempts::Shape, client::MacAddr};
+
+/// The file, open.
+#[derive(Clone, Debug)]
+pub struct State {
+    pool: SqlitePool,
+}
+
+/// What went wrong with the file, and the mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It is not ours to read.
+    #[error(
+        "the state {url} was written by a newer netbootd (its schema is {found}, this one knows {known}): install that version, or move the file away"
+    )]
+    Newer {
+        /// Where.
+        url: String,
+        /// Number of its last migration.
+        found: i64,
+        /// Number of our last one.
+        known: i64,
+    },
+    /// It is no database, or broken.
+    #[error("the state {url} is broken: {error}; move the file away, and what it held is learned anew")]
+    Broken {
+        /// Where.
+        url: String,
+        /// SQLite's words.
+        error: sqlx::Error,
+    },
+    /// Whatever else SQLite says: a folder that is missing, a full disk, no permission.
+    #[error("the state {url} cannot be used: {error}")]
+    Unusable {
+        /// Where.
+        url: String,
+        /// SQLite's words.
+        error: sqlx::Error,
+    },
+}
+
+impl State {
+    /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`, makes it where it is missing (but not its
+    /// folder), and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn open(url: &str) -> Result<Self, StateError> {
+        let fault = |error| StateError::of(url, error);
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(fault)?
+            .create_if_missing(true)
+            // A reader in another process (a backup) delays nobody; what is acknowledged is on the disk.
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        // SQLite has one writer at a time; a second connection would only wait for the first.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(fault)?;
+        match migrator().run(&pool).await {
+            Ok(()) => Ok(Self { pool }),
+            Err(MigrateError::VersionMissing(found)) => Err(StateError::Newer { url: url.into(), found, known: KNOWN }),
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
+            Err(error) => Err(fault(sqlx::Error::Migrate(Box::new(error)))),
+        }
+    }
+
+    /// The shapes of offers that machines were seen to take.
+    ///
+    /// # Errors
+    /// SQLite's. Rows that make no sense are left out.
+    pub async fn offer_shapes(&self) -> Result<Vec<(MacAddr, Shape)>, sqlx::Error> {
+        let rows =
+            sqlx::query("SELECT mac, shape FROM offer_shapes ORDER BY learned_at DESC").fetch_all(&self.pool).await?;
+        let row = |row: sqlx::sqlite::SqliteRow| {
+            let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            Some((mac, Shape::named(&row.try_get::<String, _>(1).ok()?)?))
+        };
+        Ok(rows.into_iter().filter_map(row).collect())
+    }
+
+    /// Remembers the shape of offers that a machine takes.
+    ///
+    /// # Errors
+    /// SQLite's: a full disk, a file that became read-only.
+    pub async fn set_offer_shape(&self, mac: MacAddr, shape: Shape) -> Result<(), sqlx::Error> {
+        let query = sqlx::query(
+            "INSERT INTO offer_shapes (mac, shape) VALUES (?, ?)
+             ON CONFLICT (mac) DO UPDATE SET shape = excluded.shape, learned_at = unixepoch()",
+        );
+        query.bind(mac.to_string()).bind(shape.name()).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Puts what is written in its place, and lets go of the file.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+}
+
+impl StateError {
+    fn of(url: &str, error: sqlx::Error) -> Self {
+        let url = url.to_owned();
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
+        match code.as_deref() {
+            Some("11" | "26") => Self::Broken { url, error },
+            _ => Self::Unusable { url, error },
+        }
+    }
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|(version, sql)| {
+        Migration::new(*version, Cow::Borrowed("netbootd"), MigrationType::Simple, Cow::Borrowed(*sql), false)
+    });
+    Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT }
+}
+
+/// Steps from an empty file to the present schema. One that has been released never changes.
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("1_offer_shapes.sql"))];
+const KNOWN: i64 = MIGRATIONS.len() as i64;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn url(folder: &tempfile::TempDir) -> String {
+        format!("sqlite://{}", folder.path().join("state.db").display())
+    }
+
+    #[tokio::test]
+    async fn what_was_learned_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(&url(&folder)).await.expect("made");
+        assert_eq!(state.offer_shapes().await.expect("read"), []);
+        state.set_offer_shape(MAC, Shape::Option67).await.expect("written");
+        state.set_offer_shape(MAC, Shape::BootServer).await.expect("written again");
+        // Killed: nothing is closed.
+        let again = State::open(&url(&folder)).await.expect("opened");
+        assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
+        // What another hand wrote into it is passed over.
+        sqlx::query("INSERT INTO offer_shapes (mac, shape) VALUES ('nonsense', 'direct')")
+            .execute(&again.pool)
+            .await
+            .expect("written");
+        assert_eq!(again.offer_shapes().await.expect("read").len(), 1);
+        again.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_none_of_ours_is_told_with_the_mend() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let said = |error: StateError| error.to_string().replace(&folder.path().display().to_string(), "");
+        fs::write(folder.path().join("state.db"), "this is no database, however long it may be".repeat(40))
+            .expect("written");
+        let broken = State::open(&url(&folder)).await.map(|_| ()).expect_err("broken");
+        assert_eq!(
+            said(broken),
+            "the state sqlite:///state.db is broken: error returned from database: (code: 26) file is not a database; \
+             move the file away, and what it held is learned anew"
+        );
+        let nowhere = State::open("sqlite:///nowhere/at/all/state.db").await.map(|_| ()).expect_err("no folder");
+        assert!(matches!(nowhere, StateError::Unusable { .. }), "{nowhere:?}");
+
+        fs::remove_file(folder.path().join("state.db")).expect("removed");
+        let state = State::open(&url(&folder)).await.expect("made");
+        sqlx::query("INSERT INTO _sqlx_migrations VALUES (99, 'later', 0, 1, x'00', 0)")
+            .execute(&state.pool)
+            .await
+            .expect("written");
+        let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
+        assert!(matches!(newer, StateError::Newer { found: 99, known: 1, .. }), "{newer:?}");
+    }
+}
