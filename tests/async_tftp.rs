@@ -65,6 +65,7 @@ async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
         rules: Arc::new(rules()),
         assets: None,
         limits: Limits { block_size: 1468, window_size: 64 },
+        link_block_size: Arc::new(u16::MAX.into()),
         ports: Ports::Any,
         shared: Shared::new(8, 8),
         events,

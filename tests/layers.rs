@@ -29,10 +29,12 @@ const PURE: &[&str] = &[
     "dhcp/wire.rs",
     "dhcp/proxy.rs",
     "dhcp/destination.rs",
+    "dhcp/rival.rs",
     "tftp/packet.rs",
     "tftp/files.rs",
     "tftp/transfer.rs",
     "http/range.rs",
+    "net/frame.rs",
 ];
 
 /// What a decision has no business with.

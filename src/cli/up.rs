@@ -65,7 +65,9 @@ impl Up {
                 StartError::State(_) => EX_UNAVAILABLE,
                 StartError::Bind(bind) => match bind.error.kind() {
                     io::ErrorKind::PermissionDenied => EX_NOPERM,
-                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => EX_UNAVAILABLE,
+                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
+                        EX_UNAVAILABLE
+                    }
                     _ => EX_OSERR,
                 },
             };

@@ -48,6 +48,8 @@ pub struct Settings {
 pub struct Dhcp {
     /// Whether to serve it.
     pub enabled: bool,
+    /// How to listen on port 67.
+    pub socket: schema::DhcpSocket,
     /// The shape of offers.
     pub offer: OfferShape,
     /// Whether only machines that a rule names are answered.
@@ -166,7 +168,8 @@ impl Check<'_> {
     }
 
     fn dhcp(&mut self) -> Dhcp {
-        let schema::Dhcp { enabled, offer, answer, max_rate, max_rate_per_client } = self.loaded.config.dhcp.clone();
+        let schema::Dhcp { enabled, socket, offer, answer, max_rate, max_rate_per_client } =
+            self.loaded.config.dhcp.clone();
         let shape = match (offer.as_str(), Shape::named(&offer)) {
             ("auto", _) => OfferShape::Auto,
             (_, Some(shape)) => OfferShape::Always(shape),
@@ -182,7 +185,7 @@ impl Check<'_> {
             }
         }
         let rates = Rates { total: max_rate, per_client: max_rate_per_client };
-        Dhcp { enabled, offer: shape, known_only: answer == schema::Answer::Known, rates }
+        Dhcp { enabled, socket, offer: shape, known_only: answer == schema::Answer::Known, rates }
     }
 
     fn state(&mut self) -> StateUrl {
@@ -466,6 +469,20 @@ SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
     }
 
     #[test]
+    fn the_dhcp_socket_is_one_of_three() {
+        let socket = |text: &str| resolved(text).map(|settings| settings.dhcp.socket);
+        assert_eq!(socket(""), Ok(schema::DhcpSocket::Auto));
+        assert_eq!(socket("[dhcp]\nsocket = \"capture\"\n"), Ok(schema::DhcpSocket::Capture));
+        let fault = socket("[dhcp]\nsocket = \"raw\"\n").expect_err("a fault");
+        assert!(
+            fault.ends_with(
+                "n.toml:2:1: dhcp.socket: unknown variant: found `raw`, expected `one of `auto`, `bind`, `capture``"
+            ),
+            "{fault}"
+        );
+    }
+
+    #[test]
     fn all_faults_come_at_once_with_their_places() {
         let faults = resolved(
             "assets = \"SRV\"\ndefault_profile = \"debain\"\n[http]\nbase_url = \"ftp://x\"\n\
@@ -521,7 +538,13 @@ SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is un
     #[test]
     fn the_dhcp_stage_and_the_state_are_set_and_their_faults_have_their_places() {
         let settings = resolved("").expect("no fault");
-        let default = Dhcp { enabled: true, offer: OfferShape::Auto, known_only: false, rates: Rates::default() };
+        let default = Dhcp {
+            enabled: true,
+            socket: schema::DhcpSocket::Auto,
+            offer: OfferShape::Auto,
+            known_only: false,
+            rates: Rates::default(),
+        };
         assert_eq!((settings.dhcp, settings.state), (default, StateUrl::Default(DEFAULT_STATE.into())));
         let settings = resolved(
             "[dhcp]\noffer = \"boot_server\"\nanswer = \"known\"\nmax_rate_per_client = 50\n\

@@ -53,6 +53,8 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dhcp {
+    /// How to listen on port 67.
+    pub socket: DhcpSocket,
     /// Whether to answer at all. Without it, the LAN's own DHCP server has to name the loaders.
     pub enabled: bool,
     /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
@@ -68,8 +70,30 @@ pub struct Dhcp {
 
 impl Default for Dhcp {
     fn default() -> Self {
-        Self { enabled: true, offer: "auto".into(), answer: Answer::All, max_rate: 20_000, max_rate_per_client: 10 }
+        Self {
+            socket: DhcpSocket::Auto,
+            enabled: true,
+            offer: "auto".into(),
+            answer: Answer::All,
+            max_rate: 20_000,
+            max_rate_per_client: 10,
+        }
     }
+}
+
+/// How to listen on port 67.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhcpSocket {
+    /// By the port where no other program has it, else beside that program. A port of our own is the better one where
+    /// there is a choice: it needs no CAP_NET_RAW, it is behind the host's firewall, and relays find it open.
+    #[default]
+    Auto,
+    /// By the port, shared with those that share it.
+    Bind,
+    /// At layer 2, beside whatever has the port: for a host whose DHCP server starts after us and wants the port for
+    /// itself.
+    Capture,
 }
 
 /// Who is answered.

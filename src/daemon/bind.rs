@@ -1,5 +1,5 @@
-//! Opens every socket before anything else is done, so that a port that is taken is told at once and privileges are
-//! needed no longer.
+//! Opens sockets: all of them before anything else is done, so that a port that is taken is told at once and privileges
+//! are needed no longer; later, those of an interface or an address that has come.
 
 use std::{
     io,
@@ -7,36 +7,58 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tracing::warn;
 
 use super::plan::Plan;
 use crate::{
+    config::schema::DhcpSocket,
     dhcp::proxy::Port,
     net::{
+        holder::{Holder, Table, other_holder},
         interface::Interface,
+        raw::{OpenTap, Wanted, open_tap},
         udp::{Open, open},
     },
 };
 
-/// All sockets of a server.
+/// All sockets that a server starts with.
 #[derive(Debug)]
 pub struct Sockets {
-    /// Two for each interface.
-    pub dhcp: Vec<(Bound, Port)>,
-    /// One for each address.
-    pub tftp: Vec<Bound>,
-    /// One for each address, and one for the loopback.
-    pub http: Vec<TcpListener>,
+    /// Of each interface that can be served.
+    pub dhcp: Vec<(Interface, Dhcp)>,
+    /// Of each of their addresses.
+    pub addresses: Vec<(Interface, Ipv4Addr, Address)>,
+    /// For those who look at the server from the host itself.
+    pub loopback: Option<TcpListener>,
 }
 
-/// A socket with what it was bound to.
+/// An interface's.
 #[derive(Debug)]
-pub struct Bound {
-    /// The socket.
-    pub socket: UdpSocket,
-    /// Its interface.
-    pub interface: Interface,
-    /// Its address.
-    pub address: Ipv4Addr,
+pub struct Dhcp {
+    /// Port 67.
+    pub requests: Requests,
+    /// Port 4011.
+    pub boot_server: UdpSocket,
+    /// What other servers say, where we may listen to it.
+    pub replies: Option<OpenTap>,
+}
+
+/// How port 67 is listened on.
+#[derive(Debug)]
+pub enum Requests {
+    /// By the port.
+    Bound(UdpSocket),
+    /// Beside whoever has it.
+    Captured(OpenTap, Option<Holder>),
+}
+
+/// An address's.
+#[derive(Debug)]
+pub struct Address {
+    /// Where TFTP is served.
+    pub tftp: Option<UdpSocket>,
+    /// HTTP.
+    pub http: TcpListener,
 }
 
 /// A socket that could not be opened: what it was for, and the mend.
@@ -50,16 +72,28 @@ pub struct BindError {
 }
 
 impl BindError {
-    fn new(what: String, error: io::Error, taken: &str) -> Self {
+    /// `taken` is the mend where another process has the port.
+    fn new(what: String, error: io::Error, taken: impl FnOnce() -> String) -> Self {
         let mend = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "; ports below 1024 need root or CAP_NET_BIND_SERVICE: sudo netbootd up …".to_owned()
             }
-            io::ErrorKind::AddrInUse => format!("; {taken}"),
-            io::ErrorKind::AddrNotAvailable => "; the interface has lost this address: start again".to_owned(),
+            io::ErrorKind::AddrInUse => format!("; {}", taken()),
+            io::ErrorKind::AddrNotAvailable => "; the interface has lost this address".to_owned(),
             _ => String::new(),
         };
         Self { what, error, mend }
+    }
+
+    fn capture(interface: &Interface, error: io::Error) -> Self {
+        let mend = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "; to listen at layer 2 needs root or CAP_NET_RAW: AmbientCapabilities=CAP_NET_RAW in the service's unit, \
+                 or setcap cap_net_raw,cap_net_bind_service+ep on the program"
+            }
+            _ => "",
+        };
+        Self { what: format!("DHCP on {}, at layer 2", interface.name), error, mend: mend.into() }
     }
 
     pub(super) fn runtime(error: io::Error) -> Self {
@@ -67,63 +101,122 @@ impl BindError {
     }
 }
 
-/// Opens them all.
+/// Opens what can be opened now: interfaces that are down, or without an address, are waited for.
 ///
 /// # Errors
 /// The first that could not be opened.
 pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
-    let mut sockets = Sockets { dhcp: Vec::new(), tftp: Vec::new(), http: Vec::new() };
-    for interface in &plan.interfaces {
-        let ports: &[_] = if plan.dhcp.enabled { &[(Port::Dhcp, 67), (Port::BootServer, 4011)] } else { &[] };
-        for (port, number) in ports.iter().copied() {
-            sockets.dhcp.push((dhcp(interface, port, number)?, port));
+    let mut sockets = Sockets { dhcp: Vec::new(), addresses: Vec::new(), loopback: None };
+    for interface in plan.interfaces.iter().filter(|interface| interface.usable().is_ok()) {
+        if plan.dhcp.enabled {
+            sockets.dhcp.push((interface.clone(), dhcp(plan.dhcp.socket, interface)?));
         }
         for address in &interface.addresses {
-            if plan.tftp.enabled {
-                sockets.tftp.push(tftp(interface, *address, plan.tftp.port)?);
-            }
-            sockets.http.push(http(*address, plan.http_port)?);
+            sockets.addresses.push((interface.clone(), *address, self::address(plan, *address)?));
         }
     }
-    // For those who look at the server from the host itself.
     if !plan.interfaces.iter().any(|interface| interface.addresses.contains(&Ipv4Addr::LOCALHOST)) {
-        sockets.http.push(http(Ipv4Addr::LOCALHOST, plan.http_port)?);
+        sockets.loopback = Some(http(Ipv4Addr::LOCALHOST, plan.http_port)?);
     }
     Ok(sockets)
 }
 
-fn dhcp(interface: &Interface, port: Port, number: u16) -> Result<Bound, BindError> {
-    let address = Ipv4Addr::UNSPECIFIED;
-    let socket = open(Open {
-        address: SocketAddrV4::new(address, number),
+/// An interface's DHCP sockets.
+///
+/// # Errors
+/// The first that could not be opened.
+pub fn dhcp(mode: DhcpSocket, interface: &Interface) -> Result<Dhcp, BindError> {
+    let requests = requests(mode, interface)?;
+    let boot_server = udp_67_or_4011(interface, Port::BootServer).map_err(|error| {
+        let what = format!("DHCP on {}, UDP port 4011", interface.name);
+        let taken = || has(Table::Udp, 4011, &interface.addresses, "another boot server on this host: stop it");
+        BindError::new(what, error, taken)
+    })?;
+    let is_beside = matches!(requests, Requests::Captured(..));
+    Ok(Dhcp { requests, boot_server, replies: replies(interface, is_beside) })
+}
+
+/// To share the port with a leasing server is to take from it: of what relays send, and of what clients send that renew
+/// their leases, each unicast reaches only one of two sockets. So with another server on this host we listen beside it.
+fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindError> {
+    let other = dhcp_server_beside(interface);
+    let capture = || capture(interface);
+    if mode == DhcpSocket::Capture {
+        return Ok(Requests::Captured(capture()?, other));
+    }
+    if mode == DhcpSocket::Auto && other.is_some() {
+        match capture() {
+            Ok(tap) => return Ok(Requests::Captured(tap, other)),
+            Err(why) => {
+                warn!("{why}; so UDP port 67 is shared, and what is sent by unicast reaches only one of two servers")
+            }
+        }
+    }
+    match (udp_67_or_4011(interface, Port::Dhcp), mode) {
+        (Ok(socket), _) => Ok(Requests::Bound(socket)),
+        // Whoever has it is not to be seen from here, or has just come.
+        (Err(error), DhcpSocket::Auto) if error.kind() == io::ErrorKind::AddrInUse && other.is_none() => {
+            Ok(Requests::Captured(capture()?, None))
+        }
+        (Err(error), _) => {
+            let taken = || has(Table::Udp, 67, &interface.addresses, "dhcp.socket = \"capture\" listens beside it");
+            Err(BindError::new(format!("DHCP on {}, UDP port 67", interface.name), error, taken))
+        }
+    }
+}
+
+/// The program that has port 67 on this host, beside ourselves.
+#[must_use]
+pub fn dhcp_server_beside(interface: &Interface) -> Option<Holder> {
+    other_holder(Table::Udp, 67, &interface.addresses)
+}
+
+/// Port 67 at layer 2.
+///
+/// # Errors
+/// That of the system call, with its mend.
+pub fn capture(interface: &Interface) -> Result<OpenTap, BindError> {
+    open_tap(interface, Wanted::Requests, DHCP_RECEIVE_BUFFER).map_err(|error| BindError::capture(interface, error))
+}
+
+/// What other servers say; `None` where we may not listen, and nobody is the worse for it.
+#[must_use]
+pub fn replies(interface: &Interface, is_beside_another: bool) -> Option<OpenTap> {
+    open_tap(interface, Wanted::Replies { of_this_host: is_beside_another }, REPLIES_RECEIVE_BUFFER).ok()
+}
+
+fn udp_67_or_4011(interface: &Interface, port: Port) -> io::Result<UdpSocket> {
+    open(Open {
+        address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port.number()),
         // Broadcasts leave by the interface that they are meant for, whatever the routes are.
         device: Some(&interface.name),
         // 67 is shared with a DHCP server that shares it too; a second boot server on 4011 would take half of ours.
         shared: port == Port::Dhcp,
         receive_buffer: DHCP_RECEIVE_BUFFER,
     })
-    .map_err(|error| {
-        let taken = match port {
-            Port::Dhcp => "another DHCP server on this host keeps it to itself: ss -ulpn sport = 67 names it",
-            Port::BootServer => "another boot server runs on this host: ss -ulpn sport = 4011 names it",
-        };
-        BindError::new(format!("DHCP on {}, UDP port {number}", interface.name), error, taken)
-    })?;
-    Ok(Bound { socket, interface: interface.clone(), address })
 }
 
-fn tftp(interface: &Interface, address: Ipv4Addr, port: u16) -> Result<Bound, BindError> {
-    let open = open(Open {
+/// An address's sockets.
+///
+/// # Errors
+/// The first that could not be opened.
+pub fn address(plan: &Plan, address: Ipv4Addr) -> Result<Address, BindError> {
+    let tftp = plan.tftp.enabled.then(|| tftp(address, plan.tftp.port)).transpose()?;
+    Ok(Address { tftp, http: http(address, plan.http_port)? })
+}
+
+fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
+    let opened = open(Open {
         address: SocketAddrV4::new(address, port),
         device: None,
         shared: false,
         receive_buffer: TFTP_RECEIVE_BUFFER,
     });
-    let socket = open.map_err(|error| {
-        let taken = format!("another TFTP server runs on this host: ss -ulpn sport = {port} names it");
-        BindError::new(format!("TFTP on {address}, UDP port {port}"), error, &taken)
-    })?;
-    Ok(Bound { socket, interface: interface.clone(), address })
+    opened.map_err(|error| {
+        let mend = "stop it, or serve none here: tftp.enabled = false";
+        let taken = || has(Table::Udp, port, &[address], mend);
+        BindError::new(format!("TFTP on {address}, UDP port {port}"), error, taken)
+    })
 }
 
 fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
@@ -137,13 +230,24 @@ fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
         Ok(socket.into())
     };
     listen().map_err(|error| {
-        let taken = format!("ss -tlpn sport = {port} names who has it; choose another one with --http-port");
-        BindError::new(format!("HTTP on {address}, TCP port {port}"), error, &taken)
+        let taken = || has(Table::Tcp, port, &[address], "choose another port with --http-port");
+        BindError::new(format!("HTTP on {address}, TCP port {port}"), error, taken)
     })
+}
+
+/// `dnsmasq (pid 812) has it: stop it`
+fn has(table: Table, port: u16, addresses: &[Ipv4Addr], mend: &str) -> String {
+    match other_holder(table, port, addresses) {
+        Some(holder) => format!("{holder} has it: {mend}"),
+        // Our own socket, which an address that was lost and came back finds still busy.
+        None => "what was served there before is not at its end yet".into(),
+    }
 }
 
 /// A thousand machines that are switched on together fit in 4 MiB.
 const DHCP_RECEIVE_BUFFER: usize = 4 << 20;
+/// What is lost here is heard again at the next boot.
+const REPLIES_RECEIVE_BUFFER: usize = 256 << 10;
 /// Requests only; each transfer has a socket of its own.
 const TFTP_RECEIVE_BUFFER: usize = 1 << 20;
 /// Connections that wait for accept.

@@ -1,6 +1,7 @@
 //! The running server: everything is bound, told of, served, and let go in this order.
 
 pub mod bind;
+mod listeners;
 pub mod loaders;
 pub mod logging;
 pub mod plan;
@@ -21,20 +22,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::{
-    bind::{BindError, Bound, Sockets},
+    bind::{BindError, Sockets},
+    listeners::{Listeners, Shared, TftpSocket},
     plan::Plan,
 };
 use crate::{
     boot::{attempts::Attempts, timeline::Event},
     config::resolve::StateUrl,
-    dhcp, http,
+    http,
     net::udp::Endpoint,
     state::{State, StateError},
     tftp,
@@ -47,7 +49,6 @@ use crate::{
 pub fn run(plan: Plan) -> Result<(), StartError> {
     raise_descriptor_limit();
     let sockets = bind::bind(&plan)?;
-    plan.announce();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     let state = runtime.block_on(open_state(&plan.state))?;
     runtime.block_on(serve(Arc::new(plan), sockets, state)).map_err(BindError::runtime)?;
@@ -113,32 +114,40 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::R
         events: events.clone(),
     });
     let (learned, to_keep) = mpsc::channel(EVENTS);
-    let recorder = tokio::spawn(recorder::record(received, attempts.clone(), learned));
+    let recorder = tokio::spawn(recorder::record(received, attempts, learned));
     let keeper = tokio::spawn(recorder::keep_learned(state, to_keep));
-    let mut stages = JoinSet::new();
-    for (Bound { socket, interface, .. }, port) in sockets.dhcp {
-        let here = dhcp::proxy::Here { address: interface.address(), base_url: plan.base_url(interface.address()) };
-        let (endpoint, rules, events) = (Endpoint::new(socket)?, plan.rules.clone(), events.clone());
-        let attempts = attempts.clone();
-        stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, attempts, events }.serve(stop.clone()));
-    }
-    stages.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), sockets.tftp, events, stop.clone())));
-    let http = Arc::new(http::listener::Stage::new(plan.http_limits(), app.events.clone()));
+    let tasks = TaskTracker::new();
+    let (tftp, tftp_sockets) = mpsc::unbounded_channel();
+    tasks.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), tftp_sockets, events.clone())));
+    let http = Arc::new(http::listener::Stage::new(plan.http_limits(), events.clone()));
     let downloads = http.running();
-    for listener in sockets.http {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        stages.spawn(http.clone().serve(listener, http::routes::router(app.clone()), stop.clone()));
-    }
-    drop(http);
+    let shared = Shared {
+        plan: plan.clone(),
+        events,
+        http,
+        app: app.clone(),
+        tftp,
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        ours: watch::Sender::default(),
+    };
+    let mut listeners = Listeners::start(shared, sockets)?;
+    plan.announce();
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     info!("waiting on {}: {}", waiting.join(", "), plan.clients());
 
-    first_signal(&mut signals).await;
+    tokio::select! {
+        () = first_signal(&mut signals) => {}
+        () = listeners.follow() => {}
+    }
+    // With it go the ways to open more.
+    drop(listeners);
     info!("stopping; running transfers have {} s to come to their end", plan.grace.as_secs());
     app.is_ready.store(false, Ordering::Relaxed);
     drop(app);
     stop.cancel();
-    let drained = tokio::time::timeout(plan.grace, async { while stages.join_next().await.is_some() {} });
+    tasks.close();
+    let drained = tokio::time::timeout(plan.grace, tasks.wait());
     tokio::select! {
         drained = drained => match drained {
             Ok(()) => {
@@ -178,25 +187,36 @@ async fn on_own_thread(name: &'static str, stage: impl Future<Output = io::Resul
 
 async fn tftp_stage(
     plan: Arc<Plan>,
-    sockets: Vec<Bound>,
+    mut sockets: mpsc::UnboundedReceiver<TftpSocket>,
     events: mpsc::Sender<Event>,
-    stop: CancellationToken,
 ) -> io::Result<()> {
     let mut listeners = JoinSet::new();
     let shared = tftp::shared::Shared::new(plan.tftp.max_transfers, plan.tftp.max_transfers_per_client);
-    for Bound { socket, interface, address } in sockets {
-        let headers = 32;
-        let block_size = u16::try_from(interface.mtu.saturating_sub(headers)).unwrap_or(u16::MAX);
+    loop {
+        let TftpSocket { socket, address, link_block_size, stop } = tokio::select! {
+            Some(socket) = sockets.recv() => socket,
+            Some(_) = listeners.join_next() => continue,
+            // No more will come, and none is left.
+            else => return Ok(()),
+        };
+        let endpoint = match Endpoint::new(socket) {
+            Ok(endpoint) => Arc::new(endpoint),
+            Err(error) => {
+                warn!(%error, "TFTP on {address} failed");
+                continue;
+            }
+        };
         let listener = tftp::serve::Listener {
-            endpoint: Arc::new(Endpoint::new(socket)?),
+            endpoint,
             address,
             base_url: plan.base_url(address),
             rules: plan.rules.clone(),
             assets: plan.assets.clone(),
             limits: tftp::transfer::Limits {
-                block_size: block_size.max(512).min(plan.tftp.max_block_size),
+                block_size: plan.tftp.max_block_size,
                 window_size: plan.tftp.max_window_size,
             },
+            link_block_size,
             ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
                 (true, _) => tftp::serve::Ports::Single,
                 (false, Some(range)) => tftp::serve::Ports::Range(range.clone()),
@@ -205,11 +225,8 @@ async fn tftp_stage(
             shared: shared.clone(),
             events: events.clone(),
         };
-        listeners.spawn(listener.serve(stop.clone()));
+        listeners.spawn(listener.serve(stop));
     }
-    drop(events);
-    while listeners.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.

@@ -22,7 +22,7 @@ use crate::{
 /// All that a server needs to know.
 #[derive(Debug)]
 pub struct Plan {
-    /// The interfaces to serve; at least one.
+    /// The interfaces to serve as they were at the start; at least one. They are followed by their names.
     pub interfaces: Vec<Interface>,
     /// What decides.
     pub rules: Arc<Rules>,
@@ -110,24 +110,16 @@ impl Plan {
         Limits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after }
     }
 
-    /// A line for each listener and each thing that is served, before the first client comes.
-    pub(super) fn announce(&self) {
-        let also = |things: &str| match &self.assets {
+    /// `things`, and what else a stage serves.
+    pub(super) fn and_assets(&self, things: &str) -> String {
+        match &self.assets {
             Some(assets) => format!("{things}, and every file in {}", assets.path().display()),
             None => things.to_owned(),
-        };
-        for interface in &self.interfaces {
-            let name = &interface.name;
-            if self.dhcp.enabled {
-                info!("dhcp  {name}, ports 67 and 4011: where to boot, beside the network's own DHCP server");
-            }
-            for address in &interface.addresses {
-                if self.tftp.enabled {
-                    info!("tftp  {address}:{}: {}", self.tftp.port, also("loaders"));
-                }
-                info!("http  {}: {}", self.base_url(*address), also("scripts, loaders"));
-            }
         }
+    }
+
+    /// A line for each thing that is served, before the first client comes.
+    pub(super) fn announce(&self) {
         match self.rules.choose(None, None) {
             Ok(Choice::Profile(name, profile)) => {
                 let files: Vec<&str> =

@@ -20,6 +20,17 @@ pub enum Port {
     BootServer,
 }
 
+impl Port {
+    /// As in a UDP header.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Dhcp => 67,
+            Self::BootServer => 4011,
+        }
+    }
+}
+
 /// This server as the client's network sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
@@ -118,8 +129,10 @@ pub fn answer(
 fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, Why> {
     match (port, request.kind) {
         (Port::Dhcp, Kind::Discover) => Ok(ReplyKind::Offer),
-        // A REQUEST on 67 takes up a lease. Ours has none to give, so only one that names us is meant for us.
+        // A REQUEST on 67 takes up a lease. Ours has none to give, so only one that names us is meant for us. One that
+        // also asks for an address (RFC 2131 §4.3.2) is for a leasing server on this very host, which has our address.
         (Port::Dhcp, Kind::Request) => match request.server_id {
+            Some(server) if request.requested.is_some() => Err(Why::OtherServer(server)),
             Some(server) if server == here.address => Ok(ReplyKind::Ack),
             Some(server) => Err(Why::OtherServer(server)),
             None => Err(Why::MessageType(3)),
@@ -264,6 +277,12 @@ mod tests {
         assert_eq!(sent(answered(Port::Dhcp, 8, BIOS)), reply(ReplyKind::Ack, "undionly.kpxe"));
         let chosen: &[(u8, &[u8])] = &[(54, &[192, 0, 2, 10])];
         assert_eq!(sent(answered(Port::Dhcp, 3, &[BIOS, chosen].concat())), reply(ReplyKind::Ack, "undionly.kpxe"));
+        let leased: &[(u8, &[u8])] = &[(50, &[192, 0, 2, 77])];
+        assert_eq!(
+            answered(Port::Dhcp, 3, &[BIOS, chosen, leased].concat()),
+            Action::Ignore(Why::OtherServer(here().address)),
+            "the lease of a server that shares our address"
+        );
     }
 
     #[test]

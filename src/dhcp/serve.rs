@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
     destination::destination,
     proxy::{Action, Here, Port, answer},
+    transport::{Incoming, Outgoing, Transport},
     wire::{Kind, Reply, Request},
 };
 use crate::{
@@ -21,17 +23,26 @@ use crate::{
         timeline::{Event, What, Who},
         why::Why,
     },
-    net::udp::{Datagram, Endpoint, Outgoing},
+    net::frame::LinkAddress,
 };
+
+/// What is ours on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What clients there are told.
+    pub here: Here,
+    /// All our addresses there.
+    pub addresses: Vec<Ipv4Addr>,
+}
 
 /// One socket's share of the stage.
 pub struct Listener {
     /// The socket, pinned to its interface.
-    pub endpoint: Endpoint,
+    pub transport: Transport,
     /// Which port it listens on.
     pub port: Port,
-    /// Ourselves as its clients see us.
-    pub here: Here,
+    /// Ourselves as its clients see us, for as long as that is so: addresses come and go.
+    pub place: watch::Receiver<Place>,
     /// What decides.
     pub rules: Arc<Rules>,
     /// What machines have tried lately.
@@ -48,26 +59,35 @@ impl Listener {
     pub async fn serve(self, stop: CancellationToken) {
         let mut answers = Vec::new();
         loop {
+            let place = self.place.borrow().clone();
             let received = tokio::select! {
-                received = self.endpoint.receive(|datagram| answers.extend(self.handle(datagram))) => received,
+                // What is there is answered before a stop: another socket may have taken this one's place.
+                biased;
+                received = self.transport.receive(|incoming| answers.extend(self.handle(incoming, &place))) => received,
                 () = stop.cancelled() => return,
             };
             if let Err(error) = received {
                 warn!(%error, port = ?self.port, "receiving DHCP failed");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
-            for (reply, to, from) in answers.drain(..) {
-                self.send(&reply, to, from).await;
+            for answer in answers.drain(..) {
+                self.send(answer).await;
             }
         }
     }
 
-    fn handle(&self, datagram: Datagram<'_>) -> Option<(Box<Reply>, SocketAddrV4, Ipv4Addr)> {
+    fn handle(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
+        let Incoming { datagram, link } = incoming;
+        // The kernel asks this for a bound socket. A tap also sees what a router passes on to other servers.
+        let is_ours = |to: Ipv4Addr| place.addresses.contains(&to);
+        if link.is_some_and(|link| !link.was_broadcast) && !datagram.to.is_some_and(is_ours) {
+            return None;
+        }
         let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
         let who = Who::Machine(request.mac);
         let action = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            answer(&request, self.port, &self.here, &self.rules, &mut attempts, Instant::now())
+            answer(&request, self.port, &place.here, &self.rules, &mut attempts, Instant::now())
         };
         match action {
             Action::Reply { reply, client, offer, learned } => {
@@ -83,9 +103,9 @@ impl Listener {
                     _ => self.tell(who, What::BootServer(offer)),
                 }
                 // Asked by unicast, answer from that very address; a broadcast, from the one that we announce.
-                let asked = datagram.to.filter(|to| !to.is_broadcast() && !to.is_multicast());
+                let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
-                Some((reply, to, asked.unwrap_or(self.here.address)))
+                Some(Answer { reply, to, from, link: link.map(|link| link.from) })
             }
             Action::Refuse(why) => {
                 self.tell(who, What::Refused(why));
@@ -109,13 +129,15 @@ impl Listener {
         }
     }
 
-    async fn send(&self, reply: &Reply, to: SocketAddrV4, from: Ipv4Addr) {
+    async fn send(&self, Answer { reply, to, from, link }: Answer) {
         let bytes = match reply.encode() {
             Ok(bytes) => bytes,
             Err(error) => return warn!(%error, mac = %reply.mac, "a DHCP reply could not be encoded"),
         };
-        let out = Outgoing { to, from: Some(from), segment: bytes.len(), bytes: &bytes };
-        if let Err(error) = self.endpoint.send(out).await {
+        let port = self.port.number();
+        if let Err(error) =
+            self.transport.send(Outgoing { from: SocketAddrV4::new(from, port), to, link, bytes: &bytes }).await
+        {
             warn!(%error, mac = %reply.mac, %to, "a DHCP reply could not be sent");
         }
     }
@@ -129,6 +151,14 @@ impl Listener {
             debug!("an event was dropped: the recorder is behind");
         }
     }
+}
+
+/// A reply, and its way back.
+struct Answer {
+    reply: Box<Reply>,
+    to: SocketAddrV4,
+    from: Ipv4Addr,
+    link: Option<LinkAddress>,
 }
 
 /// Errors of a socket come in streams while an interface is away.

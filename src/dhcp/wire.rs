@@ -73,7 +73,7 @@ impl Request {
     /// [`Why::NotARequest`] and [`Why::MalformedDhcp`]. Unknown and malformed options are passed over: firmware that
     /// gets one wrong still wants to boot.
     pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
-        let message = checked(datagram)?;
+        let message = checked(datagram, Opcode::BootRequest)?;
         let mut request = Self {
             kind: Kind::Other(0),
             xid: message.xid(),
@@ -157,9 +157,9 @@ impl From<u8> for Kind {
 
 /// The guard before `dhcproto`, which checks neither the opcode nor the cookie, and slices `chaddr` by a length from
 /// the wire.
-fn checked(datagram: &[u8]) -> Result<borrowed::Message<'_>, Why> {
+fn checked(datagram: &[u8], opcode: Opcode) -> Result<borrowed::Message<'_>, Why> {
     let message = borrowed::Message::new(datagram).map_err(|_| Why::MalformedDhcp("it is shorter than 240 bytes"))?;
-    if message.opcode() != Opcode::BootRequest {
+    if message.opcode() != opcode {
         return Err(Why::NotARequest);
     }
     if datagram.get(236..240) != Some(&v4::MAGIC) {
@@ -191,6 +191,51 @@ fn arch_of_vendor_class(class: &[u8]) -> Option<ClientArch> {
     let class = std::str::from_utf8(class).ok()?;
     let mut parts = class.split(':').skip_while(|part| *part != "Arch").skip(1);
     parts.next()?.parse().ok().map(ClientArch)
+}
+
+/// Some server's message, as far as a proxy has to know what else its clients are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The address that it leases; zero where it leases none.
+    pub yiaddr: Ipv4Addr,
+    /// Where it says that the boot file is.
+    pub siaddr: Ipv4Addr,
+    /// Option 54.
+    pub server_id: Option<Ipv4Addr>,
+    /// Option 60.
+    pub vendor_class: Vec<u8>,
+    /// `file`, or option 67 where that is empty; without the zeros behind it.
+    pub bootfile: Vec<u8>,
+}
+
+impl Offered {
+    /// Reads a DHCPOFFER or DHCPACK.
+    ///
+    /// # Errors
+    /// What keeps it from being one.
+    pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
+        let message = checked(datagram, Opcode::BootReply)?;
+        let text = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        let mut offered = Self {
+            yiaddr: message.yiaddr(),
+            siaddr: message.siaddr(),
+            server_id: None,
+            vendor_class: Vec::new(),
+            bootfile: text(datagram.get(108..236).unwrap_or_default()),
+        };
+        let mut kind = 0;
+        for option in message.opts() {
+            let data = option.data();
+            match u8::from(option.code()) {
+                53 => kind = data.first().copied().unwrap_or_default(),
+                54 => offered.server_id = data.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets)),
+                60 => offered.vendor_class = data.to_vec(),
+                67 if offered.bootfile.is_empty() => offered.bootfile = text(data),
+                _ => {}
+            }
+        }
+        if matches!(kind, 2 | 5) { Ok(offered) } else { Err(Why::MessageType(kind)) }
+    }
 }
 
 /// What a proxy answers; everything that is not a field here is the same for all clients.
@@ -434,6 +479,7 @@ pub(crate) mod tests {
         #[test]
         fn any_bytes_are_a_request_or_have_a_reason(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
             let _ = Request::parse(&bytes).and_then(|request| request.client());
+            let _ = Offered::parse(&bytes);
         }
 
         #[test]
@@ -452,6 +498,10 @@ pub(crate) mod tests {
             }
             bytes.truncate(cut);
             let _ = Request::parse(&bytes).and_then(|request| request.client());
+            if let Some(opcode) = bytes.first_mut() {
+                *opcode = 2;
+            }
+            let _ = Offered::parse(&bytes);
         }
     }
 }

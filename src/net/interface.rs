@@ -1,18 +1,31 @@
 //! The host's network interfaces, and the choice of the one to serve.
 
-use std::{collections::HashSet, fmt, net::Ipv4Addr};
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use pnet_datalink::NetworkInterface;
 
-/// An interface that can be served: up, and with an IPv4 address.
+use super::frame::LinkAddress;
+
+/// An interface as it was when it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// As in `ip link`.
     pub name: String,
-    /// Its IPv4 addresses, the primary one first; never empty.
+    /// The kernel's number for it. One that is deleted and made again has another one, and sockets on the old one hear
+    /// nothing any more.
+    pub index: u32,
+    /// Its card's address; `None` where frames have no Ethernet header.
+    pub link_address: Option<LinkAddress>,
+    /// Its IPv4 addresses, the primary one first.
     pub addresses: Vec<Ipv4Addr>,
     /// Largest IP packet in bytes.
     pub mtu: usize,
+    /// Not down: `ip link set … up`.
+    pub is_up: bool,
 }
 
 impl Interface {
@@ -21,11 +34,44 @@ impl Interface {
     pub fn address(&self) -> Ipv4Addr {
         self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
+
+    /// What keeps it from being served.
+    ///
+    /// # Errors
+    /// That it is down, or without an address.
+    pub fn usable(&self) -> Result<(), Unusable> {
+        match (self.is_up, self.addresses.is_empty()) {
+            (false, _) => Err(Unusable::Down),
+            (true, true) => Err(Unusable::NoAddress),
+            (true, false) => Ok(()),
+        }
+    }
+}
+
+impl From<&NetworkInterface> for Interface {
+    fn from(interface: &NetworkInterface) -> Self {
+        let addresses = interface.ips.iter().filter_map(|network| match network.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        Self {
+            name: interface.name.clone(),
+            index: interface.index,
+            // Zeros are what tunnels and the loopback have.
+            link_address: interface.mac.map(|mac| mac.octets()).filter(|octets| octets.iter().any(|octet| *octet != 0)),
+            addresses: addresses.collect(),
+            mtu: mtu(&interface.name),
+            is_up: interface.is_up(),
+        }
+    }
 }
 
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.address())
+        match self.usable() {
+            Ok(()) => write!(f, "{} ({})", self.name, self.address()),
+            Err(why) => write!(f, "{} ({})", self.name, why.short()),
+        }
     }
 }
 
@@ -40,9 +86,6 @@ pub enum Unclear {
         /// Those that there are.
         there: Vec<String>,
     },
-    /// A named interface that cannot serve.
-    #[error("interface {0} {1}")]
-    Unusable(String, Unusable),
     /// None fits.
     #[error("no interface to serve on; name one with --interface:\n{}", .0.join("\n"))]
     None(Vec<String>),
@@ -65,7 +108,26 @@ pub enum Unusable {
     Skipped(&'static str),
 }
 
-/// The interfaces to serve: those named, else the only one that fits.
+impl Unusable {
+    /// In two or three words.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::NoAddress => "no IPv4 address",
+            Self::Skipped(what) => what,
+        }
+    }
+}
+
+/// The interfaces of these names that there are now.
+#[must_use]
+pub fn look(names: &[String]) -> Vec<Interface> {
+    let all = pnet_datalink::interfaces();
+    all.iter().filter(|interface| names.contains(&interface.name)).map(Interface::from).collect()
+}
+
+/// The interfaces to serve: those named, which may be down for now, else the only one that fits.
 ///
 /// # Errors
 /// Which name is wrong, or the list to choose from.
@@ -99,29 +161,15 @@ fn choose_from(
 }
 
 fn by_name(all: &[NetworkInterface], name: &str) -> Result<Interface, Unclear> {
-    let interface = all.iter().find(|interface| interface.name == name).ok_or_else(|| Unclear::Unknown {
+    all.iter().find(|interface| interface.name == name).map(Interface::from).ok_or_else(|| Unclear::Unknown {
         name: name.to_owned(),
         there: all.iter().map(|interface| interface.name.clone()).collect(),
-    })?;
-    usable(interface).map_err(|why| Unclear::Unusable(name.to_owned(), why))
+    })
 }
 
 fn usable(interface: &NetworkInterface) -> Result<Interface, Unusable> {
-    if !interface.is_up() {
-        return Err(Unusable::Down);
-    }
-    let addresses: Vec<Ipv4Addr> = interface
-        .ips
-        .iter()
-        .filter_map(|network| match network.ip() {
-            std::net::IpAddr::V4(address) => Some(address),
-            std::net::IpAddr::V6(_) => None,
-        })
-        .collect();
-    if addresses.is_empty() {
-        return Err(Unusable::NoAddress);
-    }
-    Ok(Interface { name: interface.name.clone(), addresses, mtu: mtu(&interface.name) })
+    let interface = Interface::from(interface);
+    interface.usable().map(|()| interface)
 }
 
 /// Interfaces that hardly ever lead to machines that boot, and where answering by mistake does harm.
@@ -213,8 +261,9 @@ mod tests {
     #[test]
     fn a_name_goes_before_every_guess() {
         assert_eq!(names(&laptop(), &["docker0", "docker0"]), Ok(vec!["docker0 (172.17.0.1)".into()]));
-        assert_eq!(names(&laptop(), &["eth1"]), Err(Unclear::Unusable("eth1".into(), Unusable::Down)));
-        assert_eq!(names(&laptop(), &["eth2"]), Err(Unclear::Unusable("eth2".into(), Unusable::NoAddress)));
+        // One that is not ready yet is waited for; a slip of the pen would be waited for in vain.
+        assert_eq!(names(&laptop(), &["eth1"]), Ok(vec!["eth1 (down)".into()]));
+        assert_eq!(names(&laptop(), &["eth2"]), Ok(vec!["eth2 (no IPv4 address)".into()]));
         assert!(matches!(names(&laptop(), &["eth9"]), Err(Unclear::Unknown { .. })));
     }
 

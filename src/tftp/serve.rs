@@ -8,7 +8,7 @@ use std::{
     ops::RangeInclusive,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU16, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -53,6 +53,8 @@ pub struct Listener {
     pub assets: Option<Arc<AssetRoot>>,
     /// What a client can be granted.
     pub limits: Limits,
+    /// The largest block in bytes of data that the interface takes at present.
+    pub link_block_size: Arc<AtomicU16>,
     /// Which port a transfer is answered from.
     pub ports: Ports,
     /// What the listeners of all addresses share.
@@ -164,7 +166,8 @@ impl Listener {
 
     fn limits_of(&self, peer: SocketAddrV4, now: Instant) -> Limits {
         let of_path = self.shared.block_size(*peer.ip(), now).unwrap_or(u16::MAX);
-        Limits { block_size: self.limits.block_size.min(of_path), ..self.limits }
+        let of_link = self.link_block_size.load(Ordering::Relaxed);
+        Limits { block_size: self.limits.block_size.min(of_link).min(of_path), ..self.limits }
     }
 
     /// A way to hear the client of a new transfer.

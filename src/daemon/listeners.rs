@@ -1,0 +1,345 @@
+//! What is open, held against the interfaces and addresses that there are: a listener comes and goes with what it
+//! listens on, and touches none of the others.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::{Ipv4Addr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use super::{
+    bind::{self, Requests, Sockets},
+    plan::Plan,
+};
+use crate::{
+    boot::timeline::Event,
+    config::schema::DhcpSocket,
+    dhcp::{
+        proxy::{Here, Port},
+        serve::{Listener, Place},
+        transport::Transport,
+        watch::Watch,
+    },
+    http,
+    net::{
+        changes::Changes,
+        interface::{Interface, look},
+        raw::{OpenTap, Tap},
+        udp::Endpoint,
+    },
+};
+
+/// All listeners of a running server.
+pub(super) struct Listeners {
+    shared: Shared,
+    /// Each interface as it was last seen; `None` for one that is gone.
+    seen: HashMap<String, Option<Interface>>,
+    dhcp: HashMap<String, Dhcp>,
+    addresses: HashMap<Ipv4Addr, Address>,
+    /// What could not be opened, so that it is told once, and tried again.
+    failed: HashSet<String>,
+}
+
+/// What every listener gets.
+pub(super) struct Shared {
+    pub(super) plan: Arc<Plan>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) http: Arc<http::listener::Stage>,
+    pub(super) app: Arc<http::routes::App>,
+    /// To the thread that serves TFTP.
+    pub(super) tftp: mpsc::UnboundedSender<TftpSocket>,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    pub(super) ours: watch::Sender<Vec<Ipv4Addr>>,
+}
+
+/// An address's TFTP socket on its way to its thread.
+pub(super) struct TftpSocket {
+    pub(super) socket: UdpSocket,
+    pub(super) address: Ipv4Addr,
+    pub(super) link_block_size: Arc<AtomicU16>,
+    pub(super) stop: CancellationToken,
+}
+
+/// An interface's listeners.
+struct Dhcp {
+    index: u32,
+    place: watch::Sender<Place>,
+    /// Ends them all.
+    stop: CancellationToken,
+    /// Ends those that change when another server comes to this host.
+    exchange: CancellationToken,
+    is_bound: bool,
+}
+
+/// An address's listeners.
+struct Address {
+    link_block_size: Arc<AtomicU16>,
+    stop: CancellationToken,
+}
+
+impl Listeners {
+    /// Serves what was opened before there was a runtime.
+    pub(super) fn start(shared: Shared, sockets: Sockets) -> io::Result<Self> {
+        let seen = shared.plan.interfaces.iter().map(|i| (i.name.clone(), Some(i.clone()))).collect();
+        let (dhcp, addresses, failed) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut listeners = Self { shared, seen, dhcp, addresses, failed };
+        for (interface, sockets) in sockets.dhcp {
+            listeners.serve_dhcp(&interface, sockets)?;
+        }
+        for (interface, address, sockets) in sockets.addresses {
+            listeners.serve_address(&interface, address, sockets)?;
+        }
+        if let Some(loopback) = sockets.loopback {
+            listeners.shared.serve_http(loopback, listeners.shared.stop.clone())?;
+        }
+        for interface in &listeners.shared.plan.interfaces {
+            if let Err(why) = interface.usable() {
+                warn!("{} is not ready ({}): waiting for it", interface.name, why.short());
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// Follows the interfaces until dropped.
+    pub(super) async fn follow(&mut self) {
+        let changes = match Changes::listen() {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                warn!(%error, "changes of interfaces are not told by the kernel here: they are looked at every 2 s");
+                None
+            }
+        };
+        // What changed before anyone listened.
+        self.reconcile();
+        loop {
+            let changed = async {
+                match &changes {
+                    Some(changes) => changes.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_change = tokio::time::timeout(LOOK_AGAIN, changed).await.is_ok();
+            if is_change || changes.is_none() || !self.failed.is_empty() {
+                self.reconcile();
+            }
+            self.make_way();
+        }
+    }
+
+    /// Opens and closes until the listeners fit the interfaces.
+    fn reconcile(&mut self) {
+        let names: Vec<String> = self.shared.plan.interfaces.iter().map(|interface| interface.name.clone()).collect();
+        let now = look(&names);
+        let mut failed = HashSet::new();
+        for name in &names {
+            let interface = now.iter().find(|interface| interface.name == *name);
+            self.tell(name, interface);
+            self.fit_dhcp(name, interface, &mut failed);
+        }
+        self.fit_addresses(&now, &mut failed);
+        for new in failed.difference(&self.failed) {
+            warn!("{new}; it is tried again");
+        }
+        self.failed = failed;
+    }
+
+    fn tell(&mut self, name: &str, now: Option<&Interface>) {
+        let before = self.seen.insert(name.to_owned(), now.cloned()).flatten();
+        match (&before, now) {
+            (None, None) => {}
+            (Some(_), None) => warn!("{name} is gone: waiting for it"),
+            (None, Some(now)) => info!("{now} is back"),
+            (Some(before), Some(now)) => tell_difference(before, now),
+        }
+    }
+
+    fn fit_dhcp(&mut self, name: &str, interface: Option<&Interface>, failed: &mut HashSet<String>) {
+        // Down is no reason to close: the sockets are good again when it is up again.
+        let fits = |dhcp: &Dhcp| interface.is_some_and(|now| now.index == dhcp.index && !now.addresses.is_empty());
+        if let Some(dhcp) = self.dhcp.remove(name) {
+            if fits(&dhcp) {
+                self.dhcp.insert(name.to_owned(), dhcp);
+            } else {
+                dhcp.stop.cancel();
+            }
+        }
+        let Some(interface) = interface else { return };
+        if let Some(dhcp) = self.dhcp.get(name) {
+            let place = self.shared.place(interface);
+            dhcp.place.send_if_modified(|old| std::mem::replace(old, place.clone()) != place);
+        } else if self.shared.plan.dhcp.enabled && interface.usable().is_ok() {
+            let opened = bind::dhcp(self.shared.plan.dhcp.socket, interface);
+            let served = opened.map_err(|error| error.to_string()).and_then(|sockets| {
+                self.serve_dhcp(interface, sockets).map_err(|error| format!("DHCP on {name}: {error}"))
+            });
+            failed.extend(served.err());
+        }
+    }
+
+    fn fit_addresses(&mut self, now: &[Interface], failed: &mut HashSet<String>) {
+        let wanted: HashMap<Ipv4Addr, &Interface> =
+            now.iter().rev().flat_map(|interface| interface.addresses.iter().map(move |a| (*a, interface))).collect();
+        self.addresses.retain(|address, open| {
+            let stays = wanted.contains_key(address);
+            if !stays {
+                open.stop.cancel();
+            }
+            stays
+        });
+        for (address, interface) in wanted {
+            if let Some(open) = self.addresses.get(&address) {
+                open.link_block_size.store(block_size(interface), Ordering::Relaxed);
+            } else if interface.is_up {
+                let opened = bind::address(&self.shared.plan, address);
+                let served = opened.map_err(|error| error.to_string()).and_then(|sockets| {
+                    self.serve_address(interface, address, sockets).map_err(|error| format!("{address}: {error}"))
+                });
+                failed.extend(served.err());
+            }
+        }
+        self.tell_ours();
+    }
+
+    /// Gives the port to another DHCP server that has come to this host since, as we would have at the start. Nothing
+    /// is lost: for a while both sockets are served, and what both hear is answered twice.
+    fn make_way(&mut self) {
+        if self.shared.plan.dhcp.socket != DhcpSocket::Auto {
+            return;
+        }
+        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.is_bound) {
+            let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
+            let Some(other) = bind::dhcp_server_beside(interface) else { continue };
+            let captured = bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime));
+            // Tried once: what is refused now will be refused again.
+            dhcp.is_bound = false;
+            match captured {
+                Ok(tap) => {
+                    let exchange = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
+                    self.shared.serve_requests(dhcp, Transport::Captured(tap));
+                    self.shared.watch(bind::replies(interface, true), dhcp.exchange.clone());
+                    self.shared.tasks.spawn(async move {
+                        tokio::time::sleep(OVERLAP).await;
+                        exchange.cancel();
+                    });
+                    info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
+                }
+                Err(why) => warn!(
+                    "{other} has UDP port 67 too, and it is shared: what is sent by unicast reaches only one of the two; {why}"
+                ),
+            }
+        }
+    }
+
+    fn serve_dhcp(&mut self, interface: &Interface, sockets: bind::Dhcp) -> io::Result<()> {
+        let name = &interface.name;
+        let (place, stop) = (watch::Sender::new(self.shared.place(interface)), self.shared.stop.child_token());
+        let (transport, how) = match sockets.requests {
+            Requests::Bound(socket) => (Transport::Bound(Endpoint::new(socket)?), "ports 67 and 4011".to_owned()),
+            Requests::Captured(tap, beside) => {
+                let who = beside.map_or_else(String::new, |other| format!("{other} has UDP port 67; "));
+                (Transport::Captured(Tap::new(tap)?), format!("{who}listening at layer 2 instead, and port 4011"))
+            }
+        };
+        let is_bound = matches!(transport, Transport::Bound(_));
+        let boot_server = Transport::Bound(Endpoint::new(sockets.boot_server)?);
+        let dhcp = Dhcp { index: interface.index, place, exchange: stop.child_token(), stop, is_bound };
+        self.shared.serve_requests(&dhcp, transport);
+        self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
+        self.shared.watch(sockets.replies, dhcp.exchange.clone());
+        info!("dhcp  {name}, {how}: where to boot, beside the network's own DHCP server");
+        self.dhcp.insert(name.clone(), dhcp);
+        Ok(())
+    }
+
+    fn serve_address(&mut self, interface: &Interface, address: Ipv4Addr, sockets: bind::Address) -> io::Result<()> {
+        let (plan, stop) = (&self.shared.plan, self.shared.stop.child_token());
+        let link_block_size = Arc::new(AtomicU16::new(block_size(interface)));
+        self.shared.serve_http(sockets.http, stop.clone())?;
+        if let Some(socket) = sockets.tftp {
+            info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
+            let (link_block_size, stop) = (link_block_size.clone(), stop.clone());
+            let gone = |_| io::Error::other("the TFTP stage has ended");
+            self.shared.tftp.send(TftpSocket { socket, address, link_block_size, stop }).map_err(gone)?;
+        }
+        info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
+        self.addresses.insert(address, Address { link_block_size, stop });
+        self.tell_ours();
+        Ok(())
+    }
+
+    fn tell_ours(&self) {
+        self.shared.ours.send_replace(self.addresses.keys().copied().collect());
+    }
+}
+
+impl Shared {
+    fn place(&self, interface: &Interface) -> Place {
+        let address = interface.address();
+        let here = Here { address, base_url: self.plan.base_url(address) };
+        Place { here, addresses: interface.addresses.clone() }
+    }
+
+    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) {
+        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone());
+    }
+
+    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) {
+        let (rules, events, place) = (self.plan.rules.clone(), self.events.clone(), dhcp.place.subscribe());
+        let attempts = self.app.attempts.clone();
+        self.tasks.spawn(Listener { transport, port, place, rules, attempts, events }.serve(stop));
+    }
+
+    fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
+        if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
+            self.tasks.spawn(Watch { tap, ours: self.ours.subscribe() }.serve(stop));
+        }
+    }
+
+    fn serve_http(&self, listener: std::net::TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        self.tasks.spawn(self.http.clone().serve(listener, http::routes::router(self.app.clone()), stop));
+        Ok(())
+    }
+}
+
+fn tell_difference(before: &Interface, now: &Interface) {
+    let name = &now.name;
+    match (before.is_up, now.is_up) {
+        (true, false) => warn!("{name} is down: waiting for it"),
+        (false, true) => info!("{name} is up"),
+        _ => {}
+    }
+    for address in now.addresses.iter().filter(|address| !before.addresses.contains(address)) {
+        info!("{name} has {address} now");
+    }
+    for address in before.addresses.iter().filter(|address| !now.addresses.contains(address)) {
+        warn!("{name} has {address} no more");
+    }
+    if before.mtu != now.mtu {
+        info!("{name} has an MTU of {} bytes now", now.mtu);
+    }
+}
+
+/// The largest TFTP block that fits one packet.
+fn block_size(interface: &Interface) -> u16 {
+    let headers = 32;
+    u16::try_from(interface.mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(512)
+}
+
+/// Until what failed is tried again, and whether another DHCP server has come to this host is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// For which a port's two sockets are both served: the old one has long been emptied then.
+const OVERLAP: Duration = Duration::from_secs(1);

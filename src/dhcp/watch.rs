@@ -1,0 +1,48 @@
+//! The loop that listens to other servers. It sends nothing, and nothing depends on it.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{rival::Rivals, wire::Offered};
+use crate::net::raw::Tap;
+
+/// The watch on one interface.
+pub struct Watch {
+    /// Hears what servers say to clients.
+    pub tap: Tap,
+    /// Our addresses on all interfaces.
+    pub ours: watch::Receiver<Vec<Ipv4Addr>>,
+}
+
+impl Watch {
+    /// Watches until `stop`. No error ends it: an interface that goes down comes up again.
+    pub async fn serve(self, stop: CancellationToken) {
+        let mut rivals = Rivals::default();
+        loop {
+            let mut heard = Vec::new();
+            let received = tokio::select! {
+                received = self.tap.receive(|frame| {
+                    heard.extend(Offered::parse(frame.payload).ok().map(|offered| (offered, *frame.from.ip())));
+                }) => received,
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = received {
+                debug!(%error, "listening to other DHCP servers failed");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+            for (offered, from) in heard {
+                let news = rivals.news(&offered, from, &self.ours.borrow(), Instant::now());
+                news.iter().for_each(|rival| warn!("{rival}"));
+            }
+        }
+    }
+}
+
+/// Errors of a socket come in streams while an interface is away.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

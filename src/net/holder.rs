@@ -1,0 +1,145 @@
+//! Who has a port: what an error names, and what decides whether to share one.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+/// A table of the kernel's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// `/proc/net/udp` and `udp6`.
+    Udp,
+    /// `/proc/net/tcp` and `tcp6`, those that listen.
+    Tcp,
+}
+
+/// A process that has a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name and id, where we may see them.
+    pub process: Option<(String, u32)>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.process {
+            Some((name, pid)) => write!(f, "{name} (pid {pid})"),
+            None => f.write_str("another process (its name is for root to see: ss -lpn)"),
+        }
+    }
+}
+
+/// The other process that has a port on all addresses or on one of these.
+///
+/// A socket's interface is in no table: one that listens on all addresses of another interface only is taken for one
+/// that listens here. Whoever decides by this must not do harm where it is wrong.
+#[must_use]
+pub fn other_holder(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Option<Holder> {
+    let names: &[&str] = match table {
+        Table::Udp => &["udp", "udp6"],
+        Table::Tcp => &["tcp", "tcp6"],
+    };
+    let mut inodes = Vec::new();
+    for name in names {
+        // A kernel without IPv6 has no table of it.
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+        let rows = text.lines().skip(1).filter_map(|line| Row::parse(line, table));
+        let reached = rows.filter(|row| row.port == port && row.reaches(addresses));
+        inodes.extend(reached.map(|row| format!("socket:[{}]", row.inode)));
+    }
+    if inodes.is_empty() {
+        return None;
+    }
+    let ours = sockets_of("self").unwrap_or_default();
+    inodes.retain(|inode| !ours.contains(inode));
+    inodes.first()?;
+    Some(Holder { process: process_with(&inodes) })
+}
+
+/// One line of a table: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`
+struct Row {
+    address: Option<Ipv4Addr>,
+    port: u16,
+    inode: u64,
+}
+
+impl Row {
+    fn parse(line: &str, table: Table) -> Option<Self> {
+        let mut fields = line.split_whitespace();
+        let (address, port) = fields.nth(1)?.split_once(':')?;
+        let state = fields.nth(1)?;
+        if table == Table::Tcp && state != "0A" {
+            return None;
+        }
+        Some(Self {
+            address: address_of(address)?,
+            port: u16::from_str_radix(port, 16).ok()?,
+            inode: fields.nth(5)?.parse().ok()?,
+        })
+    }
+
+    /// Whether what is sent to one of these addresses, or to all, may be for this socket.
+    fn reaches(&self, addresses: &[Ipv4Addr]) -> bool {
+        self.address.is_some_and(|a| a.is_unspecified() || a.is_broadcast() || addresses.contains(&a))
+    }
+}
+
+/// `Some(None)` for an IPv6 address that no IPv4 packet reaches. The tables have words of 32 bits in the host's order.
+fn address_of(hex: &str) -> Option<Option<Ipv4Addr>> {
+    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    if hex.len() == 8 {
+        return Some(Some(Ipv4Addr::from(word(0)?)));
+    }
+    let octets = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+    let address = Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?);
+    Some(if address.is_unspecified() { Some(Ipv4Addr::UNSPECIFIED) } else { address.to_ipv4_mapped() })
+}
+
+fn process_with(sockets: &[String]) -> Option<(String, u32)> {
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let mut holders = pids.filter(|pid| {
+        let open = sockets_of(&pid.to_string()).unwrap_or_default();
+        open.iter().any(|socket| sockets.contains(socket))
+    });
+    let pid = holders.next()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some((name.trim().to_owned(), pid))
+}
+
+fn sockets_of(process: &str) -> io::Result<Vec<String>> {
+    let links = fs::read_dir(format!("/proc/{process}/fd"))?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    Ok(links.filter_map(|link| link.to_str().map(str::to_owned)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_the_tables_are_read() {
+        let row = |line: &str, table| Row::parse(line, table).map(|row| (row.address, row.port, row.inode));
+        let here = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
+        let tail = "00000000:00000000 00:00000000 00000000     0        0 24018 2 0000000000000000 0";
+        let udp = format!("  315: {}:0043 00000000:0000 07 {tail}", here([192, 0, 2, 10]));
+        assert_eq!(row(&udp, Table::Udp), Some((Some(Ipv4Addr::new(192, 0, 2, 10)), 67, 24_018)));
+        let any = format!("  7: {0}{0}{0}{0}:0045 {0}{0}{0}{0}:0000 07 {tail}", "00000000");
+        assert_eq!(row(&any, Table::Udp), Some((Some(Ipv4Addr::UNSPECIFIED), 69, 24_018)));
+        let link_local =
+            format!("  7: {}{1}{1}{1}:0045 {1}{1}{1}{1}:0000 07 {tail}", here([0xfe, 0x80, 0, 0]), "00000000");
+        assert_eq!(row(&link_local, Table::Udp), Some((None, 69, 24_018)));
+        let connected = format!("  1: {}:1F90 00000000:0000 01 {tail}", here([127, 0, 0, 1]));
+        assert_eq!(row(&connected, Table::Tcp), None);
+        assert_eq!(row("  sl  local_address rem_address   st", Table::Udp), None);
+        assert_eq!(row("", Table::Udp), None);
+    }
+
+    #[test]
+    fn our_own_sockets_are_nobody_elses() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let port = socket.local_addr().expect("bound").port();
+        assert_eq!(other_holder(Table::Udp, port, &[Ipv4Addr::LOCALHOST]), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! Listening at layer 2, beside whoever has the port: a packet socket on one interface, with a filter in the kernel so
+//! that nothing but DHCP ever leaves it.
+
+use std::{io, net::UdpSocket, os::fd::IntoRawFd};
+
+use pnet_datalink::{ChannelType, Config, NetworkInterface};
+use rustix::net::sockopt;
+use socket2::{Domain, SockFilter, Socket, Type};
+
+use super::{
+    frame::{Frame, LinkAddress},
+    interface::Interface,
+};
+
+/// Which datagrams a tap lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// To port 67: what clients and relays send.
+    Requests,
+    /// From ports 67 and 4011 to port 68: what servers say. A socket on port 68 would take unicasts away from this
+    /// host's own DHCP client.
+    Replies {
+        /// Those of programs on this host too. That costs a copy of every frame that leaves by the interface, so it is
+        /// for hosts where there is such a program.
+        of_this_host: bool,
+    },
+}
+
+/// A packet socket before it is on a runtime.
+#[derive(Debug)]
+pub struct OpenTap {
+    socket: Socket,
+    link_address: LinkAddress,
+}
+
+/// Opens a tap on an interface. Needs CAP_NET_RAW, and no runtime.
+///
+/// # Errors
+/// `PermissionDenied` without the capability; `Unsupported` for an interface without Ethernet headers.
+pub fn open_tap(interface: &Interface, wanted: Wanted, receive_buffer: usize) -> io::Result<OpenTap> {
+    let link_address = interface.link_address.ok_or_else(|| {
+        let words = format!("{} has no Ethernet headers, so there is nothing to capture on it", interface.name);
+        io::Error::new(io::ErrorKind::Unsupported, words)
+    })?;
+    // Of protocol 0: nothing arrives before the filter stands and the socket is bound.
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    socket.attach_filter(&filter(interface.index, wanted))?;
+    if sockopt::set_socket_recv_buffer_size_force(&socket, receive_buffer).is_err() {
+        socket.set_recv_buffer_size(receive_buffer)?;
+    }
+    bind(&socket, interface, wanted)?;
+    socket.set_nonblocking(true)?;
+    Ok(OpenTap { socket, link_address })
+}
+
+/// Binds by pnet, which knows link-layer addresses. Of its channel, which would copy every frame in a blocking loop,
+/// nothing else is used: it goes at once, with its own descriptor of the socket.
+fn bind(socket: &Socket, interface: &Interface, wanted: Wanted) -> io::Result<()> {
+    let channel_type = match wanted {
+        Wanted::Replies { of_this_host: true } => ChannelType::Layer2,
+        Wanted::Requests | Wanted::Replies { of_this_host: false } => ChannelType::Layer3(ETHERTYPE_IPV4),
+    };
+    let named = NetworkInterface {
+        name: interface.name.clone(),
+        description: String::new(),
+        index: interface.index,
+        mac: None,
+        ips: Vec::new(),
+        flags: 0,
+    };
+    let socket_fd = Some(socket.try_clone()?.into_raw_fd());
+    let config = Config { socket_fd, channel_type, promiscuous: false, ..Config::default() };
+    pnet_datalink::channel(&named, config).map(drop)
+}
+
+/// A tap on the runtime.
+#[derive(Debug)]
+pub struct Tap {
+    /// To the runtime, a socket of datagrams is one like another.
+    io: tokio::net::UdpSocket,
+    /// Of the interface, which answers come from.
+    pub link_address: LinkAddress,
+}
+
+impl Tap {
+    /// Puts an open tap on the current runtime.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn new(open: OpenTap) -> io::Result<Self> {
+        let io = tokio::net::UdpSocket::from_std(UdpSocket::from(open.socket))?;
+        Ok(Self { io, link_address: open.link_address })
+    }
+
+    /// Waits for frames and hands over those that are there, up to [`BATCH`].
+    ///
+    /// # Errors
+    /// Those of the system call, e.g. `NetworkDown`; the tap stays usable.
+    pub async fn receive(&self, mut each: impl FnMut(Frame<'_>)) -> io::Result<()> {
+        let mut buffer = [0; LARGEST_FRAME];
+        let mut count = 0;
+        loop {
+            // The first one is waited for; the rest only where they are there.
+            let read = match count {
+                0 => self.io.recv(&mut buffer).await,
+                BATCH => return Ok(()),
+                _ => self.io.try_recv(&mut buffer),
+            };
+            count += 1;
+            match read {
+                Ok(length) => buffer.get(..length).and_then(Frame::parse).into_iter().for_each(&mut each),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// Those of the system call; the tap stays usable.
+    pub async fn send(&self, frame: &Frame<'_>) -> io::Result<()> {
+        let bytes = frame.build().ok_or(io::ErrorKind::InvalidInput)?;
+        self.io.send(&bytes).await.map(drop)
+    }
+}
+
+/// A classic BPF program (bpf(4), Linux's `Documentation/networking/filter.rst`), in the order in which it drops most
+/// of what passes. Whoever leaves it by a jump to `drop` is not copied to us.
+fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
+    // What is loaded, how it is compared with what, and whether equality is to stay or to go.
+    let takes_outgoing = wanted == Wanted::Replies { of_this_host: true };
+    let mut checks = vec![
+        (LOAD_HALF, 12, Stay::Equal(u32::from(ETHERTYPE_IPV4))),
+        (LOAD_BYTE, 14 + 9, Stay::Equal(UDP)),
+        (LOAD_HALF, 14 + 6, Stay::NoneOf(MORE_FRAGMENTS_OR_OFFSET)),
+        // Of another VLAN: its frames pass the parent too, where an answer would go to the wrong network. The tag
+        // stands beside the frame; or the frame is already on its way to another interface.
+        (LOAD_WORD, ancillary(libc::SKF_AD_VLAN_TAG_PRESENT), Stay::Equal(0)),
+        (LOAD_WORD, ancillary(libc::SKF_AD_IFINDEX), Stay::Equal(index)),
+        (LOAD_WORD, ancillary(libc::SKF_AD_PKTTYPE), Stay::NotEqual(PACKET_OTHERHOST)),
+    ];
+    if !takes_outgoing {
+        checks.push((LOAD_WORD, ancillary(libc::SKF_AD_PKTTYPE), Stay::NotEqual(PACKET_OUTGOING)));
+    }
+    let ports: &[(u32, &[u32])] = match wanted {
+        Wanted::Requests => &[(DESTINATION_PORT, &[67])],
+        Wanted::Replies { .. } => &[(DESTINATION_PORT, &[68]), (SOURCE_PORT, &[67, 4011])],
+    };
+    let mut program: Vec<Step> =
+        checks.iter().flat_map(|(load, at, stay)| [Step::Load(*load, *at), Step::Check(*stay)]).collect();
+    // The IP header's length, with its options, goes into the index register.
+    program.push(Step::Load(LOAD_INDEX_BY_HEADER, 14));
+    for (at, among) in ports {
+        program.push(Step::Load(LOAD_HALF_BEHIND_INDEX, 14 + at));
+        let (last, first) = among.split_last().unwrap_or((&0, &[]));
+        program.extend(first.iter().rev().map(|port| Step::Skip(*port)));
+        program.push(Step::Check(Stay::Equal(*last)));
+    }
+    let length = program.len();
+    let mut filter: Vec<SockFilter> =
+        program.iter().enumerate().map(|(place, step)| step.code(length - place)).collect();
+    filter.extend([SockFilter::new(RETURN, 0, 0, u32::MAX), SockFilter::new(RETURN, 0, 0, 0)]);
+    filter
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Load(u16, u32),
+    /// Over the next check, where equal.
+    Skip(u32),
+    Check(Stay),
+}
+
+#[derive(Clone, Copy)]
+enum Stay {
+    Equal(u32),
+    NotEqual(u32),
+    NoneOf(u32),
+}
+
+impl Step {
+    /// `to_drop`: instructions from this one to the end of the program plus the one that accepts.
+    fn code(self, to_drop: usize) -> SockFilter {
+        let drop = u8::try_from(to_drop).unwrap_or(u8::MAX);
+        match self {
+            Self::Load(code, at) => SockFilter::new(code, 0, 0, at),
+            Self::Skip(value) => SockFilter::new(JUMP_IF_EQUAL, 1, 0, value),
+            Self::Check(Stay::Equal(value)) => SockFilter::new(JUMP_IF_EQUAL, 0, drop, value),
+            Self::Check(Stay::NotEqual(value)) => SockFilter::new(JUMP_IF_EQUAL, drop, 0, value),
+            Self::Check(Stay::NoneOf(bits)) => SockFilter::new(JUMP_IF_BITS, drop, 0, bits),
+        }
+    }
+}
+
+/// What the kernel knows of a packet beside its bytes.
+fn ancillary(of: libc::c_int) -> u32 {
+    (libc::SKF_AD_OFF + of).cast_unsigned()
+}
+
+/// Frames read before others get their turn.
+pub const BATCH: usize = 32;
+/// DHCP over Ethernet is at most 1,500 bytes and a header; whatever is longer is cut, and then no frame.
+const LARGEST_FRAME: usize = 2048;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const UDP: u32 = 17;
+const MORE_FRAGMENTS_OR_OFFSET: u32 = 0x3fff;
+const SOURCE_PORT: u32 = 0;
+const DESTINATION_PORT: u32 = 2;
+/// `linux/if_packet.h`.
+const PACKET_OTHERHOST: u32 = 3;
+/// See [`PACKET_OTHERHOST`].
+const PACKET_OUTGOING: u32 = 4;
+/// `linux/bpf_common.h`: BPF_LD | BPF_W, H, B | BPF_ABS.
+const LOAD_WORD: u16 = 0x20;
+/// See [`LOAD_WORD`].
+const LOAD_HALF: u16 = 0x28;
+/// See [`LOAD_WORD`].
+const LOAD_BYTE: u16 = 0x30;
+/// BPF_LD | BPF_H | BPF_IND.
+const LOAD_HALF_BEHIND_INDEX: u16 = 0x48;
+/// BPF_LDX | BPF_B | BPF_MSH.
+const LOAD_INDEX_BY_HEADER: u16 = 0xb1;
+/// BPF_JMP | BPF_JEQ | BPF_K.
+const JUMP_IF_EQUAL: u16 = 0x15;
+/// BPF_JMP | BPF_JSET | BPF_K.
+const JUMP_IF_BITS: u16 = 0x45;
+/// BPF_RET | BPF_K.
+const RETURN: u16 = 0x06;
