@@ -5,6 +5,7 @@
 mod attempts;
 mod bench;
 mod dhcp;
+mod dhcp_crowd;
 mod http;
 mod lifecycle;
 mod liveness;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// A request as it was captured, with the whole reply that it was answered by.
 #[derive(Clone, Debug)]
@@ -75,10 +76,67 @@ impl Captured {
     }
 }
 
+/// Bytes without a pattern, the same for the same seed (a 64-bit LCG's high bytes, Knuth's MMIX).
+#[derive(Clone, Debug)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// From its beginning.
+    #[must_use]
+    pub fn new(seed: u64) -> Noise {
+        Noise(seed)
+    }
+
+    /// A number below a bound of at most 65,536.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::from(u16::from_be_bytes([self.byte(), self.byte()])) % bound.max(1)
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> u8 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0.to_be_bytes()[0]
+    }
+}
+
+impl Iterator for Noise {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        Some(self.byte())
+    }
+}
+
+/// A DHCP packet with a few bytes that are wrong, most of them where lengths, codes and addresses are; now and then
+/// without its end, or with a piece of itself in another place.
+pub fn mutated(mut packet: Vec<u8>, noise: &mut Noise) -> Vec<u8> {
+    for _ in 0..=noise.below(8) {
+        // The header as far as chaddr, and what is behind the magic cookie.
+        let behind = packet.len().saturating_sub(232);
+        let place = if noise.below(4) == 0 { noise.below(44) } else { 232 + noise.below(behind) };
+        if let Some(byte) = packet.get_mut(place) {
+            *byte = noise.byte();
+        }
+    }
+    match noise.below(8) {
+        0 => packet.truncate(noise.below(packet.len())),
+        1 => {
+            let from = noise.below(packet.len());
+            let piece = packet[from..packet.len().min(from + noise.below(64))].to_vec();
+            let to = noise.below(packet.len());
+            packet.splice(to..to, piece);
+        }
+        _ => {}
+    }
+    packet
+}
+
 /// Many machines ask at once: how long each waited for its answer, in their order; `None` for one that was never
 /// answered. Ends when all were, or when nothing has come for as long as `patience`.
 pub fn storm(socket: &UdpSocket, requests: &[Vec<u8>], to: SocketAddrV4, patience: Duration) -> Result<Vec<Waited>> {
     socket.set_read_timeout(Some(patience))?;
+    // What is lost is to be lost at the server.
+    setsockopt(socket, sockopt::RcvBufForce, &(8 << 20))?;
     let ids: std::collections::HashMap<&[u8], usize> =
         requests.iter().enumerate().map(|(number, request)| (&request[4..8], number)).collect();
     ensure!(ids.len() == requests.len(), "two requests have one transaction id");

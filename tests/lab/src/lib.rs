@@ -25,7 +25,7 @@ mod tools;
 mod vm;
 
 pub use boot_files::BootFiles;
-pub use captured::{Captured, Waited, storm};
+pub use captured::{Captured, Noise, Waited, mutated, storm};
 pub use firmware::Firmware;
 pub use host::Host;
 pub use lab::{Lab, remove_labs_of_this_process};
