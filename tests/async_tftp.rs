@@ -17,7 +17,8 @@ use async_tftp::server::TftpServerBuilder;
 use netbootd::{
     boot::{
         loader::{Loader, LoaderFile, Loaders},
-        machine::Rules,
+        machine::{Live, Rules},
+        roster::Roster,
     },
     net::udp::{Endpoint, Open, open},
     tftp::{
@@ -62,7 +63,7 @@ async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
         endpoint,
         address: Ipv4Addr::LOCALHOST,
         base_url: "http://127.0.0.1:8080".into(),
-        rules: Arc::new(rules()),
+        live: Live::new(rules(), Roster::default()),
         assets: None,
         limits: Limits { block_size: 1468, window_size: 64 },
         link_block_size: Arc::new(u16::MAX.into()),

@@ -1,16 +1,39 @@
 //! What machines are to boot: profiles, rules about machines, and the choice between them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
 
 use super::{
+    attempts::Shape,
     client::MacAddr,
     loader::{Loader, Loaders},
+    profile::{Boot, Profile},
+    roster::{Entry, Roster},
     selector::{Facts, RuleBook},
     template::Templates,
     why::Why,
 };
 
-/// Everything that decides a boot; replaced as a whole, never changed in place.
+/// What decides, as it is at the moment: a reload puts other rules in, `assign` another roster. Who holds one of them
+/// goes on with it to the end of a request.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// From the configuration.
+    pub rules: ArcSwap<Rules>,
+    /// From what was said since.
+    pub roster: ArcSwap<Roster>,
+}
+
+impl Live {
+    /// With these to begin with.
+    #[must_use]
+    pub fn new(rules: Rules, roster: Roster) -> Arc<Self> {
+        Arc::new(Self { rules: ArcSwap::from_pointee(rules), roster: ArcSwap::from_pointee(roster) })
+    }
+}
+
+/// Everything of the configuration that decides a boot; replaced as a whole, never changed in place.
 #[derive(Debug, Default)]
 pub struct Rules {
     /// The loaders on this host.
@@ -27,6 +50,8 @@ pub struct Rules {
     pub profiles: BTreeMap<String, Profile>,
     /// The profile of a machine that no rule names.
     pub default_profile: String,
+    /// The built-in menu.
+    pub menu: Menu,
     /// The scripts' templates.
     pub templates: Templates,
 }
@@ -38,7 +63,16 @@ pub enum OfferShape {
     #[default]
     Auto,
     /// One for all.
-    Always(super::attempts::Shape),
+    Always(Shape),
+}
+
+/// The built-in menu.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Menu {
+    /// What is chosen for a user who is not there: a profile or a built-in; none: the local disk.
+    pub default: Option<String>,
+    /// Milliseconds until then; 0: for ever.
+    pub timeout_ms: u64,
 }
 
 /// What the configuration says of a machine, or of several.
@@ -48,6 +82,10 @@ pub struct MachineRule {
     pub name: Option<String>,
     /// The profile that it boots; none: the default one.
     pub profile: Option<String>,
+    /// Its next boot that comes to its hand-over only; then the local disk.
+    pub once: bool,
+    /// The profiles that the menu shows it; none: all.
+    pub menu: Vec<String>,
     /// For templates.
     pub vars: BTreeMap<String, serde_json::Value>,
     /// A loader instead of its architecture's usual one.
@@ -71,56 +109,85 @@ pub enum LocalBoot {
     Sanboot,
 }
 
-/// What a profile boots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// Kernel, as a path below the assets folder.
-    pub kernel: String,
-    /// Initial RAM disks in the order in which the kernel unpacks them, as paths below the assets folder.
-    pub initrd: Vec<String>,
-    /// Template of the kernel's command line.
-    pub cmdline: String,
+/// The answer to "what does this machine boot, and why that?"
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice<'a> {
+    /// The profile's name.
+    pub profile: &'a str,
+    /// What there is to boot.
+    pub boot: &'a Boot,
+    /// Who said so.
+    pub by: By,
+    /// Whether it is to be had once, and this is the time.
+    pub once: bool,
 }
 
-/// The answer to "what does this machine boot?"
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice<'a> {
-    /// A profile of the configuration.
-    Profile(&'a str, &'a Profile),
-    /// The built-in menu of all profiles.
+/// Who chose a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The user at the machine, from the menu.
     Menu,
-    /// The built-in way on to the local disk.
-    Local,
+    /// `netbootd assign`, or the API.
+    Assignment,
+    /// A rule of the configuration.
+    Rule,
+    /// `default_profile`.
+    Default,
+    /// It has had what it was to have once.
+    Spent,
 }
 
 impl Rules {
     /// Names that no profile may take, because they are built in.
-    pub const BUILT_IN: [&'static str; 2] = ["menu", "local"];
+    pub const BUILT_IN: [&'static str; 3] = ["menu", "local", "shell"];
 
     /// The rule about a machine, where there is one.
     ///
     /// # Errors
-    /// [`Why::Unknown`] where there has to be one.
-    pub fn rule(&self, facts: &Facts<'_>) -> Result<Option<&MachineRule>, Why> {
+    /// [`Why::Unknown`] where there has to be one, or an assignment.
+    pub fn rule(&self, facts: &Facts<'_>, roster: &Roster) -> Result<Option<&MachineRule>, Why> {
         let rule = self.machines.of(facts).map(|(_, rule)| rule);
-        if rule.is_none() && self.known_only { Err(Why::Unknown) } else { Ok(rule) }
+        let is_known = || roster.of(facts.mac).is_some_and(|entry| entry.assigned.is_some());
+        if self.known_only && rule.is_none() && !is_known() { Err(Why::Unknown) } else { Ok(rule) }
     }
 
-    /// What a machine boots: the profile that it asks for (as the menu does), else that of its rule, else the default.
+    /// What a machine boots: the profile that it asks for (as the menu does), else the one that it is assigned, else
+    /// that of its rule, else the default. `arch` is iPXE's `${buildarch}`.
     ///
     /// # Errors
     /// [`Why::NoProfile`].
-    pub fn choose(&self, rule: Option<&MachineRule>, wanted: Option<&str>) -> Result<Choice<'_>, Why> {
-        let by_rule = rule.and_then(|rule| rule.profile.as_deref());
-        let name = wanted.or(by_rule).unwrap_or(&self.default_profile);
-        if let Some((name, profile)) = self.profiles.get_key_value(name) {
-            return Ok(Choice::Profile(name, profile));
+    pub fn choose<'a>(
+        &'a self,
+        rule: Option<&'a MachineRule>,
+        said: Option<&'a Entry>,
+        wanted: Option<&'a str>,
+        arch: &str,
+    ) -> Result<Choice<'a>, Why> {
+        let assigned = said.and_then(|entry| entry.assigned.as_ref());
+        let by_rule = rule.and_then(|rule| Some((rule.profile.as_deref()?, By::Rule)));
+        let (name, by) = wanted
+            .map(|name| (name, By::Menu))
+            .or(assigned.map(|assigned| (assigned.profile.as_str(), By::Assignment)))
+            .or(by_rule)
+            .unwrap_or((&self.default_profile, By::Default));
+        let once = match by {
+            By::Assignment => assigned.is_some_and(|assigned| assigned.once),
+            By::Rule | By::Default => rule.is_some_and(|rule| rule.once),
+            By::Menu | By::Spent => false,
+        };
+        if once && said.and_then(|entry| entry.spent.as_deref()) == Some(name) {
+            return Ok(Choice { profile: "local", boot: &Boot::Local, by: By::Spent, once: false });
         }
-        match name {
-            "menu" => Ok(Choice::Menu),
-            "local" => Ok(Choice::Local),
-            _ => Err(Why::NoProfile(name.chars().take(64).collect())),
-        }
+        let built_in = match name {
+            "menu" => Some(&Boot::Menu),
+            "local" => Some(&Boot::Local),
+            "shell" => Some(&Boot::Shell),
+            _ => None,
+        };
+        let boot = built_in.or_else(|| self.profiles.get(name).map(|profile| profile.boot(arch)));
+        let boot = boot.ok_or_else(|| Why::NoProfile(name.chars().take(64).collect()))?;
+        Ok(Choice { profile: name, boot, by, once })
     }
 
     /// Kinds of firmware that can be served, for the line that says what is waited for.
@@ -139,6 +206,8 @@ pub struct Machine {
     pub name: String,
     /// iPXE's `buildarch`: `i386`, `x86_64`, `arm64`… (a BIOS machine says `i386` whatever its processor).
     pub arch: String,
+    /// iPXE's `platform`: `efi` or `pcbios`; empty where it does not tell.
+    pub platform: String,
     /// SMBIOS UUID as iPXE tells it; empty where it does not.
     pub uuid: String,
     /// SMBIOS serial number as iPXE tells it; empty where it does not.
@@ -150,15 +219,62 @@ pub struct Machine {
 impl Machine {
     /// A machine with what its rule says of it.
     #[must_use]
-    pub fn new(mac: MacAddr, arch: String, rule: Option<&MachineRule>) -> Self {
+    pub fn new(mac: MacAddr, rule: Option<&MachineRule>) -> Self {
         let named = rule.and_then(|rule| rule.name.clone());
         Self {
             mac: mac.to_string(),
             name: named.unwrap_or_else(|| mac.to_string().replace(':', "-")),
-            arch,
+            arch: String::new(),
+            platform: String::new(),
             uuid: String::new(),
             serial: String::new(),
             local_boot: rule.map(|rule| rule.local_boot).unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::roster::Assignment;
+
+    #[test]
+    fn the_menu_goes_before_an_assignment_before_a_rule_before_the_default() {
+        let rules = Rules { default_profile: "menu".into(), ..Rules::default() };
+        let rule = MachineRule { profile: Some("shell".into()), ..MachineRule::default() };
+        let assignment = Assignment { profile: "local".into(), once: false };
+        let said = Entry { assigned: Some(assignment), spent: None };
+        let by =
+            |rule, said, wanted| rules.choose(rule, said, wanted, "x86_64").map(|choice| (choice.profile, choice.by));
+        assert_eq!(by(None, None, None), Ok(("menu", By::Default)));
+        assert_eq!(by(Some(&rule), None, None), Ok(("shell", By::Rule)));
+        assert_eq!(by(Some(&rule), Some(&said), None), Ok(("local", By::Assignment)));
+        assert_eq!(by(Some(&rule), Some(&said), Some("menu")), Ok(("menu", By::Menu)));
+        assert_eq!(by(Some(&rule), None, Some("nothing")), Err(Why::NoProfile("nothing".into())));
+        // A rule may only give a name, or once to the default.
+        let once = MachineRule { once: true, ..MachineRule::default() };
+        assert_eq!(by(Some(&once), None, None), Ok(("menu", By::Default)));
+    }
+
+    #[test]
+    fn what_was_to_be_had_once_and_has_been_is_followed_by_the_local_disk() {
+        let rules = Rules { default_profile: "menu".into(), ..Rules::default() };
+        let rule = |profile: &str| MachineRule { profile: Some(profile.into()), once: true, ..MachineRule::default() };
+        let had = |spent: &str| Entry { assigned: None, spent: Some(spent.into()) };
+        let once = |rule: &MachineRule, said: &Entry| {
+            let choice = rules.choose(Some(rule), Some(said), None, "x86_64").expect("a choice");
+            (choice.profile.to_owned(), choice.by, choice.once)
+        };
+        assert_eq!(once(&rule("shell"), &Entry::default()), ("shell".into(), By::Rule, true));
+        assert_eq!(once(&rule("shell"), &had("shell")), ("local".into(), By::Spent, false));
+        // Another profile in the rule is another once.
+        assert_eq!(once(&rule("menu"), &had("shell")), ("menu".into(), By::Rule, true));
+        let assigned = |once, spent: Option<&str>| Entry {
+            assigned: Some(Assignment { profile: "shell".into(), once }),
+            spent: spent.map(str::to_owned),
+        };
+        assert_eq!(once(&rule("menu"), &assigned(true, None)), ("shell".into(), By::Assignment, true));
+        assert_eq!(once(&rule("menu"), &assigned(true, Some("shell"))), ("local".into(), By::Spent, false));
+        assert_eq!(once(&rule("menu"), &assigned(false, Some("shell"))), ("shell".into(), By::Assignment, false));
     }
 }

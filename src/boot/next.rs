@@ -4,6 +4,7 @@ use super::{
     client::{Client, Speaks},
     loader::LoaderFile,
     machine::Rules,
+    roster::Roster,
     why::Why,
 };
 
@@ -47,8 +48,8 @@ pub enum Via {
 ///
 /// # Errors
 /// Why there is none.
-pub fn next<'a>(client: &Client, rules: &'a Rules) -> Result<NextStep<'a>, Why> {
-    let rule = rules.rule(&client.facts())?;
+pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<NextStep<'a>, Why> {
+    let rule = rules.rule(&client.facts(), roster)?;
     let via = match client.speaks {
         Speaks::Ipxe { http: true } => return Ok(NextStep::Script),
         Speaks::Ipxe { http: false } | Speaks::Pxe => Via::Tftp,
@@ -104,7 +105,7 @@ mod tests {
     }
 
     fn step(client: &Client, rules: &Rules) -> Result<(String, Option<Via>), Why> {
-        next(client, rules).map(|step| match step {
+        next(client, rules, &Roster::default()).map(|step| match step {
             NextStep::Loader { name, under: Under::Loaders, via } => (name.to_owned(), Some(via)),
             NextStep::Loader { name, under: Under::Assets, via } => (format!("assets/{name}"), Some(via)),
             NextStep::Script => ("script".to_owned(), None),

@@ -46,6 +46,12 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Forgets an entry.
+    pub fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::{
     client::MacAddr,
     loader::Loader,
-    machine::{Choice, Machine, MachineRule, Profile, Rules},
+    machine::{By, Choice, Machine, MachineRule, Rules},
+    profile::{Boot, Linux},
+    roster::Roster,
     selector::Facts,
     template::on_screen,
     why::Why,
@@ -44,12 +46,20 @@ impl Query {
     }
 
     fn machine(&self, mac: MacAddr, rule: Option<&MachineRule>) -> Machine {
-        let text = |value: &Option<String>| said(value).unwrap_or_default().to_owned();
-        let arch = said(&self.arch).unwrap_or("unknown").to_owned();
-        Machine { uuid: text(&self.uuid), serial: text(&self.serial), ..Machine::new(mac, arch, rule) }
+        let plain = |value: &Option<String>| said(value).map(on_one_line).unwrap_or_default();
+        Machine {
+            arch: plain(&self.arch),
+            // An iPXE that does not tell may be EFI, where a kernel needs initrd=; a BIOS kernel ignores that.
+            platform: plain(&self.platform),
+            uuid: plain(&self.uuid),
+            serial: plain(&self.serial),
+            ..Machine::new(mac, rule)
+        }
     }
 
-    fn facts(&self, mac: MacAddr) -> Facts<'_> {
+    /// What rules are asked by.
+    #[must_use]
+    pub fn facts(&self, mac: MacAddr) -> Facts<'_> {
         Facts {
             mac,
             // Boards without one say all kinds of things; such a machine is known by its card.
@@ -58,6 +68,11 @@ impl Query {
             arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
         }
     }
+}
+
+/// What a machine says of itself, fit for a line of a script: its serial number is whatever someone typed into it.
+fn on_one_line(text: &str) -> String {
+    on_screen(text).chars().take(100).collect()
 }
 
 fn said(value: &Option<String>) -> Option<&str> {
@@ -78,31 +93,51 @@ pub struct Script {
 pub enum Outcome {
     /// Come back and say who you are.
     Bootstrap,
-    /// Boot a profile: its name and files, as paths below the assets folder.
-    Boot {
+    /// Something that a machine was chosen for.
+    Chosen {
         /// The machine's card.
         mac: MacAddr,
-        /// Profile name.
+        /// The profile's name.
         profile: String,
-        /// Kernel.
-        kernel: String,
-        /// Initial RAM disks.
-        initrd: Vec<String>,
+        /// Who chose it.
+        by: By,
+        /// Whether it is to be had once.
+        once: bool,
+        /// What that comes to.
+        way: Way,
     },
-    /// Show the menu of profiles.
-    Menu(MacAddr),
-    /// Go on to the local disk.
-    Local(MacAddr),
     /// Say why not, and offer a way on.
     Refused(Option<MacAddr>, Why),
 }
 
+/// Where a chosen profile leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To a boot. These files, paths below the assets folder, are fetched before it; the first is the kernel, or what
+    /// stands for it. Of a script of the user's own nothing is known.
+    Boot(Vec<String>),
+    /// To the menu of profiles.
+    Menu,
+    /// To the local disk.
+    Local,
+    /// To iPXE's shell.
+    Shell,
+}
+
+/// What is known of a machine beside what it says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Standing<'a> {
+    /// What was said of machines while the server ran.
+    pub roster: Option<&'a Roster>,
+    /// Why it gets nothing but the way on to its disk, where it goes round in circles.
+    pub looping: Option<Why>,
+}
+
 /// The script for a request.
 ///
-/// `base` is this server as the client reaches it: `http://192.0.2.10:8080`, without a slash at its end. `looping`:
-/// why this machine gets nothing but the way on to its disk, where it goes round in circles.
+/// `base` is this server as the client reaches it: `http://192.0.2.10:8080`, without a slash at its end.
 #[must_use]
-pub fn script(rules: &Rules, base: &str, query: &Query, looping: Option<Why>) -> Script {
+pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) -> Script {
     let mac = match query.mac() {
         Ok(Some(mac)) => mac,
         Ok(None) => {
@@ -111,18 +146,22 @@ pub fn script(rules: &Rules, base: &str, query: &Query, looping: Option<Why>) ->
         }
         Err(why) => return refused(rules, base, None, None, why),
     };
-    let rule = match rules.rule(&query.facts(mac)) {
+    let nothing = Roster::default();
+    let roster = standing.roster.unwrap_or(&nothing);
+    let rule = match rules.rule(&query.facts(mac), roster) {
         Ok(rule) => rule,
         Err(why) => return refused(rules, base, Some(mac), None, why),
     };
-    let machine = query.machine(mac, rule);
-    let asking = Asking { rules, base, query, machine: &machine, rule };
-    if let Some(why) = looping {
-        return asking.sent_on(mac, why);
+    let asking = Asking { rules, base, machine: query.machine(mac, rule), rule };
+    if let Some(why) = standing.looping {
+        return Script { text: asking.sent_on(&why), outcome: Outcome::Refused(Some(mac), why) };
     }
-    let decided = rules
-        .choose(rule, said(&query.profile))
-        .and_then(|choice| Ok(Script { text: asking.rendered(choice)?, outcome: outcome(mac, choice) }));
+    let chosen = rules.choose(rule, roster.of(mac), said(&query.profile), &asking.machine.arch);
+    let decided = chosen.and_then(|choice| {
+        let Choice { profile, boot, by, once } = choice;
+        let outcome = Outcome::Chosen { mac, profile: profile.to_owned(), by, once, way: way(boot) };
+        Ok(Script { text: asking.rendered(choice)?, outcome })
+    });
     decided.unwrap_or_else(|why| refused(rules, base, Some(mac), rule, why))
 }
 
@@ -132,16 +171,12 @@ pub fn unreadable(rules: &Rules, base: &str, problem: &str) -> Script {
     refused(rules, base, None, None, Why::BadQuery(format!("query is wrong: {problem}")))
 }
 
-fn outcome(mac: MacAddr, choice: Choice<'_>) -> Outcome {
-    match choice {
-        Choice::Menu => Outcome::Menu(mac),
-        Choice::Local => Outcome::Local(mac),
-        Choice::Profile(name, profile) => Outcome::Boot {
-            mac,
-            profile: name.to_owned(),
-            kernel: profile.kernel.clone(),
-            initrd: profile.initrd.clone(),
-        },
+fn way(boot: &Boot) -> Way {
+    match boot {
+        Boot::Menu => Way::Menu,
+        Boot::Local => Way::Local,
+        Boot::Shell => Way::Shell,
+        boot => Way::Boot(boot.files().into_iter().map(str::to_owned).collect()),
     }
 }
 
@@ -149,57 +184,80 @@ fn outcome(mac: MacAddr, choice: Choice<'_>) -> Outcome {
 struct Asking<'a> {
     rules: &'a Rules,
     base: &'a str,
-    query: &'a Query,
-    machine: &'a Machine,
+    machine: Machine,
     rule: Option<&'a MachineRule>,
 }
 
 impl Asking<'_> {
-    fn rendered(&self, choice: Choice<'_>) -> Result<String, Why> {
-        let Self { rules: Rules { templates, profiles, .. }, base, query, machine, rule } = *self;
-        Ok(match choice {
-            Choice::Local => templates.render("local.ipxe", context! { base, machine => Serde(machine) }),
-            Choice::Menu => {
-                let profiles: Vec<String> = profiles.keys().cloned().collect();
-                templates.render("menu.ipxe", context! { base, machine => Serde(machine), profiles })
+    fn rendered(&self, Choice { profile: name, boot, .. }: Choice<'_>) -> Result<String, Why> {
+        let Self { rules: Rules { templates, .. }, base, machine, rule } = self;
+        let (base, url) = (*base, |path: &str| asset_url(base, path));
+        let none = BTreeMap::new();
+        let vars = rule.map_or(&none, |rule| &rule.vars);
+        let cmdline = |template: &str| templates.cmdline(template, machine, vars);
+        let render = |template: &str, own: minijinja::Value| {
+            templates.render(template, context! { base, name, machine => Serde(machine), ..own })
+        };
+        Ok(match boot {
+            Boot::Linux(linux) => {
+                let profile = LinuxUrls::new(base, linux, cmdline(&linux.cmdline)?);
+                render("boot.ipxe", context! { profile => Serde(&profile) })
             }
-            Choice::Profile(name, profile) => {
-                let none = BTreeMap::new();
-                let cmdline = templates.cmdline(&profile.cmdline, machine, rule.map_or(&none, |rule| &rule.vars))?;
-                let profile = ProfileUrls::new(base, name, profile, cmdline);
-                // An iPXE that does not tell its platform may be EFI, where initrd= is needed; a BIOS kernel ignores it.
-                let platform = said(&query.platform).unwrap_or_default();
-                templates.render(
-                    "boot.ipxe",
-                    context! { base, machine => Serde(machine), platform, profile => Serde(&profile) },
-                )
+            Boot::Efi { .. } if machine.platform == "pcbios" => return Err(Why::EfiOnBios(name.to_owned())),
+            Boot::Efi { path, cmdline: arguments } => {
+                render("efi.ipxe", context! { program => url(path), cmdline => cmdline(arguments)? })
             }
+            Boot::Iso(path) => render("san.ipxe", context! { image => url(path), drive => "0xe0" }),
+            Boot::Disk(path) => render("san.ipxe", context! { image => url(path), drive => "0x80" }),
+            Boot::Script(template) => {
+                let own = context! { base, profile => name, machine => Serde(machine), vars => Serde(vars) };
+                templates.script(template, own)?
+            }
+            Boot::Menu => render("menu.ipxe", self.menu()),
+            Boot::Local => render("local.ipxe", context! {}),
+            Boot::Shell => render("shell.ipxe", context! {}),
         })
     }
 
+    fn menu(&self) -> minijinja::Value {
+        let Rules { profiles, menu, .. } = self.rules;
+        let shown = self.rule.map(|rule| rule.menu.as_slice()).unwrap_or_default();
+        // In the order of the rule, where it names them.
+        let names: Vec<&String> = if shown.is_empty() { profiles.keys().collect() } else { shown.iter().collect() };
+        let items = names.iter().filter_map(|name| {
+            let title = profiles.get(*name)?.title.as_deref();
+            Some(MenuItem { name, title: on_screen(title.unwrap_or(name)) })
+        });
+        let items: Vec<MenuItem<'_>> = items.collect();
+        let default = menu.default.as_deref().filter(|name| items.iter().any(|item| item.name == *name));
+        let default = default.map_or_else(|| "local".to_owned(), |name| format!("profile_{name}"));
+        context! { items => Serde(&items), default, timeout => menu.timeout_ms }
+    }
+
     /// No menu and no second try, which would lead round again.
-    fn sent_on(&self, mac: MacAddr, why: Why) -> Script {
-        let Self { rules: Rules { templates, .. }, base, machine, .. } = *self;
-        let why_on_screen = on_screen(&why.to_string());
-        let text = templates.render("looping.ipxe", context! { base, machine => Serde(machine), why => why_on_screen });
-        Script { text, outcome: Outcome::Refused(Some(mac), why) }
+    fn sent_on(&self, why: &Why) -> String {
+        let Self { rules: Rules { templates, .. }, machine, .. } = self;
+        templates.render("looping.ipxe", context! { machine => Serde(machine), why => on_screen(&why.to_string()) })
     }
 }
 
 fn refused(rules: &Rules, base: &str, mac: Option<MacAddr>, rule: Option<&MachineRule>, why: Why) -> Script {
     let who = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
-    let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), String::new(), rule);
+    let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), rule);
     let why_on_screen = on_screen(&why.to_string());
-    let text = rules
-        .templates
-        .render("refused.ipxe", context! { base, who, machine => Serde(&machine), why => why_on_screen });
-    Script { text, outcome: Outcome::Refused(mac, why) }
+    let own = context! { base, who, machine => Serde(&machine), why => why_on_screen };
+    Script { text: rules.templates.render("refused.ipxe", own), outcome: Outcome::Refused(mac, why) }
 }
 
-/// A profile as `boot.ipxe` sees it.
 #[derive(Serialize)]
-struct ProfileUrls<'a> {
+struct MenuItem<'a> {
     name: &'a str,
+    title: String,
+}
+
+/// A kernel as `boot.ipxe` sees it.
+#[derive(Serialize)]
+struct LinuxUrls {
     kernel: String,
     initrd: Vec<Initrd>,
     cmdline: String,
@@ -212,14 +270,14 @@ struct Initrd {
     url: String,
 }
 
-impl<'a> ProfileUrls<'a> {
-    fn new(base: &str, name: &'a str, profile: &Profile, cmdline: String) -> Self {
-        let initrd = profile
+impl LinuxUrls {
+    fn new(base: &str, linux: &Linux, cmdline: String) -> Self {
+        let initrd = linux
             .initrd
             .iter()
             .enumerate()
-            .map(|(i, path)| Initrd { name: image_name(i, path, &profile.initrd), url: asset_url(base, path) });
-        Self { name, kernel: asset_url(base, &profile.kernel), initrd: initrd.collect(), cmdline }
+            .map(|(i, path)| Initrd { name: image_name(i, path, &linux.initrd), url: asset_url(base, path) });
+        Self { kernel: asset_url(base, &linux.kernel), initrd: initrd.collect(), cmdline }
     }
 }
 
@@ -245,19 +303,22 @@ fn asset_url(base: &str, path: &str) -> String {
 mod tests {
     use super::*;
     use crate::boot::{
-        machine::LocalBoot,
+        machine::{LocalBoot, Menu},
+        profile::Profile,
+        roster::{Assignment, Entry},
         selector::{RuleBook, Selector},
+        template::Templates,
     };
 
     const BASE: &str = "http://192.0.2.10:8080";
 
     fn rules(default_profile: &str) -> Rules {
-        let debian = Profile {
+        let debian = Linux {
             kernel: "debian/vmlinuz".into(),
             initrd: vec!["debian/initrd.img".into(), "late/initrd.img".into(), "one more.cpio".into()],
             cmdline: "console=ttyS0 hostname={{ machine.name }} mac={{ machine.mac }} arch={{ machine.arch }}".into(),
         };
-        let profiles = BTreeMap::from([("debian".to_owned(), debian)]);
+        let profiles = BTreeMap::from([("debian".to_owned(), Boot::Linux(debian).into())]);
         Rules { profiles, default_profile: default_profile.into(), ..Rules::default() }
     }
 
@@ -270,6 +331,10 @@ mod tests {
             platform: Some(platform.into()),
             profile: Some(String::new()),
         }
+    }
+
+    fn chosen(profile: &str, by: By, way: Way) -> Outcome {
+        Outcome::Chosen { mac: MAC, profile: profile.into(), by, once: false, way }
     }
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -311,24 +376,29 @@ sanboot --no-describe --drive 0x80 || exit
 
     #[test]
     fn a_profile_is_a_whole_script() {
-        let efi = script(&rules("debian"), BASE, &query("efi"), None);
+        let efi = script(&rules("debian"), BASE, &query("efi"), Standing::default());
         assert_eq!(efi.text.replace("\n\n\n", "\n\n").trim_end(), EFI_SCRIPT.trim_end());
         assert_eq!(
             efi.outcome,
-            Outcome::Boot {
+            Outcome::Chosen {
                 mac: MAC,
                 profile: "debian".into(),
-                kernel: "debian/vmlinuz".into(),
-                initrd: vec!["debian/initrd.img".into(), "late/initrd.img".into(), "one more.cpio".into()],
+                by: By::Default,
+                once: false,
+                way: Way::Boot(
+                    ["debian/vmlinuz", "debian/initrd.img", "late/initrd.img", "one more.cpio"]
+                        .map(String::from)
+                        .into()
+                ),
             }
         );
-        let bios = script(&rules("debian"), BASE, &query("pcbios"), None);
+        let bios = script(&rules("debian"), BASE, &query("pcbios"), Standing::default());
         assert_eq!(bios.text, efi.text.replace(" initrd=0-initrd.img initrd=1-initrd.img initrd=one_more.cpio", ""));
     }
 
     #[test]
     fn who_does_not_say_who_it_is_comes_back() {
-        let bootstrap = script(&rules("debian"), BASE, &Query::default(), None);
+        let bootstrap = script(&rules("debian"), BASE, &Query::default(), Standing::default());
         assert_eq!(bootstrap.outcome, Outcome::Bootstrap);
         assert!(bootstrap.text.starts_with("#!ipxe\n"));
         // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" for ever.
@@ -340,23 +410,29 @@ sanboot --no-describe --drive 0x80 || exit
 
     #[test]
     fn the_menu_offers_every_profile_and_the_local_disk() {
-        let menu = script(&rules("menu"), BASE, &query("efi"), None);
-        assert_eq!(menu.outcome, Outcome::Menu(MAC));
+        let menu = script(&rules("menu"), BASE, &query("efi"), Standing::default());
+        assert_eq!(menu.outcome, chosen("menu", By::Default, Way::Menu));
         assert!(
             menu.text.contains("\nitem profile_debian debian\nitem local Boot from the local disk\n"),
             "{}",
             menu.text
         );
         assert!(menu.text.contains("&profile=debian || goto retry\n"), "{}", menu.text);
-        let chosen = Query { profile: Some("debian".into()), ..query("efi") };
-        assert!(matches!(script(&rules("menu"), BASE, &chosen, None).outcome, Outcome::Boot { .. }));
-        assert_eq!(script(&rules("local"), BASE, &query("efi"), None).outcome, Outcome::Local(MAC));
+        let wanted = Query { profile: Some("debian".into()), ..query("efi") };
+        assert!(matches!(
+            script(&rules("menu"), BASE, &wanted, Standing::default()).outcome,
+            Outcome::Chosen { by: By::Menu, way: Way::Boot(_), .. }
+        ));
+        assert_eq!(
+            script(&rules("local"), BASE, &query("efi"), Standing::default()).outcome,
+            chosen("local", By::Default, Way::Local)
+        );
     }
 
     #[test]
     fn a_refusal_is_a_script_that_says_why_and_executes_nothing_of_the_request() {
         let wrong = Query { profile: Some("x || shell ${a} #\nshell".into()), ..query("efi") };
-        let refusal = script(&rules("debian"), BASE, &wrong, None);
+        let refusal = script(&rules("debian"), BASE, &wrong, Standing::default());
         assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Why::NoProfile(_))));
         assert!(
             refusal.text.contains(
@@ -365,7 +441,12 @@ sanboot --no-describe --drive 0x80 || exit
             "{}",
             refusal.text
         );
-        let nobody = script(&rules("debian"), BASE, &Query { mac: Some("nobody".into()), ..Query::default() }, None);
+        let nobody = script(
+            &rules("debian"),
+            BASE,
+            &Query { mac: Some("nobody".into()), ..Query::default() },
+            Standing::default(),
+        );
         assert!(matches!(nobody.outcome, Outcome::Refused(None, Why::BadQuery(_))));
     }
 
@@ -376,37 +457,45 @@ sanboot --no-describe --drive 0x80 || exit
             profile: Some("node".into()),
             vars: BTreeMap::from([("role".to_owned(), "worker".into())]),
             local_boot: LocalBoot::Exit,
-            loader: None,
+            ..MachineRule::default()
         };
         let by_serial = Selector { serials: vec!["cz 1234".into()], ..Selector::default() };
         let cmdline = "hostname={{ machine.name }} role={{ vars.role }} id={{ machine.uuid }}".into();
-        let node = Profile { kernel: "vmlinuz".into(), initrd: vec![], cmdline };
+        let node = Linux { kernel: "vmlinuz".into(), initrd: vec![], cmdline };
         let rules = Rules {
             machines: RuleBook::new(vec![(by_serial, rule)]),
-            profiles: BTreeMap::from([("node".to_owned(), node)]),
+            profiles: BTreeMap::from([("node".to_owned(), Boot::Linux(node).into())]),
             ..rules("local")
         };
         let kernel = "\nkernel http://192.0.2.10:8080/assets/vmlinuz hostname=k8s08 role=worker \
                       id=00112233-4455-6677-8899-aabbccddeeff || goto failed\n";
-        let known = script(&rules, BASE, &query("efi"), None);
+        let known = script(&rules, BASE, &query("efi"), Standing::default());
         assert!(known.text.contains(kernel), "{}", known.text);
         assert!(known.text.trim_end().ends_with(":local\nexit"), "{}", known.text);
         let other = Query { serial: Some("CZ 9999".into()), ..query("efi") };
-        assert_eq!(script(&rules, BASE, &other, None).outcome, Outcome::Local(MAC));
+        assert_eq!(script(&rules, BASE, &other, Standing::default()).outcome, chosen("local", By::Default, Way::Local));
         // A machine without the value that its profile asks for is told so.
-        let chosen = Query { profile: Some("node".into()), ..other };
-        let refusal = script(&rules, BASE, &chosen, None).outcome;
+        let wanted = Query { profile: Some("node".into()), ..other };
+        let refusal = script(&rules, BASE, &wanted, Standing::default()).outcome;
         assert!(
             matches!(&refusal, Outcome::Refused(_, Why::Template(fault)) if fault.contains("vars.role")),
             "{refusal:?}"
         );
         let known_only = Rules { known_only: true, ..rules };
-        assert_eq!(script(&known_only, BASE, &chosen, None).outcome, Outcome::Refused(Some(MAC), Why::Unknown));
+        assert_eq!(
+            script(&known_only, BASE, &wanted, Standing::default()).outcome,
+            Outcome::Refused(Some(MAC), Why::Unknown)
+        );
     }
 
     #[test]
     fn a_machine_that_goes_round_in_circles_is_told_so_and_sent_on() {
-        let looping = script(&rules("debian"), BASE, &query("pcbios"), Some(Why::IpxeLoop(6)));
+        let looping = script(
+            &rules("debian"),
+            BASE,
+            &query("pcbios"),
+            Standing { looping: Some(Why::IpxeLoop(6)), ..Standing::default() },
+        );
         assert_eq!(looping.outcome, Outcome::Refused(Some(MAC), Why::IpxeLoop(6)));
         let expected = "\
 #!ipxe
@@ -419,5 +508,80 @@ iseq ${platform} efi && exit 1 ||
 sanboot --no-describe --drive 0x80 || exit";
         let commands: Vec<&str> = looping.text.lines().filter(|line| !line.starts_with("# ")).collect();
         assert_eq!(commands.join("\n").trim_end(), expected);
+    }
+
+    #[test]
+    fn every_kind_of_profile_has_its_script() {
+        let folder = "http://192.0.2.10:8080/assets";
+        let own = ("own.ipxe".to_owned(), "#!ipxe\necho {{ machine.name }} {{ vars.role }} {{ profile }}\n".to_owned());
+        let script_of = |boot: Boot, platform| {
+            let rule =
+                MachineRule { vars: BTreeMap::from([("role".to_owned(), "db".into())]), ..MachineRule::default() };
+            let rules = Rules {
+                profiles: BTreeMap::from([("it".to_owned(), boot.into())]),
+                machines: RuleBook::new(vec![(Selector::default(), rule)]),
+                templates: Templates::with([own.clone()]).expect("good"),
+                ..rules("it")
+            };
+            script(&rules, BASE, &query(platform), Standing::default())
+        };
+        let efi = || Boot::Efi { path: "shell.efi".into(), cmdline: "-nomap {{ machine.arch }}".into() };
+        let cases = [
+            (efi(), format!("\nchain {folder}/shell.efi -nomap x86_64 || goto failed\n")),
+            (Boot::Iso("a b.iso".into()), format!("\nsanboot --drive 0xe0 {folder}/a%20b.iso || goto failed\n")),
+            (Boot::Disk("d.img".into()), format!("\nsanboot --drive 0x80 {folder}/d.img || goto failed\n")),
+            (Boot::Shell, "\nshell\n# UEFI goes on".to_owned()),
+            (Boot::Script("own.ipxe".into()), "#!ipxe\necho 52-54-00-12-34-56 db it".to_owned()),
+        ];
+        for (boot, expected) in cases {
+            let text = script_of(boot, "efi").text;
+            assert!(text.starts_with("#!ipxe\n") && text.contains(&expected), "{text}");
+        }
+        let bios = script_of(efi(), "pcbios");
+        assert_eq!(bios.outcome, Outcome::Refused(Some(MAC), Why::EfiOnBios("it".into())));
+        let variants = BTreeMap::from([("x86_64".to_owned(), Boot::Disk("big.img".into()))]);
+        let profile = Profile { variants, ..Profile::from(Boot::Disk("small.img".into())) };
+        let rules = Rules { profiles: BTreeMap::from([("it".to_owned(), profile)]), ..rules("it") };
+        let image = |arch: &str| {
+            let query = Query { arch: Some(arch.into()), ..query("pcbios") };
+            script(&rules, BASE, &query, Standing::default()).text.contains("big.img")
+        };
+        assert_eq!((image("x86_64"), image("i386")), (true, false));
+    }
+
+    #[test]
+    fn a_machine_has_the_menu_that_its_rule_shows_it() {
+        let profile = |title: &str| Profile { title: Some(title.into()), ..Profile::from(Boot::Local) };
+        let rule = MachineRule { menu: vec!["b".into(), "a".into()], ..MachineRule::default() };
+        let rules = Rules {
+            profiles: ["a", "b", "c"].map(|name| (name.to_owned(), profile(&format!("The {name} $HOME || b")))).into(),
+            machines: RuleBook::new(vec![(Selector::default(), rule)]),
+            menu: Menu { default: Some("a".into()), timeout_ms: 5000 },
+            ..rules("menu")
+        };
+        let menu = script(&rules, BASE, &query("efi"), Standing::default()).text;
+        let items: Vec<&str> = menu.lines().filter(|line| line.starts_with("item profile_")).collect();
+        assert_eq!(items, ["item profile_b The b ?HOME ?? b", "item profile_a The a ?HOME ?? b"]);
+        assert!(menu.contains("\nchoose --default profile_a --timeout 5000 choice || goto retry\n"), "{menu}");
+        let for_ever = Rules { menu: Menu::default(), ..rules };
+        let menu = script(&for_ever, BASE, &query("efi"), Standing::default()).text;
+        assert!(menu.contains("\nchoose --default local choice || goto retry\n"), "{menu}");
+    }
+
+    #[test]
+    fn what_was_assigned_is_what_it_gets() {
+        let assigned = Assignment { profile: "shell".into(), once: true };
+        let roster = |spent: Option<&str>| {
+            let entry = Entry { assigned: Some(assigned.clone()), spent: spent.map(str::to_owned) };
+            Roster::from_iter([(MAC, entry)])
+        };
+        let outcome = |roster: &Roster| {
+            let standing = Standing { roster: Some(roster), looping: None };
+            script(&rules("debian"), BASE, &query("efi"), standing).outcome
+        };
+        let shell =
+            Outcome::Chosen { mac: MAC, profile: "shell".into(), by: By::Assignment, once: true, way: Way::Shell };
+        assert_eq!(outcome(&roster(None)), shell);
+        assert_eq!(outcome(&roster(Some("shell"))), chosen("local", By::Spent, Way::Local));
     }
 }

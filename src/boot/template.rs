@@ -2,12 +2,16 @@
 
 use std::fmt;
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, context, value::Serde};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, context, escape_formatter,
+    value::Serde,
+};
 use serde::Serialize;
 
 use super::why::Why;
 
-/// The embedded templates, and the rules for rendering the users' own: an undefined name is an error.
+/// The embedded templates, or the users' own in their place. An undefined name is an error, and a value that would end
+/// an iPXE command, or its line, is one too.
 pub struct Templates {
     environment: Environment<'static>,
 }
@@ -16,13 +20,51 @@ impl Default for Templates {
     fn default() -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_auto_escape_callback(|name| match name.rsplit_once('.').map_or(name, |(_, suffix)| suffix) {
+            // JSON is what YAML reads, too.
+            "json" | "ign" | "yaml" | "yml" | "user-data" | "meta-data" => AutoEscape::Json,
+            "ipxe" | "cmdline" => AutoEscape::Custom(IPXE.into()),
+            _ => AutoEscape::Custom(LINE.into()),
+        });
+        environment.set_formatter(format);
         for (name, source) in EMBEDDED {
             let added = environment.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");
         }
         Self { environment }
     }
+}
+
+/// In iPXE scripts.
+const IPXE: &str = "ipxe";
+/// In files of lines: preseed, kickstart.
+const LINE: &str = "line";
+
+/// A value stays where it is put: it can neither end the line that it stands in, nor an iPXE command.
+fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Value) -> Result<(), Error> {
+    let kind = match state.auto_escape() {
+        AutoEscape::Custom(kind) => Some(kind == IPXE),
+        _ => None,
+    };
+    if let (Some(is_ipxe), Some(text)) = (kind, value.as_str()) {
+        let refuse = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
+        if text.contains(|c: char| c.is_control()) {
+            return refuse(format!("the value {text:?} holds a line break or another control character"));
+        }
+        if let (true, Some(word)) = (is_ipxe, ends_a_command(text)) {
+            return refuse(format!("the value {text:?} holds the word {word:?}, at which iPXE would end the command"));
+        }
+        return Ok(write!(out, "{text}")?);
+    }
+    if kind.is_some() && !value.is_undefined() {
+        return Ok(write!(out, "{value}")?);
+    }
+    escape_formatter(out, state, value)
+}
+
+/// iPXE splits at white space, and looks for these (core/exec.c).
+fn ends_a_command(text: &str) -> Option<&str> {
+    text.split_whitespace().find(|word| matches!(*word, "||" | "&&") || word.starts_with('#'))
 }
 
 impl fmt::Debug for Templates {
@@ -32,6 +74,48 @@ impl fmt::Debug for Templates {
 }
 
 impl Templates {
+    /// The same with templates of the user's own, by name: one of an embedded one's name takes its place.
+    ///
+    /// # Errors
+    /// What is wrong with each that is none, with its name and line.
+    pub fn with(own: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<String>> {
+        let mut templates = Self::default();
+        let mut faults = Vec::new();
+        for (name, source) in own {
+            if let Err(error) = templates.environment.add_template_owned(name, source) {
+                faults.push(error.to_string());
+            }
+        }
+        if faults.is_empty() { Ok(templates) } else { Err(faults) }
+    }
+
+    /// Whether there is a template of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.environment.get_template(name).is_ok()
+    }
+
+    /// Renders a script or an answer file of the user's own.
+    ///
+    /// # Errors
+    /// [`Why::Template`], with its name and line.
+    pub fn own(&self, name: &str, context: minijinja::Value) -> Result<String, Why> {
+        let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
+        rendered.map_err(|error| Why::Template(error.to_string()))
+    }
+
+    /// Renders a script of the user's own.
+    ///
+    /// # Errors
+    /// [`Why::Template`], also where it is no iPXE script.
+    pub fn script(&self, name: &str, context: minijinja::Value) -> Result<String, Why> {
+        let script = self.own(name, context)?;
+        if !script.starts_with("#!ipxe") {
+            return Err(Why::Template(format!("{name} does not begin with #!ipxe")));
+        }
+        Ok(script)
+    }
+
     /// Renders a kernel command line.
     ///
     /// # Errors
@@ -44,7 +128,7 @@ impl Templates {
         if rendered.contains(|c: char| c.is_control()) {
             return Err(Why::Template("cmdline holds a line break or another control character".into()));
         }
-        if let Some(word) = rendered.split_whitespace().find(|w| matches!(*w, "||" | "&&") || w.starts_with('#')) {
+        if let Some(word) = ends_a_command(&rendered) {
             return Err(Why::Template(format!("cmdline holds the word {word:?}, at which iPXE would end the command")));
         }
         Ok(rendered)
@@ -77,6 +161,9 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("menu.ipxe", include_str!("../../ipxe-scripts/menu.ipxe")),
     ("local.ipxe", include_str!("../../ipxe-scripts/local.ipxe")),
     ("local_disk.ipxe", include_str!("../../ipxe-scripts/local_disk.ipxe")),
+    ("efi.ipxe", include_str!("../../ipxe-scripts/efi.ipxe")),
+    ("san.ipxe", include_str!("../../ipxe-scripts/san.ipxe")),
+    ("shell.ipxe", include_str!("../../ipxe-scripts/shell.ipxe")),
     ("looping.ipxe", include_str!("../../ipxe-scripts/looping.ipxe")),
     ("refused.ipxe", include_str!("../../ipxe-scripts/refused.ipxe")),
     ("way_on.ipxe", include_str!("../../ipxe-scripts/way_on.ipxe")),
@@ -94,5 +181,36 @@ mod tests {
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
             assert!(matches!(render(template), Err(Why::Template(_))), "{template}");
         }
+    }
+
+    #[test]
+    fn a_value_stays_where_it_is_put() {
+        let own = [
+            ("s.ipxe", "#!ipxe\necho {{ x }}\n"),
+            ("user.yaml", "name: {{ x }}\n"),
+            ("preseed.cfg", "d-i name string {{ x }}\n"),
+        ];
+        let templates = Templates::with(own.map(|(name, source)| (name.into(), source.into()))).expect("good");
+        let put = |name: &str, x: &str| templates.own(name, context! { x }).map_err(|why| why.to_string());
+        assert_eq!(put("s.ipxe", "a b ${net0/mac}"), Ok("#!ipxe\necho a b ${net0/mac}".into()));
+        for x in ["a\nshell", "a || shell", "a && shell", "# a"] {
+            let error = put("s.ipxe", x).expect_err(x);
+            assert!(error.contains("(in s.ipxe:2)"), "{error}");
+        }
+        assert_eq!(put("user.yaml", "a\nroot: yes # \"x\""), Ok("name: \"a\\nroot: yes # \\\"x\\\"\"".into()));
+        assert_eq!(put("preseed.cfg", "a || # b"), Ok("d-i name string a || # b".into()));
+        assert!(put("preseed.cfg", "a\nb").is_err());
+    }
+
+    #[test]
+    fn a_template_of_the_users_own_takes_the_place_of_an_embedded_one_and_its_faults_have_a_line() {
+        let own = |source: &str| Templates::with([("local.ipxe".to_owned(), source.to_owned())]);
+        let machine = context! { name => "k8s08" };
+        let templates = own("#!ipxe\necho bye {{ machine.name }}\nexit").expect("good");
+        assert_eq!(templates.render("local.ipxe", context! { machine }), "#!ipxe\necho bye k8s08\nexit");
+        assert!(templates.has("local.ipxe") && templates.has("menu.ipxe") && !templates.has("other.ipxe"));
+        let faults = own("#!ipxe\n{% if %}").map(|_| ()).expect_err("no template");
+        assert!(faults.len() == 1 && faults[0].contains("(in local.ipxe:2)"), "{faults:?}");
+        assert!(matches!(templates.script("refused.ipxe", context! {}), Err(Why::Template(_))));
     }
 }

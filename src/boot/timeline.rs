@@ -3,14 +3,16 @@
 //! The stages learn different things of a machine: DHCP its MAC address, TFTP and HTTP only its IP address. They are
 //! joined here.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    net::Ipv4Addr,
-    time::Duration,
-};
+use std::{collections::HashSet, fmt, net::Ipv4Addr, time::Duration};
 
-use super::{attempts::Shape, client::MacAddr, script::Outcome, why::Why};
+use super::{
+    attempts::Shape,
+    client::MacAddr,
+    machine::By,
+    recent::Recent,
+    script::{Outcome, Way},
+    why::Why,
+};
 
 /// Something that a stage saw. Stages send these and forget them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,35 +183,48 @@ pub struct Line {
     pub failed: bool,
 }
 
-/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] the one that was silent the longest is
-/// forgotten, so a flood of made-up addresses costs a fixed amount of memory.
-#[derive(Debug, Default)]
+/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] those that were silent the longest are
+/// forgotten, so a flood of made-up addresses costs a fixed amount of memory, and of time for each.
+#[derive(Debug)]
 pub struct Timelines {
-    machines: HashMap<Who, Machine>,
-    by_address: HashMap<Ipv4Addr, MacAddr>,
-    /// Counts events: the clock by which machines grow old.
-    now: u64,
+    machines: Recent<Who, Machine>,
+    by_address: Recent<Ipv4Addr, MacAddr>,
+}
+
+impl Default for Timelines {
+    fn default() -> Self {
+        Self { machines: Recent::new(Self::MACHINES), by_address: Recent::new(Self::MACHINES) }
+    }
+}
+
+/// What a machine's script boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The profile's name.
+    pub profile: String,
+    /// Whether it is to be had once.
+    pub once: bool,
 }
 
 #[derive(Debug, Default)]
 struct Machine {
-    seen: u64,
     address: Option<Ipv4Addr>,
     /// Lines shown since the boot last got further: firmware repeats its requests, and a repetition is no news.
     shown: HashSet<(Stage, String)>,
+    /// What its script boots.
+    chosen: Option<Chosen>,
     /// Files that the script named and that have not been sent whole.
     awaited: Vec<(Stage, String)>,
 }
 
 impl Timelines {
-    /// How many machines are remembered.
-    pub const MACHINES: usize = 4096;
+    /// How many machines are remembered at least; it may be twice as many.
+    pub const MACHINES: usize = 2048;
     /// How many lines of one machine can be shown before its boot has got further.
     const LINES: usize = 32;
 
     /// Takes an event in; the lines are what is new to people.
     pub fn apply(&mut self, event: Event) -> Vec<Line> {
-        self.now += 1;
         let who = self.joined(event.who);
         if let What::Address(address) = event.what {
             if let Who::Machine(mac) = who {
@@ -217,47 +232,33 @@ impl Timelines {
             }
             return Vec::new();
         }
-        let now = self.now;
-        let machine = self.machine(who);
-        machine.seen = now;
+        let machine = self.machines.touch(who);
         let lines = machine.lines(event.what);
         lines.into_iter().filter(|(stage, text, _)| machine.is_news(*stage, text)).map(line_of(who)).collect()
+    }
+
+    /// What a machine's last script boots.
+    #[must_use]
+    pub fn chosen(&self, who: Who) -> Option<&Chosen> {
+        self.machines.peek(&who)?.chosen.as_ref()
     }
 
     /// The card behind an address, where it is known.
     fn joined(&self, who: Who) -> Who {
         match who {
-            Who::Address(address) => self.by_address.get(&address).map_or(who, |mac| Who::Machine(*mac)),
+            Who::Address(address) => self.by_address.peek(&address).map_or(who, |mac| Who::Machine(*mac)),
             Who::Machine(_) => who,
         }
     }
 
     fn learn_address(&mut self, mac: MacAddr, address: Ipv4Addr) {
-        let now = self.now;
-        let machine = self.machine(Who::Machine(mac));
-        machine.seen = now;
-        let before = machine.address.replace(address);
+        let before = self.machines.touch(Who::Machine(mac)).address.replace(address);
         if let Some(before) = before.filter(|before| *before != address)
-            && self.by_address.get(&before) == Some(&mac)
+            && self.by_address.peek(&before) == Some(&mac)
         {
             self.by_address.remove(&before);
         }
         self.by_address.insert(address, mac);
-    }
-
-    fn machine(&mut self, who: Who) -> &mut Machine {
-        if !self.machines.contains_key(&who) && self.machines.len() >= Self::MACHINES {
-            self.forget_the_oldest();
-        }
-        self.machines.entry(who).or_default()
-    }
-
-    fn forget_the_oldest(&mut self) {
-        let Some(oldest) = self.machines.iter().min_by_key(|(_, machine)| machine.seen).map(|(who, _)| *who) else {
-            return;
-        };
-        self.machines.remove(&oldest);
-        self.by_address.retain(|_, mac| Who::Machine(*mac) != oldest);
     }
 }
 
@@ -286,17 +287,31 @@ impl Machine {
 
     fn script(&mut self, outcome: Outcome) -> Step {
         self.awaited.clear();
-        match outcome {
-            Outcome::Bootstrap => (Stage::Script, "asked who it is".into(), false),
-            Outcome::Boot { profile, kernel, initrd, .. } => {
-                self.awaited.push((Stage::Kernel, kernel));
-                self.awaited.extend(initrd.into_iter().map(|path| (Stage::Initrd, path)));
-                (Stage::Script, format!("profile {profile}"), false)
+        self.chosen = None;
+        let text = match outcome {
+            Outcome::Bootstrap => "asked who it is".into(),
+            Outcome::Refused(_, why) => return (Stage::Refused, why.to_string(), true),
+            Outcome::Chosen { way: Way::Menu, .. } => "the menu".into(),
+            Outcome::Chosen { way: Way::Shell, .. } => "iPXE's shell".into(),
+            Outcome::Chosen { way: Way::Local, by: By::Spent, .. } => {
+                "on to the local disk: it has had what it was to boot once".into()
             }
-            Outcome::Menu(_) => (Stage::Script, "the menu".into(), false),
-            Outcome::Local(_) => (Stage::Script, "on to the local disk".into(), false),
-            Outcome::Refused(_, why) => (Stage::Refused, why.to_string(), true),
-        }
+            Outcome::Chosen { way: Way::Local, .. } => "on to the local disk".into(),
+            Outcome::Chosen { way: Way::Boot(files), profile, by, once, .. } => {
+                let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
+                self.awaited = stages.zip(files).collect();
+                let how = match (by, once) {
+                    (By::Assignment, true) => ", assigned, once",
+                    (By::Assignment, false) => ", assigned",
+                    (_, true) => ", once",
+                    (_, false) => "",
+                };
+                let text = format!("profile {profile}{how}");
+                self.chosen = Some(Chosen { profile, once });
+                text
+            }
+        };
+        (Stage::Script, text, false)
     }
 
     /// The stage that a file belongs to, and where it is among those awaited.
@@ -380,6 +395,11 @@ mod tests {
         Event { who: Who::Machine(MAC), what }
     }
 
+    fn boot(profile: &str, files: &[&str]) -> Outcome {
+        let way = Way::Boot(files.iter().map(|&file| file.to_owned()).collect());
+        Outcome::Chosen { mac: MAC, profile: profile.into(), by: By::Default, once: false, way }
+    }
+
     fn fetched(of: Of, name: &str, size: u64, failure: Option<&str>) -> Event {
         let took = Duration::from_millis(500);
         let failure = failure.map(str::to_owned);
@@ -390,12 +410,7 @@ mod tests {
     #[test]
     fn a_whole_boot_is_one_line_a_stage_though_the_stages_know_the_machine_by_different_names() {
         let mut timelines = Timelines::default();
-        let boot = Outcome::Boot {
-            mac: MAC,
-            profile: "debian".into(),
-            kernel: "vmlinuz".into(),
-            initrd: vec!["initrd.img".into()],
-        };
+        let boot = boot("debian", &["vmlinuz", "initrd.img"]);
         let events = [
             machine(What::Discover("UEFI x86_64".into())),
             machine(What::Offer("snponly.efi by TFTP".into())),
@@ -430,7 +445,7 @@ mod tests {
     #[test]
     fn a_transfer_that_stopped_short_hands_nothing_over() {
         let mut timelines = Timelines::default();
-        let boot = Outcome::Boot { mac: MAC, profile: "p".into(), kernel: "k".into(), initrd: vec![] };
+        let boot = boot("p", &["k"]);
         timelines.apply(machine(What::Address(IP)));
         timelines.apply(machine(What::Script(boot)));
         let lines = timelines.apply(fetched(Of::Asset, "k", 100, Some("the client closed the connection")));
@@ -463,12 +478,13 @@ mod tests {
             timelines.apply(Event { who, what: What::Address(n.into()) });
             timelines.apply(Event { who, what: What::Discover("BIOS".into()) });
         }
-        assert_eq!(timelines.machines.len(), Timelines::MACHINES);
-        assert_eq!(timelines.by_address.len(), Timelines::MACHINES);
-        assert!(timelines.by_address.contains_key(&Ipv4Addr::from(19_999)));
+        let remembered = Timelines::MACHINES..=2 * Timelines::MACHINES;
+        assert!(remembered.contains(&timelines.machines.len()) && remembered.contains(&timelines.by_address.len()));
+        assert!(timelines.by_address.peek(&Ipv4Addr::from(19_999)).is_some());
         for n in 0..1000 {
             timelines.apply(machine(What::Offer(n.to_string())));
         }
-        assert_eq!(timelines.machines[&Who::Machine(MAC)].shown.len(), Timelines::LINES);
+        let shown = timelines.machines.peek(&Who::Machine(MAC)).map(|machine| machine.shown.len());
+        assert_eq!(shown, Some(Timelines::LINES));
     }
 }

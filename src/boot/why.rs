@@ -90,6 +90,9 @@ pub enum Why {
     /// The machine has no profile of that name.
     #[error("there is no profile {0:?}")]
     NoProfile(String),
+    /// An EFI program, and a machine that has no EFI.
+    #[error("profile {0:?} is an EFI program, and this machine is a BIOS")]
+    EfiOnBios(String),
     /// A query of `/boot.ipxe` that makes no sense.
     #[error("the request's {0}")]
     BadQuery(String),
@@ -130,6 +133,7 @@ impl Why {
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",
             Self::NoProfile(_) => "no_profile",
+            Self::EfiOnBios(_) => "efi_on_bios",
             Self::BadQuery(_) => "bad_query",
             Self::Template(_) => "template",
         }

@@ -184,7 +184,9 @@ impl Places {
 /// The keys of a section, taken from the schema itself.
 fn known_keys(section: &[&str]) -> Vec<String> {
     let (sample, rest) = match section {
-        ["profiles", _, rest @ ..] => (serde_json::to_value(Profile::default()), rest),
+        ["profiles", _, "arch", _, rest @ ..] | ["profiles", _, rest @ ..] => {
+            (serde_json::to_value(Profile::default()), rest)
+        }
         ["machines", _, rest @ ..] => (serde_json::to_value(Machine::default()), rest),
         rest => (serde_json::to_value(Config::default()), rest),
     };
@@ -237,12 +239,12 @@ mod tests {
                     [[machines]]\nmac = \"52:54:00:12:34:56\"\n[[machines]]\nprofil = \"x\"\n[machines.override]\nlocal = 1\n";
         assert_eq!(
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
-            Err("n.toml:1:1: unknown key \"asets\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, profiles, state, tftp\n\
+            Err("n.toml:1:1: unknown key \"asets\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, menu, profiles, state, templates, tftp\n\
                  n.toml:4:3: unknown key \"prot\"; in [http] there are: base_url, grace, keepalive, max_connections, max_connections_per_client, port, rate_limit\n\
-                 n.toml:8:1: unknown key \"initrds\"; in [profiles.debian] there are: cmdline, initrd, kernel\n\
-                 n.toml:12:1: unknown key \"profil\"; in [[machines]] there are: arch, mac, name, oui, override, profile, serial, uuid, vars\n\
+                 n.toml:8:1: unknown key \"initrds\"; in [profiles.debian] there are: arch, cmdline, disk, efi, initrd, iso, kernel, script, title\n\
+                 n.toml:12:1: unknown key \"profil\"; in [[machines]] there are: arch, mac, menu, name, once, oui, override, profile, serial, uuid, vars\n\
                  n.toml:14:1: unknown key \"local\"; in [[machines].override] there are: loader, local_boot\n\
-                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, profiles, state, tftp"
+                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\"; at the top there are: assets, default_profile, dhcp, http, interfaces, loader_dirs, machines, menu, profiles, state, templates, tftp"
                 .into())
         );
     }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use minijinja::{context, value::Serde};
+
 use super::{resolve::Check, schema};
 use crate::{
     boot::{
         client::{MacAddr, NotAMac},
         loader::Loader,
-        machine::{Machine, MachineRule, Profile, Rules},
+        machine::{Machine, MachineRule, Rules},
+        profile::{Boot, Profile},
         selector::{NotAnOui, Selector},
         template::Templates,
     },
@@ -19,6 +22,7 @@ impl Check<'_> {
         &mut self,
         profiles: &BTreeMap<String, Profile>,
         assets: Option<&AssetRoot>,
+        templates: &Templates,
     ) -> Vec<(Selector, MachineRule)> {
         let mut rules = Vec::new();
         for (index, machine) in self.loaded.config.machines.iter().enumerate() {
@@ -27,29 +31,46 @@ impl Check<'_> {
             let rule = entry.rule(machine, profiles, assets);
             rules.push((selector, rule));
         }
-        self.command_lines(profiles, &rules);
+        self.rendered(profiles, &rules, templates);
         rules
     }
 
-    /// Every command line is rendered for every machine that will have it, so that a slip is told now and not by the
-    /// first machine that boots.
-    fn command_lines(&mut self, profiles: &BTreeMap<String, Profile>, rules: &[(Selector, MachineRule)]) {
-        let templates = Templates::default();
+    /// Every template is rendered for every machine that will have it, so that a slip is told now and not by the first
+    /// machine that boots.
+    fn rendered(
+        &mut self,
+        profiles: &BTreeMap<String, Profile>,
+        rules: &[(Selector, MachineRule)],
+        templates: &Templates,
+    ) {
         let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
         for (name, profile) in profiles {
             let is_default = self.loaded.config.default_profile == *name;
             let named = || rules.iter().map(|(_, rule)| rule).filter(|rule| rule.profile.as_ref() == Some(name));
             // One that no rule names is what people choose from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
-            let fault = named().chain(&for_anyone).find_map(|rule| {
-                let machine = Machine::new(mac, "x86_64".into(), Some(rule));
-                templates.cmdline(&profile.cmdline, &machine, &rule.vars).err().map(|why| match &rule.name {
-                    Some(name) => format!("{why} (for the machine {name})"),
-                    None => why.to_string(),
-                })
-            });
-            if let Some(fault) = fault {
-                self.fault(&["profiles", name, "cmdline"], fault);
+            for (arch, boot) in profile.boots() {
+                let fault = named().chain(&for_anyone).find_map(|rule| {
+                    let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(mac, Some(rule)) };
+                    let rendered = match boot {
+                        Boot::Script(template) => {
+                            let base = "http://192.0.2.1:8080";
+                            let machine = Serde(&machine);
+                            let own = context! { base, profile => name, machine, vars => Serde(&rule.vars) };
+                            templates.script(template, own)
+                        }
+                        boot => templates.cmdline(boot.cmdline()?, &machine, &rule.vars),
+                    };
+                    rendered.err().map(|why| match &rule.name {
+                        Some(name) => format!("{why} (for the machine {name})"),
+                        None => why.to_string(),
+                    })
+                });
+                if let Some(fault) = fault {
+                    let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
+                    let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]];
+                    self.fault(&path.concat(), fault);
+                }
             }
         }
     }
@@ -117,6 +138,9 @@ impl Entry<'_, '_> {
         if let Some(profile) = machine.profile.as_deref().filter(|name| !is_profile(name, profiles)) {
             self.check.no_profile(&["machines", &self.index.clone(), "profile"], profile, profiles);
         }
+        for (place, name) in machine.menu.iter().enumerate().filter(|(_, name)| !profiles.contains_key(*name)) {
+            self.check.no_profile(&["machines", &self.index.clone(), "menu", &place.to_string()], name, profiles);
+        }
         // A name without a folder may be a loader's that is found later; a path can only be an asset.
         if let Some(loader) = machine.overrides.loader.as_deref().filter(|name| name.contains('/'))
             && let Err(why) = assets.map_or(Ok(()), |assets| assets.file(loader).map(|_| ()))
@@ -126,6 +150,8 @@ impl Entry<'_, '_> {
         MachineRule {
             name: machine.name.clone(),
             profile: machine.profile.clone(),
+            once: machine.once,
+            menu: machine.menu.clone(),
             vars: machine.vars.clone(),
             loader: machine.overrides.loader.clone(),
             local_boot: machine.overrides.local_boot,

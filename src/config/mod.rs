@@ -3,6 +3,7 @@
 
 pub mod load;
 mod machines;
+mod profiles;
 pub mod resolve;
 pub mod schema;
 pub mod units;

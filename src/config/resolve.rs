@@ -6,8 +6,10 @@ use super::{Fault, Faults, load::Loaded, machines::is_profile, schema, units};
 use crate::{
     boot::{
         attempts::{Rates, Shape},
-        machine::{MachineRule, OfferShape, Profile, Rules},
+        machine::{MachineRule, Menu, OfferShape, Rules},
+        profile::Profile,
         selector::Selector,
+        template::Templates,
     },
     files::AssetRoot,
 };
@@ -39,6 +41,10 @@ pub struct Settings {
     pub profiles: BTreeMap<String, Profile>,
     /// The profile of a machine that no rule names.
     pub default_profile: String,
+    /// The embedded templates with the user's own.
+    pub templates: Templates,
+    /// The built-in menu.
+    pub menu: Menu,
     /// Rules about machines.
     pub machines: Vec<(Selector, MachineRule)>,
 }
@@ -115,15 +121,13 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
     let mut check = Check { loaded, faults: Vec::new() };
     let config = &loaded.config;
     let assets = check.assets();
-    let profiles: BTreeMap<String, Profile> = config
-        .profiles
-        .iter()
-        .map(|(name, profile)| (name.clone(), check.profile(name, profile, assets.as_ref())))
-        .collect();
+    let templates = check.templates();
+    let profiles = check.profiles(assets.as_ref(), &templates);
+    let menu = check.menu(&profiles);
     if !is_profile(&config.default_profile, &profiles) {
         check.no_profile(&["default_profile"], &config.default_profile, &profiles);
     }
-    let machines = check.machines(&profiles, assets.as_ref());
+    let machines = check.machines(&profiles, assets.as_ref(), &templates);
     let dhcp = check.dhcp();
     let state = check.state();
     let tftp = check.tftp();
@@ -146,6 +150,8 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         grace,
         profiles,
         default_profile: config.default_profile.clone(),
+        templates,
+        menu,
         machines,
     })
 }
@@ -210,27 +216,7 @@ impl Check<'_> {
         }
     }
 
-    fn profile(&mut self, name: &str, profile: &schema::Profile, assets: Option<&AssetRoot>) -> Profile {
-        let key = |key| ["profiles", name, key];
-        if Rules::BUILT_IN.contains(&name) {
-            self.fault(&key("kernel")[..2], format!("the name {name:?} is built in: choose another one"));
-        }
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-            let message = format!("the profile name {name:?} may hold letters, digits, dots, hyphens and underscores");
-            self.fault(&key("kernel")[..2], message);
-        }
-        if profile.kernel.is_empty() {
-            self.fault(&key("kernel"), format!("profile {name:?} names no kernel"));
-        } else {
-            self.file(&key("kernel"), &profile.kernel, assets);
-        }
-        for (index, initrd) in profile.initrd.iter().enumerate() {
-            self.file(&["profiles", name, "initrd", &index.to_string()], initrd, assets);
-        }
-        Profile { kernel: profile.kernel.clone(), initrd: profile.initrd.clone(), cmdline: profile.cmdline.clone() }
-    }
-
-    fn file(&mut self, key: &[&str], name: &str, assets: Option<&AssetRoot>) {
+    pub(super) fn file(&mut self, key: &[&str], name: &str, assets: Option<&AssetRoot>) {
         let problem = match assets {
             None if self.loaded.config.assets.is_some() => return,
             None => format!("{name} is a path below the assets folder, and there is none: set assets"),
@@ -279,7 +265,7 @@ impl Check<'_> {
         }
     }
 
-    fn duration(&mut self, key: &[&str], text: &str, range: std::ops::RangeInclusive<Duration>) -> Duration {
+    pub(super) fn duration(&mut self, key: &[&str], text: &str, range: std::ops::RangeInclusive<Duration>) -> Duration {
         let checked = units::duration(text).and_then(|duration| match range.contains(&duration) {
             true => Ok(duration),
             false => {
@@ -345,7 +331,7 @@ impl Check<'_> {
 }
 
 /// What the kernel takes for keepalive (MAX_TCP_KEEPIDLE), and enough for everything else.
-const LONGEST: Duration = Duration::from_secs(32_767);
+pub(super) const LONGEST: Duration = Duration::from_secs(32_767);
 /// Bytes per second.
 const SLOWEST: u64 = 64_000;
 /// `"50000-50999"`.
@@ -366,7 +352,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        boot::{client::MacAddr, loader::Loader, machine::LocalBoot},
+        boot::{
+            client::MacAddr,
+            loader::Loader,
+            machine::LocalBoot,
+            profile::{Boot, Linux},
+        },
         config::load::load,
     };
 
@@ -392,11 +383,12 @@ mod tests {
              cmdline = \"hostname={{ machine.name }}\"\n",
         )
         .expect("no fault");
-        let debian = Profile {
+        let debian = Linux {
             kernel: "debian/vmlinuz".into(),
             initrd: vec!["debian/initrd.img".into()],
             cmdline: "hostname={{ machine.name }}".into(),
         };
+        let debian = Profile::from(Boot::Linux(debian));
         assert_eq!(settings.profiles, BTreeMap::from([("debian".into(), debian)]));
         assert_eq!(settings.interfaces, ["eth1"]);
         assert_eq!((settings.http_port, settings.base_url.as_deref()), (8081, Some("http://boot.lab:8081")));
@@ -493,12 +485,12 @@ SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
         .expect_err("faults");
         let expected = "\
 SRV/n.toml:14:11: the profile name \"a b\" may hold letters, digits, dots, hyphens and underscores
-SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
 SRV/n.toml:9:3: ../x leads out of the assets folder (looked for below SRV)
 SRV/n.toml:10:3: empty is empty
+SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
 SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
-SRV/n.toml:13:11: profile \"menu\" names no kernel
-SRV/n.toml:2:1: there is no profile \"debain\"; there are: a b, debian, local, menu
+SRV/n.toml:13:11: profile \"menu\" names no kernel (nor script, efi, iso or disk)
+SRV/n.toml:2:1: there is no profile \"debain\"; there are: a b, debian, local, menu, shell
 SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)
 SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
         assert_eq!(faults, expected);
@@ -525,7 +517,7 @@ SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
         let expected = "\
 SRV/n.toml:9:1: \"52:54\" is no MAC address: write it like 52:54:00:12:34:56
 SRV/n.toml:6:1: \"k8s_08\" is no host name: letters, digits, hyphens and dots, 253 at most (RFC 1123 §2.1)
-SRV/n.toml:10:1: there is no profile \"debain\"; there are: debian, local, menu
+SRV/n.toml:10:1: there is no profile \"debain\"; there are: debian, local, menu, shell
 SRV/n.toml:14:1: there is no architecture \"amd64\"; there are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
 SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb

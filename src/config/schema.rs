@@ -26,6 +26,10 @@ pub struct Config {
     pub http: Http,
     /// What outlives a restart.
     pub state: State,
+    /// Folder of templates: scripts that profiles name, answer files, and such as take an embedded one's place.
+    pub templates: Option<PathBuf>,
+    /// The built-in menu.
+    pub menu: Menu,
     /// What can be booted.
     pub profiles: BTreeMap<String, Profile>,
     /// Rules about machines; of those that fit one, the most specific decides.
@@ -43,6 +47,8 @@ impl Default for Config {
             tftp: Tftp::default(),
             http: Http::default(),
             state: State::default(),
+            templates: None,
+            menu: Menu::default(),
             profiles: BTreeMap::new(),
             machines: Vec::new(),
         }
@@ -208,16 +214,45 @@ impl Default for Keepalive {
     }
 }
 
-/// Something to boot.
+/// Something to boot: a kernel, or one of `script`, `efi`, `iso` and `disk`. Files are paths below the assets folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
-    /// Path below the assets folder.
-    pub kernel: String,
-    /// Paths below the assets folder.
+    /// What people read in the menu.
+    pub title: Option<String>,
+    /// What differs for a build of iPXE: `i386` (which a BIOS is, whatever its processor), `x86_64`, `arm64`…
+    pub arch: BTreeMap<String, Profile>,
+    /// Linux kernel.
+    pub kernel: Option<String>,
+    /// Initial RAM disks.
     pub initrd: Vec<String>,
-    /// Template: `machine.mac`, `machine.name`, `machine.arch`.
-    pub cmdline: String,
+    /// Of the kernel or the EFI program. A template: `machine.mac`, `.name`, `.arch`, `.platform`, `.uuid`, `.serial`, and
+    /// `vars`.
+    pub cmdline: Option<String>,
+    /// A script template of the templates folder.
+    pub script: Option<String>,
+    /// An EFI program.
+    pub efi: Option<String>,
+    /// A CD image.
+    pub iso: Option<String>,
+    /// A disk image.
+    pub disk: Option<String>,
+}
+
+/// The built-in menu.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Menu {
+    /// What is chosen where nobody is there: a profile; none: the local disk.
+    pub default: Option<String>,
+    /// Until then; `"0s"`: for ever. A minute, so that a machine that was left alone comes up by itself.
+    pub timeout: String,
+}
+
+impl Default for Menu {
+    fn default() -> Self {
+        Self { default: None, timeout: "60s".into() }
+    }
 }
 
 /// A rule about a machine, or about all that its selectors fit.
@@ -238,6 +273,10 @@ pub struct Machine {
     pub arch: Names,
     /// What it boots.
     pub profile: Option<String>,
+    /// Its next boot that comes to its hand-over only; then the local disk.
+    pub once: bool,
+    /// The profiles that the menu shows it, in this order; none: all.
+    pub menu: Vec<String>,
     /// `vars.…` in templates.
     pub vars: BTreeMap<String, serde_json::Value>,
     /// What its firmware needs.

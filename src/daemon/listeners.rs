@@ -297,9 +297,9 @@ impl Shared {
     }
 
     fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) {
-        let (rules, events, place) = (self.plan.rules.clone(), self.events.clone(), dhcp.place.subscribe());
+        let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
         let attempts = self.app.attempts.clone();
-        self.tasks.spawn(Listener { transport, port, place, rules, attempts, events }.serve(stop));
+        self.tasks.spawn(Listener { transport, port, place, live, attempts, events }.serve(stop));
     }
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {

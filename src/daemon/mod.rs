@@ -1,6 +1,7 @@
 //! The running server: everything is bound, told of, served, and let go in this order.
 
 pub mod bind;
+pub mod clerk;
 mod listeners;
 pub mod loaders;
 pub mod logging;
@@ -30,11 +31,16 @@ use tracing::{info, warn};
 
 use self::{
     bind::{BindError, Sockets},
+    clerk::Clerk,
     listeners::{Listeners, Shared, TftpSocket},
     plan::Plan,
+    recorder::Recorder,
 };
 use crate::{
-    boot::{attempts::Attempts, timeline::Event},
+    boot::{
+        attempts::Attempts,
+        timeline::{Event, Timelines},
+    },
     config::resolve::StateUrl,
     http,
     net::udp::Endpoint,
@@ -96,16 +102,10 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::R
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
-    let shapes = match &state {
-        Some(state) => state.offer_shapes().await.unwrap_or_else(|error| {
-            warn!("the state cannot be read, which is as if it were empty: {error}");
-            Vec::new()
-        }),
-        None => Vec::new(),
-    };
+    let (clerk, shapes) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
-        rules: plan.rules.clone(),
+        live: plan.live.clone(),
         assets: plan.assets.clone(),
         base_url: plan.base_url.clone(),
         started: SystemTime::now(),
@@ -113,9 +113,11 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets, state: Option<State>) -> io::R
         is_ready: AtomicBool::new(true),
         events: events.clone(),
     });
-    let (learned, to_keep) = mpsc::channel(EVENTS);
-    let recorder = tokio::spawn(recorder::record(received, attempts, learned));
-    let keeper = tokio::spawn(recorder::keep_learned(state, to_keep));
+    let (to_keep, kept) = mpsc::channel(EVENTS);
+    let recorder = Recorder { attempts, to_keep, timelines: Timelines::default() };
+    let recorder = tokio::spawn(recorder.record(received));
+    let clerk = Arc::new(clerk);
+    let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
     let (tftp, tftp_sockets) = mpsc::unbounded_channel();
     tasks.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), tftp_sockets, events.clone())));
@@ -210,7 +212,7 @@ async fn tftp_stage(
             endpoint,
             address,
             base_url: plan.base_url(address),
-            rules: plan.rules.clone(),
+            live: plan.live.clone(),
             assets: plan.assets.clone(),
             limits: tftp::transfer::Limits {
                 block_size: plan.tftp.max_block_size,

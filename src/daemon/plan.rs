@@ -8,9 +8,10 @@ use super::loaders;
 use crate::{
     boot::{
         loader::Loader,
-        machine::{Choice, Rules},
+        machine::{Choice, Live, Rules},
+        profile::{Boot, Profile},
+        roster::Roster,
         selector::RuleBook,
-        template::Templates,
         why::install_hint,
     },
     config::resolve::{Dhcp, HttpLimits, Settings, StateUrl, Tftp},
@@ -25,7 +26,7 @@ pub struct Plan {
     /// The interfaces to serve as they were at the start; at least one. They are followed by their names.
     pub interfaces: Vec<Interface>,
     /// What decides.
-    pub rules: Arc<Rules>,
+    pub live: Arc<Live>,
     /// The assets folder.
     pub assets: Option<Arc<AssetRoot>>,
     /// The DHCP stage.
@@ -83,11 +84,12 @@ impl Plan {
             has_assets: settings.assets.is_some(),
             profiles: settings.profiles,
             default_profile: settings.default_profile,
-            templates: Templates::default(),
+            menu: settings.menu,
+            templates: settings.templates,
         };
         Ok(Self {
             interfaces,
-            rules: Arc::new(rules),
+            live: Live::new(rules, Roster::default()),
             assets: settings.assets,
             dhcp: settings.dhcp,
             state: settings.state,
@@ -120,17 +122,16 @@ impl Plan {
 
     /// A line for each thing that is served, before the first client comes.
     pub(super) fn announce(&self) {
-        match self.rules.choose(None, None) {
-            Ok(Choice::Profile(name, profile)) => {
-                let files: Vec<&str> =
-                    [&profile.kernel].into_iter().chain(&profile.initrd).map(String::as_str).collect();
-                info!("boots profile {name}: {} {}", files.join(" "), profile.cmdline);
+        let rules = self.live.rules.load();
+        match rules.choose(None, None, None, "x86_64") {
+            Ok(Choice { boot: Boot::Menu, .. }) => info!("boots the menu of profiles ({})", rules.profiles.len()),
+            Ok(Choice { boot: Boot::Local, .. }) => info!("boots the local disk"),
+            Ok(Choice { profile, boot, .. }) => {
+                info!("boots profile {profile}: {} {}", boot.files().join(" "), boot.cmdline().unwrap_or_default());
             }
-            Ok(Choice::Menu) => info!("boots the menu of profiles ({})", self.rules.profiles.len()),
-            Ok(Choice::Local) => info!("boots the local disk"),
             Err(why) => warn!("{why}"),
         }
-        for initrd in self.assets.iter().flat_map(|assets| unpadded_initrds(&self.rules, assets)) {
+        for initrd in self.assets.iter().flat_map(|assets| unpadded_initrds(&rules, assets)) {
             warn!(
                 "the length of {initrd} is no multiple of 4: a UEFI machine may lose the initrd behind it; \
                  pad it with truncate --size=%4 {initrd}"
@@ -140,7 +141,7 @@ impl Plan {
 
     /// The kinds of firmware that have a loader.
     pub(super) fn clients(&self) -> String {
-        let serves = self.rules.serves();
+        let serves = self.live.rules.load().serves();
         let http = |loader: &Loader| *loader != Loader::Bios;
         let mut kinds: Vec<String> = serves.iter().map(|loader| loader.title().to_owned()).collect();
         kinds.extend(serves.iter().any(http).then(|| "UEFI HTTP".to_owned()));
@@ -154,7 +155,11 @@ impl Plan {
 /// boots and silently lacks files.
 fn unpadded_initrds(rules: &Rules, assets: &AssetRoot) -> Vec<String> {
     let followed = |initrds: &[String]| initrds.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
-    let mut paths: Vec<String> = rules.profiles.values().flat_map(|profile| followed(&profile.initrd)).collect();
+    let all = rules.profiles.values().flat_map(Profile::boots).filter_map(|(_, boot)| match boot {
+        Boot::Linux(linux) => Some(linux),
+        _ => None,
+    });
+    let mut paths: Vec<String> = all.flat_map(|linux| followed(&linux.initrd)).collect();
     paths.sort_unstable();
     paths.dedup();
     paths.retain(|path| assets.file(path).is_ok_and(|asset| asset.size % 4 != 0));
@@ -166,7 +171,7 @@ mod tests {
     use std::{collections::BTreeMap, fs};
 
     use super::*;
-    use crate::boot::machine::Profile;
+    use crate::boot::profile::Linux;
 
     #[test]
     fn an_initrd_that_would_shift_the_next_one_is_told() {
@@ -175,8 +180,9 @@ mod tests {
             fs::write(scratch.path().join(name), vec![0; length]).expect("written");
         }
         let initrd = ["padded", "odd", "last"].map(String::from).to_vec();
-        let profile = Profile { kernel: "k".into(), initrd, cmdline: String::new() };
-        let rules = Rules { profiles: BTreeMap::from([("p".into(), profile)]), ..Rules::default() };
+        let linux = Linux { kernel: "k".into(), initrd, cmdline: String::new() };
+        let profiles = BTreeMap::from([("p".into(), Boot::Linux(linux).into())]);
+        let rules = Rules { profiles, ..Rules::default() };
         let assets = AssetRoot::open(scratch.path()).expect("opened");
         assert_eq!(unpadded_initrds(&rules, &assets), ["odd"]);
     }

@@ -8,39 +8,62 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::{
-    boot::{
-        attempts::{Attempts, Shape},
-        client::MacAddr,
-        timeline::{Event, Line, Stage, Timelines, What, Who},
-    },
-    state::State,
+use super::clerk::ToKeep;
+use crate::boot::{
+    attempts::Attempts,
+    timeline::{Event, Line, Stage, Timelines, What, Who},
 };
 
-/// Records until every stage has gone.
-pub async fn record(mut events: mpsc::Receiver<Event>, attempts: Arc<Mutex<Attempts>>, learned: mpsc::Sender<Learned>) {
-    let mut timelines = Timelines::default();
-    while let Some(event) = events.recv().await {
-        if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
-            keep(&learned, (mac, shape));
-        }
-        let lines = timelines.apply(event);
-        for line in &lines {
-            show(line);
-        }
-        for Line { who, stage, failed, .. } in lines {
-            let Who::Machine(mac) = who else { continue };
-            let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            match stage {
-                Stage::Loader if !failed => {
-                    let Some(shape) = attempts.loader_fetched(mac, Instant::now()) else { continue };
-                    keep(&learned, (mac, shape));
-                    timelines.apply(Event { who, what: What::TookOffer(shape) }).iter().for_each(show);
-                }
-                Stage::HandedOver => attempts.handed_over(mac),
-                _ => {}
+/// The recorder's hands.
+pub struct Recorder {
+    /// What machines have tried lately.
+    pub attempts: Arc<Mutex<Attempts>>,
+    /// To the clerk. Where the disk does not keep up, the next boot tells the same again.
+    pub to_keep: mpsc::Sender<ToKeep>,
+    /// The boots.
+    pub timelines: Timelines,
+}
+
+impl Recorder {
+    /// Records until every stage has gone.
+    pub async fn record(mut self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
+                self.keep(ToKeep::Shape(mac, shape));
+            }
+            for line in self.timelines.apply(event) {
+                show(&line);
+                self.pass_on(&line);
             }
         }
+    }
+
+    /// What a line means to the other stages.
+    fn pass_on(&mut self, Line { who, stage, failed, .. }: &Line) {
+        let Who::Machine(mac) = *who else { return };
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        match stage {
+            Stage::Loader if !failed => {
+                let learned = attempts.loader_fetched(mac, Instant::now());
+                drop(attempts);
+                if let Some(shape) = learned {
+                    self.keep(ToKeep::Shape(mac, shape));
+                    self.timelines.apply(Event { who: *who, what: What::TookOffer(shape) }).iter().for_each(show);
+                }
+            }
+            Stage::HandedOver => {
+                attempts.handed_over(mac);
+                drop(attempts);
+                if let Some(chosen) = self.timelines.chosen(*who).filter(|chosen| chosen.once) {
+                    self.keep(ToKeep::Spent(mac, chosen.profile.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn keep(&self, what: ToKeep) {
+        let _ = self.to_keep.try_send(what);
     }
 }
 
@@ -50,26 +73,5 @@ fn show(Line { who, stage, text, failed }: &Line) {
         warn!(machine = %who, stage, "{text}");
     } else {
         info!(machine = %who, stage, "{text}");
-    }
-}
-
-/// Something to be kept over a restart.
-pub type Learned = (MacAddr, Shape);
-
-fn keep(learned: &mpsc::Sender<Learned>, what: Learned) {
-    // Where the disk does not keep up, the next boot tells the same again.
-    let _ = learned.try_send(what);
-}
-
-/// Keeps what is learned, until the recorder has gone. The disk's errors are told and stop nobody.
-pub async fn keep_learned(state: Option<State>, mut learned: mpsc::Receiver<Learned>) {
-    while let Some((mac, shape)) = learned.recv().await {
-        let Some(state) = &state else { continue };
-        if let Err(error) = state.set_offer_shape(mac, shape).await {
-            warn!("what {mac} takes will be forgotten at a restart: {error}");
-        }
-    }
-    if let Some(state) = state {
-        state.close().await;
     }
 }

@@ -8,6 +8,7 @@ use crate::boot::{
     client::Speaks,
     machine::{OfferShape, Rules},
     next::{NextStep, Under, Via, next},
+    roster::Roster,
     why::Why,
 };
 
@@ -60,6 +61,15 @@ pub enum Action {
     Ignore(Why),
 }
 
+/// What an answer is decided by.
+#[derive(Clone, Copy, Debug)]
+pub struct Deciding<'a> {
+    /// What the configuration says.
+    pub rules: &'a Rules,
+    /// What was said since.
+    pub roster: &'a Roster,
+}
+
 /// Decides what to answer. Pure, and from memory alone: an offer that comes more than 2 s after DISCOVER is one that
 /// iPXE has given up on (net/udp/dhcp.c).
 #[must_use]
@@ -67,7 +77,7 @@ pub fn answer(
     request: &Request,
     port: Port,
     here: &Here,
-    rules: &Rules,
+    Deciding { rules, roster }: Deciding<'_>,
     attempts: &mut Attempts,
     now: Instant,
 ) -> Action {
@@ -82,7 +92,7 @@ pub fn answer(
     if let Err(why) = attempts.admit(client.mac, now) {
         return Action::Ignore(why);
     }
-    let step = match next(&client, rules) {
+    let step = match next(&client, rules, roster) {
         Ok(step) => step,
         Err(why) => return Action::Refuse(why),
     };
@@ -238,7 +248,11 @@ mod tests {
 
     fn answered_by(rules: &Rules, port: Port, kind: u8, options: &[(u8, &[u8])]) -> Action {
         let mut attempts = Attempts::new(Rates::default(), []);
-        answer(&request(kind, options), port, &here(), rules, &mut attempts, Instant::now())
+        decided(&request(kind, options), port, rules, &mut attempts, Instant::now())
+    }
+
+    fn decided(request: &Request, port: Port, rules: &Rules, attempts: &mut Attempts, now: Instant) -> Action {
+        answer(request, port, &here(), Deciding { rules, roster: &Roster::default() }, attempts, now)
     }
 
     fn sent(action: Action) -> Reply {
@@ -332,7 +346,7 @@ mod tests {
         let start = Instant::now();
         let mut ask = |request: &Request, seconds| {
             let now = start + std::time::Duration::from_secs(seconds);
-            answer(request, Port::Dhcp, &here(), &rules(), &mut attempts, now)
+            decided(request, Port::Dhcp, &rules(), &mut attempts, now)
         };
         for (seconds, expected) in [0, 4, 12, 28].into_iter().zip(&shapes) {
             assert_eq!(&sent(ask(&request(1, X64), seconds)), expected);
@@ -357,7 +371,7 @@ mod tests {
         let mut request = request(1, BIOS);
         request.mac = MacAddr([0xdc, 0xa6, 0x32, 1, 2, 3]);
         let mut attempts = Attempts::new(Rates::default(), []);
-        let reply = sent(answer(&request, Port::Dhcp, &here(), &rules, &mut attempts, Instant::now()));
+        let reply = sent(decided(&request, Port::Dhcp, &rules, &mut attempts, Instant::now()));
         assert_eq!((reply.bootfile.as_str(), reply.server_option), ("", true));
         let entry = reply.vendor_options.windows(17).position(|window| window == b"Raspberry Pi Boot");
         assert_eq!(entry, Some(14), "{:?}", reply.vendor_options);
@@ -368,7 +382,7 @@ mod tests {
     fn who_asks_too_often_or_loads_for_ever_is_let_wait() {
         let mut attempts = Attempts::new(Rates::default(), []);
         let now = Instant::now();
-        let ask = |attempts: &mut Attempts| answer(&request(1, BIOS), Port::Dhcp, &here(), &rules(), attempts, now);
+        let ask = |attempts: &mut Attempts| decided(&request(1, BIOS), Port::Dhcp, &rules(), attempts, now);
         let answers = (0..100).filter(|_| matches!(ask(&mut attempts), Action::Reply { .. })).count();
         assert_eq!(answers, 20);
         assert_eq!(ask(&mut attempts), Action::Ignore(Why::TooOften("from this machine")));

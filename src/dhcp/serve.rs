@@ -12,14 +12,14 @@ use tracing::{debug, warn};
 
 use super::{
     destination::destination,
-    proxy::{Action, Here, Port, answer},
+    proxy::{Action, Deciding, Here, Port, answer},
     transport::{Incoming, Outgoing, Transport},
     wire::{Kind, Reply, Request},
 };
 use crate::{
     boot::{
         attempts::Attempts,
-        machine::Rules,
+        machine::Live,
         timeline::{Event, What, Who},
         why::Why,
     },
@@ -44,7 +44,7 @@ pub struct Listener {
     /// Ourselves as its clients see us, for as long as that is so: addresses come and go.
     pub place: watch::Receiver<Place>,
     /// What decides.
-    pub rules: Arc<Rules>,
+    pub live: Arc<Live>,
     /// What machines have tried lately.
     pub attempts: Arc<Mutex<Attempts>>,
     /// Where events go; a full queue drops them rather than delay an offer.
@@ -87,7 +87,8 @@ impl Listener {
         let who = Who::Machine(request.mac);
         let action = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            answer(&request, self.port, &place.here, &self.rules, &mut attempts, Instant::now())
+            let deciding = Deciding { rules: &self.live.rules.load(), roster: &self.live.roster.load() };
+            answer(&request, self.port, &place.here, deciding, &mut attempts, Instant::now())
         };
         match action {
             Action::Reply { reply, client, offer, learned } => {

@@ -26,8 +26,8 @@ use crate::{
     boot::{
         attempts::Attempts,
         client::MacAddr,
-        machine::Rules,
-        script::{self, Outcome, script},
+        machine::Live,
+        script::{self, Outcome, Standing, script},
         timeline::{Event, Of, What, Who},
         why::Why,
     },
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct App {
     /// What decides.
-    pub rules: Arc<Rules>,
+    pub live: Arc<Live>,
     /// What machines have tried lately.
     pub attempts: Arc<Mutex<Attempts>>,
     /// The assets folder, where there is one.
@@ -85,14 +85,16 @@ type Asked = Result<Query<script::Query>, QueryRejection>;
 /// Always 200 with a script, since an iPXE shows no more of an error than its number.
 async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, asked: Asked) -> Response {
     let base = app.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local));
+    let rules = app.live.rules.load();
     let answer = match asked {
         Ok(Query(query)) => {
             let mac = query.mac().ok().flatten();
             let attempts = || app.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let looping = mac.and_then(|mac| attempts().ipxe_loop(mac, Instant::now()));
-            script(&app.rules, &base, &query, looping)
+            let standing = Standing { roster: Some(&app.live.roster.load()), looping };
+            script(&rules, &base, &query, standing)
         }
-        Err(rejection) => script::unreadable(&app.rules, &base, &rejection.body_text()),
+        Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
     };
     app.tell_script(ends, answer.outcome);
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
@@ -106,7 +108,8 @@ async fn loader(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let Some(file) = app.rules.loaders.named(&name) else {
+    let rules = app.live.rules.load();
+    let Some(file) = rules.loaders.named(&name) else {
         return app.refuse(connection.ends, &Why::not_found(&name));
     };
     let content = Source::Memory(file.bytes.clone());
@@ -158,7 +161,7 @@ impl App {
     /// The query tells the card, the connection the address: from here on the machine's fetches can be told.
     fn tell_script(&self, ends: Ends, outcome: Outcome) {
         let mac: Option<MacAddr> = match &outcome {
-            Outcome::Boot { mac, .. } | Outcome::Menu(mac) | Outcome::Local(mac) => Some(*mac),
+            Outcome::Chosen { mac, .. } => Some(*mac),
             Outcome::Refused(mac, _) => *mac,
             Outcome::Bootstrap => None,
         };

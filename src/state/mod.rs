@@ -8,10 +8,14 @@ use std::{borrow::Cow, str::FromStr, time::Duration};
 use sqlx::{
     Row, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
-use crate::boot::{attempts::Shape, client::MacAddr};
+use crate::boot::{
+    attempts::Shape,
+    client::MacAddr,
+    roster::{Assignment, Entry, Roster},
+};
 
 /// The file, open.
 #[derive(Clone, Debug)]
@@ -84,7 +88,7 @@ impl State {
     pub async fn offer_shapes(&self) -> Result<Vec<(MacAddr, Shape)>, sqlx::Error> {
         let rows =
             sqlx::query("SELECT mac, shape FROM offer_shapes ORDER BY learned_at DESC").fetch_all(&self.pool).await?;
-        let row = |row: sqlx::sqlite::SqliteRow| {
+        let row = |row: SqliteRow| {
             let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
             Some((mac, Shape::named(&row.try_get::<String, _>(1).ok()?)?))
         };
@@ -101,6 +105,41 @@ impl State {
              ON CONFLICT (mac) DO UPDATE SET shape = excluded.shape, learned_at = unixepoch()",
         );
         query.bind(mac.to_string()).bind(shape.name()).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// What was said of machines.
+    ///
+    /// # Errors
+    /// SQLite's. Rows that make no sense are left out.
+    pub async fn roster(&self) -> Result<Roster, sqlx::Error> {
+        let rows = sqlx::query("SELECT mac, profile, once, spent FROM roster").fetch_all(&self.pool).await?;
+        let row = |row: SqliteRow| {
+            let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            let profile: Option<String> = row.try_get(1).ok()?;
+            let once = row.try_get(2).ok()?;
+            let assigned = profile.map(|profile| Assignment { profile, once });
+            Some((mac, Entry { assigned, spent: row.try_get(3).ok()? }))
+        };
+        Ok(rows.into_iter().filter_map(row).collect())
+    }
+
+    /// Says something else of a machine.
+    ///
+    /// # Errors
+    /// As [`Self::set_offer_shape`].
+    pub async fn set_entry(&self, mac: MacAddr, entry: &Entry) -> Result<(), sqlx::Error> {
+        if *entry == Entry::default() {
+            sqlx::query("DELETE FROM roster WHERE mac = ?").bind(mac.to_string()).execute(&self.pool).await?;
+            return Ok(());
+        }
+        let query = sqlx::query(
+            "INSERT INTO roster (mac, profile, once, spent) VALUES (?, ?, ?, ?)
+             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent",
+        );
+        let assigned = entry.assigned.as_ref();
+        let query = query.bind(mac.to_string()).bind(assigned.map(|assigned| &assigned.profile));
+        query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(&entry.spent).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -130,7 +169,7 @@ fn migrator() -> Migrator {
 }
 
 /// Steps from an empty file to the present schema. One that has been released never changes.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("1_offer_shapes.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("1_offer_shapes.sql")), (2, include_str!("2_roster.sql"))];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 #[cfg(test)]
@@ -152,9 +191,21 @@ mod tests {
         assert_eq!(state.offer_shapes().await.expect("read"), []);
         state.set_offer_shape(MAC, Shape::Option67).await.expect("written");
         state.set_offer_shape(MAC, Shape::BootServer).await.expect("written again");
+        let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
+            assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
+            spent: spent.map(str::to_owned),
+        };
+        let other = MacAddr([2; 6]);
+        state.set_entry(MAC, &entry(Some("debian"), true, None)).await.expect("written");
+        state.set_entry(MAC, &entry(Some("debian"), true, Some("debian"))).await.expect("written");
+        state.set_entry(other, &entry(None, false, Some("rescue"))).await.expect("written");
+        state.set_entry(MacAddr([4; 6]), &entry(Some("rescue"), false, None)).await.expect("written");
+        state.set_entry(MacAddr([4; 6]), &Entry::default()).await.expect("taken out");
         // Killed: nothing is closed.
         let again = State::open(&url(&folder)).await.expect("opened");
         assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
+        let said = [(MAC, entry(Some("debian"), true, Some("debian"))), (other, entry(None, false, Some("rescue")))];
+        assert_eq!(again.roster().await.expect("read"), said.into_iter().collect());
         // What another hand wrote into it is passed over.
         sqlx::query("INSERT INTO offer_shapes (mac, shape) VALUES ('nonsense', 'direct')")
             .execute(&again.pool)
@@ -186,6 +237,6 @@ mod tests {
             .await
             .expect("written");
         let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
-        assert!(matches!(newer, StateError::Newer { found: 99, known: 1, .. }), "{newer:?}");
+        assert!(matches!(newer, StateError::Newer { found: 99, known: 2, .. }), "{newer:?}");
     }
 }

@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     boot::{
-        machine::Rules,
-        script::{Query, script},
+        machine::Live,
+        script::{Query, Standing, script},
         timeline::{Event, Of, What},
         why::Why,
     },
@@ -48,7 +48,7 @@ pub struct Listener {
     /// Our HTTP stage as its clients reach it.
     pub base_url: String,
     /// What decides.
-    pub rules: Arc<Rules>,
+    pub live: Arc<Live>,
     /// The files beside the loaders, where there is a folder of them.
     pub assets: Option<Arc<AssetRoot>>,
     /// What a client can be granted.
@@ -189,10 +189,11 @@ impl Listener {
 
     fn source(&self, request: &ReadRequest) -> Result<(Source, Of), Why> {
         let name = normalised(&request.filename);
-        match wanted(&name, &self.rules.loaders) {
+        let rules = self.live.rules.load();
+        match wanted(&name, &rules.loaders) {
             Wanted::Loader(file) => Ok((Source::Memory(file.bytes.clone()), Of::Loader)),
             Wanted::Autoexec => {
-                let text = script(&self.rules, &self.base_url, &Query::default(), None).text;
+                let text = script(&rules, &self.base_url, &Query::default(), Standing::default()).text;
                 Ok((Source::Memory(text.into()), Of::Asset))
             }
             Wanted::Asset => {

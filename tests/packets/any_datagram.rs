@@ -7,10 +7,11 @@ use netbootd::{
         attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
+        roster::Roster,
     },
     dhcp::{
         destination::destination,
-        proxy::{Action, Here, Port, answer},
+        proxy::{Action, Deciding, Here, Port, answer},
         wire::Request,
     },
 };
@@ -19,6 +20,7 @@ use netbootd::{
 pub(crate) struct Server {
     here: Here,
     rules: Rules,
+    roster: Roster,
     attempts: Attempts,
 }
 
@@ -41,13 +43,15 @@ impl Server {
         Self {
             here: Here { address: Ipv4Addr::new(10, 77, 0, 2), base_url: "http://10.77.0.2:8080".into() },
             rules: Rules { loaders: Loaders::new(files), ..Rules::default() },
+            roster: Roster::default(),
             attempts: Attempts::new(Rates { total: u32::MAX, per_client: u32::MAX }, []),
         }
     }
 
     /// The reply; empty where there is none.
     pub(crate) fn reply(&mut self, request: &Request, port: Port, now: Instant) -> Vec<u8> {
-        match answer(request, port, &self.here, &self.rules, &mut self.attempts, now) {
+        let deciding = Deciding { rules: &self.rules, roster: &self.roster };
+        match answer(request, port, &self.here, deciding, &mut self.attempts, now) {
             Action::Reply { reply, .. } => reply.encode().expect("an answer fits its options"),
             Action::Refuse(_) | Action::Ignore(_) => Vec::new(),
         }

@@ -1,0 +1,94 @@
+//! What there is to boot.
+
+use std::collections::BTreeMap;
+
+/// Something to boot, as the configuration names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// What people read in the menu; none: its name.
+    pub title: Option<String>,
+    /// What it boots, where no variant fits.
+    pub boot: Boot,
+    /// By iPXE's `${buildarch}`: `i386`, `x86_64`, `arm64`…
+    pub variants: BTreeMap<String, Boot>,
+}
+
+impl Profile {
+    /// What it boots on this build of iPXE.
+    #[must_use]
+    pub fn boot(&self, arch: &str) -> &Boot {
+        self.variants.get(arch).unwrap_or(&self.boot)
+    }
+
+    /// All that it may boot, with the variant's architecture.
+    pub fn boots(&self) -> impl Iterator<Item = (Option<&str>, &Boot)> {
+        let variants = self.variants.iter().map(|(arch, boot)| (Some(arch.as_str()), boot));
+        std::iter::once((None, &self.boot)).chain(variants)
+    }
+}
+
+impl From<Boot> for Profile {
+    fn from(boot: Boot) -> Self {
+        Self { title: None, boot, variants: BTreeMap::new() }
+    }
+}
+
+/// What is booted. Files are paths below the assets folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// A Linux kernel.
+    Linux(Linux),
+    /// A script template of the user's own.
+    Script(String),
+    /// An EFI program, with its arguments (a template).
+    Efi {
+        /// The program.
+        path: String,
+        /// Template of its arguments.
+        cmdline: String,
+    },
+    /// A CD image, which iPXE makes a drive of.
+    Iso(String),
+    /// A disk image, which iPXE makes a drive of.
+    Disk(String),
+    /// The built-in menu of profiles.
+    Menu,
+    /// The local disk.
+    Local,
+    /// iPXE's shell.
+    Shell,
+}
+
+/// A Linux kernel with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linux {
+    /// The kernel.
+    pub kernel: String,
+    /// Initial RAM disks in the order in which the kernel unpacks them.
+    pub initrd: Vec<String>,
+    /// Template of the kernel's command line.
+    pub cmdline: String,
+}
+
+impl Boot {
+    /// The files that a machine fetches before it has what it needs: the kernel, or what stands for it, first.
+    #[must_use]
+    pub fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Linux(Linux { kernel, initrd, .. }) => {
+                std::iter::once(kernel).chain(initrd).map(String::as_str).collect()
+            }
+            Self::Efi { path, .. } | Self::Iso(path) | Self::Disk(path) => vec![path],
+            Self::Script(_) | Self::Menu | Self::Local | Self::Shell => Vec::new(),
+        }
+    }
+
+    /// The template of what follows the kernel on its line, where there is one.
+    #[must_use]
+    pub fn cmdline(&self) -> Option<&str> {
+        match self {
+            Self::Linux(Linux { cmdline, .. }) | Self::Efi { cmdline, .. } => Some(cmdline),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `[profiles.…]`, the menu of them and the templates folder → domain types.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use super::{
+    resolve::{Check, LONGEST},
+    schema,
+};
+use crate::{
+    boot::{
+        machine::{Menu, Rules},
+        profile::{Boot, Linux, Profile},
+        template::Templates,
+    },
+    files::AssetRoot,
+};
+
+impl Check<'_> {
+    pub(super) fn profiles(&mut self, assets: Option<&AssetRoot>, templates: &Templates) -> BTreeMap<String, Profile> {
+        let profiles = &self.loaded.config.profiles;
+        profiles.iter().map(|(name, profile)| (name.clone(), self.profile(name, profile, assets, templates))).collect()
+    }
+
+    fn profile(
+        &mut self,
+        name: &str,
+        profile: &schema::Profile,
+        assets: Option<&AssetRoot>,
+        templates: &Templates,
+    ) -> Profile {
+        let path = ["profiles", name];
+        if Rules::BUILT_IN.contains(&name) {
+            self.fault(&path, format!("the name {name:?} is built in: choose another one"));
+        }
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+            let message = format!("the profile name {name:?} may hold letters, digits, dots, hyphens and underscores");
+            self.fault(&path, message);
+        }
+        let mut boots = Boots { check: self, path: path.to_vec(), assets, templates };
+        // One that has variants only is whole with them.
+        let only_variants = profile.ways().is_empty() && !profile.arch.is_empty();
+        let mut variants = BTreeMap::new();
+        for (arch, boot) in &profile.arch {
+            if !BUILD_ARCHS.contains(&arch.as_str()) {
+                let there = BUILD_ARCHS.join(", ");
+                boots.check.fault(
+                    &["profiles", name, "arch", arch],
+                    format!("no iPXE is built for {arch:?}; there are: {there}"),
+                );
+            }
+            boots.path = vec!["profiles", name, "arch", arch];
+            if boot.title.is_some() || !boot.arch.is_empty() {
+                boots.fault("kernel", "a variant has neither a title nor variants of its own".into());
+            }
+            variants.extend(boots.boot(&boot.over(profile)).map(|boot| (arch.clone(), boot)));
+        }
+        boots.path = path.to_vec();
+        let boot = if only_variants { variants.values().next().cloned() } else { boots.boot(profile) };
+        Profile { title: profile.title.clone(), boot: boot.unwrap_or(Boot::Local), variants }
+    }
+
+    pub(super) fn menu(&mut self, profiles: &BTreeMap<String, Profile>) -> Menu {
+        let schema::Menu { default, timeout } = self.loaded.config.menu.clone();
+        if let Some(name) = default.as_deref().filter(|name| !profiles.contains_key(*name)) {
+            self.no_profile(&["menu", "default"], name, profiles);
+        }
+        let timeout = self.duration(&["menu", "timeout"], &timeout, Duration::ZERO..=LONGEST);
+        Menu { default, timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or_default() }
+    }
+
+    /// Every file of the templates folder, by its name.
+    pub(super) fn templates(&mut self) -> Templates {
+        let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };
+        let sources = read(folder).unwrap_or_else(|error| {
+            self.fault(&["templates"], format!("the templates folder {} cannot be read: {error}", folder.display()));
+            Vec::new()
+        });
+        Templates::with(sources).unwrap_or_else(|faults| {
+            for fault in faults {
+                self.fault(&["templates"], format!("{}: {fault}", folder.display()));
+            }
+            Templates::default()
+        })
+    }
+}
+
+fn read(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // What an editor leaves behind is no template.
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .filter(|name| !name.starts_with('.') && !name.ends_with('~'));
+        if let Some(name) = name.filter(|_| path.is_file()) {
+            let named =
+                |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            sources.push((name.to_owned(), fs::read_to_string(&path).map_err(named)?));
+        }
+    }
+    Ok(sources)
+}
+
+/// The part of a profile that is looked at.
+struct Boots<'a, 'b> {
+    check: &'a mut Check<'b>,
+    path: Vec<&'a str>,
+    assets: Option<&'a AssetRoot>,
+    templates: &'a Templates,
+}
+
+impl Boots<'_, '_> {
+    fn fault(&mut self, key: &str, message: String) {
+        let path = [self.path.as_slice(), &[key]].concat();
+        self.check.fault(&path, message);
+    }
+
+    fn boot(&mut self, profile: &schema::Profile) -> Option<Boot> {
+        let schema::Profile { kernel, initrd, cmdline, script, efi, iso, disk, .. } = profile;
+        let named = profile.ways();
+        let cmdline = cmdline.clone().unwrap_or_default();
+        match named.as_slice() {
+            [_] => {}
+            [] => {
+                let name = self.path.get(1).copied().unwrap_or_default();
+                self.fault("kernel", format!("profile {name:?} names no kernel (nor script, efi, iso or disk)"));
+                return None;
+            }
+            [first, second, ..] => {
+                self.fault(second, format!("a profile boots one thing: {first} and {second} are two"));
+                return None;
+            }
+        }
+        for (index, initrd) in initrd.iter().enumerate() {
+            let index = index.to_string();
+            let key = [self.path.as_slice(), &["initrd", &index]].concat();
+            self.check.file(&key, initrd, self.assets);
+        }
+        let path = |of: &Option<String>| of.clone().unwrap_or_default();
+        let boot = match named.first() {
+            Some(&"kernel") => Boot::Linux(Linux { kernel: path(kernel), initrd: initrd.clone(), cmdline }),
+            Some(&"script") => Boot::Script(path(script)),
+            Some(&"efi") => Boot::Efi { path: path(efi), cmdline },
+            Some(&"iso") => Boot::Iso(path(iso)),
+            _ => Boot::Disk(path(disk)),
+        };
+        match &boot {
+            Boot::Script(name) if !self.templates.has(name) => {
+                let mend = "put it into the folder that templates names";
+                self.fault("script", format!("there is no template {name:?}: {mend}"));
+                return None;
+            }
+            Boot::Script(_) => {}
+            boot => {
+                let key = [self.path.as_slice(), &named].concat();
+                boot.files().first().into_iter().for_each(|file| self.check.file(&key, file, self.assets));
+            }
+        }
+        Some(boot)
+    }
+}
+
+impl schema::Profile {
+    /// The keys by which it names what it boots.
+    fn ways(&self) -> Vec<&'static str> {
+        let Self { kernel, script, efi, iso, disk, .. } = self;
+        let ways = [("kernel", kernel), ("script", script), ("efi", efi), ("iso", iso), ("disk", disk)];
+        ways.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect()
+    }
+
+    /// A variant names what differs.
+    fn over(&self, usual: &Self) -> Self {
+        let mut usual = usual.clone();
+        if !self.ways().is_empty() {
+            usual = Self { cmdline: usual.cmdline, initrd: usual.initrd, ..Self::default() };
+        }
+        let or = |own: &Option<String>, usual: Option<String>| own.clone().or(usual);
+        Self {
+            kernel: or(&self.kernel, usual.kernel),
+            initrd: if self.initrd.is_empty() { usual.initrd } else { self.initrd.clone() },
+            cmdline: or(&self.cmdline, usual.cmdline),
+            script: or(&self.script, usual.script),
+            efi: or(&self.efi, usual.efi),
+            iso: or(&self.iso, usual.iso),
+            disk: or(&self.disk, usual.disk),
+            ..Self::default()
+        }
+    }
+}
+
+/// iPXE's `${buildarch}` (Makefile, `ARCHS`).
+const BUILD_ARCHS: [&str; 8] = ["i386", "x86_64", "arm32", "arm64", "loong64", "riscv32", "riscv64", "arm"];

@@ -1,0 +1,141 @@
+//! The one writer of what outlives a restart. Who reads takes what is in memory, and waits for no disk.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tracing::warn;
+
+use crate::{
+    boot::{
+        attempts::Shape,
+        client::MacAddr,
+        machine::{Live, Rules},
+        roster::{Assignment, Entry},
+    },
+    state::State,
+};
+
+/// Keeps the state and the roster in memory the same.
+#[derive(Debug)]
+pub struct Clerk {
+    state: Option<State>,
+    live: Arc<Live>,
+    /// Changes come one after the other.
+    turn: Mutex<()>,
+}
+
+/// Something to be kept, of which nobody waits to hear that it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToKeep {
+    /// A machine took an offer of this shape.
+    Shape(MacAddr, Shape),
+    /// A machine has had the profile that it was to have once.
+    Spent(MacAddr, String),
+}
+
+/// Why an assignment was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no profile of that name.
+    #[error("there is no profile {name:?}; there are: {}", .there.join(", "))]
+    NoProfile {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
+    /// It could not be kept.
+    #[error("the state could not be written, so nothing was changed: {0}")]
+    NotKept(#[from] sqlx::Error),
+}
+
+impl Clerk {
+    /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned.
+    /// A state that cannot be read is told, and is as good as an empty one.
+    pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(MacAddr, Shape)>) {
+        let mut shapes = Vec::new();
+        if let Some(state) = &state {
+            match tokio::try_join!(state.offer_shapes(), state.roster()) {
+                Ok((kept, roster)) => {
+                    shapes = kept;
+                    live.roster.store(Arc::new(roster));
+                }
+                Err(error) => warn!("the state cannot be read, which is as if it were empty: {error}"),
+            }
+        }
+        (Self { state, live, turn: Mutex::new(()) }, shapes)
+    }
+
+    /// Whether what is said outlives a restart.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Gives a machine a profile, until told otherwise or for one boot. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was changed then.
+    pub async fn assign(&self, mac: MacAddr, profile: &str, once: bool) -> Result<(), Refusal> {
+        let rules = self.live.rules.load();
+        if !rules.profiles.contains_key(profile) && !Rules::BUILT_IN.contains(&profile) {
+            let there = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
+            return Err(Refusal::NoProfile { name: profile.to_owned(), there });
+        }
+        let assigned = Some(Assignment { profile: profile.to_owned(), once });
+        self.change(mac, |_| Entry { assigned, spent: None }).await
+    }
+
+    /// Leaves a machine to its rule again, also one that has had what it was to have once; whether there was something
+    /// to take back.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKept`]; nothing was changed then.
+    pub async fn unassign(&self, mac: MacAddr) -> Result<bool, Refusal> {
+        let before = self.live.roster.load().of(mac).is_some();
+        self.change(mac, |_| Entry::default()).await?;
+        Ok(before)
+    }
+
+    async fn change(&self, mac: MacAddr, change: impl FnOnce(Entry) -> Entry) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        let roster = self.live.roster.load_full();
+        let entry = change(roster.of(mac).cloned().unwrap_or_default());
+        if let Some(state) = &self.state {
+            state.set_entry(mac, &entry).await?;
+        }
+        self.live.roster.store(Arc::new(roster.with(mac, entry)));
+        Ok(())
+    }
+
+    async fn spent(&self, mac: MacAddr, profile: String) {
+        let _turn = self.turn.lock().await;
+        let roster = self.live.roster.load_full();
+        let entry = Entry { spent: Some(profile), ..roster.of(mac).cloned().unwrap_or_default() };
+        // In memory whatever the disk says: a machine that installs itself once must not do so twice.
+        self.live.roster.store(Arc::new(roster.with(mac, entry.clone())));
+        if let Some(state) = &self.state
+            && let Err(error) = state.set_entry(mac, &entry).await
+        {
+            warn!("that {mac} has had its one boot will be forgotten at a restart: {error}");
+        }
+    }
+
+    /// Keeps what comes until all senders have gone.
+    pub async fn keep(self: Arc<Self>, mut to_keep: mpsc::Receiver<ToKeep>) {
+        while let Some(what) = to_keep.recv().await {
+            match what {
+                ToKeep::Spent(mac, profile) => self.spent(mac, profile).await,
+                ToKeep::Shape(mac, shape) => {
+                    let Some(state) = &self.state else { continue };
+                    if let Err(error) = state.set_offer_shape(mac, shape).await {
+                        warn!("the offer that {mac} takes will be forgotten at a restart: {error}");
+                    }
+                }
+            }
+        }
+        if let Some(state) = &self.state {
+            state.clone().close().await;
+        }
+    }
+}
