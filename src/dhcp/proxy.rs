@@ -310,7 +310,7 @@ mod tests {
         let asked = Request { broadcast: false, ..request(1, BIOS) };
         let broadcast = |request: &Request| {
             let mut attempts = Attempts::new(Rates::default(), []);
-            sent(answer(request, Port::Dhcp, &here(), &rules(), &mut attempts, Instant::now())).broadcast
+            sent(decided(request, Port::Dhcp, &rules(), &mut attempts, Instant::now())).broadcast
         };
         let relayed = Request { giaddr: Ipv4Addr::new(198, 51, 100, 1), ..asked.clone() };
         let holder = Request { ciaddr: Ipv4Addr::new(198, 51, 100, 9), ..relayed.clone() };

@@ -78,10 +78,11 @@ fn mutated_packets(bench: &Bench, numbers: std::ops::Range<u32>) -> Result<()> {
 }
 
 /// Packets of one socket are answered in their order: others' answers come before it.
-fn answer_to(socket: &UdpSocket, xid: &[u8]) -> Result<()> {
+fn answer_to(socket: &UdpSocket, xid: &[u8]) -> Result<Vec<u8>> {
     for _ in 0..1000 {
-        if next(socket)?.0.get(4..8) == Some(xid) {
-            return Ok(());
+        let (answer, _) = next(socket)?;
+        if answer.get(4..8) == Some(xid) {
+            return Ok(answer);
         }
     }
     anyhow::bail!("answers without end, but none to the good client")
@@ -89,9 +90,11 @@ fn answer_to(socket: &UdpSocket, xid: &[u8]) -> Result<()> {
 
 fn a_good_client_is_served(bench: &Bench) -> Result<()> {
     let socket = bench.client_socket(68)?;
-    for (port, kind, answer) in [(67, DISCOVER, OFFER), (4011, REQUEST, ACK)] {
-        socket.send_to(&request(kind, port, BIOS), (SERVER, u16::try_from(port)?))?;
-        ensure!(next(&socket)?.0 == reply(answer, port, "undionly.kpxe", PXE_REPLY), "the reply on {port} differs");
+    for (port, kind, answer) in [(67_u16, DISCOVER, OFFER), (4011, REQUEST, ACK)] {
+        let xid = 0xdead_0000 + u32::from(port);
+        socket.send_to(&request(kind, xid, BIOS), (SERVER, port))?;
+        let answered = answer_to(&socket, &xid.to_be_bytes())?;
+        ensure!(answered == reply(answer, xid, "undionly.kpxe", PXE_REPLY), "the reply on {port} is {answered:02x?}");
     }
     let lines = bench.netbootd.lines();
     ensure!(!lines.iter().any(|line| line.contains("panicked")), "{lines:?}");
