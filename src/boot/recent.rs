@@ -51,6 +51,12 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         self.young.iter().chain(&self.old)
     }
 
+    /// Forgets an entry.
+    pub fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {

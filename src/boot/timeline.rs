@@ -3,17 +3,13 @@
 //! The stages learn different things of a machine: DHCP its MAC address, TFTP and HTTP only its IP address. They are
 //! joined here.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    net::Ipv4Addr,
-    time::Duration,
-};
+use std::{collections::HashSet, fmt, net::Ipv4Addr, time::Duration};
 
 use super::{
     attempts::Shape,
     client::MacAddr,
     machine::By,
+    recent::Recent,
     script::{Outcome, Way},
     why::Why,
 };
@@ -187,14 +183,18 @@ pub struct Line {
     pub failed: bool,
 }
 
-/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] the one that was silent the longest is
-/// forgotten, so a flood of made-up addresses costs a fixed amount of memory.
-#[derive(Debug, Default)]
+/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] those that were silent the longest are
+/// forgotten, so a flood of made-up addresses costs a fixed amount of memory, and of time for each.
+#[derive(Debug)]
 pub struct Timelines {
-    machines: HashMap<Who, Machine>,
-    by_address: HashMap<Ipv4Addr, MacAddr>,
-    /// Counts events: the clock by which machines grow old.
-    now: u64,
+    machines: Recent<Who, Machine>,
+    by_address: Recent<Ipv4Addr, MacAddr>,
+}
+
+impl Default for Timelines {
+    fn default() -> Self {
+        Self { machines: Recent::new(Self::MACHINES), by_address: Recent::new(Self::MACHINES) }
+    }
 }
 
 /// What a machine's script boots.
@@ -208,7 +208,6 @@ pub struct Chosen {
 
 #[derive(Debug, Default)]
 struct Machine {
-    seen: u64,
     address: Option<Ipv4Addr>,
     /// Lines shown since the boot last got further: firmware repeats its requests, and a repetition is no news.
     shown: HashSet<(Stage, String)>,
@@ -219,14 +218,13 @@ struct Machine {
 }
 
 impl Timelines {
-    /// How many machines are remembered.
-    pub const MACHINES: usize = 4096;
+    /// How many machines are remembered at least; it may be twice as many.
+    pub const MACHINES: usize = 2048;
     /// How many lines of one machine can be shown before its boot has got further.
     const LINES: usize = 32;
 
     /// Takes an event in; the lines are what is new to people.
     pub fn apply(&mut self, event: Event) -> Vec<Line> {
-        self.now += 1;
         let who = self.joined(event.who);
         if let What::Address(address) = event.what {
             if let Who::Machine(mac) = who {
@@ -234,9 +232,7 @@ impl Timelines {
             }
             return Vec::new();
         }
-        let now = self.now;
-        let machine = self.machine(who);
-        machine.seen = now;
+        let machine = self.machines.touch(who);
         let lines = machine.lines(event.what);
         lines.into_iter().filter(|(stage, text, _)| machine.is_news(*stage, text)).map(line_of(who)).collect()
     }
@@ -244,43 +240,25 @@ impl Timelines {
     /// What a machine's last script boots.
     #[must_use]
     pub fn chosen(&self, who: Who) -> Option<&Chosen> {
-        self.machines.get(&who)?.chosen.as_ref()
+        self.machines.peek(&who)?.chosen.as_ref()
     }
 
     /// The card behind an address, where it is known.
     fn joined(&self, who: Who) -> Who {
         match who {
-            Who::Address(address) => self.by_address.get(&address).map_or(who, |mac| Who::Machine(*mac)),
+            Who::Address(address) => self.by_address.peek(&address).map_or(who, |mac| Who::Machine(*mac)),
             Who::Machine(_) => who,
         }
     }
 
     fn learn_address(&mut self, mac: MacAddr, address: Ipv4Addr) {
-        let now = self.now;
-        let machine = self.machine(Who::Machine(mac));
-        machine.seen = now;
-        let before = machine.address.replace(address);
+        let before = self.machines.touch(Who::Machine(mac)).address.replace(address);
         if let Some(before) = before.filter(|before| *before != address)
-            && self.by_address.get(&before) == Some(&mac)
+            && self.by_address.peek(&before) == Some(&mac)
         {
             self.by_address.remove(&before);
         }
         self.by_address.insert(address, mac);
-    }
-
-    fn machine(&mut self, who: Who) -> &mut Machine {
-        if !self.machines.contains_key(&who) && self.machines.len() >= Self::MACHINES {
-            self.forget_the_oldest();
-        }
-        self.machines.entry(who).or_default()
-    }
-
-    fn forget_the_oldest(&mut self) {
-        let Some(oldest) = self.machines.iter().min_by_key(|(_, machine)| machine.seen).map(|(who, _)| *who) else {
-            return;
-        };
-        self.machines.remove(&oldest);
-        self.by_address.retain(|_, mac| Who::Machine(*mac) != oldest);
     }
 }
 
@@ -500,12 +478,13 @@ mod tests {
             timelines.apply(Event { who, what: What::Address(n.into()) });
             timelines.apply(Event { who, what: What::Discover("BIOS".into()) });
         }
-        assert_eq!(timelines.machines.len(), Timelines::MACHINES);
-        assert_eq!(timelines.by_address.len(), Timelines::MACHINES);
-        assert!(timelines.by_address.contains_key(&Ipv4Addr::from(19_999)));
+        let remembered = Timelines::MACHINES..=2 * Timelines::MACHINES;
+        assert!(remembered.contains(&timelines.machines.len()) && remembered.contains(&timelines.by_address.len()));
+        assert!(timelines.by_address.peek(&Ipv4Addr::from(19_999)).is_some());
         for n in 0..1000 {
             timelines.apply(machine(What::Offer(n.to_string())));
         }
-        assert_eq!(timelines.machines[&Who::Machine(MAC)].shown.len(), Timelines::LINES);
+        let shown = timelines.machines.peek(&Who::Machine(MAC)).map(|machine| machine.shown.len());
+        assert_eq!(shown, Some(Timelines::LINES));
     }
 }

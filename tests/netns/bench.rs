@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Process, Tool, required};
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Noise, Process, Tool, required};
 use socket2::SockRef;
 
 /// Two hosts of a lab. Fields are dropped in this order: the daemon first, the lab last.
@@ -70,7 +70,8 @@ impl Bench {
         fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
         fs::write(lab.directory().join("secret"), "secret")?;
         fs::write(lab.directory().join("netbootd.toml"), configuration)?;
-        let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let interfaces: Vec<String> = interfaces.iter().map(|&interface| interface.to_owned()).collect();
         prepare(&lab, &server)?;
         let netbootd = launch(&lab, &server, &interfaces, &environment)?;
@@ -126,14 +127,9 @@ pub(crate) fn daemon(host: &Host) -> Command {
     command
 }
 
-/// Bytes that repeat nowhere near a block's length, the same for the same seed (a 64-bit LCG's high bytes, Knuth's MMIX).
+/// Bytes that repeat nowhere near a block's length, the same for the same seed.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..length).map(|_| next()).collect()
+    Noise::new(seed).take(length).collect()
 }
 
 /// A file of the host that this test runs on.

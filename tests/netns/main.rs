@@ -8,6 +8,7 @@ mod bench;
 mod beside;
 mod control;
 mod dhcp;
+mod dhcp_crowd;
 mod http;
 mod interfaces;
 mod lifecycle;

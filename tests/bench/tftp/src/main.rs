@@ -18,11 +18,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use netbootd_lab::{Host, Lab, NETWORK_TOOLS};
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS, median, peak_megabytes, quantile};
 
 use crate::{
     client::Fetch,
-    servers::{Place, Server, peak_megabytes},
+    servers::{Place, Server},
 };
 
 #[derive(Parser)]
@@ -218,16 +218,6 @@ fn report(rounds: &[(Server, Vec<Measured>)]) {
             ours.1 / best.1
         );
     }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-fn quantile(sorted: &[Duration], part: f64) -> f64 {
-    let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(index).map_or(f64::NAN, Duration::as_secs_f64)
 }
 
 /// The calling thread and those that it starts.
