@@ -21,7 +21,8 @@ use rustix::{
 use tokio::task::JoinHandle;
 
 use super::{
-    connection::{Connection, HOLE, Piece, Source, in_hole},
+    connection::Connection,
+    io::{HOLE, Piece, Source, in_hole},
     range::{Selection, Version, select},
 };
 use crate::{boot::timeline::Of, files::Asset};
@@ -190,7 +191,7 @@ impl http_body::Body for Paced {
         let piece = Piece { source: self.source.clone(), offset: self.offset, length };
         self.offset += length as u64;
         self.remaining -= length as u64;
-        Poll::Ready(Some(Ok(Frame::data(self.connection.queue(piece)))))
+        Poll::Ready(Some(Ok(Frame::data(self.connection.promised.add(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -224,7 +225,7 @@ mod tests {
     use crate::{
         boot::timeline::{Transfer, What},
         files::AssetRoot,
-        http::{connection::Io, routes::Ends, watch::watch},
+        http::{io::Io, routes::Ends, watch::watch},
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {
@@ -259,7 +260,11 @@ mod tests {
         watch(connection, serving, Duration::from_secs(150), &CancellationToken::new()).await;
         let answer = client.await.expect("read");
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
-        let What::Transfer(transfer) = told.recv().await.expect("an end").what else { panic!("no transfer") };
+        let transfer = loop {
+            if let What::Transfer(transfer) = told.recv().await.expect("an end").what {
+                break transfer;
+            }
+        };
         (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end..].to_vec(), transfer)
     }
 

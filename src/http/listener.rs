@@ -25,7 +25,8 @@ use tracing::{debug, warn};
 
 use super::{
     admission::{Admission, Full, Place},
-    connection::{Connection, Io},
+    connection::Connection,
+    io::Io,
     routes::{Ends, On},
     watch,
 };
@@ -272,8 +273,8 @@ mod tests {
         let (stream, peer) = listener.accept().await.expect("accepted");
         let place = stage.admission.admit(peer.ip()).expect("a place");
         let connection = stage.set_up(stream, peer, &place).expect("set up");
-        let socket = SockRef::from(connection.stream());
-        assert!(connection.stream().nodelay().expect("told"));
+        let socket = SockRef::from(&connection.stream);
+        assert!(connection.stream.nodelay().expect("told"));
         assert!(socket.keepalive().expect("told"));
         assert_eq!(socket.tcp_keepalive_time().expect("told"), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().expect("told"), Duration::from_secs(15));

@@ -18,10 +18,7 @@ use axum::{
 use http::{HeaderMap, Method, StatusCode, header};
 use tracing::debug;
 
-use super::{
-    assets::Served,
-    connection::{Connection, Source},
-};
+use super::{assets::Served, connection::Connection, io::Source};
 use crate::{
     boot::{
         client::MacAddr,
