@@ -10,6 +10,7 @@ use crate::{
         template::Templates,
     },
     files::AssetRoot,
+    net::limits::ClientLimits,
 };
 
 /// What the daemon runs, but for what it finds on the host: interfaces and loaders.
@@ -28,32 +29,13 @@ pub struct Settings {
     /// Base of all URLs, without a slash at its end.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
-    pub http_limits: HttpLimits,
+    pub http_limits: ClientLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
     /// The profile of a machine that no rule names.
     pub default_profile: String,
-}
-
-/// What HTTP clients are held to: see [`schema::Http`] and [`schema::Keepalive`] for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
-    /// In total.
-    pub max_connections: u32,
-    /// Of one address.
-    pub max_connections_per_client: u32,
-    /// Bytes per second for one client; 0: no limit.
-    pub rate_limit: u64,
-    /// Until the first keepalive probe.
-    pub idle: Duration,
-    /// Between keepalive probes.
-    pub interval: Duration,
-    /// Unanswered keepalive probes that end a connection.
-    pub probes: u32,
-    /// Without any acknowledgement while data is outstanding.
-    pub dead_after: Duration,
 }
 
 /// The TFTP stage.
@@ -178,7 +160,7 @@ impl Check<'_> {
         self.fault(key, problem);
     }
 
-    fn http_limits(&mut self) -> HttpLimits {
+    fn http_limits(&mut self) -> ClientLimits {
         let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
             &self.loaded.config.http;
         for (key, value) in
@@ -203,7 +185,7 @@ impl Check<'_> {
         if !(1..=127).contains(probes) {
             self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
         }
-        HttpLimits {
+        ClientLimits {
             max_connections: *max_connections,
             max_connections_per_client: *max_connections_per_client,
             rate_limit,
@@ -333,7 +315,7 @@ mod tests {
         assert_eq!(settings.default_profile, "debian");
         assert!(settings.assets.is_some());
         let second = Duration::from_secs(1);
-        let defaults = HttpLimits {
+        let defaults = ClientLimits {
             max_connections: 4096,
             max_connections_per_client: 64,
             rate_limit: 0,

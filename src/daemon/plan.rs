@@ -12,10 +12,12 @@ use crate::{
         template::Templates,
         why::install_hint,
     },
-    config::resolve::{HttpLimits, Settings, Tftp},
+    config::resolve::{Settings, Tftp},
     files::AssetRoot,
-    http::listener::Limits,
-    net::interface::{Interface, Unclear, choose},
+    net::{
+        interface::{Interface, Unclear, choose},
+        limits::ClientLimits,
+    },
 };
 
 /// All that a server needs to know.
@@ -34,7 +36,7 @@ pub struct Plan {
     /// Base of all URLs, where it is not the address that the client is on.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
-    pub http_limits: HttpLimits,
+    pub http_limits: ClientLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
 }
@@ -84,12 +86,6 @@ impl Plan {
     /// Our HTTP stage for the clients of an interface.
     pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
-    }
-
-    pub(super) fn http_limits(&self) -> Limits {
-        let HttpLimits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after } =
-            self.http_limits;
-        Limits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after }
     }
 
     /// A line for each listener and each thing that is served, before the first client comes.

@@ -30,31 +30,15 @@ use super::{
     routes::{Ends, On},
     watch,
 };
-use crate::{boot::timeline::Event, net::tcp_info};
-
-/// What clients are held to. There is no limit on how slow one may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections in all.
-    pub max_connections: u32,
-    /// Connections of one address.
-    pub max_connections_per_client: u32,
-    /// Bytes per second for one client; 0: no limit.
-    pub rate_limit: u64,
-    /// Until the first keepalive probe on a connection without traffic.
-    pub idle: Duration,
-    /// Between keepalive probes.
-    pub interval: Duration,
-    /// Unanswered keepalive probes that end a connection.
-    pub probes: u32,
-    /// Without any acknowledgement while data is outstanding.
-    pub dead_after: Duration,
-}
+use crate::{
+    boot::timeline::Event,
+    net::{limits::ClientLimits, tcp_info},
+};
 
 /// What all listeners of a server share.
 #[derive(Debug)]
 pub struct Stage {
-    limits: Limits,
+    limits: ClientLimits,
     admission: Arc<Admission>,
     /// Of those that were told to come back.
     refusals: Arc<Admission>,
@@ -65,7 +49,7 @@ pub struct Stage {
 impl Stage {
     /// A stage without connections.
     #[must_use]
-    pub fn new(limits: Limits, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(limits: ClientLimits, events: mpsc::Sender<Event>) -> Self {
         let admission = Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_client));
         let refusals = Arc::new(Admission::new(REFUSALS, REFUSALS_OF_ONE));
         Self { limits, admission, refusals, events, running: Arc::default() }
@@ -129,7 +113,7 @@ impl Stage {
     /// no `TCP_USER_TIMEOUT` and no timer on progress, here or on any body: either would cut off a live client that
     /// pauses with its window closed, which then starts over, pauses again, and never boots.
     fn set_up(&self, stream: TcpStream, peer: SocketAddr, place: &Place) -> io::Result<Connection> {
-        let Limits { rate_limit, idle, interval, probes, dead_after, .. } = self.limits;
+        let ClientLimits { rate_limit, idle, interval, probes, dead_after, .. } = self.limits;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
@@ -258,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_accepted_connection_has_keepalive_and_no_delay_and_no_user_timeout() {
-        let limits = Limits {
+        let limits = ClientLimits {
             max_connections: 1,
             max_connections_per_client: 1,
             rate_limit: 1_000_000,
