@@ -2,15 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use socket2::{Domain, Socket, Type};
 
-use crate::bench::{Bench, SERVER, SOON, file, noise};
+use crate::bench::{Bench, SMALL, SOON, file, noise};
 
 /// Status and headers of a HEAD, in lower case.
 fn head(bench: &Bench, arguments: &[&str], path: &str) -> Result<(String, Vec<String>)> {
@@ -109,32 +107,11 @@ fn a_script_comes_whatever_is_asked() -> Result<()> {
     Ok(())
 }
 
-/// A GET whose answer is read by hand.
-fn get(bench: &Bench, path: &str) -> Result<(TcpStream, Vec<u8>)> {
-    let mut stream: TcpStream = bench.client.enter(|| -> Result<TcpStream> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // Left alone it grows to tens of megabytes: the client's kernel would take the whole file, and no window would
-        // ever close.
-        socket.set_recv_buffer_size(64 << 10)?;
-        socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
-        Ok(socket.into())
-    })??;
-    stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok((stream, head))
-}
-
 /// The fault that this project was begun for: a BIOS client that stops reading for longer than some timer.
 fn pauses(pause: Duration) -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     let initrd = noise(24_000_001, 2);
-    let (mut stream, _) = get(&bench, "/assets/debian/initrd.img")?;
+    let mut stream = bench.get("/assets/debian/initrd.img", Some(SMALL))?;
     let mut got = vec![0; 5_000_000];
     stream.read_exact(&mut got)?;
     // The pause is what is tested, not a wait for something.
@@ -162,7 +139,7 @@ fn a_client_that_pauses_65_s_gets_the_rest() -> Result<()> {
 #[test]
 fn one_client_that_stalls_holds_up_nobody() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
-    let stalled = (0..50).map(|_| get(&bench, "/assets/debian/initrd.img")).collect::<Result<Vec<_>>>()?;
+    let stalled = (0..50).map(|_| bench.get("/assets/debian/initrd.img", Some(SMALL))).collect::<Result<Vec<_>>>()?;
     ensure!(bench.curl(&[], "/assets/debian/initrd.img")? == noise(24_000_001, 2), "other bytes");
     drop(stalled);
     // Fifty clients have gone away in the middle: that is told, and nothing more happens.
@@ -174,7 +151,7 @@ fn one_client_that_stalls_holds_up_nobody() -> Result<()> {
 #[test]
 fn a_header_that_never_ends_is_closed_and_a_half_one_is_no_harm() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
-    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    let mut stream = bench.connect(None)?;
     write!(stream, "GET /assets/vmlinuz HTTP/1.1\r\nX-Slow: ")?;
     let began = Instant::now();
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -189,7 +166,7 @@ fn a_header_that_never_ends_is_closed_and_a_half_one_is_no_harm() -> Result<()> 
 fn a_replaced_file_is_whole_for_those_who_began_with_it() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     let old = noise(24_000_001, 2);
-    let (mut stream, _) = get(&bench, "/assets/debian/initrd.img")?;
+    let mut stream = bench.get("/assets/debian/initrd.img", Some(SMALL))?;
     let mut got = vec![0; 1_000_000];
     stream.read_exact(&mut got)?;
     let new = noise(2_000_000, 3);
