@@ -2,10 +2,12 @@
 //! read by any of them.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,6 +23,8 @@ use crate::boot::why::Why;
 pub struct AssetRoot {
     directory: OwnedFd,
     path: PathBuf,
+    /// What [`AssetRoot::shared`] has given away, as long as someone has it.
+    open: Mutex<HashMap<Version, Weak<Asset>>>,
 }
 
 /// An open file. It goes on giving the same version when another one takes its name.
@@ -35,6 +39,16 @@ pub struct Asset {
     /// Strong entity tag with its quotes (RFC 9110 §8.8.3), the same after a restart: it is made of the inode, the
     /// size and the modification time in nanoseconds.
     pub etag: String,
+    version: Version,
+}
+
+/// What tells a file from every other one, and from itself after someone has written into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
 }
 
 impl Asset {
@@ -43,7 +57,7 @@ impl Asset {
     /// # Errors
     /// Those of fstat(2).
     pub fn is_as_it_was(&self) -> io::Result<bool> {
-        Ok(etag(&fstat(&self.file)?) == self.etag)
+        Ok(Version::of(&fstat(&self.file)?) == self.version)
     }
 }
 
@@ -65,13 +79,30 @@ impl AssetRoot {
             Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
             errno => errno.into(),
         })?;
-        Ok(Self { directory, path })
+        Ok(Self { directory, path, open: Mutex::default() })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// [`AssetRoot::file`], open once for all who have the same version: a thousand downloads of one image cost one
+    /// descriptor.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Why> {
+        let asset = self.file(name)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asset) = open.get(&asset.version).and_then(Weak::upgrade) {
+            return Ok(asset);
+        }
+        open.retain(|_, asset| asset.strong_count() > 0);
+        let asset = Arc::new(asset);
+        open.insert(asset.version, Arc::downgrade(&asset));
+        Ok(asset)
     }
 
     /// Opens a file by its path below the folder; slashes at its start are passed over.
@@ -98,18 +129,28 @@ impl AssetRoot {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Why::not_found(name));
         }
+        let version = Version::of(&stat);
         Ok(Asset {
             file: descriptor.into(),
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)),
-            etag: etag(&stat),
+            etag: version.etag(),
+            version,
         })
     }
 }
 
-fn etag(stat: &Stat) -> String {
-    let (inode, size, seconds, nanoseconds) = (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
-    format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
+impl Version {
+    fn of(stat: &Stat) -> Self {
+        let modified = (stat.st_mtime, stat.st_mtime_nsec);
+        Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
+    }
+
+    /// Without the device, whose number another start of the host may change.
+    fn etag(&self) -> String {
+        let Self { inode, size, modified: (seconds, nanoseconds), .. } = self;
+        format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +198,27 @@ mod tests {
         assert_ne!(old.etag, new.etag);
         assert_eq!(io::read_to_string(&old.file).expect("read"), "old");
         assert_eq!(io::read_to_string(&new.file).expect("read"), "new!");
+    }
+
+    #[test]
+    fn a_version_is_open_once_as_long_as_anyone_has_it() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("k");
+        fs::write(&path, "old").expect("made");
+        symlink("k", scratch.path().join("link")).expect("made");
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let [first, again, linked] = ["k", "/k", "link"].map(|name| assets.shared(name).expect("there"));
+        assert!(Arc::ptr_eq(&first, &again) && Arc::ptr_eq(&first, &linked));
+        fs::write(&path, "written into").expect("changed");
+        let other = assets.shared("k").expect("there");
+        assert!(!Arc::ptr_eq(&first, &other) && !first.is_as_it_was().expect("told"));
+        assert_eq!(assets.open.lock().expect("unharmed").len(), 2);
+        drop((first, again, linked, other));
+        for n in 0..100 {
+            fs::write(&path, n.to_string()).expect("changed");
+            assets.shared("k").expect("there");
+        }
+        assert_eq!(assets.open.lock().expect("unharmed").len(), 1, "what nobody has is forgotten");
     }
 
     #[test]

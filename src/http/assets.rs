@@ -229,9 +229,9 @@ mod tests {
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {
-        let asset = AssetRoot::open(folder).and_then(|r| r.file(name).map_err(io::Error::other)).expect("opened");
+        let asset = AssetRoot::open(folder).and_then(|r| r.shared(name).map_err(io::Error::other)).expect("opened");
         let (etag, modified) = (asset.etag.clone(), asset.modified);
-        Served { of: Of::Asset, name: name.into(), content: Source::File(Arc::new(asset)), etag, modified }
+        Served { of: Of::Asset, name: name.into(), content: Source::File(asset), etag, modified }
     }
 
     /// Status line and headers, body, and what was told at the end.

@@ -112,13 +112,13 @@ async fn asset(
     headers: HeaderMap,
 ) -> Response {
     let opened = match &app.assets {
-        Some(assets) => assets.file(&path),
+        Some(assets) => assets.shared(&path),
         None => Err(Why::not_found(&path)),
     };
     match opened {
         Ok(asset) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
-            let served = Served { of: Of::Asset, name: path, content: Source::File(Arc::new(asset)), etag, modified };
+            let served = Served { of: Of::Asset, name: path, content: Source::File(asset), etag, modified };
             served.response(&connection, &method, &headers)
         }
         Err(why) => app.refuse(connection.ends, &why),
