@@ -256,7 +256,7 @@ mod tests {
             let response = served.clone().response(&on, request.method(), request.headers());
             async move { Ok::<_, io::Error>(response) }
         });
-        let serving = http1::Builder::new().serve_connection(Io(Arc::clone(&connection)), service);
+        let serving = http1::Builder::new().serve_connection(Io::new(Arc::clone(&connection)), service);
         watch(connection, serving, Duration::from_secs(150), &CancellationToken::new()).await;
         let answer = client.await.expect("read");
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);

@@ -104,30 +104,50 @@ impl Piece {
 
 /// The connection as hyper sees it.
 #[derive(Debug)]
-pub(super) struct Io(pub(super) Arc<Connection>);
+pub(super) struct Io {
+    connection: Arc<Connection>,
+    /// Bytes of bodies in this turn.
+    sent: usize,
+}
 
 impl Io {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, sent: 0 }
+    }
+
     fn poll_send(
         &self,
         context: &mut Context<'_>,
         mut send: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.stream.poll_write_ready(context))?;
-            match self.0.stream.try_io(Interest::WRITABLE, &mut send) {
+            ready!(self.connection.stream.poll_write_ready(context))?;
+            match self.connection.stream.try_io(Interest::WRITABLE, &mut send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
             }
         }
     }
 
-    fn poll_piece(&self, context: &mut Context<'_>, slice: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(self.poll_send(context, || self.0.promised.send(slice, &self.0.stream)))?;
+    fn poll_piece(&mut self, context: &mut Context<'_>, slice: &[u8]) -> Poll<io::Result<usize>> {
+        // A client that takes as fast as it is sent to would keep the thread, and with it all others, to itself.
+        if self.sent >= TURN {
+            self.sent = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let connection = &self.connection;
+        let Poll::Ready(sent) = self.poll_send(context, || connection.promised.send(slice, &connection.stream)) else {
+            self.sent = 0;
+            return Poll::Pending;
+        };
+        let count = sent?;
         if count == 0 {
-            self.0.fail(CUT_SHORT);
+            connection.fail(CUT_SHORT);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, CUT_SHORT)));
         }
-        self.0.wrote_of_body(count);
+        connection.wrote_of_body(count);
+        self.sent += count;
         Poll::Ready(Ok(count))
     }
 
@@ -138,9 +158,14 @@ impl Io {
         // A header goes into one packet with the beginning of its body, which is written next.
         let more = if end < slices.len() { SendFlags::MORE } else { SendFlags::empty() };
         let sent = ready!(self.poll_send(context, || {
-            Ok(sendmsg(&self.0.stream, plain, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL | more)?)
+            Ok(sendmsg(
+                &self.connection.stream,
+                plain,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL | more,
+            )?)
         }))?;
-        self.0.wrote(sent);
+        self.connection.wrote(sent);
         Poll::Ready(Ok(sent))
     }
 }
@@ -151,8 +176,8 @@ impl hyper::rt::Read for Io {
         let mut buffer = [0; 4096];
         let most = to.remaining().min(buffer.len());
         loop {
-            ready!(self.0.stream.poll_read_ready(context))?;
-            match self.0.stream.try_read(buffer.get_mut(..most).unwrap_or_default()) {
+            ready!(self.connection.stream.poll_read_ready(context))?;
+            match self.connection.stream.try_read(buffer.get_mut(..most).unwrap_or_default()) {
                 Ok(count) => {
                     to.put_slice(buffer.get(..count).unwrap_or_default());
                     return Poll::Ready(Ok(()));
@@ -170,7 +195,7 @@ impl hyper::rt::Write for Io {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -192,7 +217,7 @@ impl hyper::rt::Write for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.shut_down_writing())
+        Poll::Ready(self.connection.shut_down_writing())
     }
 }
 
@@ -211,6 +236,58 @@ fn place_in_hole(slice: &[u8]) -> Option<usize> {
 /// Addresses to name parts of a file by. It is all zero, so it takes no place in the binary, and never read, so it takes
 /// none in memory. The longest slice of it is what hyper asks for at once.
 pub(super) static HOLE: [u8; 1 << 20] = [0; 1 << 20];
+/// Bytes of bodies that one connection sends before others have their turn.
+const TURN: usize = 2 << 20;
 /// Bytes, where the file system knows no `sendfile`.
 const COPIED: usize = 64 << 10;
 const CUT_SHORT: &str = "the file was cut short while it was sent";
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, net, task::Waker};
+
+    use hyper::rt::Write as _;
+    use tokio::{net::TcpListener, sync::mpsc};
+
+    use super::*;
+    use crate::http::routes::Ends;
+
+    async fn pair() -> (Io, net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let local = listener.local_addr().expect("bound");
+        let client = net::TcpStream::connect(local).expect("connected");
+        let (stream, peer) = listener.accept().await.expect("accepted");
+        let connection = Connection::new(stream, Ends { peer, local }, mpsc::channel(8).0, Arc::default());
+        let io = Io::new(Arc::new(connection.expect("a connection")));
+        io.connection.stream.writable().await.expect("room");
+        (io, client)
+    }
+
+    fn write(io: &mut Io, slice: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(io).poll_write(&mut Context::from_waker(Waker::noop()), slice)
+    }
+
+    #[tokio::test]
+    async fn after_its_turn_a_connection_lets_others_go_first_and_goes_on() {
+        let (mut io, mut client) = pair().await;
+        let source = Source::Memory(Bytes::from_static(b"turn by turn"));
+        let slice = io.connection.promised.add(Piece { source, offset: 0, length: 12 });
+        io.sent = TURN;
+        assert!(write(&mut io, &slice).is_pending(), "more than its turn");
+        assert!(matches!(write(&mut io, &slice), Poll::Ready(Ok(12))));
+        let mut got = [0; 12];
+        client.read_exact(&mut got).expect("read");
+        assert_eq!(&got, b"turn by turn");
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_the_hole_are_never_sent() {
+        let (mut io, mut client) = pair().await;
+        let (nothing, source) = (HOLE.get(..12).expect("long"), Source::Memory(Bytes::from_static(b"another place")));
+        assert!(matches!(write(&mut io, nothing), Poll::Ready(Err(_))), "nothing was promised");
+        io.connection.promised.add(Piece { source, offset: 1, length: 12 });
+        assert!(matches!(write(&mut io, nothing), Poll::Ready(Err(_))), "something else was promised");
+        drop(io);
+        assert_eq!(client.read(&mut [0; 12]).expect("an end"), 0);
+    }
+}

@@ -151,7 +151,7 @@ impl Stage {
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(BUFFER)
             .writev(true)
-            .serve_connection(Io(Arc::clone(&connection)), service);
+            .serve_connection(Io::new(Arc::clone(&connection)), service);
         watch::watch(connection, watcher.watch(serving), self.limits.dead_after, &stop).await;
         drop(place);
     }
