@@ -1,6 +1,8 @@
 //! The assets folder: one way in for TFTP, HTTP and the configuration's check, so that nothing outside it can be
 //! read by any of them.
 
+pub mod listing;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -105,10 +107,7 @@ impl AssetRoot {
         Ok(asset)
     }
 
-    /// Opens a file by its path below the folder; slashes at its start are passed over.
-    ///
-    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
-    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out.
     ///
     /// # Errors
     /// [`Why::NotFound`], also for what is no regular file; [`Why::Escape`]; [`Why::Unreadable`].
@@ -116,16 +115,8 @@ impl AssetRoot {
         let name = name.trim_start_matches('/');
         // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = openat2(&self.directory, name, flags, Mode::empty(), beneath);
-        let shown = || name.chars().take(200).collect::<String>();
-        let unreadable = |errno: Errno| Why::Unreadable { name: shown(), error: io::Error::from(errno).to_string() };
-        let descriptor = opened.map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(name),
-            Errno::XDEV | Errno::LOOP => Why::Escape(shown()),
-            errno => unreadable(errno),
-        })?;
-        let stat = fstat(&descriptor).map_err(unreadable)?;
+        let descriptor = self.beneath(name, flags)?;
+        let stat = fstat(&descriptor).map_err(|errno| unreadable(name, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Why::not_found(name));
         }
@@ -133,11 +124,30 @@ impl AssetRoot {
         Ok(Asset {
             file: descriptor.into(),
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)),
+            modified: modified(&stat),
             etag: version.etag(),
             version,
         })
     }
+
+    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
+    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    fn beneath(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Why> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.directory, name, flags, Mode::empty(), resolve).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(name),
+            Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
+            errno => unreadable(name, errno),
+        })
+    }
+}
+
+fn modified(stat: &Stat) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0))
+}
+
+fn unreadable(name: &str, errno: Errno) -> Why {
+    Why::Unreadable { name: name.chars().take(200).collect(), error: io::Error::from(errno).to_string() }
 }
 
 impl Version {

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
             Err("n.toml:1:1: unknown key \"asets\"; at the top there are: assets, default_profile, http, interfaces, loader_dirs, profiles, tftp\n\
-                 n.toml:4:3: unknown key \"prot\"; in [http] there are: base_url, grace, keepalive, max_connections, max_connections_per_client, port, rate_limit\n\
+                 n.toml:4:3: unknown key \"prot\"; in [http] there are: base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit\n\
                  environment NETBOOTD_HTTPS__PORT: unknown key \"https\"; at the top there are: assets, default_profile, http, interfaces, loader_dirs, profiles, tftp\n\
                  n.toml:8:1: unknown key \"initrds\"; in [profiles.debian] there are: cmdline, initrd, kernel"
                 .into())

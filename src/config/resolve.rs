@@ -26,6 +26,8 @@ pub struct Settings {
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
+    /// Whether HTTP shows the folders below the assets folder.
+    pub listing: bool,
     /// Base of all URLs, without a slash at its end.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
@@ -92,6 +94,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         loader_dirs: config.loader_dirs.clone(),
         tftp,
         http_port: config.http.port,
+        listing: config.http.listing,
         base_url,
         http_limits,
         grace,

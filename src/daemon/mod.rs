@@ -63,6 +63,7 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
     let app = Arc::new(http::routes::App {
         rules: plan.rules.clone(),
         assets: plan.assets.clone(),
+        listing: plan.listing,
         base_url: plan.base_url.clone(),
         started: SystemTime::now(),
         is_ready: AtomicBool::new(true),

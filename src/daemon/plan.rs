@@ -33,6 +33,8 @@ pub struct Plan {
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
+    /// Whether HTTP shows the folders below the assets folder.
+    pub listing: bool,
     /// Base of all URLs, where it is not the address that the client is on.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
@@ -77,6 +79,7 @@ impl Plan {
             assets: settings.assets,
             tftp: settings.tftp,
             http_port: settings.http_port,
+            listing: settings.listing,
             base_url: settings.base_url,
             http_limits: settings.http_limits,
             grace: settings.grace,

@@ -9,6 +9,7 @@ pub mod assets;
 mod connection;
 mod io;
 pub mod listener;
+mod listing;
 pub mod range;
 pub mod routes;
 mod watch;

@@ -86,6 +86,32 @@ fn nothing_outside_of_the_folder_is_served() -> Result<()> {
 }
 
 #[test]
+fn folders_are_shown_where_that_is_wanted_and_nothing_outside_of_them() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[http]\nlisting = true\n")? else { return Ok(()) };
+    std::os::unix::fs::symlink("../secret", bench.assets.join("link"))?;
+    std::fs::write(bench.assets.join(".hidden"), "hidden")?;
+    let names = |arguments: &[&str], path: &str| -> Result<Vec<String>> {
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&bench.curl(arguments, path)?)?;
+        Ok(rows.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    ensure!(names(&[], "/assets/?format=json")? == ["debian", "vmlinuz"]);
+    ensure!(names(&["--header", "Accept: application/json"], "/assets/debian")? == ["initrd.img"]);
+    let page = String::from_utf8(bench.curl(&[], "/assets/debian/")?)?;
+    ensure!(
+        page.contains("<a href=\"/assets/debian/initrd.img\">initrd.img</a><td align=right>24000001<td>"),
+        "{page}"
+    );
+    ensure!(head(&bench, &[], "/assets/")?.0.starts_with("http/1.1 200"));
+    for path in
+        ["/assets/nothing", "/assets/link", "/assets/../", "/assets/%2e%2e/", "/assets/.hidden/", "/", "/loaders/"]
+    {
+        ensure!(head(&bench, &[], path)?.0.starts_with("http/1.1 404"), "{path}");
+    }
+    ensure!(bench.curl(&[], "/assets/vmlinuz")? == noise(3_000_000, 1), "other bytes");
+    Ok(())
+}
+
+#[test]
 fn a_script_comes_whatever_is_asked() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     let script = |query: &str| -> Result<String> {
