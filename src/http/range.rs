@@ -175,7 +175,47 @@ mod tests {
         assert_eq!(selected(&[(IF_NONE_MATCH, "\"v0\""), (IF_MODIFIED_SINCE, LATER)]), Selection::Whole);
     }
 
+    /// Values as clients send them, and what is near to them.
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "(bytes=)?[0-9]{0,3}[-,][0-9]{0,3}",
+            prop::sample::select(vec!["\"v1\"", "W/\"v1\"", "\"v0\"", "\"v0\", \"v1\"", "*", "", "x"])
+                .prop_map(String::from),
+            prop::sample::select(vec![MODIFIED, EARLIER, LATER]).prop_map(String::from),
+            "[ -~]{0,20}",
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_asked_two_versions_are_never_spliced(
+            names in proptest::collection::vec((0usize..6, value()), 0..6)
+        ) {
+            use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+            let all = [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+            // As with a request, the first of a name counts.
+            let mut headers: Vec<(HeaderName, &str)> = Vec::new();
+            for (index, value) in &names {
+                if headers.iter().all(|(name, _)| name != all[*index]) {
+                    headers.push((all[*index].clone(), value.trim()));
+                }
+            }
+            let value = |name: HeaderName| headers.iter().find_map(|(other, value)| (*other == name).then_some(*value));
+            let is_this = |validator: &str| validator == "\"v1\"" || validator == MODIFIED;
+            let without_range: Vec<_> = headers.iter().filter(|(name, _)| *name != RANGE).cloned().collect();
+            match selected(&headers) {
+                Selection::Part { start, length } => {
+                    prop_assert!(length > 0 && start + length <= 10);
+                    prop_assert!(value(IF_RANGE).is_none_or(is_this), "{headers:?}");
+                    prop_assert_eq!(selected(&without_range), Selection::Whole);
+                }
+                Selection::Unsatisfiable => prop_assert_eq!(selected(&without_range), Selection::Whole),
+                Selection::Whole => {}
+                // A condition that fails does so with any range.
+                failed => prop_assert_eq!(selected(&without_range), failed),
+            }
+        }
+
         #[test]
         fn a_part_is_never_outside_of_the_file(range in "(bytes=)?[0-9]{0,20}[-,][0-9]{0,20}", size in 0u64..1000) {
             if let Selection::Part { start, length } = part(&range, size) {
