@@ -34,6 +34,7 @@ const CLIENT_TOOLS: &[Tool] = &[
     Tool::new("atftp", "atftp"),
     Tool::new("tftp", "tftp-hpa"),
     Tool::new("curl", "curl"),
+    Tool::new("wget", "wget"),
     Tool::new("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
     Tool::new("/usr/lib/ipxe/snponly.efi", "ipxe"),
 ];
