@@ -77,7 +77,8 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
         stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, events }.serve(stop.clone()));
     }
     stages.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), sockets.tftp, events, stop.clone())));
-    let http = Arc::new(http::listener::Stage::new(plan.http_limits, app.events.clone()));
+    let workers = http::workers::Workers::start()?;
+    let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, app.events.clone()));
     let downloads = http.running();
     for listener in sockets.http {
         let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -13,3 +13,4 @@ mod listing;
 pub mod range;
 pub mod routes;
 mod watch;
+pub mod workers;
