@@ -7,6 +7,7 @@ use std::{
     fs,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -83,6 +84,24 @@ fn the_menu_boots_what_is_chosen() -> Result<()> {
     Ok(())
 }
 
+/// The cable is out of its switch for 8 s while iPXE fetches the kernel: the connection survives, and the boot is late.
+#[test]
+fn a_link_that_is_down_for_8_s_in_mid_download_only_delays_the_boot() -> Result<()> {
+    let Some(stand) = Stand::with_rate_limit("2MB")? else { return Ok(()) };
+    let vm = Vm::start(&stand.lab, Firmware::Bios, 7)?;
+    stand.netbootd.wait_for_line("script       profile command-line", BOOT)?;
+    // The kernel takes 7 s from here on; that the link is down within them is seen below.
+    vm.unplug()?;
+    thread::sleep(Duration::from_secs(8));
+    vm.plug_in()?;
+    stand.netbootd.wait_for_line("vmlinuz: no progress for ", START).with_context(|| printed(&stand.netbootd))?;
+    let words = vm.last_words(BOOT).with_context(|| printed(&stand.netbootd))?;
+    ensure!(words.payload_ok, "{words:?}");
+    let cut = stand.netbootd.lines().iter().any(|line| line.contains(": stopped at "));
+    ensure!(!cut, "a download was given up\n{}", printed(&stand.netbootd));
+    Ok(())
+}
+
 fn boots(firmware: Firmware, number: u8, cmdline: &str, stages: &[&str]) -> Result<()> {
     let Some(mut stand) = Stand::new()? else { return Ok(()) };
     let vm = Vm::start(&stand.lab, firmware, number).with_context(|| printed(&stand.netbootd))?;
@@ -119,6 +138,15 @@ impl Stand {
         Self::serving(|files, command| {
             command.arg(files.kernel()).args(files.initrds());
             command.args(["--", "console=ttyS0", "hostname={{ machine.name }}", "role=lab"]);
+            Ok(())
+        })
+    }
+
+    /// The same, with so many bytes per second for one machine.
+    fn with_rate_limit(rate: &str) -> Result<Option<Self>> {
+        Self::serving(|files, command| {
+            command.env("NETBOOTD_HTTP__RATE_LIMIT", rate).arg(files.kernel()).args(files.initrds());
+            command.args(["--", "console=ttyS0"]);
             Ok(())
         })
     }
