@@ -31,6 +31,8 @@ struct Running {
     start: Option<u64>,
     /// Bytes of it given to the kernel.
     given: u64,
+    /// Whether its start was told.
+    is_told: bool,
     /// When its progress was told, and how many bytes of it were acknowledged then.
     told: (Instant, u64),
     pause: Option<Told>,
@@ -48,12 +50,11 @@ struct Told {
 
 impl Account {
     /// A body of this length is about to be sent.
-    pub(super) fn begin(&mut self, of: Of, name: String, length: u64, now: Instant) -> What {
+    pub(super) fn begin(&mut self, of: Of, name: String, length: u64, now: Instant) {
         let told = (now, 0);
-        let transfer = Running { of, name, length, began: now, start: None, given: 0, told, pause: None, pauses: 0 };
-        let started = transfer.progress(0, now);
+        let (start, pause, is_told) = (None, None, false);
+        let transfer = Running { of, name, length, began: now, start, given: 0, is_told, told, pause, pauses: 0 };
         self.transfers.push_back(transfer);
-        What::Started(started)
     }
 
     /// Bytes that are no part of a body went out. Whether there is something to look after that was not there before.
@@ -95,7 +96,8 @@ impl Account {
         self.transfers.iter().all(|transfer| transfer.given == transfer.length)
     }
 
-    /// So many bytes are acknowledged, the last of them at `at`: ends of transfers, or progress.
+    /// So many bytes are acknowledged, the last of them at `at`: ends of transfers, start and progress of the next one.
+    /// A small file is acknowledged before anyone looks, and its end says it all.
     pub(super) fn acknowledged(&mut self, acked: u64, at: Instant) -> Vec<What> {
         self.acked = acked;
         let mut tell = Vec::new();
@@ -105,7 +107,7 @@ impl Account {
             }
         }
         if let Some(transfer) = self.transfers.front_mut() {
-            tell.extend(transfer.tell_progress(acked, at).map(What::Progress));
+            tell.extend(transfer.tell_progress(acked, at));
         }
         tell
     }
@@ -156,13 +158,17 @@ impl Running {
         self.acked(acked) == self.length && self.given == self.length
     }
 
-    fn tell_progress(&mut self, acked: u64, now: Instant) -> Option<Progress> {
+    fn tell_progress(&mut self, acked: u64, now: Instant) -> Option<What> {
+        if !self.is_told {
+            self.is_told = true;
+            return Some(What::Started(self.progress(acked, now)));
+        }
         let (told, before) = self.told;
         let is_due = now.saturating_duration_since(told) >= PROGRESS && self.acked(acked) > before;
         is_due.then(|| {
             let progress = self.progress(acked, now);
             self.told = (now, progress.acked);
-            progress
+            What::Progress(progress)
         })
     }
 
@@ -217,7 +223,7 @@ mod tests {
     /// A body of 1,000 bytes behind a header of 100, all given to the kernel.
     fn sent(began: Instant) -> Account {
         let mut account = Account::default();
-        assert_eq!(account.begin(Of::Asset, "k".into(), 1000, began), What::Started(progress(0, 0, 0)));
+        account.begin(Of::Asset, "k".into(), 1000, began);
         assert!(!account.wrote(100) && !account.is_given());
         assert!(!account.wrote_of_body(400) && account.wrote_of_body(600) && account.is_given());
         account
@@ -227,7 +233,8 @@ mod tests {
     fn a_transfer_is_told_from_its_start_to_its_last_acknowledgement() {
         let began = Instant::now();
         let mut account = sent(began);
-        assert_eq!(account.acknowledged(100, began + secs(9)), [], "the header is none of it");
+        let started = What::Started(progress(0, 9, 0));
+        assert_eq!(account.acknowledged(100, began + secs(9)), [started], "the header is none of it");
         assert_eq!(account.acknowledged(400, began + secs(10)), [What::Progress(progress(300, 10, 30))]);
         assert_eq!(account.acknowledged(600, began + secs(11)), [], "not every second");
         assert_eq!(account.acknowledged(700, began + secs(13)), [What::Progress(progress(600, 13, 100))]);
@@ -235,6 +242,12 @@ mod tests {
         assert!(!account.is_settled());
         assert_eq!(account.acknowledged(1100, began + secs(31)), [ended(1000, 31, None)]);
         assert!(account.is_settled() && account.wrote(1) && !account.is_settled());
+    }
+
+    #[test]
+    fn a_small_file_is_told_once() {
+        let began = Instant::now();
+        assert_eq!(sent(began).acknowledged(1100, began + secs(1)), [ended(1000, 1, None)]);
     }
 
     #[test]

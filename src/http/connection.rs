@@ -64,8 +64,7 @@ impl Connection {
             let _ = self.look();
         }
         self.running.fetch_add(1, Ordering::Relaxed);
-        let started = self.account().begin(of, name, length, Instant::now());
-        self.tell([started]);
+        self.account().begin(of, name, length, Instant::now());
         self.changed.notify_one();
     }
 
