@@ -143,7 +143,7 @@ impl AssetRoot {
 }
 
 fn modified(stat: &Stat) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0))
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0).min(END_OF_9999))
 }
 
 fn unreadable(name: &str, errno: Errno) -> Why {
@@ -162,6 +162,10 @@ impl Version {
         format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
     }
 }
+
+/// Seconds. A clock that was wrong can leave any time in a file, and HTTP's dates have four digits for the year
+/// (RFC 9110 §5.6.7).
+const END_OF_9999: u64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {
@@ -229,6 +233,17 @@ mod tests {
             assets.shared("k").expect("there");
         }
         assert_eq!(assets.open.lock().expect("unharmed").len(), 1, "what nobody has is forgotten");
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_one_that_http_can_say() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let file = fs::File::create(scratch.path().join("k")).expect("made");
+        let far = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        // Some file systems hold fewer years, which serves as well.
+        let _ = file.set_modified(far);
+        let modified = AssetRoot::open(scratch.path()).expect("opened").file("k").expect("there").modified;
+        assert!(httpdate::fmt_http_date(modified).ends_with(" GMT"));
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub enum Selection {
 /// that is not the one it began with must never be spliced to it.
 #[must_use]
 pub fn select(headers: &HeaderMap, version: Version<'_>) -> Selection {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // What cannot be read is there all the same: an If-Range of other bytes names another version.
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (text(header::IF_MATCH), text(header::IF_UNMODIFIED_SINCE)) {
         (Some(tags), _) if !lists(tags, version.etag, Comparison::Strong) => return Selection::PreconditionFailed,
         (None, Some(date)) if is_modified_since(version, date) => return Selection::PreconditionFailed,
@@ -170,6 +171,18 @@ mod tests {
         for stale in ["\"v0\"", "W/\"v1\"", EARLIER, LATER, "x"] {
             assert_eq!(with(IF_RANGE, stale), Selection::Whole, "{stale}: never two versions in one file");
         }
+        // No text, and no reason to take the header for missing.
+        let garbage = |name: HeaderName| {
+            let value = |bytes| http::HeaderValue::from_bytes(bytes).expect("a value");
+            let headers = HeaderMap::from_iter([(RANGE, value(b"bytes=2-4")), (name, value(b"\"v1\xff\""))]);
+            select(&headers, Version { etag: "\"v1\"", modified: SystemTime::UNIX_EPOCH, size: 10 })
+        };
+        assert_eq!(garbage(IF_RANGE), Selection::Whole);
+        assert_eq!(garbage(IF_MATCH), Selection::PreconditionFailed);
+        assert_eq!(
+            (garbage(IF_NONE_MATCH), garbage(IF_UNMODIFIED_SINCE), garbage(IF_MODIFIED_SINCE)),
+            (PART, PART, PART)
+        );
         // A tag goes before a date.
         assert_eq!(selected(&[(IF_MATCH, "\"v1\""), (IF_UNMODIFIED_SINCE, EARLIER)]), Selection::Whole);
         assert_eq!(selected(&[(IF_NONE_MATCH, "\"v0\""), (IF_MODIFIED_SINCE, LATER)]), Selection::Whole);
