@@ -78,13 +78,14 @@ fn line(row: &Row, figures: &[Vec<f64>]) -> String {
     };
     let nginx = Kind::ALL.iter().position(|kind| *kind == Kind::Nginx).and_then(|at| figures.get(at));
     let base = nginx.map_or(f64::NAN, |figures| median(figures));
-    let cells: Vec<String> = figures
-        .iter()
-        .map(|figures| {
+    let cell = |figures: &Vec<f64>| match median(figures) {
+        failed if failed.is_nan() => "turns clients away".to_owned(),
+        median => {
             let (least, most) = figures.iter().fold((f64::MAX, f64::MIN), |(l, m), f| (l.min(*f), m.max(*f)));
-            format!("{:.2} ({:.2}×; {least:.2}–{most:.2})", median(figures), median(figures) / base)
-        })
-        .collect();
+            format!("{median:.2} ({:.2}×; {least:.2}–{most:.2})", median / base)
+        }
+    };
+    let cells: Vec<String> = figures.iter().map(cell).collect();
     format!("| {}: {} | {} |", row.name, row.what, cells.join(" | "))
 }
 
