@@ -14,6 +14,7 @@
 //! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
 //! | iPXE asks again, is sent to `/boot.ipxe`, and gets its script | [`boot::script`], [`boot::machine`] |
 //! | It fetches kernel and initial RAM disks at its own pace | [`http::assets`], [`http::range`], [`files`] |
+//! | … on one thread, from the page cache to the socket | [`http::workers`], `http::io`, `http::account` |
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
 //!

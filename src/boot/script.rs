@@ -293,7 +293,8 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
     if is_alone { name } else { format!("{index}-{name}") }
 }
 
-fn asset_url(base: &str, path: &str) -> String {
+/// The URL of a path below the assets folder.
+pub(crate) fn asset_url(base: &str, path: &str) -> String {
     /// Unreserved characters of RFC 3986 §2.3, and the slash between segments.
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
     format!("{base}/assets/{}", utf8_percent_encode(path, ESCAPED))

@@ -58,10 +58,31 @@ pub enum What {
     Refused(Why),
     /// `/boot.ipxe` was answered.
     Script(Outcome),
+    /// A file's transfer began.
+    Started(Progress),
+    /// How far a transfer is: told every few seconds while its client takes something.
+    Progress(Progress),
     /// A file's transfer ended.
     Transfer(Transfer),
     /// A file's transfer pauses, or goes on.
     Pace(Pace),
+}
+
+/// A transfer on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name: a loader's, or a path below the assets folder.
+    pub name: String,
+    /// Bytes that the client has acknowledged.
+    pub acked: u64,
+    /// Bytes that are to be sent.
+    pub size: u64,
+    /// Since the request.
+    pub took: Duration,
+    /// Bytes per second, since it was told before.
+    pub rate: u64,
 }
 
 /// A transfer whose client takes nothing for a while, and lives.
@@ -281,7 +302,8 @@ impl Machine {
             What::Script(outcome) => vec![self.script(outcome)],
             What::Transfer(transfer) => self.transfer(&transfer),
             What::Pace(pace) => vec![self.pace(&pace)],
-            What::Address(_) => Vec::new(),
+            // The line at its end says it all.
+            What::Address(_) | What::Started(_) | What::Progress(_) => Vec::new(),
         }
     }
 
@@ -452,6 +474,16 @@ mod tests {
         let text = "k: stopped at 100 B of 100 B: the client closed the connection".to_owned();
         assert_eq!(lines, [Line { who: Who::Machine(MAC), stage: Stage::Kernel, text, failed: true }]);
         assert_eq!(timelines.apply(fetched(Of::Asset, "k", 100, None)).len(), 2, "the second try hands over");
+    }
+
+    #[test]
+    fn a_transfer_on_its_way_makes_no_line() {
+        let (name, took) = (String::from("vmlinuz"), Duration::from_secs(2));
+        let progress = Progress { of: Of::Asset, name, acked: 5_000_000, size: 24_000_000, took, rate: 2_500_000 };
+        let mut timelines = Timelines::default();
+        for what in [What::Started(progress.clone()), What::Progress(progress)] {
+            assert_eq!(timelines.apply(Event { who: Who::Address(IP), what }), []);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
         template::Templates,
     },
     files::AssetRoot,
+    net::limits::ClientLimits,
 };
 
 /// What the daemon runs, but for what it finds on the host: interfaces and loaders.
@@ -37,10 +38,12 @@ pub struct Settings {
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
+    /// Whether HTTP shows the folders below the assets folder.
+    pub listing: bool,
     /// Base of all URLs, without a slash at its end.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
-    pub http_limits: HttpLimits,
+    pub http_limits: ClientLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
     /// Profiles by name.
@@ -66,7 +69,7 @@ pub struct Fixed {
     assets: Option<PathBuf>,
     dhcp: (bool, schema::DhcpSocket, Rates),
     tftp: Tftp,
-    http: (u16, Option<String>, HttpLimits, Duration),
+    http: (u16, Option<String>, bool, ClientLimits, Duration),
     state: StateUrl,
     control: schema::Control,
 }
@@ -80,7 +83,7 @@ impl Settings {
             assets: self.assets.as_ref().map(|assets| assets.path().to_owned()),
             dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
             tftp: self.tftp.clone(),
-            http: (self.http_port, self.base_url.clone(), self.http_limits, self.grace),
+            http: (self.http_port, self.base_url.clone(), self.listing, self.http_limits, self.grace),
             state: self.state.clone(),
             control: self.control.clone(),
         }
@@ -126,25 +129,6 @@ pub enum StateUrl {
     Set(String),
     /// Where the packages put it, if they did.
     Default(String),
-}
-
-/// What HTTP clients are held to: see [`schema::Http`] and [`schema::Keepalive`] for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
-    /// In total.
-    pub max_connections: u32,
-    /// Of one address.
-    pub max_connections_per_client: u32,
-    /// Bytes per second for one client; 0: no limit.
-    pub rate_limit: u64,
-    /// Until the first keepalive probe.
-    pub idle: Duration,
-    /// Between keepalive probes.
-    pub interval: Duration,
-    /// Unanswered keepalive probes that end a connection.
-    pub probes: u32,
-    /// Without any acknowledgement while data is outstanding.
-    pub dead_after: Duration,
 }
 
 /// The TFTP stage.
@@ -207,6 +191,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         state,
         tftp,
         http_port: config.http.port,
+        listing: config.http.listing,
         base_url,
         http_limits,
         grace,
@@ -293,7 +278,7 @@ impl Check<'_> {
         self.fault(key, problem);
     }
 
-    fn http_limits(&mut self) -> HttpLimits {
+    fn http_limits(&mut self) -> ClientLimits {
         let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
             &self.loaded.config.http;
         for (key, value) in
@@ -318,7 +303,7 @@ impl Check<'_> {
         if !(1..=127).contains(probes) {
             self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
         }
-        HttpLimits {
+        ClientLimits {
             max_connections: *max_connections,
             max_connections_per_client: *max_connections_per_client,
             rate_limit,
@@ -459,7 +444,7 @@ mod tests {
         assert_eq!(settings.default_profile, "debian");
         assert!(settings.assets.is_some());
         let second = Duration::from_secs(1);
-        let defaults = HttpLimits {
+        let defaults = ClientLimits {
             max_connections: 4096,
             max_connections_per_client: 64,
             rate_limit: 0,

@@ -189,6 +189,8 @@ pub struct Http {
     pub port: u16,
     /// Base of all URLs that clients are given; none: the address of the interface that the client is on.
     pub base_url: Option<String>,
+    /// Show the folders below `/assets/`. Off, because names of files may tell more than those who put them there think.
+    pub listing: bool,
     /// Connections at once; beyond it 503, and iPXE waits and asks again. A thousand machines need a few each.
     pub max_connections: u32,
     /// Connections of one address at once. Firmware opens one, iPXE a few; a rack behind one router more.
@@ -207,6 +209,7 @@ impl Default for Http {
         Self {
             port: 8080,
             base_url: None,
+            listing: false,
             max_connections: 4096,
             max_connections_per_client: 64,
             rate_limit: "0".into(),

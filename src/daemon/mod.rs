@@ -114,6 +114,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let app = Arc::new(http::routes::App {
         live: plan.live.clone(),
         assets: plan.assets.clone(),
+        listing: plan.listing,
         base_url: plan.base_url.clone(),
         started: SystemTime::now(),
         attempts: attempts.clone(),
@@ -138,7 +139,8 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     }
     let (tftp, tftp_sockets) = mpsc::unbounded_channel();
     tasks.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), tftp_sockets, events.clone())));
-    let http = Arc::new(http::listener::Stage::new(plan.http_limits(), events.clone()));
+    let workers = http::workers::Workers::start()?;
+    let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));
     let downloads = http.running();
     let shared = Shared {
         plan: plan.clone(),

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
 use super::{
@@ -34,24 +34,34 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Records until every stage has gone, and answers what it is asked.
     pub(super) async fn record(mut self, mut events: mpsc::Receiver<Event>, mut questions: mpsc::Receiver<Ask>) {
+        let mut batch = Vec::new();
         loop {
-            let event = tokio::select! {
-                event = events.recv() => event,
+            let received = tokio::select! {
+                received = events.recv_many(&mut batch, BATCH) => received,
                 Some(ask) = questions.recv() => {
                     let _ = ask.send(self.last.iter().map(|(mac, last)| (*mac, last.clone())).collect());
                     continue;
                 }
             };
-            let Some(event) = event else { return };
-            if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
-                self.keep(ToKeep::Shape(mac, shape));
+            if received == 0 {
+                return;
             }
-            for line in self.timelines.apply(event) {
-                show(&line);
-                self.pass_on(&line);
-                if let Who::Machine(mac) = line.who {
-                    self.last.insert(mac, (SystemTime::now(), line));
-                }
+            batch.drain(..).for_each(|event| self.take(event));
+            if events.is_empty() {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
+            self.keep(ToKeep::Shape(mac, shape));
+        }
+        for line in self.timelines.apply(event) {
+            show(&line);
+            self.pass_on(&line);
+            if let Who::Machine(mac) = line.who {
+                self.last.insert(mac, (SystemTime::now(), line));
             }
         }
     }
@@ -93,3 +103,9 @@ fn show(Line { who, stage, text, failed }: &Line) {
         info!(machine = %who, stage, "{text}");
     }
 }
+
+/// Events taken at once.
+const BATCH: usize = 256;
+/// Whoever sends an event to one that waits for it wakes a thread, which costs more than a small file: under load there
+/// is one wake-up for many events.
+const PAUSE: Duration = Duration::from_millis(5);

@@ -11,16 +11,18 @@ use std::{
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, RawQuery, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::{HeaderMap, Method, StatusCode, header};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     assets::Served,
-    connection::{Connection, Source},
+    connection::Connection,
+    io::Source,
+    listing::{listing, wants_json},
 };
 use crate::{
     boot::{
@@ -43,6 +45,8 @@ pub struct App {
     pub attempts: Arc<Mutex<Attempts>>,
     /// The assets folder, where there is one.
     pub assets: Option<Arc<AssetRoot>>,
+    /// Whether the folders below it are shown.
+    pub listing: bool,
     /// Base of all URLs, where it is not the address that the client came to.
     pub base_url: Option<String>,
     /// When the server began, which is how old the loaders in memory are for a client.
@@ -74,6 +78,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
         .route("/loaders/{name}", get(loader))
+        .route("/assets/", get(folder))
         .route("/assets/{*path}", get(asset))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -122,20 +127,37 @@ async fn asset(
     State(app): State<Arc<App>>,
     Extension(On(connection)): Extension<On>,
     Path(path): Path<String>,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
     let opened = match &app.assets {
-        Some(assets) => assets.file(&path),
+        Some(assets) => assets.shared(&path),
         None => Err(Why::not_found(&path)),
     };
     match opened {
+        Err(Why::NotFound(_)) if app.listing => {
+            app.list(connection.ends, path, wants_json(query.as_deref(), &headers)).await
+        }
         Ok(asset) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
-            let served = Served { of: Of::Asset, name: path, content: Source::File(Arc::new(asset)), etag, modified };
+            let served = Served { of: Of::Asset, name: path, content: Source::File(asset), etag, modified };
             served.response(&connection, &method, &headers)
         }
         Err(why) => app.refuse(connection.ends, &why),
+    }
+}
+
+/// The assets folder itself.
+async fn folder(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    match app.listing {
+        true => app.list(ends, String::new(), wants_json(query.as_deref(), &headers)).await,
+        false => app.refuse(ends, &Why::not_found("/assets/")),
     }
 }
 
@@ -148,6 +170,20 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 impl App {
+    async fn list(&self, ends: Ends, path: String, json: bool) -> Response {
+        let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Why::not_found(&path)) };
+        // A look at every entry of a folder may wait for a disk.
+        let listed = tokio::task::spawn_blocking(move || assets.list(&path).map(|entries| (path, entries))).await;
+        match listed {
+            Ok(Ok((path, entries))) => listing(&path, &entries, json),
+            Ok(Err(why)) => self.refuse(ends, &why),
+            Err(error) => {
+                warn!(%error, "listing a folder failed");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+
     fn refuse(&self, ends: Ends, why: &Why) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
         self.tell_of(ends, What::Refused(why.clone()));

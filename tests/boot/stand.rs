@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{
-    BootFiles, Firmware, Lab, LastWords, LeaseServer, NETWORK_TOOLS, Process, Relay, Signal, VM_TOOLS, Vm, required,
+    BootFiles, Firmware, Host, Lab, LastWords, LeaseServer, NETWORK_TOOLS, Process, Relay, Signal, VM_TOOLS, Vm,
+    required,
 };
 
 /// Where the two servers are.
@@ -26,6 +27,7 @@ pub(crate) enum Place {
 /// A network, with netbootd ready in it. Fields are dropped in this order.
 pub(crate) struct Stand {
     pub(crate) netbootd: Process,
+    host: Host,
     pub(crate) files: BootFiles,
     leases: LeaseServer,
     /// With the network behind it.
@@ -43,6 +45,23 @@ impl Stand {
             command.args(["--", "console=ttyS0", "hostname={{ machine.name }}", "role=lab"]);
             Ok(())
         })
+    }
+
+    /// The same, with so many bytes per second for one machine.
+    pub(crate) fn with_rate_limit(rate: &str) -> Result<Option<Self>> {
+        Self::serving(Place::TwoHosts, |files, command| {
+            command.env("NETBOOTD_HTTP__RATE_LIMIT", rate).arg(files.kernel()).args(files.initrds());
+            command.args(["--", "console=ttyS0"]);
+            Ok(())
+        })
+    }
+
+    /// Bytes that the machine has acknowledged on an HTTP connection that is open.
+    pub(crate) fn acknowledged(&self) -> Result<u64> {
+        let output = self.host.command("ss").args(["-tniH", "sport", "=", "8080"]).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let fields = text.split_whitespace().filter_map(|field| field.strip_prefix("bytes_acked:")?.parse().ok());
+        Ok(fields.max().unwrap_or(0))
     }
 
     /// What is served is up to the caller.
@@ -87,11 +106,10 @@ impl Stand {
         }
         let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
         command.env_remove("NETBOOTD_LOG");
-        command.env("NETBOOTD_STATE__URL", format!("sqlite://{}", lab.directory().join("state.db").display()));
         serve(&files, command.args(["up", "--interface", "eth1"]))?;
         let netbootd = Process::spawn("netbootd", &mut command)?;
         netbootd.wait_for_line(&format!("waiting on eth1 ({address})"), START)?;
-        Ok(Some(Self { netbootd, files, leases, relay, lab, _turn: turn }))
+        Ok(Some(Self { netbootd, host, files, leases, relay, lab, _turn: turn }))
     }
 
     /// Switches a machine on, and holds what it says at the end against what it was to boot, and what netbootd saw

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Noise, Process, Tool, required};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Two hosts of a lab. Fields are dropped in this order: the daemon first, the lab last.
 pub(crate) struct Bench {
@@ -26,6 +27,8 @@ pub(crate) struct Bench {
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
 pub(crate) const START: Duration = Duration::from_secs(20);
+/// Receive buffer of a client that pauses, in bytes.
+pub(crate) const SMALL: usize = 64 << 10;
 /// For what takes milliseconds, on a machine that is busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,7 @@ const CLIENT_TOOLS: &[Tool] = &[
     Tool::new("atftp", "atftp"),
     Tool::new("tftp", "tftp-hpa"),
     Tool::new("curl", "curl"),
+    Tool::new("wget", "wget"),
     Tool::new("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
     Tool::new("/usr/lib/ipxe/snponly.efi", "ipxe"),
 ];
@@ -91,6 +95,35 @@ impl Bench {
         socket.set_broadcast(true)?;
         socket.set_read_timeout(Some(SOON))?;
         Ok(socket)
+    }
+
+    /// A connection from the client's host. `receive_buffer` is that of a client that pauses: left alone it grows to tens
+    /// of megabytes, the client's kernel takes the whole file, and no window ever closes.
+    pub(crate) fn connect(&self, receive_buffer: Option<usize>) -> Result<TcpStream> {
+        self.client.enter(|| -> Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            if let Some(size) = receive_buffer {
+                socket.set_recv_buffer_size(size)?;
+            }
+            socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
+            let stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(START))?;
+            Ok(stream)
+        })?
+    }
+
+    /// A GET whose header has been read.
+    pub(crate) fn get(&self, path: &str, receive_buffer: Option<usize>) -> Result<TcpStream> {
+        let mut stream = self.connect(receive_buffer)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        ensure!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+        Ok(stream)
     }
 
     /// Runs a program on the client's host, in a folder of its own; its output if it succeeds.

@@ -7,6 +7,7 @@ mod attempts;
 mod bench;
 mod beside;
 mod control;
+mod cut;
 mod dhcp;
 mod dhcp_crowd;
 mod http;
