@@ -56,11 +56,11 @@ pub enum What {
     Script(Outcome),
     /// A file's transfer ended.
     Transfer(Transfer),
-    /// A file's transfer pauses, or goes on.
+    /// A file's transfer began, gets on, pauses, or goes on.
     Pace(Pace),
 }
 
-/// A transfer whose client takes nothing for a while, and lives.
+/// A transfer that has not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// What kind of file.
@@ -78,6 +78,10 @@ pub struct Pace {
 /// What a transfer is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
+    /// Its first bytes were acknowledged.
+    Started,
+    /// It gets on, and takes long enough for people to ask.
+    Progress,
     /// It pauses.
     Paused(Pause),
     /// It goes on.
@@ -274,7 +278,7 @@ impl Machine {
             What::Refused(why) => vec![(Stage::Refused, why.to_string(), true)],
             What::Script(outcome) => vec![self.script(outcome)],
             What::Transfer(transfer) => self.transfer(&transfer),
-            What::Pace(pace) => vec![self.pace(&pace)],
+            What::Pace(pace) => self.pace(&pace).into_iter().collect(),
             What::Address(_) => Vec::new(),
         }
     }
@@ -305,10 +309,13 @@ impl Machine {
         (stage, position)
     }
 
-    fn pace(&self, Pace { of, name, acked, size, at }: &Pace) -> Step {
+    fn pace(&self, Pace { of, name, acked, size, at }: &Pace) -> Option<Step> {
         let (stage, _) = self.stage(*of, name);
         let so_far = format!("at {} of {}", bytes(*acked), bytes(*size));
         let text = match at {
+            // A file is one line, at its end, unless it keeps people waiting.
+            At::Started => return None,
+            At::Progress => format!("{name}: {so_far}"),
             At::Paused(Pause { lasted, window_closed: true }) => {
                 format!("{name}: alive, paused {} s, window closed by the client, {so_far}", lasted.as_secs())
             }
@@ -317,7 +324,7 @@ impl Machine {
             }
             At::GoesOn { paused } => format!("{name}: goes on after {} s, {so_far}", paused.as_secs()),
         };
-        (stage, text, false)
+        Some((stage, text, false))
     }
 
     fn transfer(&mut self, transfer: &Transfer) -> Vec<Step> {
@@ -447,6 +454,9 @@ mod tests {
         assert_eq!(told(pause(18, true)), line("alive, paused 18 s, window closed by the client"));
         assert_eq!(told(pause(18, false)), line("no progress for 18 s, still trying"));
         assert_eq!(told(At::GoesOn { paused: Duration::from_secs(42) }), line("goes on after 42 s"));
+        assert_eq!(told(At::Started), [], "a file is one line where it does not keep people waiting");
+        let text = "initrd.img: at 5.0 MB of 24.0 MB".to_owned();
+        assert_eq!(told(At::Progress), [(Stage::File, text, false)]);
     }
 
     #[test]

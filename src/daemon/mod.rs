@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,12 @@ use self::{
     bind::{Bound, Sockets},
     plan::Plan,
 };
-use crate::{boot::timeline::Event, dhcp, http, net::udp::Endpoint, tftp};
+use crate::{
+    boot::timeline::Event,
+    dhcp, http,
+    net::{port::Port, udp::Endpoint},
+    tftp,
+};
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal ends it at once.
 ///
@@ -75,7 +80,9 @@ async fn serve(plan: Arc<Plan>, sockets: Sockets) -> io::Result<()> {
         let (endpoint, rules, events) = (Endpoint::new(socket)?, plan.rules.clone(), events.clone());
         stages.spawn(dhcp::serve::Listener { endpoint, port, here, rules, events }.serve(stop.clone()));
     }
-    stages.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), sockets.tftp, events, stop.clone())));
+    if !sockets.tftp.is_empty() {
+        stages.spawn(serve_tftp(tftp_stage(&plan, sockets.tftp, events)?, stop.clone()));
+    }
     let http = Arc::new(http::listener::Stage::new(plan.http_limits(), app.events.clone()));
     let downloads = http.running();
     for listener in sockets.http {
@@ -113,56 +120,66 @@ async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {
     }
 }
 
-/// A stage with a thread of its own, where nothing else delays its packets and none of them hops between threads.
-async fn on_own_thread(name: &'static str, stage: impl Future<Output = io::Result<()>> + Send + 'static) {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    let body = move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let _ = ended.send(runtime.and_then(|runtime| runtime.block_on(stage)));
+/// The TFTP stage has a thread of its own, where nothing else delays its packets. Ends with the stage.
+async fn serve_tftp(stage: tftp::serve::Stage, stop: CancellationToken) {
+    let serve = || -> io::Result<_> {
+        let (stopped, stopper) = io::pipe()?;
+        let (ended, end) = oneshot::channel();
+        let serve = move || {
+            let _ = ended.send(stage.serve(stopped));
+        };
+        thread::Builder::new().name("tftp".to_owned()).spawn(serve)?;
+        Ok((stopper, end))
     };
-    let ended = match thread::Builder::new().name(name.to_owned()).spawn(body) {
-        Ok(_) => end.await.unwrap_or(Ok(())),
-        Err(error) => Err(error),
+    let failure = match serve() {
+        Err(error) => Some(error.to_string()),
+        Ok((stopper, mut end)) => {
+            let ended = tokio::select! {
+                ended = &mut end => ended,
+                () = stop.cancelled() => {
+                    drop(stopper);
+                    end.await
+                }
+            };
+            match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("a fault in netbootd, which is told above".to_owned()),
+            }
+        }
     };
-    if let Err(error) = ended {
-        warn!(%error, "the {name} stage failed");
+    if let Some(error) = failure {
+        warn!(error, "the TFTP stage failed");
     }
 }
 
-async fn tftp_stage(
-    plan: Arc<Plan>,
-    sockets: Vec<Bound>,
-    events: mpsc::Sender<Event>,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let mut listeners = JoinSet::new();
-    let shared = tftp::shared::Shared::new(plan.tftp.max_transfers, plan.tftp.max_transfers_per_client);
-    for Bound { socket, interface, address } in sockets {
+fn tftp_stage(plan: &Plan, sockets: Vec<Bound>, events: mpsc::Sender<Event>) -> io::Result<tftp::serve::Stage> {
+    let listener = |Bound { socket, interface, address }| {
         let headers = 32;
         let block_size = u16::try_from(interface.mtu.saturating_sub(headers)).unwrap_or(u16::MAX);
-        let listener = tftp::serve::Listener {
-            endpoint: Arc::new(Endpoint::new(socket)?),
+        Ok(tftp::serve::Listener {
+            port: Arc::new(Port::new(socket)?),
             address,
             base_url: plan.base_url(address),
-            rules: plan.rules.clone(),
-            assets: plan.assets.clone(),
             limits: tftp::transfer::Limits {
                 block_size: block_size.max(512).min(plan.tftp.max_block_size),
                 window_size: plan.tftp.max_window_size,
             },
-            ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
-                (true, _) => tftp::serve::Ports::Single,
-                (false, Some(range)) => tftp::serve::Ports::Range(range.clone()),
-                (false, None) => tftp::serve::Ports::Any,
-            },
-            shared: shared.clone(),
-            events: events.clone(),
-        };
-        listeners.spawn(listener.serve(stop.clone()));
-    }
-    drop(events);
-    while listeners.join_next().await.is_some() {}
-    Ok(())
+        })
+    };
+    Ok(tftp::serve::Stage {
+        listeners: sockets.into_iter().map(listener).collect::<io::Result<_>>()?,
+        rules: plan.rules.clone(),
+        assets: plan.assets.clone(),
+        ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
+            (true, _) => tftp::serve::Ports::Single,
+            (false, Some(range)) => tftp::serve::Ports::Range(range.clone()),
+            (false, None) => tftp::serve::Ports::Any,
+        },
+        max_transfers: plan.tftp.max_transfers,
+        max_transfers_per_client: plan.tftp.max_transfers_per_client,
+        events,
+    })
 }
 
 /// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.

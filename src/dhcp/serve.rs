@@ -100,7 +100,7 @@ impl Listener {
             Ok(bytes) => bytes,
             Err(error) => return warn!(%error, mac = %reply.mac, "a DHCP reply could not be encoded"),
         };
-        let out = Outgoing { to, from: Some(from), segment: bytes.len(), bytes: &bytes };
+        let out = Outgoing { to, from: Some(from), bytes: &bytes };
         if let Err(error) = self.endpoint.send(out).await {
             warn!(%error, mac = %reply.mac, %to, "a DHCP reply could not be sent");
         }

@@ -250,24 +250,24 @@ impl Timer {
 
     /// The client moved on.
     fn heard(&mut self, now: Instant) {
-        if let Some(from) = self.sample_from.take() {
-            self.sample(now - from);
-        }
         self.last_heard = now;
         self.has_heard = true;
         self.repetitions = 0;
-        if let Some((smoothed, variation)) = self.round_trip {
+        // Without a sample the timeout stays as far as it was backed off (RFC 6298 §5.7): where the round trip has
+        // grown, an answer to the first of two packets gives none, and every block would be sent twice for ever.
+        if let Some(from) = self.sample_from.take() {
+            let (smoothed, variation) = self.sample(now.saturating_duration_since(from));
             self.timeout = (smoothed + variation * 4).clamp(SHORTEST_TIMEOUT, self.most);
         }
     }
 
-    fn sample(&mut self, round_trip: Duration) {
-        self.round_trip = Some(match self.round_trip {
+    fn sample(&mut self, round_trip: Duration) -> (Duration, Duration) {
+        *self.round_trip.insert(match self.round_trip {
             None => (round_trip, round_trip / 2),
             Some((smoothed, variation)) => {
                 (smoothed * 7 / 8 + round_trip / 8, variation * 3 / 4 + smoothed.abs_diff(round_trip) / 4)
             }
-        });
+        })
     }
 
     fn spoil_sample(&mut self) {
@@ -417,6 +417,24 @@ mod tests {
         let silence = now - silent_from;
         assert!((30.0..35.0).contains(&silence.as_secs_f64()), "{silence:?}");
         assert!((10..20).contains(&repetitions), "{repetitions}");
+    }
+
+    /// A crowd of clients makes the round trip longer than the timeout was: it must not be taken for loss again and
+    /// again (Karn's algorithm; RFC 6298 §5.7).
+    #[test]
+    fn a_round_trip_that_has_grown_is_learnt_after_a_few_blocks() {
+        let mut now = Instant::now();
+        let (mut transfer, _) = Transfer::begin(&request(&[]), 1 << 20, LIMITS, now);
+        for block in 1..400 {
+            let round_trip = Duration::from_millis(if block < 20 { 1 } else { 50 });
+            let answer = now + round_trip;
+            while transfer.deadline() < answer {
+                transfer.timed_out(transfer.deadline());
+            }
+            now = answer;
+            assert_eq!(transfer.receive(&Packet::Ack(block), now), blocks(u64::from(block) + 1, 1));
+        }
+        assert!(transfer.retransmissions() <= 3, "{}", transfer.retransmissions());
     }
 
     #[test]
