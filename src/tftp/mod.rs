@@ -8,6 +8,8 @@
 mod apart;
 mod bounds;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod ordeal;
 pub mod packet;
 mod requests;
 mod run;

@@ -9,4 +9,3 @@ mod lifecycle;
 mod liveness;
 mod tftp;
 mod tftp_weather;
-mod weather;

@@ -18,8 +18,10 @@ mod host;
 mod lab;
 mod lease_server;
 mod process;
+pub mod tftp_crowd;
 mod tools;
 mod vm;
+pub mod weather;
 
 pub use boot_files::BootFiles;
 pub use firmware::Firmware;
