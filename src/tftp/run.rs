@@ -211,3 +211,71 @@ fn millis(now: Instant) -> u64 {
 const DATA_HEADER: usize = 4;
 /// A loader is there in less; a kernel by TFTP may take minutes, and somebody waits for it.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::Ipv4Addr;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tftp::transfer::Limits;
+
+    /// A lock-step transfer of 5,000 bytes that began at a time.
+    pub(in crate::tftp) fn run(peer: SocketAddrV4, began: Instant, events: mpsc::Sender<Event>) -> Run {
+        let Ok(Packet::Read(request)) = Packet::parse(b"\0\x01f\0octet\0tsize\0\x30\0") else { panic!("a request") };
+        let source = Source::Memory(Bytes::from_static(&[0; 5000]));
+        let limits = Limits { block_size: 1468, window_size: 64 };
+        let (transfer, _) = Transfer::begin(&request, source.size(), limits, began);
+        let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
+        let (name, of, heard, wants_size) = ("f".into(), Of::Loader, Arc::default(), request.wants_size);
+        Run { port, peer, transfer, source, name, of, wants_size, heard, began, next_news: None, events }
+    }
+
+    /// What is told of a transfer that gets these packets, and then this much silence.
+    fn told(packets: &[&[u8]], silence: Duration) -> Vec<What> {
+        let (events, mut told) = mpsc::channel(16);
+        let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        let mut run = run(peer, Instant::now(), events);
+        let mut end = packets.iter().find_map(|packet| run.receive(packet, peer, &mut Vec::new()));
+        let silent_from = Instant::now();
+        while end.is_none() && run.transfer.deadline() < silent_from + silence {
+            let deadline = run.transfer.deadline();
+            end = run.ring(deadline, &mut Vec::new());
+        }
+        match end {
+            Some(end) => run.tell_end(end),
+            None => run.tell_progress(silent_from + silence),
+        }
+        std::iter::from_fn(|| told.try_recv().ok()).map(|event| event.what).collect()
+    }
+
+    fn failure(what: Option<&What>) -> Option<&str> {
+        match what {
+            Some(What::Transfer(transfer)) => transfer.failure.as_deref().or(Some("none")),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_transfer_tells_how_it_began_how_far_it_is_and_how_it_ended() {
+        let (oack, first): (&[u8], &[u8]) = (&[0, 4, 0, 0], &[0, 4, 0, 1]);
+        let pace = |acked, at| What::Pace(Pace { of: Of::Loader, name: "f".into(), acked, size: 5000, at });
+        assert_eq!(
+            told(&[oack, first], NEWS_EVERY * 2),
+            [pace(512, At::Started), pace(512, At::Progress)],
+            "it gets on, or is asked again"
+        );
+        let aborted = told(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
+        assert_eq!(aborted[0], pace(512, At::Started));
+        assert_eq!(failure(aborted.last()), Some("the client ended it (TFTP error 3 \"disk full\")"));
+        let silent = told(&[oack, first], Duration::from_secs(60));
+        let words = failure(silent.last()).expect("told");
+        assert!(words.starts_with("the client fell silent after block 1 (1"), "{words}");
+        assert_eq!(failure(told(&[], Duration::from_secs(60)).last()), Some("the client never answered"));
+        assert_eq!(told(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");
+        let complete: Vec<[u8; 4]> = (0..=10).map(|block| [0, 4, 0, block]).collect();
+        let complete: Vec<&[u8]> = complete.iter().map(<[u8; 4]>::as_slice).collect();
+        assert_eq!(failure(told(&complete, Duration::ZERO).last()), Some("none"));
+    }
+}

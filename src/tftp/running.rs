@@ -200,33 +200,16 @@ const FAR: Duration = Duration::from_secs(3600);
 mod tests {
     use std::net::Ipv4Addr;
 
-    use bytes::Bytes;
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{
-        boot::timeline::Of,
-        net::port::Port,
-        tftp::{
-            packet::{Packet, ReadRequest},
-            source::Source,
-            transfer::{Limits, Transfer},
-        },
-    };
 
     fn client(number: u8) -> Client {
         (0, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, number), 2070))
     }
 
     fn run(peer: SocketAddrV4, began: Instant) -> Run {
-        let Ok(Packet::Read(request)) = Packet::parse(b"\0\x01f\0octet\0") else { panic!("a request") };
-        let ReadRequest { wants_size, .. } = request;
-        let source = Source::Memory(Bytes::from_static(&[0; 5000]));
-        let limits = Limits { block_size: 1468, window_size: 64 };
-        let (transfer, _) = Transfer::begin(&request, source.size(), limits, began);
-        let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
-        let (name, of, heard, events) = ("f".into(), Of::Loader, Arc::default(), mpsc::channel(1).0);
-        Run { port, peer, transfer, source, name, of, wants_size, heard, began, next_news: None, events }
+        crate::tftp::run::tests::run(peer, began, mpsc::channel(1).0)
     }
 
     #[test]
@@ -243,7 +226,7 @@ mod tests {
             let mut packets = Vec::new();
             let run = table.run(number).expect("it runs");
             let peer = run.peer;
-            assert!(run.receive(&[0, 4, 0, 1], peer, &mut packets).is_none());
+            assert!(run.receive(&[0, 4, 0, 0], peer, &mut packets).is_none());
         };
         heard(&mut table, numbers[0]);
         let evicted = table.make_room(client(3)).expect("room").expect("one had to go");

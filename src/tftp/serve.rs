@@ -299,8 +299,8 @@ impl From<EventData> for Token {
 const EVENTS: usize = 128;
 /// An ACK has 4 bytes and a request rarely more than 100.
 const LONGEST_REQUEST: usize = 2048;
-/// About a millisecond's.
-const REQUESTS_AT_ONCE: usize = 32;
+/// A fraction of a millisecond, which is what a flood adds to every round trip.
+const REQUESTS_AT_ONCE: usize = 8;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
 /// Blocks that a client has acknowledged before its transfer is worth a thread: a size probe, a script or a small file
 /// never is.
