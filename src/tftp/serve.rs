@@ -149,6 +149,10 @@ impl Loop {
         }
         // The old transfer of this address and port ends here, and gives its slot to the new one.
         if let Some(number) = self.transfers.of_client(client) {
+            // Its client may have said that it is over, just before.
+            if self.stage.ports != Ports::Single {
+                self.receive(number);
+            }
             self.end(number, Ending::Replaced);
         }
         let Some(listener) = self.stage.listeners.get(client.0) else { return Ok(()) };
