@@ -29,8 +29,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use netbootd_lab::{Host, Process};
 
-use crate::bench::{Bench, SERVER, SOON, file, noise};
+use crate::bench::{Bench, SERVER, SOON, START, daemon, file, noise};
 
 const LOADER: &str = "/usr/lib/ipxe/snponly.efi";
 
@@ -193,16 +194,21 @@ fn an_aborted_size_probe_frees_its_port_at_once_and_leaves_nothing_behind() -> R
     Ok(())
 }
 
+/// netbootd on what has become of its interface, and a client's socket.
+fn started_again(server: &Host, client: &Host) -> Result<(Process, UdpSocket)> {
+    let netbootd = Process::spawn("netbootd", daemon(server).args(["up", "--interface", "eth1"]))?;
+    netbootd.wait_for_line("waiting on", START)?;
+    let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
+    socket.set_read_timeout(Some(SOON))?;
+    Ok((netbootd, socket))
+}
+
 #[test]
 fn an_answer_comes_from_the_address_that_was_asked() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     drop(bench.netbootd);
     bench.server.ip(&["address", "add", "10.77.0.3/24", "dev", "eth1"])?;
-    let mut command = crate::bench::daemon(&bench.server);
-    let netbootd = netbootd_lab::Process::spawn("netbootd", command.args(["up", "--interface", "eth1"]))?;
-    netbootd.wait_for_line("waiting on", crate::bench::START)?;
-    let socket = bench.client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
-    socket.set_read_timeout(Some(SOON))?;
+    let (_netbootd, socket) = started_again(&bench.server, &bench.client)?;
     for asked in ["10.77.0.3", "10.77.0.2"] {
         socket.send_to(b"\0\x01snponly.efi\0octet\0blksize\x001468\0", (asked, 69))?;
         let (_, from) = socket.recv_from(&mut [0; 600])?;
@@ -221,11 +227,7 @@ fn a_block_fits_the_interfaces_mtu() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     drop(bench.netbootd);
     bench.server.ip(&["link", "set", "eth1", "mtu", "1400"])?;
-    let mut command = crate::bench::daemon(&bench.server);
-    let netbootd = netbootd_lab::Process::spawn("netbootd", command.args(["up", "--interface", "eth1"]))?;
-    netbootd.wait_for_line("waiting on", crate::bench::START)?;
-    let socket = bench.client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
-    socket.set_read_timeout(Some(SOON))?;
+    let (_netbootd, socket) = started_again(&bench.server, &bench.client)?;
     let client = Client { socket };
     let (oack, _) = client.read(b"\0\x01snponly.efi\0octet\0blksize\x001468\0")?;
     ensure!(oack == b"\0\x06blksize\x001368\0", "{:?}", String::from_utf8_lossy(&oack));
