@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::{Ipv4Addr, UdpSocket},
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -43,10 +43,12 @@ use crate::{
         changes::Changes,
         holder::other_holder,
         interface::{Interface, look},
+        port as udp,
         raw::{OpenTap, Tap},
         udp::Endpoint,
     },
     status::access::Via,
+    tftp::{self, serve::Doors, transfer::Limits},
 };
 
 /// All listeners of a running server.
@@ -68,18 +70,10 @@ pub(super) struct Shared {
     pub(super) app: Arc<http::routes::App>,
     pub(super) api: Router,
     /// To the thread that serves TFTP.
-    pub(super) tftp: mpsc::UnboundedSender<TftpSocket>,
+    pub(super) tftp: Doors,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) ours: watch::Sender<Vec<Ipv4Addr>>,
-}
-
-/// An address's TFTP socket on its way to its thread.
-pub(super) struct TftpSocket {
-    pub(super) socket: UdpSocket,
-    pub(super) address: Ipv4Addr,
-    pub(super) link_block_size: Arc<AtomicU16>,
-    pub(super) stop: CancellationToken,
 }
 
 /// An interface's listeners.
@@ -216,6 +210,7 @@ impl Listeners {
             let stays = wanted.contains_key(address);
             if !stays {
                 open.stop.cancel();
+                self.shared.tftp.close(*address);
             }
             stays
         });
@@ -297,9 +292,10 @@ impl Listeners {
         self.shared.serve_http(sockets.http, stop.clone())?;
         if let Some(socket) = sockets.tftp {
             info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
-            let (link_block_size, stop) = (link_block_size.clone(), stop.clone());
-            let gone = |_| io::Error::other("the TFTP stage has ended");
-            self.shared.tftp.send(TftpSocket { socket, address, link_block_size, stop }).map_err(gone)?;
+            let link_block_size = link_block_size.clone();
+            let limits = Limits { block_size: plan.tftp.max_block_size, window_size: plan.tftp.max_window_size };
+            let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
+            self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
         }
         info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
         self.addresses.insert(address, Address { link_block_size, stop });

@@ -9,6 +9,7 @@ pub mod logging;
 pub mod plan;
 pub mod recorder;
 pub mod reload;
+mod tftp;
 
 use std::{
     io,
@@ -17,7 +18,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -26,7 +26,6 @@ use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
-    task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -35,23 +34,17 @@ use self::{
     bind::{BindError, Sockets},
     clerk::Clerk,
     control::{ControlSocket, Running},
-    listeners::{Listeners, Shared, TftpSocket},
+    listeners::{Listeners, Shared},
     plan::Plan,
     recorder::Recorder,
     reload::{Read, Reload},
 };
 use crate::{
-    boot::{
-        attempts::Attempts,
-        recent::Recent,
-        timeline::{Event, Timelines},
-    },
+    boot::{attempts::Attempts, recent::Recent, timeline::Timelines},
     config::resolve::StateUrl,
     http,
-    net::udp::Endpoint,
     state::{State, StateError},
     status::{self, api::Api},
-    tftp,
 };
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
@@ -137,8 +130,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         // Nothing that a boot needs.
         Err(error) => info!("no control socket at {}: {error}", plan.control.socket.display()),
     }
-    let (tftp, tftp_sockets) = mpsc::unbounded_channel();
-    tasks.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), tftp_sockets, events.clone())));
+    let tftp = tftp::start(&plan, events.clone(), &tasks)?;
     let workers = http::workers::Workers::start()?;
     let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));
     let downloads = http.running();
@@ -190,66 +182,6 @@ async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// A stage with a thread of its own, where nothing else delays its packets and none of them hops between threads.
-async fn on_own_thread(name: &'static str, stage: impl Future<Output = io::Result<()>> + Send + 'static) {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    let body = move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let _ = ended.send(runtime.and_then(|runtime| runtime.block_on(stage)));
-    };
-    let ended = match thread::Builder::new().name(name.to_owned()).spawn(body) {
-        Ok(_) => end.await.unwrap_or(Ok(())),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = ended {
-        warn!(%error, "the {name} stage failed");
-    }
-}
-
-async fn tftp_stage(
-    plan: Arc<Plan>,
-    mut sockets: mpsc::UnboundedReceiver<TftpSocket>,
-    events: mpsc::Sender<Event>,
-) -> io::Result<()> {
-    let mut listeners = JoinSet::new();
-    let shared = tftp::shared::Shared::new(plan.tftp.max_transfers, plan.tftp.max_transfers_per_client);
-    loop {
-        let TftpSocket { socket, address, link_block_size, stop } = tokio::select! {
-            Some(socket) = sockets.recv() => socket,
-            Some(_) = listeners.join_next() => continue,
-            // No more will come, and none is left.
-            else => return Ok(()),
-        };
-        let endpoint = match Endpoint::new(socket) {
-            Ok(endpoint) => Arc::new(endpoint),
-            Err(error) => {
-                warn!(%error, "TFTP on {address} failed");
-                continue;
-            }
-        };
-        let listener = tftp::serve::Listener {
-            endpoint,
-            address,
-            base_url: plan.base_url(address),
-            live: plan.live.clone(),
-            assets: plan.assets.clone(),
-            limits: tftp::transfer::Limits {
-                block_size: plan.tftp.max_block_size,
-                window_size: plan.tftp.max_window_size,
-            },
-            link_block_size,
-            ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
-                (true, _) => tftp::serve::Ports::Single,
-                (false, Some(range)) => tftp::serve::Ports::Range(range.clone()),
-                (false, None) => tftp::serve::Ports::Any,
-            },
-            shared: shared.clone(),
-            events: events.clone(),
-        };
-        listeners.spawn(listener.serve(stop));
     }
 }
 

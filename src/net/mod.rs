@@ -5,6 +5,7 @@ pub mod frame;
 pub mod holder;
 pub mod interface;
 pub mod limits;
+pub mod port;
 pub mod raw;
 pub mod tcp_info;
 pub mod udp;

@@ -19,4 +19,3 @@ mod reload;
 mod rivals;
 mod tftp;
 mod tftp_weather;
-mod weather;

@@ -21,8 +21,10 @@ mod lease_server;
 mod meter;
 mod process;
 mod relay;
+pub mod tftp_crowd;
 mod tools;
 mod vm;
+pub mod weather;
 
 pub use boot_files::BootFiles;
 pub use captured::{Captured, Noise, Waited, mutated, storm};
