@@ -414,6 +414,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a folder");
         let folder = scratch.path().canonicalize().expect("there");
         fs::create_dir(folder.join("debian")).expect("made");
+        fs::create_dir(folder.join("templates")).expect("made");
         fs::write(folder.join("debian/vmlinuz"), "kernel").expect("written");
         fs::write(folder.join("debian/initrd.img"), "initrd").expect("written");
         fs::write(folder.join("empty"), "").expect("written");

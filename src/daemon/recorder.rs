@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::{
     clerk::ToKeep,
     control::{Ask, LastSeen},
+    logging::Together,
 };
 use crate::boot::{
     attempts::Attempts,
@@ -46,7 +47,9 @@ impl Recorder {
             if received == 0 {
                 return;
             }
+            let together = Together::hold();
             batch.drain(..).for_each(|event| self.take(event));
+            drop(together);
             if events.is_empty() {
                 sleep(PAUSE).await;
             }
