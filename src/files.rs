@@ -6,7 +6,7 @@ pub mod listing;
 use std::{
     collections::HashMap,
     fs::File,
-    io,
+    io::{self, Read as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -60,6 +60,16 @@ impl Asset {
     /// Those of fstat(2).
     pub fn is_as_it_was(&self) -> io::Result<bool> {
         Ok(Version::of(&fstat(&self.file)?) == self.version)
+    }
+
+    /// Its first bytes, as many as there are up to `most`.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn head(&self, most: usize) -> io::Result<Vec<u8>> {
+        let mut head = Vec::new();
+        (&self.file).take(most as u64).read_to_end(&mut head)?;
+        Ok(head)
     }
 }
 

@@ -23,6 +23,16 @@ impl ClientArch {
         self.row().and_then(|row| row.loader)
     }
 
+    /// The code that firmware of a loader's architecture ([`Loader::arch`]) sends, when it boots by TFTP or by HTTP; a
+    /// number is taken as it is.
+    #[must_use]
+    pub fn named(name: &str, http: bool) -> Option<Self> {
+        let is_meant =
+            |row: &&Row| row.loader.is_some_and(|loader| loader.arch() == name) && row.title.contains("HTTP") == http;
+        let code = name.parse().ok().or_else(|| ARCHITECTURES.iter().find(is_meant).map(|row| row.code));
+        code.map(Self)
+    }
+
     fn row(self) -> Option<&'static Row> {
         ARCHITECTURES.iter().find(|row| row.code == self.0)
     }
@@ -194,7 +204,7 @@ impl Loader {
 }
 
 /// `Machine` of a PE/COFF image; `None` where the bytes are none (a DOS header whose `e_lfanew` at 0x3c leads to `PE\0\0`).
-fn coff_machine_of(bytes: &[u8]) -> Option<u16> {
+pub(super) fn coff_machine_of(bytes: &[u8]) -> Option<u16> {
     if !bytes.starts_with(b"MZ") {
         return None;
     }
@@ -362,6 +372,15 @@ pub(crate) mod tests {
                 assert_eq!(ClientArch(*code).loader(), *loader, "code {code}");
             }
         }
+    }
+
+    #[test]
+    fn an_architecture_is_named_by_its_loader_or_its_number() {
+        assert_eq!(ClientArch::named("bios", false), Some(ClientArch(0)));
+        assert_eq!(ClientArch::named("x86_64", false), Some(ClientArch(7)));
+        assert_eq!(ClientArch::named("x86_64", true), Some(ClientArch(16)));
+        assert_eq!(ClientArch::named("14", true), Some(ClientArch(14)));
+        assert_eq!(ClientArch::named("amd64", false), None);
     }
 
     #[test]

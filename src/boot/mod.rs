@@ -3,6 +3,7 @@
 
 pub mod attempts;
 pub mod client;
+pub mod image;
 pub mod loader;
 pub mod machine;
 pub mod next;
@@ -12,6 +13,7 @@ pub mod recent;
 pub mod roster;
 pub mod script;
 pub mod selector;
+pub mod shadow;
 pub mod template;
 pub mod timeline;
 pub mod why;

@@ -1,6 +1,6 @@
 //! Which rule of the configuration is about a machine: the most specific one that fits, of equals the first.
 
-use std::{collections::HashMap, fmt, hash::Hash, str::FromStr};
+use std::{cmp::Reverse, collections::HashMap, fmt, hash::Hash, str::FromStr};
 
 use uuid::Uuid;
 
@@ -98,15 +98,26 @@ impl<R> RuleBook<R> {
     /// The rule about this machine, with its place in the configuration.
     #[must_use]
     pub fn of(&self, facts: &Facts<'_>) -> Option<(usize, &R)> {
+        let best = self.fitting(facts).max_by_key(|(index, selector, _)| (selector.specificity(), Reverse(*index)));
+        best.map(|(index, _, rule)| (index, rule))
+    }
+
+    /// All that are about this machine, the one that decides first.
+    #[must_use]
+    pub fn all_of(&self, facts: &Facts<'_>) -> Vec<(usize, &Selector, &R)> {
+        let mut all: Vec<_> = self.fitting(facts).collect();
+        all.sort_by_key(|(index, selector, _)| (Reverse(selector.specificity()), *index));
+        all
+    }
+
+    fn fitting(&self, facts: &Facts<'_>) -> impl Iterator<Item = (usize, &Selector, &R)> {
         let by_serial = facts.serial.and_then(|serial| self.by_serial.get(&serial.trim().to_lowercase()));
         let by_uuid = facts.uuid.and_then(|uuid| self.by_uuid.get(&uuid));
         let candidates = [self.by_mac.get(&facts.mac), by_uuid, by_serial, Some(&self.general)];
-        let fitting = candidates.into_iter().flatten().flatten().filter_map(|index| {
+        candidates.into_iter().flatten().flatten().filter_map(|index| {
             let (selector, rule) = self.rules.get(*index)?;
-            selector.matches(facts).then_some((*index, selector.specificity(), rule))
-        });
-        let best = fitting.max_by_key(|(index, specificity, _)| (*specificity, std::cmp::Reverse(*index)));
-        best.map(|(index, _, rule)| (index, rule))
+            selector.matches(facts).then_some((*index, selector, rule))
+        })
     }
 
     /// All rules in their order.
@@ -194,6 +205,17 @@ mod tests {
 
     fn selected(rules: Vec<Selector>, facts: Facts<'_>) -> Option<usize> {
         RuleBook::new(rules.into_iter().map(|selector| (selector, ())).collect()).of(&facts).map(|(index, ())| index)
+    }
+
+    #[test]
+    fn all_that_fit_are_told_in_the_order_in_which_they_would_decide() {
+        let maker = || Selector { ouis: vec![Oui::of(MAC)], ..Selector::default() };
+        let card = Selector { macs: vec![MAC], ..Selector::default() };
+        let other = Selector { macs: vec![MacAddr([2; 6])], ..Selector::default() };
+        let book = RuleBook::new([maker(), other, card, maker()].into_iter().map(|selector| (selector, ())).collect());
+        let order: Vec<usize> = book.all_of(&facts()).iter().map(|(index, ..)| *index).collect();
+        assert_eq!(order, [2, 0, 3]);
+        assert_eq!(book.of(&facts()), Some((2, &())));
     }
 
     #[test]

@@ -1,0 +1,308 @@
+//! What a file is, by its first bytes: enough to tell a kernel from the error page that was downloaded in its place.
+
+use super::loader::{Loader, coff_machine_of};
+
+/// How many bytes from a file's beginning are looked at: an ISO 9660 volume says what it is at sector 16 (ECMA-119 §8).
+pub const HEAD: usize = 0x8006;
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Linux for x86, or what is made to look like it: wimboot, memdisk (Documentation/arch/x86/boot.rst).
+    X86Kernel,
+    /// Linux for 32-bit Arm.
+    Arm32Kernel,
+    /// Linux for 64-bit Arm (Documentation/arch/arm64/booting.rst).
+    Arm64Kernel,
+    /// Linux for RISC-V (Documentation/arch/riscv/boot-image-header.rst).
+    RiscvKernel,
+    /// A program that is loaded by its ELF header: a multiboot kernel, such as Xen's.
+    Elf,
+    /// A PE/COFF program that is none of the above.
+    Efi,
+    /// A cpio archive as the kernel unpacks it.
+    Cpio,
+    /// Compressed, as iPXE or the kernel unpacks it.
+    Gzip,
+    /// Compressed by something that the kernel unpacks.
+    Compressed(&'static str),
+    /// A file system that the kernel takes for an old-style RAM disk (init/do_mounts_rd.c, `identify_ramdisk_image`).
+    FileSystem(&'static str),
+    /// A CD or DVD.
+    Iso,
+    /// Something with a boot sector at its beginning.
+    Disk,
+    /// None of these.
+    Other(&'static str),
+}
+
+/// What a profile takes a file for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `kernel`.
+    Kernel,
+    /// `initrd`.
+    Initrd,
+    /// `efi`.
+    Efi,
+    /// `iso`.
+    Iso,
+    /// `disk`.
+    Disk,
+}
+
+impl Image {
+    /// Reads the beginning of a file, of which [`HEAD`] bytes are needed.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Self {
+        let page = head.trim_ascii_start();
+        if HTML.iter().any(|tag| page.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag))) {
+            return Self::Other("a web page, as servers send for an error");
+        }
+        let known =
+            SIGNATURES.iter().find(|(at, magic, _)| head.get(*at..).is_some_and(|tail| tail.starts_with(magic)));
+        match known {
+            Some((_, _, image)) => *image,
+            None if coff_machine_of(head).is_some() => Self::Efi,
+            None if has_boot_sector(head) => Self::Disk,
+            None => Self::Other("of no kind that is known"),
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::X86Kernel => "a Linux kernel for x86",
+            Self::Arm32Kernel => "a Linux kernel for arm32",
+            Self::Arm64Kernel => "a Linux kernel for arm64",
+            Self::RiscvKernel => "a Linux kernel for RISC-V",
+            Self::Elf => "an ELF program",
+            Self::Efi => "an EFI program",
+            Self::Cpio => "a cpio archive",
+            Self::Gzip => "something compressed with gzip",
+            Self::Compressed(title) | Self::FileSystem(title) | Self::Other(title) => title,
+            Self::Iso => "a CD image",
+            Self::Disk => "a disk image",
+        }
+    }
+}
+
+impl Role {
+    /// What is wrong with a file in this place, for a sentence that begins with its name. `arch` is the variant that
+    /// it is in: iPXE's `${buildarch}`.
+    ///
+    /// # Errors
+    /// That it is something else, or for another architecture.
+    pub fn check(self, head: &[u8], arch: Option<&str>) -> Result<(), String> {
+        use Image::{
+            Arm32Kernel, Arm64Kernel, Compressed, Cpio, Disk, Efi, Elf, FileSystem, Gzip, Iso, RiscvKernel, X86Kernel,
+        };
+        let image = Image::of(head);
+        let is_fit = match self {
+            // Of what gzip holds, nothing is known: an arm64 kernel often is (Image.gz), and iPXE unpacks it.
+            Self::Kernel => matches!(image, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel | Elf | Efi | Gzip),
+            Self::Initrd => matches!(image, Cpio | Gzip | Compressed(_) | FileSystem(_)),
+            // An EFI kernel is an EFI program.
+            Self::Efi => coff_machine_of(head).is_some(),
+            Self::Iso => image == Iso,
+            // A CD image that is made for sticks as well begins with a boot sector.
+            Self::Disk => image == Disk || image == Iso && has_boot_sector(head),
+        };
+        if !is_fit {
+            let mend = match (self, image) {
+                (Self::Kernel, Cpio | Compressed(_)) => "; are kernel and initrd the wrong way round?",
+                (Self::Initrd, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel) => {
+                    "; are kernel and initrd the wrong way round?"
+                }
+                (Self::Disk, Iso) => "; name it with iso",
+                (Self::Iso, Disk) => "; name it with disk",
+                _ => "",
+            };
+            return Err(format!("is no {}: it is {}{mend}", self.title(), image.title()));
+        }
+        let wanted = arch.and_then(|arch| Loader::of_ipxe(arch, "efi"));
+        match (self, wanted, machine(head, image)) {
+            // An i386 build of iPXE is what a BIOS runs, whatever its processor, and a kernel switches modes by itself.
+            (Self::Kernel, Some(Loader::EfiI386), Some(_)) if image == X86Kernel => Ok(()),
+            (Self::Kernel | Self::Efi, Some(wanted), Some(found)) if found != wanted => {
+                Err(format!("is for {}, and stands in the variant for {}", found.arch(), wanted.arch()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Efi => "EFI program",
+            Self::Iso => "CD image",
+            Self::Disk => "disk image",
+        }
+    }
+}
+
+/// Whether what this kernel is given beside it need not be an initial RAM disk: a multiboot kernel takes modules, and
+/// wimboot and memdisk, which look like Linux but for the name in their header, take files and images.
+#[must_use]
+pub fn takes_any_file(kernel: &[u8]) -> bool {
+    let version = || {
+        let at = u16::from_le_bytes(*kernel.get(0x20e..)?.first_chunk()?);
+        kernel.get(usize::from(at).checked_add(0x200)?..)
+    };
+    match Image::of(kernel) {
+        Image::X86Kernel => version().is_some_and(|name| name.starts_with(b"wimboot") || name.starts_with(b"MEMDISK")),
+        Image::Elf => true,
+        _ => false,
+    }
+}
+
+/// The processor that a program is for, where it tells.
+fn machine(head: &[u8], image: Image) -> Option<Loader> {
+    let by_header = coff_machine_of(head)
+        .and_then(|machine| Loader::ALL.into_iter().find(|loader| loader.coff_machine() == Some(machine)));
+    by_header.or(match image {
+        Image::Arm32Kernel => Some(Loader::EfiArm32),
+        Image::Arm64Kernel => Some(Loader::EfiArm64),
+        _ => None,
+    })
+}
+
+fn has_boot_sector(head: &[u8]) -> bool {
+    head.get(0x1fe..).is_some_and(|tail| tail.starts_with(b"\x55\xaa"))
+}
+
+const HTML: [&[u8]; 3] = [b"<!doctype", b"<html", b"<?xml"];
+
+/// Offset, bytes, and what they say. The first that fits decides: an x86 kernel is an EFI program too, and has what looks
+/// like a boot sector.
+const SIGNATURES: &[(usize, &[u8], Image)] = &[
+    (0x202, b"HdrS", Image::X86Kernel),
+    (0x24, b"\x18\x28\x6f\x01", Image::Arm32Kernel),
+    (0x38, b"ARM\x64", Image::Arm64Kernel),
+    (0x38, b"RSC\x05", Image::RiscvKernel),
+    (0, b"\x7fELF", Image::Elf),
+    (0, b"070701", Image::Cpio),
+    (0, b"070702", Image::Cpio),
+    (0, b"\x1f\x8b", Image::Gzip),
+    (0, b"\xfd7zXZ\0", Image::Compressed("something compressed with xz")),
+    (0, b"\x28\xb5\x2f\xfd", Image::Compressed("something compressed with zstd")),
+    (0, b"\x02\x21\x4c\x18", Image::Compressed("something compressed with lz4")),
+    (0, b"\x89LZO\0\r\n\x1a\n", Image::Compressed("something compressed with lzo")),
+    (0, b"BZh", Image::Compressed("something compressed with bzip2")),
+    (0, b"\x5d\0\0", Image::Compressed("something compressed with lzma")),
+    // lib/decompress_unlz4.c knows the legacy format only.
+    (
+        0,
+        b"\x04\x22\x4d\x18",
+        Image::Other("in lz4's frame format, which the kernel does not unpack: compress it with lz4 -l"),
+    ),
+    (0, b"hsqs", Image::FileSystem("a squashfs")),
+    (0, b"-rom1fs-", Image::FileSystem("a romfs")),
+    (0x438, b"\x53\xef", Image::FileSystem("an ext2 file system")),
+    (0x8001, b"CD001", Image::Iso),
+    // ECMA-167 §2/9.1.2: a volume of UDF alone.
+    (0x8001, b"BEA01", Image::Iso),
+    (0, b"QFI\xfb", Image::Other("a qcow2 image: make a raw one of it with qemu-img convert -O raw")),
+    (0, b"PK\x03\x04", Image::Other("a zip archive: unpack it")),
+    (0, b"#!ipxe", Image::Other("an iPXE script: name it with script")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Zeros, with these bytes at these places.
+    fn head(parts: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut head = vec![0; HEAD];
+        for (at, bytes) in parts {
+            head[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        head
+    }
+
+    fn efi(machine: u16) -> [(usize, Vec<u8>); 3] {
+        [(0, b"MZ".to_vec()), (0x3c, vec![0x40]), (0x40, [b"PE\0\0", &machine.to_le_bytes()[..]].concat())]
+    }
+
+    fn with_efi(machine: u16, parts: &[(usize, &[u8])]) -> Vec<u8> {
+        let efi = efi(machine);
+        let all: Vec<_> = efi.iter().map(|(at, bytes)| (*at, bytes.as_slice())).chain(parts.iter().copied()).collect();
+        head(&all)
+    }
+
+    const BZ_IMAGE: &[(usize, &[u8])] = &[(0x1fe, b"\x55\xaa"), (0x202, b"HdrS")];
+
+    #[test]
+    fn each_role_takes_what_boots_and_says_what_it_was_given_instead() {
+        let gzip = head(&[(0, b"\x1f\x8b\x08")]);
+        let cpio = head(&[(0, b"070701")]);
+        let kernel = with_efi(0x8664, BZ_IMAGE);
+        let iso = head(&[(0x8001, b"CD001")]);
+        let hybrid = head(&[(0x8001, b"CD001"), (0x1fe, b"\x55\xaa")]);
+        let disk = head(&[(0x1fe, b"\x55\xaa")]);
+        let good: &[(Role, &[u8])] = &[
+            (Role::Kernel, &kernel),
+            (Role::Kernel, &gzip),
+            (Role::Kernel, &head(&[(0x38, b"ARM\x64")])),
+            (Role::Kernel, &with_efi(0x6264, &[])),
+            (Role::Kernel, b"\x7fELF"),
+            (Role::Initrd, &gzip),
+            (Role::Initrd, &cpio),
+            (Role::Initrd, b"\xfd7zXZ\0"),
+            (Role::Initrd, b"\x28\xb5\x2f\xfd"),
+            (Role::Initrd, b"\x02\x21\x4c\x18"),
+            (Role::Initrd, b"\x89LZO\0\r\n\x1a\n"),
+            (Role::Initrd, b"BZh91AY"),
+            (Role::Efi, &kernel),
+            (Role::Efi, &with_efi(0xaa64, &[])),
+            (Role::Iso, &hybrid),
+            (Role::Iso, &iso),
+            (Role::Disk, &hybrid),
+            (Role::Disk, &disk),
+        ];
+        for (role, bytes) in good {
+            assert_eq!(role.check(bytes, None), Ok(()), "{role:?} {:?}", Image::of(bytes));
+        }
+        let bad: &[(Role, &[u8], &str)] = &[
+            (Role::Kernel, b"\n<!DOCTYPE html>", "is no kernel: it is a web page, as servers send for an error"),
+            (Role::Kernel, &cpio, "is no kernel: it is a cpio archive; are kernel and initrd the wrong way round?"),
+            (Role::Kernel, b"", "is no kernel: it is of no kind that is known"),
+            (
+                Role::Initrd,
+                &kernel,
+                "is no initrd: it is a Linux kernel for x86; are kernel and initrd the wrong way round?",
+            ),
+            (Role::Efi, &gzip, "is no EFI program: it is something compressed with gzip"),
+            (Role::Iso, &disk, "is no CD image: it is a disk image; name it with disk"),
+            (Role::Disk, &iso, "is no disk image: it is a CD image; name it with iso"),
+            (Role::Disk, &kernel, "is no disk image: it is a Linux kernel for x86"),
+        ];
+        for (role, bytes, words) in bad {
+            assert_eq!(role.check(bytes, None), Err((*words).to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_program_for_another_processor_is_told_and_a_bios_takes_both_kernels() {
+        let x64 = with_efi(0x8664, BZ_IMAGE);
+        let of = |role: Role, bytes: &[u8], arch| role.check(bytes, Some(arch));
+        assert_eq!(of(Role::Kernel, &x64, "x86_64"), Ok(()));
+        assert_eq!(of(Role::Kernel, &x64, "i386"), Ok(()));
+        assert_eq!(of(Role::Kernel, &x64, "arm64"), Err("is for x86_64, and stands in the variant for arm64".into()));
+        assert_eq!(of(Role::Efi, &x64, "i386"), Err("is for x86_64, and stands in the variant for i386".into()));
+        let arm64 = head(&[(0x38, b"ARM\x64")]);
+        assert_eq!(of(Role::Kernel, &arm64, "i386"), Err("is for arm64, and stands in the variant for i386".into()));
+        // A kernel without an EFI header does not tell.
+        assert_eq!(of(Role::Kernel, &head(BZ_IMAGE), "x86_64"), Ok(()));
+    }
+
+    #[test]
+    fn wimboot_memdisk_and_multiboot_kernels_take_any_file() {
+        let named = |name: &[u8]| head(&[BZ_IMAGE, &[(0x20e, b"\x00\x01"), (0x300, name)]].concat());
+        assert!(takes_any_file(&named(b"wimboot v2.8.0")));
+        assert!(takes_any_file(&named(b"MEMDISK 6.04")));
+        assert!(takes_any_file(b"\x7fELF"));
+        assert!(!takes_any_file(&named(b"6.1.0-13-amd64 (debian-kernel@lists.debian.org)")));
+        assert!(!takes_any_file(b""));
+    }
+}
