@@ -95,7 +95,7 @@ pub struct MachineRule {
 }
 
 /// How firmware is sent on to the local disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LocalBoot {
     /// As most firmware of its kind wants it.

@@ -7,12 +7,13 @@ use std::{
 
 use figment::{
     Figment,
+    error::{Actual, Kind},
     providers::{Format, Serialized, Toml},
     value::Value,
 };
 
 use super::{
-    Fault, Faults,
+    Fault, Faults, meant,
     places::Places,
     schema::{Config, Machine, Profile},
 };
@@ -26,13 +27,18 @@ pub struct Loaded {
     pub places: Places,
     /// The folders that its files are in, or would be.
     pub folders: Vec<PathBuf>,
+    /// Unknown keys, and values of a wrong type, as whose place the default stands.
+    pub faults: Vec<Fault>,
+    /// Keys and tables of which nothing more is to be said: it would only follow from those faults.
+    pub(super) doubtful: Vec<Vec<String>>,
 }
 
 /// Puts the layers together. `file` is read if given; `environment` are the process's variables; `flags` are keys with
 /// values that go before everything.
 ///
 /// # Errors
-/// All unknown keys, or the first value of a wrong type, or why the file cannot be read.
+/// Why a file cannot be read. Other faults are in what is returned, so that [`super::resolve`] can tell the rest beside
+/// them.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -59,18 +65,63 @@ pub fn load(
     for (key, value) in flags {
         figment = figment.merge(Serialized::default(key, value));
     }
-    let value: Value = figment.extract().map_err(|error| places.fault(&error))?;
+    let mut value: Value = figment.extract().map_err(|error| places.fault(&error))?;
+    let mut faults = Vec::new();
+    let mut doubtful = Vec::new();
     let mut unknown: Vec<Vec<String>> = Vec::new();
-    let config: Config = serde_ignored::deserialize(&value, |path| {
-        unknown.push(path.to_string().split('.').map(str::to_owned).collect());
-    })
-    .map_err(|error: figment::Error| places.fault(&error))?;
-    if unknown.is_empty() {
-        let folders = file.map(|file| folders(file, &config.include)).unwrap_or_default();
-        return Ok(Loaded { config, places, folders });
-    }
+    let config: Config = loop {
+        unknown.clear();
+        let ignored =
+            |path: serde_ignored::Path<'_>| unknown.push(path.to_string().split('.').map(Into::into).collect());
+        match serde_ignored::deserialize(&value, ignored) {
+            Ok(config) => break config,
+            // The first one ends the reading, which goes on without the value.
+            Err(error) => {
+                let error: figment::Error = error;
+                faults.extend(places.fault(&error).0);
+                if !take_out(&mut value, &error.path) {
+                    return Err(Faults(faults));
+                }
+                doubtful.push(error.path);
+            }
+        }
+    };
     unknown.sort_by_key(|path| places.order(&path.iter().map(String::as_str).collect::<Vec<_>>()));
-    Err(Faults(unknown.iter().map(|path| places.unknown(path)).collect()))
+    for path in unknown {
+        let (fault, meant) = places.unknown(&path);
+        faults.push(fault);
+        doubtful.push(path);
+        doubtful.extend(meant.map(|key| vec![key]));
+    }
+    let folders = file.map(|file| folders(file, &config.include)).unwrap_or_default();
+    Ok(Loaded { config, places, folders, faults, doubtful })
+}
+
+impl Loaded {
+    /// Whether a fault of this key may only follow from one that was told already: a rule or a profile is one thing.
+    pub(super) fn is_doubtful(&self, path: &[&str]) -> bool {
+        self.doubtful.iter().any(|doubtful| match (doubtful.as_slice(), path) {
+            ([section, one, ..], [of, this, ..]) if section == of && ["machines", "profiles"].contains(of) => {
+                one == this
+            }
+            (doubtful, path) => doubtful.len() <= path.len() && doubtful.iter().zip(path).all(|(a, b)| a == b),
+        })
+    }
+}
+
+/// Takes the innermost key of a path out; whether there was one.
+fn take_out(value: &mut Value, path: &[String]) -> bool {
+    let [first, rest @ ..] = path else { return false };
+    match value {
+        Value::Dict(_, keys) => {
+            keys.get_mut(first).is_some_and(|inner| take_out(inner, rest)) || keys.remove(first).is_some()
+        }
+        Value::Array(_, values) => {
+            let inner = first.parse::<usize>().ok().and_then(|index| values.get_mut(index));
+            inner.is_some_and(|inner| take_out(inner, rest))
+        }
+        _ => false,
+    }
 }
 
 /// Of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter's.
@@ -108,26 +159,65 @@ fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathB
 impl Places {
     fn fault(&self, error: &figment::Error) -> Faults {
         let faults = error.clone().into_iter().map(|error| {
-            let path: Vec<&str> = error.path.iter().map(String::as_str).filter(|part| *part != "default").collect();
-            Fault { place: self.of(&path), message: format!("{}: {}", path.join("."), error.kind) }
+            let path: Vec<&str> = error.path.iter().map(String::as_str).collect();
+            let words = match &error.kind {
+                Kind::UnknownVariant(name, there) => {
+                    let meant = meant(name, there.iter().copied());
+                    format!("there is no {name:?}{meant}; there are: {}", there.join(", "))
+                }
+                Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+                    format!("{} is wanted, not {}", in_words(wanted), found_words(found))
+                }
+                kind => kind.to_string(),
+            };
+            // Which of the rules it is, its place tells.
+            let key = path.strip_prefix(&["machines"]).and_then(|of| of.get(1..)).unwrap_or(&path).join(".");
+            Fault { place: self.of(&path), message: format!("{key}: {words}") }
         });
         Faults(faults.collect())
     }
 
-    fn unknown(&self, path: &[String]) -> Fault {
+    /// The fault, and the key of the whole file that was meant, where it is one.
+    fn unknown(&self, path: &[String]) -> (Fault, Option<String>) {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let (key, parents) = path.split_last().unwrap_or((&"", &[]));
         let known = known_keys(parents);
-        let near =
-            known.iter().map(|there| (strsim::jaro_winkler(key, there), there)).max_by(|a, b| a.0.total_cmp(&b.0));
-        let meant = near.filter(|(likeness, _)| *likeness > 0.85).map(|(_, there)| format!(" (is it {there:?}?)"));
-        let (known, meant) = (known.join(", "), meant.unwrap_or_default());
+        let meant = meant(key, known.iter().map(String::as_str));
         let section = match parents {
             [] => "at the top".into(),
             ["machines", _, rest @ ..] => format!("in [{}]", [&["[machines]"], rest].concat().join(".")),
             parents => format!("in [{}]", parents.join(".")),
         };
-        Fault { place: self.of(&path), message: format!("unknown key {key:?}{meant}; {section} there are: {known}") }
+        let is_meant = |known: &&String| parents.is_empty() && meant.contains(&format!("{known:?}"));
+        let top = known.iter().find(is_meant).cloned();
+        let message = format!("unknown key {key:?}{meant}; {section} there are: {}", known.join(", "));
+        (Fault { place: self.of(&path), message }, top)
+    }
+}
+
+/// What serde calls a type, as users do.
+fn in_words(wanted: &str) -> &str {
+    match wanted {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "usize" => "a whole number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text",
+        "a sequence" => "a list",
+        wanted if wanted == "a map" || wanted.starts_with("struct ") => "a table",
+        wanted => wanted,
+    }
+}
+
+fn found_words(found: &Actual) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("{value:?}"),
+        Actual::Seq => "a list".into(),
+        Actual::Map => "a table".into(),
+        other => other.to_string(),
     }
 }
 
@@ -158,7 +248,7 @@ mod tests {
         let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let loaded = load(Some(&path), environment, flags);
         loaded
-            .map(|loaded| loaded.config)
+            .and_then(|loaded| if loaded.faults.is_empty() { Ok(loaded.config) } else { Err(Faults(loaded.faults)) })
             .map_err(|faults| faults.to_string().replace(&format!("{}/", scratch.path().display()), ""))
     }
 
@@ -195,7 +285,7 @@ mod tests {
     fn a_wrong_type_and_a_slip_of_the_pen_have_a_place_too() {
         assert_eq!(
             loaded("[http]\nport = \"many\"\n", &[], &[]),
-            Err("n.toml:2:1: http.port: invalid type: found string \"many\", expected u16".into())
+            Err("n.toml:2:1: http.port: a whole number from 0 to 65535 is wanted, not \"many\"".into())
         );
         let slip = loaded("[http]\nport = \n", &[], &[]).expect_err("no value");
         assert!(slip.starts_with("n.toml:2:8: "), "{slip}");
@@ -227,7 +317,7 @@ mod tests {
         assert_eq!(place(&["machines", "1", "name"]), "machines.d/10.toml:4:1");
         assert_eq!(place(&["machines", "3", "name"]), "machines.d/20.toml:5:1");
         put("machines.d/20.toml", "[[machines]]\nnmae = \"c\"\n");
-        let fault = loaded(&path).map(|_| ()).expect_err("unknown").to_string();
+        let fault = Faults(loaded(&path).expect("read").faults).to_string();
         assert!(fault.contains("machines.d/20.toml:2:1: unknown key \"nmae\" (is it \"name\"?);"), "{fault}");
     }
 }

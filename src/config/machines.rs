@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minijinja::{context, value::Serde};
 
-use super::{resolve::Check, schema};
+use super::{arch_meant, resolve::Check, schema};
 use crate::{
     boot::{
         client::{MacAddr, NotAMac},
@@ -93,7 +93,8 @@ impl Entry<'_, '_> {
             let found = Loader::ALL.into_iter().find(|loader| loader.arch() == name);
             if found.is_none() {
                 let there: Vec<&str> = Loader::ALL.into_iter().map(Loader::arch).collect();
-                let message = format!("there is no architecture {name:?}; there are: {}", there.join(", "));
+                let meant = arch_meant(name, there.iter().copied());
+                let message = format!("there is no architecture {name:?}{meant}; there are: {}", there.join(", "));
                 self.fault(&["arch", &place.to_string()], message);
             }
             found

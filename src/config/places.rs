@@ -20,6 +20,7 @@ pub struct Places {
 pub(super) struct File {
     name: String,
     pub(super) text: String,
+    lines: Lines,
     document: Document<String>,
     /// Which of all `[[machines]]` are its own: those of all files are one list.
     machines: Range<usize>,
@@ -40,14 +41,15 @@ impl Places {
             };
             fault(name.clone(), format!("cannot be read: {error}{mend}"))
         })?;
+        let lines = Lines::of(&text);
         let document = Document::parse(text.clone()).map_err(|error| {
-            let at = error.span().map_or_else(String::new, |span| format!(":{}", position(&text, span.start)));
+            let at = error.span().map_or_else(String::new, |span| format!(":{}", lines.position(&text, span.start)));
             fault(format!("{name}{at}"), error.message().to_owned())
         })?;
         let first = self.files.last().map_or(0, |file| file.machines.end);
         let machines =
             document.get("machines").and_then(Item::as_array_of_tables).map_or(0, toml_edit::ArrayOfTables::len);
-        self.files.push(File { name, text, document, machines: first..first + machines });
+        self.files.push(File { name, text, lines, document, machines: first..first + machines });
         Ok(())
     }
 
@@ -68,10 +70,15 @@ impl Places {
         // A key that the file lacks is missed where its table begins.
         let found = (1..=path.len()).rev().find_map(|length| self.find(path.get(..length)?));
         match (found, self.files.first()) {
-            (Some((file, offset)), _) => format!("{}:{}", file.name, position(&file.text, offset)),
+            (Some((file, offset)), _) => format!("{}:{}", file.name, file.lines.position(&file.text, offset)),
             (None, Some(file)) => file.name.clone(),
             (None, None) => "command line".into(),
         }
+    }
+
+    /// The files, in the order in which they were read.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.name.as_str())
     }
 
     /// By which places are put in order: what stands in no file comes last.
@@ -142,10 +149,20 @@ fn below<'a>(table: &'a dyn TableLike, key: &str) -> Option<(At<'a>, Option<Rang
     Some((At::Item(value), key.span().or_else(|| value.span())))
 }
 
-/// `LINE:COLUMN`, both from 1.
-fn position(text: &str, offset: usize) -> String {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!("{line}:{column}")
+/// The offsets at which lines begin: thousands of rules have their places told.
+#[derive(Debug)]
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// `LINE:COLUMN`, both from 1; columns are characters.
+    fn position(&self, text: &str, offset: usize) -> String {
+        let line = self.0.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|line| self.0.get(line)).copied().unwrap_or_default();
+        let before = text.get(start..offset).unwrap_or_default();
+        format!("{line}:{}", before.chars().count() + 1)
+    }
 }

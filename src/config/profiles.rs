@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use super::{
+    arch_meant,
     resolve::{Check, LONGEST},
     schema,
 };
@@ -42,10 +43,10 @@ impl Check<'_> {
         let mut variants = BTreeMap::new();
         for (arch, boot) in &profile.arch {
             if !BUILD_ARCHS.contains(&arch.as_str()) {
-                let there = BUILD_ARCHS.join(", ");
+                let (meant, there) = (arch_meant(arch, BUILD_ARCHS), BUILD_ARCHS.join(", "));
                 boots.check.fault(
                     &["profiles", name, "arch", arch],
-                    format!("no iPXE is built for {arch:?}; there are: {there}"),
+                    format!("no iPXE is built for {arch:?}{meant}; there are: {there}"),
                 );
             }
             boots.path = vec!["profiles", name, "arch", arch];

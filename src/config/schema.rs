@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::machine::LocalBoot;
 
 /// The whole file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Config {
     /// Patterns of files with more of this, such as `"machines.d/*.toml"`, relative to this one's folder.
     pub include: Vec<String>,
@@ -62,8 +64,9 @@ impl Default for Config {
 }
 
 /// The DHCP stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Dhcp {
     /// How to listen on port 67.
     pub socket: DhcpSocket,
@@ -94,7 +97,7 @@ impl Default for Dhcp {
 }
 
 /// How to listen on port 67.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DhcpSocket {
     /// By the port where no other program has it, else beside that program. A port of our own is the better one where
@@ -109,7 +112,7 @@ pub enum DhcpSocket {
 }
 
 /// Who is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// Every boot client.
@@ -119,16 +122,18 @@ pub enum Answer {
 }
 
 /// What outlives a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct State {
     /// Where it is kept, as `"sqlite:///var/lib/netbootd/state.db"`; none: there, if that folder exists.
     pub url: Option<String>,
 }
 
 /// Who may change something while the server runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Control {
     /// The control socket, for root and the server's own user.
     pub socket: PathBuf,
@@ -144,8 +149,9 @@ impl Default for Control {
 }
 
 /// The TFTP stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Tftp {
     /// Whether to serve it. Firmware that boots by HTTP alone does without.
     pub enabled: bool,
@@ -182,8 +188,9 @@ impl Default for Tftp {
 }
 
 /// The HTTP stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Http {
     /// TCP port. 8080, because 80 is often some other web server's.
     pub port: u16,
@@ -220,8 +227,9 @@ impl Default for Http {
 }
 
 /// How clients that are gone are told from slow ones. There is no setting that ends a slow one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Keepalive {
     /// Until the first probe on a connection without traffic.
     pub idle: String,
@@ -241,8 +249,9 @@ impl Default for Keepalive {
 }
 
 /// Something to boot: a kernel, or one of `script`, `efi`, `iso` and `disk`. Files are paths below the assets folder.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Profile {
     /// What people read in the menu.
     pub title: Option<String>,
@@ -266,8 +275,9 @@ pub struct Profile {
 }
 
 /// The built-in menu.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Menu {
     /// What is chosen where nobody is there: a profile; none: the local disk.
     pub default: Option<String>,
@@ -282,8 +292,9 @@ impl Default for Menu {
 }
 
 /// A rule about a machine, or about all that its selectors fit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Machine {
     /// `machine.name` in templates.
     pub name: Option<String>,
@@ -310,9 +321,19 @@ pub struct Machine {
     pub overrides: Override,
 }
 
+impl Machine {
+    /// The names that it gives by a key of its selector.
+    #[must_use]
+    pub fn names(&self, key: &str) -> &[String] {
+        let Self { mac, uuid, serial, oui, arch, .. } = self;
+        let keys = [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("arch", arch)];
+        keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
+    }
+}
+
 /// One name, or several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a text, or a list of texts, is wanted")]
 pub enum Names {
     /// `mac = "…"`
     One(String),
@@ -338,8 +359,9 @@ impl Names {
 }
 
 /// What a machine's firmware needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct Override {
     /// A loader's name (`netbootd loaders` lists them), or a path below the assets folder, such as a shim's.
     pub loader: Option<String>,

@@ -7,14 +7,14 @@ use tracing::{info, warn};
 use super::loaders;
 use crate::{
     boot::{
-        loader::Loader,
+        loader::{Loader, Loaders},
         machine::{Choice, Live, Rules},
-        profile::{Boot, Profile},
+        profile::Boot,
         roster::Roster,
         selector::RuleBook,
-        why::install_hint,
     },
     config::{
+        examine,
         resolve::{Dhcp, Fixed, Settings, StateUrl, Tftp},
         schema::Control,
     },
@@ -65,21 +65,18 @@ pub(super) fn rules(settings: Settings) -> Rules {
         warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
     }
     for loader in Loader::ALL {
-        match loaders.of(loader) {
-            Some(file) => info!("loader for {}: {}", loader.title(), file.origin),
-            None if matches!(loader, Loader::Bios | Loader::EfiX86_64) => {
-                warn!("no loader for {}: {}", loader.title(), install_hint(loader));
-            }
-            None => {}
+        if let Some(file) = loaders.of(loader) {
+            info!("loader for {}: {}", loader.title(), file.origin);
         }
     }
-    for loader in settings.machines.iter().filter_map(|(_, rule)| rule.loader.as_deref()) {
-        let is_asset = settings.assets.as_ref().is_some_and(|assets| assets.file(loader).is_ok());
-        if loaders.named(loader).is_none() && !is_asset {
-            let there: Vec<&str> = loaders.iter().map(|file| file.name.as_str()).collect();
-            warn!("a rule names the loader {loader}, which is neither an asset nor one of: {}", there.join(", "));
-        }
+    for finding in settings.findings.iter().chain(&examine::loaders(&settings, &loaders)) {
+        warn!("{}: {}", finding.fault.place, finding.fault.message);
     }
+    rules_with(settings, loaders)
+}
+
+/// The rules of a configuration with these loaders.
+pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
     Rules {
         loaders,
         machines: RuleBook::new(settings.machines),
@@ -146,12 +143,6 @@ impl Plan {
             }
             Err(why) => warn!("{why}"),
         }
-        for initrd in self.assets.iter().flat_map(|assets| unpadded_initrds(&rules, assets)) {
-            warn!(
-                "the length of {initrd} is no multiple of 4: a UEFI machine may lose the initrd behind it; \
-                 pad it with truncate --size=%4 {initrd}"
-            );
-        }
     }
 
     /// The kinds of firmware that have a loader.
@@ -162,43 +153,5 @@ impl Plan {
         kinds.extend(serves.iter().any(http).then(|| "UEFI HTTP".to_owned()));
         kinds.push("iPXE".into());
         kinds.join(", ")
-    }
-}
-
-/// An EFI kernel joins the initrds that its command line names without padding (drivers/firmware/efi/libstub,
-/// `handle_cmdline_files`), and its unpacker loses an archive that does not begin at a multiple of four: the machine
-/// boots and silently lacks files.
-fn unpadded_initrds(rules: &Rules, assets: &AssetRoot) -> Vec<String> {
-    let followed = |initrds: &[String]| initrds.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec());
-    let all = rules.profiles.values().flat_map(Profile::boots).filter_map(|(_, boot)| match boot {
-        Boot::Linux(linux) => Some(linux),
-        _ => None,
-    });
-    let mut paths: Vec<String> = all.flat_map(|linux| followed(&linux.initrd)).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    paths.retain(|path| assets.file(path).is_ok_and(|asset| asset.size % 4 != 0));
-    paths
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, fs};
-
-    use super::*;
-    use crate::boot::profile::Linux;
-
-    #[test]
-    fn an_initrd_that_would_shift_the_next_one_is_told() {
-        let scratch = tempfile::tempdir().expect("a folder");
-        for (name, length) in [("padded", 8), ("odd", 7), ("last", 5)] {
-            fs::write(scratch.path().join(name), vec![0; length]).expect("written");
-        }
-        let initrd = ["padded", "odd", "last"].map(String::from).to_vec();
-        let linux = Linux { kernel: "k".into(), initrd, cmdline: String::new() };
-        let profiles = BTreeMap::from([("p".into(), Boot::Linux(linux).into())]);
-        let rules = Rules { profiles, ..Rules::default() };
-        let assets = AssetRoot::open(scratch.path()).expect("opened");
-        assert_eq!(unpadded_initrds(&rules, &assets), ["odd"]);
     }
 }

@@ -167,6 +167,8 @@ fn a_configuration_file_does_what_the_command_line_does() -> Result<()> {
     let mut command = daemon(&bench.server);
     let command = command.args(["up", "--log-format", "json", "--config"]).arg(&config);
     let netbootd = Process::spawn("netbootd", command.env("NETBOOTD_HTTP__PORT", "8080"))?;
+    // What `check` calls a fault keeps no server from running.
+    netbootd.wait_for_line("n.toml:7:1: vmlinuz is no kernel: ", START)?;
     netbootd.wait_for_line("waiting on eth1", START)?;
     let script = bench.curl(&[], "/boot.ipxe?mac=525400123456&arch=i386")?;
     let script = String::from_utf8(script)?;

@@ -1,0 +1,54 @@
+//! What a reload cannot change.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    resolve::{Settings, StateUrl, Tftp},
+    schema,
+};
+use crate::{boot::attempts::Rates, net::limits::ClientLimits};
+
+/// What a server is started with: other values need another start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    interfaces: Vec<String>,
+    assets: Option<PathBuf>,
+    dhcp: (bool, schema::DhcpSocket, Rates),
+    tftp: Tftp,
+    http: (u16, Option<String>, bool, ClientLimits, Duration),
+    state: StateUrl,
+    control: schema::Control,
+}
+
+impl Settings {
+    /// The part of it that a reload cannot change.
+    #[must_use]
+    pub fn fixed(&self) -> Fixed {
+        Fixed {
+            interfaces: self.interfaces.clone(),
+            assets: self.assets.as_ref().map(|assets| assets.path().to_owned()),
+            dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
+            tftp: self.tftp.clone(),
+            http: (self.http_port, self.base_url.clone(), self.listing, self.http_limits, self.grace),
+            state: self.state.clone(),
+            control: self.control.clone(),
+        }
+    }
+}
+
+impl Fixed {
+    /// The sections that differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let sections = [
+            ("interfaces", self.interfaces == other.interfaces),
+            ("assets", self.assets == other.assets),
+            ("[dhcp] enabled, socket or rates", self.dhcp == other.dhcp),
+            ("[tftp]", self.tftp == other.tftp),
+            ("[http]", self.http == other.http),
+            ("[state]", self.state == other.state),
+            ("[control]", self.control == other.control),
+        ];
+        sections.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
+    }
+}
