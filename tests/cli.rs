@@ -52,3 +52,14 @@ fn the_exit_code_tells_usage_from_help() {
     assert_eq!(netbootd(&[]).status.code(), Some(64));
     assert_eq!(netbootd(&["down"]).status.code(), Some(64));
 }
+
+#[test]
+fn the_example_that_is_shipped_has_no_faults_and_its_schema_is_beside_it() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let example = packaging.join("netbootd.toml");
+    let output = netbootd(&["check", "--config", &example.display().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let schema = fs::read_to_string(&example).expect("read").lines().next().map(str::to_owned);
+    let schema = schema.and_then(|line| line.strip_prefix("#:schema ").map(|path| packaging.join(path)));
+    assert_eq!(netbootd(&["check", "--schema"]).stdout, fs::read(schema.expect("named")).expect("the schema"));
+}

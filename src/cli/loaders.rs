@@ -1,10 +1,10 @@
 //! `netbootd loaders`: which iPXE binaries there are, and what is missing.
 
-use std::{io::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{EX_OSERR, EX_UNAVAILABLE, Failure};
+use super::{EX_UNAVAILABLE, Failure, print};
 use crate::{
     boot::{
         loader::{Loader, LoaderFile, Loaders},
@@ -30,7 +30,7 @@ impl Show {
     pub(super) fn run(self) -> Result<(), Failure> {
         let (loaders, rejected) = find(&self.loader_dirs);
         let text = if self.json { as_json(&loaders, &rejected) } else { as_text(&loaders, &rejected) };
-        std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))?;
+        print(&text)?;
         match loaders.iter().next() {
             Some(_) => Ok(()),
             None => {

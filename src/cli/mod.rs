@@ -1,10 +1,12 @@
 //! What users type: one command a file. Exit codes are those of sysexits(3).
 
+mod check;
 mod control;
+mod explain;
 mod loaders;
 mod up;
 
-use std::{ffi::OsString, io::Write as _, process::ExitCode};
+use std::{ffi::OsString, io::Write as _, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +24,10 @@ pub struct Arguments {
 enum Command {
     /// Serve network boot until stopped.
     Up(up::Up),
+    /// Show every fault of the configuration, its assets and loaders at once.
+    Check(check::Check),
+    /// Show what a machine would get, at each stage of its boot.
+    Explain(explain::Explain),
     /// Show the iPXE loaders of this host.
     Loaders(loaders::Show),
     /// Give a machine a profile while the server runs.
@@ -62,6 +68,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match arguments.command {
         Command::Up(up) => up.run(),
+        Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Loaders(show) => show.run(),
         Command::Assign(assign) => assign.run(),
         Command::Unassign(unassign) => unassign.run(),
@@ -75,6 +83,18 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
 }
+
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))
+}
+
+/// The configuration that is read: the one that is named, or the packages', where it is there.
+fn configuration(named: Option<&Path>) -> Option<&Path> {
+    named.or_else(|| Some(Path::new(DEFAULT_CONFIG)).filter(|path| path.exists()))
+}
+
+/// Where the packages put it.
+const DEFAULT_CONFIG: &str = "/etc/netbootd/netbootd.toml";
 
 /// The command line is wrong.
 const EX_USAGE: u8 = 64;

@@ -8,7 +8,7 @@ use std::{
 use figment::value::Value;
 use tracing::info;
 
-use super::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
+use super::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
 use crate::{
     config::{
         Faults,
@@ -80,8 +80,7 @@ impl Up {
     }
 
     fn loaded(&self, flags: &[(&str, Value)]) -> Result<Settings, Faults> {
-        let default = Some(Path::new(DEFAULT_CONFIG)).filter(|path| path.exists());
-        resolve(&load(self.config.as_deref().or(default), std::env::vars(), flags)?)
+        resolve(&load(configuration(self.config.as_deref()), std::env::vars(), flags)?)
     }
 
     /// The flags as keys of the configuration, of which they are the last layer.
@@ -147,9 +146,6 @@ impl Files {
         Ok(Self { kernel: below(&kernel)?, initrds, folder })
     }
 }
-
-/// Where the packages put it.
-const DEFAULT_CONFIG: &str = "/etc/netbootd/netbootd.toml";
 
 #[cfg(test)]
 mod tests {

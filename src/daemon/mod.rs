@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod clerk;
 mod control;
+pub mod explain;
 mod listeners;
 pub mod loaders;
 pub mod logging;

@@ -81,6 +81,17 @@ impl State {
         }
     }
 
+    /// Opens a file to read what is in it, and changes nothing: it may be a running server's, or an older one's.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn peek(url: &str) -> Result<Self, StateError> {
+        let fault = |error| StateError::of(url, error);
+        let options = SqliteConnectOptions::from_str(url).map_err(fault)?.read_only(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(fault)?;
+        Ok(Self { pool })
+    }
+
     /// The shapes of offers that machines were seen to take.
     ///
     /// # Errors
@@ -205,7 +216,12 @@ mod tests {
         let again = State::open(&url(&folder)).await.expect("opened");
         assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
         let said = [(MAC, entry(Some("debian"), true, Some("debian"))), (other, entry(None, false, Some("rescue")))];
-        assert_eq!(again.roster().await.expect("read"), said.into_iter().collect());
+        let said: Roster = said.into_iter().collect();
+        assert_eq!(again.roster().await.expect("read"), said);
+        let peeking = State::peek(&url(&folder)).await.expect("opened beside the other");
+        assert_eq!(peeking.roster().await.expect("read"), said);
+        assert!(peeking.set_entry(MAC, &Entry::default()).await.is_err(), "it is read only");
+        peeking.close().await;
         // What another hand wrote into it is passed over.
         sqlx::query("INSERT INTO offer_shapes (mac, shape) VALUES ('nonsense', 'direct')")
             .execute(&again.pool)

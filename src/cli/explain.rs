@@ -1,0 +1,107 @@
+//! `netbootd explain`: what a machine would get, and why.
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use super::{EX_CONFIG, EX_OSERR, EX_USAGE, Failure, configuration, print};
+use crate::{
+    boot::{
+        client::MacAddr,
+        loader::{ClientArch, Loader},
+    },
+    config::{Faults, load::load, resolve::resolve},
+    daemon::explain::{Asked, Explanation, Fitting, Stage, explain},
+};
+
+/// Show what a machine would get, at each stage of its boot.
+///
+/// The answers are those of the code that serves: the loader for its firmware, what its iPXE is told, and the script,
+/// whole; each with the rule that decided it. No server is asked; what was assigned is read from the state, if it can be.
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The machine's card, in any notation
+    #[arg(long, value_name = "MAC")]
+    mac: MacAddr,
+    /// Its firmware: bios, i386, x86_64, arm64…, or a number of DHCP option 93
+    #[arg(long, value_name = "ARCH", default_value = "x86_64")]
+    arch: String,
+    /// Its SMBIOS UUID
+    #[arg(long, value_name = "UUID")]
+    uuid: Option<Uuid>,
+    /// Its SMBIOS serial number, which iPXE tells and firmware does not
+    #[arg(long, value_name = "SERIAL")]
+    serial: Option<String>,
+    /// Its firmware boots by HTTP (UEFI HTTP Boot)
+    #[arg(long)]
+    http_boot: bool,
+    /// It has an iPXE of its own, and is sent to the script at once
+    #[arg(long)]
+    ipxe: bool,
+    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let arch = ClientArch::named(&self.arch, self.http_boot).ok_or_else(|| {
+            let there = Loader::ALL.map(Loader::arch).join(", ");
+            let words =
+                format!("there is no architecture {:?}; there are: {there}, and the numbers of option 93", self.arch);
+            Failure::new(EX_USAGE, words)
+        })?;
+        let asked = Asked {
+            mac: self.mac,
+            arch,
+            uuid: self.uuid,
+            serial: self.serial,
+            http_boot: self.http_boot,
+            ipxe: self.ipxe,
+        };
+        let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
+        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).map_err(of_configuration)?;
+        let settings = resolve(&loaded).map_err(of_configuration)?;
+        let explanation = explain(&loaded, settings, &asked);
+        if self.json {
+            let json = serde_json::to_string_pretty(&explanation).map_err(|error| Failure::new(EX_OSERR, error))?;
+            print(&(json + "\n"))
+        } else {
+            print(&as_text(self.mac, &explanation))
+        }
+    }
+}
+
+fn as_text(mac: MacAddr, Explanation { stages, said, state }: &Explanation) -> String {
+    let mut text = format!("{mac}\n");
+    let assigned = said.as_ref().and_then(|entry| entry.assigned.as_ref());
+    if let Some(assignment) = assigned {
+        let once = if assignment.once { ", once" } else { "" };
+        text += &format!("  assigned      {}{once}\n", assignment.profile);
+    }
+    if let Some(spent) = said.as_ref().and_then(|entry| entry.spent.as_deref()) {
+        text += &format!("  has had once  {spent}\n");
+    }
+    text += &format!("  state         {state}\n");
+    for Stage { client, rules, answer, refused, script } in stages {
+        text += &format!("\n{client}\n");
+        for Fitting { number, name, place, passed_over } in rules {
+            let name = name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            let why = passed_over.as_deref().unwrap_or("decides");
+            text += &format!("  rule {number}{name} ({place}): {why}\n");
+        }
+        if rules.is_empty() {
+            text += "  no rule is about it\n";
+        }
+        text += &answer.as_ref().map(|answer| format!("  gets: {answer}\n")).unwrap_or_default();
+        text += &refused.as_ref().map(|why| format!("  is refused: {why}\n")).unwrap_or_default();
+        for line in script.iter().flat_map(|script| script.lines()) {
+            text += format!("    {line}").trim_end();
+            text.push('\n');
+        }
+    }
+    text
+}

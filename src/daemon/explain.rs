@@ -1,0 +1,229 @@
+//! What a machine would get at each stage of its boot, and why: the answers of the code that serves, without a server.
+
+use std::path::Path;
+
+use serde::Serialize;
+use tokio::runtime;
+use uuid::Uuid;
+
+use super::{loaders, plan};
+use crate::{
+    boot::{
+        client::{Client, MacAddr, Speaks},
+        loader::{ClientArch, Loader},
+        machine::{By, MachineRule, Rules},
+        next::{NextStep, Under, Via, next},
+        roster::{Entry, Roster},
+        script::{Outcome, Query, Standing, Way, script},
+        selector::Facts,
+    },
+    config::{
+        load::Loaded,
+        resolve::{Settings, StateUrl},
+    },
+    net::interface::{Interface, choose},
+    state::State,
+};
+
+/// The machine that is asked about.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its card.
+    pub mac: MacAddr,
+    /// Its firmware (option 93).
+    pub arch: ClientArch,
+    /// SMBIOS UUID.
+    pub uuid: Option<Uuid>,
+    /// SMBIOS serial number.
+    pub serial: Option<String>,
+    /// Its firmware boots by HTTP.
+    pub http_boot: bool,
+    /// It has an iPXE of its own.
+    pub ipxe: bool,
+}
+
+/// What it would get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// From its firmware's first request on.
+    pub stages: Vec<Stage>,
+    /// What was said of it since, where the state could be read.
+    pub said: Option<Entry>,
+    /// Where that was read, or why not.
+    pub state: String,
+}
+
+/// One request, and the answer to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stage {
+    /// Who asks.
+    pub client: String,
+    /// The rules about it, as far as this stage knows the machine; the first one decides.
+    pub rules: Vec<Fitting>,
+    /// What it is told; none: it is refused.
+    pub answer: Option<String>,
+    /// Why it is refused.
+    pub refused: Option<String>,
+    /// What it is sent.
+    pub script: Option<String>,
+}
+
+/// A rule that is about the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fitting {
+    /// From 1, in the order of the configuration.
+    pub number: usize,
+    /// `name`.
+    pub name: Option<String>,
+    /// `FILE:LINE:COLUMN`.
+    pub place: String,
+    /// Why it does not decide, where it does not.
+    pub passed_over: Option<String>,
+}
+
+/// Explains a boot. The state is opened to be read, if it is there; no server is asked.
+#[must_use]
+pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanation {
+    let (roster, state) = roster(&settings.state);
+    let base = settings.base_url.clone().unwrap_or_else(|| base_url(&settings));
+    let (found, _) = loaders::find(&settings.loader_dirs);
+    let explaining = Explaining { loaded, rules: plan::rules_with(settings, found), roster: &roster, base, asked };
+    Explanation { stages: explaining.stages(), said: roster.of(asked.mac).cloned(), state }
+}
+
+/// As the clients of the first interface reach it.
+fn base_url(settings: &Settings) -> String {
+    let chosen = choose(&settings.interfaces).ok().and_then(|all| all.first().map(Interface::address));
+    let address = chosen.map_or_else(|| "SERVER".into(), |address| address.to_string());
+    format!("http://{address}:{}", settings.http_port)
+}
+
+/// What was said of machines, and where that stands.
+fn roster(url: &StateUrl) -> (Roster, String) {
+    let (StateUrl::Set(url) | StateUrl::Default(url)) = url;
+    let none = |words: String| (Roster::default(), words);
+    let path = url.trim_start_matches("sqlite://");
+    if !Path::new(path.split('?').next().unwrap_or(path)).exists() {
+        return none(format!("there is no state at {url}: nothing was said of any machine"));
+    }
+    let read = async {
+        let state = State::peek(url).await.map_err(|error| error.to_string())?;
+        let roster = state.roster().await.map_err(|error| error.to_string());
+        state.close().await;
+        roster
+    };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(read)) {
+        Ok(roster) => (roster, format!("read from {url}")),
+        Err(error) => none(format!("assignments are not known, since {url} cannot be read: {error}")),
+    }
+}
+
+struct Explaining<'a> {
+    loaded: &'a Loaded,
+    rules: Rules,
+    roster: &'a Roster,
+    base: String,
+    asked: &'a Asked,
+}
+
+impl Explaining<'_> {
+    /// Up to the one that is refused, behind which no machine comes.
+    fn stages(&self) -> Vec<Stage> {
+        let firmware = if self.asked.http_boot { Speaks::HttpBoot } else { Speaks::Pxe };
+        let speakers = [firmware, Speaks::Ipxe { http: true }];
+        let mut stages = Vec::new();
+        for speaks in speakers.into_iter().skip(usize::from(self.asked.ipxe)) {
+            let (stage, goes_on) = self.dhcp(speaks);
+            stages.push(stage);
+            if !goes_on {
+                return stages;
+            }
+        }
+        stages.push(self.script());
+        stages
+    }
+
+    /// What a request on port 67 gets, and whether iPXE comes of it.
+    fn dhcp(&self, speaks: Speaks) -> (Stage, bool) {
+        let Asked { mac, arch, uuid, .. } = *self.asked;
+        let client = Client { mac, uuid, archs: vec![arch], speaks };
+        let step = next(&client, &self.rules, self.roster);
+        let goes_on = step.as_ref().is_ok_and(|step| *step != NextStep::RaspberryPi);
+        let answer = step.map(|step| match step {
+            NextStep::Loader { name, via: Via::Tftp, .. } => format!("{name} by TFTP"),
+            NextStep::Loader { name, under: Under::Loaders, via: Via::Http } => format!("{}/loaders/{name}", self.base),
+            NextStep::Loader { name, under: Under::Assets, via: Via::Http } => format!("{}/assets/{name}", self.base),
+            NextStep::Script => format!("{}/boot.ipxe", self.base),
+            NextStep::RaspberryPi => "its own firmware's files by TFTP, from the assets folder".into(),
+        });
+        let refused = answer.as_ref().err().map(ToString::to_string);
+        let rules = self.fitting(&client.facts());
+        (Stage { client: format!("{client} asks by DHCP"), rules, answer: answer.ok(), refused, script: None }, goes_on)
+    }
+
+    fn script(&self) -> Stage {
+        let query = self.query();
+        let standing = Standing { roster: Some(self.roster), looping: None };
+        let answered = script(&self.rules, &self.base, &query, standing);
+        let (answer, refused) = match answered.outcome {
+            Outcome::Chosen { profile, by, once, way, .. } => {
+                let once = if once { ", once" } else { "" };
+                let by = words(by);
+                let files = match way {
+                    Way::Boot(files) if !files.is_empty() => format!(": {}", files.join(", ")),
+                    _ => String::new(),
+                };
+                (Some(format!("profile {profile}, chosen by {by}{once}{files}")), None)
+            }
+            Outcome::Refused(_, why) => (None, Some(why.to_string())),
+            Outcome::Bootstrap => (Some("to come back with what it knows of itself".into()), None),
+        };
+        let rules = self.fitting(&query.facts(self.asked.mac));
+        Stage { client: "iPXE asks for /boot.ipxe".into(), rules, answer, refused, script: Some(answered.text) }
+    }
+
+    /// As the iPXE of this firmware fills it in.
+    fn query(&self) -> Query {
+        let Asked { mac, arch, uuid, serial, .. } = self.asked;
+        let (arch, platform) = match arch.loader() {
+            Some(Loader::Bios) => (Some("i386"), Some("pcbios")),
+            Some(loader) => (Some(loader.arch()), Some("efi")),
+            None => (None, None),
+        };
+        Query {
+            mac: Some(mac.to_string()),
+            uuid: uuid.map(|uuid| uuid.to_string()),
+            serial: serial.clone(),
+            arch: arch.map(str::to_owned),
+            platform: platform.map(str::to_owned),
+            profile: None,
+        }
+    }
+
+    fn fitting(&self, facts: &Facts<'_>) -> Vec<Fitting> {
+        let all = self.rules.machines.all_of(facts);
+        let best = all.first().map(|(_, selector, _)| selector.specificity());
+        let rules = all.iter().enumerate().map(|(rank, (index, selector, rule))| {
+            let MachineRule { name, .. } = rule;
+            let passed_over = match rank {
+                0 => None,
+                _ if Some(selector.specificity()) == best => Some("as specific, but it stands behind".to_owned()),
+                _ => Some("less specific".to_owned()),
+            };
+            let place = self.loaded.places.of(&["machines", &index.to_string()]);
+            Fitting { number: index + 1, name: name.clone(), place, passed_over }
+        });
+        rules.collect()
+    }
+}
+
+fn words(by: By) -> &'static str {
+    match by {
+        By::Menu => "the user at the menu",
+        By::Assignment => "an assignment",
+        By::Rule => "its rule",
+        By::Default => "default_profile",
+        By::Spent => "what it has had once, and is not to have again",
+    }
+}

@@ -1,0 +1,132 @@
+//! What `netbootd check` says of broken configurations, whole: each `tests/configurations/NAME.toml` has its
+//! `NAME.txt` beside it. A line `# with KEY=VALUE` at its beginning sets an environment variable.
+//!
+//! `BLESS=1 cargo test --test configurations` writes the expected words anew, to be read before they are committed.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+#[test]
+fn every_fault_is_told_with_its_place_and_its_mend() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let folder = scratch.path().canonicalize().expect("there");
+    furnish(&folder);
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for name in names() {
+        let (said, code) = checked(&folder, &name);
+        let expected_path = cases().join(format!("{name}.txt"));
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&expected_path, &said).expect("written");
+        }
+        let expected = fs::read_to_string(&expected_path).unwrap_or_default();
+        let is_fault = expected.contains("\nnetbootd: ");
+        if said != expected || code != Some(i32::from(is_fault)) {
+            wrong.push(format!("{name} (exit code {code:?}):\n{said}-- expected:\n{expected}"));
+        }
+        count += 1;
+    }
+    assert!(count >= 50, "only {count} configurations were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_program_reads_the_same_as_json() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    furnish(scratch.path());
+    let output = check(scratch.path(), "everything_at_once").arg("--json").output().expect("started");
+    assert_eq!(output.status.code(), Some(1));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let text = fs::read_to_string(cases().join("everything_at_once.txt")).expect("read");
+    let lines = shown["findings"].as_array().expect("a list").iter().map(|finding| {
+        let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+        let level = if finding["level"] == "warning" { "warning: " } else { "" };
+        format!("{}:{}:{}: {level}{}\n", text("file"), finding["line"], finding["column"], text("message"))
+    });
+    let lines: String = lines.collect();
+    assert_eq!(format!("{lines}netbootd: "), text[..text.rfind("netbootd: ").expect("a count") + "netbootd: ".len()]);
+}
+
+/// What is said on both outputs, and the exit code.
+fn checked(folder: &Path, name: &str) -> (String, Option<i32>) {
+    let output = check(folder, name).output().expect("started");
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&said).replace(&folder.display().to_string(), "FOLDER"), output.status.code())
+}
+
+fn check(folder: &Path, name: &str) -> Command {
+    let text = fs::read_to_string(folder.join(format!("{name}.toml"))).expect("read");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netbootd"));
+    command.current_dir(folder).env_clear().args(["check", "--config", &format!("{name}.toml")]);
+    command.env("NETBOOTD_LOADER_DIRS", "[\"loaders\"]");
+    let with = text.lines().map_while(|line| line.strip_prefix("# with ")?.split_once('='));
+    command.envs(with);
+    command
+}
+
+fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configurations")
+}
+
+fn names() -> BTreeSet<String> {
+    let entries = fs::read_dir(cases()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let names = entries.filter_map(|name| name.to_str()?.strip_suffix(".toml").map(str::to_owned));
+    // A host that netbootd is installed on has an assets folder by default.
+    let is_installed = Path::new("/var/lib/netbootd/assets").is_dir();
+    names.filter(|name| !(is_installed && name == "no_assets")).collect()
+}
+
+/// The configurations, and the files that they name.
+fn furnish(folder: &Path) {
+    let put = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, bytes).expect("written");
+    };
+    for name in names() {
+        let name = format!("{name}.toml");
+        put(&name, &fs::read(cases().join(&name)).expect("read"));
+    }
+    let (x86, arm, efi) = (image(0x8664, true), image(0xaa64, false), image(0x8664, false));
+    let iso = [vec![0; 0x8001], b"CD001\x01".to_vec()].concat();
+    let disk = [vec![0; 0x1fe], b"\x55\xaa".to_vec()].concat();
+    let files: [(&str, &[u8]); 20] = [
+        ("machines.d/broken.toml", b"[[machines]]\nmac = \"52:54:00:00:00:01\"\nprofil = \"local\"\n"),
+        ("machines.d/slip.txt", b"[[machines]\n"),
+        ("assets/vmlinuz", &x86),
+        ("assets/arm64/vmlinuz", &arm),
+        ("assets/shimx64.efi", &efi),
+        ("assets/initrd.img", b"\x1f\x8b\x08\0\0\0\0\0"),
+        ("assets/microcode.cpio", b"070701\0\0"),
+        ("assets/odd.cpio", b"070701\0"),
+        ("assets/page", b"<!DOCTYPE html>\n<title>404 Not Found</title>\n"),
+        ("assets/notes", b"some words\n"),
+        ("assets/empty", b""),
+        ("assets/cd.iso", &iso),
+        ("assets/disk.img", &disk),
+        ("assets/disk.qcow2", b"QFI\xfb\0\0\0\x03"),
+        ("templates/own.ipxe", b"#!ipxe\necho {{ machine.name }}\nexit\n"),
+        ("templates/words.ipxe", b"echo {{ machine.name }}\n"),
+        ("templates/undefined.ipxe", b"#!ipxe\necho {{ machine.nmae }}\n"),
+        ("broken_templates/half.ipxe", b"#!ipxe\n{% if machine %}\n"),
+        ("loaders/undionly.kpxe", b"\xea\x05\x00\xc0\x07"),
+        ("loaders/snponly.efi", &efi),
+    ];
+    files.iter().for_each(|(name, bytes)| put(name, bytes));
+}
+
+/// The header of an EFI program, which a kernel's of x86 is as well.
+fn image(machine: u16, is_x86_kernel: bool) -> Vec<u8> {
+    let mut bytes = vec![0; 0x400];
+    bytes.splice(..2, *b"MZ");
+    bytes.splice(0x3c..0x3d, [0x40]);
+    bytes.splice(0x40..0x46, [b"PE\0\0", &machine.to_le_bytes()[..]].concat());
+    if is_x86_kernel {
+        bytes.splice(0x1fe..0x206, *b"\x55\xaa\0\0HdrS");
+    }
+    bytes
+}
