@@ -43,6 +43,7 @@ use crate::{
         changes::Changes,
         holder::other_holder,
         interface::{Interface, look},
+        own_loop::OwnLoop,
         port as udp,
         raw::{OpenTap, Tap},
         udp::Endpoint,
@@ -74,6 +75,8 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) ours: watch::Sender<Vec<Ipv4Addr>>,
+    /// What serves DHCP.
+    pub(super) dhcp: OwnLoop,
 }
 
 /// An interface's listeners.
@@ -235,6 +238,8 @@ impl Listeners {
         if self.shared.plan.dhcp.socket != DhcpSocket::Auto {
             return;
         }
+        let own = self.shared.dhcp.handle().clone();
+        let _entered = own.enter();
         for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
             let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
             let holders = bind::sockets_on_67(interface);
@@ -266,6 +271,8 @@ impl Listeners {
 
     fn serve_dhcp(&mut self, interface: &Interface, sockets: bind::Dhcp) -> io::Result<()> {
         let name = &interface.name;
+        let own = self.shared.dhcp.handle().clone();
+        let _entered = own.enter();
         let (place, stop) = (watch::Sender::new(self.shared.place(interface)), self.shared.stop.child_token());
         let (transport, how) = match sockets.requests {
             Requests::Bound(socket) => (Transport::Bound(Endpoint::new(socket)?), "ports 67 and 4011".to_owned()),
@@ -322,12 +329,12 @@ impl Shared {
     fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) -> JoinHandle<()> {
         let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
         let attempts = self.app.attempts.clone();
-        self.tasks.spawn(Listener { transport, port, place, live, attempts, events }.serve(stop))
+        self.tasks.spawn_on(Listener { transport, port, place, live, attempts, events }.serve(stop), self.dhcp.handle())
     }
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
         if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
-            self.tasks.spawn(Watch { tap, ours: self.ours.subscribe() }.serve(stop));
+            self.tasks.spawn_on(Watch { tap, ours: self.ours.subscribe() }.serve(stop), self.dhcp.handle());
         }
     }
 

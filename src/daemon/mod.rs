@@ -44,6 +44,7 @@ use crate::{
     boot::{attempts::Attempts, recent::Recent, timeline::Timelines},
     config::resolve::StateUrl,
     http,
+    net::own_loop::OwnLoop,
     state::{State, StateError},
     status::{self, api::Api},
 };
@@ -145,6 +146,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         tasks: tasks.clone(),
         stop: stop.clone(),
         ours: watch::Sender::default(),
+        dhcp: OwnLoop::start("dhcp".into())?,
     };
     let mut listeners = Listeners::start(shared, sockets)?;
     let mut reload = Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone())?;

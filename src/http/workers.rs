@@ -1,15 +1,13 @@
 //! Threads that serve connections, each with an event loop of its own.
 //!
-//! On a runtime that shares its tasks among threads, the thread that learns that a client takes more wakes another one
-//! to send it: for one client a quarter of all CPU time went there. Here a connection stays with the thread that it was
-//! given to, and what is shared out are connections.
+//! A connection stays with the thread that it was given to, and what is shared out are connections: for one client, a
+//! quarter of all CPU time went into waking the thread that was to send.
 
 use std::{io, num::NonZeroUsize, sync::Arc, thread};
 
-use tokio::{
-    runtime::{self, Handle},
-    sync::oneshot,
-};
+use tokio::runtime::Handle;
+
+use crate::net::own_loop::OwnLoop;
 
 /// They end when this is dropped, with every connection that is still on them.
 #[derive(Debug)]
@@ -17,10 +15,9 @@ pub struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
-    handle: Handle,
+    own: OwnLoop,
     /// As many as it has connections, and one.
     seats: Arc<()>,
-    _end: oneshot::Sender<()>,
 }
 
 /// A connection's place on a thread; dropping it frees it.
@@ -40,19 +37,13 @@ impl Workers {
     /// The one that has the fewest connections.
     pub(super) fn seat(&self) -> Option<(&Handle, Seat)> {
         let worker = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.seats))?;
-        Some((&worker.handle, Seat(Arc::clone(&worker.seats))))
+        Some((worker.own.handle(), Seat(Arc::clone(&worker.seats))))
     }
 }
 
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
-        // An error is the end as well: whoever would have said so is gone.
-        let run = move || drop(runtime.block_on(ended));
-        thread::Builder::new().name(format!("http-{number}")).spawn(run)?;
-        Ok(Self { handle, seats: Arc::default(), _end: end })
+        Ok(Self { own: OwnLoop::start(format!("http-{number}"))?, seats: Arc::default() })
     }
 }
 
@@ -61,6 +52,8 @@ const MOST: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[tokio::test]

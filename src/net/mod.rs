@@ -5,6 +5,7 @@ pub mod frame;
 pub mod holder;
 pub mod interface;
 pub mod limits;
+pub mod own_loop;
 pub mod port;
 pub mod raw;
 pub mod tcp_info;
