@@ -14,6 +14,7 @@
 //! | iPXE asks again, is sent to `/boot.ipxe`, and gets its script | [`boot::script`], [`boot::machine`] |
 //! | It fetches kernel and initial RAM disks at its own pace | [`http::assets`], [`http::range`], [`files`] |
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
+//! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
 //!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they

@@ -81,6 +81,7 @@ pub(super) fn rules(settings: Settings) -> Rules {
         default_profile: settings.default_profile,
         menu: settings.menu,
         templates: settings.templates,
+        answers: settings.answers,
     }
 }
 

@@ -42,7 +42,7 @@ use super::routes::Ends;
 use crate::{
     boot::{
         peer::Sample,
-        timeline::{At, Event, Of, Pace, Pause, Transfer, What, Who},
+        timeline::{At, Event, Of, Pace, Pause, Silent, Transfer, What, Who},
     },
     files::Asset,
     net::tcp_info::{TcpInfo, tcp_info},
@@ -216,6 +216,23 @@ impl Connection {
         let (of, name, size) = (transfer.of, transfer.name.clone(), transfer.length);
         let pace = Pace { of, name, acked: transfer.acked(acked), size, at };
         self.tell(What::Pace(pace));
+    }
+
+    /// Whether the client was sent all that is on its way, and owes nothing but the acknowledgement of its end.
+    fn unacknowledged(&self, Sample { notsent, .. }: &Sample) -> Option<Silent> {
+        let outgoing = self.outgoing();
+        let last = outgoing.transfers.back().filter(|last| last.given == last.length && *notsent == 0)?;
+        let unacknowledged = last.length - last.acked(outgoing.acked);
+        let is_end = (1..=UNACKNOWLEDGED).contains(&unacknowledged) && outgoing.transfers.len() == 1;
+        is_end.then(|| Silent { name: last.name.clone(), unacknowledged, since: Duration::ZERO })
+    }
+
+    /// Tells of a client that fell silent at the very end, as one does that has started what it loaded.
+    pub(super) fn tell_silent(&self, sample: &Sample) -> bool {
+        let silent = self.unacknowledged(sample);
+        let is_silent = silent.is_some();
+        silent.into_iter().for_each(|silent| self.tell(What::Silent(Silent { since: sample.since_ack, ..silent })));
+        is_silent
     }
 
     /// Tells the end of everything on its way: the connection is over.
@@ -489,6 +506,8 @@ fn place_in_hole(slice: &[u8]) -> Option<usize> {
 pub(super) static HOLE: [u8; 1 << 20] = [0; 1 << 20];
 /// Of a transfer, so that a trickle does not fill the log.
 const PAUSES_TOLD: u32 = 3;
+/// Bytes: the window of an iPXE before 2023. With more than that outstanding the client cannot have had it all.
+const UNACKNOWLEDGED: u64 = 256 << 10;
 /// Bytes, where the file system knows no `sendfile`.
 const COPIED: usize = 64 << 10;
 pub(super) const CUT_SHORT: &str = "the file was cut short while it was sent";

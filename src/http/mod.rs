@@ -4,6 +4,7 @@
 //! minute while it unpacks gets the rest when it reads on.
 
 mod admission;
+mod answers;
 pub mod assets;
 mod connection;
 pub mod listener;
