@@ -1,11 +1,15 @@
 //! The assets folder: one way in for TFTP, HTTP and the configuration's check, so that nothing outside it can be
 //! read by any of them.
 
+pub mod listing;
+
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,6 +25,8 @@ use crate::boot::why::Why;
 pub struct AssetRoot {
     directory: OwnedFd,
     path: PathBuf,
+    /// What [`AssetRoot::shared`] has given away, as long as someone has it.
+    open: Mutex<HashMap<Version, Weak<Asset>>>,
 }
 
 /// An open file. It goes on giving the same version when another one takes its name.
@@ -35,6 +41,16 @@ pub struct Asset {
     /// Strong entity tag with its quotes (RFC 9110 §8.8.3), the same after a restart: it is made of the inode, the
     /// size and the modification time in nanoseconds.
     pub etag: String,
+    version: Version,
+}
+
+/// What tells a file from every other one, and from itself after someone has written into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
 }
 
 impl Asset {
@@ -43,7 +59,7 @@ impl Asset {
     /// # Errors
     /// Those of fstat(2).
     pub fn is_as_it_was(&self) -> io::Result<bool> {
-        Ok(etag(&fstat(&self.file)?) == self.etag)
+        Ok(Version::of(&fstat(&self.file)?) == self.version)
     }
 }
 
@@ -65,7 +81,7 @@ impl AssetRoot {
             Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
             errno => errno.into(),
         })?;
-        Ok(Self { directory, path })
+        Ok(Self { directory, path, open: Mutex::default() })
     }
 
     /// Where it is.
@@ -74,10 +90,24 @@ impl AssetRoot {
         &self.path
     }
 
-    /// Opens a file by its path below the folder; slashes at its start are passed over.
+    /// [`AssetRoot::file`], open once for all who have the same version: a thousand downloads of one image cost one
+    /// descriptor.
     ///
-    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
-    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    /// # Errors
+    /// As there.
+    pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Why> {
+        let asset = self.file(name)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asset) = open.get(&asset.version).and_then(Weak::upgrade) {
+            return Ok(asset);
+        }
+        open.retain(|_, asset| asset.strong_count() > 0);
+        let asset = Arc::new(asset);
+        open.insert(asset.version, Arc::downgrade(&asset));
+        Ok(asset)
+    }
+
+    /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out.
     ///
     /// # Errors
     /// [`Why::NotFound`], also for what is no regular file; [`Why::Escape`]; [`Why::Unreadable`].
@@ -85,32 +115,57 @@ impl AssetRoot {
         let name = name.trim_start_matches('/');
         // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let opened = openat2(&self.directory, name, flags, Mode::empty(), beneath);
-        let shown = || name.chars().take(200).collect::<String>();
-        let unreadable = |errno: Errno| Why::Unreadable { name: shown(), error: io::Error::from(errno).to_string() };
-        let descriptor = opened.map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(name),
-            Errno::XDEV | Errno::LOOP => Why::Escape(shown()),
-            errno => unreadable(errno),
-        })?;
-        let stat = fstat(&descriptor).map_err(unreadable)?;
+        let descriptor = self.beneath(name, flags)?;
+        let stat = fstat(&descriptor).map_err(|errno| unreadable(name, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Why::not_found(name));
         }
+        let version = Version::of(&stat);
         Ok(Asset {
             file: descriptor.into(),
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)),
-            etag: etag(&stat),
+            modified: modified(&stat),
+            etag: version.etag(),
+            version,
+        })
+    }
+
+    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
+    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    fn beneath(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Why> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.directory, name, flags, Mode::empty(), resolve).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(name),
+            Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
+            errno => unreadable(name, errno),
         })
     }
 }
 
-fn etag(stat: &Stat) -> String {
-    let (inode, size, seconds, nanoseconds) = (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
-    format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
+fn modified(stat: &Stat) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0).min(END_OF_9999))
 }
+
+fn unreadable(name: &str, errno: Errno) -> Why {
+    Why::Unreadable { name: name.chars().take(200).collect(), error: io::Error::from(errno).to_string() }
+}
+
+impl Version {
+    fn of(stat: &Stat) -> Self {
+        let modified = (stat.st_mtime, stat.st_mtime_nsec);
+        Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
+    }
+
+    /// Without the device, whose number another start of the host may change.
+    fn etag(&self) -> String {
+        let Self { inode, size, modified: (seconds, nanoseconds), .. } = self;
+        format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
+    }
+}
+
+/// Seconds. A clock that was wrong can leave any time in a file, and HTTP's dates have four digits for the year
+/// (RFC 9110 §5.6.7).
+const END_OF_9999: u64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +212,38 @@ mod tests {
         assert_ne!(old.etag, new.etag);
         assert_eq!(io::read_to_string(&old.file).expect("read"), "old");
         assert_eq!(io::read_to_string(&new.file).expect("read"), "new!");
+    }
+
+    #[test]
+    fn a_version_is_open_once_as_long_as_anyone_has_it() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("k");
+        fs::write(&path, "old").expect("made");
+        symlink("k", scratch.path().join("link")).expect("made");
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let [first, again, linked] = ["k", "/k", "link"].map(|name| assets.shared(name).expect("there"));
+        assert!(Arc::ptr_eq(&first, &again) && Arc::ptr_eq(&first, &linked));
+        fs::write(&path, "written into").expect("changed");
+        let other = assets.shared("k").expect("there");
+        assert!(!Arc::ptr_eq(&first, &other) && !first.is_as_it_was().expect("told"));
+        assert_eq!(assets.open.lock().expect("unharmed").len(), 2);
+        drop((first, again, linked, other));
+        for n in 0..100 {
+            fs::write(&path, n.to_string()).expect("changed");
+            assets.shared("k").expect("there");
+        }
+        assert_eq!(assets.open.lock().expect("unharmed").len(), 1, "what nobody has is forgotten");
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_one_that_http_can_say() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let file = fs::File::create(scratch.path().join("k")).expect("made");
+        let far = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        // Some file systems hold fewer years, which serves as well.
+        let _ = file.set_modified(far);
+        let modified = AssetRoot::open(scratch.path()).expect("opened").file("k").expect("there").modified;
+        assert!(httpdate::fmt_http_date(modified).ends_with(" GMT"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | step | file |
 //! |---|---|
 //! | A datagram comes in on port 67 or 4011, and it is known to which of our addresses | [`net::udp`], [`dhcp::serve`] |
+//! | … or as a frame, beside another DHCP server that has the port | [`net::raw`], [`net::frame`], [`dhcp::transport`] |
 //! | Its bytes become a [`dhcp::wire::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`] |
 //! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
 //! | … in which shape, and whether it goes round in circles | [`boot::attempts`], kept by [`state`] |
@@ -13,9 +14,13 @@
 //! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
 //! | iPXE asks again, is sent to `/boot.ipxe`, and gets its script | [`boot::script`], [`boot::machine`] |
 //! | It fetches kernel and initial RAM disks at its own pace | [`http::assets`], [`http::range`], [`files`] |
+//! | … on one thread, from the page cache to the socket | [`http::workers`], `http::io`, `http::account` |
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
+//!
+//! Beside the walk: interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's
+//! ([`net::holder`]), and other servers say what keeps machines from booting ([`dhcp::rival`], [`dhcp::watch`]).
 //!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
 //! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers.rs`
@@ -30,4 +35,5 @@ pub mod files;
 pub mod http;
 pub mod net;
 pub mod state;
+pub mod status;
 pub mod tftp;

@@ -10,6 +10,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,15 +21,13 @@ use netbootd::{
         machine::{Live, Rules},
         roster::Roster,
     },
-    net::udp::{Endpoint, Open, open},
+    net::port::Port,
     tftp::{
-        serve::{Listener, Ports},
-        shared::Shared,
+        serve::{Listener, Ports, Stage, doors},
         transfer::Limits,
     },
 };
 use tokio::{net::UdpSocket, sync::mpsc, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn async_tftp_leaves_a_client_that_probed_the_size_without_an_answer() -> io::Result<()> {
@@ -54,25 +53,27 @@ async fn async_tftp_leaves_a_client_that_probed_the_size_without_an_answer() -> 
 
 #[tokio::test]
 async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
-    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-    let socket = open(Open { address, device: None, shared: false, receive_buffer: 64 << 10 })?;
-    let endpoint = Arc::new(Endpoint::new(socket)?);
-    let asked = endpoint.local_addr()?;
+    let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 64 << 10)?);
+    let asked = SocketAddr::V4(port.address()?);
     let (events, _recorder) = mpsc::channel(16);
     let listener = Listener {
-        endpoint,
+        port,
         address: Ipv4Addr::LOCALHOST,
         base_url: "http://127.0.0.1:8080".into(),
-        live: Live::new(rules(), Roster::default()),
-        assets: None,
         limits: Limits { block_size: 1468, window_size: 64 },
         link_block_size: Arc::new(u16::MAX.into()),
+    };
+    let stage = Stage {
+        live: Live::new(rules(), Roster::default()),
+        assets: None,
         ports: Ports::Any,
-        shared: Shared::new(8, 8),
+        max_transfers: 8,
+        max_transfers_per_client: 8,
         events,
     };
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(listener.serve(stop.clone()));
+    let (outside, inside) = doors()?;
+    outside.open(listener)?;
+    let serving = thread::spawn(|| stage.serve(inside));
 
     let client = Client::new().await?;
     client.probe_the_size(asked).await?;
@@ -82,9 +83,8 @@ async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     // Longer than the first retransmission timeout of either transfer.
     assert_eq!(client.within(Duration::from_millis(2500)).await?, None, "a stray packet");
-    stop.cancel();
-    serving.await?;
-    Ok(())
+    drop(outside);
+    serving.join().expect("no panic")
 }
 
 /// Firmware that asks from one port all the time.

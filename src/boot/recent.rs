@@ -46,6 +46,17 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
+    }
+
+    /// Forgets an entry.
+    pub fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -313,7 +313,8 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
     if is_alone { name } else { format!("{index}-{name}") }
 }
 
-fn asset_url(base: &str, path: &str) -> String {
+/// The URL of a path below the assets folder.
+pub(crate) fn asset_url(base: &str, path: &str) -> String {
     format!("{base}/assets/{}", escaped_path(path))
 }
 
@@ -425,6 +426,8 @@ sanboot --no-describe --drive 0x80 || exit
         let bootstrap = script(&rules("debian"), BASE, &Query::default(), Standing::default());
         assert_eq!(bootstrap.outcome, Outcome::Bootstrap);
         assert!(bootstrap.text.starts_with("#!ipxe\n"));
+        // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" for ever.
+        assert!(bootstrap.text.contains("\nisset ${netX/mac} || ifconf || goto failed\nchain "));
         assert!(bootstrap.text.contains(
             "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform} || goto failed\n"
         ));

@@ -4,7 +4,7 @@
 //! joined here.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -14,6 +14,7 @@ use super::{
     attempts::Shape,
     client::MacAddr,
     machine::By,
+    recent::Recent,
     script::{Outcome, Way},
     stage::Awaited,
     why::Why,
@@ -65,6 +66,10 @@ pub enum What {
     Refused(Why),
     /// `/boot.ipxe` was answered.
     Script(Outcome),
+    /// A file's transfer began.
+    Started(Progress),
+    /// How far a transfer is: told every few seconds while its client takes something.
+    Progress(Progress),
     /// A file's transfer ended.
     Transfer(Transfer),
     /// A file's transfer pauses, or goes on.
@@ -91,6 +96,23 @@ pub struct Silent {
     pub unacknowledged: u64,
     /// Since the last acknowledgement.
     pub since: Duration,
+}
+
+/// A transfer on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name: a loader's, or a path below the assets folder.
+    pub name: String,
+    /// Bytes that the client has acknowledged.
+    pub acked: u64,
+    /// Bytes that are to be sent.
+    pub size: u64,
+    /// Since the request.
+    pub took: Duration,
+    /// Bytes per second, since it was told before.
+    pub rate: u64,
 }
 
 /// A transfer whose client takes nothing for a while, and lives.
@@ -168,14 +190,18 @@ pub struct Line {
     pub failed: bool,
 }
 
-/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] the one that was silent the longest is
-/// forgotten, so a flood of made-up addresses costs a fixed amount of memory.
-#[derive(Debug, Default)]
+/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] those that were silent the longest are
+/// forgotten, so a flood of made-up addresses costs a fixed amount of memory, and of time for each.
+#[derive(Debug)]
 pub struct Timelines {
-    machines: HashMap<Who, Machine>,
-    by_address: HashMap<Ipv4Addr, MacAddr>,
-    /// Counts events: the clock by which machines grow old.
-    now: u64,
+    machines: Recent<Who, Machine>,
+    by_address: Recent<Ipv4Addr, MacAddr>,
+}
+
+impl Default for Timelines {
+    fn default() -> Self {
+        Self { machines: Recent::new(Self::MACHINES), by_address: Recent::new(Self::MACHINES) }
+    }
 }
 
 /// What a machine's script boots.
@@ -189,7 +215,6 @@ pub struct Chosen {
 
 #[derive(Debug, Default)]
 struct Machine {
-    seen: u64,
     address: Option<Ipv4Addr>,
     /// Lines shown since the boot last got further: firmware repeats its requests, and a repetition is no news.
     shown: HashSet<(Stage, String)>,
@@ -199,14 +224,13 @@ struct Machine {
 }
 
 impl Timelines {
-    /// How many machines are remembered.
-    pub const MACHINES: usize = 4096;
+    /// How many machines are remembered at least; it may be twice as many.
+    pub const MACHINES: usize = 2048;
     /// How many lines of one machine can be shown before its boot has got further.
     const LINES: usize = 32;
 
     /// Takes an event in; the lines are what is new to people.
     pub fn apply(&mut self, event: Event) -> Vec<Line> {
-        self.now += 1;
         let who = self.joined(event.who);
         if let What::Address(address) = event.what {
             if let Who::Machine(mac) = who {
@@ -214,9 +238,7 @@ impl Timelines {
             }
             return Vec::new();
         }
-        let now = self.now;
-        let machine = self.machine(who);
-        machine.seen = now;
+        let machine = self.machines.touch(who);
         let lines = machine.lines(event.what);
         lines.into_iter().filter(|(stage, text, _)| machine.is_news(*stage, text)).map(line_of(who)).collect()
     }
@@ -224,43 +246,25 @@ impl Timelines {
     /// What a machine's last script boots.
     #[must_use]
     pub fn chosen(&self, who: Who) -> Option<&Chosen> {
-        self.machines.get(&who)?.chosen.as_ref()
+        self.machines.peek(&who)?.chosen.as_ref()
     }
 
     /// The card behind an address, where it is known.
     fn joined(&self, who: Who) -> Who {
         match who {
-            Who::Address(address) => self.by_address.get(&address).map_or(who, |mac| Who::Machine(*mac)),
+            Who::Address(address) => self.by_address.peek(&address).map_or(who, |mac| Who::Machine(*mac)),
             Who::Machine(_) => who,
         }
     }
 
     fn learn_address(&mut self, mac: MacAddr, address: Ipv4Addr) {
-        let now = self.now;
-        let machine = self.machine(Who::Machine(mac));
-        machine.seen = now;
-        let before = machine.address.replace(address);
+        let before = self.machines.touch(Who::Machine(mac)).address.replace(address);
         if let Some(before) = before.filter(|before| *before != address)
-            && self.by_address.get(&before) == Some(&mac)
+            && self.by_address.peek(&before) == Some(&mac)
         {
             self.by_address.remove(&before);
         }
         self.by_address.insert(address, mac);
-    }
-
-    fn machine(&mut self, who: Who) -> &mut Machine {
-        if !self.machines.contains_key(&who) && self.machines.len() >= Self::MACHINES {
-            self.forget_the_oldest();
-        }
-        self.machines.entry(who).or_default()
-    }
-
-    fn forget_the_oldest(&mut self) {
-        let Some(oldest) = self.machines.iter().min_by_key(|(_, machine)| machine.seen).map(|(who, _)| *who) else {
-            return;
-        };
-        self.machines.remove(&oldest);
-        self.by_address.retain(|_, mac| Who::Machine(*mac) != oldest);
     }
 }
 
@@ -287,7 +291,8 @@ impl Machine {
             What::Answer { name, size, to } => {
                 vec![(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
-            What::Address(_) => Vec::new(),
+            // The line at its end says it all.
+            What::Address(_) | What::Started(_) | What::Progress(_) => Vec::new(),
         }
     }
 
@@ -491,6 +496,16 @@ mod tests {
     }
 
     #[test]
+    fn a_transfer_on_its_way_makes_no_line() {
+        let (name, took) = (String::from("vmlinuz"), Duration::from_secs(2));
+        let progress = Progress { of: Of::Asset, name, acked: 5_000_000, size: 24_000_000, took, rate: 2_500_000 };
+        let mut timelines = Timelines::default();
+        for what in [What::Started(progress.clone()), What::Progress(progress)] {
+            assert_eq!(timelines.apply(Event { who: Who::Address(IP), what }), []);
+        }
+    }
+
+    #[test]
     fn a_pause_is_told_with_its_cause_and_its_end() {
         let mut timelines = Timelines::default();
         let mut told = |at| {
@@ -514,12 +529,13 @@ mod tests {
             timelines.apply(Event { who, what: What::Address(n.into()) });
             timelines.apply(Event { who, what: What::Discover("BIOS".into()) });
         }
-        assert_eq!(timelines.machines.len(), Timelines::MACHINES);
-        assert_eq!(timelines.by_address.len(), Timelines::MACHINES);
-        assert!(timelines.by_address.contains_key(&Ipv4Addr::from(19_999)));
+        let remembered = Timelines::MACHINES..=2 * Timelines::MACHINES;
+        assert!(remembered.contains(&timelines.machines.len()) && remembered.contains(&timelines.by_address.len()));
+        assert!(timelines.by_address.peek(&Ipv4Addr::from(19_999)).is_some());
         for n in 0..1000 {
             timelines.apply(machine(What::Offer(n.to_string())));
         }
-        assert_eq!(timelines.machines[&Who::Machine(MAC)].shown.len(), Timelines::LINES);
+        let shown = timelines.machines.peek(&Who::Machine(MAC)).map(|machine| machine.shown.len());
+        assert_eq!(shown, Some(Timelines::LINES));
     }
 }

@@ -1,5 +1,6 @@
 //! What users type: one command a file. Exit codes are those of sysexits(3).
 
+mod control;
 mod loaders;
 mod up;
 
@@ -23,6 +24,12 @@ enum Command {
     Up(up::Up),
     /// Show the iPXE loaders of this host.
     Loaders(loaders::Show),
+    /// Give a machine a profile while the server runs.
+    Assign(control::Assign),
+    /// Leave a machine to its rule again.
+    Unassign(control::Unassign),
+    /// Show the machines that a running server knows.
+    Machines(control::Machines),
 }
 
 /// Why a command failed, and the exit code that says so to programs.
@@ -56,6 +63,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match arguments.command {
         Command::Up(up) => up.run(),
         Command::Loaders(show) => show.run(),
+        Command::Assign(assign) => assign.run(),
+        Command::Unassign(unassign) => unassign.run(),
+        Command::Machines(machines) => machines.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

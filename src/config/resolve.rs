@@ -19,6 +19,7 @@ use crate::{
         template::Templates,
     },
     files::AssetRoot,
+    net::limits::ClientLimits,
 };
 
 /// What the daemon runs, but for what it finds on the host: interfaces and loaders.
@@ -38,10 +39,12 @@ pub struct Settings {
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
+    /// Whether HTTP shows the folders below the assets folder.
+    pub listing: bool,
     /// Base of all URLs, without a slash at its end.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
-    pub http_limits: HttpLimits,
+    pub http_limits: ClientLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
     /// Profiles by name.
@@ -56,6 +59,8 @@ pub struct Settings {
     pub menu: Menu,
     /// Rules about machines.
     pub machines: Vec<(Selector, MachineRule)>,
+    /// Who may change something while the server runs.
+    pub control: schema::Control,
     /// The folders that a change of all this shows in.
     pub watched: Vec<PathBuf>,
 }
@@ -67,8 +72,9 @@ pub struct Fixed {
     assets: Option<PathBuf>,
     dhcp: (bool, schema::DhcpSocket, Rates),
     tftp: Tftp,
-    http: (u16, Option<String>, HttpLimits, Duration),
+    http: (u16, Option<String>, bool, ClientLimits, Duration),
     state: StateUrl,
+    control: schema::Control,
 }
 
 impl Settings {
@@ -80,8 +86,9 @@ impl Settings {
             assets: self.assets.as_ref().map(|assets| assets.path().to_owned()),
             dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
             tftp: self.tftp.clone(),
-            http: (self.http_port, self.base_url.clone(), self.http_limits, self.grace),
+            http: (self.http_port, self.base_url.clone(), self.listing, self.http_limits, self.grace),
             state: self.state.clone(),
+            control: self.control.clone(),
         }
     }
 }
@@ -97,6 +104,7 @@ impl Fixed {
             ("[tftp]", self.tftp == other.tftp),
             ("[http]", self.http == other.http),
             ("[state]", self.state == other.state),
+            ("[control]", self.control == other.control),
         ];
         sections.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
     }
@@ -124,25 +132,6 @@ pub enum StateUrl {
     Set(String),
     /// Where the packages put it, if they did.
     Default(String),
-}
-
-/// What HTTP clients are held to: see [`schema::Http`] and [`schema::Keepalive`] for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
-    /// In total.
-    pub max_connections: u32,
-    /// Of one address.
-    pub max_connections_per_client: u32,
-    /// Bytes per second for one client; 0: no limit.
-    pub rate_limit: u64,
-    /// Until the first keepalive probe.
-    pub idle: Duration,
-    /// Between keepalive probes.
-    pub interval: Duration,
-    /// Unanswered keepalive probes that end a connection.
-    pub probes: u32,
-    /// Without any acknowledgement while data is outstanding.
-    pub dead_after: Duration,
 }
 
 /// The TFTP stage.
@@ -187,6 +176,13 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
     let base_url = check.base_url();
     let answers = check.answers();
     let http_limits = check.http_limits();
+    if let Some(token) = config.control.token.as_deref().filter(|token| token.len() < 16) {
+        let message = format!(
+            "{} characters are too easy to guess: at least 16, such as openssl rand -hex 16 gives",
+            token.len()
+        );
+        check.fault(&["control", "token"], message);
+    }
     let grace = check.duration(&["http", "grace"], &config.http.grace, Duration::ZERO..=LONGEST);
     let watched = check.watched();
     if !check.faults.is_empty() {
@@ -200,6 +196,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         state,
         tftp,
         http_port: config.http.port,
+        listing: config.http.listing,
         base_url,
         http_limits,
         grace,
@@ -209,6 +206,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
         answers,
         menu,
         machines,
+        control: config.control.clone(),
         watched,
     })
 }
@@ -286,7 +284,7 @@ impl Check<'_> {
         self.fault(key, problem);
     }
 
-    fn http_limits(&mut self) -> HttpLimits {
+    fn http_limits(&mut self) -> ClientLimits {
         let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
             &self.loaded.config.http;
         for (key, value) in
@@ -311,7 +309,7 @@ impl Check<'_> {
         if !(1..=127).contains(probes) {
             self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
         }
-        HttpLimits {
+        ClientLimits {
             max_connections: *max_connections,
             max_connections_per_client: *max_connections_per_client,
             rate_limit,
@@ -407,7 +405,7 @@ mod tests {
         assert_eq!(settings.default_profile, "debian");
         assert!(settings.assets.is_some());
         let second = Duration::from_secs(1);
-        let defaults = HttpLimits {
+        let defaults = ClientLimits {
             max_connections: 4096,
             max_connections_per_client: 64,
             rate_limit: 0,

@@ -28,6 +28,8 @@ pub struct Config {
     pub http: Http,
     /// What outlives a restart.
     pub state: State,
+    /// Who may change something while the server runs.
+    pub control: Control,
     /// Folder of templates: scripts that profiles name, answer files, and such as take an embedded one's place.
     pub templates: Option<PathBuf>,
     /// The built-in menu.
@@ -50,6 +52,7 @@ impl Default for Config {
             tftp: Tftp::default(),
             http: Http::default(),
             state: State::default(),
+            control: Control::default(),
             templates: None,
             menu: Menu::default(),
             profiles: BTreeMap::new(),
@@ -123,6 +126,23 @@ pub struct State {
     pub url: Option<String>,
 }
 
+/// Who may change something while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    /// The control socket, for root and the server's own user.
+    pub socket: PathBuf,
+    /// What `/api/v1` asks of those who change something from another host (`Authorization: Bearer …`); none: they may
+    /// not. Requests from this host need none.
+    pub token: Option<String>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: "/run/netbootd/control.sock".into(), token: None }
+    }
+}
+
 /// The TFTP stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -169,6 +189,8 @@ pub struct Http {
     pub port: u16,
     /// Base of all URLs that clients are given; none: the address of the interface that the client is on.
     pub base_url: Option<String>,
+    /// Show the folders below `/assets/`. Off, because names of files may tell more than those who put them there think.
+    pub listing: bool,
     /// Connections at once; beyond it 503, and iPXE waits and asks again. A thousand machines need a few each.
     pub max_connections: u32,
     /// Connections of one address at once. Firmware opens one, iPXE a few; a rack behind one router more.
@@ -192,6 +214,7 @@ impl Default for Http {
         Self {
             port: 8080,
             base_url: None,
+            listing: false,
             max_connections: 4096,
             max_connections_per_client: 64,
             rate_limit: "0".into(),

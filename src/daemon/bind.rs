@@ -14,7 +14,7 @@ use crate::{
     config::schema::DhcpSocket,
     dhcp::proxy::Port,
     net::{
-        holder::{Holder, Table, other_holder},
+        holder::{Holder, Table, other_holder, sockets_on},
         interface::Interface,
         raw::{OpenTap, Wanted, open_tap},
         udp::{Open, open},
@@ -139,7 +139,7 @@ pub fn dhcp(mode: DhcpSocket, interface: &Interface) -> Result<Dhcp, BindError> 
 /// To share the port with a leasing server is to take from it: of what relays send, and of what clients send that renew
 /// their leases, each unicast reaches only one of two sockets. So with another server on this host we listen beside it.
 fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindError> {
-    let other = dhcp_server_beside(interface);
+    let other = other_holder(&sockets_on_67(interface));
     let capture = || capture(interface);
     if mode == DhcpSocket::Capture {
         return Ok(Requests::Captured(capture()?, other));
@@ -147,9 +147,7 @@ fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindErr
     if mode == DhcpSocket::Auto && other.is_some() {
         match capture() {
             Ok(tap) => return Ok(Requests::Captured(tap, other)),
-            Err(why) => {
-                warn!("{why}; so UDP port 67 is shared, and what is sent by unicast reaches only one of two servers")
-            }
+            Err(why) => warn!("{SHARED}: {why}"),
         }
     }
     match (udp_67_or_4011(interface, Port::Dhcp), mode) {
@@ -165,10 +163,10 @@ fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindErr
     }
 }
 
-/// The program that has port 67 on this host, beside ourselves.
+/// The sockets on port 67 that hear what comes to an interface, ours among them.
 #[must_use]
-pub fn dhcp_server_beside(interface: &Interface) -> Option<Holder> {
-    other_holder(Table::Udp, 67, &interface.addresses)
+pub fn sockets_on_67(interface: &Interface) -> Vec<u64> {
+    sockets_on(Table::Udp, 67, &interface.addresses)
 }
 
 /// Port 67 at layer 2.
@@ -237,13 +235,15 @@ fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
 
 /// `dnsmasq (pid 812) has it: stop it`
 fn has(table: Table, port: u16, addresses: &[Ipv4Addr], mend: &str) -> String {
-    match other_holder(table, port, addresses) {
+    match other_holder(&sockets_on(table, port, addresses)) {
         Some(holder) => format!("{holder} has it: {mend}"),
         // Our own socket, which an address that was lost and came back finds still busy.
         None => "what was served there before is not at its end yet".into(),
     }
 }
 
+/// What it means to share port 67.
+pub(super) const SHARED: &str = "UDP port 67 is shared: what is sent by unicast reaches only one of two DHCP servers";
 /// A thousand machines that are switched on together fit in 4 MiB.
 const DHCP_RECEIVE_BUFFER: usize = 4 << 20;
 /// What is lost here is heard again at the next boot.

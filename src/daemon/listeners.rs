@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::{Ipv4Addr, UdpSocket},
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -12,15 +12,21 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
-    bind::{self, Requests, Sockets},
+    bind::{self, Requests, SHARED, Sockets},
     plan::Plan,
 };
 use crate::{
@@ -35,10 +41,14 @@ use crate::{
     http,
     net::{
         changes::Changes,
+        holder::other_holder,
         interface::{Interface, look},
+        port as udp,
         raw::{OpenTap, Tap},
         udp::Endpoint,
     },
+    status::access::Via,
+    tftp::{self, serve::Doors, transfer::Limits},
 };
 
 /// All listeners of a running server.
@@ -58,19 +68,12 @@ pub(super) struct Shared {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) http: Arc<http::listener::Stage>,
     pub(super) app: Arc<http::routes::App>,
+    pub(super) api: Router,
     /// To the thread that serves TFTP.
-    pub(super) tftp: mpsc::UnboundedSender<TftpSocket>,
+    pub(super) tftp: Doors,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
     pub(super) ours: watch::Sender<Vec<Ipv4Addr>>,
-}
-
-/// An address's TFTP socket on its way to its thread.
-pub(super) struct TftpSocket {
-    pub(super) socket: UdpSocket,
-    pub(super) address: Ipv4Addr,
-    pub(super) link_block_size: Arc<AtomicU16>,
-    pub(super) stop: CancellationToken,
 }
 
 /// An interface's listeners.
@@ -81,7 +84,10 @@ struct Dhcp {
     stop: CancellationToken,
     /// Ends those that change when another server comes to this host.
     exchange: CancellationToken,
-    is_bound: bool,
+    /// Port 67's, where it is bound and would make way.
+    bound: Option<JoinHandle<()>>,
+    /// Who had the port at the last look: to find out whose they are is more work than to see that nothing has changed.
+    holders: Vec<u64>,
 }
 
 /// An address's listeners.
@@ -125,14 +131,20 @@ impl Listeners {
         // What changed before anyone listened.
         self.reconcile();
         loop {
-            let changed = async {
-                match &changes {
-                    Some(changes) => changes.next().await,
-                    None => std::future::pending().await,
+            let is_change = match &changes {
+                Some(changes) => {
+                    let is_change = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.is_ok();
+                    if is_change {
+                        changes.settle().await;
+                    }
+                    is_change
+                }
+                None => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    true
                 }
             };
-            let is_change = tokio::time::timeout(LOOK_AGAIN, changed).await.is_ok();
-            if is_change || changes.is_none() || !self.failed.is_empty() {
+            if is_change || !self.failed.is_empty() {
                 self.reconcile();
             }
             self.make_way();
@@ -145,11 +157,13 @@ impl Listeners {
         let now = look(&names);
         let mut failed = HashSet::new();
         for name in &names {
-            let interface = now.iter().find(|interface| interface.name == *name);
-            self.tell(name, interface);
-            self.fit_dhcp(name, interface, &mut failed);
+            self.fit_dhcp(name, now.iter().find(|interface| interface.name == *name), &mut failed);
         }
         self.fit_addresses(&now, &mut failed);
+        // What is told is so already.
+        for name in &names {
+            self.tell(name, now.iter().find(|interface| interface.name == *name));
+        }
         for new in failed.difference(&self.failed) {
             warn!("{new}; it is tried again");
         }
@@ -196,6 +210,7 @@ impl Listeners {
             let stays = wanted.contains_key(address);
             if !stays {
                 open.stop.cancel();
+                self.shared.tftp.close(*address);
             }
             stays
         });
@@ -214,31 +229,37 @@ impl Listeners {
     }
 
     /// Gives the port to another DHCP server that has come to this host since, as we would have at the start. Nothing
-    /// is lost: for a while both sockets are served, and what both hear is answered twice.
+    /// is lost: for a while both sockets are served, and what both hear is answered twice. It is not taken back when the
+    /// other one goes, which may be for a restart.
     fn make_way(&mut self) {
         if self.shared.plan.dhcp.socket != DhcpSocket::Auto {
             return;
         }
-        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.is_bound) {
+        for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
             let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
-            let Some(other) = bind::dhcp_server_beside(interface) else { continue };
-            let captured = bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime));
+            let holders = bind::sockets_on_67(interface);
+            if holders == dhcp.holders {
+                continue;
+            }
+            dhcp.holders = holders;
+            let Some(other) = other_holder(&dhcp.holders) else { continue };
             // Tried once: what is refused now will be refused again.
-            dhcp.is_bound = false;
-            match captured {
+            let Some(bound) = dhcp.bound.take() else { continue };
+            match bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime)) {
                 Ok(tap) => {
-                    let exchange = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
+                    let before = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
                     self.shared.serve_requests(dhcp, Transport::Captured(tap));
                     self.shared.watch(bind::replies(interface, true), dhcp.exchange.clone());
+                    let name = name.clone();
                     self.shared.tasks.spawn(async move {
                         tokio::time::sleep(OVERLAP).await;
-                        exchange.cancel();
+                        before.cancel();
+                        if bound.await.is_ok() {
+                            info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
+                        }
                     });
-                    info!("{other} has UDP port 67 now: listening at layer 2 on {name} instead");
                 }
-                Err(why) => warn!(
-                    "{other} has UDP port 67 too, and it is shared: what is sent by unicast reaches only one of the two; {why}"
-                ),
+                Err(why) => warn!("{other} has UDP port 67 too, and {SHARED}; {why}"),
             }
         }
     }
@@ -253,10 +274,11 @@ impl Listeners {
                 (Transport::Captured(Tap::new(tap)?), format!("{who}listening at layer 2 instead, and port 4011"))
             }
         };
-        let is_bound = matches!(transport, Transport::Bound(_));
+        let may_make_way = matches!(transport, Transport::Bound(_));
         let boot_server = Transport::Bound(Endpoint::new(sockets.boot_server)?);
-        let dhcp = Dhcp { index: interface.index, place, exchange: stop.child_token(), stop, is_bound };
-        self.shared.serve_requests(&dhcp, transport);
+        let (index, exchange) = (interface.index, stop.child_token());
+        let mut dhcp = Dhcp { index, place, exchange, stop, bound: None, holders: Vec::new() };
+        dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport)).filter(|_| may_make_way);
         self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
         self.shared.watch(sockets.replies, dhcp.exchange.clone());
         info!("dhcp  {name}, {how}: where to boot, beside the network's own DHCP server");
@@ -270,9 +292,10 @@ impl Listeners {
         self.shared.serve_http(sockets.http, stop.clone())?;
         if let Some(socket) = sockets.tftp {
             info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
-            let (link_block_size, stop) = (link_block_size.clone(), stop.clone());
-            let gone = |_| io::Error::other("the TFTP stage has ended");
-            self.shared.tftp.send(TftpSocket { socket, address, link_block_size, stop }).map_err(gone)?;
+            let link_block_size = link_block_size.clone();
+            let limits = Limits { block_size: plan.tftp.max_block_size, window_size: plan.tftp.max_window_size };
+            let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
+            self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
         }
         info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
         self.addresses.insert(address, Address { link_block_size, stop });
@@ -292,14 +315,14 @@ impl Shared {
         Place { here, addresses: interface.addresses.clone() }
     }
 
-    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) {
-        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone());
+    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {
+        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone())
     }
 
-    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) {
+    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) -> JoinHandle<()> {
         let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
         let attempts = self.app.attempts.clone();
-        self.tasks.spawn(Listener { transport, port, place, live, attempts, events }.serve(stop));
+        self.tasks.spawn(Listener { transport, port, place, live, attempts, events }.serve(stop))
     }
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
@@ -310,7 +333,16 @@ impl Shared {
 
     fn serve_http(&self, listener: std::net::TcpListener, stop: CancellationToken) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
-        self.tasks.spawn(self.http.clone().serve(listener, http::routes::router(self.app.clone()), stop));
+        // The API asks where a request came from, and does not know the stage that it came by.
+        let came_by = async |mut request: Request, next: Next| {
+            let ends = request.extensions().get::<http::routes::Ends>().copied();
+            if let Some(ends) = ends {
+                request.extensions_mut().insert(Via::Tcp(ends.peer.ip()));
+            }
+            next.run(request).await
+        };
+        let router = http::routes::router(self.app.clone()).merge(self.api.clone().layer(from_fn(came_by)));
+        self.tasks.spawn(self.http.clone().serve(listener, router, stop));
         Ok(())
     }
 }

@@ -1,6 +1,11 @@
 //! Log lines: for people, or as JSON for programs.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write as _},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use tracing::{
     Event, Level, Subscriber,
@@ -29,18 +34,96 @@ pub enum Format {
 /// the world's lines are `info`.
 pub fn start(format: Format) {
     let filter = EnvFilter::try_from_env("NETBOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Out);
     // The journal has clocks of its own.
-    let clock = std::env::var_os("JOURNAL_STREAM").is_none().then(|| ChronoLocal::new("%H:%M:%S ".into()));
+    let clock = std::env::var_os("JOURNAL_STREAM").is_none().then(Clock::default);
     match format {
         Format::Text => builder.event_format(Text { clock }).init(),
         Format::Json => builder.json().flatten_event(true).init(),
     }
 }
 
+/// Lines that come while this is held are written together, when it is dropped: a thousand machines that start at once
+/// are thousands of lines, and a system call for each was what they cost most.
+#[must_use]
+pub(super) struct Together;
+
+impl Together {
+    pub(super) fn hold() -> Self {
+        lines().held += 1;
+        Self
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        let mut lines = lines();
+        lines.held -= 1;
+        lines.write_unless_held();
+    }
+}
+
+/// Standard output, line by line or several together.
+struct Out;
+
+struct Lines {
+    waiting: Vec<u8>,
+    held: usize,
+}
+
+static LINES: Mutex<Lines> = Mutex::new(Lines { waiting: Vec::new(), held: 0 });
+
+fn lines() -> MutexGuard<'static, Lines> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lines {
+    fn write_unless_held(&mut self) {
+        if self.held == 0 || self.waiting.len() > LONGEST_WAIT {
+            // A reader that has gone ends no server.
+            let _ = io::stdout().lock().write_all(&self.waiting).and_then(|()| io::stdout().flush());
+            self.waiting.clear();
+        }
+    }
+}
+
+impl io::Write for Out {
+    /// A whole line, as the formatters hand them over.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut lines = lines();
+        lines.waiting.extend_from_slice(line);
+        lines.write_unless_held();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes.
+const LONGEST_WAIT: usize = 64 << 10;
+
+/// `12:30:01 `, made once a second.
+#[derive(Default)]
+struct Clock(Mutex<(u64, String)>);
+
+impl Clock {
+    fn write(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != now {
+            made.1.clear();
+            ChronoLocal::new("%H:%M:%S ".into()).format_time(&mut Writer::new(&mut made.1))?;
+            made.0 = now;
+        }
+        writer.write_str(&made.1)
+    }
+}
+
 /// `12:30:01 52:54:00:12:34:56 kernel       vmlinuz, 12.0 MB in 0.50 s`
 struct Text {
-    clock: Option<ChronoLocal>,
+    clock: Option<Clock>,
 }
 
 impl<S, N> FormatEvent<S, N> for Text
@@ -52,7 +135,7 @@ where
         let mut line = TextLine::default();
         event.record(&mut line);
         if let Some(clock) = &self.clock {
-            clock.format_time(&mut writer)?;
+            clock.write(&mut writer)?;
         }
         // A failed stage of a boot stands out by its words; other warnings by the level.
         match *event.metadata().level() {
@@ -78,8 +161,11 @@ struct TextLine {
 
 impl TextLine {
     fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let mut value = value.to_string();
         // A line is a line, whatever a client put into its names.
-        let value = value.to_string().replace(|c: char| c.is_control(), "?");
+        if value.contains(char::is_control) {
+            value = value.replace(char::is_control, "?");
+        }
         match field.name() {
             "machine" => self.machine = value,
             "stage" => self.stage = value,

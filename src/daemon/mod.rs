@@ -2,12 +2,14 @@
 
 pub mod bind;
 pub mod clerk;
+mod control;
 mod listeners;
 pub mod loaders;
 pub mod logging;
 pub mod plan;
 pub mod recorder;
 pub mod reload;
+mod tftp;
 
 use std::{
     io,
@@ -16,7 +18,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -28,7 +29,6 @@ use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
-    task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -36,22 +36,18 @@ use tracing::{info, warn};
 use self::{
     bind::{BindError, Sockets},
     clerk::Clerk,
-    listeners::{Listeners, Shared, TftpSocket},
+    control::{ControlSocket, Running},
+    listeners::{Listeners, Shared},
     plan::Plan,
     recorder::Recorder,
     reload::{Read, Reload},
 };
 use crate::{
-    boot::{
-        answer::Key,
-        attempts::Attempts,
-        timeline::{Event, Timelines},
-    },
+    boot::{answer::Key, attempts::Attempts, recent::Recent, timeline::Timelines},
     config::resolve::StateUrl,
     http,
-    net::udp::Endpoint,
     state::{State, StateError},
-    tftp,
+    status::{self, api::Api},
 };
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
@@ -115,6 +111,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let app = Arc::new(http::routes::App {
         live: plan.live.clone(),
         assets: plan.assets.clone(),
+        listing: plan.listing,
         base_url: plan.base_url.clone(),
         started: SystemTime::now(),
         attempts: attempts.clone(),
@@ -123,20 +120,31 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         events: events.clone(),
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
-    let recorder = Recorder { attempts, to_keep, timelines: Timelines::default() };
-    let recorder = tokio::spawn(recorder.record(received));
+    let (ask, questions) = mpsc::channel(16);
+    let (timelines, last) = (Timelines::default(), Recent::new(Timelines::MACHINES));
+    let recorder = Recorder { attempts, to_keep, timelines, last };
+    let recorder = tokio::spawn(recorder.record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
-    let (tftp, tftp_sockets) = mpsc::unbounded_channel();
-    tasks.spawn(on_own_thread("tftp", tftp_stage(plan.clone(), tftp_sockets, events.clone())));
-    let http = Arc::new(http::listener::Stage::new(plan.http_limits(), events.clone()));
+    let server = Arc::new(Running { clerk, recorder: ask });
+    let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
+    let api = status::api::router(Arc::new(api));
+    match ControlSocket::open(&plan.control.socket).await {
+        Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),
+        // Nothing that a boot needs.
+        Err(error) => info!("no control socket at {}: {error}", plan.control.socket.display()),
+    }
+    let tftp = tftp::start(&plan, events.clone(), &tasks)?;
+    let workers = http::workers::Workers::start()?;
+    let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));
     let downloads = http.running();
     let shared = Shared {
         plan: plan.clone(),
         events,
         http,
         app: app.clone(),
+        api,
         tftp,
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -195,66 +203,6 @@ async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// A stage with a thread of its own, where nothing else delays its packets and none of them hops between threads.
-async fn on_own_thread(name: &'static str, stage: impl Future<Output = io::Result<()>> + Send + 'static) {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    let body = move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let _ = ended.send(runtime.and_then(|runtime| runtime.block_on(stage)));
-    };
-    let ended = match thread::Builder::new().name(name.to_owned()).spawn(body) {
-        Ok(_) => end.await.unwrap_or(Ok(())),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = ended {
-        warn!(%error, "the {name} stage failed");
-    }
-}
-
-async fn tftp_stage(
-    plan: Arc<Plan>,
-    mut sockets: mpsc::UnboundedReceiver<TftpSocket>,
-    events: mpsc::Sender<Event>,
-) -> io::Result<()> {
-    let mut listeners = JoinSet::new();
-    let shared = tftp::shared::Shared::new(plan.tftp.max_transfers, plan.tftp.max_transfers_per_client);
-    loop {
-        let TftpSocket { socket, address, link_block_size, stop } = tokio::select! {
-            Some(socket) = sockets.recv() => socket,
-            Some(_) = listeners.join_next() => continue,
-            // No more will come, and none is left.
-            else => return Ok(()),
-        };
-        let endpoint = match Endpoint::new(socket) {
-            Ok(endpoint) => Arc::new(endpoint),
-            Err(error) => {
-                warn!(%error, "TFTP on {address} failed");
-                continue;
-            }
-        };
-        let listener = tftp::serve::Listener {
-            endpoint,
-            address,
-            base_url: plan.base_url(address),
-            live: plan.live.clone(),
-            assets: plan.assets.clone(),
-            limits: tftp::transfer::Limits {
-                block_size: plan.tftp.max_block_size,
-                window_size: plan.tftp.max_window_size,
-            },
-            link_block_size,
-            ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
-                (true, _) => tftp::serve::Ports::Single,
-                (false, Some(range)) => tftp::serve::Ports::Range(range.clone()),
-                (false, None) => tftp::serve::Ports::Any,
-            },
-            shared: shared.clone(),
-            events: events.clone(),
-        };
-        listeners.spawn(listener.serve(stop));
     }
 }
 

@@ -14,10 +14,15 @@ use crate::{
         selector::RuleBook,
         why::install_hint,
     },
-    config::resolve::{Dhcp, Fixed, HttpLimits, Settings, StateUrl, Tftp},
+    config::{
+        resolve::{Dhcp, Fixed, Settings, StateUrl, Tftp},
+        schema::Control,
+    },
     files::AssetRoot,
-    http::listener::Limits,
-    net::interface::{Interface, Unclear, choose},
+    net::{
+        interface::{Interface, Unclear, choose},
+        limits::ClientLimits,
+    },
 };
 
 /// All that a server needs to know.
@@ -37,12 +42,16 @@ pub struct Plan {
     pub tftp: Tftp,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
+    /// Whether HTTP shows the folders below the assets folder.
+    pub listing: bool,
     /// Base of all URLs, where it is not the address that the client is on.
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
-    pub http_limits: HttpLimits,
+    pub http_limits: ClientLimits,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
+    /// Who may change something while the server runs.
+    pub control: Control,
     /// What a reload cannot change.
     pub fixed: Fixed,
     /// The folders that a change of the configuration shows in.
@@ -98,6 +107,7 @@ impl Plan {
         }
         Ok(Self {
             interfaces,
+            control: settings.control.clone(),
             fixed: settings.fixed(),
             watched: settings.watched.clone(),
             assets: settings.assets.clone(),
@@ -105,6 +115,7 @@ impl Plan {
             state: settings.state.clone(),
             tftp: settings.tftp.clone(),
             http_port: settings.http_port,
+            listing: settings.listing,
             base_url: settings.base_url.clone(),
             http_limits: settings.http_limits,
             grace: settings.grace,
@@ -115,12 +126,6 @@ impl Plan {
     /// Our HTTP stage for the clients of an interface.
     pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
-    }
-
-    pub(super) fn http_limits(&self) -> Limits {
-        let HttpLimits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after } =
-            self.http_limits;
-        Limits { max_connections, max_connections_per_client, rate_limit, idle, interval, probes, dead_after }
     }
 
     /// `things`, and what else a stage serves.

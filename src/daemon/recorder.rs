@@ -2,38 +2,69 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
-use super::clerk::ToKeep;
+use super::{
+    clerk::ToKeep,
+    control::{Ask, LastSeen},
+    logging::Together,
+};
 use crate::boot::{
     attempts::Attempts,
+    client::MacAddr,
+    recent::Recent,
     timeline::{Event, Line, Stage, Timelines, What, Who},
 };
 
 /// The recorder's hands.
-pub struct Recorder {
+pub(super) struct Recorder {
     /// What machines have tried lately.
-    pub attempts: Arc<Mutex<Attempts>>,
+    pub(super) attempts: Arc<Mutex<Attempts>>,
     /// To the clerk. Where the disk does not keep up, the next boot tells the same again.
-    pub to_keep: mpsc::Sender<ToKeep>,
+    pub(super) to_keep: mpsc::Sender<ToKeep>,
     /// The boots.
-    pub timelines: Timelines,
+    pub(super) timelines: Timelines,
+    /// Each machine's last line.
+    pub(super) last: Recent<MacAddr, LastSeen>,
 }
 
 impl Recorder {
-    /// Records until every stage has gone.
-    pub async fn record(mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
-                self.keep(ToKeep::Shape(mac, shape));
+    /// Records until every stage has gone, and answers what it is asked.
+    pub(super) async fn record(mut self, mut events: mpsc::Receiver<Event>, mut questions: mpsc::Receiver<Ask>) {
+        let mut batch = Vec::new();
+        loop {
+            let received = tokio::select! {
+                received = events.recv_many(&mut batch, BATCH) => received,
+                Some(ask) = questions.recv() => {
+                    let _ = ask.send(self.last.iter().map(|(mac, last)| (*mac, last.clone())).collect());
+                    continue;
+                }
+            };
+            if received == 0 {
+                return;
             }
-            for line in self.timelines.apply(event) {
-                show(&line);
-                self.pass_on(&line);
+            let together = Together::hold();
+            batch.drain(..).for_each(|event| self.take(event));
+            drop(together);
+            if events.is_empty() {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
+            self.keep(ToKeep::Shape(mac, shape));
+        }
+        for line in self.timelines.apply(event) {
+            show(&line);
+            self.pass_on(&line);
+            if let Who::Machine(mac) = line.who {
+                self.last.insert(mac, (SystemTime::now(), line));
             }
         }
     }
@@ -75,3 +106,9 @@ fn show(Line { who, stage, text, failed }: &Line) {
         info!(machine = %who, stage, "{text}");
     }
 }
+
+/// Events taken at once.
+const BATCH: usize = 256;
+/// Whoever sends an event to one that waits for it wakes a thread, which costs more than a small file: under load there
+/// is one wake-up for many events.
+const PAUSE: Duration = Duration::from_millis(5);

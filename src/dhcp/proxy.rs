@@ -118,7 +118,7 @@ pub fn answer(
     let reply = Reply {
         kind,
         xid: request.xid,
-        broadcast: request.broadcast,
+        broadcast: request.broadcast || is_relayed_to_no_address(request),
         ciaddr: request.ciaddr,
         giaddr: request.giaddr,
         mac: request.mac,
@@ -133,6 +133,12 @@ pub fn answer(
         relay_agent: request.relay_agent.clone(),
     };
     Action::Reply { reply: Box::new(reply), client: client.to_string(), offer: told.words, learned }
+}
+
+/// A relay sends an answer to yiaddr where the client did not ask for a broadcast (RFC 1542 §5.4), and ours has none.
+/// iPXE, which does not ask, never heard it.
+fn is_relayed_to_no_address(request: &Request) -> bool {
+    !request.giaddr.is_unspecified() && request.ciaddr.is_unspecified()
 }
 
 /// DISCOVER gets an OFFER; whoever asks us for the rest gets an ACK.
@@ -297,6 +303,18 @@ mod tests {
             Action::Ignore(Why::OtherServer(here().address)),
             "the lease of a server that shares our address"
         );
+    }
+
+    #[test]
+    fn what_goes_through_a_relay_is_to_be_broadcast_there() {
+        let asked = Request { broadcast: false, ..request(1, BIOS) };
+        let broadcast = |request: &Request| {
+            let mut attempts = Attempts::new(Rates::default(), []);
+            sent(decided(request, Port::Dhcp, &rules(), &mut attempts, Instant::now())).broadcast
+        };
+        let relayed = Request { giaddr: Ipv4Addr::new(198, 51, 100, 1), ..asked.clone() };
+        let holder = Request { ciaddr: Ipv4Addr::new(198, 51, 100, 9), ..relayed.clone() };
+        assert_eq!([&asked, &relayed, &holder].map(broadcast), [false, true, false]);
     }
 
     #[test]

@@ -61,8 +61,6 @@ impl Listener {
         loop {
             let place = self.place.borrow().clone();
             let received = tokio::select! {
-                // What is there is answered before a stop: another socket may have taken this one's place.
-                biased;
                 received = self.transport.receive(|incoming| answers.extend(self.handle(incoming, &place))) => received,
                 () = stop.cancelled() => return,
             };

@@ -78,9 +78,7 @@ impl Transport {
     pub async fn send(&self, out: Outgoing<'_>) -> io::Result<()> {
         let Outgoing { from, to, link, bytes } = out;
         match self {
-            Self::Bound(endpoint) => {
-                endpoint.send(udp::Outgoing { to, from: Some(*from.ip()), segment: bytes.len(), bytes }).await
-            }
+            Self::Bound(endpoint) => endpoint.send(udp::Outgoing { to, from: Some(*from.ip()), bytes }).await,
             Self::Captured(tap) => {
                 let link_to = link.filter(|_| *to.ip() != Ipv4Addr::BROADCAST).unwrap_or(BROADCAST);
                 tap.send(&Frame { link_from: tap.link_address, link_to, from, to, payload: bytes }).await

@@ -21,7 +21,8 @@ use rustix::{
 use tokio::task::JoinHandle;
 
 use super::{
-    connection::{Connection, HOLE, Piece, Source, in_hole},
+    connection::Connection,
+    io::{HOLE, Piece, Source, in_hole},
     range::{Selection, Version, select},
 };
 use crate::{boot::timeline::Of, files::Asset};
@@ -190,7 +191,7 @@ impl http_body::Body for Paced {
         let piece = Piece { source: self.source.clone(), offset: self.offset, length };
         self.offset += length as u64;
         self.remaining -= length as u64;
-        Poll::Ready(Some(Ok(Frame::data(self.connection.queue(piece)))))
+        Poll::Ready(Some(Ok(Frame::data(self.connection.promised.add(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -224,13 +225,13 @@ mod tests {
     use crate::{
         boot::timeline::{Transfer, What},
         files::AssetRoot,
-        http::{connection::Io, routes::Ends, watch::watch},
+        http::{io::Io, routes::Ends, watch::watch},
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {
-        let asset = AssetRoot::open(folder).and_then(|r| r.file(name).map_err(io::Error::other)).expect("opened");
+        let asset = AssetRoot::open(folder).and_then(|r| r.shared(name).map_err(io::Error::other)).expect("opened");
         let (etag, modified) = (asset.etag.clone(), asset.modified);
-        Served { of: Of::Asset, name: name.into(), content: Source::File(Arc::new(asset)), etag, modified }
+        Served { of: Of::Asset, name: name.into(), content: Source::File(asset), etag, modified }
     }
 
     /// Status line and headers, body, and what was told at the end.
@@ -255,11 +256,15 @@ mod tests {
             let response = served.clone().response(&on, request.method(), request.headers());
             async move { Ok::<_, io::Error>(response) }
         });
-        let serving = http1::Builder::new().serve_connection(Io(Arc::clone(&connection)), service);
+        let serving = http1::Builder::new().serve_connection(Io::new(Arc::clone(&connection)), service);
         watch(connection, serving, Duration::from_secs(150), &CancellationToken::new()).await;
         let answer = client.await.expect("read");
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
-        let What::Transfer(transfer) = told.recv().await.expect("an end").what else { panic!("no transfer") };
+        let transfer = loop {
+            if let What::Transfer(transfer) = told.recv().await.expect("an end").what {
+                break transfer;
+            }
+        };
         (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end..].to_vec(), transfer)
     }
 

@@ -3,11 +3,15 @@
 //! Paced by the client's own reading and by nothing else. No timer runs on a body: a BIOS client that pauses for a
 //! minute while it unpacks gets the rest when it reads on.
 
+mod account;
 mod admission;
 mod answers;
 pub mod assets;
 mod connection;
+mod io;
 pub mod listener;
+mod listing;
 pub mod range;
 pub mod routes;
 mod watch;
+pub mod workers;

@@ -41,7 +41,8 @@ pub enum Selection {
 /// that is not the one it began with must never be spliced to it.
 #[must_use]
 pub fn select(headers: &HeaderMap, version: Version<'_>) -> Selection {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // What cannot be read is there all the same: an If-Range of other bytes names another version.
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (text(header::IF_MATCH), text(header::IF_UNMODIFIED_SINCE)) {
         (Some(tags), _) if !lists(tags, version.etag, Comparison::Strong) => return Selection::PreconditionFailed,
         (None, Some(date)) if is_modified_since(version, date) => return Selection::PreconditionFailed,
@@ -170,12 +171,64 @@ mod tests {
         for stale in ["\"v0\"", "W/\"v1\"", EARLIER, LATER, "x"] {
             assert_eq!(with(IF_RANGE, stale), Selection::Whole, "{stale}: never two versions in one file");
         }
+        // No text, and no reason to take the header for missing.
+        let garbage = |name: HeaderName| {
+            let value = |bytes| http::HeaderValue::from_bytes(bytes).expect("a value");
+            let headers = HeaderMap::from_iter([(RANGE, value(b"bytes=2-4")), (name, value(b"\"v1\xff\""))]);
+            select(&headers, Version { etag: "\"v1\"", modified: SystemTime::UNIX_EPOCH, size: 10 })
+        };
+        assert_eq!(garbage(IF_RANGE), Selection::Whole);
+        assert_eq!(garbage(IF_MATCH), Selection::PreconditionFailed);
+        assert_eq!(
+            (garbage(IF_NONE_MATCH), garbage(IF_UNMODIFIED_SINCE), garbage(IF_MODIFIED_SINCE)),
+            (PART, PART, PART)
+        );
         // A tag goes before a date.
         assert_eq!(selected(&[(IF_MATCH, "\"v1\""), (IF_UNMODIFIED_SINCE, EARLIER)]), Selection::Whole);
         assert_eq!(selected(&[(IF_NONE_MATCH, "\"v0\""), (IF_MODIFIED_SINCE, LATER)]), Selection::Whole);
     }
 
+    /// Values as clients send them, and what is near to them.
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "(bytes=)?[0-9]{0,3}[-,][0-9]{0,3}",
+            prop::sample::select(vec!["\"v1\"", "W/\"v1\"", "\"v0\"", "\"v0\", \"v1\"", "*", "", "x"])
+                .prop_map(String::from),
+            prop::sample::select(vec![MODIFIED, EARLIER, LATER]).prop_map(String::from),
+            "[ -~]{0,20}",
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_asked_two_versions_are_never_spliced(
+            names in proptest::collection::vec((0usize..6, value()), 0..6)
+        ) {
+            use header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+            let all = [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+            // As with a request, the first of a name counts.
+            let mut headers: Vec<(HeaderName, &str)> = Vec::new();
+            for (index, value) in &names {
+                if headers.iter().all(|(name, _)| name != all[*index]) {
+                    headers.push((all[*index].clone(), value.trim()));
+                }
+            }
+            let value = |name: HeaderName| headers.iter().find_map(|(other, value)| (*other == name).then_some(*value));
+            let is_this = |validator: &str| validator == "\"v1\"" || validator == MODIFIED;
+            let without_range: Vec<_> = headers.iter().filter(|(name, _)| *name != RANGE).cloned().collect();
+            match selected(&headers) {
+                Selection::Part { start, length } => {
+                    prop_assert!(length > 0 && start + length <= 10);
+                    prop_assert!(value(IF_RANGE).is_none_or(is_this), "{headers:?}");
+                    prop_assert_eq!(selected(&without_range), Selection::Whole);
+                }
+                Selection::Unsatisfiable => prop_assert_eq!(selected(&without_range), Selection::Whole),
+                Selection::Whole => {}
+                // A condition that fails does so with any range.
+                failed => prop_assert_eq!(selected(&without_range), failed),
+            }
+        }
+
         #[test]
         fn a_part_is_never_outside_of_the_file(range in "(bytes=)?[0-9]{0,20}[-,][0-9]{0,20}", size in 0u64..1000) {
             if let Selection::Part { start, length } = part(&range, size) {

@@ -11,17 +11,19 @@ use std::{
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, RawQuery, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::{HeaderMap, Method, StatusCode, header};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     answers,
     assets::Served,
-    connection::{Connection, Source},
+    connection::Connection,
+    io::Source,
+    listing::{listing, wants_json},
 };
 use crate::{
     boot::{
@@ -45,6 +47,8 @@ pub struct App {
     pub attempts: Arc<Mutex<Attempts>>,
     /// The assets folder, where there is one.
     pub assets: Option<Arc<AssetRoot>>,
+    /// Whether the folders below it are shown.
+    pub listing: bool,
     /// Base of all URLs, where it is not the address that the client came to.
     pub base_url: Option<String>,
     /// What the addresses of answer files are signed with.
@@ -78,6 +82,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
         .route("/loaders/{name}", get(loader))
+        .route("/assets/", get(folder))
         .route("/assets/{*path}", get(asset))
         .route("/answers/s/{token}/{*name}", get(answers::signed))
         .route("/answers/{*name}", get(answers::open))
@@ -129,20 +134,37 @@ async fn asset(
     State(app): State<Arc<App>>,
     Extension(On(connection)): Extension<On>,
     Path(path): Path<String>,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
     let opened = match &app.assets {
-        Some(assets) => assets.file(&path),
+        Some(assets) => assets.shared(&path),
         None => Err(Why::not_found(&path)),
     };
     match opened {
+        Err(Why::NotFound(_)) if app.listing => {
+            app.list(connection.ends, path, wants_json(query.as_deref(), &headers)).await
+        }
         Ok(asset) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
-            let served = Served { of: Of::Asset, name: path, content: Source::File(Arc::new(asset)), etag, modified };
+            let served = Served { of: Of::Asset, name: path, content: Source::File(asset), etag, modified };
             served.response(&connection, &method, &headers)
         }
         Err(why) => app.refuse(connection.ends, &why),
+    }
+}
+
+/// The assets folder itself.
+async fn folder(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    match app.listing {
+        true => app.list(ends, String::new(), wants_json(query.as_deref(), &headers)).await,
+        false => app.refuse(ends, &Why::not_found("/assets/")),
     }
 }
 
@@ -158,6 +180,20 @@ impl App {
     /// This server as a client reaches it.
     pub(super) fn base(&self, ends: Ends) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
+    }
+
+    async fn list(&self, ends: Ends, path: String, json: bool) -> Response {
+        let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Why::not_found(&path)) };
+        // A look at every entry of a folder may wait for a disk.
+        let listed = tokio::task::spawn_blocking(move || assets.list(&path).map(|entries| (path, entries))).await;
+        match listed {
+            Ok(Ok((path, entries))) => listing(&path, &entries, json),
+            Ok(Err(why)) => self.refuse(ends, &why),
+            Err(error) => {
+                warn!(%error, "listing a folder failed");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
     }
 
     pub(super) fn refuse(&self, ends: Ends, why: &Why) -> Response {

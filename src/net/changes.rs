@@ -26,19 +26,21 @@ impl Changes {
         Ok(Self { io: tokio::net::UdpSocket::from_std(UdpSocket::from(socket))? })
     }
 
-    /// Waits for a change, and until none has come for a moment: an interface that comes up is several changes.
+    /// Waits for a change. Whoever drops this has missed nothing.
     pub async fn next(&self) {
-        self.one().await;
-        // A network that never comes to rest must not put it off for ever.
-        let calm = async { while tokio::time::timeout(CALM, self.one()).await.is_ok() {} };
-        let _ = tokio::time::timeout(PATIENCE, calm).await;
+        // An error says that there were too many to be told (ENOBUFS), which is as good.
+        let _ = self.io.recv(&mut [0; 8192]).await;
     }
 
-    async fn one(&self) {
-        // ENOBUFS says that there were too many to be told, which is as good.
-        if self.io.recv(&mut [0; 8192]).await.is_err() {
-            tokio::time::sleep(CALM / 2).await;
-        }
+    /// Behind a change, waits until none has come for a moment: an interface that comes up is several changes.
+    pub async fn settle(&self) {
+        let calm = async {
+            while tokio::time::timeout(CALM, self.next()).await.is_ok() {
+                tokio::time::sleep(CALM / 20).await;
+            }
+        };
+        // A network that never comes to rest must not put it off for ever.
+        let _ = tokio::time::timeout(PATIENCE, calm).await;
     }
 }
 

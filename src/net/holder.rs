@@ -30,12 +30,12 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The other process that has a port on all addresses or on one of these.
+/// The sockets on a port that hear what is sent to all addresses or to one of these: their numbers in the table, in order.
 ///
 /// A socket's interface is in no table: one that listens on all addresses of another interface only is taken for one
 /// that listens here. Whoever decides by this must not do harm where it is wrong.
 #[must_use]
-pub fn other_holder(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Option<Holder> {
+pub fn sockets_on(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Vec<u64> {
     let names: &[&str] = match table {
         Table::Udp => &["udp", "udp6"],
         Table::Tcp => &["tcp", "tcp6"],
@@ -45,16 +45,20 @@ pub fn other_holder(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Option<H
         // A kernel without IPv6 has no table of it.
         let text = fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
         let rows = text.lines().skip(1).filter_map(|line| Row::parse(line, table));
-        let reached = rows.filter(|row| row.port == port && row.reaches(addresses));
-        inodes.extend(reached.map(|row| format!("socket:[{}]", row.inode)));
+        inodes.extend(rows.filter(|row| row.port == port && row.reaches(addresses)).map(|row| row.inode));
     }
-    if inodes.is_empty() {
-        return None;
-    }
+    inodes.sort_unstable();
+    inodes
+}
+
+/// The other process among those that have these sockets.
+#[must_use]
+pub fn other_holder(sockets: &[u64]) -> Option<Holder> {
     let ours = sockets_of("self").unwrap_or_default();
-    inodes.retain(|inode| !ours.contains(inode));
-    inodes.first()?;
-    Some(Holder { process: process_with(&inodes) })
+    let links = sockets.iter().map(|inode| format!("socket:[{inode}]"));
+    let theirs: Vec<String> = links.filter(|link| !ours.contains(link)).collect();
+    theirs.first()?;
+    Some(Holder { process: process_with(&theirs) })
 }
 
 /// One line of a table: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`
@@ -140,6 +144,9 @@ mod tests {
     fn our_own_sockets_are_nobody_elses() {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
         let port = socket.local_addr().expect("bound").port();
-        assert_eq!(other_holder(Table::Udp, port, &[Ipv4Addr::LOCALHOST]), None);
+        let sockets = sockets_on(Table::Udp, port, &[Ipv4Addr::LOCALHOST]);
+        assert_eq!((sockets.len(), other_holder(&sockets)), (1, None));
+        assert!(sockets_on(Table::Udp, port, &[Ipv4Addr::new(192, 0, 2, 10)]).is_empty());
+        assert_eq!(other_holder(&[u64::MAX]), Some(Holder { process: None }), "a socket that is not to be seen");
     }
 }

@@ -4,6 +4,8 @@ pub mod changes;
 pub mod frame;
 pub mod holder;
 pub mod interface;
+pub mod limits;
+pub mod port;
 pub mod raw;
 pub mod tcp_info;
 pub mod udp;

@@ -5,14 +5,12 @@
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
-    task::{Context, Poll, ready},
 };
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use rustix::net::{SendFlags, sendto, sockopt};
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
@@ -66,17 +64,15 @@ pub struct Datagram<'a> {
     pub to: Option<Ipv4Addr>,
 }
 
-/// Datagrams to one peer in one system call.
+/// A datagram to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
     /// Receiver.
     pub to: SocketAddrV4,
     /// Sender's address, where the socket listens on all.
     pub from: Option<Ipv4Addr>,
-    /// One datagram, or several behind each other that are all of size `segment` but for a shorter last one.
+    /// Its payload.
     pub bytes: &'a [u8],
-    /// Size of each datagram in bytes.
-    pub segment: usize,
 }
 
 impl Endpoint {
@@ -106,20 +102,11 @@ impl Endpoint {
     /// # Errors
     /// Those of the system call, e.g. `NetworkDown`; the socket stays usable.
     pub async fn receive(&self, mut each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
-        poll_fn(|cx| self.poll_receive(cx, &mut each)).await
-    }
-
-    /// [`Self::receive`] for tasks that wait for several things and must not register anew for each packet. One task
-    /// at a time can wait on a socket.
-    ///
-    /// # Errors
-    /// As [`Self::receive`].
-    pub fn poll_receive(&self, cx: &mut Context<'_>, mut each: impl FnMut(Datagram<'_>)) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.io.poll_recv_ready(cx))?;
+            self.io.readable().await?;
             match SCRATCH.with_borrow_mut(|scratch| self.receive_into(scratch, &mut each)) {
                 Ok(0) => {}
-                other => return Poll::Ready(other.map(|_| ())),
+                other => return other.map(drop),
             }
         }
     }
@@ -149,35 +136,14 @@ impl Endpoint {
     /// # Errors
     /// Those of the system call, e.g. `NetworkUnreachable`; the socket stays usable.
     pub async fn send(&self, out: Outgoing<'_>) -> io::Result<()> {
-        for transmit in self.transmits(&out) {
-            self.io.async_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit)).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends without waiting, for those who send again anyway what is lost.
-    ///
-    /// # Errors
-    /// Those of the system call; `WouldBlock` where the socket's buffer is full.
-    pub fn send_now(&self, out: Outgoing<'_>) -> io::Result<()> {
-        // One packet of lock-step: the plain call is the cheapest one.
-        if out.from.is_none() && out.bytes.len() <= out.segment {
-            return Ok(sendto(&self.io, out.bytes, SendFlags::empty(), &out.to).map(|_| ())?);
-        }
-        self.transmits(&out).try_for_each(|transmit| self.state.try_send((&self.io).into(), &transmit))
-    }
-
-    /// As few system calls as there can be.
-    fn transmits<'a>(&self, out: &Outgoing<'a>) -> impl Iterator<Item = Transmit<'a>> {
-        let Outgoing { to, from, segment, bytes } = *out;
-        let most = self.state.max_gso_segments().min(MAX_DATAGRAM / segment.max(1)).max(1) * segment.max(1);
-        bytes.chunks(most).map(move |contents| Transmit {
-            destination: SocketAddr::V4(to),
+        let transmit = Transmit {
+            destination: SocketAddr::V4(out.to),
             ecn: None,
-            contents,
-            segment_size: (contents.len() > segment).then_some(segment),
-            src_ip: from.map(IpAddr::V4),
-        })
+            contents: out.bytes,
+            segment_size: None,
+            src_ip: out.from.map(IpAddr::V4),
+        };
+        self.io.async_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit)).await
     }
 }
 
@@ -197,12 +163,9 @@ fn datagrams<'a>(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Data
 
 /// Reads in one system call.
 pub const BATCH: usize = 8;
-/// The most that one send can carry: an IPv4 packet of 65,535 bytes less its headers.
-const MAX_DATAGRAM: usize = 65_507;
 
 thread_local! {
-    /// One set of receive buffers for all sockets of a thread: a buffer of 64 KiB for each of hundreds of transfers
-    /// would be most of the server's memory.
+    /// One set of receive buffers for all sockets of a thread.
     static SCRATCH: RefCell<[Vec<u8>; BATCH]> = RefCell::new(std::array::from_fn(|_| vec![0; 65_536]));
 }
 
@@ -230,12 +193,9 @@ mod tests {
         let (bytes, from, to) = asked.expect("a datagram");
         assert_eq!((bytes.as_slice(), to), (b"ask".as_slice(), Some(Ipv4Addr::new(127, 0, 0, 9))));
 
-        // Three datagrams in one call, the last one shorter.
-        server.send(Outgoing { to: from, from: to, bytes: b"aaaabbbbcc", segment: 4 }).await.expect("sent");
+        server.send(Outgoing { to: from, from: to, bytes: b"answer" }).await.expect("sent");
         let mut buffer = [0; 16];
-        for expected in [b"aaaa".as_slice(), b"bbbb", b"cc"] {
-            let (length, answerer) = client.recv_from(&mut buffer).await.expect("an answer");
-            assert_eq!((&buffer[..length], answerer.ip().to_string()), (expected, "127.0.0.9".into()));
-        }
+        let (length, answerer) = client.recv_from(&mut buffer).await.expect("an answer");
+        assert_eq!((&buffer[..length], answerer.ip().to_string()), (b"answer".as_slice(), "127.0.0.9".into()));
     }
 }

@@ -1,235 +1,167 @@
-//! One transfer over its socket: the state machine, driven by packets and one timer.
+//! One transfer over its port: the state machine, driven by packets and by the clock.
 
 use std::{
-    future::{Future, poll_fn},
     io,
-    net::{Ipv4Addr, SocketAddrV4},
-    pin::{Pin, pin},
+    net::SocketAddrV4,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Sleep, sleep_until},
-};
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{
-    packet::{ErrorCode, Packet, ReadRequest, error},
-    shared::Shared,
+    packet::{ErrorCode, Packet, error},
     source::Source,
-    transfer::{End, Limits, Send, Step, Transfer},
+    transfer::{End, Send, Step, Transfer},
 };
 use crate::{
-    boot::timeline::{self, Event, Of, What, Who},
-    net::udp::{Endpoint, Outgoing},
+    boot::timeline::{self, Event, Of, Progress, What, Who},
+    net::port::Port,
 };
 
-/// A transfer that is about to run.
+/// A transfer that runs.
 pub(super) struct Run {
-    pub(super) channel: Channel,
+    /// Its own (RFC 1350 §4), or the one that all share.
+    pub(super) port: Arc<Port>,
     pub(super) peer: SocketAddrV4,
+    pub(super) transfer: Transfer,
     pub(super) source: Source,
     pub(super) name: String,
     pub(super) of: Of,
+    /// It asked for the size, and may be after nothing else.
+    pub(super) wants_size: bool,
     pub(super) heard: Arc<LastHeard>,
-    /// Ends the transfer when its sender is dropped.
-    pub(super) replaced: oneshot::Receiver<()>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) began: Instant,
+    /// When its progress is news again; `None` before the first.
+    pub(super) told: Option<(Instant, u64)>,
+    pub(super) events: mpsc::Sender<Event>,
 }
 
-/// How a transfer hears its client.
-pub(super) enum Channel {
-    /// By a port of its own, as RFC 1350 has it.
-    Own(Endpoint),
-    /// By the port that all share: the listener passes on what this client sent.
-    Single {
-        /// The listener's socket.
-        endpoint: Arc<Endpoint>,
-        /// Our address there.
-        address: Ipv4Addr,
-        /// Packets of this client.
-        inbox: mpsc::Receiver<Vec<u8>>,
-    },
-}
-
-/// What came in one wake: kept between them, so that a packet costs no allocation.
-#[derive(Default)]
-struct Inbox {
-    steps: Vec<Step>,
-    strangers: Vec<SocketAddrV4>,
-    packets: Vec<u8>,
-}
-
-impl Run {
-    /// Until the end, which is told as an event.
-    pub(super) async fn until_end(
-        mut self,
-        request: ReadRequest,
-        limits: Limits,
-        events: mpsc::Sender<Event>,
-    ) -> SocketAddrV4 {
-        let began = Instant::now();
-        let (mut transfer, first) = Transfer::begin(&request, self.source.size(), limits, began);
-        let ended = self.drive(&mut transfer, first).await;
-        let failure = match ended {
-            Ok(End::Complete) => None,
-            // EDK2 asks for the size alone and ends the transfer before its first block: no failure and no news.
-            Ok(End::Aborted(code, words)) if transfer.acked_bytes() == 0 && request.wants_size => {
-                debug!(peer = %self.peer, code, words, name = self.name, "TFTP size probe");
-                return self.peer;
-            }
-            Ok(End::Aborted(code, words)) => Some(format!("the client ended it (TFTP error {code} {words:?})")),
-            Ok(End::Silent) => Some(silence(&transfer)),
-            Err(Broken::Replaced) => Some("the client began anew".to_owned()),
-            // Nobody knows whether there is such a client at all: no news.
-            Err(Broken::Evicted) => {
-                debug!(peer = %self.peer, name = self.name, "TFTP gave up a client that did not answer for another one");
-                return self.peer;
-            }
-            Err(Broken::Io(error)) => Some(error.to_string()),
-        };
-        let (sent, size) = (transfer.acked_bytes(), self.source.size());
-        let transfer = timeline::Transfer { of: self.of, name: self.name, sent, size, took: began.elapsed(), failure };
-        tell(&events, self.peer, What::Transfer(transfer));
-        self.peer
-    }
-
-    async fn drive(&mut self, transfer: &mut Transfer, first: Step) -> Result<End, Broken> {
-        let mut inbox = Inbox::default();
-        if let Some(end) = self.act(first, transfer, &mut inbox.packets)? {
-            return Ok(end);
-        }
-        let mut timer = pin!(sleep_until(transfer.deadline().into()));
-        poll_fn(|cx| self.poll(cx, transfer, timer.as_mut(), &mut inbox)).await
-    }
-
-    /// What can be done now. Everything that is waited for stays registered from one packet to the next.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        transfer: &mut Transfer,
-        mut timer: Pin<&mut Sleep>,
-        inbox: &mut Inbox,
-    ) -> Poll<Result<End, Broken>> {
-        if Pin::new(&mut self.replaced).poll(cx).is_ready() {
-            let is_known = self.heard.ever();
-            return Poll::Ready(Err(if is_known { Broken::Replaced } else { Broken::Evicted }));
-        }
-        while let Poll::Ready(received) = self.poll_receive(cx, transfer, inbox) {
-            received?;
-            for step in inbox.steps.drain(..) {
-                if let Some(end) = self.act(step, transfer, &mut inbox.packets)? {
-                    return Poll::Ready(Ok(end));
-                }
-            }
-            // Another client's packet, or a forged one, does not touch the transfer (RFC 1350 §4).
-            for stranger in inbox.strangers.drain(..) {
-                let packet = error(ErrorCode::UnknownTransferId, "this port serves another client");
-                self.transmit(stranger, &packet, packet.len());
-            }
-        }
-        loop {
-            // The timer is set earlier at once, and later only when it rings: a deadline that every packet puts off
-            // costs nothing so.
-            let deadline = transfer.deadline().into();
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            ready!(timer.as_mut().poll(cx));
-            let now = Instant::now();
-            if now < transfer.deadline() {
-                timer.as_mut().reset(deadline);
-                continue;
-            }
-            let step = transfer.timed_out(now);
-            if transfer.is_stuck_at_start() {
-                self.shared.too_large(*self.peer.ip(), transfer.block_size(), now);
-            }
-            if let Some(end) = self.act(step, transfer, &mut inbox.packets)? {
-                return Poll::Ready(Ok(end));
-            }
-            timer.as_mut().reset(transfer.deadline().into());
-        }
-    }
-
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        transfer: &mut Transfer,
-        inbox: &mut Inbox,
-    ) -> Poll<io::Result<()>> {
-        let Inbox { steps, strangers, .. } = inbox;
-        let mut take = |bytes: &[u8]| {
-            if let Ok(packet) = Packet::parse(bytes) {
-                steps.push(transfer.receive(&packet, self.heard.now()));
-            }
-        };
-        match &mut self.channel {
-            Channel::Own(endpoint) => endpoint.poll_receive(cx, |datagram| match datagram.from == self.peer {
-                true => take(datagram.bytes),
-                false => strangers.push(datagram.from),
-            }),
-            Channel::Single { inbox, .. } => match ready!(inbox.poll_recv(cx)) {
-                Some(bytes) => {
-                    take(&bytes);
-                    Poll::Ready(Ok(()))
-                }
-                // The listener has gone: what runs comes to its end by the timer.
-                None => Poll::Pending,
-            },
-        }
-    }
-
-    fn act(&mut self, step: Step, transfer: &Transfer, packets: &mut Vec<u8>) -> Result<Option<End>, Broken> {
-        match step {
-            Step::End(end) => return Ok(Some(end)),
-            Step::Wait => {}
-            Step::Send(Send::Packet(packet)) => self.transmit(self.peer, &packet, packet.len()),
-            Step::Send(Send::Blocks { first, count }) => {
-                let block_size = transfer.block_size();
-                if let Err(failure) = self.source.blocks(first, count, block_size, packets) {
-                    let packet = error(ErrorCode::NotDefined, "the file changed while it was sent");
-                    self.transmit(self.peer, &packet, packet.len());
-                    return Err(failure.into());
-                }
-                self.transmit(self.peer, packets, usize::from(block_size) + DATA_HEADER);
-            }
-        }
-        Ok(None)
-    }
-
-    /// A send that fails is a packet lost: the timer sends it again, or gives up.
-    fn transmit(&self, to: SocketAddrV4, bytes: &[u8], segment: usize) {
-        let sent = match &self.channel {
-            Channel::Own(endpoint) => endpoint.send_now(Outgoing { to, from: None, bytes, segment }),
-            Channel::Single { endpoint, address, .. } => {
-                endpoint.send_now(Outgoing { to, from: Some(*address), bytes, segment })
-            }
-        };
-        if let Err(error) = sent {
-            debug!(%error, %to, "a TFTP packet could not be sent");
-        }
-    }
-}
-
-/// Why a transfer ended that neither side ended.
-enum Broken {
+/// How a transfer came to its end.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// By the protocol.
+    Protocol(End),
     /// By a new request of its client.
     Replaced,
     /// To make room.
     Evicted,
-    Io(io::Error),
+    /// The file could not be read on.
+    Unreadable(io::Error),
+    /// By a fault of ours, which is this transfer's only.
+    Panic,
 }
 
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
+impl Run {
+    /// Takes a datagram in that came to its port. `packets` is room to build the answer in, kept so that a block costs
+    /// no allocation.
+    pub(super) fn receive(&mut self, datagram: &[u8], from: SocketAddrV4, packets: &mut Vec<u8>) -> Option<Ending> {
+        self.guarded(|run| {
+            if from != run.peer {
+                // Another client's packet, or a forged one, does not touch the transfer (RFC 1350 §4).
+                let packet = error(ErrorCode::UnknownTransferId, "this port serves another client");
+                run.transmit(from, &packet, packet.len());
+                return None;
+            }
+            let packet = Packet::parse(datagram).ok()?;
+            let now = run.heard.now();
+            let step = run.transfer.receive(&packet, now);
+            run.tell_progress(now);
+            run.act(step, packets)
+        })
+    }
+
+    /// Does what is due by the clock.
+    pub(super) fn ring(&mut self, now: Instant, packets: &mut Vec<u8>) -> Option<Ending> {
+        if now < self.transfer.deadline() {
+            return None;
+        }
+        self.guarded(|run| {
+            let step = run.transfer.timed_out(now);
+            run.act(step, packets)
+        })
+    }
+
+    pub(super) fn act(&mut self, step: Step, packets: &mut Vec<u8>) -> Option<Ending> {
+        match step {
+            Step::End(end) => return Some(Ending::Protocol(end)),
+            Step::Wait => {}
+            Step::Send(Send::Packet(packet)) => self.transmit(self.peer, &packet, packet.len()),
+            Step::Send(Send::Blocks { first, count }) => {
+                let block_size = self.transfer.block_size();
+                if let Err(failure) = self.source.blocks(first, count, block_size, packets) {
+                    let packet = error(ErrorCode::NotDefined, "the file changed while it was sent");
+                    self.transmit(self.peer, &packet, packet.len());
+                    return Some(Ending::Unreadable(failure));
+                }
+                self.transmit(self.peer, packets, usize::from(block_size) + DATA_HEADER);
+            }
+        }
+        None
+    }
+
+    /// A send that fails is a packet lost: the timer sends it again, or gives up.
+    fn transmit(&self, to: SocketAddrV4, bytes: &[u8], segment: usize) {
+        if let Err(error) = self.port.send(to, bytes, segment) {
+            debug!(%error, %to, "a TFTP packet could not be sent");
+        }
+    }
+
+    /// A panic ends one transfer, never its thread with all the others.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Option<Ending>) -> Option<Ending> {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or(Some(Ending::Panic))
+    }
+
+    /// Told once the client has acknowledged something: a forged request starts nothing.
+    fn tell_progress(&mut self, now: Instant) {
+        let is_soon = self.told.is_some_and(|(at, _)| now < at + NEWS_EVERY);
+        if is_soon || self.transfer.acked_blocks() == 0 {
+            return;
+        }
+        let acked = self.transfer.acked_bytes();
+        let kind = if self.told.is_none() { What::Started } else { What::Progress };
+        let (since, before) = self.told.replace((now, acked)).unwrap_or((self.began, 0));
+        let rate = (acked - before) as f64 / now.saturating_duration_since(since).as_secs_f64().max(1e-6);
+        let progress = Progress {
+            of: self.of,
+            name: self.name.clone(),
+            acked,
+            size: self.source.size(),
+            took: now.saturating_duration_since(self.began),
+            rate: rate as u64,
+        };
+        tell(&self.events, self.peer, kind(progress));
+    }
+
+    /// Tells of the end, where it is news.
+    pub(super) fn tell_end(self, ending: Ending) {
+        let failure = match ending {
+            Ending::Protocol(End::Complete) => None,
+            // EDK2 asks for the size alone and ends the transfer before its first block: no failure and no news.
+            Ending::Protocol(End::Aborted(code, words)) if self.transfer.acked_bytes() == 0 && self.wants_size => {
+                return debug!(peer = %self.peer, code, words, name = self.name, "TFTP size probe");
+            }
+            Ending::Protocol(End::Aborted(code, words)) => {
+                Some(format!("the client ended it (TFTP error {code} {words:?})"))
+            }
+            Ending::Protocol(End::Silent) => Some(silence(&self.transfer)),
+            Ending::Replaced => Some("the client began anew".to_owned()),
+            // Nobody knows whether there is such a client at all: no news.
+            Ending::Evicted => {
+                return debug!(peer = %self.peer, name = self.name, "TFTP gave up a client that did not answer for another one");
+            }
+            Ending::Unreadable(error) => Some(error.to_string()),
+            Ending::Panic => Some("a fault in netbootd, which is told above".to_owned()),
+        };
+        let (sent, size) = (self.transfer.acked_bytes(), self.source.size());
+        let transfer =
+            timeline::Transfer { of: self.of, name: self.name, sent, size, took: self.began.elapsed(), failure };
+        tell(&self.events, self.peer, What::Transfer(transfer));
     }
 }
 
@@ -253,7 +185,7 @@ pub(super) fn tell(events: &mpsc::Sender<Event>, peer: SocketAddrV4, what: What)
     }
 }
 
-/// When a transfer's client was last heard, shared with the listener.
+/// When a transfer's client was last heard, for who does not run it.
 #[derive(Default)]
 pub(super) struct LastHeard(AtomicU64);
 
@@ -286,3 +218,74 @@ fn millis(now: Instant) -> u64 {
 
 /// Opcode and block number.
 const DATA_HEADER: usize = 4;
+/// A loader is there in less; a kernel by TFTP may take minutes, and somebody waits for it.
+const NEWS_EVERY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::Ipv4Addr;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tftp::transfer::Limits;
+
+    /// A lock-step transfer of 5,000 bytes that began at a time.
+    pub(in crate::tftp) fn run(peer: SocketAddrV4, began: Instant, events: mpsc::Sender<Event>) -> Run {
+        let Ok(Packet::Read(request)) = Packet::parse(b"\0\x01f\0octet\0tsize\0\x30\0") else { panic!("a request") };
+        let source = Source::Memory(Bytes::from_static(&[0; 5000]));
+        let limits = Limits { block_size: 1468, window_size: 64 };
+        let (transfer, _) = Transfer::begin(&request, source.size(), limits, began);
+        let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
+        let (name, of, heard, wants_size) = ("f".into(), Of::Loader, Arc::default(), request.wants_size);
+        Run { port, peer, transfer, source, name, of, wants_size, heard, began, told: None, events }
+    }
+
+    /// What is told of a transfer that gets these packets, and then this much silence.
+    fn told(packets: &[&[u8]], silence: Duration) -> Vec<What> {
+        let (events, mut told) = mpsc::channel(16);
+        let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        let mut run = run(peer, Instant::now(), events);
+        let mut end = packets.iter().find_map(|packet| run.receive(packet, peer, &mut Vec::new()));
+        let silent_from = Instant::now();
+        while end.is_none() && run.transfer.deadline() < silent_from + silence {
+            let deadline = run.transfer.deadline();
+            end = run.ring(deadline, &mut Vec::new());
+        }
+        match end {
+            Some(end) => run.tell_end(end),
+            None => run.tell_progress(silent_from + silence),
+        }
+        std::iter::from_fn(|| told.try_recv().ok()).map(|event| event.what).collect()
+    }
+
+    fn failure(what: Option<&What>) -> Option<&str> {
+        match what {
+            Some(What::Transfer(transfer)) => transfer.failure.as_deref().or(Some("none")),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_transfer_tells_how_it_began_how_far_it_is_and_how_it_ended() {
+        let (oack, first): (&[u8], &[u8]) = (&[0, 4, 0, 0], &[0, 4, 0, 1]);
+        let at = |what: &What| match what {
+            What::Started(progress) => ("started", progress.acked, progress.size),
+            What::Progress(progress) => ("progress", progress.acked, progress.size),
+            _ => ("ended", 0, 0),
+        };
+        let going: Vec<_> = told(&[oack, first], NEWS_EVERY * 2).iter().map(at).collect();
+        assert_eq!(going, [("started", 512, 5000), ("progress", 512, 5000)], "it gets on, or is asked again");
+        let aborted = told(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
+        assert_eq!(at(&aborted[0]), ("started", 512, 5000));
+        assert_eq!(failure(aborted.last()), Some("the client ended it (TFTP error 3 \"disk full\")"));
+        let silent = told(&[oack, first], Duration::from_secs(60));
+        let words = failure(silent.last()).expect("told");
+        assert!(words.starts_with("the client fell silent after block 1 (1"), "{words}");
+        assert_eq!(failure(told(&[], Duration::from_secs(60)).last()), Some("the client never answered"));
+        assert_eq!(told(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");
+        let complete: Vec<[u8; 4]> = (0..=10).map(|block| [0, 4, 0, block]).collect();
+        let complete: Vec<&[u8]> = complete.iter().map(<[u8; 4]>::as_slice).collect();
+        assert_eq!(failure(told(&complete, Duration::ZERO).last()), Some("none"));
+    }
+}

@@ -1,296 +1,338 @@
-//! Requests become transfers: a task for each, on the thread that the daemon gives to TFTP alone, so that a packet
-//! costs no hop between threads.
+//! The loop: one thread for all transfers, so that a packet costs no hop between threads, and no more than the calls
+//! that take it and answer it.
 
 use std::{
-    collections::HashMap,
-    io,
-    net::{Ipv4Addr, SocketAddrV4},
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, AtomicU32, Ordering},
-    },
+    io::{self, Read as _},
+    net::SocketAddrV4,
+    os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::{Id, JoinError, JoinSet},
-};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
-
-use super::{
-    files::{Wanted, normalised, wanted},
-    packet::{ErrorCode, Packet, ReadRequest, error},
-    run::{Channel, LastHeard, Run, tell},
-    shared::{Shared, Slot},
-    source::Source,
-    transfer::Limits,
-};
-use crate::{
-    boot::{
-        machine::Live,
-        script::{Query, Standing, script},
-        timeline::{Event, Of, What},
-        why::Why,
+use rustix::{
+    buffer::spare_capacity,
+    event::{
+        Timespec,
+        epoll::{self, CreateFlags, EventData, EventFlags},
     },
-    files::AssetRoot,
-    net::udp::{Endpoint, Open, Outgoing, open},
+    io::Errno,
 };
+use tracing::{error, warn};
 
-/// One address's share of the stage.
-pub struct Listener {
-    /// The socket that requests come to.
-    pub endpoint: Arc<Endpoint>,
-    /// Our address there, which all answers come from: firmware drops those from any other (EDK2: PXE-E18).
-    pub address: Ipv4Addr,
-    /// Our HTTP stage as its clients reach it.
-    pub base_url: String,
-    /// What decides.
-    pub live: Arc<Live>,
-    /// The files beside the loaders, where there is a folder of them.
-    pub assets: Option<Arc<AssetRoot>>,
-    /// What a client can be granted.
-    pub limits: Limits,
-    /// The largest block in bytes of data that the interface takes at present.
-    pub link_block_size: Arc<AtomicU16>,
-    /// Which port a transfer is answered from.
-    pub ports: Ports,
-    /// What the listeners of all addresses share.
-    pub shared: Arc<Shared>,
-    /// Where events go.
-    pub events: mpsc::Sender<Event>,
-}
+pub use super::requests::{Doors, Inside, Listener, Ports, Stage, doors};
+use super::{
+    apart::{Apart, Cancel},
+    bounds::{News, Paths, Slots},
+    packet::Packet,
+    requests::{Asked, Door, is_news},
+    run::{Ending, LastHeard, Run, tell},
+    running::{Client, Place, Running, Table},
+    transfer::{Limits, Transfer},
+};
+use crate::boot::{timeline::What, why::Why};
 
-/// Which port a transfer is answered from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// A new one that the operating system chooses (RFC 1350 §4).
-    Any,
-    /// A new one of these, which a firewall lets through.
-    Range(RangeInclusive<u16>),
-    /// The one that was asked, for NAT, containers and firewalls: what answers there passes wherever the request did.
-    Single,
-}
-
-/// A transfer that runs. To drop it ends it.
-struct Running {
-    task: Id,
-    request: Vec<u8>,
-    began: Instant,
-    heard: Arc<LastHeard>,
-    /// What the client sends, where all share one port.
-    inbox: Option<mpsc::Sender<Vec<u8>>>,
-    _replaced: oneshot::Sender<()>,
-    _slot: Slot,
-}
-
-impl Listener {
-    /// Serves until `stop`, then lets what runs come to its end.
+impl Stage {
+    /// Serves until the doors are dropped, then lets what runs come to its end.
     ///
-    /// No error ends it: each is one client's, or passes.
-    pub async fn serve(self, stop: CancellationToken) {
-        let mut transfers = Transfers::default();
-        let mut datagrams: Vec<(Vec<u8>, SocketAddrV4)> = Vec::new();
-        let mut is_stopping = false;
-        while !is_stopping || !transfers.tasks.is_empty() {
-            let received = tokio::select! {
-                received = self.endpoint.receive(|d| datagrams.push((d.bytes.to_vec(), d.from))) => received,
-                Some(ended) = transfers.tasks.join_next_with_id() => {
-                    transfers.ended(&ended);
-                    Ok(())
-                }
-                () = stop.cancelled(), if !is_stopping => {
-                    is_stopping = true;
-                    Ok(())
-                }
-            };
-            if let Err(error) = received {
-                warn!(%error, "receiving TFTP failed");
-                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+    /// What a client does ends nothing but its own transfer.
+    ///
+    /// # Errors
+    /// Those of the system calls that no server can do without.
+    pub fn serve(self, doors: Inside) -> io::Result<()> {
+        Loop::new(self, doors)?.serve()
+    }
+}
+
+struct Loop {
+    stage: Stage,
+    /// In the order in which they came; `None` for one that has gone, whose transfers still bear its number.
+    listeners: Vec<Option<Listener>>,
+    epoll: OwnedFd,
+    transfers: Table,
+    paths: Paths,
+    news: News,
+    apart: Apart,
+    /// `None` from the time on when there will be no more requests.
+    doors: Option<Inside>,
+    /// Room to build packets in.
+    packets: Vec<u8>,
+}
+
+impl Loop {
+    fn new(stage: Stage, doors: Inside) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let apart = Apart::new()?;
+        epoll::add(&epoll, &doors.wake, Token::Doors.into(), EventFlags::IN)?;
+        epoll::add(&epoll, &apart, Token::Apart.into(), EventFlags::IN)?;
+        let transfers = Table::new(Slots::new(stage.max_transfers, stage.max_transfers_per_client));
+        let (paths, news, packets) = (Paths::default(), News::default(), Vec::new());
+        let listeners = Vec::new();
+        Ok(Self { stage, listeners, epoll, transfers, paths, news, apart, doors: Some(doors), packets })
+    }
+
+    fn serve(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        while self.doors.is_some() || !self.transfers.is_empty() {
+            events.clear();
+            let wait = self.transfers.next_alarm().map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), wait.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            for (datagram, peer) in datagrams.drain(..) {
-                if let Err(why) = self.take(datagram, peer, is_stopping, &mut transfers) {
-                    self.refuse(&why, peer);
+            for event in &events {
+                match Token::from(event.data) {
+                    Token::Listener(index) => self.listen(index),
+                    Token::Transfer(number) => self.receive(number),
+                    Token::Apart => {
+                        self.apart.ended();
+                        self.transfers.ended_apart();
+                    }
+                    Token::Doors => self.open_and_close()?,
                 }
             }
-            // Under a flood there is always another request: the transfers on this thread would not get their turn,
-            // and those that made room would keep their sockets.
-            tokio::task::yield_now().await;
+            self.ring();
+        }
+        Ok(())
+    }
+
+    /// What the doors say.
+    fn open_and_close(&mut self) -> io::Result<()> {
+        let Some(doors) = &mut self.doors else { return Ok(()) };
+        let is_over = doors.wake.read(&mut [0; 64])? == 0;
+        for door in doors.changes.try_iter() {
+            match door {
+                Door::Open(listener) => {
+                    let token = Token::Listener(self.listeners.len());
+                    if let Err(error) = epoll::add(&self.epoll, &listener.port, token.into(), EventFlags::IN) {
+                        warn!(%error, address = %listener.address, "an address is served no TFTP");
+                    }
+                    self.listeners.push(Some(listener));
+                }
+                Door::Close(address) => {
+                    for place in &mut self.listeners {
+                        // A port that is alone in the epoll, as those of requests are, is closed with its listener.
+                        if let Some(listener) = place.take_if(|listener| listener.address == address) {
+                            epoll::delete(&self.epoll, &listener.port)?;
+                        }
+                    }
+                }
+            }
+        }
+        if is_over && let Some(doors) = self.doors.take() {
+            epoll::delete(&self.epoll, &doors.wake)?;
+        }
+        Ok(())
+    }
+
+    /// Requests, but not so many in one go that the transfers would not get their turn: under a flood there is always
+    /// another one.
+    fn listen(&mut self, index: usize) {
+        let mut buffer = [0; LONGEST_REQUEST];
+        for _ in 0..REQUESTS_AT_ONCE {
+            let Some(Some(listener)) = self.listeners.get(index) else { return };
+            match listener.port.clone().try_receive(&mut buffer) {
+                Ok(Some((datagram, peer))) => {
+                    let taken = catch_unwind(AssertUnwindSafe(|| self.take(datagram, (index, peer))));
+                    match taken {
+                        Ok(Ok(())) => {}
+                        Ok(Err(why)) => self.refuse(&why, (index, peer)),
+                        Err(_) => error!(%peer, "a fault in netbootd, which is told above, lost a TFTP request"),
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    warn!(%error, "receiving TFTP requests failed");
+                    // Errors of a socket come in streams while an interface is away.
+                    thread::sleep(PAUSE_AFTER_ERROR);
+                    return;
+                }
+            }
         }
     }
 
     /// Takes a datagram in: it belongs to a transfer that runs, begins one, or is refused.
-    fn take(
-        &self,
-        datagram: Vec<u8>,
-        peer: SocketAddrV4,
-        is_stopping: bool,
-        transfers: &mut Transfers,
-    ) -> Result<(), Why> {
-        let request = match Packet::parse(&datagram)? {
+    fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Why> {
+        let request = match Packet::parse(datagram)? {
             Packet::Read(request) => request,
             Packet::Write => return Err(Why::Write),
             // With a port for each transfer, it is meant for one that is no more. To answer could start a quarrel of
             // errors.
             Packet::Ack(_) | Packet::Error { .. } | Packet::Other(_) => {
-                transfers.pass_on(peer, datagram);
+                if self.stage.ports == Ports::Single
+                    && let Some(number) = self.transfers.of_client(client)
+                {
+                    self.received(number, datagram, client.1);
+                }
                 return Ok(());
             }
         };
-        if is_stopping || transfers.is_repetition(peer, &datagram) {
+        if self.doors.is_none() || self.transfers.is_repetition(client, datagram) {
             return Ok(());
         }
         // The old transfer of this address and port ends here, and gives its slot to the new one.
-        transfers.running.remove(&peer);
-        if request.mode != "octet" {
-            return Err(Why::Mode(request.mode));
+        if let Some(number) = self.transfers.of_client(client) {
+            // Its client may have said that it is over, just before.
+            if self.stage.ports != Ports::Single {
+                self.receive(number);
+            }
+            self.end(number, Ending::Replaced);
         }
-        let (source, of) = self.source(&request)?;
-        if self.shared.is_full() {
-            transfers.evict_the_oldest_unanswered();
+        let Some(Some(listener)) = self.listeners.get(client.0) else { return Ok(()) };
+        let Asked { name, source, of } = self.stage.asked(listener, &request)?;
+        if let Some(evicted) = self.transfers.make_room(client)? {
+            tell_end(evicted, Ending::Evicted);
         }
-        let slot = self.shared.slot(*peer.ip())?;
-        let name = normalised(&request.filename);
-        let (channel, inbox) = self.channel().map_err(|error| unreadable(&name, &error))?;
-        let heard = Arc::new(LastHeard::default());
-        let (replace, replaced) = oneshot::channel();
         let began = Instant::now();
-        let run = Run { channel, peer, source, name, of, heard: heard.clone(), replaced, shared: self.shared.clone() };
-        let task = transfers.tasks.spawn(run.until_end(request, self.limits_of(peer, began), self.events.clone())).id();
-        let running = Running { task, request: datagram, began, heard, inbox, _replaced: replace, _slot: slot };
-        transfers.running.insert(peer, running);
+        let of_path = self.paths.block_size(*client.1.ip(), began).unwrap_or(u16::MAX);
+        let of_link = listener.link_block_size.load(Ordering::Relaxed);
+        let block_size = listener.limits.block_size.min(of_path).min(of_link);
+        let limits = Limits { block_size, ..listener.limits };
+        let port = self.stage.port(listener, &name).inspect_err(|_| self.transfers.give_back(client))?;
+        let (transfer, first) = Transfer::begin(&request, source.size(), limits, began);
+        let run = Run {
+            port: port.clone(),
+            peer: client.1,
+            transfer,
+            source,
+            name,
+            of,
+            wants_size: request.wants_size,
+            heard: Arc::new(LastHeard::default()),
+            began,
+            told: None,
+            events: self.stage.events.clone(),
+        };
+        let number = self.transfers.add(client, datagram.to_vec(), run);
+        let heard = match self.stage.ports {
+            Ports::Single => Ok(()),
+            _ => epoll::add(&self.epoll, &port, Token::Transfer(number).into(), EventFlags::IN),
+        };
+        let end = match (heard, self.transfers.run(number)) {
+            (Err(error), _) => Some(Ending::Unreadable(error.into())),
+            (Ok(()), Some(run)) => run.act(first, &mut self.packets),
+            (Ok(()), None) => None,
+        };
+        end.into_iter().for_each(|end| self.end(number, end));
         Ok(())
     }
 
-    fn limits_of(&self, peer: SocketAddrV4, now: Instant) -> Limits {
-        let of_path = self.shared.block_size(*peer.ip(), now).unwrap_or(u16::MAX);
-        let of_link = self.link_block_size.load(Ordering::Relaxed);
-        Limits { block_size: self.limits.block_size.min(of_link).min(of_path), ..self.limits }
+    fn refuse(&mut self, why: &Why, (index, peer): Client) {
+        if let Some(Some(listener)) = self.listeners.get(index) {
+            listener.refuse(why, peer);
+        }
+        if is_news(why) && self.news.may_tell(Instant::now()) {
+            tell(&self.stage.events, peer, What::Refused(why.clone()));
+        }
     }
 
-    /// A way to hear the client of a new transfer.
-    fn channel(&self) -> io::Result<(Channel, Option<mpsc::Sender<Vec<u8>>>)> {
-        let own = |port| {
-            let address = SocketAddrV4::new(self.address, port);
-            open(Open { address, device: None, shared: false, receive_buffer: 64 << 10 }).and_then(Endpoint::new)
+    /// One datagram: lock-step has no second one, and epoll tells of a port until it is empty.
+    fn receive(&mut self, number: usize) {
+        let mut buffer = [0; LONGEST_REQUEST];
+        let Some(run) = self.transfers.run(number) else { return };
+        match run.port.clone().try_receive(&mut buffer) {
+            Ok(Some((datagram, from))) => self.received(number, datagram, from),
+            Ok(None) => {}
+            Err(error) => warn!(%error, "receiving for a TFTP transfer failed"),
+        }
+    }
+
+    fn received(&mut self, number: usize, datagram: &[u8], from: SocketAddrV4) {
+        let Some(run) = self.transfers.run(number) else { return };
+        if let Some(end) = run.receive(datagram, from, &mut self.packets) {
+            return self.end(number, end);
+        }
+        self.transfers.watch(number);
+        self.let_run_apart(number);
+    }
+
+    /// The only transfer, once it has shown that it is one, goes to the thread for those.
+    fn let_run_apart(&mut self, number: usize) {
+        if self.apart.is_busy() || self.stage.ports == Ports::Single || self.transfers.alone() != Some(number) {
+            return;
+        }
+        let Some(run) = self.transfers.run(number).filter(|run| run.transfer.acked_blocks() >= PROVED) else { return };
+        if epoll::delete(&self.epoll, &run.port).is_ok() {
+            let (cancel, cancelled) = Cancel::new();
+            if let Some(run) = self.transfers.hand_over(number, cancel) {
+                self.apart.drive(run, cancelled);
+            }
+        }
+    }
+
+    /// Whatever is due by the clock.
+    fn ring(&mut self) {
+        let now = Instant::now();
+        while let Some(number) = self.transfers.due(now) {
+            let Some(run) = self.transfers.run(number) else { continue };
+            let end = run.ring(now, &mut self.packets);
+            if run.transfer.is_stuck_at_start() {
+                self.paths.too_large(*run.peer.ip(), run.transfer.block_size(), now);
+            }
+            match end {
+                Some(end) => self.end(number, end),
+                None => self.transfers.watch(number),
+            }
+        }
+    }
+
+    fn end(&mut self, number: usize, ending: Ending) {
+        if let Some(running) = self.transfers.remove(number) {
+            tell_end(running, ending);
+        }
+    }
+}
+
+/// Its port is closed with it, which takes it from the epoll as well.
+fn tell_end(running: Running, ending: Ending) {
+    match running.place {
+        Place::Here(run) => run.tell_end(ending),
+        // Its thread tells.
+        Place::Apart { .. } => {}
+    }
+}
+
+/// What an event is about.
+enum Token {
+    Listener(usize),
+    Transfer(usize),
+    Apart,
+    Doors,
+}
+
+impl From<Token> for EventData {
+    fn from(token: Token) -> Self {
+        let (kind, number) = match token {
+            Token::Transfer(number) => (0, number),
+            Token::Listener(index) => (1, index),
+            Token::Apart => (2, 0),
+            Token::Doors => (3, 0),
         };
-        match &self.ports {
-            Ports::Any => Ok((Channel::Own(own(0)?), None)),
-            Ports::Range(range) => Ok((Channel::Own(first_free(range, own)?), None)),
-            Ports::Single => {
-                let (sender, inbox) = mpsc::channel(INBOX);
-                let channel = Channel::Single { endpoint: self.endpoint.clone(), address: self.address, inbox };
-                Ok((channel, Some(sender)))
-            }
-        }
+        Self::new_u64((number as u64) << 2 | kind)
     }
+}
 
-    fn source(&self, request: &ReadRequest) -> Result<(Source, Of), Why> {
-        let name = normalised(&request.filename);
-        let rules = self.live.rules.load();
-        match wanted(&name, &rules.loaders) {
-            Wanted::Loader(file) => Ok((Source::Memory(file.bytes.clone()), Of::Loader)),
-            Wanted::Autoexec => {
-                let text = script(&rules, &self.base_url, &Query::default(), Standing::default()).text;
-                Ok((Source::Memory(text.into()), Of::Asset))
-            }
-            Wanted::Asset => {
-                let assets = self.assets.as_ref().ok_or_else(|| Why::not_found(&name))?;
-                let asset = assets.file(&name)?;
-                Ok((Source::file(asset.file, asset.size), Of::Asset))
-            }
-        }
-    }
-
-    fn refuse(&self, why: &Why, peer: SocketAddrV4) {
-        debug!(reason = why.label(), %peer, "TFTP refused: {why}");
-        let code = match why {
-            Why::NotFound(_) => ErrorCode::FileNotFound,
-            Why::Escape(_) | Why::Unreadable { .. } => ErrorCode::AccessViolation,
-            Why::Write | Why::Mode(_) | Why::MalformedTftp(_) => ErrorCode::IllegalOperation,
-            _ => ErrorCode::NotDefined,
-        };
-        let packet = error(code, &why.to_string());
-        let out = Outgoing { to: peer, from: Some(self.address), segment: packet.len(), bytes: &packet };
-        if let Err(error) = self.endpoint.send_now(out) {
-            debug!(%error, %peer, "a TFTP error could not be sent");
-        }
-        // iPXE asks for autoexec.ipxe and EDK2 for revocation lists that need not be there: no news to people.
-        if !matches!(why, Why::NotFound(_) | Why::MalformedTftp(_)) {
-            tell(&self.events, peer, What::Refused(why.clone()));
+impl From<EventData> for Token {
+    fn from(data: EventData) -> Self {
+        let number = usize::try_from(data.u64() >> 2).unwrap_or(usize::MAX);
+        match data.u64() & 3 {
+            0 => Self::Transfer(number),
+            1 => Self::Listener(number),
+            2 => Self::Apart,
+            _ => Self::Doors,
         }
     }
 }
 
-/// What a listener has under way.
-#[derive(Default)]
-struct Transfers {
-    running: HashMap<SocketAddrV4, Running>,
-    tasks: JoinSet<SocketAddrV4>,
-}
-
-impl Transfers {
-    /// Whether a request is the one that a running transfer has been answering, sent again or doubled on the way: a
-    /// second transfer would take its client away from the first. After a second of silence it is a machine that was
-    /// reset and uses its old port again (ROMs count them from the same start), and begins anew.
-    fn is_repetition(&self, peer: SocketAddrV4, request: &[u8]) -> bool {
-        let running = self.running.get(&peer);
-        running.is_some_and(|running| running.request == request && running.heard.within(Duration::from_secs(1)))
-    }
-
-    fn pass_on(&self, peer: SocketAddrV4, datagram: Vec<u8>) {
-        if let Some(inbox) = self.running.get(&peer).and_then(|running| running.inbox.as_ref()) {
-            // More than a client sends in one go is a flood, or lost as on any full network.
-            let _ = inbox.try_send(datagram);
-        }
-    }
-
-    /// Makes room where all slots are taken. One who never answered may not exist: a flood of forged requests must
-    /// not keep the real clients out, who answer within milliseconds.
-    fn evict_the_oldest_unanswered(&mut self) {
-        let unanswered = self.running.iter().filter(|(_, running)| !running.heard.ever());
-        if let Some(peer) = unanswered.min_by_key(|(_, running)| running.began).map(|(peer, _)| *peer) {
-            self.running.remove(&peer);
-        }
-    }
-
-    fn ended(&mut self, ended: &Result<(Id, SocketAddrV4), JoinError>) {
-        match ended {
-            Ok((task, peer)) => {
-                if self.running.get(peer).is_some_and(|running| running.task == *task) {
-                    self.running.remove(peer);
-                }
-            }
-            // A panic, which is one transfer's end.
-            Err(error) => self.running.retain(|_, running| running.task != error.id()),
-        }
-    }
-}
-
-/// The first port of the range that nobody has, beginning behind the one that was taken last: a late packet of the
-/// last transfer should not meet the next one.
-fn first_free<T>(range: &RangeInclusive<u16>, open: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let count = u32::from(range.end().saturating_sub(*range.start())) + 1;
-    let mut result = Err(io::ErrorKind::AddrInUse.into());
-    for _ in 0..count {
-        let port = u32::from(*range.start()) + NEXT.fetch_add(1, Ordering::Relaxed) % count;
-        result = open(u16::try_from(port).unwrap_or(*range.end()));
-        match &result {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            _ => break,
-        }
-    }
-    result
-}
-
-fn unreadable(name: &str, error: &io::Error) -> Why {
-    Why::Unreadable { name: name.to_owned(), error: error.to_string() }
-}
-
-/// Packets of one client that wait for its transfer.
-const INBOX: usize = 16;
-/// Errors of a socket come in streams while an interface is away.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+/// Events in one call.
+const EVENTS: usize = 128;
+/// An ACK has 4 bytes and a request rarely more than 100.
+const LONGEST_REQUEST: usize = 2048;
+/// A fraction of a millisecond, which is what a flood adds to every round trip.
+const REQUESTS_AT_ONCE: usize = 8;
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+/// Blocks that a client has acknowledged before its transfer is worth a thread: a size probe, a script or a small file
+/// never is.
+const PROVED: u64 = 16;

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{BootFiles, Firmware, LastWords, Vm};
 
-use crate::{BOOT, START, Stand, printed};
+use crate::stand::{BOOT, Place, START, Stand};
 
 /// What a BIOS calls i386, and UEFI x86_64, is the same kernel here under two names.
 const CONFIGURATION: &str = r#"
@@ -54,11 +54,11 @@ fn stand() -> Result<Option<Stand>> {
         command.env("NETBOOTD_STATE__URL", "sqlite://:memory:");
         Ok(())
     };
-    Stand::serving(serve)
+    Stand::serving(Place::TwoHosts, serve)
 }
 
 fn words(stand: &Stand, vm: &Vm) -> Result<LastWords> {
-    let words = vm.last_words(BOOT).with_context(|| printed(&stand.netbootd))?;
+    let words = vm.last_words(BOOT).with_context(|| stand.printed())?;
     ensure!(words.payload_ok, "{words:?}");
     Ok(words)
 }
@@ -80,7 +80,7 @@ fn a_machine_is_installed_once_with_its_own_answers_and_then_boots_its_disk() ->
     ];
     let lines = vm.console().lines();
     let answers: Vec<&String> = lines.iter().filter(|line| line.starts_with("LAB-ANSWER ")).collect();
-    ensure!(answers == expected, "{lines:#?}\n{}", printed(netbootd));
+    ensure!(answers == expected, "{lines:#?}\n{}", stand.printed());
     for line in [
         "script       profile debian, once",
         "kernel       i386/vmlinuz, ",
@@ -100,12 +100,12 @@ fn a_machine_is_installed_once_with_its_own_answers_and_then_boots_its_disk() ->
     };
     for path in ["cloud/user-data?mac=52:54:00:6c:62:07", "s/unsigned/cloud/user-data", &format!("{below}../user-data")]
     {
-        ensure!(status(path)? != "200", "{path} was given to a stranger\n{}", printed(netbootd));
+        ensure!(status(path)? != "200", "{path} was given to a stranger\n{}", stand.printed());
     }
-    ensure!(status("cloud/user-data?mac=52:54:00:6c:62:07")? == "403", "{}", printed(netbootd));
+    ensure!(status("cloud/user-data?mac=52:54:00:6c:62:07")? == "403", "{}", stand.printed());
 
     let vm = Vm::start_with_disk(&stand.lab, Firmware::Bios, 7)?;
-    vm.wait_for_line(Vm::DISK, BOOT).with_context(|| printed(netbootd))?;
+    vm.wait_for_line(Vm::DISK, BOOT).with_context(|| stand.printed())?;
     let spent = "52:54:00:6c:62:07 script       on to the local disk: it has had what it was to boot once";
     netbootd.wait_for_line(spent, START)?;
     Ok(())
@@ -123,7 +123,7 @@ fn a_uuid_chooses_a_profile_and_the_firmware_its_variant() -> Result<()> {
         let vm = Vm::start(&stand.lab, Firmware::UefiPxe, number)?;
         let cmdline = words(&stand, &vm)?.cmdline;
         let whole = format!("vmlinuz initrd=base.img initrd=payload.img console=ttyS0 {expected}");
-        ensure!(cmdline == whole, "{cmdline}\n{}", printed(&stand.netbootd));
+        ensure!(cmdline == whole, "{cmdline}\n{}", stand.printed());
         for line in lines {
             stand.netbootd.wait_for_line(&format!("{} {line}", vm.mac()), START)?;
         }

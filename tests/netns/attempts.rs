@@ -1,8 +1,9 @@
 //! Machines that go round in circles, that ask too often, or that are nobody's; and the rules that tell them apart.
 
-use std::{cell::Cell, net::Ipv4Addr};
+use std::{cell::Cell, net::Ipv4Addr, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use netbootd_lab::Signal;
 
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON},
@@ -111,5 +112,34 @@ fn a_machine_that_asks_without_end_takes_nothing_from_the_others() -> Result<()>
     }
     // A burst of 20, and 10 for each second that it took.
     ensure!((20..250).contains(&answers), "{MAC:02x?} got {answers} answers to 500 requests");
+    Ok(())
+}
+
+/// A ROM that reads options only. It waits as firmware does (EDK2: 4 s) before it asks again, finds its boot file in the
+/// second shape, and is offered that first from then on: also by a server that was killed in between.
+#[test]
+fn a_rom_that_takes_no_offer_gets_the_next_shape_and_at_its_next_boot_that_one_at_once() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    let second = |xid| reply(OFFER, xid, "snponly.efi", &[PXE_REPLY, &[(67, b"snponly.efi\0")]].concat());
+    socket.send_to(&request(DISCOVER, 1, UEFI), EVERYONE)?;
+    ensure!(next(&socket)?.0 == reply(OFFER, 1, "snponly.efi", PXE_REPLY), "the first offer differs");
+    thread::sleep(Duration::from_secs(4));
+    socket.send_to(&request(DISCOVER, 2, UEFI), EVERYONE)?;
+    ensure!(next(&socket)?.0 == second(2), "the second offer differs");
+
+    let lease: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1]), (50, &CLIENT.octets())];
+    socket.send_to(&request(REQUEST, 3, &[UEFI, lease].concat()), EVERYONE)?;
+    bench.run("atftp", &["--get", "--remote-file", "snponly.efi", "--local-file", "l", &SERVER.to_string()])?;
+    let told = "offer        taken with option 67 beside the file field: from now on its first offer is that one";
+    bench.netbootd.wait_for_line(told, SOON)?;
+    socket.send_to(&request(DISCOVER, 4, UEFI), EVERYONE)?;
+    ensure!(next(&socket)?.0 == second(4), "its next boot begins anew");
+
+    bench.netbootd.signal(Signal::SIGKILL)?;
+    bench.netbootd.wait_exit(SOON)?;
+    bench.netbootd = bench.again()?;
+    socket.send_to(&request(DISCOVER, 5, UEFI), EVERYONE)?;
+    ensure!(next(&socket)?.0 == second(5), "it was forgotten over a restart");
     Ok(())
 }

@@ -2,15 +2,16 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Process, Tool, required};
-use socket2::SockRef;
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Noise, Process, Tool, required};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Two hosts of a lab. Fields are dropped in this order: the daemon first, the lab last.
 pub(crate) struct Bench {
@@ -18,12 +19,16 @@ pub(crate) struct Bench {
     pub(crate) server: Host,
     pub(crate) client: Host,
     pub(crate) assets: PathBuf,
+    interfaces: Vec<String>,
+    environment: Vec<(String, String)>,
     pub(crate) lab: Lab,
 }
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
 pub(crate) const START: Duration = Duration::from_secs(20);
+/// Receive buffer of a client that pauses, in bytes.
+pub(crate) const SMALL: usize = 64 << 10;
 /// For what takes milliseconds, on a machine that is busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
@@ -31,6 +36,7 @@ const CLIENT_TOOLS: &[Tool] = &[
     Tool::new("atftp", "atftp"),
     Tool::new("tftp", "tftp-hpa"),
     Tool::new("curl", "curl"),
+    Tool::new("wget", "wget"),
     Tool::new("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
     Tool::new("/usr/lib/ipxe/snponly.efi", "ipxe"),
 ];
@@ -38,20 +44,26 @@ const CLIENT_TOOLS: &[Tool] = &[
 impl Bench {
     /// A daemon that boots `vmlinuz` with `initrd.img` of the assets folder; `None` where a tool is missing.
     pub(crate) fn start() -> Result<Option<Self>> {
-        Self::with(&[], "")
+        Self::start_with(&[])
     }
 
     /// The same with settings, as environment variables.
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Result<Option<Self>> {
-        Self::with(environment, "")
+        Self::prepared(&["eth1"], environment, "", |_, _| Ok(()))
     }
 
     /// The same with a configuration file of this text.
     pub(crate) fn with_configuration(configuration: &str) -> Result<Option<Self>> {
-        Self::with(&[], configuration)
+        Self::prepared(&["eth1"], &[], configuration, |_, _| Ok(()))
     }
 
-    fn with(environment: &[(&str, &str)], configuration: &str) -> Result<Option<Self>> {
+    /// The same on these interfaces of a host that was prepared before the daemon's start.
+    pub(crate) fn prepared(
+        interfaces: &[&str],
+        environment: &[(&str, &str)],
+        configuration: &str,
+        prepare: impl FnOnce(&Lab, &Host) -> Result<()>,
+    ) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, CLIENT_TOOLS]) else { return Ok(None) };
         let lab = Lab::new()?;
         let server = lab.host("netbootd", Some(&format!("{SERVER}/24")))?;
@@ -61,17 +73,18 @@ impl Bench {
         fs::write(assets.join("vmlinuz"), noise(3_000_000, 1))?;
         fs::write(assets.join("debian/initrd.img"), noise(24_000_001, 2))?;
         fs::write(lab.directory().join("secret"), "secret")?;
-        let mut command = daemon(&server);
-        let file = lab.directory().join("netbootd.toml");
-        fs::write(&file, configuration)?;
-        command.args(["up", "--interface", "eth1", "--config"]).arg(file);
-        command.arg(assets.join("vmlinuz")).arg(assets.join("debian/initrd.img"));
-        command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
-        command.env("NETBOOTD_STATE__URL", format!("sqlite://{}", lab.directory().join("state.db").display()));
-        command.envs(environment.iter().copied());
-        let netbootd = Process::spawn("netbootd", &mut command)?;
-        netbootd.wait_for_line(&format!("waiting on eth1 ({SERVER})"), START)?;
-        Ok(Some(Self { netbootd, server, client, assets, lab }))
+        fs::write(lab.directory().join("netbootd.toml"), configuration)?;
+        let environment: Vec<(String, String)> =
+            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let interfaces: Vec<String> = interfaces.iter().map(|&interface| interface.to_owned()).collect();
+        prepare(&lab, &server)?;
+        let netbootd = launch(&lab, &server, &interfaces, &environment)?;
+        Ok(Some(Self { netbootd, server, client, assets, interfaces, environment, lab }))
+    }
+
+    /// Another daemon, like the one that has gone.
+    pub(crate) fn again(&self) -> Result<Process> {
+        launch(&self.lab, &self.server, &self.interfaces, &self.environment)
     }
 
     /// A socket on the client's host.
@@ -82,6 +95,35 @@ impl Bench {
         socket.set_broadcast(true)?;
         socket.set_read_timeout(Some(SOON))?;
         Ok(socket)
+    }
+
+    /// A connection from the client's host. `receive_buffer` is that of a client that pauses: left alone it grows to tens
+    /// of megabytes, the client's kernel takes the whole file, and no window ever closes.
+    pub(crate) fn connect(&self, receive_buffer: Option<usize>) -> Result<TcpStream> {
+        self.client.enter(|| -> Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            if let Some(size) = receive_buffer {
+                socket.set_recv_buffer_size(size)?;
+            }
+            socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
+            let stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(START))?;
+            Ok(stream)
+        })?
+    }
+
+    /// A GET whose header has been read.
+    pub(crate) fn get(&self, path: &str, receive_buffer: Option<usize>) -> Result<TcpStream> {
+        let mut stream = self.connect(receive_buffer)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        ensure!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+        Ok(stream)
     }
 
     /// Runs a program on the client's host, in a folder of its own; its output if it succeeds.
@@ -99,23 +141,28 @@ impl Bench {
     }
 }
 
+fn launch(lab: &Lab, server: &Host, interfaces: &[String], environment: &[(String, String)]) -> Result<Process> {
+    let (folder, mut command) = (lab.directory(), daemon(server));
+    command.args(["up", "--config"]).arg(folder.join("netbootd.toml"));
+    command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
+    command.arg(folder.join("assets/vmlinuz")).arg(folder.join("assets/debian/initrd.img"));
+    command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
+    command.envs(environment.iter().map(|(key, value)| (key, value)));
+    let netbootd = Process::spawn("netbootd", &mut command)?;
+    netbootd.wait_for_line("waiting on ", START)?;
+    Ok(netbootd)
+}
+
 /// netbootd on a host, without what the developer's own environment may say.
 pub(crate) fn daemon(host: &Host) -> Command {
     let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
     command.env_remove("NETBOOTD_LOG");
-    // The state of a netbootd that is installed here is not ours to touch.
-    command.env("NETBOOTD_STATE__URL", "sqlite://:memory:");
     command
 }
 
-/// Bytes that repeat nowhere near a block's length, the same for the same seed (a 64-bit LCG's high bytes, Knuth's MMIX).
+/// Bytes that repeat nowhere near a block's length, the same for the same seed.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..length).map(|_| next()).collect()
+    Noise::new(seed).take(length).collect()
 }
 
 /// A file of the host that this test runs on.

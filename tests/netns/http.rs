@@ -2,15 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use socket2::{Domain, Socket, Type};
 
-use crate::bench::{Bench, SERVER, SOON, file, noise};
+use crate::bench::{Bench, SMALL, SOON, file, noise};
 
 /// Status and headers of a HEAD, in lower case.
 fn head(bench: &Bench, arguments: &[&str], path: &str) -> Result<(String, Vec<String>)> {
@@ -88,6 +86,32 @@ fn nothing_outside_of_the_folder_is_served() -> Result<()> {
 }
 
 #[test]
+fn folders_are_shown_where_that_is_wanted_and_nothing_outside_of_them() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[http]\nlisting = true\n")? else { return Ok(()) };
+    std::os::unix::fs::symlink("../secret", bench.assets.join("link"))?;
+    std::fs::write(bench.assets.join(".hidden"), "hidden")?;
+    let names = |arguments: &[&str], path: &str| -> Result<Vec<String>> {
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&bench.curl(arguments, path)?)?;
+        Ok(rows.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    ensure!(names(&[], "/assets/?format=json")? == ["debian", "vmlinuz"]);
+    ensure!(names(&["--header", "Accept: application/json"], "/assets/debian")? == ["initrd.img"]);
+    let page = String::from_utf8(bench.curl(&[], "/assets/debian/")?)?;
+    ensure!(
+        page.contains("<a href=\"/assets/debian/initrd.img\">initrd.img</a><td align=right>24000001<td>"),
+        "{page}"
+    );
+    ensure!(head(&bench, &[], "/assets/")?.0.starts_with("http/1.1 200"));
+    for path in
+        ["/assets/nothing", "/assets/link", "/assets/../", "/assets/%2e%2e/", "/assets/.hidden/", "/", "/loaders/"]
+    {
+        ensure!(head(&bench, &[], path)?.0.starts_with("http/1.1 404"), "{path}");
+    }
+    ensure!(bench.curl(&[], "/assets/vmlinuz")? == noise(3_000_000, 1), "other bytes");
+    Ok(())
+}
+
+#[test]
 fn a_script_comes_whatever_is_asked() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     let script = |query: &str| -> Result<String> {
@@ -109,32 +133,11 @@ fn a_script_comes_whatever_is_asked() -> Result<()> {
     Ok(())
 }
 
-/// A GET whose answer is read by hand.
-fn get(bench: &Bench, path: &str) -> Result<(TcpStream, Vec<u8>)> {
-    let mut stream: TcpStream = bench.client.enter(|| -> Result<TcpStream> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // Left alone it grows to tens of megabytes: the client's kernel would take the whole file, and no window would
-        // ever close.
-        socket.set_recv_buffer_size(64 << 10)?;
-        socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
-        Ok(socket.into())
-    })??;
-    stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok((stream, head))
-}
-
 /// The fault that this project was begun for: a BIOS client that stops reading for longer than some timer.
 fn pauses(pause: Duration) -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     let initrd = noise(24_000_001, 2);
-    let (mut stream, _) = get(&bench, "/assets/debian/initrd.img")?;
+    let mut stream = bench.get("/assets/debian/initrd.img", Some(SMALL))?;
     let mut got = vec![0; 5_000_000];
     stream.read_exact(&mut got)?;
     // The pause is what is tested, not a wait for something.
@@ -162,7 +165,7 @@ fn a_client_that_pauses_65_s_gets_the_rest() -> Result<()> {
 #[test]
 fn one_client_that_stalls_holds_up_nobody() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
-    let stalled = (0..50).map(|_| get(&bench, "/assets/debian/initrd.img")).collect::<Result<Vec<_>>>()?;
+    let stalled = (0..50).map(|_| bench.get("/assets/debian/initrd.img", Some(SMALL))).collect::<Result<Vec<_>>>()?;
     ensure!(bench.curl(&[], "/assets/debian/initrd.img")? == noise(24_000_001, 2), "other bytes");
     drop(stalled);
     // Fifty clients have gone away in the middle: that is told, and nothing more happens.
@@ -174,7 +177,7 @@ fn one_client_that_stalls_holds_up_nobody() -> Result<()> {
 #[test]
 fn a_header_that_never_ends_is_closed_and_a_half_one_is_no_harm() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
-    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    let mut stream = bench.connect(None)?;
     write!(stream, "GET /assets/vmlinuz HTTP/1.1\r\nX-Slow: ")?;
     let began = Instant::now();
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -185,20 +188,37 @@ fn a_header_that_never_ends_is_closed_and_a_half_one_is_no_harm() -> Result<()> 
     Ok(())
 }
 
+/// Descriptors that the daemon has of files of this name, those that were replaced too.
+fn descriptors(bench: &Bench, name: &str) -> Result<usize> {
+    let entries = std::fs::read_dir(format!("/proc/{}/fd", bench.netbootd.pid()))?;
+    // One may be closed while it is looked at.
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    Ok(targets.filter(|target| target.to_string_lossy().contains(name)).count())
+}
+
 #[test]
-fn a_replaced_file_is_whole_for_those_who_began_with_it() -> Result<()> {
+fn a_replaced_file_is_whole_for_those_who_began_with_it_and_each_version_is_open_once() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
-    let old = noise(24_000_001, 2);
-    let (mut stream, _) = get(&bench, "/assets/debian/initrd.img")?;
-    let mut got = vec![0; 1_000_000];
-    stream.read_exact(&mut got)?;
-    let new = noise(2_000_000, 3);
+    let (old, new) = (noise(24_000_001, 2), noise(24_000_001, 3));
+    let path = "/assets/debian/initrd.img";
+    let begin = || (0..20).map(|_| bench.get(path, Some(SMALL))).collect::<Result<Vec<_>>>();
+    let began_with_old = begin()?;
+    ensure!(descriptors(&bench, "initrd.img")? == 1, "{} of one version", descriptors(&bench, "initrd.img")?);
     std::fs::write(bench.assets.join("new"), &new)?;
     std::fs::rename(bench.assets.join("new"), bench.assets.join("debian/initrd.img"))?;
-    ensure!(bench.curl(&[], "/assets/debian/initrd.img")? == new, "the new version");
-    let mut rest = vec![0; old.len() - got.len()];
-    stream.read_exact(&mut rest)?;
-    got.extend(rest);
-    ensure!(got == old, "two versions in one file");
+    let began_with_new = begin()?;
+    ensure!(descriptors(&bench, "initrd.img")? == 2, "{} of two versions", descriptors(&bench, "initrd.img")?);
+    for (streams, version) in [(began_with_old, &old), (began_with_new, &new)] {
+        for mut stream in streams {
+            let mut got = vec![0; version.len()];
+            stream.read_exact(&mut got)?;
+            ensure!(got == *version, "two versions in one file");
+        }
+    }
+    let began = Instant::now();
+    while descriptors(&bench, "initrd.img")? > 0 {
+        ensure!(began.elapsed() < SOON, "a file is open though nobody fetches it");
+        thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }

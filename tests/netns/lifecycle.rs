@@ -2,21 +2,19 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Process, Signal};
-use socket2::{Domain, Socket, Type};
 
 use crate::bench::{Bench, SERVER, START, daemon, noise};
 
 fn begin_download(bench: &Bench) -> Result<TcpStream> {
-    let mut stream = bench.client.enter(|| TcpStream::connect((SERVER, 8080)))??;
+    let mut stream = bench.connect(None)?;
     write!(stream, "GET /assets/debian/initrd.img HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     stream.read_exact(&mut [0; 16])?;
-    stream.set_read_timeout(Some(START))?;
     Ok(stream)
 }
 
@@ -57,13 +55,7 @@ fn what_the_kernel_has_to_send_is_not_waited_for_and_still_arrives() -> Result<(
     let Some(mut bench) = Bench::start()? else { return Ok(()) };
     let bytes = noise(24_000, 7);
     std::fs::write(bench.assets.join("last"), &bytes)?;
-    let mut stream: TcpStream = bench.client.enter(|| -> Result<TcpStream> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_recv_buffer_size(8192)?;
-        socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
-        Ok(socket.into())
-    })??;
-    stream.set_read_timeout(Some(START))?;
+    let mut stream = bench.connect(Some(8192))?;
     write!(stream, "GET /assets/last HTTP/1.1\r\nHost: x\r\n\r\n")?;
     let mut got = vec![0; 16];
     stream.read_exact(&mut got)?;
@@ -118,7 +110,8 @@ fn what_cannot_start_says_why_and_ends_with_the_code_for_it() -> Result<()> {
     let (code, words) = fails(&bench, |command| {
         command.args(["up", "--config"]).arg(&config);
     })?;
-    let place = format!("netbootd: {}:1:2: unknown key \"htpp\"; at the top there are:", config.display());
+    let place =
+        format!("netbootd: {}:1:2: unknown key \"htpp\" (is it \"http\"?); at the top there are:", config.display());
     ensure!(code == Some(78) && words.contains(&place), "{code:?} {words}");
 
     let (code, words) = fails(&bench, |command| {
@@ -143,6 +136,7 @@ fn one_capability_is_enough_and_without_it_the_mend_is_told() -> Result<()> {
     std::fs::copy(env!("CARGO_BIN_EXE_netbootd"), &copy)?;
     let as_nobody = |capabilities: &[&str]| {
         let mut command = bench.server.command("setpriv");
+        command.env("NETBOOTD_STATE__URL", "sqlite://:memory:");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(capabilities);
         Process::spawn("netbootd", command.arg(&copy).args(["up", "--interface", "eth1"]))
     };

@@ -1,15 +1,22 @@
-//! The daemon in a private network beside real clients: atftp, tftp-hpa, curl, and sockets that play firmware.
+//! The daemon in a private network beside real clients: atftp, tftp-hpa, curl, dnsmasq and ISC's DHCP
+//! programs, and sockets that play firmware.
 
 #![expect(clippy::indexing_slicing, reason = "a test that reads past a packet fails, as it should")]
 
 mod answers;
 mod attempts;
 mod bench;
+mod beside;
+mod control;
+mod cut;
 mod dhcp;
+mod dhcp_crowd;
 mod http;
+mod interfaces;
 mod lifecycle;
 mod liveness;
+mod relay;
 mod reload;
+mod rivals;
 mod tftp;
 mod tftp_weather;
-mod weather;

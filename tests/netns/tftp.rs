@@ -1,4 +1,27 @@
 //! TFTP against real clients, and against sockets that play what they do not.
+//!
+//! What a strict server gets right, and where it is shown: here, in `tftp_weather`, or beside the code.
+//!
+//! | rule | test |
+//! |---|---|
+//! | OACK has only options that were asked for, is repeated like DATA; ACK 0 follows | `transfer`: `options_are_granted_as_asked_but_for_our_limits` |
+//! | … or an ERROR: a size probe; a client's ERROR ends a transfer at once | `an_aborted_size_probe_frees_its_port_at_once_and_leaves_nothing_behind` |
+//! | `blksize` fits the interface's MTU | `a_block_fits_the_interfaces_mtu` |
+//! | … and becomes smaller after loss at the start | `a_path_that_drops_large_packets_is_offered_smaller_ones` |
+//! | `windowsize` is capped | `options_are_granted_as_asked_but_for_our_limits` |
+//! | a duplicate ACK is not answered; one of base − 1 in a window is, once, promptly | `transfer`: `duplicates_are_not_answered_and_a_gap_in_a_window_once`, `a_second_ack_of_a_window_that_was_doubled_doubles_nothing` |
+//! | another TID gets ERROR 5, and the transfer goes on | `a_stranger_gets_error_5_and_the_transfer_goes_on` |
+//! | a new request of the same address and port replaces the transfer | `a_new_request_from_the_same_port_replaces_the_old_transfer` |
+//! | … but not a doubled one | `a_doubled_request_is_one_transfer` |
+//! | block numbers roll over to 0 | `real_clients_fetch_every_byte`, `transfer`: `block_numbers_roll_over_to_zero` |
+//! | a short block ends a file, an empty one where it fills its blocks | `transfer`: `lock_step_without_options_starts_with_data_and_ends_with_a_short_block` |
+//! | a last ACK that never comes is bounded, like every silence | `ordeal`: `any_client_is_survived` |
+//! | a reply comes from the address that was asked | `an_answer_comes_from_the_address_that_was_asked` |
+//! | slashes and backslashes at the start; `..`, NUL and links out of the root | `files`: both tests of names; `what_is_not_served_gets_an_error_at_once` |
+//! | WRQ, netascii and mail are refused in words, modes are of any case | `what_is_not_served_gets_an_error_at_once`, `packet` |
+//! | transfers are bounded for an address and in total | `the_ninth_transfer_of_one_client_is_told_to_try_again`, `bounds` |
+//! | a peer that never answers gets four packets | `transfer`: `one_who_never_answers_gets_four_packets`, `ordeal` |
+//! | a loss is repaired after the measured round trip | `transfer`: `a_loss_is_repaired_after_the_measured_round_trip_and_silence_is_bounded` |
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -6,8 +29,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use netbootd_lab::{Host, Process};
 
-use crate::bench::{Bench, SERVER, SOON, file, noise};
+use crate::bench::{Bench, SERVER, SOON, START, daemon, file, noise};
 
 const LOADER: &str = "/usr/lib/ipxe/snponly.efi";
 
@@ -72,6 +96,11 @@ fn what_is_not_served_gets_an_error_at_once() -> Result<()> {
             b"\0\x01snponly.efi\0netascii\0",
             4,
             "transfer mode netascii would damage a boot file: ask for octet (with tftp-hpa: -m binary)",
+        ),
+        (
+            b"\0\x01snponly.efi\0Mail\0",
+            4,
+            "transfer mode mail would damage a boot file: ask for octet (with tftp-hpa: -m binary)",
         ),
         (b"\0\x01nothing", 4, "malformed TFTP request: RRQ without a mode"),
     ];
@@ -165,16 +194,21 @@ fn an_aborted_size_probe_frees_its_port_at_once_and_leaves_nothing_behind() -> R
     Ok(())
 }
 
+/// netbootd on what has become of its interface, and a client's socket.
+fn started_again(server: &Host, client: &Host) -> Result<(Process, UdpSocket)> {
+    let netbootd = Process::spawn("netbootd", daemon(server).args(["up", "--interface", "eth1"]))?;
+    netbootd.wait_for_line("waiting on", START)?;
+    let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
+    socket.set_read_timeout(Some(SOON))?;
+    Ok((netbootd, socket))
+}
+
 #[test]
 fn an_answer_comes_from_the_address_that_was_asked() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
     drop(bench.netbootd);
     bench.server.ip(&["address", "add", "10.77.0.3/24", "dev", "eth1"])?;
-    let mut command = crate::bench::daemon(&bench.server);
-    let netbootd = netbootd_lab::Process::spawn("netbootd", command.args(["up", "--interface", "eth1"]))?;
-    netbootd.wait_for_line("waiting on", crate::bench::START)?;
-    let socket = bench.client.enter(|| UdpSocket::bind("0.0.0.0:0"))??;
-    socket.set_read_timeout(Some(SOON))?;
+    let (_netbootd, socket) = started_again(&bench.server, &bench.client)?;
     for asked in ["10.77.0.3", "10.77.0.2"] {
         socket.send_to(b"\0\x01snponly.efi\0octet\0blksize\x001468\0", (asked, 69))?;
         let (_, from) = socket.recv_from(&mut [0; 600])?;
@@ -184,6 +218,36 @@ fn an_answer_comes_from_the_address_that_was_asked() -> Result<()> {
         let script = String::from_utf8(script.stdout)?;
         ensure!(script.contains(&format!("chain --replace --autofree http://{asked}:8080/boot.ipxe")), "{script}");
     }
+    Ok(())
+}
+
+/// A fragment is lost on many a path, and ROMs do not join them.
+#[test]
+fn a_block_fits_the_interfaces_mtu() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    drop(bench.netbootd);
+    bench.server.ip(&["link", "set", "eth1", "mtu", "1400"])?;
+    let (_netbootd, socket) = started_again(&bench.server, &bench.client)?;
+    let client = Client { socket };
+    let (oack, _) = client.read(b"\0\x01snponly.efi\0octet\0blksize\x001468\0")?;
+    ensure!(oack == b"\0\x06blksize\x001368\0", "{:?}", String::from_utf8_lossy(&oack));
+    Ok(())
+}
+
+/// A machine that was reset counts its ports from the same start, and may ask for another file now.
+#[test]
+fn a_new_request_from_the_same_port_replaces_the_old_transfer() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let client = Client { socket: bench.client_socket(2070)? };
+    let (first, old) = client.read(b"\0\x01vmlinuz\0octet\0")?;
+    ensure!(first.starts_with(&[0, 3, 0, 1]), "{first:?}");
+    client.socket.send_to(&[0, 4, 0, 1], old)?;
+    client.packet()?;
+    let (first, new) = client.read(b"\0\x01snponly.efi\0octet\0")?;
+    ensure!(new != old && client.rest(first, new, 512)? == file(LOADER)?, "other bytes");
+    let stray = client.stray(Duration::from_millis(500))?;
+    ensure!(stray.is_none(), "the old transfer goes on: {stray:?}");
+    bench.netbootd.wait_for_line("vmlinuz: stopped at 512 B of 3.0 MB: the client began anew", SOON)?;
     Ok(())
 }
 

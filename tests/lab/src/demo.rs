@@ -67,7 +67,6 @@ fn start_netbootd(screen: &Screen, host: &Host, program: &Path, files: &BootFile
     screen.line("lab", &format!("    netbootd up --interface eth1 {names} -- {CMDLINE}"));
     let mut command = host.command(program);
     command.args(["up", "--interface", "eth1"]).arg(files.kernel()).args(files.initrds());
-    command.env("NETBOOTD_STATE__URL", "sqlite://:memory:");
     let server = Process::spawn("netbootd", command.arg("--").args(CMDLINE.split(' ')))?;
     let ready = server.wait_for_line("waiting on eth1", START);
     // Up to here in order, from here on as they come.

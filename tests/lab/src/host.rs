@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{panic, thread};
 
@@ -13,11 +13,13 @@ use nix::sched::{CloneFlags, setns};
 #[derive(Clone, Debug)]
 pub struct Host {
     namespace: String,
+    /// The lab's, for what programs on this host keep.
+    directory: PathBuf,
 }
 
 impl Host {
-    pub(crate) fn in_namespace(namespace: String) -> Host {
-        Host { namespace }
+    pub(crate) fn in_namespace(namespace: String, directory: &Path) -> Host {
+        Host { namespace, directory: directory.to_owned() }
     }
 
     /// The name that `ip netns` knows it by.
@@ -26,9 +28,15 @@ impl Host {
     }
 
     /// A command that will run on this host. Its process id is the program's own, so that signals reach the program.
+    ///
+    /// Hosts have networks of their own and the machine's files: a netbootd among them is told to keep its state and
+    /// its control socket in the lab, and leaves an installed one's alone.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);
+        let own = self.directory.join(&self.namespace).display().to_string();
+        command.env("NETBOOTD_STATE__URL", format!("sqlite://{own}.db"));
+        command.env("NETBOOTD_CONTROL__SOCKET", format!("{own}.sock"));
         command
     }
 

@@ -26,8 +26,8 @@ impl Lab {
         remove_labs(|owner| !Path::new("/proc").join(owner.to_string()).exists()).context("removing abandoned labs")?;
 
         let name = Name { owner: process::id(), number: LABS.fetch_add(1, Ordering::Relaxed) };
-        let switch = Host::in_namespace(name.namespace("switch"));
         let directory = name.directory();
+        let switch = Host::in_namespace(name.namespace("switch"), &directory);
         // From here on Drop removes what was made, also where a later step fails.
         let lab = Lab { name, switch, directory, ports: AtomicU32::new(0) };
         fs::create_dir(&lab.directory).with_context(|| format!("creating {}", lab.directory.display()))?;
@@ -43,22 +43,27 @@ impl Lab {
     /// Adds a host whose `eth1` is up, with `address` (such as `10.77.0.1/24`) if there is one. It has no default route:
     /// broadcasts that were not pinned to an interface fail there, as they do on an isolated boot network.
     pub fn host(&self, name: &str, address: Option<&str>) -> Result<Host> {
-        let host = Host::in_namespace(self.name.namespace(name));
+        let host = Host::in_namespace(self.name.namespace(name), &self.directory);
         ip(&["netns", "add", host.namespace()])?;
         host.ip(&["link", "set", "lo", "up"])?;
+        self.plug_host_in(&host, "eth1", address)?;
+        Ok(host)
+    }
+
+    /// Gives a host, which may be another lab's, an interface in this network.
+    pub fn plug_host_in(&self, host: &Host, interface: &str, address: Option<&str>) -> Result<()> {
         // Both ends are made inside the lab: an interface never appears in the machine's own namespace.
         let port = self.port_name();
-        let eth1 = ["type", "veth", "peer", "name", "eth1", "netns", host.namespace()];
-        self.switch.ip(&[&["link", "add", &port][..], &eth1].concat())?;
+        let far_end = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
+        self.switch.ip(&[&["link", "add", &port][..], &far_end].concat())?;
         self.plug_in(&port)?;
         if let Some(address) = address {
-            host.ip(&["address", "add", address, "broadcast", "+", "dev", "eth1"])?;
+            host.ip(&["address", "add", address, "broadcast", "+", "dev", interface])?;
         }
         // Its addresses are those that it was given, even where a router of the lab advertises others.
-        let accept = Path::new("/proc/sys/net/ipv6/conf/eth1/accept_ra");
-        host.enter(|| fs::write(accept, "0"))?.with_context(|| format!("writing {}", accept.display()))?;
-        host.ip(&["link", "set", "eth1", "up"])?;
-        Ok(host)
+        let accept = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
+        host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))?;
+        host.ip(&["link", "set", interface, "up"]).map(drop)
     }
 
     /// A folder for files that end with the lab.

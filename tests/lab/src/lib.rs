@@ -10,6 +10,7 @@
 //! `make demo`, `tests/boot` and `tests/netns` all stand on this one library.
 
 mod boot_files;
+mod captured;
 mod console;
 mod debian_kernel;
 pub mod demo;
@@ -17,16 +18,23 @@ mod firmware;
 mod host;
 mod lab;
 mod lease_server;
+mod meter;
 mod process;
+mod relay;
+pub mod tftp_crowd;
 mod tools;
 mod vm;
+pub mod weather;
 
 pub use boot_files::BootFiles;
+pub use captured::{Captured, Noise, Waited, mutated, storm};
 pub use firmware::Firmware;
 pub use host::Host;
 pub use lab::{Lab, remove_labs_of_this_process};
 pub use lease_server::LeaseServer;
+pub use meter::{Meter, median, peak_megabytes, quantile, resident_megabytes, wait_until_bound};
 pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
-pub use tools::{NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use relay::Relay;
+pub use tools::{DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};

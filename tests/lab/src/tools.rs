@@ -40,7 +40,12 @@ impl fmt::Display for Tool {
 pub const NETWORK_TOOLS: &[Tool] = &[Tool::new("ip", "iproute2"), Tool::new(DNSMASQ, "dnsmasq-base")];
 
 /// Not in the `PATH` that `su` leaves to root.
-pub(crate) const DNSMASQ: &str = "/usr/sbin/dnsmasq";
+pub const DNSMASQ: &str = "/usr/sbin/dnsmasq";
+
+/// ISC's DHCP server, unpacked and not installed: its service would start.
+pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/usr/sbin/dhcpd", "isc-dhcp-server");
+/// ISC's relay, unpacked like [`DHCPD`].
+pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
 /// For a [`Vm`](crate::Vm) of every firmware, and for [`BootFiles`](crate::BootFiles).
 pub const VM_TOOLS: &[Tool] = &[
@@ -87,6 +92,10 @@ mod tests {
         let installed: Vec<&str> = include_str!("../packages.txt").lines().collect();
         for tool in NETWORK_TOOLS.iter().chain(VM_TOOLS) {
             assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
+        }
+        let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
+        for tool in [DHCPD, DHCRELAY] {
+            assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Firmware, Lab, Process};
+use crate::{Firmware, Host, Lab, Process};
 
 /// Switched off when dropped.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Vm {
     firmware: Firmware,
     mac: String,
     console: Process,
+    /// The switch, and the machine's port of it.
+    port: (Host, String),
 }
 
 /// What the lab's `init` says before it powers the machine off.
@@ -66,7 +68,7 @@ impl Vm {
             .args(firmware.qemu_arguments(variables.as_ref()))
             .args(more);
         let console = Process::spawn(firmware.label(), &mut qemu)?;
-        let mut vm = Vm { firmware, mac, console };
+        let mut vm = Vm { firmware, mac, console, port: (lab.switch().clone(), tap) };
         if firmware == Firmware::BiosPlainRom {
             vm.hide_ipxe().context("giving the ROM another user class")?;
         }
@@ -91,6 +93,21 @@ impl Vm {
     /// The same, to type into.
     pub fn console_mut(&mut self) -> &mut Process {
         &mut self.console
+    }
+
+    /// Pulls its cable out of the switch. The machine's own card does not notice, as behind another switch.
+    pub fn unplug(&self) -> Result<()> {
+        self.set_port("down")
+    }
+
+    /// Puts the cable back.
+    pub fn plug_in(&self) -> Result<()> {
+        self.set_port("up")
+    }
+
+    fn set_port(&self, state: &str) -> Result<()> {
+        let (switch, tap) = &self.port;
+        switch.ip(&["link", "set", tap, state]).map(drop)
     }
 
     /// [`Process::wait_for_line`] on its console.

@@ -3,18 +3,27 @@
 use std::{
     io::{Read, Write},
     mem::MaybeUninit,
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 fn connect() -> Result<TcpStream> {
-    let stream = TcpStream::connect(("10.77.0.2", 8080))?;
+    let stream = TcpStream::connect(SERVER)?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// With a receive buffer that does not grow.
+fn connect_small() -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_recv_buffer_size(64 << 10)?;
+    socket.connect(&SocketAddr::from(SERVER).into())?;
+    Ok(socket.into())
 }
 
 fn ask(stream: &mut TcpStream, path: &str, length: usize) -> Result<()> {
@@ -30,50 +39,53 @@ fn ask(stream: &mut TcpStream, path: &str, length: usize) -> Result<()> {
     Ok(())
 }
 
-/// MB that `clients` got, `length` bytes each.
-pub(crate) fn download(clients: usize, path: &str, length: usize) -> Result<f64> {
-    on_threads(clients, || {
-        let mut stream = connect()?;
-        ask(&mut stream, path, length)?;
-        let mut left = length;
-        let mut buffer = vec![MaybeUninit::uninit(); 1 << 20];
-        while left > 0 {
-            // Counted by the kernel and not copied (MSG_TRUNC, tcp(7)).
-            let count = SockRef::from(&stream).recv_with_flags(&mut buffer, MSG_TRUNC)?;
-            ensure!(count > 0, "{left} bytes short");
-            left = left.saturating_sub(count);
-        }
-        Ok(length as f64 / 1e6)
-    })
+/// Reads what was asked for, and tells of each part.
+fn take(stream: &TcpStream, length: usize, mut took: impl FnMut(usize)) -> Result<()> {
+    let mut left = length;
+    let mut buffer = vec![MaybeUninit::uninit(); 1 << 20];
+    while left > 0 {
+        // Counted by the kernel and not copied (MSG_TRUNC, tcp(7)).
+        let count = SockRef::from(stream).recv_with_flags(&mut buffer, MSG_TRUNC)?;
+        ensure!(count > 0, "{left} bytes short");
+        left = left.saturating_sub(count);
+        took(count);
+    }
+    Ok(())
 }
 
-/// How many small files `clients` got, one after the other on one connection each.
-pub(crate) fn small(clients: usize, path: &str, time: Duration) -> Result<f64> {
-    on_threads(clients, || {
-        let mut stream = connect()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
-        let (began, mut count, mut buffer) = (Instant::now(), 0.0, vec![0; 65536]);
-        let mut size = None;
-        while began.elapsed() < time {
-            stream.write_all(request.as_bytes())?;
-            let mut got = 0;
-            while size.is_none_or(|size| got < size) {
-                got += stream.read(buffer.get_mut(got..).context("room")?)?;
-                // All answers are as long as the first.
-                let head = buffer.windows(4).position(|four| four == b"\r\n\r\n");
-                size = size.or(head.map(|head| head + 4 + 4096));
-            }
-            count += 1.0;
+/// MB that a client got.
+pub(crate) fn download(path: &str, length: usize) -> Result<f64> {
+    let mut stream = connect()?;
+    ask(&mut stream, path, length)?;
+    take(&stream, length, |_| ())?;
+    Ok(length as f64 / 1e6)
+}
+
+/// How many small files a client got, one after the other on one connection.
+pub(crate) fn small(path: &str, time: Duration) -> Result<f64> {
+    let mut stream = connect()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
+    let (began, mut count, mut buffer) = (Instant::now(), 0.0, vec![0; 65536]);
+    let mut size = None;
+    while began.elapsed() < time {
+        stream.write_all(request.as_bytes())?;
+        let mut got = 0;
+        while size.is_none_or(|size| got < size) {
+            got += stream.read(buffer.get_mut(got..).context("room")?)?;
+            // All answers are as long as the first.
+            let head = buffer.windows(4).position(|four| four == b"\r\n\r\n");
+            size = size.or(head.map(|head| head + 4 + 4096));
         }
-        Ok(count)
-    })
+        count += 1.0;
+    }
+    Ok(count)
 }
 
 /// Clients that ask for a file and read no more than the header of the answer.
 pub(crate) fn stall(clients: usize, path: &str) -> Result<Vec<TcpStream>> {
     let stalled = (0..clients)
         .map(|_| {
-            let mut stream = connect()?;
+            let mut stream = connect_small()?;
             ask(&mut stream, path, 512 << 20)?;
             Ok(stream)
         })
@@ -83,26 +95,90 @@ pub(crate) fn stall(clients: usize, path: &str) -> Result<Vec<TcpStream>> {
     stalled
 }
 
-/// The median of a fresh connection and a small file.
-pub(crate) fn latency(path: &str) -> Result<Duration> {
-    let once = || -> Result<Duration> {
+/// The times of so many fresh connections with a small file each.
+pub(crate) fn fresh(path: &str, count: usize) -> Result<Vec<Duration>> {
+    let mut left = count;
+    fresh_while(path, || {
+        let more = left > 0;
+        left = left.saturating_sub(1);
+        more
+    })
+}
+
+/// The same as long as it is wanted.
+pub(crate) fn fresh_while(path: &str, mut wanted: impl FnMut() -> bool) -> Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    while wanted() {
         let began = Instant::now();
         let mut stream = connect()?;
         ask(&mut stream, path, 4096)?;
         stream.read_exact(&mut [0; 4096])?;
-        Ok(began.elapsed())
-    };
-    let mut times = (0..51).map(|_| once()).collect::<Result<Vec<_>>>()?;
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().context("a time")
+        times.push(began.elapsed());
+    }
+    Ok(times)
 }
 
-fn on_threads(clients: usize, work: impl Fn() -> Result<f64> + Sync) -> Result<f64> {
+/// 1 for a client that got every byte at so many bytes a second.
+pub(crate) fn at_a_rate(path: &str, length: usize, rate: usize) -> Result<f64> {
+    let mut stream = connect_small()?;
+    ask(&mut stream, path, length)?;
+    let (began, mut got, mut buffer) = (Instant::now(), 0, vec![0; rate / 10]);
+    while got < length {
+        match stream.read(&mut buffer) {
+            Ok(count @ 1..) => got += count,
+            _ => return Ok(0.0),
+        }
+        let due = Duration::from_secs_f64(got as f64 / rate as f64);
+        thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    Ok(1.0)
+}
+
+/// What the slowest of many clients with one connection gets beside one client with many, as a part of what each
+/// connection would get if all got the same.
+pub(crate) fn beside_a_greedy_one(path: &str, clients: usize, connections: usize, length: usize) -> Result<f64> {
+    let (taken, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                let mut stream = connect()?;
+                while !is_over.load(Ordering::Relaxed) {
+                    ask(&mut stream, path, length)?;
+                    take(&stream, length, |count| {
+                        taken.fetch_add(count, Ordering::Relaxed);
+                    })?;
+                }
+                Ok::<_, anyhow::Error>(())
+            });
+        }
+        // All of the greedy one's are under way.
+        let began = Instant::now();
+        while taken.load(Ordering::Relaxed) < connections * length / 2 && began.elapsed() < Duration::from_secs(60) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let (began, before) = (Instant::now(), taken.load(Ordering::Relaxed));
+        let others = on_threads(clients, || {
+            download(path, length)?;
+            taken.fetch_add(length, Ordering::Relaxed);
+            Ok(length as f64)
+        });
+        // The last of them, and so the slowest.
+        let slowest = length as f64 / began.elapsed().as_secs_f64();
+        let in_all = (taken.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
+        others?;
+        Ok(slowest / (in_all / (clients + connections) as f64))
+    })
+}
+
+/// The sum of what `clients` count.
+pub(crate) fn on_threads(clients: usize, work: impl Fn() -> Result<f64> + Sync) -> Result<f64> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..clients).map(|_| scope.spawn(&work)).collect();
         threads.into_iter().map(|thread| thread.join().ok().context("a client panicked")?).sum()
     })
 }
 
+const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 2), 8080);
 /// linux/socket.h.
 const MSG_TRUNC: i32 = 0x20;

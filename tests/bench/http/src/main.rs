@@ -1,30 +1,35 @@
 //! netbootd, nginx (sendfile) and axum with tower-http's ServeDir, in turn, on one host of a lab; their clients on
-//! another. Counts CPU seconds of the server alone, and prints a table of ratios.
+//! another. Counts CPU seconds of the server alone, and prints a table of ratios. With names of rows, only those.
 //!
 //! ```sh
-//! cargo build --release --workspace --bins && target/release/netbootd-bench-http
+//! cargo build --release --workspace --bins && target/release/netbootd-bench-http [ROW…]
 //! ```
 
 mod client;
+mod rows;
 mod server;
 
-use std::{fs, time::Duration};
+use std::{env, fs};
 
-use anyhow::{Context, Result};
-use netbootd_lab::{Lab, NETWORK_TOOLS, Tool, check};
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Tool, check};
 
 use crate::{
-    client::{download, small, stall},
+    rows::{ROWS, Row, Run},
     server::{Kind, Server},
 };
 
 fn main() -> Result<()> {
-    if let [_, word, folder] = std::env::args().collect::<Vec<_>>().as_slice()
+    let words: Vec<String> = env::args().skip(1).collect();
+    if let [word, folder] = words.as_slice()
         && word == "serve-dir"
     {
         return server::serve_dir(folder);
     }
-    check(&[NETWORK_TOOLS, &[Tool::new("/usr/sbin/nginx", "nginx-light")]])?;
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| words.is_empty() || words.iter().any(|w| w == row.name)).collect();
+    let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+    ensure!(!rows.is_empty(), "the rows are {}", names.join(", "));
+    check(&[NETWORK_TOOLS, TOOLS])?;
     let lab = Lab::new()?;
     let host = lab.host("server", Some("10.77.0.2/24"))?;
     let client = lab.host("client", Some("10.77.0.50/24"))?;
@@ -35,88 +40,59 @@ fn main() -> Result<()> {
     fs::write(folder.join("big"), megabyte.repeat(512))?;
     fs::write(folder.join("small"), megabyte.get(..4096).context("4 KiB")?)?;
 
-    let mut all: Vec<(Kind, Vec<Figures>)> = Kind::ALL.map(|kind| (kind, Vec::new())).into();
-    for round in 1..=ROUNDS {
-        for (kind, rounds) in &mut all {
-            let figures = measure(*kind, &lab, &host, &client)?;
-            println!("round {round}, {}: {figures:.1?}", kind.name());
-            rounds.push(figures);
+    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
+    println!("congestion control: {}, rounds: {ROUNDS}", congestion.trim());
+    println!("\n| | {} |", Kind::ALL.map(Kind::name).join(" | "));
+    println!("|---|{}", "---|".repeat(Kind::ALL.len()));
+    for row in rows {
+        let mut figures = Kind::ALL.map(|_| Vec::new());
+        for _ in 0..ROUNDS {
+            for (kind, figures) in Kind::ALL.into_iter().zip(&mut figures) {
+                // A server that turns clients away has no figure; the others still have theirs.
+                figures.push(measure(row, kind, &lab, &host, &client).unwrap_or_else(|error| {
+                    eprintln!("{}, {}: {error:#}", row.name, kind.name());
+                    f64::NAN
+                }));
+            }
         }
+        println!("{}", line(row, &figures));
     }
-    print_table(&all);
     Ok(())
 }
 
-/// Of one server in one round.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    /// MB per CPU second.
-    one: f64,
-    /// MB per CPU second.
-    hundred: f64,
-    /// Requests per CPU second, thousands.
-    small: f64,
-    /// MB that its memory grew by.
-    stalled_200: f64,
-    stalled_1000: f64,
-    /// Of a fresh client's small file beside 1,000 stalled ones, milliseconds.
-    fresh: f64,
-    /// MB, at its highest.
-    rss: f64,
-}
-
-fn measure(kind: Kind, lab: &Lab, host: &netbootd_lab::Host, client: &netbootd_lab::Host) -> Result<Figures> {
+/// One figure, of a server that has just been started.
+fn measure(row: &Row, kind: Kind, lab: &Lab, host: &Host, client: &Host) -> Result<f64> {
     let server = Server::start(kind, lab, host)?;
     let prefix = kind.prefix();
-    let (big, little) = (format!("{prefix}/big"), format!("{prefix}/small"));
-    client.enter(|| -> Result<Figures> {
-        // Warms the page cache and the server.
-        download(1, &big, 512 << 20)?;
-        let per_cpu = |work: &dyn Fn() -> Result<f64>| -> Result<f64> {
-            let before = server.cpu()?;
-            let done = work()?;
-            Ok(done / (server.cpu()? - before).as_secs_f64())
-        };
-        let one = per_cpu(&|| (0..4).map(|_| download(1, &big, 512 << 20)).sum())?;
-        let hundred = per_cpu(&|| download(100, &big, 40 << 20))?;
-        let small = per_cpu(&|| small(50, &little, Duration::from_secs(3)))? / 1e3;
-        let rss = server.rss()?;
-        let stalled = stall(200, &big)?;
-        let stalled_200 = server.rss()? - rss;
-        let more = stall(800, &big)?;
-        let stalled_1000 = server.rss()? - rss;
-        let fresh = client::latency(&little)?.as_secs_f64() * 1e3;
-        drop((stalled, more));
-        Ok(Figures { one, hundred, small, stalled_200, stalled_1000, fresh, rss })
-    })?
+    let file = lab.directory().join("assets/big");
+    let run = Run { server: &server, host, file, big: format!("{prefix}/big"), small: format!("{prefix}/small") };
+    client.enter(|| (row.measure)(&run))?
 }
 
-fn print_table(all: &[(Kind, Vec<Figures>)]) {
-    let median = |rounds: &[Figures], of: fn(&Figures) -> f64| -> f64 {
-        let mut values: Vec<f64> = rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+/// Medians, beside nginx's, with the lowest and the highest figure.
+fn line(row: &Row, figures: &[Vec<f64>]) -> String {
+    let median = |figures: &[f64]| -> f64 {
+        let mut figures = figures.to_vec();
+        figures.sort_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
     };
-    println!(
-        "\n| server | 1 client, MB/CPU s | 100 clients, MB/CPU s | 4 KiB, k/CPU s | RSS MB | 200 stalled, + MB | 1,000 stalled, + MB | fresh beside them, ms |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    let base = all.iter().find(|(kind, _)| *kind == Kind::Nginx).map(|(_, rounds)| rounds.as_slice()).unwrap_or(&[]);
-    for (kind, rounds) in all {
-        let figure = |of| median(rounds, of);
-        let ratio = |of| format!("{:.1} ({:.2}×)", median(rounds, of), median(rounds, of) / median(base, of));
-        println!(
-            "| {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.2} |",
-            kind.name(),
-            ratio(|f| f.one),
-            ratio(|f| f.hundred),
-            ratio(|f| f.small),
-            figure(|f| f.rss),
-            figure(|f| f.stalled_200),
-            figure(|f| f.stalled_1000),
-            figure(|f| f.fresh)
-        );
-    }
+    let nginx = Kind::ALL.iter().position(|kind| *kind == Kind::Nginx).and_then(|at| figures.get(at));
+    let base = nginx.map_or(f64::NAN, |figures| median(figures));
+    let cell = |figures: &Vec<f64>| match median(figures) {
+        failed if failed.is_nan() => "turns clients away".to_owned(),
+        median => {
+            let (least, most) = figures.iter().fold((f64::MAX, f64::MIN), |(l, m), f| (l.min(*f), m.max(*f)));
+            format!("{median:.2} ({:.2}×; {least:.2}–{most:.2})", median / base)
+        }
+    };
+    let cells: Vec<String> = figures.iter().map(cell).collect();
+    format!("| {}: {} | {} |", row.name, row.what, cells.join(" | "))
 }
 
+const TOOLS: &[Tool] = &[
+    Tool::new("/usr/sbin/nginx", "nginx-light"),
+    Tool::new("ss", "iproute2"),
+    Tool::new("dd", "coreutils"),
+    Tool::new("fincore", "util-linux"),
+];
 const ROUNDS: u32 = 3;

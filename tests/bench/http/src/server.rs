@@ -56,8 +56,9 @@ impl Server {
                 command.arg("-c").arg(&config);
             }
             Kind::ServeDir => {
-                command = host.command(me);
-                command.arg("serve-dir").arg(&folder);
+                // A connection and its file are two descriptors; unlike the others it does not raise the limit itself.
+                command = host.command("sh");
+                command.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" serve-dir \"$1\""]).arg(me).arg(&folder);
             }
         }
         let server = Self { process: Process::spawn(kind.name(), &mut command)? };

@@ -5,7 +5,6 @@
 
 #![expect(clippy::indexing_slicing, reason = "a client that reads past a packet fails, as it should")]
 
-mod client;
 mod servers;
 
 use std::{
@@ -18,12 +17,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use netbootd_lab::{Host, Lab, NETWORK_TOOLS};
-
-use crate::{
-    client::Fetch,
-    servers::{Place, Server, peak_megabytes},
+use netbootd_lab::{
+    Host, Lab, NETWORK_TOOLS, median, peak_megabytes, quantile,
+    tftp_crowd::{Fetch, crowd},
+    weather::Weather,
 };
+
+use crate::servers::{Place, Server};
 
 #[derive(Parser)]
 struct Arguments {
@@ -61,42 +61,31 @@ struct Row {
     times: u32,
     /// One CPU for both ends: else the wake-up of the other CPU is all that a single client measures.
     is_pinned: bool,
+    /// Of the clients' cable.
+    weather: Option<Weather>,
 }
 
+/// Rows differ from this one.
+const ROW: Row =
+    Row { name: "", file: "big", block_size: 1468, window: 1, clients: 1, times: 1, is_pinned: false, weather: None };
+
 const ROWS: &[Row] = &[
-    Row { name: "lock-step 512", file: "small", block_size: 512, window: 1, clients: 1, times: 1, is_pinned: true },
-    Row { name: "lock-step 1468", file: "big", block_size: 1468, window: 1, clients: 1, times: 1, is_pinned: true },
-    Row { name: "window 4", file: "big", block_size: 1468, window: 4, clients: 1, times: 2, is_pinned: true },
-    Row { name: "window 16", file: "big", block_size: 1468, window: 16, clients: 1, times: 4, is_pinned: true },
-    Row { name: "window 64", file: "big", block_size: 1468, window: 64, clients: 1, times: 4, is_pinned: true },
-    Row {
-        name: "w16, 50 clients",
-        file: "small",
-        block_size: 1468,
-        window: 16,
-        clients: 50,
-        times: 1,
-        is_pinned: false,
-    },
-    Row {
-        name: "storm of 50",
-        file: "snponly.efi",
-        block_size: 1468,
-        window: 1,
-        clients: 50,
-        times: 4,
-        is_pinned: false,
-    },
-    Row {
-        name: "storm of 500",
-        file: "snponly.efi",
-        block_size: 1468,
-        window: 1,
-        clients: 500,
-        times: 1,
-        is_pinned: false,
-    },
+    Row { name: "lock-step 512", file: "small", block_size: 512, is_pinned: true, ..ROW },
+    Row { name: "lock-step 1468", is_pinned: true, ..ROW },
+    Row { name: "window 4", window: 4, times: 2, is_pinned: true, ..ROW },
+    Row { name: "window 16", window: 16, times: 4, is_pinned: true, ..ROW },
+    Row { name: "window 64", window: 64, times: 4, is_pinned: true, ..ROW },
+    Row { name: "w16, 50 clients", file: "small", window: 16, clients: 50, ..ROW },
+    Row { name: "storm of 50", file: "snponly.efi", clients: 50, times: 4, ..ROW },
+    Row { name: "storm of 500", file: "snponly.efi", clients: 500, ..ROW },
+    Row { name: "1 % loss", file: "snponly.efi", clients: 20, weather: Some(LOSSY), ..ROW },
+    Row { name: "5 ms, lock-step", file: "snponly.efi", clients: 20, weather: Some(FAR), ..ROW },
+    Row { name: "5 ms, window 16", file: "snponly.efi", window: 16, clients: 20, weather: Some(FAR), ..ROW },
 ];
+
+const LOSSY: Weather = Weather { lost: 10, ..Weather::FAIR };
+/// A round trip of 10 ms.
+const FAR: Weather = Weather { delay: Duration::from_millis(5), ..Weather::FAIR };
 
 /// What one server did in one round of a row.
 struct Measured {
@@ -137,6 +126,7 @@ fn main() -> Result<()> {
             "\n{:<16} {:>9} {:>9} {:>10} {:>9} {:>9} {:>8}  wrong",
             row.name, "MB/CPU s", "MB/s", "files/s", "median s", "p99 s", "RSS MB"
         );
+        let _cable = row.weather.map(|weather| weather.over(&lab, "port1")).transpose()?;
         let mut rounds: Vec<(Server, Vec<Measured>)> = chosen.iter().map(|server| (*server, Vec::new())).collect();
         for _ in 0..arguments.rounds {
             for (server, results) in &mut rounds {
@@ -154,18 +144,18 @@ fn measure(server: Server, row: &Row, place: &Place<'_>, client: &Host) -> Resul
     let expected = Arc::new(fs::read(place.folder.join(row.file))?);
     let fetch = Fetch { name: row.file, expected: expected.clone(), block_size: row.block_size, window: row.window };
     let (process, meter) = server.start(place, row.is_pinned.then_some(0))?;
-    let crowd = |clients| {
+    let fetched = |clients| {
         client.enter(|| -> Result<_> {
             if row.is_pinned {
                 pin_to_first_cpu()?;
             }
-            client::crowd(clients, &fetch, SERVER)
+            crowd((1..=clients).map(own_address), &fetch, SERVER)
         })?
     };
     let (cpu, began) = (meter.seconds()?, Instant::now());
     let (mut took, mut failures) = (Vec::new(), Vec::new());
     for _ in 0..row.times {
-        for outcome in crowd(row.clients)? {
+        for outcome in fetched(row.clients)? {
             match outcome {
                 Ok(time) => took.push(time),
                 Err(error) => failures.push(format!("{error:#}")),
@@ -220,16 +210,6 @@ fn report(rounds: &[(Server, Vec<Measured>)]) {
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-fn quantile(sorted: &[Duration], part: f64) -> f64 {
-    let index = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(index).map_or(f64::NAN, Duration::as_secs_f64)
-}
-
 /// The calling thread and those that it starts.
 fn pin_to_first_cpu() -> Result<()> {
     // Of the thread, not of the process: its id is the one that it has in /proc.
@@ -266,6 +246,12 @@ fn serve_async_tftp(address: Ipv4Addr, folder: PathBuf) -> Result<()> {
         server.bind((address, 69).into()).build().await?.serve().await?;
         Ok(())
     })
+}
+
+/// Each client's, since servers limit what one address can have.
+fn own_address(client: u16) -> Ipv4Addr {
+    let [high, low] = client.to_be_bytes();
+    Ipv4Addr::new(10, 77, 128 + high, low)
 }
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);

@@ -5,12 +5,10 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-use netbootd_lab::{Host, Process};
+use anyhow::{Context, Result};
+use netbootd_lab::{Host, Meter, Process, wait_until_bound};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Server {
@@ -85,7 +83,7 @@ impl Server {
         command.env("LD_LIBRARY_PATH", libraries.join(":")).args(arguments);
         let process = Process::spawn(self.name(), &mut command)?;
         let meter = Meter::new(&process)?;
-        place.wait_until_bound(&process)?;
+        wait_until_bound(place.host, 69, &process)?;
         Ok((process, meter))
     }
 }
@@ -127,69 +125,4 @@ impl Place<'_> {
         let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
         found.with_context(|| format!("{name} is neither in PATH nor below --peers"))
     }
-
-    /// Until somebody has UDP port 69 there.
-    fn wait_until_bound(&self, process: &Process) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let sockets = self.host.enter(|| fs::read_to_string("/proc/thread-self/net/udp"))??;
-            if sockets.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(":0045")))
-            {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("{} did not open port 69; it printed {:?}", process.label(), process.lines());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-/// A control group of its own for a server: CPU time of all its threads and children, also of those that have ended
-/// and were never waited for.
-pub(crate) struct Meter(PathBuf);
-
-impl Meter {
-    fn new(process: &Process) -> Result<Self> {
-        let version_1 = Path::new("/sys/fs/cgroup/cpuacct");
-        let root = if version_1.is_dir() { version_1 } else { Path::new("/sys/fs/cgroup") };
-        let meter = Self(root.join(format!("netbootd-bench-{}", process.pid())));
-        fs::create_dir(&meter.0).with_context(|| format!("making the control group {}", meter.0.display()))?;
-        fs::write(meter.0.join("cgroup.procs"), process.pid().to_string())?;
-        Ok(meter)
-    }
-
-    /// CPU time so far in seconds.
-    pub(crate) fn seconds(&self) -> Result<f64> {
-        if let Ok(nanoseconds) = fs::read_to_string(self.0.join("cpuacct.usage")) {
-            return Ok(nanoseconds.trim().parse::<f64>()? / 1e9);
-        }
-        let stat = fs::read_to_string(self.0.join("cpu.stat"))?;
-        let microseconds = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
-        Ok(microseconds.context("no usage_usec in cpu.stat")?.parse::<f64>()? / 1e6)
-    }
-
-    /// Ends what is left of the server, and the group with it.
-    pub(crate) fn end(self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            for pid in fs::read_to_string(self.0.join("cgroup.procs"))?.lines() {
-                // It may have ended since it was listed.
-                let _ = Command::new("kill").args(["-KILL", pid]).output()?;
-            }
-            match fs::remove_dir(&self.0) {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => return Err(error.into()),
-                Err(_) => thread::sleep(Duration::from_millis(5)),
-            }
-        }
-    }
-}
-
-/// The most memory that a process has had, in MB.
-pub(crate) fn peak_megabytes(process: &Process) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024.0 / 1e6)
 }

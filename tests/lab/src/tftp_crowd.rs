@@ -1,4 +1,4 @@
-//! The load: clients that read as firmware does, and compare every byte.
+//! TFTP clients that all begin at once, read as firmware does, and compare every byte.
 
 use std::{
     io,
@@ -12,23 +12,29 @@ use tokio::{net::UdpSocket, task::JoinSet, time::timeout};
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Fetch {
-    pub(crate) name: &'static str,
-    pub(crate) expected: Arc<Vec<u8>>,
-    pub(crate) block_size: usize,
+pub struct Fetch {
+    /// The file's name.
+    pub name: &'static str,
+    /// Its bytes.
+    pub expected: Arc<Vec<u8>>,
+    /// 512: the option is not sent.
+    pub block_size: usize,
     /// 1: lock-step, and the option is not sent.
-    pub(crate) window: u64,
+    pub window: u64,
 }
 
-/// Clients that all begin at once, each with an address of its own; how long each took, in no order, or what went
-/// wrong. To be called on the client's host.
-pub(crate) fn crowd(clients: u16, fetch: &Fetch, server: Ipv4Addr) -> Result<Vec<Result<Duration>>> {
+/// A client from each of these addresses; how long each took, in no order, or what went wrong. To be called on the
+/// clients' host.
+pub fn crowd(
+    addresses: impl Iterator<Item = Ipv4Addr>,
+    fetch: &Fetch,
+    server: Ipv4Addr,
+) -> Result<Vec<Result<Duration>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
-        for client in 0..clients {
-            let [high, low] = (client + 1).to_be_bytes();
-            let socket = UdpSocket::bind((Ipv4Addr::new(10, 77, 128 + high, low), 0)).await?;
+        for address in addresses {
+            let socket = UdpSocket::bind((address, 0)).await?;
             tasks.spawn(Client { socket, fetch: fetch.clone() }.run(server));
         }
         Ok(tasks.join_all().await)
@@ -48,14 +54,14 @@ impl Client {
         let mut unacked = 0;
         let mut gap_told = false;
         loop {
-            match packet.get(1) {
-                Some(6) => self.ack(0, transfer).await?,
-                Some(3) => {
-                    let number = u16::from_be_bytes([packet[2], packet[3]]);
+            match packet.as_slice() {
+                [_, 6, ..] => self.ack(0, transfer).await?,
+                [_, 3, high, low, data @ ..] => {
+                    let number = u16::from_be_bytes([*high, *low]);
                     #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
                     let ahead = number.wrapping_sub(acked as u16);
                     if ahead == 1 {
-                        let is_last = self.check(acked, &packet[4..])?;
+                        let is_last = self.check(acked, data)?;
                         (acked, unacked, gap_told) = (acked + 1, unacked + 1, false);
                         if is_last || unacked == self.fetch.window {
                             self.ack(acked, transfer).await?;

@@ -5,6 +5,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     io,
+    os::fd::IntoRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,29 +16,34 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use netbootd_lab::Lab;
 use pnet_datalink::{Channel, Config, DataLinkReceiver, DataLinkSender};
+use socket2::{Domain, Socket, Type};
+
+use crate::{Host, Lab};
 
 /// What a cable does to frames, in each direction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Weather {
+pub struct Weather {
     /// Of a thousand frames.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Of a thousand frames.
-    pub(crate) doubled: u64,
+    pub doubled: u64,
     /// Of a thousand frames: these are overtaken by those behind them.
-    pub(crate) late: u64,
-    pub(crate) delay: Duration,
+    pub late: u64,
+    /// In each direction.
+    pub delay: Duration,
     /// Bytes with the Ethernet header; longer ones are lost without a word, as in many a VPN.
-    pub(crate) longest: usize,
-    pub(crate) seed: u64,
+    pub longest: usize,
+    /// The same faults for the same seed.
+    pub seed: u64,
 }
 
 impl Weather {
-    pub(crate) const FAIR: Self = Self { lost: 0, doubled: 0, late: 0, delay: Duration::ZERO, longest: 1514, seed: 1 };
+    /// No faults.
+    pub const FAIR: Self = Self { lost: 0, doubled: 0, late: 0, delay: Duration::ZERO, longest: 1514, seed: 1 };
 
     /// Replaces the cable of the host that is on this port of the switch, until the answer is dropped.
-    pub(crate) fn over(self, lab: &Lab, port: &str) -> Result<Cable> {
+    pub fn over(self, lab: &Lab, port: &str) -> Result<Cable> {
         let ip = |arguments: &str| lab.switch().ip(&arguments.split(' ').collect::<Vec<_>>());
         ip(&format!("link set {port} nomaster"))?;
         ip("link add cable0 type veth peer name cable1")?;
@@ -50,7 +56,7 @@ impl Weather {
         let gone = Arc::new(AtomicBool::new(false));
         self.carry(from_switch, to_host, gone.clone());
         Weather { seed: self.seed + 1, ..self }.carry(from_host, to_switch, gone.clone());
-        Ok(Cable(gone))
+        Ok(Cable { gone, switch: lab.switch().clone(), port: port.to_owned() })
     }
 
     fn carry(self, mut from: Box<dyn DataLinkReceiver>, mut to: Box<dyn DataLinkSender>, gone: Arc<AtomicBool>) {
@@ -103,19 +109,31 @@ impl Weather {
     }
 }
 
-/// Carries frames until it is dropped.
-pub(crate) struct Cable(Arc<AtomicBool>);
+/// Carries frames until it is dropped, and leaves the host on the switch as it was.
+#[derive(Debug)]
+pub struct Cable {
+    gone: Arc<AtomicBool>,
+    switch: Host,
+    port: String,
+}
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.gone.store(true, Ordering::Relaxed);
+        // Both fail only where the lab has gone before.
+        let _ = self.switch.ip(&["link", "delete", "cable0"]);
+        let _ = self.switch.ip(&["link", "set", &self.port, "master", "br0"]);
     }
 }
 
 fn channel(interface: &str) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>)> {
     let interfaces = pnet_datalink::interfaces();
     let found = interfaces.iter().find(|found| found.name == interface).context("no such interface")?;
-    let config = Config { read_timeout: Some(Duration::from_millis(100)), ..Config::default() };
+    // Hundreds of clients that are answered at once are a burst that the usual 208 KiB would lose a part of.
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20)?;
+    let socket_fd = Some(socket.into_raw_fd());
+    let config = Config { read_timeout: Some(Duration::from_millis(100)), socket_fd, ..Config::default() };
     match pnet_datalink::channel(found, config)? {
         Channel::Ethernet(sender, receiver) => Ok((sender, receiver)),
         _ => bail!("no Ethernet"),
@@ -125,13 +143,16 @@ fn channel(interface: &str) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLink
 /// A veth leaves the checksum of UDP to hardware that is not there; none at all (RFC 768) is better than a wrong one.
 fn without_checksum(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
-    let is_first_of_udp =
-        frame.len() > 42 && frame[12..14] == [8, 0] && frame[23] == 17 && frame[20] & 0x1f == 0 && frame[21] == 0;
-    if is_first_of_udp {
-        let udp = 14 + usize::from(frame[14] & 15) * 4;
-        if let Some(checksum) = frame.get_mut(udp + 6..udp + 8) {
-            checksum.fill(0);
-        }
+    let at = |index: usize| frame.get(index).copied().unwrap_or_default();
+    let (is_ipv4, is_udp) = ((at(12), at(13)) == (8, 0), at(23) == 17);
+    let is_first_fragment = at(20) & 0x1f == 0 && at(21) == 0;
+    let udp = 14 + usize::from(at(14) & 15) * 4;
+    if is_ipv4
+        && is_udp
+        && is_first_fragment
+        && let Some(checksum) = frame.get_mut(udp + 6..udp + 8)
+    {
+        checksum.fill(0);
     }
     frame
 }

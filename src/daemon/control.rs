@@ -1,0 +1,145 @@
+//! The control socket, and what the API asks of the server: the host's own way in, by file permissions.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::clerk::{self, Clerk};
+use crate::{
+    boot::{client::MacAddr, roster::Assignment, timeline::Line},
+    status::{
+        access::Via,
+        api::{Answer, Refusal, Seen, Server},
+    },
+};
+
+/// What a machine did last, as the recorder remembers it.
+pub(super) type LastSeen = (SystemTime, Line);
+/// A question to the recorder.
+pub(super) type Ask = oneshot::Sender<Vec<(MacAddr, LastSeen)>>;
+
+/// The server as the API sees it.
+pub(super) struct Running {
+    pub(super) clerk: Arc<Clerk>,
+    pub(super) recorder: mpsc::Sender<Ask>,
+}
+
+impl Server for Running {
+    fn assign(&self, mac: MacAddr, Assignment { profile, once }: Assignment) -> Answer<'_, Result<(), Refusal>> {
+        Box::pin(async move { self.clerk.assign(mac, &profile, once).await.map_err(refusal) })
+    }
+
+    fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move { self.clerk.unassign(mac).await.map_err(refusal) })
+    }
+
+    fn seen(&self) -> Answer<'_, Vec<(MacAddr, Seen)>> {
+        Box::pin(async move {
+            let (ask, told) = oneshot::channel();
+            // A recorder that has gone has seen nothing.
+            let _ = self.recorder.send(ask).await;
+            let seen = told.await.unwrap_or_default().into_iter();
+            seen.map(|(mac, (at, Line { stage, text, failed, .. }))| {
+                (mac, Seen { at, stage: stage.name(), text, failed })
+            })
+            .collect()
+        })
+    }
+}
+
+fn refusal(refusal: clerk::Refusal) -> Refusal {
+    match refusal {
+        clerk::Refusal::NoProfile { .. } => Refusal::Wrong(refusal.to_string()),
+        clerk::Refusal::NotKept(_) => Refusal::Failed(refusal.to_string()),
+    }
+}
+
+/// The socket; it is removed with this.
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// Opens it, in the place of one that a killed server left behind. Needs a runtime.
+    ///
+    /// # Errors
+    /// Those of the system calls; `AddrInUse` where another server answers there.
+    pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            // A package makes it; the first start on a laptop has none.
+            let _ = std::fs::create_dir_all(folder);
+        }
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another netbootd answers there"));
+        }
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o660))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves root and the server's own user until `stop`.
+    pub(super) async fn serve(self, router: Router, stop: CancellationToken) {
+        let router = router.layer(Extension(Via::ControlSocket));
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "the control socket failed");
+                    return;
+                }
+            };
+            let own = rustix::process::geteuid().as_raw();
+            match stream.peer_cred() {
+                Ok(peer) if peer.uid() == 0 || peer.uid() == own => {}
+                peer => {
+                    debug!(?peer, "a user may not use the control socket");
+                    continue;
+                }
+            }
+            let service = TowerToHyperService::new(router.clone());
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let mut http = http1::Builder::new();
+                let conversation = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+                tokio::select! {
+                    ended = conversation => drop(ended.inspect_err(|error| debug!(%error, "the control socket's client"))),
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,42 @@
+//! The TFTP stage has a thread of its own, where nothing else delays its packets.
+
+use std::{io, thread};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::plan::Plan;
+use crate::{
+    boot::timeline::Event,
+    tftp::serve::{Doors, Ports, Stage, doors},
+};
+
+/// Starts it; it ends when the doors are dropped and its last transfer is over, which `tasks` wait for.
+pub(super) fn start(plan: &Plan, events: mpsc::Sender<Event>, tasks: &TaskTracker) -> io::Result<Doors> {
+    let stage = Stage {
+        live: plan.live.clone(),
+        assets: plan.assets.clone(),
+        ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
+            (true, _) => Ports::Single,
+            (false, Some(range)) => Ports::Range(range.clone()),
+            (false, None) => Ports::Any,
+        },
+        max_transfers: plan.tftp.max_transfers,
+        max_transfers_per_client: plan.tftp.max_transfers_per_client,
+        events,
+    };
+    let (outside, inside) = doors()?;
+    let (ended, end) = oneshot::channel();
+    let serve = move || drop(ended.send(stage.serve(inside)));
+    thread::Builder::new().name("tftp".to_owned()).spawn(serve)?;
+    tasks.spawn(async move {
+        let failure = match end.await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "a fault in netbootd, which is told above".to_owned(),
+        };
+        warn!("the TFTP stage failed: {failure}");
+    });
+    Ok(outside)
+}

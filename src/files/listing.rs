@@ -1,0 +1,108 @@
+//! What is in a folder below the assets folder, for people who look around.
+
+use std::time::SystemTime;
+
+use rustix::fs::{Dir, FileType, OFlags, fstat};
+
+use super::{AssetRoot, modified, unreadable};
+use crate::boot::why::Why;
+
+/// Something in a folder that can be fetched or listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Without the folder.
+    pub name: String,
+    /// What it is, behind any symbolic link.
+    pub kind: Kind,
+    /// Time of last modification.
+    pub modified: SystemTime,
+}
+
+/// What an [`Entry`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// To be listed in its turn.
+    Folder,
+    /// To be fetched.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+}
+
+impl AssetRoot {
+    /// The entries of a folder by its path below this one, folders first, each kind by its name.
+    ///
+    /// Left out are hidden names, names that are not UTF-8, which no URL of ours can say, and what cannot be fetched
+    /// anyway: devices, sockets, and symbolic links that lead out.
+    ///
+    /// # Errors
+    /// [`Why::NotFound`], also for what is no folder or lies in a hidden one; [`Why::Escape`]; [`Why::Unreadable`].
+    pub fn list(&self, name: &str) -> Result<Vec<Entry>, Why> {
+        let name = name.trim_matches('/');
+        if name.split('/').any(|part| part.starts_with('.')) {
+            return Err(Why::not_found(name));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = self.beneath(if name.is_empty() { "." } else { name }, flags)?;
+        let names = Dir::read_from(&folder).map_err(|errno| unreadable(name, errno))?;
+        let names = names.flatten().filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        let mut entries: Vec<Entry> =
+            names.filter(|entry| !entry.starts_with('.')).filter_map(|entry| self.entry(name, entry)).collect();
+        entries.sort_by(|a, b| (a.kind != Kind::Folder, &a.name).cmp(&(b.kind != Kind::Folder, &b.name)));
+        Ok(entries)
+    }
+
+    /// `None` for what cannot be fetched or listed, and for what is gone again.
+    fn entry(&self, folder: &str, name: String) -> Option<Entry> {
+        let path = format!("{folder}/{name}");
+        // Not opened for reading, so that no FIFO or device is woken.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let stat = fstat(self.beneath(path.trim_start_matches('/'), flags).ok()?).ok()?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Kind::Folder,
+            FileType::RegularFile => Kind::File { size: u64::try_from(stat.st_size).unwrap_or(0) },
+            _ => return None,
+        };
+        Some(Entry { name, kind, modified: modified(&stat) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_fetched_is_listed_and_nothing_else() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("debian/12")).expect("made");
+        fs::create_dir(root.join(".git")).expect("made");
+        for file in ["debian/vmlinuz", "b", "a & <b>", ".hidden", ".git/config", "../secret"] {
+            fs::write(root.join(file), file).expect("made");
+        }
+        for (to, link) in [("debian/vmlinuz", "kernel"), ("debian", "stable"), ("../secret", "out"), ("gone", "gone")] {
+            symlink(to, root.join(link)).expect("made");
+        }
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).expect("made");
+        let assets = AssetRoot::open(&root).expect("opened");
+        let listed = |name: &str| {
+            let entries = assets.list(name)?;
+            Ok::<_, Why>(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect::<Vec<_>>())
+        };
+        let folder = |name: &str| (name.to_owned(), Kind::Folder);
+        let file = |name: &str, size| (name.to_owned(), Kind::File { size });
+        let top = [folder("debian"), folder("stable"), file("a & <b>", 7), file("b", 1), file("kernel", 14)].to_vec();
+        assert_eq!((listed(""), listed("/")), (Ok(top.clone()), Ok(top)));
+        let debian = [folder("12"), file("vmlinuz", 14)].to_vec();
+        assert_eq!((listed("debian/"), listed("stable")), (Ok(debian.clone()), Ok(debian)));
+        assert_eq!(listed("debian/12"), Ok(vec![]));
+        for name in ["nothing", "b", ".git", ".", "..", "debian/../.git", "debian\0"] {
+            assert!(matches!(listed(name), Err(Why::NotFound(_))), "{name}");
+        }
+        symlink("/etc", root.join("etc")).expect("made");
+        assert_eq!(listed("etc"), Err(Why::Escape("etc".into())));
+    }
+}

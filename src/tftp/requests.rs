@@ -1,0 +1,214 @@
+//! What a request is answered with: a file and a port to send it from, or a refusal.
+
+use std::{
+    io::{self, PipeReader, PipeWriter, Write as _},
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU32, Ordering},
+        mpsc,
+    },
+};
+
+use tracing::debug;
+
+use super::{
+    files::{Wanted, normalised, wanted},
+    packet::{ErrorCode, ReadRequest, error},
+    source::Source,
+    transfer::Limits,
+};
+use crate::{
+    boot::{
+        machine::Live,
+        script::{Query, Standing, script},
+        timeline::{Event, Of},
+        why::Why,
+    },
+    files::AssetRoot,
+    net::port::Port,
+};
+
+/// What the TFTP stage serves, and to whom.
+pub struct Stage {
+    /// What decides.
+    pub live: Arc<Live>,
+    /// The files beside the loaders, where there is a folder of them.
+    pub assets: Option<Arc<AssetRoot>>,
+    /// Which port a transfer is answered from.
+    pub ports: Ports,
+    /// Transfers at once.
+    pub max_transfers: usize,
+    /// Transfers at once of one client's address.
+    pub max_transfers_per_client: usize,
+    /// Where events go.
+    pub events: tokio::sync::mpsc::Sender<Event>,
+}
+
+/// One address's share of the stage.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where requests come to, on the address that all answers come from: firmware drops those from any other (EDK2:
+    /// PXE-E18).
+    pub port: Arc<Port>,
+    /// That address.
+    pub address: Ipv4Addr,
+    /// Our HTTP stage as its clients reach it.
+    pub base_url: String,
+    /// What a client can be granted.
+    pub limits: Limits,
+    /// The largest block in bytes that its interface carries whole, which changes with the interface.
+    pub link_block_size: Arc<AtomicU16>,
+}
+
+/// Ways in: listeners come and go with the addresses that they listen on, while the stage serves. Dropped, it is the
+/// stage's sign to come to its end.
+#[derive(Debug)]
+pub struct Doors {
+    changes: mpsc::Sender<Door>,
+    /// Wakes the stage, which waits for sockets and not for channels.
+    wake: PipeWriter,
+}
+
+/// The stage's side of [`Doors`].
+#[derive(Debug)]
+pub struct Inside {
+    pub(super) changes: mpsc::Receiver<Door>,
+    pub(super) wake: PipeReader,
+}
+
+/// A change of the listeners.
+#[derive(Debug)]
+pub(super) enum Door {
+    Open(Listener),
+    Close(Ipv4Addr),
+}
+
+/// Both sides.
+///
+/// # Errors
+/// Those of the system call.
+pub fn doors() -> io::Result<(Doors, Inside)> {
+    let (sender, receiver) = mpsc::channel();
+    let (reader, writer) = io::pipe()?;
+    Ok((Doors { changes: sender, wake: writer }, Inside { changes: receiver, wake: reader }))
+}
+
+impl Doors {
+    /// Lets requests in on an address.
+    ///
+    /// # Errors
+    /// Where the stage has ended.
+    pub fn open(&self, listener: Listener) -> io::Result<()> {
+        self.tell(Door::Open(listener))
+    }
+
+    /// Takes no more requests on an address. Its transfers come to an end by themselves.
+    pub fn close(&self, address: Ipv4Addr) {
+        // Where the stage has ended, that has been done.
+        let _ = self.tell(Door::Close(address));
+    }
+
+    fn tell(&self, door: Door) -> io::Result<()> {
+        let gone = |_| io::Error::other("the TFTP stage has ended");
+        self.changes.send(door).map_err(gone)?;
+        (&self.wake).write_all(b"!")
+    }
+}
+
+/// Which port a transfer is answered from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// A new one that the operating system chooses (RFC 1350 §4).
+    Any,
+    /// A new one of these, which a firewall lets through.
+    Range(RangeInclusive<u16>),
+    /// The one that was asked, for NAT, containers and firewalls: what answers there passes wherever the request did.
+    Single,
+}
+
+/// What was asked for.
+pub(super) struct Asked {
+    pub(super) name: String,
+    pub(super) source: Source,
+    pub(super) of: Of,
+}
+
+impl Stage {
+    /// What a request on a listener asks for.
+    pub(super) fn asked(&self, listener: &Listener, request: &ReadRequest) -> Result<Asked, Why> {
+        if request.mode != "octet" {
+            return Err(Why::Mode(request.mode.clone()));
+        }
+        let name = normalised(&request.filename);
+        let rules = self.live.rules.load();
+        let (source, of) = match wanted(&name, &rules.loaders) {
+            Wanted::Loader(file) => (Source::Memory(file.bytes.clone()), Of::Loader),
+            Wanted::Autoexec => {
+                let text = script(&rules, &listener.base_url, &Query::default(), Standing::default()).text;
+                (Source::Memory(text.into()), Of::Asset)
+            }
+            Wanted::Asset => {
+                let assets = self.assets.as_ref().ok_or_else(|| Why::not_found(&name))?;
+                let asset = assets.file(&name)?;
+                (Source::file(asset.file, asset.size), Of::Asset)
+            }
+        };
+        Ok(Asked { name, source, of })
+    }
+
+    /// The port that a transfer of this file is sent from.
+    pub(super) fn port(&self, listener: &Listener, name: &str) -> Result<Arc<Port>, Why> {
+        let own = |port| Port::open(SocketAddrV4::new(listener.address, port), RECEIVE_BUFFER);
+        let port = match &self.ports {
+            Ports::Single => return Ok(listener.port.clone()),
+            Ports::Any => own(0),
+            Ports::Range(range) => first_free(range, own),
+        };
+        port.map(Arc::new).map_err(|error| Why::Unreadable { name: name.to_owned(), error: error.to_string() })
+    }
+}
+
+impl Listener {
+    /// Says why a request gets nothing.
+    pub(super) fn refuse(&self, why: &Why, peer: SocketAddrV4) {
+        debug!(reason = why.label(), %peer, "TFTP refused: {why}");
+        let code = match why {
+            Why::NotFound(_) => ErrorCode::FileNotFound,
+            Why::Escape(_) | Why::Unreadable { .. } => ErrorCode::AccessViolation,
+            Why::Write | Why::Mode(_) | Why::MalformedTftp(_) => ErrorCode::IllegalOperation,
+            _ => ErrorCode::NotDefined,
+        };
+        let packet = error(code, &why.to_string());
+        if let Err(error) = self.port.send(peer, &packet, packet.len()) {
+            debug!(%error, %peer, "a TFTP error could not be sent");
+        }
+    }
+}
+
+/// Whether a refusal is news to people: iPXE asks for autoexec.ipxe and EDK2 for revocation lists that need not be
+/// there.
+pub(super) fn is_news(why: &Why) -> bool {
+    !matches!(why, Why::NotFound(_) | Why::MalformedTftp(_))
+}
+
+/// The first port of the range that nobody has, beginning behind the one that was taken last: a late packet of the
+/// last transfer should not meet the next one.
+fn first_free<T>(range: &RangeInclusive<u16>, open: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(range.end().saturating_sub(*range.start())) + 1;
+    let mut result = Err(io::ErrorKind::AddrInUse.into());
+    for _ in 0..count {
+        let port = u32::from(*range.start()) + NEXT.fetch_add(1, Ordering::Relaxed) % count;
+        result = open(u16::try_from(port).unwrap_or(*range.end()));
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            _ => break,
+        }
+    }
+    result
+}
+
+/// ACKs of one client, in bytes.
+const RECEIVE_BUFFER: usize = 64 << 10;

@@ -1,0 +1,146 @@
+//! netbootd and dnsmasq in proxy mode, in turn, on one host of a lab; machines that ask them on another. Answers per
+//! CPU second of the server alone, and how long a thousand machines wait that are switched on at once.
+//!
+//! Every request is another machine's: nothing that a server remembers of one spares it work for the next. Both log as
+//! they do by default, into /dev/null, and with `--quiet` as little as they can.
+//!
+//! `cargo build --release --workspace --bins && target/release/netbootd-bench-dhcp`, as root
+
+mod client;
+mod server;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::Result;
+use clap::Parser;
+use netbootd_lab::{Captured, Host, Lab, NETWORK_TOOLS, median, peak_megabytes, quantile};
+
+use crate::{
+    client::{Crowd, socket},
+    server::{Place, Server},
+};
+
+#[derive(Parser)]
+struct Arguments {
+    /// The servers take turns this often; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Requests of each kind in a round
+    #[arg(long, default_value_t = 200_000)]
+    requests: u32,
+    /// Machines that are switched on at once
+    #[arg(long, default_value_t = 1000)]
+    machines: u32,
+    /// Both servers log as little as they can
+    #[arg(long)]
+    quiet: bool,
+    /// Only one server, to be profiled
+    #[arg(long, value_enum)]
+    server: Option<Server>,
+}
+
+/// What one server did in one round.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Thousands of OFFERs per CPU second.
+    offers: f64,
+    /// Thousands of ACKs on port 4011 per CPU second.
+    acks: f64,
+    /// Requests of both kinds that were not answered.
+    unanswered: u32,
+    /// Of the machines that were switched on at once.
+    storm: Storm,
+    /// MB, at its highest.
+    rss: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Storm {
+    /// Machines without an answer.
+    lost: usize,
+    /// Milliseconds from DISCOVER to OFFER.
+    median: f64,
+    p99: f64,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    netbootd_lab::check(&[NETWORK_TOOLS])?;
+    println!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+    let lab = Lab::new()?;
+    let host = lab.host("server", Some(&format!("{SERVER}/16")))?;
+    let client = lab.host("client", Some(&format!("{CLIENT}/16")))?;
+    let place = Place::new(&lab, &host, arguments.quiet)?;
+    let mut all: Vec<(Server, Vec<Round>)> = [Server::Netbootd, Server::Dnsmasq].map(|s| (s, Vec::new())).into();
+    all.retain(|(server, _)| arguments.server.is_none_or(|only| only == *server));
+    for round in 1..=arguments.rounds {
+        for (server, rounds) in &mut all {
+            let measured = measure(*server, &place, &client, &arguments)?;
+            println!("round {round}, {}: {measured:.2?}", server.name());
+            rounds.push(measured);
+        }
+    }
+    print_table(&all);
+    Ok(())
+}
+
+fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Arguments) -> Result<Round> {
+    let (process, meter) = server.start(place)?;
+    // The kind of packet that costs most to read: iPXE sends its whole list of features.
+    let (ipxe, edk2) = (Captured::named("ipxe-rom-discover")?, Captured::named("ovmf-pxe-asks-the-boot-server")?);
+    let round = client.enter(|| -> Result<Round> {
+        let (broadcast, boot_server) = (SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), SocketAddrV4::new(SERVER, 4011));
+        let mut unanswered = 0;
+        // A round that warms the server up, then the one that counts.
+        let mut per_cpu = |captured: &Captured, to, first: u32| -> Result<f64> {
+            let socket = socket(if to == broadcast { 68 } else { 4011 })?;
+            let crowd = Crowd { socket: &socket, captured, to, in_flight: IN_FLIGHT };
+            crowd.ask(first..first + arguments.requests / 10)?;
+            let before = meter.seconds()?;
+            let first = first + arguments.requests / 10;
+            let answered = crowd.ask(first..first + arguments.requests)?;
+            unanswered += arguments.requests - answered;
+            Ok(f64::from(answered) / (meter.seconds()? - before) / 1e3)
+        };
+        let offers = per_cpu(&ipxe, broadcast, 0)?;
+        let acks = per_cpu(&edk2, boot_server, 1 << 24)?;
+        let requests: Vec<_> = (0..arguments.machines).map(|n| ipxe.from_machine((2 << 24) + n)).collect();
+        let waited = netbootd_lab::storm(&socket(68)?, &requests, broadcast, client::PATIENCE)?;
+        let lost = waited.iter().filter(|waited| waited.is_none()).count();
+        let mut times: Vec<_> = waited.into_iter().flatten().collect();
+        times.sort_unstable();
+        let storm = Storm { lost, median: quantile(&times, 0.5) * 1e3, p99: quantile(&times, 0.99) * 1e3 };
+        Ok(Round { offers, acks, unanswered, storm, rss: 0.0 })
+    })??;
+    let rss = peak_megabytes(&process)?;
+    drop(process);
+    meter.end()?;
+    Ok(Round { rss, ..round })
+}
+
+fn print_table(all: &[(Server, Vec<Round>)]) {
+    println!(
+        "\n| server | OFFERs, k/CPU s | ACKs on 4011, k/CPU s | lost of a storm | median ms | p99 ms | unanswered | RSS MB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let figure = |rounds: &[Round], of: fn(&Round) -> f64| median(rounds.iter().map(of).collect()).unwrap_or(f64::NAN);
+    let base = all.last().map_or(&[][..], |(_, rounds)| rounds);
+    for (server, rounds) in all {
+        let ratio = |of| format!("{:.1} ({:.2}×)", figure(rounds, of), figure(rounds, of) / figure(base, of));
+        println!(
+            "| {} | {} | {} | {} | {:.1} | {:.1} | {} | {:.1} |",
+            server.name(),
+            ratio(|r| r.offers),
+            ratio(|r| r.acks),
+            figure(rounds, |r| r.storm.lost as f64),
+            figure(rounds, |r| r.storm.median),
+            figure(rounds, |r| r.storm.p99),
+            rounds.iter().map(|r| r.unanswered).sum::<u32>(),
+            figure(rounds, |r| r.rss),
+        );
+    }
+}
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
+const IN_FLIGHT: usize = 32;

@@ -1,0 +1,155 @@
+//! What is measured.
+
+use std::{path::PathBuf, process::Command, thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::Host;
+
+use crate::{
+    client::{self, at_a_rate, beside_a_greedy_one, download, fresh, on_threads, small, stall},
+    server::Server,
+};
+
+/// A row of the table.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// With the unit.
+    pub(crate) what: &'static str,
+    pub(crate) measure: fn(&Run<'_>) -> Result<f64>,
+}
+
+/// A server that has just been started, seen from the client's host.
+pub(crate) struct Run<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) host: &'a Host,
+    pub(crate) file: PathBuf,
+    /// Paths as the server has them.
+    pub(crate) big: String,
+    pub(crate) small: String,
+}
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "one",
+        what: "1 client, 512 MB, MB per CPU s",
+        measure: |run| run.per_cpu(|| (0..4).map(|_| download(&run.big, BIG)).sum()),
+    },
+    Row {
+        name: "hundred",
+        what: "100 clients, 40 MB each, MB per CPU s",
+        measure: |run| run.per_cpu(|| on_threads(100, || download(&run.big, 40 << 20))),
+    },
+    Row {
+        name: "thousand",
+        what: "1,000 clients, 4 MB each, MB per CPU s",
+        measure: |run| run.per_cpu(|| on_threads(1000, || download(&run.big, 4 << 20))),
+    },
+    Row {
+        name: "small",
+        what: "4 KiB files, 50 clients, thousands per CPU s",
+        measure: |run| Ok(run.per_cpu(|| on_threads(50, || small(&run.small, Duration::from_secs(3))))? / 1e3),
+    },
+    Row {
+        name: "cold",
+        what: "1 client, nothing of 512 MB in the page cache, MB/s",
+        measure: |run| {
+            run.forget()?;
+            let began = std::time::Instant::now();
+            Ok(download(&run.big, BIG)? / began.elapsed().as_secs_f64())
+        },
+    },
+    Row {
+        name: "beside-cold",
+        what: "a fresh client's 4 KiB beside that, p99, ms",
+        measure: |run| {
+            run.warm()?;
+            run.forget()?;
+            thread::scope(|scope| {
+                let cold = scope.spawn(|| download(&run.big, BIG));
+                let times = client::fresh_while(&run.small, || !cold.is_finished());
+                cold.join().ok().context("the client panicked")??;
+                p99(times?)
+            })
+        },
+    },
+    Row { name: "stalled-200", what: "200 stalled clients, growth of RSS in MB", measure: |run| growth(run, 200) },
+    Row { name: "stalled-1000", what: "1,000 stalled clients, growth of RSS in MB", measure: |run| growth(run, 1000) },
+    Row {
+        name: "kernel",
+        what: "1,000 stalled clients, kB queued in the kernel for each",
+        measure: |run| {
+            let _stalled = stall(1000, &run.big)?;
+            Ok(run.queued()? / 1e3 / 1e3)
+        },
+    },
+    Row { name: "fresh", what: "a fresh client's 4 KiB, alone, p99, ms", measure: |run| p99(fresh(&run.small, 2000)?) },
+    Row {
+        name: "beside-stalled",
+        what: "a fresh client's 4 KiB beside 1,000 stalled, p99, ms",
+        measure: |run| {
+            let _stalled = stall(1000, &run.big)?;
+            p99(fresh(&run.small, 2000)?)
+        },
+    },
+    Row {
+        name: "slow",
+        what: "of 200 clients at 100 kB/s for 10 s, those that got every byte",
+        measure: |run| on_threads(200, || at_a_rate(&run.big, 1_000_000, 100_000)),
+    },
+    Row {
+        name: "fair",
+        what: "the slowest of 100 clients beside one with 64 connections, of an even share",
+        measure: |run| beside_a_greedy_one(&run.big, 100, 64, 20 << 20),
+    },
+];
+
+impl Run<'_> {
+    /// What `work` counts for each second of the server's CPU time, from a warm page cache.
+    fn per_cpu(&self, work: impl Fn() -> Result<f64>) -> Result<f64> {
+        self.warm()?;
+        let before = self.server.cpu()?;
+        let done = work()?;
+        Ok(done / (self.server.cpu()? - before).as_secs_f64())
+    }
+
+    fn warm(&self) -> Result<()> {
+        download(&self.big, BIG)?;
+        small(&self.small, Duration::from_millis(100)).map(drop)
+    }
+
+    /// Has the kernel drop the big file from the page cache.
+    fn forget(&self) -> Result<()> {
+        let of = format!("of={}", self.file.display());
+        let dd = Command::new("dd").args([&of, "oflag=nocache", "conv=notrunc,fdatasync", "count=0"]).output()?;
+        ensure!(dd.status.success(), "dd: {}", String::from_utf8_lossy(&dd.stderr));
+        let fincore = Command::new("fincore").args(["-bnr", "-o", "RES"]).arg(&self.file).output()?;
+        let left: usize = String::from_utf8(fincore.stdout)?.trim().parse().context("fincore")?;
+        ensure!(left < BIG / 10, "{left} bytes of it are in the page cache all the same");
+        Ok(())
+    }
+
+    /// Bytes that the kernel has queued for clients, counted as the memory that it holds for them.
+    fn queued(&self) -> Result<f64> {
+        let output = self.host.command("ss").args(["-tmnH", "sport", "=", "8080"]).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        // skmem:(r0,rb131072,t0,tb2626560,f2816,w1096960,…): `w` is what is queued to be sent (ss(8)).
+        let queued = text.split(',').filter_map(|field| field.strip_prefix('w')?.parse::<f64>().ok());
+        Ok(queued.sum())
+    }
+}
+
+fn growth(run: &Run<'_>, clients: usize) -> Result<f64> {
+    run.warm()?;
+    let before = run.server.rss()?;
+    let _stalled = stall(clients, &run.big)?;
+    Ok(run.server.rss()? - before)
+}
+
+/// Milliseconds.
+fn p99(mut times: Vec<Duration>) -> Result<f64> {
+    times.sort_unstable();
+    let time = times.get(times.len() * 99 / 100).context("no times")?;
+    Ok(time.as_secs_f64() * 1e3)
+}
+
+const BIG: usize = 512 << 20;

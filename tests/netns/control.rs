@@ -1,0 +1,167 @@
+//! What a running server is told: assignments, by the control socket, on the loopback, and from the network with a token.
+
+use std::{process::Output, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::{Host, Process, Signal};
+
+use crate::bench::{Bench, SERVER, SOON, daemon};
+
+const MACHINE: &str = "52:54:00:12:34:56";
+const RULE: &str = "[[machines]]\nname = \"k8s08\"\nmac = \"52:54:00:12:34:56\"\nprofile = \"shell\"\n";
+
+/// `netbootd ARGUMENTS` on the server's host.
+fn tell(host: &Host, arguments: &[&str]) -> Result<Output> {
+    Ok(daemon(host).args(arguments).output()?)
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+fn script(bench: &Bench) -> Result<String> {
+    Ok(String::from_utf8(bench.curl(&[], &format!("/boot.ipxe?mac={MACHINE}&arch=x86_64&platform=efi"))?)?)
+}
+
+#[test]
+fn a_machine_is_assigned_a_profile_and_left_to_its_rule_again() -> Result<()> {
+    let Some(bench) = Bench::with_configuration(RULE)? else { return Ok(()) };
+    ensure!(script(&bench)?.contains("\nshell\n"), "its rule is not heard");
+    let assigned = tell(&bench.server, &["assign", "k8s08", "command-line"])?;
+    ensure!(assigned.status.code() == Some(0), "{}", said(&assigned));
+    ensure!(script(&bench)?.contains("boots profile command-line"), "the assignment is not heard");
+    let machines = said(&tell(&bench.server, &["machines"])?);
+    ensure!(machines.contains("52:54:00:12:34:56  k8s08             command-line (assigned)   "), "{machines}");
+    ensure!(machines.contains("script: profile command-line, assigned"), "{machines}");
+
+    let refused = tell(&bench.server, &["assign", "k8s08", "debain"])?;
+    let words = "netbootd: there is no profile \"debain\"; there are: command-line, menu, local, shell\n";
+    ensure!((refused.status.code(), said(&refused)) == (Some(64), words.into()), "{}", said(&refused));
+    let refused = tell(&bench.server, &["assign", "k8s09", "local"])?;
+    ensure!(
+        said(&refused).contains("\"k8s09\" is neither a MAC address nor the name of a machine"),
+        "{}",
+        said(&refused)
+    );
+
+    let left = tell(&bench.server, &["unassign", MACHINE])?;
+    ensure!(left.status.code() == Some(0) && script(&bench)?.contains("\nshell\n"), "{}", said(&left));
+    let refused = tell(&bench.server, &["unassign", MACHINE])?;
+    ensure!(refused.status.code() == Some(64) && said(&refused).contains("nothing was assigned"), "{}", said(&refused));
+    let nobody = tell(&bench.server, &["machines", "--socket", "/nowhere/control.sock"])?;
+    ensure!(nobody.status.code() == Some(69) && said(&nobody).contains("is netbootd running?"), "{}", said(&nobody));
+    Ok(())
+}
+
+#[test]
+fn changes_come_from_this_host_or_with_the_token() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[control]\ntoken = \"0123456789abcdef\"\n")? else { return Ok(()) };
+    let path = format!("/api/v1/machines/{MACHINE}/assignment");
+    let put = |host: &Host, server: &str, more: &[&str]| -> Result<(String, String)> {
+        let url = format!("http://{server}:8080{path}");
+        let mut curl = host.command("curl");
+        curl.args(["-sS", "-X", "PUT", "-H", "Content-Type: application/json", "-w", "\n%{http_code}"]);
+        let output = curl.args(["-d", "{\"profile\":\"local\"}"]).args(more).arg(url).output()?;
+        let text = said(&output);
+        let (body, status) = text.rsplit_once('\n').with_context(|| text.clone())?;
+        Ok((status.to_owned(), body.to_owned()))
+    };
+    let server = SERVER.to_string();
+    let (status, body) = put(&bench.client, &server, &[])?;
+    ensure!(status == "401" && body.contains("changes need the token"), "{status} {body}");
+    let (status, body) = put(&bench.client, &server, &["-H", "Authorization: Bearer 0123456789abcdee"])?;
+    ensure!(status == "403" && body.contains("\"detail\":\"the token is wrong\""), "{status} {body}");
+    let (status, body) = put(&bench.client, &server, &["-H", "Authorization: Bearer 0123456789abcdef"])?;
+    ensure!(status == "200" && body.contains("\"by\":\"assignment\""), "{status} {body}");
+    ensure!(put(&bench.server, "127.0.0.1", &[])?.0 == "200", "the host's own users are refused");
+    // A page of somebody else's that calls this host by its own name.
+    let (status, _) = put(&bench.server, "127.0.0.1", &["-H", "Host: evil.example"])?;
+    ensure!(status == "401", "{status}");
+    // Whoever asks is answered, in one shape also where there is nothing.
+    let listed = String::from_utf8(bench.curl(&[], "/api/v1/machines")?)?;
+    ensure!(listed.contains("\"profile\":\"local\""), "{listed}");
+    let nothing = String::from_utf8(bench.curl(&[], "/api/v1/nothing")?)?;
+    ensure!(nothing.contains("\"status\":404"), "{nothing}");
+    Ok(())
+}
+
+/// The installer that must not run twice: what was to be had once is followed by the local disk, also by a server that
+/// was killed in between; a boot that failed did not count.
+#[test]
+fn once_is_once_and_outlives_a_kill() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let assigned = tell(&bench.server, &["assign", MACHINE, "command-line", "--once"])?;
+    ensure!(assigned.status.success(), "{}", said(&assigned));
+    for _ in 0..2 {
+        // Not handed over: only the kernel is fetched, and the machine starts again.
+        ensure!(script(&bench)?.contains("boots profile command-line"), "it did not get its boot");
+        bench.curl(&["-o", "/dev/null"], "/assets/vmlinuz")?;
+        bench.netbootd.wait_for_line("kernel       vmlinuz, 3.0 MB", SOON)?;
+    }
+    bench.curl(&["-o", "/dev/null"], "/assets/debian/initrd.img")?;
+    bench.netbootd.wait_for_line("handed_over", SOON)?;
+    let mut tries = 0;
+    while !script(&bench)?.contains("goes on to its local disk") {
+        tries += 1;
+        ensure!(tries < 100, "it is served again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bench.netbootd.wait_for_line("script       on to the local disk: it has had what it was to boot once", SOON)?;
+    bench.netbootd.signal(Signal::SIGKILL)?;
+    bench.netbootd.wait_exit(SOON)?;
+    bench.netbootd = bench.again()?;
+    ensure!(script(&bench)?.contains("goes on to its local disk"), "it was forgotten");
+    tell(&bench.server, &["unassign", MACHINE])?;
+    ensure!(script(&bench)?.contains("boots profile command-line"), "it is not left to its rule");
+    Ok(())
+}
+
+/// Killed at any moment, what was acknowledged is there. [`ROUNDS`] here; a thousand with
+/// `cargo test --test netns -- --ignored a_thousand_kills`.
+#[test]
+fn what_was_acknowledged_outlives_any_kill() -> Result<()> {
+    kills(ROUNDS)
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn a_thousand_kills() -> Result<()> {
+    kills(1000)
+}
+
+const ROUNDS: u32 = 20;
+
+fn kills(rounds: u32) -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let mut random = crate::bench::noise(rounds as usize * 2, 6).into_iter().map(u64::from);
+    let mut dice = move || random.next().unwrap_or_default();
+    for round in 0..rounds {
+        let profile = ["local", "shell", "menu", "command-line"][dice() as usize % 4];
+        let mac = |number: u32| format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 0xff);
+        let url = |number| format!("http://127.0.0.1:8080/api/v1/machines/{}/assignment", mac(number));
+        // One call after the other, until the server is gone; those that were answered count.
+        let mut calls = bench.server.command("sh");
+        let body = format!("'{{\"profile\":\"{profile}\"}}'");
+        let header = "Content-Type: application/json";
+        let calls = calls.args(["-c", &format!(
+            "n=0; while curl -sf -o /dev/null -X PUT -H '{header}' -d {body} {}$(printf %02x $n)/assignment; do echo $n; n=$((n+1)); [ $n -lt 250 ] || exit 0; done",
+            url(round << 8).trim_end_matches("00/assignment"),
+        )]);
+        let mut calls = Process::spawn("calls", calls)?;
+        calls.wait_for_line("0", SOON)?;
+        std::thread::sleep(Duration::from_millis(dice()));
+        bench.netbootd.signal(Signal::SIGKILL)?;
+        bench.netbootd.wait_exit(SOON)?;
+        calls.wait_exit(SOON)?;
+        let acknowledged: Vec<String> = calls.lines();
+        bench.netbootd = bench.again()?;
+        let listed = String::from_utf8(bench.curl(&[], "/api/v1/machines")?)?;
+        for number in &acknowledged {
+            let mac = mac(round << 8 | number.parse::<u32>()?);
+            let kept = format!("\"assigned\":{{\"profile\":\"{profile}\",\"once\":false}}");
+            let entry = listed.split("{\"mac\":").find(|entry| entry.contains(&mac)).unwrap_or_default();
+            ensure!(entry.contains(&kept), "round {round}: {mac} was acknowledged and is lost: {entry}");
+        }
+    }
+    Ok(())
+}
