@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::{
+    answer,
     attempts::Shape,
     client::MacAddr,
     loader::{Loader, Loaders},
@@ -52,8 +53,10 @@ pub struct Rules {
     pub default_profile: String,
     /// The built-in menu.
     pub menu: Menu,
-    /// The scripts' templates.
+    /// The scripts' templates, and those of answer files.
     pub templates: Templates,
+    /// Who gets answer files.
+    pub answers: answer::Policy,
 }
 
 /// The shape of the offers to firmware (`dhcp.offer`).

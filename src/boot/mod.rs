@@ -1,6 +1,7 @@
 //! The decisions of a boot, as values: no socket, file or clock is in here, so every question about what a machine
 //! gets ("which loader?", "which script?", "why nothing?") has one answer, and a test can ask it.
 
+pub mod answer;
 pub mod attempts;
 pub mod client;
 pub mod image;
@@ -14,6 +15,7 @@ pub mod roster;
 pub mod script;
 pub mod selector;
 pub mod shadow;
+mod stage;
 pub mod template;
 pub mod timeline;
 pub mod why;

@@ -1,20 +1,21 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use minijinja::{context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::{
+    answer::{Signer, Urls, answer_context},
     client::MacAddr,
     loader::Loader,
     machine::{By, Choice, Machine, MachineRule, Rules},
     profile::{Boot, Linux},
     roster::Roster,
     selector::Facts,
-    template::on_screen,
+    template::{Templates, on_screen},
     why::Why,
 };
 
@@ -45,7 +46,8 @@ impl Query {
         parsed.map_err(|error| Why::BadQuery(format!("mac is wrong: {error}")))
     }
 
-    fn machine(&self, mac: MacAddr, rule: Option<&MachineRule>) -> Machine {
+    /// The machine as templates see it.
+    pub(super) fn machine(&self, mac: MacAddr, rule: Option<&MachineRule>) -> Machine {
         let plain = |value: &Option<String>| said(value).map(on_one_line).unwrap_or_default();
         Machine {
             arch: plain(&self.arch),
@@ -131,6 +133,8 @@ pub struct Standing<'a> {
     pub roster: Option<&'a Roster>,
     /// Why it gets nothing but the way on to its disk, where it goes round in circles.
     pub looping: Option<Why>,
+    /// Who signs the addresses of its answer files; without one they open nothing.
+    pub signer: Option<Signer<'a>>,
 }
 
 /// The script for a request.
@@ -152,7 +156,7 @@ pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) 
         Ok(rule) => rule,
         Err(why) => return refused(rules, base, Some(mac), None, why),
     };
-    let asking = Asking { rules, base, machine: query.machine(mac, rule), rule };
+    let asking = Asking { rules, base, query, machine: query.machine(mac, rule), rule, signer: standing.signer };
     if let Some(why) = standing.looping {
         return Script { text: asking.sent_on(&why), outcome: Outcome::Refused(Some(mac), why) };
     }
@@ -184,17 +188,21 @@ fn way(boot: &Boot) -> Way {
 struct Asking<'a> {
     rules: &'a Rules,
     base: &'a str,
+    query: &'a Query,
     machine: Machine,
     rule: Option<&'a MachineRule>,
+    signer: Option<Signer<'a>>,
 }
 
 impl Asking<'_> {
     fn rendered(&self, Choice { profile: name, boot, .. }: Choice<'_>) -> Result<String, Why> {
-        let Self { rules: Rules { templates, .. }, base, machine, rule } = self;
+        let Self { rules, base, machine, rule, .. } = self;
+        let Rules { templates, .. } = rules;
         let (base, url) = (*base, |path: &str| asset_url(base, path));
+        let urls = Urls::new(rules, base, self.query, name, self.signer);
         let none = BTreeMap::new();
         let vars = rule.map_or(&none, |rule| &rule.vars);
-        let cmdline = |template: &str| templates.cmdline(template, machine, vars);
+        let cmdline = |template: &str| templates.cmdline(template, machine, vars, &urls);
         let render = |template: &str, own: minijinja::Value| {
             templates.render(template, context! { base, name, machine => Serde(machine), ..own })
         };
@@ -210,8 +218,7 @@ impl Asking<'_> {
             Boot::Iso(path) => render("san.ipxe", context! { image => url(path), drive => "0xe0" }),
             Boot::Disk(path) => render("san.ipxe", context! { image => url(path), drive => "0x80" }),
             Boot::Script(template) => {
-                let own = context! { base, profile => name, machine => Serde(machine), vars => Serde(vars) };
-                templates.script(template, own)?
+                templates.script(template, script_context(base, name, machine, vars, &urls, templates))?
             }
             Boot::Menu => render("menu.ipxe", self.menu()),
             Boot::Local => render("local.ipxe", context! {}),
@@ -239,6 +246,19 @@ impl Asking<'_> {
         let Self { rules: Rules { templates, .. }, machine, .. } = self;
         templates.render("looping.ipxe", context! { machine => Serde(machine), why => on_screen(&why.to_string()) })
     }
+}
+
+/// What a script of the user's own is given.
+#[must_use]
+pub fn script_context(
+    base: &str,
+    profile: &str,
+    machine: &Machine,
+    vars: &BTreeMap<String, serde_json::Value>,
+    urls: &Urls,
+    templates: &Templates,
+) -> minijinja::Value {
+    context! { ..answer_context(base, profile, machine, vars), ..urls.functions(templates) }
 }
 
 fn refused(rules: &Rules, base: &str, mac: Option<MacAddr>, rule: Option<&MachineRule>, why: Why) -> Script {
@@ -295,9 +315,14 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
 
 /// The URL of a path below the assets folder.
 pub(crate) fn asset_url(base: &str, path: &str) -> String {
+    format!("{base}/assets/{}", escaped_path(path))
+}
+
+/// A path as part of a URL.
+pub(super) fn escaped_path(path: &str) -> impl fmt::Display {
     /// Unreserved characters of RFC 3986 §2.3, and the slash between segments.
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-    format!("{base}/assets/{}", utf8_percent_encode(path, ESCAPED))
+    utf8_percent_encode(path, ESCAPED)
 }
 
 #[cfg(test)]
@@ -308,7 +333,6 @@ mod tests {
         profile::Profile,
         roster::{Assignment, Entry},
         selector::{RuleBook, Selector},
-        template::Templates,
     };
 
     const BASE: &str = "http://192.0.2.10:8080";
@@ -577,7 +601,7 @@ sanboot --no-describe --drive 0x80 || exit";
             Roster::from_iter([(MAC, entry)])
         };
         let outcome = |roster: &Roster| {
-            let standing = Standing { roster: Some(roster), looping: None };
+            let standing = Standing { roster: Some(roster), ..Standing::default() };
             script(&rules("debian"), BASE, &query("efi"), standing).outcome
         };
         let shell =

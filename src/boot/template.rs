@@ -1,6 +1,6 @@
 //! Templates: the embedded ones of the scripts, and the command lines that users write.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, context, escape_formatter,
@@ -8,21 +8,25 @@ use minijinja::{
 };
 use serde::Serialize;
 
-use super::why::Why;
+use super::{answer::Urls, why::Why};
 
 /// The embedded templates, or the users' own in their place. An undefined name is an error, and a value that would end
 /// an iPXE command, or its line, is one too.
 pub struct Templates {
     environment: Environment<'static>,
+    /// Names of the answer files.
+    answers: Arc<BTreeSet<String>>,
 }
 
 impl Default for Templates {
     fn default() -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|name| match name.rsplit_once('.').map_or(name, |(_, suffix)| suffix) {
+        environment.set_auto_escape_callback(|name| match name.rsplit(['.', '/']).next().unwrap_or(name) {
             // JSON is what YAML reads, too.
-            "json" | "ign" | "yaml" | "yml" | "user-data" | "meta-data" => AutoEscape::Json,
+            "json" | "ign" | "yaml" | "yml" => AutoEscape::Json,
+            // cloud-init's NoCloud: YAML without a suffix.
+            "user-data" | "meta-data" | "vendor-data" | "network-config" => AutoEscape::Json,
             "ipxe" | "cmdline" => AutoEscape::Custom(IPXE.into()),
             _ => AutoEscape::Custom(LINE.into()),
         });
@@ -31,7 +35,7 @@ impl Default for Templates {
             let added = environment.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");
         }
-        Self { environment }
+        Self { environment, answers: Arc::default() }
     }
 }
 
@@ -80,13 +84,23 @@ impl Templates {
     /// What is wrong with each that is none, with its name and line.
     pub fn with(own: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<String>> {
         let mut templates = Self::default();
-        let mut faults = Vec::new();
+        let (mut faults, mut answers) = (Vec::new(), BTreeSet::new());
         for (name, source) in own {
+            if !name.ends_with(".ipxe") {
+                answers.insert(name.clone());
+            }
             if let Err(error) = templates.environment.add_template_owned(name, source) {
                 faults.push(error.to_string());
             }
         }
+        templates.answers = Arc::new(answers);
         if faults.is_empty() { Ok(templates) } else { Err(faults) }
+    }
+
+    /// The user's own templates that are no scripts: what machines may be given as answer files.
+    #[must_use]
+    pub fn answers(&self) -> Arc<BTreeSet<String>> {
+        self.answers.clone()
     }
 
     /// Whether there is a template of this name.
@@ -116,14 +130,21 @@ impl Templates {
         Ok(script)
     }
 
-    /// Renders a kernel command line.
+    /// Renders a kernel command line, in which `answer()` and `answers()` are the machine's `urls`.
     ///
     /// # Errors
     /// [`Why::Template`] for a fault of the template, or a result that iPXE would read as more than one command.
-    pub fn cmdline(&self, template: &str, machine: &impl Serialize, vars: &impl Serialize) -> Result<String, Why> {
+    pub fn cmdline(
+        &self,
+        template: &str,
+        machine: &impl Serialize,
+        vars: &impl Serialize,
+        urls: &Urls,
+    ) -> Result<String, Why> {
+        let context = context! { machine => Serde(machine), vars => Serde(vars), ..urls.functions(self) };
         let rendered = self
             .environment
-            .render_named_str("cmdline", template, context! { machine => Serde(machine), vars => Serde(vars) })
+            .render_named_str("cmdline", template, context)
             .map_err(|error| Why::Template(error.to_string()))?;
         if rendered.contains(|c: char| c.is_control()) {
             return Err(Why::Template("cmdline holds a line break or another control character".into()));
@@ -176,7 +197,7 @@ mod tests {
     #[test]
     fn a_command_line_that_would_be_more_than_one_command_is_refused() {
         let machine = std::collections::BTreeMap::from([("name", "k8s08")]);
-        let render = |template: &str| Templates::default().cmdline(template, &machine, &machine);
+        let render = |template: &str| Templates::default().cmdline(template, &machine, &machine, &Urls::default());
         assert_eq!(render("a=b ip=${netX/ip} c#d"), Ok("a=b ip=${netX/ip} c#d".into()));
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
             assert!(matches!(render(template), Err(Why::Template(_))), "{template}");
@@ -189,6 +210,8 @@ mod tests {
             ("s.ipxe", "#!ipxe\necho {{ x }}\n"),
             ("user.yaml", "name: {{ x }}\n"),
             ("preseed.cfg", "d-i name string {{ x }}\n"),
+            ("debian/user-data", "name: {{ x }}\n"),
+            ("debian.yaml/preseed", "d-i name string {{ x }}\n"),
         ];
         let templates = Templates::with(own.map(|(name, source)| (name.into(), source.into()))).expect("good");
         let put = |name: &str, x: &str| templates.own(name, context! { x }).map_err(|why| why.to_string());
@@ -198,7 +221,9 @@ mod tests {
             assert!(error.contains("(in s.ipxe:2)"), "{error}");
         }
         assert_eq!(put("user.yaml", "a\nroot: yes # \"x\""), Ok("name: \"a\\nroot: yes # \\\"x\\\"\"".into()));
+        assert_eq!(put("debian/user-data", "a: b"), Ok("name: \"a: b\"".into()));
         assert_eq!(put("preseed.cfg", "a || # b"), Ok("d-i name string a || # b".into()));
+        assert_eq!(put("debian.yaml/preseed", "a: b"), Ok("d-i name string a: b".into()));
         assert!(put("preseed.cfg", "a\nb").is_err());
     }
 

@@ -3,7 +3,12 @@
 //! The stages learn different things of a machine: DHCP its MAC address, TFTP and HTTP only its IP address. They are
 //! joined here.
 
-use std::{collections::HashSet, fmt, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{
     attempts::Shape,
@@ -11,8 +16,11 @@ use super::{
     machine::By,
     recent::Recent,
     script::{Outcome, Way},
+    stage::Awaited,
     why::Why,
 };
+
+pub use super::stage::Stage;
 
 /// Something that a stage saw. Stages send these and forget them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +74,28 @@ pub enum What {
     Transfer(Transfer),
     /// A file's transfer pauses, or goes on.
     Pace(Pace),
+    /// All of a file was sent, and the client fell silent before it had acknowledged the end.
+    Silent(Silent),
+    /// An answer file was given.
+    Answer {
+        /// Its name.
+        name: String,
+        /// In bytes.
+        size: u64,
+        /// An installer may have another address than the iPXE before it.
+        to: IpAddr,
+    },
+}
+
+/// A transfer that lacks nothing but acknowledgements: iPXE on UEFI now and then starts its kernel without the last ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// The file.
+    pub name: String,
+    /// Bytes that were sent and not acknowledged.
+    pub unacknowledged: u64,
+    /// Since the last acknowledgement.
+    pub since: Duration,
 }
 
 /// A transfer on its way.
@@ -147,50 +177,6 @@ pub enum Of {
     Asset,
 }
 
-/// The stages of a boot, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stage {
-    /// The machine asked.
-    Discover,
-    /// It was told where to boot.
-    Offer,
-    /// It was told again on port 4011.
-    BootServer,
-    /// It fetched iPXE.
-    Loader,
-    /// It fetched its script.
-    Script,
-    /// It fetched the kernel.
-    Kernel,
-    /// It fetched an initial RAM disk.
-    Initrd,
-    /// It fetched some other file.
-    File,
-    /// It has everything that its script names.
-    HandedOver,
-    /// It was refused.
-    Refused,
-}
-
-impl Stage {
-    /// The stage's name in lines, JSON and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Discover => "discover",
-            Self::Offer => "offer",
-            Self::BootServer => "boot_server",
-            Self::Loader => "loader",
-            Self::Script => "script",
-            Self::Kernel => "kernel",
-            Self::Initrd => "initrd",
-            Self::File => "file",
-            Self::HandedOver => "handed_over",
-            Self::Refused => "refused",
-        }
-    }
-}
-
 /// One step of a machine's boot, to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -234,8 +220,7 @@ struct Machine {
     shown: HashSet<(Stage, String)>,
     /// What its script boots.
     chosen: Option<Chosen>,
-    /// Files that the script named and that have not been sent whole.
-    awaited: Vec<(Stage, String)>,
+    awaited: Awaited,
 }
 
 impl Timelines {
@@ -302,13 +287,17 @@ impl Machine {
             What::Script(outcome) => vec![self.script(outcome)],
             What::Transfer(transfer) => self.transfer(&transfer),
             What::Pace(pace) => vec![self.pace(&pace)],
+            What::Silent(silent) => self.silent(&silent).into_iter().collect(),
+            What::Answer { name, size, to } => {
+                vec![(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
+            }
             // The line at its end says it all.
             What::Address(_) | What::Started(_) | What::Progress(_) => Vec::new(),
         }
     }
 
     fn script(&mut self, outcome: Outcome) -> Step {
-        self.awaited.clear();
+        self.awaited = Awaited::default();
         self.chosen = None;
         let text = match outcome {
             Outcome::Bootstrap => "asked who it is".into(),
@@ -320,8 +309,7 @@ impl Machine {
             }
             Outcome::Chosen { way: Way::Local, .. } => "on to the local disk".into(),
             Outcome::Chosen { way: Way::Boot(files), profile, by, once, .. } => {
-                let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
-                self.awaited = stages.zip(files).collect();
+                self.awaited = Awaited::new(files);
                 let how = match (by, once) {
                     (By::Assignment, true) => ", assigned, once",
                     (By::Assignment, false) => ", assigned",
@@ -336,19 +324,8 @@ impl Machine {
         (Stage::Script, text, false)
     }
 
-    /// The stage that a file belongs to, and where it is among those awaited.
-    fn stage(&self, of: Of, name: &str) -> (Stage, Option<usize>) {
-        let position = self.awaited.iter().position(|(_, path)| path == name);
-        let stage = match (of, position.and_then(|i| self.awaited.get(i))) {
-            (Of::Loader, _) => Stage::Loader,
-            (Of::Asset, Some((stage, _))) => *stage,
-            (Of::Asset, None) => Stage::File,
-        };
-        (stage, position)
-    }
-
     fn pace(&self, Pace { of, name, acked, size, at }: &Pace) -> Step {
-        let (stage, _) = self.stage(*of, name);
+        let stage = self.awaited.stage(*of, name);
         let so_far = format!("at {} of {}", bytes(*acked), bytes(*size));
         let text = match at {
             At::Paused(Pause { lasted, window_closed: true }) => {
@@ -362,26 +339,30 @@ impl Machine {
         (stage, text, false)
     }
 
-    fn transfer(&mut self, transfer: &Transfer) -> Vec<Step> {
-        let (stage, position) = self.stage(transfer.of, &transfer.name);
-        if let Some(failure) = &transfer.failure {
-            let text = format!(
-                "{}: stopped at {} of {}: {failure}",
-                transfer.name,
-                bytes(transfer.sent),
-                bytes(transfer.size)
-            );
-            return vec![(stage, text, true)];
+    /// It counts as handed over: a machine that is to be installed once must not be so again.
+    fn silent(&mut self, Silent { name, unacknowledged, since }: &Silent) -> Option<Step> {
+        let text = format!(
+            "probably: it was sent all of {name}, has acknowledged all but the last {}, and is silent for {} s, as one that started its kernel",
+            bytes(*unacknowledged),
+            since.as_secs()
+        );
+        self.awaited.is_silent_at_the_end_of(name).then_some((Stage::HandedOver, text, false))
+    }
+
+    fn transfer(&mut self, Transfer { of, name, sent, size, took, failure }: &Transfer) -> Vec<Step> {
+        let stage = self.awaited.stage(*of, name);
+        if let Some(failure) = failure {
+            let is_failed = !self.awaited.is_likely_started(name);
+            let what = if is_failed { "stopped at" } else { "acknowledged" };
+            let text = format!("{name}: {what} {} of {}: {failure}", bytes(*sent), bytes(*size));
+            return vec![(stage, text, is_failed)];
         }
-        let rate = transfer.sent as f64 / transfer.took.as_secs_f64().max(1e-6);
-        let took = transfer.took.as_secs_f64();
-        let text = format!("{}, {} in {took:.2} s ({}/s)", transfer.name, bytes(transfer.sent), bytes(rate as u64));
+        let seconds = took.as_secs_f64();
+        let rate = *sent as f64 / seconds.max(1e-6);
+        let text = format!("{name}, {} in {seconds:.2} s ({}/s)", bytes(*sent), bytes(rate as u64));
         let mut steps = vec![(stage, text, false)];
-        if let Some(i) = position {
-            self.awaited.remove(i);
-            if self.awaited.is_empty() {
-                steps.push((Stage::HandedOver, "it has its kernel and all initrds".into(), false));
-            }
+        if self.awaited.got(name) {
+            steps.push((Stage::HandedOver, "it has its kernel and all initrds".into(), false));
         }
         steps
     }
@@ -474,6 +455,44 @@ mod tests {
         let text = "k: stopped at 100 B of 100 B: the client closed the connection".to_owned();
         assert_eq!(lines, [Line { who: Who::Machine(MAC), stage: Stage::Kernel, text, failed: true }]);
         assert_eq!(timelines.apply(fetched(Of::Asset, "k", 100, None)).len(), 2, "the second try hands over");
+    }
+
+    #[test]
+    fn who_falls_silent_at_the_very_end_has_probably_started_what_it_loaded() {
+        let mut timelines = Timelines::default();
+        timelines.apply(machine(What::Address(IP)));
+        timelines.apply(machine(What::Script(boot("p", &["k", "i"]))));
+        let mut told = |event: Event| {
+            let lines = timelines.apply(event).into_iter();
+            lines.map(|line| (line.stage.name(), line.text, line.failed)).collect::<Vec<_>>()
+        };
+        let silent = |name: &str| {
+            let silent = Silent { name: name.into(), unacknowledged: 52, since: Duration::from_secs(10) };
+            Event { who: Who::Address(IP), what: What::Silent(silent) }
+        };
+        // Another file follows: it waits, and has started nothing. Nor does a file count that no script named.
+        assert_eq!(told(silent("k")), []);
+        assert_eq!(told(silent("other")), []);
+        told(fetched(Of::Asset, "k", 100, None));
+        let text = "probably: it was sent all of i, has acknowledged all but the last 52 B, and is silent for 10 s, as one that started its kernel";
+        assert_eq!(told(silent("i")), [("handed_over", text.into(), false)]);
+        assert_eq!(told(silent("i")), [], "once");
+        // The end of the connection is no failure then.
+        let end = told(fetched(Of::Asset, "i", 100, Some("dead")));
+        assert_eq!(end, [("initrd", "i: acknowledged 100 B of 100 B: dead".into(), false)]);
+        // Should it go on all the same, it is not handed over twice.
+        assert_eq!(told(fetched(Of::Asset, "i", 100, None)).len(), 1);
+        // Its next boot is another one.
+        told(machine(What::Script(boot("p", &["k"]))));
+        assert!(matches!(told(fetched(Of::Asset, "i", 100, Some("dead"))).as_slice(), [("file", _, true)]));
+    }
+
+    #[test]
+    fn an_answer_is_told_of_the_machine_that_it_is_for() {
+        let answer = What::Answer { name: "debian/user-data".into(), size: 812, to: IP.into() };
+        let lines = Timelines::default().apply(machine(answer));
+        let text = "debian/user-data, 812 B to 192.0.2.77".to_owned();
+        assert_eq!(lines, [Line { who: Who::Machine(MAC), stage: Stage::Answer, text, failed: false }]);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::loader::{ClientArch, Loader};
+use super::{
+    answer::Denied,
+    loader::{ClientArch, Loader},
+};
 
 /// The reason of a refusal or of silence. Its `Display` is a sentence with the mend where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +102,14 @@ pub enum Why {
     /// A template that does not render for this machine.
     #[error("the profile's template fails: {0}")]
     Template(String),
+    /// An answer file, for whoever may not have it.
+    #[error("the answer file {name} is not given: {denied}")]
+    AnswerDenied {
+        /// As much of its name as people need to see.
+        name: String,
+        /// Why not.
+        denied: Denied,
+    },
 }
 
 impl Why {
@@ -106,6 +117,12 @@ impl Why {
     #[must_use]
     pub fn not_found(name: &str) -> Self {
         Self::NotFound(name.chars().take(200).collect())
+    }
+
+    /// [`Why::AnswerDenied`], with as much of the name.
+    #[must_use]
+    pub fn denied(name: &str, denied: Denied) -> Self {
+        Self::AnswerDenied { name: name.chars().take(200).collect(), denied }
     }
 
     /// A short fixed name for logs and metrics.
@@ -136,6 +153,7 @@ impl Why {
             Self::EfiOnBios(_) => "efi_on_bios",
             Self::BadQuery(_) => "bad_query",
             Self::Template(_) => "template",
+            Self::AnswerDenied { .. } => "answer_denied",
         }
     }
 }

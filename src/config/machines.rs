@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::{context, value::Serde};
-
 use super::{arch_meant, resolve::Check, schema};
 use crate::{
     boot::{
+        answer::{Urls, answer_context},
         client::{MacAddr, NotAMac},
         loader::Loader,
         machine::{Machine, MachineRule, Rules},
         profile::{Boot, Profile},
+        script::script_context,
         selector::{NotAnOui, Selector},
         template::Templates,
+        why::Why,
     },
     files::AssetRoot,
 };
@@ -35,8 +36,8 @@ impl Check<'_> {
         rules
     }
 
-    /// Every template is rendered for every machine that will have it, so that a slip is told now and not by the first
-    /// machine that boots.
+    /// Every template is rendered for every machine that will have it, with the answer files that it names, so that a
+    /// slip is told now and not by the first machine that boots.
     fn rendered(
         &mut self,
         profiles: &BTreeMap<String, Profile>,
@@ -52,16 +53,8 @@ impl Check<'_> {
             for (arch, boot) in profile.boots() {
                 let fault = named().chain(&for_anyone).find_map(|rule| {
                     let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(mac, Some(rule)) };
-                    let rendered = match boot {
-                        Boot::Script(template) => {
-                            let base = "http://192.0.2.1:8080";
-                            let machine = Serde(&machine);
-                            let own = context! { base, profile => name, machine, vars => Serde(&rule.vars) };
-                            templates.script(template, own)
-                        }
-                        boot => templates.cmdline(boot.cmdline()?, &machine, &rule.vars),
-                    };
-                    rendered.err().map(|why| match &rule.name {
+                    let fault = of_templates(templates, boot, name, &machine, rule).err();
+                    fault.map(|why| match &rule.name {
                         Some(name) => format!("{why} (for the machine {name})"),
                         None => why.to_string(),
                     })
@@ -74,6 +67,30 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Whether what a profile's templates make for a machine is whole.
+fn of_templates(
+    templates: &Templates,
+    boot: &Boot,
+    profile: &str,
+    machine: &Machine,
+    MachineRule { vars, .. }: &MachineRule,
+) -> Result<(), Why> {
+    let (base, urls) = ("http://192.0.2.1:8080", Urls::default());
+    match (boot, boot.cmdline()) {
+        (Boot::Script(template), _) => {
+            templates.script(template, script_context(base, profile, machine, vars, &urls, templates))?;
+        }
+        (_, Some(cmdline)) => {
+            templates.cmdline(cmdline, machine, vars, &urls)?;
+        }
+        (_, None) => {}
+    }
+    for name in urls.asked() {
+        templates.own(&name, answer_context(base, profile, machine, vars))?;
+    }
+    Ok(())
 }
 
 /// One `[[machines]]`.

@@ -9,6 +9,7 @@ pub mod places;
 mod profiles;
 pub mod resolve;
 pub mod schema;
+mod tftp;
 pub mod units;
 
 use std::fmt;

@@ -1,6 +1,11 @@
 //! `[profiles.…]`, the menu of them and the templates folder → domain types.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     arch_meant,
@@ -9,6 +14,7 @@ use super::{
 };
 use crate::{
     boot::{
+        answer,
         machine::{Menu, Rules},
         profile::{Boot, Linux, Profile},
         template::Templates,
@@ -69,7 +75,21 @@ impl Check<'_> {
         Menu { default, timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or_default() }
     }
 
-    /// Every file of the templates folder, by its name.
+    pub(super) fn answers(&mut self) -> answer::Policy {
+        let schema::Http { answers_open: open, answers_expire, .. } = self.loaded.config.http.clone();
+        let range = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
+        answer::Policy { open, lifetime: self.duration(&["http", "answers_expire"], &answers_expire, range) }
+    }
+
+    /// The folders that a change of the configuration shows in.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        let templates = self.loaded.config.templates.iter();
+        let below = templates.clone().flat_map(|folder| entries(folder).unwrap_or_default());
+        let below = below.filter_map(|(_, path)| path.is_dir().then_some(path));
+        self.loaded.folders.iter().chain(templates).cloned().chain(below).collect()
+    }
+
+    /// Every file of the templates folder by its name, and of the folders in it, by `FOLDER/NAME`.
     pub(super) fn templates(&mut self) -> Templates {
         let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };
         let sources = read(folder).unwrap_or_else(|error| {
@@ -85,22 +105,35 @@ impl Check<'_> {
     }
 }
 
-fn read(folder: &Path) -> std::io::Result<Vec<(String, String)>> {
+fn read(folder: &Path) -> io::Result<Vec<(String, String)>> {
     let mut sources = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        // What an editor leaves behind is no template.
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .filter(|name| !name.starts_with('.') && !name.ends_with('~'));
-        if let Some(name) = name.filter(|_| path.is_file()) {
-            let named =
-                |error: std::io::Error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-            sources.push((name.to_owned(), fs::read_to_string(&path).map_err(named)?));
+    for (name, path) in entries(folder)? {
+        if path.is_file() {
+            sources.push((name, text(&path)?));
+        } else if path.is_dir() {
+            for (file, path) in entries(&path)?.into_iter().filter(|(_, path)| path.is_file()) {
+                sources.push((format!("{name}/{file}"), text(&path)?));
+            }
         }
     }
     Ok(sources)
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// What is in a folder, without what an editor leaves behind.
+fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(name) = name.filter(|name| !name.starts_with('.') && !name.ends_with('~')) {
+            entries.push((name.to_owned(), path));
+        }
+    }
+    Ok(entries)
 }
 
 /// The part of a profile that is looked at.

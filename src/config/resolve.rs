@@ -12,6 +12,7 @@ pub use super::fixed::Fixed;
 use super::{Fault, Faults, Finding, examine::examine, load::Loaded, machines::is_profile, meant, schema, units};
 use crate::{
     boot::{
+        answer,
         attempts::{Rates, Shape},
         machine::{MachineRule, Menu, OfferShape, Rules},
         profile::Profile,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub default_profile: String,
     /// The embedded templates with the user's own.
     pub templates: Templates,
+    /// Who gets answer files.
+    pub answers: answer::Policy,
     /// The built-in menu.
     pub menu: Menu,
     /// Rules about machines.
@@ -135,6 +138,8 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     }
     let machines = check.machines(&profiles, assets.as_ref(), &templates);
     check.control();
+    let answers = check.answers();
+    let watched = check.watched();
     let loader_place = |index: usize| loaded.places.of(&["machines", &index.to_string(), "override", "loader"]);
     let named = machines.iter().enumerate().filter(|(_, (_, rule))| rule.loader.is_some());
     let mut settings = Settings {
@@ -152,11 +157,12 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         profiles,
         default_profile: config.default_profile.clone(),
         templates,
+        answers,
         menu,
         loader_places: named.map(|(index, _)| (index, loader_place(index))).collect(),
         machines,
         control: config.control.clone(),
-        watched: loaded.folders.iter().chain(&config.templates).cloned().collect(),
+        watched,
         findings: Vec::new(),
     };
     settings.findings = examine(loaded, &settings);
@@ -303,46 +309,6 @@ impl Check<'_> {
         })
     }
 
-    fn tftp(&mut self) -> Tftp {
-        let tftp = self.loaded.config.tftp.clone();
-        let mut within = |key: &str, value: usize, least: usize, most: usize, what: &str| {
-            if !(least..=most).contains(&value) {
-                self.fault(&["tftp", key], format!("{key} is {value}: {what}, from {least} to {most}"));
-            }
-        };
-        within("port", tftp.port.into(), 1, 65_535, "a UDP port");
-        within("max_block_size", tftp.max_block_size.into(), 512, 65_464, "bytes of data in a block (RFC 2348)");
-        // Of 65,536 block numbers, half a circle tells what is old from what is new.
-        within("max_window_size", tftp.max_window_size.into(), 1, 1024, "blocks in flight");
-        within("max_transfers", tftp.max_transfers, 1, 65_536, "transfers at once");
-        within(
-            "max_transfers_per_client",
-            tftp.max_transfers_per_client,
-            1,
-            65_536,
-            "transfers at once for one address",
-        );
-        let range = tftp.transfer_ports.as_deref().map(port_range);
-        if range == Some(None) {
-            let message =
-                format!("{:?} is no range of ports like \"50000-50999\"", tftp.transfer_ports.unwrap_or_default());
-            self.fault(&["tftp", "transfer_ports"], message);
-        } else if range.is_some() && tftp.single_port {
-            let message = "with single_port every answer comes from one port: leave one of the two out".to_owned();
-            self.fault(&["tftp", "transfer_ports"], message);
-        }
-        Tftp {
-            enabled: tftp.enabled,
-            port: tftp.port,
-            single_port: tftp.single_port,
-            transfer_ports: range.flatten(),
-            max_block_size: tftp.max_block_size,
-            max_window_size: tftp.max_window_size,
-            max_transfers: tftp.max_transfers,
-            max_transfers_per_client: tftp.max_transfers_per_client,
-        }
-    }
-
     fn base_url(&mut self) -> Option<String> {
         let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
         let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -359,12 +325,6 @@ impl Check<'_> {
 pub(super) const LONGEST: Duration = Duration::from_secs(32_767);
 /// Bytes per second.
 const SLOWEST: u64 = 64_000;
-/// `"50000-50999"`.
-fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = text.split_once('-')?;
-    let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
-    (first > 0 && first <= last).then_some(first..=last)
-}
 
 /// Where the packages put it.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
@@ -390,10 +350,10 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a folder");
         let folder = scratch.path().canonicalize().expect("there");
         fs::create_dir(folder.join("debian")).expect("made");
-        fs::create_dir(folder.join("templates")).expect("made");
         fs::write(folder.join("debian/vmlinuz"), "kernel").expect("written");
         fs::write(folder.join("debian/initrd.img"), "initrd").expect("written");
         fs::write(folder.join("empty"), "").expect("written");
+        fs::create_dir(folder.join("templates")).expect("made");
         let path = folder.join("n.toml");
         fs::write(&path, text.replace("SRV", &folder.display().to_string())).expect("written");
         let loaded = load(Some(&path), [], &[]).map_err(|faults| faults.to_string())?;

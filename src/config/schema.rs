@@ -207,6 +207,11 @@ pub struct Http {
     pub rate_limit: String,
     /// For downloads that run when the server is told to stop.
     pub grace: String,
+    /// Give answer files to everyone who names a machine's MAC address, and not only by the signed addresses in the
+    /// machines' scripts. They hold secrets, so no.
+    pub answers_open: bool,
+    /// For how long a signed address is good: as long as an installer may wait at a question.
+    pub answers_expire: String,
     /// How clients that are gone are told from slow ones.
     pub keepalive: Keepalive,
 }
@@ -221,6 +226,8 @@ impl Default for Http {
             max_connections_per_client: 64,
             rate_limit: "0".into(),
             grace: "30s".into(),
+            answers_open: false,
+            answers_expire: "24h".into(),
             keepalive: Keepalive::default(),
         }
     }

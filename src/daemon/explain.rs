@@ -164,7 +164,7 @@ impl Explaining<'_> {
 
     fn script(&self) -> Stage {
         let query = self.query();
-        let standing = Standing { roster: Some(self.roster), looping: None };
+        let standing = Standing { roster: Some(self.roster), ..Standing::default() };
         let answered = script(&self.rules, &self.base, &query, standing);
         let (answer, refused) = match answered.outcome {
             Outcome::Chosen { profile, by, once, way, .. } => {

@@ -22,7 +22,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    rand::GetRandomFlags,
+};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -41,7 +44,7 @@ use self::{
     reload::{Read, Reload},
 };
 use crate::{
-    boot::{attempts::Attempts, recent::Recent, timeline::Timelines},
+    boot::{answer::Key, attempts::Attempts, recent::Recent, timeline::Timelines},
     config::resolve::StateUrl,
     http,
     net::own_loop::OwnLoop,
@@ -104,6 +107,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
+    let answer_key = answer_key(state.as_ref()).await?;
     let (clerk, shapes) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
@@ -113,6 +117,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         base_url: plan.base_url.clone(),
         started: SystemTime::now(),
         attempts: attempts.clone(),
+        answer_key,
         is_ready: AtomicBool::new(true),
         events: events.clone(),
     });
@@ -179,6 +184,22 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         () = first_signal(&mut signals) => warn!("stopped at once by a second signal"),
     }
     Ok(())
+}
+
+/// Made once and kept: machines that are installing come back for their answers also after a restart.
+async fn answer_key(state: Option<&State>) -> io::Result<Key> {
+    let mut fresh = [0; Key::LENGTH];
+    // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
+    rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
+    let Some(state) = state else { return Ok(Key::new(fresh)) };
+    let kept = state.secret("answers", &fresh).await;
+    let kept = kept
+        .map_err(|error| error.to_string())
+        .and_then(|kept| <[u8; Key::LENGTH]>::try_from(kept).map_err(|kept| format!("it has {} bytes", kept.len())));
+    Ok(Key::new(kept.unwrap_or_else(|error| {
+        warn!("the key of answer files could not be kept, and their addresses will not outlive a restart: {error}");
+        fresh
+    })))
 }
 
 async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {

@@ -87,6 +87,7 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
         default_profile: settings.default_profile,
         menu: settings.menu,
         templates: settings.templates,
+        answers: settings.answers,
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::boot::timeline::{At, Of, Pace, Pause, Progress, Transfer, What};
+use crate::boot::{
+    peer::Sample,
+    timeline::{At, Of, Pace, Pause, Progress, Silent, Transfer, What},
+};
 
 /// Kept by [`super::connection::Connection`]. What its functions return is to be told.
 #[derive(Debug, Default)]
@@ -137,6 +140,14 @@ impl Account {
         (transfer.pauses <= PAUSES_TOLD).then(|| What::Pace(transfer.pace(acked, at)))
     }
 
+    /// A client that was sent all that is on its way, and lacks nothing but to acknowledge the end of it.
+    pub(super) fn silent(&self, Sample { notsent, since_ack, .. }: &Sample) -> Option<What> {
+        let transfer = self.transfers.front().filter(|transfer| transfer.given == transfer.length)?;
+        let unacknowledged = transfer.length - transfer.acked(self.acked);
+        let is_end = self.transfers.len() == 1 && *notsent == 0 && (1..=UNACKNOWLEDGED).contains(&unacknowledged);
+        is_end.then(|| What::Silent(Silent { name: transfer.name.clone(), unacknowledged, since: *since_ack }))
+    }
+
     /// Nothing more will be acknowledged: the ends of everything on its way. A body that failed is told with that.
     pub(super) fn give_up(&mut self, why: &str, now: Instant) -> Vec<What> {
         let mut tell = Vec::new();
@@ -194,6 +205,8 @@ impl Running {
     }
 }
 
+/// Bytes: the window of an iPXE before 2023. With more than that outstanding the client cannot have had it all.
+const UNACKNOWLEDGED: u64 = 256 << 10;
 /// Of a transfer, so that a trickle does not fill the log.
 const PAUSES_TOLD: u32 = 3;
 /// Between two tellings of how far a transfer is.
@@ -242,6 +255,27 @@ mod tests {
         assert!(!account.is_settled());
         assert_eq!(account.acknowledged(1100, began + secs(31)), [ended(1000, 31, None)]);
         assert!(account.is_settled() && account.wrote(1) && !account.is_settled());
+    }
+
+    #[test]
+    fn silence_is_at_the_end_where_all_was_sent_and_little_is_unacknowledged() {
+        let began = Instant::now();
+        let mut account = sent(began);
+        account.acknowledged(900, began);
+        let sample = Sample { since_ack: secs(10), ..Sample::default() };
+        let silent = Silent { name: "k".into(), unacknowledged: 200, since: secs(10) };
+        assert_eq!(account.silent(&sample), Some(What::Silent(silent)));
+        assert_eq!(account.silent(&Sample { notsent: 1, ..sample }), None, "it cannot have what was not sent");
+        account.acknowledged(1100, began);
+        assert_eq!(account.silent(&sample), None, "it has all");
+        let mut large = Account::default();
+        large.begin(Of::Asset, "k".into(), UNACKNOWLEDGED + 1, began);
+        assert!(!large.wrote_of_body(1));
+        assert_eq!(large.silent(&sample), None, "not all was written");
+        assert!(large.wrote_of_body(UNACKNOWLEDGED as usize));
+        assert_eq!(large.silent(&sample), None, "more than a window");
+        large.acknowledged(1, began);
+        assert!(large.silent(&sample).is_some());
     }
 
     #[test]

@@ -115,6 +115,14 @@ impl Connection {
         self.tell(told);
     }
 
+    /// Tells of a client that fell silent at the very end, as one does that has started what it loaded; whether it has.
+    pub(super) fn tell_silent(&self, sample: &Sample) -> bool {
+        let told = self.account().silent(sample);
+        let is_silent = told.is_some();
+        self.tell(told);
+        is_silent
+    }
+
     /// Tells the end of everything on its way: the connection is over.
     pub(super) fn give_up(&self, why: &str) {
         let told = self.account().give_up(why, Instant::now());

@@ -5,6 +5,7 @@
 
 mod account;
 mod admission;
+mod answers;
 pub mod assets;
 mod connection;
 mod io;

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -19,6 +19,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use tracing::{debug, warn};
 
 use super::{
+    answers,
     assets::Served,
     connection::Connection,
     io::Source,
@@ -26,6 +27,7 @@ use super::{
 };
 use crate::{
     boot::{
+        answer::{Key, Signer},
         attempts::Attempts,
         client::MacAddr,
         machine::Live,
@@ -49,6 +51,8 @@ pub struct App {
     pub listing: bool,
     /// Base of all URLs, where it is not the address that the client came to.
     pub base_url: Option<String>,
+    /// What the addresses of answer files are signed with.
+    pub answer_key: Key,
     /// When the server began, which is how old the loaders in memory are for a client.
     pub started: SystemTime,
     /// Cleared when the server begins to stop.
@@ -80,23 +84,26 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/loaders/{name}", get(loader))
         .route("/assets/", get(folder))
         .route("/assets/{*path}", get(asset))
+        .route("/answers/s/{token}/{*name}", get(answers::signed))
+        .route("/answers/{*name}", get(answers::open))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(app)
 }
 
-type Asked = Result<Query<script::Query>, QueryRejection>;
+pub(super) type Asked = Result<Query<script::Query>, QueryRejection>;
 
 /// Always 200 with a script, since an iPXE shows no more of an error than its number.
 async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, asked: Asked) -> Response {
-    let base = app.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local));
+    let base = app.base(ends);
     let rules = app.live.rules.load();
     let answer = match asked {
         Ok(Query(query)) => {
             let mac = query.mac().ok().flatten();
             let attempts = || app.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let looping = mac.and_then(|mac| attempts().ipxe_loop(mac, Instant::now()));
-            let standing = Standing { roster: Some(&app.live.roster.load()), looping };
+            let signer = Signer { key: &app.answer_key, now: seconds(SystemTime::now()) };
+            let standing = Standing { roster: Some(&app.live.roster.load()), looping, signer: Some(signer) };
             script(&rules, &base, &query, standing)
         }
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
@@ -170,6 +177,11 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 impl App {
+    /// This server as a client reaches it.
+    pub(super) fn base(&self, ends: Ends) -> String {
+        self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
+    }
+
     async fn list(&self, ends: Ends, path: String, json: bool) -> Response {
         let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Why::not_found(&path)) };
         // A look at every entry of a folder may wait for a disk.
@@ -184,11 +196,13 @@ impl App {
         }
     }
 
-    fn refuse(&self, ends: Ends, why: &Why) -> Response {
+    pub(super) fn refuse(&self, ends: Ends, why: &Why) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
         self.tell_of(ends, What::Refused(why.clone()));
         let status = match why {
-            Why::Unreadable { .. } => StatusCode::FORBIDDEN,
+            Why::Unreadable { .. } | Why::AnswerDenied { .. } | Why::Unknown => StatusCode::FORBIDDEN,
+            Why::BadQuery(_) => StatusCode::BAD_REQUEST,
+            Why::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::NOT_FOUND,
         };
         (status, format!("{why}\n")).into_response()
@@ -216,11 +230,16 @@ impl App {
         }
     }
 
-    fn tell(&self, who: Who, what: What) {
+    pub(super) fn tell(&self, who: Who, what: What) {
         if self.events.try_send(Event { who, what }).is_err() {
             debug!("an event was dropped: the recorder is behind");
         }
     }
+}
+
+/// Since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::connection::{Connection, Look};
 use crate::boot::{
-    peer::{Peer, Verdict},
+    peer::{Peer, Sample, Verdict},
     timeline::Pause,
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn watch(
     dead_after: Duration,
     stop: &CancellationToken,
 ) {
-    let mut watch = Watch { connection, peer: Peer::default(), began: Instant::now(), dead_after };
+    let mut watch = Watch { connection, peer: Peer::default(), began: Instant::now(), dead_after, told_silent: false };
     if watch.serve(serving).await == Lives::Yes {
         watch.settle(stop).await;
     }
@@ -37,6 +37,8 @@ struct Watch {
     peer: Peer,
     began: Instant,
     dead_after: Duration,
+    /// It was told that the client fell silent at the very end.
+    told_silent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +104,27 @@ impl Watch {
             }
         };
         if is_closed {
+            // iPXE says goodbye, or nothing at all to what it does not know (net/tcp.c): a reset after a silence is of
+            // another system that has the address now.
+            if sample.since_ack >= RESET_BY_ANOTHER {
+                self.tell_silent(&sample);
+            }
             self.connection.give_up("the client closed the connection");
             return Lives::No;
         }
         match self.peer.judge(&sample, self.began.elapsed(), self.dead_after) {
-            Verdict::Progressing => self.connection.tell_pace(None),
+            Verdict::Progressing => {
+                self.told_silent = false;
+                self.connection.tell_pace(None);
+            }
             Verdict::SlowButAlive { paused, window_closed } => {
+                if sample.since_ack >= SILENT && sample.retransmits >= RETRANSMITS {
+                    self.tell_silent(&sample);
+                }
                 self.connection.tell_pace(Some(Pause { lasted: paused, window_closed }));
             }
             Verdict::Dead(silence) => {
+                self.tell_silent(&sample);
                 // An iPXE that starts what it loaded may never have acknowledged the end of it: its network is gone.
                 let started = if self.connection.is_given() { "; it may have started what it loaded" } else { "" };
                 self.connection.give_up(&format!("{silence}{started}"));
@@ -120,8 +134,21 @@ impl Watch {
         }
         Lives::Yes
     }
+
+    fn tell_silent(&mut self, sample: &Sample) {
+        if !self.told_silent {
+            self.told_silent = self.connection.tell_silent(sample);
+        }
+    }
 }
 
+/// Since the last acknowledgement of the end of what was sent. A machine whose cable was pulled is back sooner, and one
+/// that is to boot something once has hardly come around again.
+const SILENT: Duration = Duration::from_secs(10);
+/// Unanswered in that time.
+const RETRANSMITS: u8 = 3;
+/// A program that gives up resets at once.
+const RESET_BY_ANOTHER: Duration = Duration::from_secs(1);
 /// Between two looks at first: a loader is acknowledged within a few milliseconds.
 const SOONEST: Duration = Duration::from_millis(2);
 /// And at last.

@@ -154,6 +154,19 @@ impl State {
         Ok(())
     }
 
+    /// A secret that was made before, or else this one, which is kept.
+    ///
+    /// # Errors
+    /// As [`Self::set_offer_shape`].
+    pub async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        // A row in its place, so that what is returned is what was kept, whoever was first.
+        let query = sqlx::query(
+            "INSERT INTO secrets (name, value) VALUES (?, ?)
+             ON CONFLICT (name) DO UPDATE SET value = value RETURNING value",
+        );
+        query.bind(name).bind(fresh).fetch_one(&self.pool).await?.try_get(0)
+    }
+
     /// Puts what is written in its place, and lets go of the file.
     pub async fn close(self) {
         self.pool.close().await;
@@ -180,7 +193,8 @@ fn migrator() -> Migrator {
 }
 
 /// Steps from an empty file to the present schema. One that has been released never changes.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("1_offer_shapes.sql")), (2, include_str!("2_roster.sql"))];
+const MIGRATIONS: &[(i64, &str)] =
+    &[(1, include_str!("1_offer_shapes.sql")), (2, include_str!("2_roster.sql")), (3, include_str!("3_secrets.sql"))];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 #[cfg(test)]
@@ -222,6 +236,8 @@ mod tests {
         assert_eq!(peeking.roster().await.expect("read"), said);
         assert!(peeking.set_entry(MAC, &Entry::default()).await.is_err(), "it is read only");
         peeking.close().await;
+        assert_eq!(again.secret("answers", b"one").await.expect("made"), b"one");
+        assert_eq!(again.secret("answers", b"two").await.expect("read"), b"one", "made once");
         // What another hand wrote into it is passed over.
         sqlx::query("INSERT INTO offer_shapes (mac, shape) VALUES ('nonsense', 'direct')")
             .execute(&again.pool)
@@ -253,6 +269,6 @@ mod tests {
             .await
             .expect("written");
         let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
-        assert!(matches!(newer, StateError::Newer { found: 99, known: 2, .. }), "{newer:?}");
+        assert!(matches!(newer, StateError::Newer { found: 99, known: 3, .. }), "{newer:?}");
     }
 }

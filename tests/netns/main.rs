@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that reads past a packet fails, as it should")]
 
+mod answers;
 mod attempts;
 mod bench;
 mod beside;

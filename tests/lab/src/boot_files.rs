@@ -62,11 +62,14 @@ fn base_initrd(kernel: &DebianKernel, archive: &Path) -> Result<()> {
         fs::create_dir(root.path().join(folder))?;
     }
     fs::copy(BUSYBOX, root.path().join("bin/busybox")).with_context(|| format!("copying {BUSYBOX}"))?;
-    let init = root.path().join("init");
-    fs::write(&init, include_str!("init.sh"))?;
-    fs::set_permissions(&init, Permissions::from_mode(0o755))?;
+    for (name, script) in [("init", include_str!("init.sh")), ("leased", include_str!("leased.sh"))] {
+        let path = root.path().join(name);
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    }
 
-    let mut names: Vec<String> = ["bin", "bin/busybox", "proc", "sys", "modules", "init"].map(str::to_owned).into();
+    let mut names: Vec<String> =
+        ["bin", "bin/busybox", "proc", "sys", "modules", "init", "leased"].map(str::to_owned).into();
     for module in fs::read_dir(kernel.modules()).context("reading the kernel's modules")? {
         let module = module?;
         let name = format!("modules/{}", module.file_name().display());

@@ -10,11 +10,23 @@ for module in /modules/*; do
 done
 mac=unknown
 for card in /sys/class/net/*; do
-    [ "${card##*/}" = lo ] || mac=$(busybox cat "$card/address")
+    [ "${card##*/}" = lo ] && continue
+    mac=$(busybox cat "$card/address")
+    name=${card##*/}
 done
 echo
 echo "LAB-BOOT ok mac=$mac kernel=$(busybox uname -r)"
 echo "LAB-CMDLINE $(busybox cat /proc/cmdline)"
+# What an installer does with a seed of cloud-init's NoCloud: a lease of its own, and the seed's files.
+for word in $(busybox cat /proc/cmdline); do
+    case "$word" in "ds=nocloud;s="*) seed=${word#*;s=} ;; esac
+done
+if [ -n "$seed" ]; then
+    busybox udhcpc -i "$name" -n -q -s /leased > /dev/null 2>&1 || echo "LAB-ANSWER no lease"
+    for file in user-data meta-data; do
+        busybox wget -q -O - "$seed$file" | while read -r line; do echo "LAB-ANSWER $file $line"; done
+    done
+fi
 # Both files are of the second initrd.
 if (cd / && busybox sha256sum -c -s payload.sha256); then
     echo "LAB-PAYLOAD ok"

@@ -33,6 +33,21 @@ pub struct LastWords {
 impl Vm {
     /// Switches a machine on. `number` makes its MAC address and UUID, and must differ between the machines of a lab.
     pub fn start(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
+        Self::start_with(lab, firmware, number, &[])
+    }
+
+    /// The same with a disk, behind the network in its boot order, from which a BIOS boots what says [`Vm::DISK`].
+    pub fn start_with_disk(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
+        let path = lab.directory().join(format!("{number}.disk"));
+        fs::write(&path, boot_disk(Self::DISK)).with_context(|| format!("writing {}", path.display()))?;
+        let drive = format!("if=none,id=disk,format=raw,file={}", path.display());
+        Self::start_with(lab, firmware, number, &["-drive", &drive, "-device", "virtio-blk-pci,drive=disk,bootindex=2"])
+    }
+
+    /// What the disk's boot sector says.
+    pub const DISK: &str = "LAB-DISK ok";
+
+    fn start_with(lab: &Lab, firmware: Firmware, number: u8, more: &[&str]) -> Result<Vm> {
         let mac = format!("52:54:00:6c:62:{number:02x}");
         let tap = lab.tap()?;
         let variables = match firmware.variables() {
@@ -50,7 +65,8 @@ impl Vm {
             .args(["-uuid", &format!("6e626f74-6c61-4000-8000-5254006c62{number:02x}")])
             .args(["-netdev", &format!("tap,id=lan,ifname={tap},script=no,downscript=no")])
             .args(["-device", &card])
-            .args(firmware.qemu_arguments(variables.as_ref()));
+            .args(firmware.qemu_arguments(variables.as_ref()))
+            .args(more);
         let console = Process::spawn(firmware.label(), &mut qemu)?;
         let mut vm = Vm { firmware, mac, console, port: (lab.switch().clone(), tap) };
         if firmware == Firmware::BiosPlainRom {
@@ -145,6 +161,31 @@ impl Vm {
         }
         Ok(())
     }
+}
+
+/// A disk that says a line through the BIOS and halts.
+fn boot_disk(line: &str) -> Vec<u8> {
+    let code = [
+        0x31, 0xc0, // xor ax, ax
+        0x8e, 0xd8, // mov ds, ax
+        0x31, 0xdb, // xor bx, bx
+        0xfc, //       cld
+        0xbe, 0x18, 0x7c, // mov si, 0x7c18: the line, behind this code
+        0xac, //       lodsb
+        0x08, 0xc0, // or al, al
+        0x74, 0x06, // jz halt
+        0xb4, 0x0e, // mov ah, 0x0e: teletype output
+        0xcd, 0x10, // int 0x10
+        0xeb, 0xf5, // jmp to lodsb
+        0xf4, //       halt: hlt
+        0xeb, 0xfd, // jmp halt
+    ];
+    let mut disk = [&code[..], line.as_bytes(), b"\r\n\0"].concat();
+    disk.resize(510, 0);
+    disk.extend([0x55, 0xaa]);
+    // A BIOS reads it by cylinders, and one that has none it cannot read.
+    disk.resize(8 << 20, 0);
+    disk
 }
 
 /// The user class is cleared again before the loader starts: the ROM would hand it on, and the loader hide itself too.

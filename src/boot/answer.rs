@@ -1,0 +1,402 @@
+//! Answer files (preseed, kickstart, autoinstall, cloud-init, Ignition): who may have one, and what it says.
+//!
+//! They hold secrets, so a machine's script names each by an address that this server has signed. The signature covers
+//! what the machine said of itself and the profile that it was sent to: the answer is rendered for the machine exactly
+//! as its script was, also where its rule goes by a UUID that no installer repeats, and also when `once` is spent.
+//!
+//! It does not cover the machine's IP address: an installer's DHCP client sends another client identifier than iPXE and
+//! may be leased another address (RFC 2131 §4.2), and a relay or a router may stand between.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use minijinja::{Error, ErrorKind, Value, context, value::Serde};
+use sha2::Sha256;
+
+use super::{
+    client::MacAddr,
+    machine::{Machine, Rules},
+    roster::Roster,
+    script::{Query, escaped_path},
+    template::Templates,
+    why::Why,
+};
+
+/// Who gets answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Everyone who names a machine's MAC address (`http.answers_open`).
+    pub open: bool,
+    /// For how long a signed address is good (`http.answers_expire`).
+    pub lifetime: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        // An installer may be started, left at a question over night, and come back.
+        Self { open: false, lifetime: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// What addresses are signed with.
+#[derive(Clone)]
+pub struct Key([u8; Key::LENGTH]);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+/// Why an answer is not given. It tells nothing of machines: whoever asks may be anyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No signature, or none of ours for this name.
+    #[error("only the address in the machine's own boot script opens it (a template's answer() or answers())")]
+    NotSigned,
+    /// It was good once.
+    #[error("its address is no longer good: boot the machine from the network again, and its script has a new one")]
+    Expired,
+}
+
+impl Key {
+    /// Bytes of a key: a block of SHA-256, which HMAC takes as it is (RFC 2104 §2).
+    pub const LENGTH: usize = 64;
+
+    /// From random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// Signs for a scope: an answer's name, or a folder's with the slash at its end, which opens what is directly in it.
+    fn token(&self, scope: &str, expires: u64, query: &Query) -> String {
+        let said = |value: &Option<String>| value.clone().filter(|value| value.len() <= LONGEST).unwrap_or_default();
+        let Query { mac, uuid, serial, arch, platform, profile } = query;
+        let fields = [mac, uuid, serial, arch, platform, profile].map(said);
+        let mut token = serde_json::json!((expires, fields)).to_string().into_bytes();
+        let tag = self.mac(&token, scope).finalize().into_bytes();
+        token.extend(tag.iter().take(TAG));
+        URL_SAFE_NO_PAD.encode(token)
+    }
+
+    /// What was signed, where the token opens `name`. `now`: seconds since 1970.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn open(&self, token: &str, name: &str, now: u64) -> Result<Query, Denied> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| Denied::NotSigned)?;
+        let (signed, tag) = bytes.split_last_chunk::<TAG>().ok_or(Denied::NotSigned)?;
+        let folder = name.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"));
+        // In constant time.
+        let opens = |scope: &str| self.mac(signed, scope).verify_truncated_left(tag).is_ok();
+        if !opens(name) && !opens(&folder) {
+            return Err(Denied::NotSigned);
+        }
+        let (expires, fields): (u64, [String; 6]) = serde_json::from_slice(signed).map_err(|_| Denied::NotSigned)?;
+        if expires <= now {
+            return Err(Denied::Expired);
+        }
+        let [mac, uuid, serial, arch, platform, profile] = fields.map(Some);
+        Ok(Query { mac, uuid, serial, arch, platform, profile })
+    }
+
+    fn mac(&self, signed: &[u8], scope: &str) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new(&self.0.into());
+        mac.update(signed);
+        // JSON has no such byte: where the one ends and the other begins is certain.
+        mac.update(&[0]);
+        mac.update(scope.as_bytes());
+        mac
+    }
+}
+
+/// Signs the addresses of one script.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a> {
+    /// The server's.
+    pub key: &'a Key,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// The functions `answer("NAME")` and `answers("FOLDER")` of command lines and scripts, which are a machine's addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Urls {
+    base: String,
+    query: Query,
+    /// The key, and when the addresses end. None where a script is only looked at: its addresses open nothing.
+    signed: Option<(Key, u64)>,
+    /// The answers that were asked for.
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Urls {
+    /// For a machine, and the profile that it is sent to.
+    #[must_use]
+    pub fn new(rules: &Rules, base: &str, query: &Query, profile: &str, signer: Option<Signer<'_>>) -> Self {
+        let query = Query { profile: Some(profile.to_owned()), ..query.clone() };
+        let signed = signer.map(|Signer { key, now }| (key.clone(), now + rules.answers.lifetime.as_secs()));
+        Self { base: base.to_owned(), query, signed, ..Self::default() }
+    }
+
+    /// The answers that templates have asked for so far.
+    #[must_use]
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For a template's context.
+    pub(super) fn functions(&self, templates: &Templates) -> Value {
+        let (urls, names) = (self.clone(), templates.answers());
+        let answer = move |name: String| {
+            if !names.contains(&name) {
+                return Err(no_answer(&format!("no answer file {name:?}"), &names));
+            }
+            Ok(urls.url(name.clone(), [name]))
+        };
+        let (urls, names) = (self.clone(), templates.answers());
+        let answers = move |folder: String| {
+            let folder = folder.trim_matches('/');
+            let scope = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+            let inside = |name: &&String| name.strip_prefix(&scope).is_some_and(|rest| !rest.contains('/'));
+            let inside: Vec<String> = names.iter().filter(inside).cloned().collect();
+            if inside.is_empty() {
+                return Err(no_answer(&format!("no folder {folder:?} of answer files"), &names));
+            }
+            Ok(urls.url(scope, inside))
+        };
+        context! { answer => Value::from_function(answer), answers => Value::from_function(answers) }
+    }
+
+    fn url(&self, scope: String, opened: impl IntoIterator<Item = String>) -> String {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).extend(opened);
+        let token = self.signed.as_ref().map(|(key, expires)| key.token(&scope, *expires, &self.query));
+        let token = token.as_deref().unwrap_or("unsigned");
+        format!("{}/answers/s/{token}/{}", self.base, escaped_path(&scope))
+    }
+}
+
+fn no_answer(what: &str, names: &BTreeSet<String>) -> Error {
+    let there: Vec<&str> = names.iter().map(String::as_str).collect();
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    Error::new(ErrorKind::InvalidOperation, format!("there is {what} in the templates folder; there are: {there}"))
+}
+
+/// A rendered answer file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The machine that it is for.
+    pub mac: MacAddr,
+    /// Its text.
+    pub text: String,
+    /// What it is.
+    pub content_type: &'static str,
+}
+
+/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base` and `profile`: the one that
+/// the query names, else the one that the machine would boot now.
+///
+/// # Errors
+/// Why there is none.
+pub fn answer(rules: &Rules, roster: &Roster, base: &str, name: &str, query: &Query) -> Result<Answer, Why> {
+    let mac = query.mac()?.ok_or_else(|| Why::BadQuery("mac is missing".into()))?;
+    if !rules.templates.answers().contains(name) {
+        return Err(Why::not_found(name));
+    }
+    let rule = rules.rule(&query.facts(mac), roster)?;
+    let machine = query.machine(mac, rule);
+    let profile = match query.profile.as_deref().filter(|profile| !profile.is_empty()) {
+        Some(profile) => profile,
+        None => rules.choose(rule, roster.of(mac), None, &machine.arch)?.profile,
+    };
+    let none = BTreeMap::new();
+    let vars = rule.map_or(&none, |rule| &rule.vars);
+    let mut text = rules.templates.own(name, answer_context(base, profile, &machine, vars))?;
+    if !text.ends_with('\n') {
+        // minijinja takes the last one; some readers lose a line that does not end.
+        text.push('\n');
+    }
+    Ok(Answer { mac, content_type: content_type(name, &text), text })
+}
+
+/// What the template of an answer file is given.
+#[must_use]
+pub fn answer_context(
+    base: &str,
+    profile: &str,
+    machine: &Machine,
+    vars: &BTreeMap<String, serde_json::Value>,
+) -> Value {
+    context! { base, profile, machine => Serde(machine), vars => Serde(vars) }
+}
+
+fn content_type(name: &str, text: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, suffix)| suffix) {
+        Some("ign" | "json") => "application/json",
+        _ if text.starts_with("#cloud-config") => "text/cloud-config; charset=utf-8",
+        Some("yaml" | "yml") => "application/yaml",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+/// Half of the hash: enough for a signature (RFC 2104 §5), and a kernel's command line is short.
+const TAG: usize = 16;
+/// Of what a machine says of itself, in bytes; a UUID has 36.
+const LONGEST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::{
+        machine::MachineRule,
+        selector::{RuleBook, Selector},
+    };
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn query() -> Query {
+        let said = |text: &str| Some(text.to_owned());
+        Query {
+            mac: said("52:54:00:12:34:56"),
+            uuid: said("00112233-4455-6677-8899-aabbccddeeff"),
+            serial: said("CZ 1234"),
+            arch: said("x86_64"),
+            platform: said("efi"),
+            profile: said("debian"),
+        }
+    }
+
+    #[test]
+    fn a_token_opens_what_it_was_made_for_until_its_time_is_over() {
+        let (key, other) = (Key::new([7; 64]), Key::new([8; 64]));
+        let token = key.token("debian/user-data", NOW + 10, &query());
+        assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{token}");
+        assert_eq!(key.open(&token, "debian/user-data", NOW), Ok(query()));
+        assert_eq!(key.open(&token, "debian/user-data", NOW + 9), Ok(query()));
+        assert_eq!(key.open(&token, "debian/user-data", NOW + 10), Err(Denied::Expired));
+        // Whether it was good once is told only of what was.
+        for (key, token, name) in [
+            (&key, token.as_str(), "debian/meta-data"),
+            (&key, &token, "user-data"),
+            (&other, &token, "debian/user-data"),
+            (&key, "", "debian/user-data"),
+            (&key, "unsigned", "debian/user-data"),
+            (&key, "not base64!", "debian/user-data"),
+        ] {
+            assert_eq!(key.open(token, name, NOW + 99), Err(Denied::NotSigned), "{token} {name}");
+        }
+    }
+
+    #[test]
+    fn a_folders_token_opens_what_is_directly_in_it() {
+        let key = Key::new([7; 64]);
+        let opened = |scope: &str, name: &str| key.open(&key.token(scope, NOW + 1, &query()), name, NOW).is_ok();
+        assert!(opened("debian/", "debian/user-data") && opened("", "user-data"));
+        for (scope, name) in
+            [("debian/", "user-data"), ("debian/", "debian/a/b"), ("", "debian/user-data"), ("debian/", "rescue/x")]
+        {
+            assert!(!opened(scope, name), "{scope} {name}");
+        }
+    }
+
+    #[test]
+    fn no_bit_of_a_token_can_be_changed() {
+        let key = Key::new([7; 64]);
+        let token = key.token("user-data", NOW + 10, &query());
+        let bytes = URL_SAFE_NO_PAD.decode(&token).expect("base64");
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let changed = URL_SAFE_NO_PAD.encode(changed);
+            assert_eq!(key.open(&changed, "user-data", NOW), Err(Denied::NotSigned), "bit {bit}");
+        }
+    }
+
+    fn rules() -> Rules {
+        let own = [
+            ("debian/user-data", "#cloud-config\nhostname: {{ machine.name }}\nrole: {{ vars.role }}\n"),
+            ("debian/meta-data", "instance-id: {{ machine.uuid }}\n"),
+            ("preseed.cfg", "d-i url string {{ base }}/{{ profile }}\n"),
+            ("node.ign", "{\"name\": {{ machine.name }}}\n"),
+            ("own.ipxe", "#!ipxe\n"),
+        ];
+        let by_uuid = Selector { uuids: vec![uuid()], ..Selector::default() };
+        let rule = MachineRule {
+            name: Some("k8s08".into()),
+            vars: [("role".to_owned(), "db: \"x\"".into())].into(),
+            ..MachineRule::default()
+        };
+        Rules {
+            templates: Templates::with(own.map(|(name, text)| (name.into(), text.into()))).expect("good"),
+            machines: RuleBook::new(vec![(by_uuid, rule)]),
+            default_profile: "menu".into(),
+            ..Rules::default()
+        }
+    }
+
+    fn uuid() -> uuid::Uuid {
+        "00112233-4455-6677-8899-aabbccddeeff".parse().expect("a UUID")
+    }
+
+    #[test]
+    fn an_answer_is_rendered_for_the_machine_that_its_script_was_made_for() {
+        let rules = rules();
+        let put = |name: &str, query: &Query| {
+            let answer = answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, query);
+            answer.map(|answer| (answer.text, answer.content_type.split(';').next().unwrap_or_default()))
+        };
+        let user_data = "#cloud-config\nhostname: \"k8s08\"\nrole: \"db: \\\"x\\\"\"\n";
+        assert_eq!(put("debian/user-data", &query()), Ok((user_data.into(), "text/cloud-config")));
+        let preseed = "d-i url string http://192.0.2.10:8080/debian\n";
+        assert_eq!(put("preseed.cfg", &query()), Ok((preseed.into(), "text/plain")));
+        assert_eq!(put("node.ign", &query()), Ok(("{\"name\": \"k8s08\"}\n".into(), "application/json")));
+        // Whoever tells no more than its card is no machine of that rule, and has the default profile.
+        let bare = Query { mac: query().mac, ..Query::default() };
+        let preseed = "d-i url string http://192.0.2.10:8080/menu\n";
+        assert_eq!(put("preseed.cfg", &bare), Ok((preseed.into(), "text/plain")));
+        assert!(matches!(put("debian/user-data", &bare), Err(Why::Template(fault)) if fault.contains("vars.role")));
+        assert_eq!(put("own.ipxe", &query()), Err(Why::not_found("own.ipxe")));
+        assert_eq!(put("boot.ipxe", &query()), Err(Why::not_found("boot.ipxe")));
+        assert!(matches!(put("preseed.cfg", &Query::default()), Err(Why::BadQuery(_))));
+    }
+
+    #[test]
+    fn templates_name_answers_by_signed_addresses() {
+        let (rules, key) = (rules(), Key::new([7; 64]));
+        let urls = |signer| Urls::new(&rules, "http://192.0.2.10:8080", &query(), "debian", signer);
+        let signed = urls(Some(Signer { key: &key, now: NOW }));
+        let line = |template: &str, urls: &Urls| {
+            rules.templates.cmdline(template, &"", &"", urls).map_err(|why| why.to_string())
+        };
+        let text = line("ds=nocloud;s={{ answers('debian') }} url={{ answer(\"preseed.cfg\") }}", &signed).expect("it");
+        let mut tokens = text.split("http://192.0.2.10:8080/answers/s/").skip(1).map(|rest| rest.split_once('/'));
+        let mut next = || tokens.next().flatten().expect("a token");
+        let (folder, rest) = next();
+        assert_eq!(rest, "debian/ url=");
+        assert_eq!(key.open(folder, "debian/meta-data", NOW + 86_399), Ok(query()));
+        assert_eq!(key.open(folder, "debian/meta-data", NOW + 86_400), Err(Denied::Expired));
+        let (one, rest) = next();
+        assert_eq!(rest, "preseed.cfg");
+        assert_eq!(key.open(one, "preseed.cfg", NOW), Ok(query()));
+        let asked = ["debian/meta-data", "debian/user-data", "preseed.cfg"].map(String::from);
+        assert_eq!(signed.asked(), asked.into());
+
+        let unsigned = urls(None);
+        let url = "http://192.0.2.10:8080/answers/s/unsigned/";
+        assert_eq!(line("{{ answers('') }}", &unsigned).as_deref(), Ok(url));
+        let fault = line("a={{ answer('debian/userdata') }}", &unsigned).expect_err("no such answer");
+        let there = "there are: debian/meta-data, debian/user-data, node.ign, preseed.cfg (in cmdline:1)";
+        assert!(
+            fault.contains("no answer file \"debian/userdata\" in the templates folder; ") && fault.contains(there),
+            "{fault}"
+        );
+        assert!(line("{{ answers('rescue') }}", &unsigned).expect_err("none").contains("no folder \"rescue\""));
+    }
+}

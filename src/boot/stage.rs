@@ -1,0 +1,100 @@
+//! The stages of a boot, and the files that a machine's script has it wait for.
+
+use super::timeline::Of;
+
+/// The stages of a boot, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The machine asked.
+    Discover,
+    /// It was told where to boot.
+    Offer,
+    /// It was told again on port 4011.
+    BootServer,
+    /// It fetched iPXE.
+    Loader,
+    /// It fetched its script.
+    Script,
+    /// It fetched the kernel.
+    Kernel,
+    /// It fetched an initial RAM disk.
+    Initrd,
+    /// It fetched some other file.
+    File,
+    /// It has everything that its script names.
+    HandedOver,
+    /// What it booted fetched an answer file.
+    Answer,
+    /// It was refused.
+    Refused,
+}
+
+impl Stage {
+    /// The stage's name in lines, JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discover => "discover",
+            Self::Offer => "offer",
+            Self::BootServer => "boot_server",
+            Self::Loader => "loader",
+            Self::Script => "script",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::File => "file",
+            Self::HandedOver => "handed_over",
+            Self::Answer => "answer",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Files that a script named and that have not been sent whole. A machine fetches them one after the other, and starts
+/// the first when it has the last.
+#[derive(Debug, Default)]
+pub(super) struct Awaited {
+    files: Vec<(Stage, String)>,
+    /// The last one, of which an acknowledgement is missing and nothing else.
+    unacknowledged: Option<(Stage, String)>,
+}
+
+impl Awaited {
+    /// The kernel, or what stands for it, goes first.
+    pub(super) fn new(files: Vec<String>) -> Self {
+        let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
+        Self { files: stages.zip(files).collect(), unacknowledged: None }
+    }
+
+    /// The stage that a file belongs to.
+    pub(super) fn stage(&self, of: Of, name: &str) -> Stage {
+        let known = self.files.iter().chain(&self.unacknowledged).find(|(_, path)| path == name);
+        match (of, known) {
+            (Of::Loader, _) => Stage::Loader,
+            (Of::Asset, Some((stage, _))) => *stage,
+            (Of::Asset, None) => Stage::File,
+        }
+    }
+
+    /// The machine has a file; whether it has them all now.
+    pub(super) fn got(&mut self, name: &str) -> bool {
+        let Some(i) = self.files.iter().position(|(_, path)| path == name) else { return false };
+        self.files.remove(i);
+        self.files.is_empty()
+    }
+
+    /// The machine was sent all of a file, and is silent since; whether that leaves nothing that it would wait for.
+    pub(super) fn is_silent_at_the_end_of(&mut self, name: &str) -> bool {
+        match self.files.as_slice() {
+            [(_, path)] if path == name => {
+                self.unacknowledged = self.files.pop();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the machine has most likely started what it loaded, without the last acknowledgement of this file.
+    pub(super) fn is_likely_started(&self, name: &str) -> bool {
+        self.unacknowledged.as_ref().is_some_and(|(_, path)| path == name)
+    }
+}

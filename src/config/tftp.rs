@@ -1,0 +1,54 @@
+//! `[tftp]` → what the TFTP stage runs by.
+
+use std::ops::RangeInclusive;
+
+use super::resolve::{Check, Tftp};
+
+impl Check<'_> {
+    pub(super) fn tftp(&mut self) -> Tftp {
+        let tftp = self.loaded.config.tftp.clone();
+        let mut within = |key: &str, value: usize, least: usize, most: usize, what: &str| {
+            if !(least..=most).contains(&value) {
+                self.fault(&["tftp", key], format!("{key} is {value}: {what}, from {least} to {most}"));
+            }
+        };
+        within("port", tftp.port.into(), 1, 65_535, "a UDP port");
+        within("max_block_size", tftp.max_block_size.into(), 512, 65_464, "bytes of data in a block (RFC 2348)");
+        // Of 65,536 block numbers, half a circle tells what is old from what is new.
+        within("max_window_size", tftp.max_window_size.into(), 1, 1024, "blocks in flight");
+        within("max_transfers", tftp.max_transfers, 1, 65_536, "transfers at once");
+        within(
+            "max_transfers_per_client",
+            tftp.max_transfers_per_client,
+            1,
+            65_536,
+            "transfers at once for one address",
+        );
+        let range = tftp.transfer_ports.as_deref().map(port_range);
+        if range == Some(None) {
+            let message =
+                format!("{:?} is no range of ports like \"50000-50999\"", tftp.transfer_ports.unwrap_or_default());
+            self.fault(&["tftp", "transfer_ports"], message);
+        } else if range.is_some() && tftp.single_port {
+            let message = "with single_port every answer comes from one port: leave one of the two out".to_owned();
+            self.fault(&["tftp", "transfer_ports"], message);
+        }
+        Tftp {
+            enabled: tftp.enabled,
+            port: tftp.port,
+            single_port: tftp.single_port,
+            transfer_ports: range.flatten(),
+            max_block_size: tftp.max_block_size,
+            max_window_size: tftp.max_window_size,
+            max_transfers: tftp.max_transfers,
+            max_transfers_per_client: tftp.max_transfers_per_client,
+        }
+    }
+}
+
+/// `"50000-50999"`.
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse::<u16>().ok()?, last.trim().parse::<u16>().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
+}

@@ -1,0 +1,171 @@
+//! The answer files that are shipped as examples, rendered for a machine and read by parsers of their formats.
+
+use std::fs;
+
+use netbootd::{
+    boot::{
+        answer::{Answer, answer},
+        machine::Rules,
+        roster::Roster,
+        script::Query,
+        selector::RuleBook,
+    },
+    config::{load::load, resolve::resolve},
+};
+use saphyr::{LoadableYamlNode as _, Yaml};
+
+const TEMPLATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/templates");
+
+/// Each example on the command line that its first lines name. The values are such as would break out of a line of YAML
+/// or JSON that was put together from text.
+const CONFIGURATION: &str = r#"
+assets = "ASSETS"
+templates = "TEMPLATES"
+
+[profiles.debian]
+kernel = "vmlinuz"
+cmdline = 'auto=true priority=critical url={{ answer("debian/preseed.cfg") }}'
+[profiles.fedora]
+kernel = "vmlinuz"
+cmdline = 'inst.ks={{ answer("fedora/install.ks") }}'
+[profiles.ubuntu]
+kernel = "vmlinuz"
+cmdline = 'autoinstall ds=nocloud;s={{ answers("ubuntu") }}'
+[profiles.cloud]
+kernel = "vmlinuz"
+cmdline = 'ds=nocloud;s={{ answers("cloud") }}'
+[profiles.coreos]
+kernel = "vmlinuz"
+cmdline = 'ignition.config.url={{ answer("coreos/config.ign") }}'
+"#;
+
+/// Of the machine of each profile: there are as many as profiles.
+const VARS: &str = r#"vars = { user = "o'brien: \"admin\" # {x}", password_hash = "$6$salt$a/b.c", disk = "/dev/sda", ssh_keys = ["ssh-ed25519 AAAA me: it's \"I\" <me@lab>"] }"#;
+
+const PROFILES: [&str; 5] = ["debian", "fedora", "ubuntu", "cloud", "coreos"];
+
+const USER: &str = "o'brien: \"admin\" # {x}";
+const KEY: &str = "ssh-ed25519 AAAA me: it's \"I\" <me@lab>";
+
+fn configuration() -> String {
+    let rule = |(number, profile): (usize, &str)| {
+        format!("[[machines]]\nname = \"k8s0{number}\"\nmac = \"{}\"\nprofile = \"{profile}\"\n{VARS}\n", mac(number))
+    };
+    format!("{CONFIGURATION}{}", PROFILES.into_iter().enumerate().map(rule).collect::<String>())
+}
+
+fn mac(number: usize) -> String {
+    format!("52:54:00:12:34:0{number}")
+}
+
+/// The rules of the configuration; its faults where it has any.
+fn rules(configuration: &str) -> Result<Rules, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("vmlinuz"), "kernel").expect("written");
+    let path = folder.path().join("netbootd.toml");
+    let text = configuration.replace("ASSETS", &folder.path().display().to_string()).replace("TEMPLATES", TEMPLATES);
+    fs::write(&path, text).expect("written");
+    let loaded = load(Some(&path), [], &[]).map_err(|faults| faults.to_string())?;
+    let settings = resolve(&loaded).map_err(|faults| faults.to_string())?;
+    let (profiles, templates) = (settings.profiles, settings.templates);
+    Ok(Rules { profiles, templates, machines: RuleBook::new(settings.machines), ..Rules::default() })
+}
+
+fn rendered(name: &str) -> Answer {
+    let rules = rules(&configuration()).expect("no fault");
+    let of = name.split('/').next().expect("a folder");
+    let number = PROFILES.iter().position(|profile| *profile == of).expect("a profile");
+    let query = Query { mac: Some(mac(number)), profile: Some(of.into()), ..Query::default() };
+    answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, &query).expect("rendered")
+}
+
+#[test]
+fn preseed_is_one_line_a_question() {
+    let Answer { text, content_type, .. } = rendered("debian/preseed.cfg");
+    assert!(content_type.starts_with("text/plain"));
+    for line in text.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        assert!(matches!(words.as_slice(), ["d-i" | "tasksel", question, _, ..] if question.contains('/')), "{line}");
+    }
+    let hash = "\nd-i passwd/user-password-crypted password $6$salt$a/b.c\n";
+    for part in [hash, "\nd-i netcfg/get_hostname string k8s00\n", "\nd-i partman-auto/disk string /dev/sda\n"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn kickstart_has_its_commands_and_its_packages() {
+    let Answer { text, .. } = rendered("fedora/install.ks");
+    let (commands, packages) = text.split_once("\n%packages\n").expect("packages");
+    assert!(packages.ends_with("%end\n"), "{text}");
+    assert!(commands.starts_with("text\nlang "), "{text}");
+    assert!(commands.contains("--hostname=k8s01\n") && commands.contains("--password=$6$salt$a/b.c\n"), "{text}");
+}
+
+#[test]
+fn autoinstall_is_yaml_whatever_its_values_hold() {
+    let Answer { text, content_type, .. } = rendered("ubuntu/user-data");
+    assert!(text.starts_with("#cloud-config\n") && content_type.starts_with("text/cloud-config"), "{text}");
+    let yaml = &yaml(&text)["autoinstall"];
+    assert_eq!(yaml["version"].as_integer(), Some(1));
+    let identity = &yaml["identity"];
+    assert_eq!((identity["hostname"].as_str(), identity["username"].as_str()), (Some("k8s02"), Some(USER)));
+    assert_eq!(identity["password"].as_str(), Some("$6$salt$a/b.c"));
+    assert_eq!(yaml["ssh"]["authorized-keys"][0].as_str(), Some(KEY));
+    let meta = rendered("ubuntu/meta-data").text;
+    assert_eq!(meta, "instance-id: \"52:54:00:12:34:02\"\nlocal-hostname: \"k8s02\"\n");
+}
+
+#[test]
+fn nocloud_is_yaml_whatever_its_values_hold() {
+    let Answer { text, content_type, .. } = rendered("cloud/user-data");
+    assert!(text.starts_with("#cloud-config\n") && content_type.starts_with("text/cloud-config"), "{text}");
+    let user_data = yaml(&text);
+    let user = &user_data["users"][0];
+    assert_eq!((user["name"].as_str(), user["ssh_authorized_keys"][0].as_str()), (Some(USER), Some(KEY)));
+    assert_eq!(user_data["write_files"][0]["content"].as_str(), Some("cloud"));
+    assert_eq!(user_data["final_message"].as_str(), Some("cloud-init has finished on k8s03"));
+    let meta = rendered("cloud/meta-data").text;
+    assert_eq!(yaml(&meta)["instance-id"].as_str(), Some("52:54:00:12:34:03"));
+    assert_eq!(yaml(&rendered("cloud/vendor-data").text)["package_update"].as_bool(), Some(true));
+}
+
+#[test]
+fn ignition_is_json_whatever_its_values_hold() {
+    let Answer { text, content_type, .. } = rendered("coreos/config.ign");
+    assert_eq!(content_type, "application/json");
+    let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(config["ignition"]["version"], "3.4.0");
+    assert_eq!(config["passwd"]["users"][0]["sshAuthorizedKeys"][0], KEY);
+    assert_eq!(config["storage"]["files"][0]["contents"]["source"], "data:,k8s04");
+}
+
+#[test]
+fn a_slip_in_an_answer_is_told_before_a_machine_asks_for_it() {
+    let faults = |configuration: String| {
+        let faults = rules(&configuration).map(|_| ()).expect_err("a fault");
+        faults.lines().filter_map(|line| line.split_once(".toml:")).map(|(_, rest)| rest.to_owned()).collect::<Vec<_>>()
+    };
+    let there = "cloud/meta-data, cloud/user-data, cloud/vendor-data, coreos/config.ign, debian/preseed.cfg, \
+                 fedora/install.ks, ubuntu/meta-data, ubuntu/user-data";
+    assert_eq!(
+        faults(configuration().replace("debian/preseed.cfg", "debian/preseed")),
+        [format!(
+            "7:1: the profile's template fails: invalid operation: there is no answer file \"debian/preseed\" in the \
+             templates folder; there are: {there} (in cmdline:1) (for the machine k8s00)"
+        )]
+    );
+    // A machine that lacks what the answer files of its profile ask for.
+    let poor = format!("{}[[machines]]\nname = \"poor\"\nserial = \"1\"\nprofile = \"ubuntu\"\n", configuration());
+    assert_eq!(
+        faults(poor),
+        [
+            "13:1: the profile's template fails: undefined value: `vars.user` is undefined (in ubuntu/user-data:12) (for \
+          the machine poor)"
+        ]
+    );
+}
+
+fn yaml(text: &str) -> Yaml<'_> {
+    Yaml::load_from_str(text).expect("YAML").remove(0)
+}

@@ -1,0 +1,221 @@
+//! Answer files: who gets them, over HTTP; and what counts as a boot where there is to be one only.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::{Process, Signal};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+
+use crate::bench::{Bench, SERVER, SOON, START, daemon, noise};
+
+const MACHINE: &str = "mac=52:54:00:12:34:56&uuid=00112233-4455-6677-8899-aabbccddeeff&arch=x86_64&platform=efi";
+
+/// By its UUID, which the address has to carry: no installer says it again.
+const CONFIGURATION: &str = r#"
+templates = "TEMPLATES"
+default_profile = "local"
+[profiles.cloud]
+kernel = "vmlinuz"
+cmdline = 'ds=nocloud;s={{ answers("cloud") }} url={{ answer("preseed.cfg") }}'
+[[machines]]
+name = "k8s08"
+uuid = "00112233-4455-6677-8899-aabbccddeeff"
+profile = "cloud"
+vars = { password = "correct: horse" }
+"#;
+
+fn write_configuration(bench: &Bench, more: &str) -> Result<()> {
+    let folder = bench.lab.directory();
+    fs::create_dir_all(folder.join("templates/cloud"))?;
+    fs::write(
+        folder.join("templates/cloud/user-data"),
+        "#cloud-config\nhost: {{ machine.name }}\np: {{ vars.password }}\nprofile: {{ profile }}\n",
+    )?;
+    fs::write(folder.join("templates/preseed.cfg"), "d-i x string {{ base }}\n")?;
+    let text = CONFIGURATION.replace("TEMPLATES", &folder.join("templates").display().to_string());
+    fs::write(folder.join("netbootd.toml"), format!("{text}{more}"))?;
+    Ok(())
+}
+
+/// Status, headers in lower case, and body.
+fn get(bench: &Bench, path: &str) -> Result<(String, String, String)> {
+    let got = String::from_utf8(bench.curl(&["--include"], path)?)?;
+    let (head, body) = got.split_once("\r\n\r\n").context("no head")?;
+    let status = head.split_whitespace().nth(1).context("no status")?.to_owned();
+    Ok((status, head.to_lowercase(), body.to_owned()))
+}
+
+#[test]
+fn an_answer_is_given_by_the_address_that_the_machines_script_named() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    write_configuration(&bench, "")?;
+    let start = |bench: &Bench| -> Result<Process> {
+        let mut command = daemon(&bench.server);
+        command.args(["up", "--interface", "eth1", "--config"]).arg(bench.lab.directory().join("netbootd.toml"));
+        command.arg("--assets").arg(&bench.assets);
+        let state = format!("sqlite://{}", bench.lab.directory().join("state.db").display());
+        let netbootd = Process::spawn("netbootd", command.env("NETBOOTD_STATE__URL", state))?;
+        netbootd.wait_for_line("waiting on eth1", START)?;
+        Ok(netbootd)
+    };
+    bench.netbootd = start(&bench)?;
+    let script = String::from_utf8(bench.curl(&[], &format!("/boot.ipxe?{MACHINE}"))?)?;
+    let address = |name: &str| -> Result<String> {
+        let rest = script.split_once(&format!("{name}=http://10.77.0.2:8080")).context("no address")?.1;
+        Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())
+    };
+    let (folder, file) = (address("s")?, address("url")?);
+
+    let user_data = "#cloud-config\nhost: \"k8s08\"\np: \"correct: horse\"\nprofile: \"cloud\"\n";
+    let (status, head, body) = get(&bench, &format!("{folder}user-data"))?;
+    ensure!((status.as_str(), body.as_str()) == ("200", user_data), "{status} {body}");
+    for header in ["content-type: text/cloud-config; charset=utf-8", "cache-control: no-store"] {
+        ensure!(head.contains(header), "{head}");
+    }
+    ensure!(head.contains(&format!("content-length: {}", user_data.len())) && !head.contains("chunked"), "{head}");
+    let (_, head, body) = get(&bench, &file)?;
+    ensure!(
+        body == "d-i x string http://10.77.0.2:8080\n" && head.contains("content-type: text/plain"),
+        "{head} {body}"
+    );
+    let length = user_data.len();
+    let line = format!("52:54:00:12:34:56 answer       cloud/user-data, {length} B to 10.77.0.50");
+    bench.netbootd.wait_for_line(&line, SOON)?;
+
+    // No other address is as good, and none tells whether there is such a machine, or such a file.
+    let token = file.split('/').nth(3).context("no token")?;
+    let mut denied = Vec::new();
+    for path in [
+        "/answers/preseed.cfg".to_owned(),
+        format!("/answers/preseed.cfg?{MACHINE}"),
+        "/answers/preseed.cfg?mac=52:54:00:99:99:99".to_owned(),
+        "/answers/s/unsigned/preseed.cfg".to_owned(),
+        format!("/answers/s/{}/preseed.cfg", &token[..token.len() - 4]),
+        file.replace("/s/", "/s/A"),
+    ] {
+        let (status, _, body) = get(&bench, &path)?;
+        ensure!(status == "403", "{path}: {status} {body}");
+        denied.push(body);
+    }
+    ensure!(denied.iter().all(|body| *body == denied[0]), "{denied:?}");
+    ensure!(
+        denied[0].starts_with("the answer file preseed.cfg is not given: only the address in the machine's own boot")
+    );
+    bench.netbootd.wait_for_line("refused      the answer file preseed.cfg is not given: ", SOON)?;
+    for path in [format!("{folder}../preseed.cfg"), format!("/answers/s/{token}/cloud/user-data")] {
+        ensure!(get(&bench, &path)?.0 != "200", "{path}");
+    }
+    // cloud-init asks for this one too, and does without.
+    ensure!(get(&bench, &format!("{folder}vendor-data"))?.0 == "404");
+
+    // A machine that is installing comes back after a restart.
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    bench.netbootd = start(&bench)?;
+    ensure!(get(&bench, &format!("{folder}user-data"))?.2 == user_data, "its address is void after a restart");
+
+    // Open, whoever tells enough of itself gets it.
+    write_configuration(&bench, "[http]\nanswers_open = true\n")?;
+    bench.netbootd.wait_for_line("configuration read again", SOON)?;
+    let mut tries = 0;
+    while get(&bench, &format!("/answers/cloud/user-data?{MACHINE}"))?.2 != user_data {
+        tries += 1;
+        ensure!(tries < 100, "answers are not open");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(get(&bench, "/answers/cloud/user-data?mac=52:54:00:99:99:99")?.0 == "500", "it has no password");
+    ensure!(
+        get(&bench, "/answers/preseed.cfg")?.0 == "400" && get(&bench, "/answers/nothing?mac=525400123456")?.0 == "404"
+    );
+    Ok(())
+}
+
+/// A connection whose client never learns of what is sent to it: segments with data are dropped before TCP sees them.
+fn deaf(bench: &Bench, path: &str) -> Result<TcpStream> {
+    let step = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    let drop_long = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, 100),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    connection(bench, path, |socket| socket.attach_filter(&drop_long))
+}
+
+/// A GET whose answer nobody reads.
+fn connection(bench: &Bench, path: &str, set: impl FnOnce(&Socket) -> io::Result<()> + Send) -> Result<TcpStream> {
+    let mut stream: TcpStream = bench.client.enter(|| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        set(&socket)?;
+        socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
+        Ok(socket.into())
+    })??;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    Ok(stream)
+}
+
+fn reset(stream: TcpStream) -> io::Result<()> {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+}
+
+/// iPXE on UEFI may start its kernel without acknowledging the end of the last file. That is its one boot all the same:
+/// the second time an installer would wipe what the first time made.
+#[test]
+fn who_falls_silent_at_the_very_end_has_had_its_one_boot() -> Result<()> {
+    let rules =
+        ["01", "02", "03"].map(|n| format!("[[machines]]\nmac = \"52:54:00:00:00:{n}\"\nonce = true\n")).concat();
+    let Some(bench) = Bench::with_configuration(&rules)? else { return Ok(()) };
+    // All of it fits into the first flight (RFC 6928: 10 segments), so that no acknowledgement is needed to send it.
+    fs::write(bench.assets.join("debian/initrd.img"), noise(8_000, 2))?;
+    let boot = |mac: &str| -> Result<TcpStream> {
+        let script = bench.curl(&[], &format!("/boot.ipxe?mac={mac}&arch=x86_64&platform=efi"))?;
+        ensure!(String::from_utf8(script)?.contains("\nkernel http://"), "{mac} boots nothing");
+        bench.curl(&["--output", "/dev/null"], "/assets/vmlinuz")?;
+        deaf(&bench, "/assets/debian/initrd.img")
+    };
+    let is_spent = |mac: &str| {
+        let script = bench.curl(&[], &format!("/boot.ipxe?mac={mac}&arch=x86_64&platform=efi"))?;
+        Ok::<_, anyhow::Error>(!String::from_utf8(script)?.contains("\nkernel http://"))
+    };
+    let handed_over = |mac: &str| format!("{mac} handed_over  probably: it was sent all of debian/initrd.img, ");
+
+    // For good.
+    let first = "52:54:00:00:00:01";
+    let silent = boot(first)?;
+    bench.netbootd.wait_for_line(&handed_over(first), 3 * SOON)?;
+    reset(silent)?;
+    // The end of the connection is no failure then.
+    let end = format!("{first} initrd       debian/initrd.img: acknowledged 0 B of 8000 B: the client closed");
+    bench.netbootd.wait_for_line(&end, SOON)?;
+    ensure!(is_spent(first)?, "it would be installed again");
+
+    // Until what was started says that it knows nothing of such a connection.
+    let second = "52:54:00:00:00:02";
+    let silent = boot(second)?;
+    bench.netbootd.wait_for(&format!("{second} pauses"), SOON, |line| {
+        line.contains(&format!("{second} initrd       debian/initrd.img: no progress for "))
+    })?;
+    reset(silent)?;
+    bench.netbootd.wait_for_line(&handed_over(second), SOON)?;
+    ensure!(is_spent(second)?, "it would be installed again");
+
+    // One that was reset in the middle has started nothing.
+    let third = "52:54:00:00:00:03";
+    fs::write(bench.assets.join("debian/initrd.img"), noise(24_000_000, 2))?;
+    bench.curl(&["--output", "/dev/null"], &format!("/boot.ipxe?mac={third}&arch=x86_64&platform=efi"))?;
+    bench.curl(&["--output", "/dev/null"], "/assets/vmlinuz")?;
+    let stalled = connection(&bench, "/assets/debian/initrd.img", |socket| socket.set_recv_buffer_size(64 << 10))?;
+    let paused = format!("{third} initrd       debian/initrd.img: alive, paused ");
+    bench.netbootd.wait_for_line(&paused, SOON)?;
+    reset(stalled)?;
+    bench.netbootd.wait_for_line(&format!("{third} initrd       debian/initrd.img: stopped at "), SOON)?;
+    ensure!(!is_spent(third)?, "it was sent to its disk, and has not booted");
+    Ok(())
+}
