@@ -284,7 +284,7 @@ impl Machine {
             }
             What::BootServer(offer) => vec![(Stage::BootServer, offer, false)],
             What::Refused(why) => vec![(Stage::Refused, why.to_string(), true)],
-            What::Script(outcome) => vec![self.script(outcome)],
+            What::Script(outcome) => self.script(outcome),
             What::Transfer(transfer) => self.transfer(&transfer),
             What::Pace(pace) => vec![self.pace(&pace)],
             What::Silent(silent) => self.silent(&silent).into_iter().collect(),
@@ -296,12 +296,12 @@ impl Machine {
         }
     }
 
-    fn script(&mut self, outcome: Outcome) -> Step {
+    fn script(&mut self, outcome: Outcome) -> Vec<Step> {
         self.awaited = Awaited::default();
         self.chosen = None;
         let text = match outcome {
             Outcome::Bootstrap => "asked who it is".into(),
-            Outcome::Refused(_, why) => return (Stage::Refused, why.to_string(), true),
+            Outcome::Refused(_, why) => return vec![(Stage::Refused, why.to_string(), true)],
             Outcome::Chosen { way: Way::Menu, .. } => "the menu".into(),
             Outcome::Chosen { way: Way::Shell, .. } => "iPXE's shell".into(),
             Outcome::Chosen { way: Way::Local, by: By::Spent, .. } => {
@@ -309,6 +309,8 @@ impl Machine {
             }
             Outcome::Chosen { way: Way::Local, .. } => "on to the local disk".into(),
             Outcome::Chosen { way: Way::Boot(files), profile, by, once, .. } => {
+                // Of a script of the user's own nothing is known but that the machine has it.
+                let is_own = files.is_empty();
                 self.awaited = Awaited::new(files);
                 let how = match (by, once) {
                     (By::Assignment, true) => ", assigned, once",
@@ -318,10 +320,14 @@ impl Machine {
                 };
                 let text = format!("profile {profile}{how}");
                 self.chosen = Some(Chosen { profile, once });
+                if is_own {
+                    let has_it = "it has its script, and does what that says".to_owned();
+                    return vec![(Stage::Script, text, false), (Stage::HandedOver, has_it, false)];
+                }
                 text
             }
         };
-        (Stage::Script, text, false)
+        vec![(Stage::Script, text, false)]
     }
 
     fn pace(&self, Pace { of, name, acked, size, at }: &Pace) -> Step {
@@ -443,6 +449,16 @@ mod tests {
                 "handed_over it has its kernel and all initrds",
             ]
         );
+    }
+
+    #[test]
+    fn a_script_of_the_users_own_is_all_that_a_machine_is_handed() {
+        let mut timelines = Timelines::default();
+        let lines = timelines.apply(machine(What::Script(boot("own", &[]))));
+        let stages: Vec<&str> = lines.iter().map(|line| line.stage.name()).collect();
+        assert_eq!(stages, ["script", "handed_over"]);
+        let chosen = Chosen { profile: "own".into(), once: false };
+        assert_eq!(timelines.chosen(Who::Machine(MAC)), Some(&chosen));
     }
 
     #[test]
