@@ -4,7 +4,8 @@ use std::{
     net::Ipv4Addr,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -62,6 +63,16 @@ impl Stand {
         let text = String::from_utf8(output.stdout)?;
         let fields = text.split_whitespace().filter_map(|field| field.strip_prefix("bytes_acked:")?.parse().ok());
         Ok(fields.max().unwrap_or(0))
+    }
+
+    /// Waits for a download that is in full swing.
+    pub(crate) fn wait_until_acknowledged(&self, bytes: u64) -> Result<()> {
+        let began = Instant::now();
+        while self.acknowledged()? < bytes {
+            ensure!(began.elapsed() < BOOT, "no download\n{}", self.printed());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// What is served is up to the caller.
