@@ -37,7 +37,7 @@ pub(super) struct Run {
     pub(super) wants_size: bool,
     pub(super) heard: Arc<LastHeard>,
     pub(super) began: Instant,
-    /// When its progress is news again; `None` before the first.
+    /// When its progress was told, and how many bytes were acknowledged then; `None` before the first.
     pub(super) told: Option<(Instant, u64)>,
     pub(super) events: mpsc::Sender<Event>,
 }
