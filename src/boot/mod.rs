@@ -3,19 +3,24 @@
 
 pub mod answer;
 pub mod attempts;
+pub mod cause;
 pub mod client;
+pub mod event;
 pub mod image;
 pub mod loader;
 pub mod machine;
+pub mod moment;
 pub mod next;
 pub mod peer;
 pub mod profile;
 pub mod recent;
+pub mod rival;
 pub mod roster;
 pub mod script;
 pub mod selector;
 pub mod shadow;
-mod stage;
+pub mod stage;
 pub mod template;
 pub mod timeline;
+pub mod timelines;
 pub mod why;

@@ -1,6 +1,6 @@
 //! What there is to boot.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Something to boot, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Profile {
     pub boot: Boot,
     /// By iPXE's `${buildarch}`: `i386`, `x86_64`, `arm64`…
     pub variants: BTreeMap<String, Boot>,
+    /// What it boots reports within this time of its hand-over, or something is wrong.
+    pub report_within: Option<Duration>,
 }
 
 impl Profile {
@@ -29,7 +31,7 @@ impl Profile {
 
 impl From<Boot> for Profile {
     fn from(boot: Boot) -> Self {
-        Self { title: None, boot, variants: BTreeMap::new() }
+        Self { title: None, boot, variants: BTreeMap::new(), report_within: None }
     }
 }
 

@@ -30,11 +30,16 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
     where
         V: Default,
     {
+        self.touch_or(key, V::default)
+    }
+
+    /// The entry, made so where it is missing.
+    pub fn touch_or(&mut self, key: K, new: impl Fn() -> V) -> &mut V {
         if !self.young.contains_key(&key) {
-            let value = self.old.remove(&key).unwrap_or_default();
+            let value = self.old.remove(&key).unwrap_or_else(&new);
             self.insert(key, value);
         }
-        self.young.entry(key).or_default()
+        self.young.entry(key).or_insert_with(new)
     }
 
     /// Puts an entry in, instead of the one that may be there.
@@ -51,10 +56,15 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
         self.young.iter().chain(&self.old)
     }
 
+    /// All entries, to be changed; they are not touched.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.young.iter_mut().chain(&mut self.old)
+    }
+
     /// Forgets an entry.
-    pub fn remove(&mut self, key: &K) {
-        self.young.remove(key);
-        self.old.remove(key);
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let old = self.old.remove(key);
+        self.young.remove(key).or(old)
     }
 
     /// How many entries there are.

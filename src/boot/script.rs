@@ -1,7 +1,7 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use minijinja::{context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -105,6 +105,8 @@ pub enum Outcome {
         by: By,
         /// Whether it is to be had once.
         once: bool,
+        /// What it boots reports within this time of its hand-over.
+        report_within: Option<Duration>,
         /// What that comes to.
         way: Way,
     },
@@ -163,7 +165,8 @@ pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) 
     let chosen = rules.choose(rule, roster.of(mac), said(&query.profile), &asking.machine.arch);
     let decided = chosen.and_then(|choice| {
         let Choice { profile, boot, by, once } = choice;
-        let outcome = Outcome::Chosen { mac, profile: profile.to_owned(), by, once, way: way(boot) };
+        let report_within = rules.profiles.get(profile).and_then(|profile| profile.report_within);
+        let outcome = Outcome::Chosen { mac, profile: profile.to_owned(), by, once, report_within, way: way(boot) };
         Ok(Script { text: asking.rendered(choice)?, outcome })
     });
     decided.unwrap_or_else(|why| refused(rules, base, Some(mac), rule, why))
@@ -359,7 +362,7 @@ mod tests {
     }
 
     fn chosen(profile: &str, by: By, way: Way) -> Outcome {
-        Outcome::Chosen { mac: MAC, profile: profile.into(), by, once: false, way }
+        Outcome::Chosen { mac: MAC, profile: profile.into(), by, once: false, report_within: None, way }
     }
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -410,6 +413,7 @@ sanboot --no-describe --drive 0x80 || exit
                 profile: "debian".into(),
                 by: By::Default,
                 once: false,
+                report_within: None,
                 way: Way::Boot(
                     ["debian/vmlinuz", "debian/initrd.img", "late/initrd.img", "one more.cpio"]
                         .map(String::from)
@@ -604,8 +608,14 @@ sanboot --no-describe --drive 0x80 || exit";
             let standing = Standing { roster: Some(roster), ..Standing::default() };
             script(&rules("debian"), BASE, &query("efi"), standing).outcome
         };
-        let shell =
-            Outcome::Chosen { mac: MAC, profile: "shell".into(), by: By::Assignment, once: true, way: Way::Shell };
+        let shell = Outcome::Chosen {
+            mac: MAC,
+            profile: "shell".into(),
+            by: By::Assignment,
+            once: true,
+            report_within: None,
+            way: Way::Shell,
+        };
         assert_eq!(outcome(&roster(None)), shell);
         assert_eq!(outcome(&roster(Some("shell"))), chosen("local", By::Spent, Way::Local));
     }

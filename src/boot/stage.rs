@@ -1,11 +1,15 @@
 //! The stages of a boot, and the files that a machine's script has it wait for.
 
-use super::timeline::Of;
+use serde::{Deserialize, Serialize};
+
+use super::event::Of;
 
 /// The stages of a boot, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The machine asked.
+    #[default]
     Discover,
     /// It was told where to boot.
     Offer,
@@ -25,8 +29,12 @@ pub enum Stage {
     HandedOver,
     /// What it booted fetched an answer file.
     Answer,
+    /// What it booted said how far it is.
+    Reported,
     /// It was refused.
     Refused,
+    /// It sent a line by syslog.
+    Syslog,
 }
 
 impl Stage {
@@ -44,14 +52,16 @@ impl Stage {
             Self::File => "file",
             Self::HandedOver => "handed_over",
             Self::Answer => "answer",
+            Self::Reported => "reported",
             Self::Refused => "refused",
+            Self::Syslog => "syslog",
         }
     }
 }
 
 /// Files that a script named and that have not been sent whole. A machine fetches them one after the other, and starts
 /// the first when it has the last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Awaited {
     files: Vec<(Stage, String)>,
     /// The last one, of which an acknowledgement is missing and nothing else.
@@ -63,6 +73,16 @@ impl Awaited {
     pub(super) fn new(files: Vec<String>) -> Self {
         let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
         Self { files: stages.zip(files).collect(), unacknowledged: None }
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.files.iter().map(|(_, path)| path.as_str()).collect()
+    }
+
+    /// Whether there are some of a stage.
+    pub(super) fn has(&self, stage: Stage) -> bool {
+        self.files.iter().any(|(of, _)| *of == stage)
     }
 
     /// The stage that a file belongs to.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use super::{EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
-use crate::config::schema::Control;
+use crate::{boot::cause::rough, config::schema::Control};
 
 /// Where the server is.
 #[derive(Debug, clap::Args)]
@@ -164,7 +164,7 @@ fn table(answer: &Value, now: SystemTime) -> String {
         let last = machine.get("last").filter(|last| !last.is_null()).map_or("never".to_owned(), |last| {
             let of = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
             let at = SystemTime::UNIX_EPOCH
-                + Duration::from_secs(last.get("at").and_then(Value::as_u64).unwrap_or_default());
+                + Duration::from_secs_f64(last.get("at").and_then(Value::as_f64).unwrap_or_default().max(0.0));
             let ago = now.duration_since(at).unwrap_or_default().as_secs();
             let failed = if last.get("failed") == Some(&Value::Bool(true)) { "!" } else { "" };
             format!("{} ago  {failed}{}: {}", rough(ago), of("stage"), of("text"))
@@ -173,15 +173,6 @@ fn table(answer: &Value, now: SystemTime) -> String {
         let _ = writeln!(table, "{:<17}  {:<16}  {boots:<24}  {last}", text("mac"), text("name"));
     }
     table
-}
-
-fn rough(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 /// For an answer of a server that has to wait for its disk.

@@ -11,6 +11,7 @@ use super::{
     arch_meant,
     resolve::{Check, LONGEST},
     schema,
+    units::duration,
 };
 use crate::{
     boot::{
@@ -56,14 +57,21 @@ impl Check<'_> {
                 );
             }
             boots.path = vec!["profiles", name, "arch", arch];
-            if boot.title.is_some() || !boot.arch.is_empty() {
-                boots.fault("kernel", "a variant has neither a title nor variants of its own".into());
+            if boot.title.is_some() || !boot.arch.is_empty() || boot.report_within.is_some() {
+                boots.fault(
+                    "kernel",
+                    "a variant has neither a title, nor variants, nor a report_within of its own".into(),
+                );
             }
             variants.extend(boots.boot(&boot.over(profile)).map(|boot| (arch.clone(), boot)));
         }
         boots.path = path.to_vec();
         let boot = if only_variants { variants.values().next().cloned() } else { boots.boot(profile) };
-        Profile { title: profile.title.clone(), boot: boot.unwrap_or(Boot::Local), variants }
+        let report_within = profile.report_within.as_deref().and_then(|within| {
+            let read = duration(within);
+            read.map_err(|words| self.fault(&["profiles", name, "report_within"], words)).ok()
+        });
+        Profile { title: profile.title.clone(), boot: boot.unwrap_or(Boot::Local), variants, report_within }
     }
 
     pub(super) fn menu(&mut self, profiles: &BTreeMap<String, Profile>) -> Menu {

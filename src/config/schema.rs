@@ -279,6 +279,8 @@ pub struct Profile {
     pub iso: Option<String>,
     /// A disk image.
     pub disk: Option<String>,
+    /// What it boots reports (`/report`) within this time of its hand-over, or the machine is shown as stopped.
+    pub report_within: Option<String>,
 }
 
 /// The built-in menu.

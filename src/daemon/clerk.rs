@@ -1,6 +1,9 @@
 //! The one writer of what outlives a restart. Who reads takes what is in memory, and waits for no disk.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::{Mutex, mpsc};
 use tracing::warn;
@@ -11,6 +14,8 @@ use crate::{
         client::MacAddr,
         machine::{Live, Rules},
         roster::{Assignment, Entry},
+        timeline::Timeline,
+        timelines::Timelines,
     },
     state::State,
 };
@@ -22,15 +27,19 @@ pub struct Clerk {
     live: Arc<Live>,
     /// Changes come one after the other.
     turn: Mutex<()>,
+    /// The last boots could not be kept.
+    is_failing: AtomicBool,
 }
 
 /// Something to be kept, of which nobody waits to hear that it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ToKeep {
     /// A machine took an offer of this shape.
     Shape(MacAddr, Shape),
     /// A machine has had the profile that it was to have once.
     Spent(MacAddr, String),
+    /// Boots as they are now.
+    Boots(Vec<(MacAddr, Arc<Timeline>)>),
 }
 
 /// Why an assignment was not made.
@@ -50,20 +59,22 @@ pub enum Refusal {
 }
 
 impl Clerk {
-    /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned.
-    /// A state that cannot be read is told, and is as good as an empty one.
-    pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(MacAddr, Shape)>) {
+    /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned, and
+    /// the boots that were seen. A state that cannot be read is told, and is as good as an empty one.
+    pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(MacAddr, Shape)>, Timelines) {
         let mut shapes = Vec::new();
+        let mut timelines = Timelines::default();
         if let Some(state) = &state {
-            match tokio::try_join!(state.offer_shapes(), state.roster()) {
-                Ok((kept, roster)) => {
+            match tokio::try_join!(state.offer_shapes(), state.roster(), state.boots()) {
+                Ok((kept, roster, boots)) => {
                     shapes = kept;
+                    boots.into_iter().for_each(|(mac, boots)| timelines.restore(mac, boots));
                     live.roster.store(Arc::new(roster));
                 }
                 Err(error) => warn!("the state cannot be read, which is as if it were empty: {error}"),
             }
         }
-        (Self { state, live, turn: Mutex::new(()) }, shapes)
+        (Self { state, live, turn: Mutex::new(()), is_failing: AtomicBool::new(false) }, shapes, timelines)
     }
 
     /// Whether what is said outlives a restart.
@@ -121,11 +132,24 @@ impl Clerk {
         }
     }
 
+    async fn boots(&self, boots: &[(MacAddr, Arc<Timeline>)]) {
+        let Some(state) = &self.state else { return };
+        let failed = state.set_boots(boots).await.err();
+        // Every boot has it again: said once, until it goes again.
+        if let Some(error) = &failed
+            && !self.is_failing.swap(true, Ordering::Relaxed)
+        {
+            warn!("what is seen of boots will be forgotten at a restart: {error}");
+        }
+        self.is_failing.store(failed.is_some(), Ordering::Relaxed);
+    }
+
     /// Keeps what comes until all senders have gone.
     pub async fn keep(self: Arc<Self>, mut to_keep: mpsc::Receiver<ToKeep>) {
         while let Some(what) = to_keep.recv().await {
             match what {
                 ToKeep::Spent(mac, profile) => self.spent(mac, profile).await,
+                ToKeep::Boots(boots) => self.boots(&boots).await,
                 ToKeep::Shape(mac, shape) => {
                     let Some(state) = &self.state else { continue };
                     if let Err(error) = state.set_offer_shape(mac, shape).await {

@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use axum::{Extension, Router};
@@ -21,24 +20,22 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::clerk::{self, Clerk};
+use super::{
+    clerk::{self, Clerk},
+    recorder::Question,
+};
 use crate::{
-    boot::{client::MacAddr, roster::Assignment, timeline::Line},
+    boot::{client::MacAddr, roster::Assignment, timelines::Snapshot},
     status::{
         access::Via,
-        api::{Answer, Refusal, Seen, Server},
+        server::{Answer, Refusal, Server, Steps},
     },
 };
-
-/// What a machine did last, as the recorder remembers it.
-pub(super) type LastSeen = (SystemTime, Line);
-/// A question to the recorder.
-pub(super) type Ask = oneshot::Sender<Vec<(MacAddr, LastSeen)>>;
 
 /// The server as the API sees it.
 pub(super) struct Running {
     pub(super) clerk: Arc<Clerk>,
-    pub(super) recorder: mpsc::Sender<Ask>,
+    pub(super) recorder: mpsc::Sender<Question>,
 }
 
 impl Server for Running {
@@ -50,17 +47,24 @@ impl Server for Running {
         Box::pin(async move { self.clerk.unassign(mac).await.map_err(refusal) })
     }
 
-    fn seen(&self) -> Answer<'_, Vec<(MacAddr, Seen)>> {
+    fn snapshot(&self) -> Answer<'_, Arc<Snapshot>> {
         Box::pin(async move {
-            let (ask, told) = oneshot::channel();
-            // A recorder that has gone has seen nothing.
-            let _ = self.recorder.send(ask).await;
-            let seen = told.await.unwrap_or_default().into_iter();
-            seen.map(|(mac, (at, Line { stage, text, failed, .. }))| {
-                (mac, Seen { at, stage: stage.name(), text, failed })
-            })
-            .collect()
+            let told = self.ask(Question::Snapshot).await;
+            // A recorder that has gone, as the server stops, has seen nothing.
+            told.unwrap_or_default()
         })
+    }
+
+    fn steps(&self, after: Option<u64>) -> Answer<'_, Option<Steps>> {
+        Box::pin(self.ask(move |answer| Question::Steps { after, answer }))
+    }
+}
+
+impl Running {
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+        let (answer, told) = oneshot::channel();
+        self.recorder.send(question(answer)).await.ok()?;
+        told.await.ok()
     }
 }
 

@@ -30,7 +30,7 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    boot::timeline::Event,
+    boot::event::Event,
     config::schema::DhcpSocket,
     dhcp::{
         proxy::{Here, Port},

@@ -44,7 +44,7 @@ use self::{
     reload::{Read, Reload},
 };
 use crate::{
-    boot::{answer::Key, attempts::Attempts, recent::Recent, timeline::Timelines},
+    boot::{answer::Key, attempts::Attempts},
     config::resolve::StateUrl,
     http,
     net::own_loop::OwnLoop,
@@ -108,7 +108,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
     let answer_key = answer_key(state.as_ref()).await?;
-    let (clerk, shapes) = Clerk::new(state, plan.live.clone()).await;
+    let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
         live: plan.live.clone(),
@@ -123,9 +123,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
     let (ask, questions) = mpsc::channel(16);
-    let (timelines, last) = (Timelines::default(), Recent::new(Timelines::MACHINES));
-    let recorder = Recorder { attempts, to_keep, timelines, last };
-    let recorder = tokio::spawn(recorder.record(received, questions));
+    let recorder = tokio::spawn(Recorder::new(attempts, to_keep, timelines).record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();

@@ -1,54 +1,94 @@
 //! The one owner of the timelines: events in, lines out; and what the stages have to know of each other goes back by it.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tracing::{info, warn};
 
-use super::{
-    clerk::ToKeep,
-    control::{Ask, LastSeen},
-    logging::Together,
-};
-use crate::boot::{
-    attempts::Attempts,
-    client::MacAddr,
-    recent::Recent,
-    timeline::{Event, Line, Stage, Timelines, What, Who},
+use super::{clerk::ToKeep, logging::Together};
+use crate::{
+    boot::{
+        attempts::Attempts,
+        event::{Event, What, Who},
+        moment::Moment,
+        stage::Stage,
+        timelines::{Line, Snapshot, Timelines},
+    },
+    status::server::{Steps, Told},
 };
 
 /// The recorder's hands.
 pub(super) struct Recorder {
     /// What machines have tried lately.
-    pub(super) attempts: Arc<Mutex<Attempts>>,
+    attempts: Arc<Mutex<Attempts>>,
     /// To the clerk. Where the disk does not keep up, the next boot tells the same again.
-    pub(super) to_keep: mpsc::Sender<ToKeep>,
+    to_keep: mpsc::Sender<ToKeep>,
     /// The boots.
-    pub(super) timelines: Timelines,
-    /// Each machine's last line.
-    pub(super) last: Recent<MacAddr, LastSeen>,
+    timelines: Timelines,
+    /// What changed after this version of them is not kept yet.
+    kept: u64,
+    /// The last steps, for who comes back and has missed some.
+    told: VecDeque<Arc<Told>>,
+    /// And how many there were.
+    count: u64,
+    tell: broadcast::Sender<Arc<Told>>,
+    /// The last picture that was asked for.
+    snapshot: Arc<Snapshot>,
+}
+
+/// What the views ask.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// What was seen of all machines.
+    Snapshot(oneshot::Sender<Arc<Snapshot>>),
+    /// The steps after this one, and those to come.
+    Steps {
+        /// The last one that is known.
+        after: Option<u64>,
+        /// Where they go.
+        answer: oneshot::Sender<Steps>,
+    },
 }
 
 impl Recorder {
+    /// Goes on where another one stopped.
+    pub(super) fn new(attempts: Arc<Mutex<Attempts>>, to_keep: mpsc::Sender<ToKeep>, timelines: Timelines) -> Self {
+        let kept = timelines.version();
+        let (tell, _) = broadcast::channel(STEPS_WAITING);
+        let (told, snapshot) = (VecDeque::new(), Arc::default());
+        Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot }
+    }
+
     /// Records until every stage has gone, and answers what it is asked.
-    pub(super) async fn record(mut self, mut events: mpsc::Receiver<Event>, mut questions: mpsc::Receiver<Ask>) {
+    pub(super) async fn record(mut self, mut events: mpsc::Receiver<Event>, mut questions: mpsc::Receiver<Question>) {
         let mut batch = Vec::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let received = tokio::select! {
                 received = events.recv_many(&mut batch, BATCH) => received,
-                Some(ask) = questions.recv() => {
-                    let _ = ask.send(self.last.iter().map(|(mac, last)| (*mac, last.clone())).collect());
+                Some(question) = questions.recv() => {
+                    self.answer(question);
+                    continue;
+                }
+                _ = ticks.tick() => {
+                    self.tick();
                     continue;
                 }
             };
             if received == 0 {
-                return;
+                return self.keep_boots();
             }
             let together = Together::hold();
-            batch.drain(..).for_each(|event| self.take(event));
+            let now = Moment::from(SystemTime::now());
+            batch.drain(..).for_each(|event| self.take(event, now));
             drop(together);
             if events.is_empty() {
                 sleep(PAUSE).await;
@@ -56,30 +96,28 @@ impl Recorder {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: Event, now: Moment) {
         if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
             self.keep(ToKeep::Shape(mac, shape));
         }
-        for line in self.timelines.apply(event) {
-            show(&line);
-            self.pass_on(&line);
-            if let Who::Machine(mac) = line.who {
-                self.last.insert(mac, (SystemTime::now(), line));
-            }
+        for line in self.timelines.apply(event, now) {
+            self.pass_on(&line, now);
+            self.show(line);
         }
     }
 
     /// What a line means to the other stages.
-    fn pass_on(&mut self, Line { who, stage, failed, .. }: &Line) {
+    fn pass_on(&mut self, Line { who, step }: &Line, now: Moment) {
         let Who::Machine(mac) = *who else { return };
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        match stage {
-            Stage::Loader if !failed => {
+        match step.stage {
+            Stage::Loader if !step.failed => {
                 let learned = attempts.loader_fetched(mac, Instant::now());
                 drop(attempts);
                 if let Some(shape) = learned {
                     self.keep(ToKeep::Shape(mac, shape));
-                    self.timelines.apply(Event { who: *who, what: What::TookOffer(shape) }).iter().for_each(show);
+                    let lines = self.timelines.apply(Event { who: *who, what: What::TookOffer(shape) }, now);
+                    lines.into_iter().for_each(|line| self.show(line));
                 }
             }
             Stage::HandedOver => {
@@ -93,17 +131,59 @@ impl Recorder {
         }
     }
 
+    fn tick(&mut self) {
+        let together = Together::hold();
+        let lines = self.timelines.tick(Moment::from(SystemTime::now()));
+        lines.into_iter().for_each(|line| self.show(line));
+        drop(together);
+        self.keep_boots();
+    }
+
+    fn show(&mut self, line: Line) {
+        let (machine, stage, text) = (line.who, line.step.stage.name(), &line.step.text);
+        if line.step.failed {
+            warn!(%machine, stage, "{text}");
+        } else {
+            info!(%machine, stage, "{text}");
+        }
+        self.count += 1;
+        let told = Arc::new(Told { number: self.count, line });
+        // Nobody may be there to hear it.
+        let _ = self.tell.send(told.clone());
+        self.told.push_back(told);
+        while self.told.len() > STEPS {
+            self.told.pop_front();
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        // Who asked may have gone.
+        match question {
+            Question::Snapshot(answer) => {
+                if self.snapshot.version != self.timelines.version() {
+                    self.snapshot = Arc::new(self.timelines.snapshot(Moment::from(SystemTime::now())));
+                }
+                let _ = answer.send(self.snapshot.clone());
+            }
+            Question::Steps { after, answer } => {
+                let is_after = |told: &&Arc<Told>| after.is_some_and(|after| told.number > after);
+                let before = self.told.iter().filter(is_after).cloned().collect();
+                let _ = answer.send(Steps { before, coming: self.tell.subscribe() });
+            }
+        }
+    }
+
+    /// What changed since the last time; where the disk does not keep up it waits, and a boot that goes on meanwhile is
+    /// kept as it is then.
+    fn keep_boots(&mut self) {
+        let changed: Vec<_> = self.timelines.changed_since(self.kept).map(|(mac, boot)| (mac, boot.clone())).collect();
+        if changed.is_empty() || self.to_keep.try_send(ToKeep::Boots(changed)).is_ok() {
+            self.kept = self.timelines.version();
+        }
+    }
+
     fn keep(&self, what: ToKeep) {
         let _ = self.to_keep.try_send(what);
-    }
-}
-
-fn show(Line { who, stage, text, failed }: &Line) {
-    let stage = stage.name();
-    if *failed {
-        warn!(machine = %who, stage, "{text}");
-    } else {
-        info!(machine = %who, stage, "{text}");
     }
 }
 
@@ -112,3 +192,9 @@ const BATCH: usize = 256;
 /// Whoever sends an event to one that waits for it wakes a thread, which costs more than a small file: under load there
 /// is one wake-up for many events.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Between two looks at what does not get on.
+const TICK: Duration = Duration::from_secs(1);
+/// How many steps are remembered for who comes back.
+const STEPS: usize = 4096;
+/// And how many wait for who is slow.
+const STEPS_WAITING: usize = 1024;

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::plan::Plan;
 use crate::{
-    boot::timeline::Event,
+    boot::event::Event,
     tftp::serve::{Doors, Ports, Stage, doors},
 };
 

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Instant};
 use super::wire::{Kind, Reply, ReplyKind, Request};
 use crate::boot::{
     attempts::{Attempts, Shape},
-    client::Speaks,
+    client::{Client, Speaks},
     machine::{OfferShape, Rules},
     next::{NextStep, Under, Via, next},
     roster::Roster,
@@ -48,8 +48,8 @@ pub enum Action {
     Reply {
         /// The message.
         reply: Box<Reply>,
-        /// The client, in words.
-        client: String,
+        /// The client.
+        client: Client,
         /// What it is told, in words.
         offer: String,
         /// The shape of the offer that it took up before this one, where that is news.
@@ -132,7 +132,7 @@ pub fn answer(
         ipxe: told.ipxe,
         relay_agent: request.relay_agent.clone(),
     };
-    Action::Reply { reply: Box::new(reply), client: client.to_string(), offer: told.words, learned }
+    Action::Reply { reply: Box::new(reply), client, offer: told.words, learned }
 }
 
 /// A relay sends an answer to yiaddr where the client did not ask for a broadcast (RFC 1542 §5.4), and ours has none.

@@ -2,61 +2,12 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
 use super::wire::Offered;
-
-/// A server that gets in the way, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rival {
-    /// Its address.
-    pub server: Ipv4Addr,
-    /// What it does.
-    pub fault: Fault,
-}
-
-/// What another server does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It leases nothing and calls itself a boot server, as we do.
-    OtherProxy,
-    /// It leases addresses and calls itself a boot server: option 60.
-    LeaseClaimsPxe,
-    /// It leases addresses and names a boot file of its own.
-    LeaseNamesBootfile {
-        /// As it names it.
-        name: String,
-        /// The host that it is to come from.
-        from: Ipv4Addr,
-    },
-}
-
-impl fmt::Display for Rival {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = self.server;
-        match &self.fault {
-            Fault::OtherProxy => write!(
-                f,
-                "another ProxyDHCP server answers network boots here: {server}; a machine takes whichever it likes, \
-                 so one boots from here and the next from there: stop one of the two"
-            ),
-            Fault::LeaseClaimsPxe => write!(
-                f,
-                "the DHCP server {server} sends option 60 (PXEClient) with its leases: UEFI machines then take it for \
-                 their boot server and stop with PXE-E16; remove option 60 there (Windows: in the scope and server \
-                 options, a leftover of WDS)"
-            ),
-            Fault::LeaseNamesBootfile { name, from } => write!(
-                f,
-                "the DHCP server {server} names a boot file of its own, {name} from {from}: some machines take that \
-                 and not ours; remove it there (options 66 and 67, next-server and filename, dhcp-boot)"
-            ),
-        }
-    }
-}
+use crate::boot::rival::{Fault, Rival};
 
 /// The rivals that were told of lately.
 #[derive(Debug, Default)]

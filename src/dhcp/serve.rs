@@ -19,8 +19,9 @@ use super::{
 use crate::{
     boot::{
         attempts::Attempts,
+        client::Speaks,
+        event::{Discover, Event, What, Who},
         machine::Live,
-        timeline::{Event, What, Who},
         why::Why,
     },
     net::frame::LinkAddress,
@@ -96,7 +97,9 @@ impl Listener {
                 }
                 match (self.port, request.kind) {
                     (Port::Dhcp, Kind::Discover) => {
-                        self.tell(who, What::Discover(client));
+                        let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
+                        let discover = Discover { client: client.to_string(), is_ipxe, secs: request.secs };
+                        self.tell(who, What::Discover(discover));
                         self.tell(who, What::Offer(offer));
                     }
                     _ => self.tell(who, What::BootServer(offer)),

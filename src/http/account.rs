@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::boot::{
+    event::{At, Failure, Of, Pace, Pause, Progress, Silent, Transfer, What},
     peer::Sample,
-    timeline::{At, Of, Pace, Pause, Progress, Silent, Transfer, What},
 };
 
 /// Kept by [`super::connection::Connection`]. What its functions return is to be told.
@@ -20,6 +20,7 @@ pub(super) struct Account {
     acked: u64,
     /// Not acknowledged whole, oldest first.
     transfers: VecDeque<Running>,
+    /// Why the body on its way cannot be sent to its end.
     failure: Option<String>,
 }
 
@@ -149,9 +150,9 @@ impl Account {
     }
 
     /// Nothing more will be acknowledged: the ends of everything on its way. A body that failed is told with that.
-    pub(super) fn give_up(&mut self, why: &str, now: Instant) -> Vec<What> {
+    pub(super) fn give_up(&mut self, why: Failure, now: Instant) -> Vec<What> {
         let mut tell = Vec::new();
-        let why = self.failure.take().unwrap_or_else(|| why.to_owned());
+        let why = self.failure.take().map_or(why, Failure::Ours);
         for transfer in std::mem::take(&mut self.transfers) {
             transfer.end(self.acked, now, Some(why.clone()), &mut tell);
         }
@@ -195,7 +196,7 @@ impl Running {
         Pace { of: self.of, name: self.name.clone(), acked: self.acked(acked), size: self.length, at }
     }
 
-    fn end(self, acked: u64, at: Instant, failure: Option<String>, tell: &mut Vec<What>) {
+    fn end(self, acked: u64, at: Instant, failure: Option<Failure>, tell: &mut Vec<What>) {
         // It went on and came to its end between two looks.
         if let Some(Told { lasted, .. }) = self.pause.filter(|_| failure.is_none()) {
             tell.push(What::Pace(self.pace(acked, At::GoesOn { paused: lasted })));
@@ -225,7 +226,7 @@ mod tests {
     }
 
     fn ended(sent: u64, took: u64, failure: Option<&str>) -> What {
-        let failure = failure.map(str::to_owned);
+        let failure = failure.map(|words| Failure::Ours(words.to_owned()));
         What::Transfer(Transfer { of: Of::Asset, name: "k".into(), sent, size: 1000, took: secs(took), failure })
     }
 
@@ -320,7 +321,7 @@ mod tests {
         account.begin(Of::Asset, "k".into(), 1000, began);
         account.fail("the file was cut short");
         let why = Some("the file was cut short");
-        assert_eq!(account.give_up("reset", began + secs(3)), [ended(250, 3, why), ended(0, 3, why)]);
-        assert_eq!(account.give_up("reset", began + secs(3)), []);
+        assert_eq!(account.give_up(Failure::Closed, began + secs(3)), [ended(250, 3, why), ended(0, 3, why)]);
+        assert_eq!(account.give_up(Failure::Closed, began + secs(3)), []);
     }
 }

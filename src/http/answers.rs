@@ -12,8 +12,8 @@ use http::header;
 use super::routes::{App, Asked, Ends, seconds};
 use crate::boot::{
     answer::{Answer, Denied, answer},
+    event::{What, Who},
     script::Query,
-    timeline::{What, Who},
     why::Why,
 };
 

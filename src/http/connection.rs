@@ -20,8 +20,8 @@ use tracing::debug;
 use super::{account::Account, io::Promised, routes::Ends};
 use crate::{
     boot::{
+        event::{Event, Failure, Of, Pause, What, Who},
         peer::Sample,
-        timeline::{Event, Of, Pause, What, Who},
     },
     net::tcp_info::{TcpInfo, tcp_info},
 };
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// Tells the end of everything on its way: the connection is over.
-    pub(super) fn give_up(&self, why: &str) {
+    pub(super) fn give_up(&self, why: Failure) {
         let told = self.account().give_up(why, Instant::now());
         self.tell(told);
     }
@@ -163,7 +163,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.give_up("the server stopped");
+        self.give_up(Failure::Ours("the server stopped".into()));
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    boot::timeline::Event,
+    boot::event::Event,
     net::{limits::ClientLimits, tcp_info},
 };
 

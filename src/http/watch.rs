@@ -14,8 +14,8 @@ use tracing::debug;
 
 use super::connection::{Connection, Look};
 use crate::boot::{
+    event::{Failure, Pause},
     peer::{Peer, Sample, Verdict},
-    timeline::Pause,
 };
 
 /// Runs hyper's side of a connection, and stays until the client has acknowledged all that was written, or the server
@@ -77,13 +77,14 @@ impl Watch {
         let mut pause = SOONEST;
         let mut lives = self.look();
         if !self.connection.is_given() {
-            return self.connection.give_up("the client closed the connection");
+            return self.connection.give_up(Failure::Closed);
         }
         while lives == Lives::Yes && !self.connection.is_settled() {
             select! {
                 () = sleep(pause) => {}
                 () = stop.cancelled() => {
-                    return self.connection.give_up("netbootd stopped; the rest is in the kernel's hands");
+                    let why = "netbootd stopped; the rest is in the kernel's hands";
+                    return self.connection.give_up(Failure::Ours(why.into()));
                 }
             }
             pause = self.longer(pause);
@@ -109,7 +110,7 @@ impl Watch {
             if sample.since_ack >= RESET_BY_ANOTHER {
                 self.tell_silent(&sample);
             }
-            self.connection.give_up("the client closed the connection");
+            self.connection.give_up(Failure::Closed);
             return Lives::No;
         }
         match self.peer.judge(&sample, self.began.elapsed(), self.dead_after) {
@@ -126,8 +127,8 @@ impl Watch {
             Verdict::Dead(silence) => {
                 self.tell_silent(&sample);
                 // An iPXE that starts what it loaded may never have acknowledged the end of it: its network is gone.
-                let started = if self.connection.is_given() { "; it may have started what it loaded" } else { "" };
-                self.connection.give_up(&format!("{silence}{started}"));
+                let may_have_started = self.connection.is_given();
+                self.connection.give_up(Failure::Dead { silence, may_have_started });
                 self.connection.abandon();
                 return Lives::No;
             }

@@ -3,7 +3,7 @@
 //! A call that returned has reached the disk. Nothing of a boot waits for it: what cannot be read or written is told,
 //! and boots go on without.
 
-use std::{borrow::Cow, str::FromStr, time::Duration};
+use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     Row, SqlitePool,
@@ -14,7 +14,10 @@ use sqlx::{
 use crate::boot::{
     attempts::Shape,
     client::MacAddr,
+    moment::Moment,
     roster::{Assignment, Entry, Roster},
+    timeline::Timeline,
+    timelines::{Machine, Timelines},
 };
 
 /// The file, open.
@@ -154,6 +157,53 @@ impl State {
         Ok(())
     }
 
+    /// The boots that were seen, each machine's oldest first.
+    ///
+    /// # Errors
+    /// SQLite's. Rows that make no sense are left out.
+    pub async fn boots(&self) -> Result<Vec<(MacAddr, Vec<Timeline>)>, sqlx::Error> {
+        let rows = sqlx::query("SELECT mac, timeline FROM boots ORDER BY mac, began").fetch_all(&self.pool).await?;
+        let row = |row: SqliteRow| {
+            let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            Some((mac, serde_json::from_str(&row.try_get::<String, _>(1).ok()?).ok()?))
+        };
+        let mut boots: Vec<(MacAddr, Vec<Timeline>)> = Vec::new();
+        for (mac, boot) in rows.into_iter().filter_map(row) {
+            match boots.last_mut() {
+                Some((last, boots)) if *last == mac => boots.push(boot),
+                _ => boots.push((mac, vec![boot])),
+            }
+        }
+        Ok(boots)
+    }
+
+    /// Remembers boots as they are now: of each machine the last ones, and of all machines those that were seen last.
+    ///
+    /// # Errors
+    /// As [`Self::set_offer_shape`].
+    pub async fn set_boots(&self, boots: &[(MacAddr, Arc<Timeline>)]) -> Result<(), sqlx::Error> {
+        let mut change = self.pool.begin().await?;
+        for (mac, boot) in boots {
+            let json = serde_json::to_string(boot).map_err(|error| sqlx::Error::Encode(error.into()))?;
+            let seconds = |moment: Moment| moment.since(Moment::default()).as_secs_f64();
+            let query = sqlx::query("INSERT OR REPLACE INTO boots (mac, began, last, timeline) VALUES (?, ?, ?, ?)");
+            let query = query.bind(mac.to_string()).bind(seconds(boot.began)).bind(seconds(boot.last)).bind(json);
+            query.execute(&mut *change).await?;
+            let query = sqlx::query(
+                "DELETE FROM boots WHERE mac = ?1
+                 AND began NOT IN (SELECT began FROM boots WHERE mac = ?1 ORDER BY began DESC LIMIT ?2)",
+            );
+            query.bind(mac.to_string()).bind(Machine::BOOTS as i64).execute(&mut *change).await?;
+        }
+        // Strangers can make up addresses without end.
+        let query = sqlx::query(
+            "DELETE FROM boots
+             WHERE mac IN (SELECT mac FROM boots GROUP BY mac ORDER BY max(last) DESC LIMIT -1 OFFSET ?)",
+        );
+        query.bind(Timelines::MACHINES as i64).execute(&mut *change).await?;
+        change.commit().await
+    }
+
     /// A secret that was made before, or else this one, which is kept.
     ///
     /// # Errors
@@ -193,8 +243,12 @@ fn migrator() -> Migrator {
 }
 
 /// Steps from an empty file to the present schema. One that has been released never changes.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("1_offer_shapes.sql")), (2, include_str!("2_roster.sql")), (3, include_str!("3_secrets.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("1_offer_shapes.sql")),
+    (2, include_str!("2_roster.sql")),
+    (3, include_str!("3_secrets.sql")),
+    (4, include_str!("4_boots.sql")),
+];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 #[cfg(test)]

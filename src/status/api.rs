@@ -1,6 +1,6 @@
 //! `/api/v1`: machines, and what they are to boot. Errors are problem details (RFC 9457).
 
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Json, Router,
@@ -9,59 +9,26 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::access::{Via, may_change};
+use super::{
+    access::{Via, may_change},
+    events::events,
+    server::{Refusal, Server},
+    view,
+};
 use crate::boot::{
     client::MacAddr,
-    machine::{By, Live, MachineRule},
-    roster::{Assignment, Roster},
-    selector::Facts,
+    event::Who,
+    loader::Loader,
+    machine::{Live, MachineRule, Rules},
+    moment::Moment,
+    roster::Assignment,
+    timeline::{Step, Timeline},
+    timelines,
 };
-
-/// What the API asks of the running server.
-pub trait Server: Send + Sync + 'static {
-    /// Gives a machine a profile; returns when that is on the disk.
-    fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
-    /// Takes back what was said of a machine; whether there was something.
-    fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
-    /// The machines that were seen lately, each with its last line.
-    fn seen(&self) -> Answer<'_, Vec<(MacAddr, Seen)>>;
-}
-
-/// An answer that takes its time.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Why nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The request is at fault.
-    #[error("{0}")]
-    Wrong(String),
-    /// The server is: a full disk.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// The last line of a machine's boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Seen {
-    /// Seconds since 1970.
-    #[serde(serialize_with = "unix_seconds")]
-    pub at: SystemTime,
-    /// The stage's name.
-    pub stage: &'static str,
-    /// What happened.
-    pub text: String,
-    /// Whether it stopped the boot.
-    pub failed: bool,
-}
-
-fn unix_seconds<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
-}
 
 /// What the routes share.
 pub struct Api {
@@ -79,6 +46,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
         .route("/api/v1/machines", get(machines))
         .route("/api/v1/machines/{machine}", get(machine))
+        .route("/api/v1/boots", get(boots))
+        .route("/api/v1/profiles", get(profiles))
+        .route("/api/v1/loaders", get(loaders))
+        .route("/api/v1/events", get(happenings))
         .route("/api/v1/machines/{machine}/assignment", axum::routing::put(assign).delete(unassign))
         .route(
             "/api/v1/{*rest}",
@@ -97,35 +68,81 @@ async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, requ
     }
 }
 
-/// A machine, as it is to boot and as it was seen.
-#[derive(Clone, Debug, Serialize)]
-struct Machine {
-    mac: String,
-    name: Option<String>,
-    /// What it boots next, so far as its MAC address decides.
-    profile: Option<String>,
-    by: Option<By>,
-    once: bool,
-    assigned: Option<Assignment>,
-    spent: Option<String>,
-    last: Option<Seen>,
+async fn machines(State(api): State<Arc<Api>>) -> Json<Vec<view::Machine>> {
+    Json(api.machines().await)
 }
 
-async fn machines(State(api): State<Arc<Api>>) -> Json<Vec<Machine>> {
-    let seen = api.server.seen().await;
+/// A machine with everything that is remembered of it.
+#[derive(Debug, Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    machine: view::Machine,
+    /// Its boots, the last one first.
+    boots: Vec<WholeBoot>,
+}
+
+#[derive(Debug, Serialize)]
+struct WholeBoot {
+    #[serde(flatten)]
+    boot: view::Boot,
+    /// What was seen, in order.
+    steps: Vec<Step>,
+    /// How many were left out in the middle of them.
+    left_out: u32,
+}
+
+async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Whole>, Problem> {
+    let who = api.who(&machine)?;
+    let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
+    let seen = snapshot.machines.iter().find(|seen| seen.who == who);
+    let whole = |timeline: &Arc<Timeline>| WholeBoot {
+        boot: view::Boot::new(timeline, now),
+        steps: timeline.steps.clone(),
+        left_out: timeline.left_out,
+    };
+    let boots = seen.map(|seen| seen.boots.iter().rev().map(whole).collect());
+    let machine = view::Machine::new(&api.live, who, seen, now);
+    Ok(Json(Whole { machine, boots: boots.unwrap_or_default() }))
+}
+
+/// All boots that are remembered, the last one first.
+async fn boots(State(api): State<Arc<Api>>) -> Json<Vec<Value>> {
+    let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
+    let of = |seen: &timelines::Machine| {
+        let machine = seen.who.to_string();
+        seen.boots.iter().map(move |timeline| (timeline.began, machine.clone(), timeline.clone())).collect::<Vec<_>>()
+    };
+    let mut boots: Vec<_> = snapshot.machines.iter().flat_map(of).collect();
+    boots.sort_by(|(a, ..), (b, ..)| b.cmp(a));
+    let json = |(_, machine, timeline): (_, String, Arc<Timeline>)| json!({ "machine": machine, "boot": view::Boot::new(&timeline, now) });
+    Json(boots.into_iter().map(json).collect())
+}
+
+async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    events(&*api.server, &headers).await
+}
+
+async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Value>> {
     let rules = api.live.rules.load();
-    let roster = api.live.roster.load();
-    let named = rules.machines.iter().flat_map(|(selector, _)| selector.macs.iter().copied());
-    let all = named.chain(roster.iter().map(|(mac, _)| *mac)).chain(seen.iter().map(|(mac, _)| *mac));
-    let last = |mac: MacAddr| seen.iter().find(|(seen, _)| *seen == mac).map(|(_, last)| last.clone());
-    let all: BTreeSet<MacAddr> = all.collect();
-    Json(all.into_iter().map(|mac| api.machine(&roster, mac, last(mac))).collect())
+    let own = rules.profiles.iter().map(|(name, profile)| {
+        let variants: Vec<&String> = profile.variants.keys().collect();
+        json!({ "name": name, "title": profile.title, "files": profile.boot.files(), "arch": variants, "built_in": false })
+    });
+    let built_in = Rules::BUILT_IN
+        .iter()
+        .map(|name| json!({ "name": name, "title": null, "files": [], "arch": [], "built_in": true }));
+    Json(own.chain(built_in).collect())
 }
 
-async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Machine>, Problem> {
-    let mac = api.mac(&machine)?;
-    let last = api.server.seen().await.into_iter().find(|(seen, _)| *seen == mac).map(|(_, last)| last);
-    Ok(Json(api.machine(&api.live.roster.load(), mac, last)))
+async fn loaders(State(api): State<Arc<Api>>) -> Json<Vec<Value>> {
+    let rules = api.live.rules.load();
+    let found = Loader::ALL.into_iter().filter_map(|loader| {
+        let file = rules.loaders.of(loader)?;
+        Some(json!({
+            "for": loader.title(), "name": file.name, "origin": file.origin.to_string(), "size": file.bytes.len(), "sha256": file.sha256,
+        }))
+    });
+    Json(found.collect())
 }
 
 /// What `PUT …/assignment` brings.
@@ -141,23 +158,43 @@ async fn assign(
     State(api): State<Arc<Api>>,
     Path(machine): Path<String>,
     wanted: Result<Json<Wanted>, JsonRejection>,
-) -> Result<Json<Machine>, Problem> {
+) -> Result<Json<view::Machine>, Problem> {
     let Json(Wanted { profile, once }) =
         wanted.map_err(|rejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let mac = api.mac(&machine)?;
     api.server.assign(mac, Assignment { profile, once }).await?;
-    Ok(Json(api.machine(&api.live.roster.load(), mac, None)))
+    Ok(api.changed(mac))
 }
 
-async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Machine>, Problem> {
+async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
     let mac = api.mac(&machine)?;
     if !api.server.unassign(mac).await? {
         return Err(Problem(StatusCode::NOT_FOUND, format!("nothing was assigned to {machine}")));
     }
-    Ok(Json(api.machine(&api.live.roster.load(), mac, None)))
+    Ok(api.changed(mac))
 }
 
 impl Api {
+    /// Everything that was seen, named by a rule or assigned something.
+    pub(super) async fn machines(&self) -> Vec<view::Machine> {
+        let (snapshot, now) = (self.server.snapshot().await, Moment::from(SystemTime::now()));
+        let rules = self.live.rules.load();
+        let roster = self.live.roster.load();
+        let named = rules.machines.iter().flat_map(|(selector, _)| selector.macs.iter().copied());
+        let known = named.chain(roster.iter().map(|(mac, _)| *mac)).map(|mac| (Who::Machine(mac), None));
+        let mut all: BTreeMap<Who, Option<&timelines::Machine>> = known.collect();
+        all.extend(snapshot.machines.iter().map(|seen| (seen.who, Some(seen))));
+        all.into_iter().map(|(who, seen)| view::Machine::new(&self.live, who, seen, now)).collect()
+    }
+
+    /// A MAC address, the name that a rule gives one, or the IP address of a machine of which no more is known.
+    pub(super) fn who(&self, machine: &str) -> Result<Who, Problem> {
+        match machine.parse() {
+            Ok(address) => Ok(Who::Address(address)),
+            Err(_) => self.mac(machine).map(Who::Machine),
+        }
+    }
+
     /// A MAC address, or the name that a rule gives one.
     fn mac(&self, machine: &str) -> Result<MacAddr, Problem> {
         if let Ok(mac) = machine.parse() {
@@ -175,27 +212,13 @@ impl Api {
         }
     }
 
-    fn machine(&self, roster: &Roster, mac: MacAddr, last: Option<Seen>) -> Machine {
-        let rules = self.live.rules.load();
-        let facts = Facts { mac, uuid: None, serial: None, arch: None };
-        let rule = rules.machines.of(&facts).map(|(_, rule)| rule);
-        let said = roster.of(mac);
-        let choice = rules.choose(rule, said, None, "").ok();
-        Machine {
-            mac: mac.to_string(),
-            name: rule.and_then(|rule| rule.name.clone()),
-            profile: choice.map(|choice| choice.profile.to_owned()),
-            by: choice.map(|choice| choice.by),
-            once: choice.is_some_and(|choice| choice.once),
-            assigned: said.and_then(|said| said.assigned.clone()),
-            spent: said.and_then(|said| said.spent.clone()),
-            last,
-        }
+    fn changed(&self, mac: MacAddr) -> Json<view::Machine> {
+        Json(view::Machine::new(&self.live, Who::Machine(mac), None, Moment::from(SystemTime::now())))
     }
 }
 
 /// An error, in words for people in a shape for programs.
-struct Problem(StatusCode, String);
+pub(super) struct Problem(StatusCode, String);
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {

@@ -2,3 +2,6 @@
 
 pub mod access;
 pub mod api;
+pub mod events;
+pub mod server;
+pub mod view;

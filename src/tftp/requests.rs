@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     boot::{
+        event::{Event, Of},
         machine::Live,
         script::{Query, Standing, script},
-        timeline::{Event, Of},
         why::Why,
     },
     files::AssetRoot,

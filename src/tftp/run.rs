@@ -20,7 +20,7 @@ use super::{
     transfer::{End, Send, Step, Transfer},
 };
 use crate::{
-    boot::timeline::{self, Event, Of, Progress, What, Who},
+    boot::event::{self, Event, Failure, Of, Progress, What, Who},
     net::port::Port,
 };
 
@@ -146,21 +146,19 @@ impl Run {
             Ending::Protocol(End::Aborted(code, words)) if self.transfer.acked_bytes() == 0 && self.wants_size => {
                 return debug!(peer = %self.peer, code, words, name = self.name, "TFTP size probe");
             }
-            Ending::Protocol(End::Aborted(code, words)) => {
-                Some(format!("the client ended it (TFTP error {code} {words:?})"))
-            }
-            Ending::Protocol(End::Silent) => Some(silence(&self.transfer)),
-            Ending::Replaced => Some("the client began anew".to_owned()),
+            Ending::Protocol(End::Aborted(code, words)) => Some(Failure::Ended(code, words)),
+            Ending::Protocol(End::Silent) => Some(Failure::Silent(silence(&self.transfer))),
+            Ending::Replaced => Some(Failure::Anew),
             // Nobody knows whether there is such a client at all: no news.
             Ending::Evicted => {
                 return debug!(peer = %self.peer, name = self.name, "TFTP gave up a client that did not answer for another one");
             }
-            Ending::Unreadable(error) => Some(error.to_string()),
-            Ending::Panic => Some("a fault in netbootd, which is told above".to_owned()),
+            Ending::Unreadable(error) => Some(Failure::Ours(error.to_string())),
+            Ending::Panic => Some(Failure::Ours("a fault in netbootd, which is told above".into())),
         };
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());
         let transfer =
-            timeline::Transfer { of: self.of, name: self.name, sent, size, took: self.began.elapsed(), failure };
+            event::Transfer { of: self.of, name: self.name, sent, size, took: self.began.elapsed(), failure };
         tell(&self.events, self.peer, What::Transfer(transfer));
     }
 }
@@ -259,9 +257,11 @@ pub(super) mod tests {
         std::iter::from_fn(|| told.try_recv().ok()).map(|event| event.what).collect()
     }
 
-    fn failure(what: Option<&What>) -> Option<&str> {
+    fn failure(what: Option<&What>) -> Option<String> {
         match what {
-            Some(What::Transfer(transfer)) => transfer.failure.as_deref().or(Some("none")),
+            Some(What::Transfer(transfer)) => {
+                Some(transfer.failure.as_ref().map_or("none".into(), ToString::to_string))
+            }
             _ => None,
         }
     }
@@ -278,14 +278,15 @@ pub(super) mod tests {
         assert_eq!(going, [("started", 512, 5000), ("progress", 512, 5000)], "it gets on, or is asked again");
         let aborted = told(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
         assert_eq!(at(&aborted[0]), ("started", 512, 5000));
-        assert_eq!(failure(aborted.last()), Some("the client ended it (TFTP error 3 \"disk full\")"));
+        assert_eq!(failure(aborted.last()).as_deref(), Some("the client ended it (TFTP error 3 \"disk full\")"));
         let silent = told(&[oack, first], Duration::from_secs(60));
         let words = failure(silent.last()).expect("told");
         assert!(words.starts_with("the client fell silent after block 1 (1"), "{words}");
-        assert_eq!(failure(told(&[], Duration::from_secs(60)).last()), Some("the client never answered"));
+        let never = failure(told(&[], Duration::from_secs(60)).last());
+        assert_eq!(never.as_deref(), Some("the client never answered"));
         assert_eq!(told(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");
         let complete: Vec<[u8; 4]> = (0..=10).map(|block| [0, 4, 0, block]).collect();
         let complete: Vec<&[u8]> = complete.iter().map(<[u8; 4]>::as_slice).collect();
-        assert_eq!(failure(told(&complete, Duration::ZERO).last()), Some("none"));
+        assert_eq!(failure(told(&complete, Duration::ZERO).last()).as_deref(), Some("none"));
     }
 }

@@ -31,7 +31,7 @@ use super::{
     running::{Client, Place, Running, Table},
     transfer::{Limits, Transfer},
 };
-use crate::boot::{timeline::What, why::Why};
+use crate::boot::{event::What, why::Why};
 
 impl Stage {
     /// Serves until the doors are dropped, then lets what runs come to its end.

@@ -1,0 +1,438 @@
+//! What a boot was last seen at, and what did not follow → how it stands, and the probable cause of a stop with its
+//! mend.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{
+    moment::Moment,
+    stage::Stage,
+    timeline::{Ending, Going, Timeline},
+};
+
+/// How a boot stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It gets on, or what is to come next may still come.
+    Booting,
+    /// A download takes nothing for now, and its machine lives.
+    SlowButAlive,
+    /// It shows the menu.
+    Menu,
+    /// It shows iPXE's shell.
+    Shell,
+    /// It was sent on to its own disk.
+    Local,
+    /// It has everything that its script names; what became of it is not known.
+    HandedOver,
+    /// What it booted said that it is done.
+    Reported,
+    /// It does not get on.
+    Stopped(Stop),
+}
+
+impl State {
+    /// A short fixed name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::SlowButAlive => "slow_but_alive",
+            Self::Menu => "menu",
+            Self::Shell => "shell",
+            Self::Local => "local",
+            Self::HandedOver => "handed_over",
+            Self::Reported => "reported",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+}
+
+/// Where a boot stopped, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The last stage that it reached.
+    pub stage: Stage,
+    /// When it was last heard.
+    pub since: Moment,
+    /// Probably.
+    pub cause: Cause,
+}
+
+/// Why a boot stopped, as far as can be told from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// netbootd refused it.
+    Refused {
+        /// [`super::why::Why::label`].
+        label: Cow<'static, str>,
+        /// In words, with the mend.
+        text: String,
+    },
+    /// Another server told it something else; the words are [`super::rival::Rival`]'s, with the mend.
+    Rival(String),
+    /// It was kept from the network for so many seconds before its first packet came.
+    HeldBack(u16),
+    /// It has no address.
+    NotLeased,
+    /// It took an address, and no offer to boot.
+    OfferIgnored,
+    /// It asked port 4011, and fetched nothing.
+    LoaderNotFetched,
+    /// The loader's transfer ended before its end.
+    LoaderStopped(String),
+    /// It has its loader, and no iPXE was heard.
+    LoaderNotStarted(String),
+    /// iPXE knows where its script is, and did not fetch it.
+    ScriptNotFetched,
+    /// It did not ask for these.
+    NotFetched(Vec<String>),
+    /// It ended a download itself.
+    ClosedByMachine(String),
+    /// It is gone: power or link.
+    Dead(String),
+    /// A download was ended by this server.
+    OurFault(String),
+    /// What it booted did not report in so many seconds.
+    NeverReported(u64),
+    /// What it booted reported that it failed.
+    ReportedFailure(String),
+}
+
+impl Cause {
+    /// A short fixed name, for programs.
+    #[must_use]
+    pub fn label(&self) -> Cow<'static, str> {
+        let label = match self {
+            Self::Refused { label, .. } => return label.clone(),
+            Self::Rival(_) => "rival",
+            Self::HeldBack(_) => "held_back",
+            Self::NotLeased => "not_leased",
+            Self::OfferIgnored => "offer_ignored",
+            Self::LoaderNotFetched => "loader_not_fetched",
+            Self::LoaderStopped(_) => "loader_stopped",
+            Self::LoaderNotStarted(_) => "loader_not_started",
+            Self::ScriptNotFetched => "script_not_fetched",
+            Self::NotFetched(_) => "not_fetched",
+            Self::ClosedByMachine(_) => "closed_by_machine",
+            Self::Dead(_) => "dead",
+            Self::OurFault(_) => "server",
+            Self::NeverReported(_) => "never_reported",
+            Self::ReportedFailure(_) => "reported_failure",
+        };
+        Cow::Borrowed(label)
+    }
+
+    /// What happened, in a sentence.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Refused { text, .. } | Self::Rival(text) => text.clone(),
+            Self::HeldBack(secs) => {
+                format!("it had asked for {secs} s before a packet of it came through, and took no address")
+            }
+            Self::NotLeased => "it asks and asks, and takes no address from any server".into(),
+            Self::OfferIgnored => "it took an address, and nothing of what it was offered to boot".into(),
+            Self::LoaderNotFetched => "it was told where its loader is, and asked for nothing by TFTP".into(),
+            Self::LoaderStopped(what) => format!("it did not get the whole of its loader: {what}"),
+            Self::LoaderNotStarted(name) => format!("it has all of {name}, and no iPXE was heard of since"),
+            Self::ScriptNotFetched => "iPXE was told where its script is, and did not fetch it".into(),
+            Self::NotFetched(files) => format!("it has its script, and did not ask for {}", files.join(", ")),
+            Self::ClosedByMachine(name) => format!("it closed the connection in the middle of {name}"),
+            Self::Dead(what) => what.clone(),
+            Self::OurFault(what) => format!("it could not be sent: {what}"),
+            Self::NeverReported(within) => {
+                format!("it was handed over, and what it booted did not report within {}", rough(*within))
+            }
+            Self::ReportedFailure(text) if text.is_empty() => "what it booted reported that it failed".into(),
+            Self::ReportedFailure(text) => format!("what it booted reported that it failed: {text}"),
+        }
+    }
+
+    /// What to do about it, in a sentence; none where the text says it.
+    #[must_use]
+    pub fn mend(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Refused { label, .. } if label == "not_found" => {
+                "put the file into the assets folder, or correct the profile that names it"
+            }
+            Self::Refused { .. } | Self::Rival(_) => return None,
+            Self::HeldBack(_) => {
+                "set its port on the switch to portfast (edge): spanning tree holds a port for half a minute, longer than firmware asks"
+            }
+            Self::NotLeased => {
+                "look whether a DHCP server leases addresses on this network, has some left, and knows this machine"
+            }
+            Self::OfferIgnored => {
+                "some firmware hears the leasing server alone: let that server send options 66 and 67; look at its screen for a PXE-E number"
+            }
+            Self::LoaderNotFetched => "open UDP port 69 of this host in every firewall between",
+            Self::LoaderStopped(_) => {
+                "look at its cable; behind NAT or a firewall set tftp.single_port = true, and on a path for smaller packets tftp.max_block_size"
+            }
+            Self::LoaderNotStarted(_) => {
+                "switch off Secure Boot, which runs no unsigned loader; where the screen hangs in iPXE, name another loader with [machines.override]"
+            }
+            Self::ScriptNotFetched => {
+                "open the HTTP port of this host in every firewall between; its screen says what iPXE misses"
+            }
+            Self::NotFetched(_) => "its screen says why: a kernel for another processor, or a script that ended before",
+            Self::ClosedByMachine(_) => {
+                "look at its screen: too little memory for the file, a key that was pressed, or a reset"
+            }
+            Self::Dead(_) => "look at its power and its cable; it boots from the start when it is back",
+            Self::OurFault(_) => "look at the log of this server, and at the file",
+            Self::NeverReported(_) => "look at its screen, or at its lines by syslog",
+            Self::ReportedFailure(_) => "look at its screen and at its own log",
+        })
+    }
+
+    /// Whether a line was shown of it when it happened.
+    pub(super) fn was_told(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::ReportedFailure(_))
+    }
+}
+
+impl Timeline {
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self, now: Moment) -> State {
+        let quiet = now.since(self.last);
+        match &self.ending {
+            Some(Ending::Menu) => State::Menu,
+            Some(Ending::Shell) => State::Shell,
+            Some(Ending::Local) => State::Local,
+            Some(Ending::Reported { ok: true, .. }) => State::Reported,
+            Some(Ending::Reported { ok: false, text }) => self.stopped(Cause::ReportedFailure(text.clone())),
+            Some(Ending::HandedOver { at, .. }) => {
+                let within = self.chosen.as_ref().and_then(|chosen| chosen.report_within);
+                match within.filter(|within| now.since(*at) > Duration::from_secs(*within)) {
+                    Some(within) => self.stopped(Cause::NeverReported(within)),
+                    None => State::HandedOver,
+                }
+            }
+            // Loaders and firmware look for files that need not be there, and go on.
+            Some(Ending::Refused { label, .. }) if label == "not_found" && quiet < LOOKING => State::Booting,
+            Some(Ending::Refused { label, text }) => {
+                self.stopped(Cause::Refused { label: label.clone(), text: text.clone() })
+            }
+            None => self.under_way(quiet),
+        }
+    }
+
+    fn under_way(&self, quiet: Duration) -> State {
+        let is_paused = |going: &Going| matches!(going, Going::Paused { .. });
+        if self.downloads.iter().any(|download| is_paused(&download.pace)) {
+            return State::SlowButAlive;
+        }
+        if self.downloads.iter().any(|download| download.pace == Going::Progressing) {
+            return State::Booting;
+        }
+        let newest = self.downloads.iter().max_by_key(|download| download.began);
+        if let Some(download) = newest
+            && let Going::Stopped { label, text } = &download.pace
+        {
+            let cause = match label.as_ref() {
+                "dead" => Cause::Dead(text.clone()),
+                "server" => Cause::OurFault(text.clone()),
+                _ if download.stage == Stage::Loader => Cause::LoaderStopped(text.clone()),
+                _ => Cause::ClosedByMachine(download.name.clone()),
+            };
+            return self.stopped(cause);
+        }
+        match self.missing(quiet) {
+            Some(cause) => self.stopped(cause),
+            None => State::Booting,
+        }
+    }
+
+    /// ★ The table: what was last seen → what should have followed by now.
+    fn missing(&self, quiet: Duration) -> Option<Cause> {
+        let asks_in_vain = self.discovers >= ASKED_OFTEN || quiet > NEXT_OFFER;
+        let patience = if self.stage() <= Stage::BootServer && !self.has_ipxe { Duration::ZERO } else { NEXT_STAGE };
+        if quiet < patience {
+            return None;
+        }
+        match self.stage() {
+            Stage::Discover | Stage::Offer if self.has_ipxe => Some(Cause::ScriptNotFetched),
+            Stage::Discover | Stage::Offer if !asks_in_vain => None,
+            Stage::Discover | Stage::Offer => Some(match (&self.rival, self.address) {
+                (Some(rival), _) => Cause::Rival(rival.clone()),
+                (None, Some(_)) => Cause::OfferIgnored,
+                (None, None) if self.secs >= HELD_BACK => Cause::HeldBack(self.secs),
+                (None, None) => Cause::NotLeased,
+            }),
+            Stage::BootServer if quiet > NEXT_OFFER => {
+                Some(self.rival.clone().map_or(Cause::LoaderNotFetched, Cause::Rival))
+            }
+            Stage::BootServer => None,
+            Stage::Loader if self.has_ipxe => Some(Cause::ScriptNotFetched),
+            Stage::Loader => {
+                let loader = self.downloads.iter().rfind(|download| download.stage == Stage::Loader);
+                loader.map(|loader| Cause::LoaderNotStarted(loader.name.clone()))
+            }
+            _ => {
+                let lacks = self.lacks();
+                // A script that asks who it is, and nothing behind it.
+                let is_first = self.chosen.is_none();
+                match lacks.is_empty() {
+                    true => is_first.then_some(Cause::ScriptNotFetched),
+                    false => Some(Cause::NotFetched(lacks.into_iter().map(str::to_owned).collect())),
+                }
+            }
+        }
+    }
+
+    /// The furthest stage that it reached.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        let stages = self.steps.iter().map(|step| step.stage).filter(|stage| *stage < Stage::Refused);
+        stages.max().unwrap_or(Stage::Discover)
+    }
+
+    fn stopped(&self, cause: Cause) -> State {
+        State::Stopped(Stop { stage: self.stage(), since: self.last, cause })
+    }
+}
+
+/// A length of time in words, from seconds.
+#[must_use]
+pub fn rough(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// For a loader that looks for files that need not be there.
+const LOOKING: Duration = Duration::from_secs(5);
+/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1) and asks again after each; whoever asks a fifth time
+/// took none of four different ones.
+const ASKED_OFTEN: u32 = 5;
+/// Between two of its DISCOVERs, or to the fetch of what it was offered.
+const NEXT_OFFER: Duration = Duration::from_secs(40);
+/// From one stage to the next: iPXE needs 16 s for its IPv6 routers alone, and some cards as long to come up.
+const NEXT_STAGE: Duration = Duration::from_secs(60);
+/// In seconds. An iPXE counts from its first DISCOVER; a port under spanning tree opens after 30 s.
+const HELD_BACK: u16 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::boot::{
+        client::MacAddr,
+        event::{At, Discover, Failure, Of, Pace, Pause, Progress, Report, ReportEvent, Transfer, What},
+        machine::By,
+        peer::Silence,
+        rival::{Fault, Rival},
+        script::{Outcome, Way},
+        why::Why,
+    };
+
+    const NOW: Moment = Moment::from_secs(1_000_000);
+
+    fn discover(client: &str) -> What {
+        What::Discover(Discover { client: client.into(), is_ipxe: client.starts_with("iPXE"), secs: 0 })
+    }
+
+    fn boot(files: &[&str]) -> What {
+        let way = Way::Boot(files.iter().map(|&file| file.to_owned()).collect());
+        let (mac, profile, within) = (MacAddr([2; 6]), "p".into(), Some(Duration::from_secs(3600)));
+        What::Script(Outcome::Chosen { mac, profile, by: By::Default, once: false, report_within: within, way })
+    }
+
+    fn ended(of: Of, name: &str, failure: Option<Failure>) -> What {
+        let took = Duration::from_secs(1);
+        What::Transfer(Transfer { of, name: name.into(), sent: 5, size: 9, took, failure })
+    }
+
+    fn refused(why: Why) -> What {
+        What::Refused(why)
+    }
+
+    /// The state, so long after these were seen at once; of a stop, its cause and the stage.
+    fn after(seconds: u64, seen: Vec<What>) -> String {
+        let mut timeline = Timeline::begin(1, NOW);
+        for what in seen {
+            timeline.apply(what, NOW);
+        }
+        match timeline.state(Moment::from_secs(1_000_000 + seconds)) {
+            State::Stopped(stop) => {
+                assert!(!stop.cause.text().is_empty() && stop.since == NOW);
+                format!("{} at {}", stop.cause.label(), stop.stage.name())
+            }
+            state => state.name().into(),
+        }
+    }
+
+    #[test]
+    fn each_row_of_the_table_names_what_did_not_follow_and_only_after_its_time() {
+        let lease = || What::Address(Ipv4Addr::new(192, 0, 2, 77));
+        let pxe = || vec![discover("BIOS"), What::Offer("undionly.kpxe".into())];
+        let with = |before: Vec<What>, more: Vec<What>| before.into_iter().chain(more).collect::<Vec<_>>();
+        let loaded = || with(pxe(), vec![lease(), ended(Of::Loader, "undionly.kpxe", None)]);
+        let ipxe = || with(loaded(), vec![discover("iPXE on BIOS"), What::Offer("a script".into())]);
+        let script = || with(ipxe(), vec![boot(&["k", "i"])]);
+        let kernel = || with(script(), vec![ended(Of::Asset, "k", None)]);
+        let over = || with(kernel(), vec![ended(Of::Asset, "i", None)]);
+        let rival = || What::Rival(Rival { server: Ipv4Addr::new(192, 0, 2, 1), fault: Fault::LeaseClaimsPxe });
+        let late = What::Discover(Discover { client: "BIOS".into(), is_ipxe: false, secs: 30 });
+        let closed = || ended(Of::Asset, "k", Some(Failure::Closed));
+        let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
+        let dead = ended(Of::Asset, "k", Some(Failure::Dead { silence, may_have_started: false }));
+        let silent = ended(Of::Loader, "undionly.kpxe", Some(Failure::Silent("silent".into())));
+        let ours = ended(Of::Asset, "k", Some(Failure::Ours("changed".into())));
+        let report = |event| What::Report(Report { event, text: "no disk".into() });
+        let often = std::iter::repeat_with(|| discover("BIOS")).take(5).collect();
+        let rows: Vec<(u64, u64, Vec<What>, &str)> = vec![
+            (40, 41, pxe(), "not_leased at offer"),
+            (0, 0, often, "not_leased at discover"),
+            (40, 41, vec![late], "held_back at discover"),
+            (40, 41, with(pxe(), vec![lease()]), "offer_ignored at offer"),
+            (40, 41, with(pxe(), vec![lease(), rival()]), "rival at offer"),
+            (40, 41, with(pxe(), vec![lease(), What::BootServer("x".into())]), "loader_not_fetched at boot_server"),
+            (0, 0, with(pxe(), vec![silent]), "loader_stopped at loader"),
+            (59, 60, loaded(), "loader_not_started at loader"),
+            (59, 60, ipxe(), "script_not_fetched at loader"),
+            (59, 60, vec![discover("iPXE on BIOS")], "script_not_fetched at discover"),
+            (59, 60, with(ipxe(), vec![What::Script(Outcome::Bootstrap)]), "script_not_fetched at script"),
+            (59, 60, script(), "not_fetched at script"),
+            (59, 60, kernel(), "not_fetched at kernel"),
+            (0, 0, with(script(), vec![closed()]), "closed_by_machine at kernel"),
+            (0, 0, with(script(), vec![dead]), "dead at kernel"),
+            (0, 0, with(script(), vec![ours]), "server at kernel"),
+            (0, 0, vec![refused(Why::Unknown)], "unknown_machine at discover"),
+            (4, 5, with(script(), vec![refused(Why::not_found("k"))]), "not_found at script"),
+            (3600, 3601, over(), "never_reported at handed_over"),
+            (0, 0, with(over(), vec![report(ReportEvent::Failed)]), "reported_failure at reported"),
+        ];
+        for (not_yet, then, seen, expected) in rows {
+            if not_yet < then {
+                assert!(!after(not_yet, seen.clone()).contains(" at "), "{not_yet} s: {expected}");
+            }
+            assert_eq!(after(then, seen), expected);
+        }
+        assert_eq!(after(3600, over()), "handed_over");
+        assert_eq!(after(9999, with(over(), vec![report(ReportEvent::Installed)])), "reported");
+        // An installer that looks for files in vain, and one that failed at first.
+        assert_eq!(after(99, with(over(), vec![refused(Why::not_found("x"))])), "handed_over");
+        assert_eq!(after(0, with(script(), vec![closed(), ended(Of::Asset, "k", None)])), "booting");
+    }
+
+    #[test]
+    fn whoever_pauses_is_slow_but_alive_for_ever() {
+        let progress =
+            Progress { of: Of::Asset, name: "k".into(), acked: 5, size: 9, took: Duration::from_secs(1), rate: 5 };
+        let pause = |at| What::Pace(Pace { of: Of::Asset, name: "k".into(), acked: 5, size: 9, at });
+        let paused = pause(At::Paused(Pause { lasted: Duration::from_secs(9), window_closed: true }));
+        let goes_on = pause(At::GoesOn { paused: Duration::from_secs(900) });
+        let script = || vec![discover("iPXE on BIOS"), boot(&["k"]), What::Started(progress.clone())];
+        assert_eq!(after(9999, script()), "booting");
+        let paused = || script().into_iter().chain([paused.clone()]).collect::<Vec<_>>();
+        assert_eq!(after(9999, paused()), "slow_but_alive");
+        assert_eq!(after(0, paused().into_iter().chain([goes_on]).collect()), "booting");
+    }
+}

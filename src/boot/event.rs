@@ -1,0 +1,263 @@
+//! What the stages see of a machine's boot, and tell the recorder.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::{attempts::Shape, client::MacAddr, peer::Silence, rival::Rival, script::Outcome, why::Why};
+
+/// Something that a stage saw. Stages send these and forget them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whose boot it belongs to.
+    pub who: Who,
+    /// What was seen.
+    pub what: What,
+}
+
+/// How a stage knows a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Who {
+    /// By its card.
+    Machine(MacAddr),
+    /// By the address that it fetches from.
+    Address(Ipv4Addr),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine(mac) => fmt::Display::fmt(mac, f),
+            Self::Address(address) => fmt::Display::fmt(address, f),
+        }
+    }
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// DHCPDISCOVER of a PXE client.
+    Discover(Discover),
+    /// Our answer on port 67; what it offers.
+    Offer(String),
+    /// Our answer on port 4011; what it offers.
+    BootServer(String),
+    /// It fetched what an offer of this shape named, and did not take the others.
+    TookOffer(Shape),
+    /// The machine was seen to take this address.
+    Address(Ipv4Addr),
+    /// A request that got no boot.
+    Refused(Why),
+    /// `/boot.ipxe` was answered.
+    Script(Outcome),
+    /// A file's transfer began.
+    Started(Progress),
+    /// How far a transfer is: told every few seconds while its client takes something.
+    Progress(Progress),
+    /// A file's transfer ended.
+    Transfer(Transfer),
+    /// A file's transfer pauses, or goes on.
+    Pace(Pace),
+    /// All of a file was sent, and the client fell silent before it had acknowledged the end.
+    Silent(Silent),
+    /// An answer file was given.
+    Answer {
+        /// Its name.
+        name: String,
+        /// In bytes.
+        size: u64,
+        /// An installer may have another address than the iPXE before it.
+        to: IpAddr,
+    },
+    /// Another server said something to this machine that keeps machines from booting by us.
+    Rival(Rival),
+    /// A request of a boot client, as it came, to look at when its boot fails.
+    Packet {
+        /// The port that it came to.
+        port: u16,
+        /// The DHCP message.
+        bytes: Box<[u8]>,
+    },
+    /// What the machine's own words were: a line that it sent by syslog.
+    Said(String),
+    /// What booted says how it went.
+    Report(Report),
+}
+
+/// A machine that asks where to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    /// Which kind, in words.
+    pub client: String,
+    /// An iPXE asks: the firmware's own part is over, or there was none.
+    pub is_ipxe: bool,
+    /// Seconds that it has been at it, by its own count (RFC 2131 §2, `secs`). Many firmwares leave it at 0.
+    pub secs: u16,
+}
+
+/// What an installer or cloud-init says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How far it is.
+    pub event: ReportEvent,
+    /// In its own words, on one line; may be empty.
+    pub text: String,
+}
+
+/// How far what booted is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportEvent {
+    /// It is done, and it worked.
+    Installed,
+    /// It is done, and it did not.
+    Failed,
+    /// It is on its way; the word is its own.
+    Other(String),
+}
+
+/// A transfer that lacks nothing but acknowledgements: iPXE on UEFI now and then starts its kernel without the last ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// The file.
+    pub name: String,
+    /// Bytes that were sent and not acknowledged.
+    pub unacknowledged: u64,
+    /// Since the last acknowledgement.
+    pub since: Duration,
+}
+
+/// A transfer on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name: a loader's, or a path below the assets folder.
+    pub name: String,
+    /// Bytes that the client has acknowledged.
+    pub acked: u64,
+    /// Bytes that are to be sent.
+    pub size: u64,
+    /// Since the request.
+    pub took: Duration,
+    /// Bytes per second, since it was told before.
+    pub rate: u64,
+}
+
+/// A transfer whose client takes nothing for a while, and lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name.
+    pub name: String,
+    /// Bytes that the client has acknowledged.
+    pub acked: u64,
+    /// Bytes in all.
+    pub size: u64,
+    /// What it is at.
+    pub at: At,
+}
+
+/// What a transfer is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// It pauses.
+    Paused(Pause),
+    /// It goes on.
+    GoesOn {
+        /// How long it had paused.
+        paused: Duration,
+    },
+}
+
+/// A pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// So far.
+    pub lasted: Duration,
+    /// The client asked for it, by closing its window.
+    pub window_closed: bool,
+}
+
+/// A file's transfer, when it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// What kind of file.
+    pub of: Of,
+    /// Its name: a loader's, or a path below the assets folder.
+    pub name: String,
+    /// Bytes that the client has acknowledged.
+    pub sent: u64,
+    /// Bytes that were to be sent.
+    pub size: u64,
+    /// From the request to the last acknowledgement.
+    pub took: Duration,
+    /// Why it stopped short; `None` where it did not.
+    pub failure: Option<Failure>,
+}
+
+/// Why a transfer stopped short.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// TCP: the client said goodbye, or reset the connection.
+    #[error("the client closed the connection")]
+    Closed,
+    /// TCP: nothing is heard of it any more.
+    #[error("{silence}{}", if *.may_have_started { "; it may have started what it loaded" } else { "" })]
+    Dead {
+        /// The evidence.
+        silence: Silence,
+        /// All that it asked for was in the kernel's hands.
+        may_have_started: bool,
+    },
+    /// TFTP: it acknowledges no more, or never did; the words say which.
+    #[error("{0}")]
+    Silent(String),
+    /// TFTP: the client sent ERROR.
+    #[error("the client ended it (TFTP error {0} {1:?})")]
+    Ended(u16, String),
+    /// TFTP: the client asked again from the same port.
+    #[error("the client began anew")]
+    Anew,
+    /// It is no fault of the client's: a file that cannot be read, a server that stops.
+    #[error("{0}")]
+    Ours(String),
+}
+
+impl Failure {
+    /// A short fixed name for logs and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed_by_client",
+            Self::Dead { .. } => "dead",
+            Self::Silent(_) => "silent",
+            Self::Ended(..) => "ended_by_client",
+            Self::Anew => "began_anew",
+            Self::Ours(_) => "server",
+        }
+    }
+}
+
+/// What kind of file a transfer carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// An iPXE binary.
+    Loader,
+    /// Anything else that is served.
+    Asset,
+}
+
+/// A number of bytes in decimal units, as network and disk makers count.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    let count_f = count as f64;
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..1_000_000 => format!("{:.1} kB", count_f / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count_f / 1e6),
+        _ => format!("{:.2} GB", count_f / 1e9),
+    }
+}

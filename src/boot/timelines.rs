@@ -1,0 +1,493 @@
+//! Event → the timelines of all machines, joined and bounded; what is new in them, and a picture of the whole.
+//!
+//! The stages learn different things of a machine: DHCP its MAC address, TFTP and HTTP only its IP address. They are
+//! joined here.
+
+use std::{collections::VecDeque, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use super::{
+    cause::State,
+    client::MacAddr,
+    event::{Event, What, Who},
+    moment::Moment,
+    recent::Recent,
+    timeline::{Chosen, Step, Timeline},
+};
+
+/// All machines that were seen lately. Of more than [`Timelines::MACHINES`] those that were silent the longest are
+/// forgotten, so a flood of made-up addresses costs a fixed amount of memory, and of time for each.
+#[derive(Debug)]
+pub struct Timelines {
+    machines: Recent<Who, Machine>,
+    by_address: Recent<Ipv4Addr, MacAddr>,
+    /// Counts changes.
+    version: u64,
+}
+
+impl Default for Timelines {
+    fn default() -> Self {
+        Self { machines: Recent::new(Self::MACHINES), by_address: Recent::new(Self::MACHINES), version: 0 }
+    }
+}
+
+/// One step of a machine's boot, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The machine; its address where no card is known.
+    pub who: Who,
+    /// What happened.
+    pub step: Step,
+}
+
+/// What was seen of all machines, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The moment.
+    pub at: Moment,
+    /// Of the last change in it.
+    pub version: u64,
+    /// In the order of their addresses.
+    pub machines: Vec<Machine>,
+}
+
+/// What was seen of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    /// Its card; its address where no card is known.
+    pub who: Who,
+    /// Of its last change.
+    pub version: u64,
+    /// Its boots, the last one at the end.
+    pub boots: VecDeque<Arc<Timeline>>,
+    /// Its last requests.
+    pub packets: VecDeque<Packet>,
+}
+
+/// A DHCP request as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// When.
+    pub at: Moment,
+    /// To which port.
+    pub port: u16,
+    /// The message.
+    pub bytes: Arc<[u8]>,
+}
+
+impl Machine {
+    /// How many boots of a machine are remembered.
+    pub const BOOTS: usize = 5;
+    /// And how many of its packets.
+    const PACKETS: usize = 4;
+
+    /// The last boot.
+    #[must_use]
+    pub fn boot(&self) -> Option<&Arc<Timeline>> {
+        self.boots.back()
+    }
+
+    /// The boot that is under way, to be changed.
+    fn current(&mut self) -> Option<&mut Timeline> {
+        self.boots.back_mut().map(Arc::make_mut)
+    }
+
+    fn begin_unless_it_belongs_to_the_last(&mut self, what: &What, now: Moment) {
+        let last = self.boots.back();
+        if last.is_some_and(|boot| !boot.is_over_with(what, now)) {
+            return;
+        }
+        let number = last.map_or(1, |boot| boot.number.saturating_add(1));
+        self.boots.push_back(Arc::new(Timeline::begin(number, now)));
+        while self.boots.len() > Self::BOOTS {
+            self.boots.pop_front();
+        }
+    }
+}
+
+impl Timelines {
+    /// How many machines are remembered at least; it may be twice as many.
+    pub const MACHINES: usize = 2048;
+
+    /// Takes an event in; the lines are what is new to people.
+    pub fn apply(&mut self, Event { who, what }: Event, now: Moment) -> Vec<Line> {
+        let who = self.joined(who);
+        if let (Who::Machine(mac), What::Address(address)) = (who, &what) {
+            self.learn_address(mac, *address);
+        }
+        let is_about_a_boot = !matches!(what, What::Address(_) | What::Rival(_) | What::Packet { .. });
+        // Of a machine that was not heard yet, what others say to it makes no boot.
+        if !is_about_a_boot && !matches!(what, What::Packet { .. }) && self.machines.peek(&who).is_none() {
+            return Vec::new();
+        }
+        self.version += 1;
+        let version = self.version;
+        let machine = self.machine(who);
+        machine.version = version;
+        if let What::Packet { port, bytes } = what {
+            machine.packets.push_back(Packet { at: now, port, bytes: bytes.into() });
+            while machine.packets.len() > Machine::PACKETS {
+                machine.packets.pop_front();
+            }
+            return Vec::new();
+        }
+        if is_about_a_boot {
+            machine.begin_unless_it_belongs_to_the_last(&what, now);
+        }
+        let steps = machine.current().map(|boot| boot.apply(what, now));
+        steps.unwrap_or_default().into_iter().map(|step| Line { who, step }).collect()
+    }
+
+    /// Looks for boots that do not get on; the lines are what was not told of them yet.
+    pub fn tick(&mut self, now: Moment) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for (who, machine) in self.machines.iter_mut() {
+            // What is older was looked at before; only a report may still be awaited.
+            let Some(boot) = machine.boots.back() else { continue };
+            let State::Stopped(stop) = boot.state(now) else { continue };
+            let label = stop.cause.label();
+            if boot.told.as_ref() == Some(&label) {
+                continue;
+            }
+            let Some(boot) = machine.current() else { continue };
+            boot.told = Some(label);
+            self.version += 1;
+            let text = [Some(stop.cause.text().as_str()), stop.cause.mend()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join("; ");
+            let step = Step { at: now, stage: stop.stage, text, failed: true };
+            if !stop.cause.was_told() {
+                boot.steps.push(step.clone());
+                lines.push(Line { who: *who, step });
+            }
+            machine.version = self.version;
+        }
+        lines
+    }
+
+    /// A picture of the whole.
+    #[must_use]
+    pub fn snapshot(&self, now: Moment) -> Snapshot {
+        let mut machines: Vec<Machine> = self
+            .machines
+            .iter()
+            .map(|(_, machine)| machine.clone())
+            .filter(|machine| !machine.boots.is_empty())
+            .collect();
+        machines.sort_unstable_by_key(|machine| machine.who);
+        Snapshot { at: now, version: self.version, machines }
+    }
+
+    /// Puts back what was kept of a machine, its oldest boot first.
+    pub fn restore(&mut self, mac: MacAddr, boots: impl IntoIterator<Item = Timeline>) {
+        self.version += 1;
+        let version = self.version;
+        let machine = self.machine(Who::Machine(mac));
+        machine.version = version;
+        machine.boots.extend(boots.into_iter().map(Arc::new));
+        while machine.boots.len() > Machine::BOOTS {
+            machine.boots.pop_front();
+        }
+        if let Some(address) = machine.boot().and_then(|boot| boot.address) {
+            self.by_address.insert(address, mac);
+        }
+    }
+
+    /// The last boots of machines that changed after this version.
+    pub fn changed_since(&self, version: u64) -> impl Iterator<Item = (MacAddr, &Arc<Timeline>)> {
+        let changed = self.machines.iter().filter(move |(_, machine)| machine.version > version);
+        changed.filter_map(|(who, machine)| match who {
+            Who::Machine(mac) => Some((*mac, machine.boot()?)),
+            Who::Address(_) => None,
+        })
+    }
+
+    /// Of the last change.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What a machine's last script boots.
+    #[must_use]
+    pub fn chosen(&self, who: Who) -> Option<&Chosen> {
+        self.machines.peek(&who)?.boot()?.chosen.as_ref()
+    }
+
+    fn machine(&mut self, who: Who) -> &mut Machine {
+        self.machines.touch_or(who, || Machine { who, version: 0, boots: VecDeque::new(), packets: VecDeque::new() })
+    }
+
+    /// The card behind an address, where it is known.
+    fn joined(&self, who: Who) -> Who {
+        match who {
+            Who::Address(address) => self.by_address.peek(&address).map_or(who, |mac| Who::Machine(*mac)),
+            Who::Machine(_) => who,
+        }
+    }
+
+    /// What was seen of the address before is the machine's, unless that was long ago: then another one had it.
+    fn learn_address(&mut self, mac: MacAddr, address: Ipv4Addr) {
+        let before = self.machines.peek(&Who::Machine(mac)).and_then(|machine| machine.boot()?.address);
+        if let Some(before) = before.filter(|before| *before != address)
+            && self.by_address.peek(&before) == Some(&mac)
+        {
+            self.by_address.remove(&before);
+        }
+        self.by_address.insert(address, mac);
+        let Some(nameless) = self.machines.remove(&Who::Address(address)) else { return };
+        let machine = self.machine(Who::Machine(mac));
+        let (Some(theirs), Some(boot)) = (nameless.boots.back(), machine.current()) else { return };
+        if boot.last.since(theirs.last).max(theirs.last.since(boot.last)) < SAME_BOOT {
+            boot.absorb(Timeline::clone(theirs));
+        }
+    }
+}
+
+/// Between what is seen of an address and what tells whose it is.
+const SAME_BOOT: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::{
+        event::{At, Discover, Failure, Of, Pace, Pause, Progress, Silent, Transfer},
+        machine::By,
+        script::{Outcome, Way},
+        stage::Stage,
+    };
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+    const IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+
+    const NOW: Moment = Moment::from_secs(1_000_000);
+
+    fn discover(client: &str) -> What {
+        What::Discover(Discover { client: client.into(), is_ipxe: client.starts_with("iPXE"), secs: 0 })
+    }
+
+    fn line(stage: Stage, text: &str, failed: bool) -> Line {
+        Line { who: Who::Machine(MAC), step: Step { at: NOW, stage, text: text.to_owned(), failed } }
+    }
+
+    fn machine(what: What) -> Event {
+        Event { who: Who::Machine(MAC), what }
+    }
+
+    fn boot(profile: &str, files: &[&str]) -> Outcome {
+        let way = Way::Boot(files.iter().map(|&file| file.to_owned()).collect());
+        Outcome::Chosen { mac: MAC, profile: profile.into(), by: By::Default, once: false, report_within: None, way }
+    }
+
+    fn fetched(of: Of, name: &str, size: u64, failure: Option<Failure>) -> Event {
+        let took = Duration::from_millis(500);
+        let transfer = Transfer { of, name: name.into(), sent: size, size, took, failure };
+        Event { who: Who::Address(IP), what: What::Transfer(transfer) }
+    }
+
+    #[test]
+    fn a_whole_boot_is_one_line_a_stage_though_the_stages_know_the_machine_by_different_names() {
+        let mut timelines = Timelines::default();
+        let boot = boot("debian", &["vmlinuz", "initrd.img"]);
+        let events = [
+            machine(discover("UEFI x86_64")),
+            machine(What::Offer("snponly.efi by TFTP".into())),
+            // Firmware repeats its DISCOVER until a lease has come.
+            machine(discover("UEFI x86_64")),
+            machine(What::Offer("snponly.efi by TFTP".into())),
+            machine(What::Address(IP)),
+            fetched(Of::Loader, "snponly.efi", 173_792, None),
+            machine(discover("iPXE on UEFI x86_64")),
+            machine(What::Script(boot)),
+            fetched(Of::Asset, "vmlinuz", 12_000_000, None),
+            fetched(Of::Asset, "initrd.img", 9_999, None),
+        ];
+        let lines: Vec<Line> = events.into_iter().flat_map(|event| timelines.apply(event, NOW)).collect();
+        assert!(lines.iter().all(|line| line.who == Who::Machine(MAC) && !line.step.failed), "{lines:?}");
+        let shown: Vec<String> =
+            lines.iter().map(|line| format!("{} {}", line.step.stage.name(), line.step.text)).collect();
+        assert_eq!(
+            shown,
+            [
+                "discover UEFI x86_64",
+                "offer snponly.efi by TFTP",
+                "loader snponly.efi, 173.8 kB in 0.50 s (347.6 kB/s)",
+                "discover iPXE on UEFI x86_64",
+                "script profile debian",
+                "kernel vmlinuz, 12.0 MB in 0.50 s (24.0 MB/s)",
+                "initrd initrd.img, 9999 B in 0.50 s (20.0 kB/s)",
+                "handed_over it has its kernel and all initrds",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_script_of_the_users_own_is_all_that_a_machine_is_handed() {
+        let mut timelines = Timelines::default();
+        let lines = timelines.apply(machine(What::Script(boot("own", &[]))), NOW);
+        let stages: Vec<&str> = lines.iter().map(|line| line.step.stage.name()).collect();
+        assert_eq!(stages, ["script", "handed_over"]);
+        let chosen = Chosen { profile: "own".into(), ..Chosen::default() };
+        assert_eq!(timelines.chosen(Who::Machine(MAC)), Some(&chosen));
+    }
+
+    #[test]
+    fn a_transfer_that_stopped_short_hands_nothing_over() {
+        let mut timelines = Timelines::default();
+        let boot = boot("p", &["k"]);
+        timelines.apply(machine(What::Address(IP)), NOW);
+        timelines.apply(machine(What::Script(boot)), NOW);
+        let lines = timelines.apply(fetched(Of::Asset, "k", 100, Some(Failure::Closed)), NOW);
+        let text = "k: stopped at 100 B of 100 B: the client closed the connection";
+        assert_eq!(lines, [line(Stage::Kernel, text, true)]);
+        assert_eq!(timelines.apply(fetched(Of::Asset, "k", 100, None), NOW).len(), 2, "the second try hands over");
+    }
+
+    #[test]
+    fn who_falls_silent_at_the_very_end_has_probably_started_what_it_loaded() {
+        let mut timelines = Timelines::default();
+        timelines.apply(machine(What::Address(IP)), NOW);
+        timelines.apply(machine(What::Script(boot("p", &["k", "i"]))), NOW);
+        let mut told = |event: Event| {
+            let lines = timelines.apply(event, NOW).into_iter();
+            lines.map(|line| (line.step.stage.name(), line.step.text, line.step.failed)).collect::<Vec<_>>()
+        };
+        let silent = |name: &str| {
+            let silent = Silent { name: name.into(), unacknowledged: 52, since: Duration::from_secs(10) };
+            Event { who: Who::Address(IP), what: What::Silent(silent) }
+        };
+        // Another file follows: it waits, and has started nothing. Nor does a file count that no script named.
+        assert_eq!(told(silent("k")), []);
+        assert_eq!(told(silent("other")), []);
+        told(fetched(Of::Asset, "k", 100, None));
+        let text = "probably: it was sent all of i, has acknowledged all but the last 52 B, and is silent for 10 s, as one that started its kernel";
+        assert_eq!(told(silent("i")), [("handed_over", text.into(), false)]);
+        assert_eq!(told(silent("i")), [], "once");
+        // The end of the connection is no failure then.
+        let end = told(fetched(Of::Asset, "i", 100, Some(Failure::Ours("dead".into()))));
+        assert_eq!(end, [("initrd", "i: acknowledged 100 B of 100 B: dead".into(), false)]);
+        // Should it go on all the same, it is not handed over twice.
+        assert_eq!(told(fetched(Of::Asset, "i", 100, None)).len(), 1);
+        // Its next boot is another one.
+        told(machine(What::Script(boot("p", &["k"]))));
+        assert!(matches!(
+            told(fetched(Of::Asset, "i", 100, Some(Failure::Ours("dead".into())))).as_slice(),
+            [("file", _, true)]
+        ));
+    }
+
+    #[test]
+    fn an_answer_is_told_of_the_machine_that_it_is_for() {
+        let answer = What::Answer { name: "debian/user-data".into(), size: 812, to: IP.into() };
+        let lines = Timelines::default().apply(machine(answer), NOW);
+        assert_eq!(lines, [line(Stage::Answer, "debian/user-data, 812 B to 192.0.2.77", false)]);
+    }
+
+    #[test]
+    fn a_transfer_on_its_way_makes_no_line() {
+        let (name, took) = (String::from("vmlinuz"), Duration::from_secs(2));
+        let progress = Progress { of: Of::Asset, name, acked: 5_000_000, size: 24_000_000, took, rate: 2_500_000 };
+        let mut timelines = Timelines::default();
+        for what in [What::Started(progress.clone()), What::Progress(progress)] {
+            assert_eq!(timelines.apply(Event { who: Who::Address(IP), what }, NOW), []);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_cause_and_its_end() {
+        let mut timelines = Timelines::default();
+        let mut told = |at| {
+            let pace = Pace { of: Of::Asset, name: "initrd.img".into(), acked: 5_000_000, size: 24_000_000, at };
+            let lines = timelines.apply(Event { who: Who::Address(IP), what: What::Pace(pace) }, NOW);
+            lines.into_iter().map(|line| (line.step.stage, line.step.text, line.step.failed)).collect::<Vec<_>>()
+        };
+        let line = |text: &str| vec![(Stage::File, format!("initrd.img: {text}, at 5.0 MB of 24.0 MB"), false)];
+        let pause = |seconds, window_closed| At::Paused(Pause { lasted: Duration::from_secs(seconds), window_closed });
+        assert_eq!(told(pause(18, true)), line("alive, paused 18 s, window closed by the client"));
+        assert_eq!(told(pause(18, false)), line("no progress for 18 s, still trying"));
+        assert_eq!(told(At::GoesOn { paused: Duration::from_secs(42) }), line("goes on after 42 s"));
+    }
+
+    #[test]
+    fn a_flood_of_machines_is_bounded_and_forgets_the_oldest() {
+        let mut timelines = Timelines::default();
+        for n in 0..20_000u32 {
+            let [a, b, c, d] = n.to_be_bytes();
+            let who = Who::Machine(MacAddr([2, 0, a, b, c, d]));
+            timelines.apply(Event { who, what: What::Address(n.into()) }, NOW);
+            timelines.apply(Event { who, what: discover("BIOS") }, NOW);
+        }
+        let remembered = Timelines::MACHINES..=2 * Timelines::MACHINES;
+        assert!(remembered.contains(&timelines.machines.len()) && remembered.contains(&timelines.by_address.len()));
+        assert!(timelines.by_address.peek(&Ipv4Addr::from(19_999)).is_some());
+        for n in 0..1000 {
+            timelines.apply(machine(What::Offer(n.to_string())), NOW);
+        }
+        let boot = |timelines: &Timelines| timelines.machines.peek(&Who::Machine(MAC)).and_then(Machine::boot).cloned();
+        assert_eq!(boot(&timelines).map(|boot| boot.steps.len()), Some(32), "of what can be repeated");
+        for n in 0..10_000u32 {
+            let file = format!("{n}-{}", "x".repeat(4000));
+            timelines.apply(machine(What::Address(IP)), NOW);
+            timelines.apply(fetched(Of::Asset, &file, 1, None), NOW);
+            timelines.apply(machine(What::Packet { port: 67, bytes: [0; 300].into() }), NOW);
+        }
+        let boot = boot(&timelines).expect("a boot");
+        assert_eq!((boot.steps.len(), boot.downloads.len()), (Timeline::STEPS, Timeline::DOWNLOADS));
+        assert!(boot.left_out > 9_000 && boot.steps.iter().all(|step| step.text.len() < 5000));
+    }
+
+    #[test]
+    fn a_boot_begins_with_firmware_that_asks_anew_and_five_are_remembered() {
+        let mut timelines = Timelines::default();
+        let mut at = NOW;
+        let mut go = |what| {
+            at = Moment::from_secs(1_000_000 + at.since(NOW).as_secs() + 3);
+            timelines.apply(machine(what), at);
+            timelines.snapshot(at).machines.first().map(|seen| (seen.boots.len(), seen.boot().map(|boot| boot.number)))
+        };
+        for n in 1..=7 {
+            let one = Some((usize::min(n as usize, Machine::BOOTS), Some(n)));
+            // Firmware, its repetition, its iPXE, the script by way of the menu, and the files: one boot.
+            for what in [discover("BIOS"), discover("BIOS"), What::Address(IP), discover("iPXE on BIOS")] {
+                assert_eq!(go(what), one);
+            }
+            let menu = Outcome::Chosen {
+                mac: MAC,
+                profile: "menu".into(),
+                by: By::Default,
+                once: false,
+                report_within: None,
+                way: Way::Menu,
+            };
+            for what in [What::Script(menu), What::Script(boot("p", &["k"])), fetched(Of::Asset, "k", 9, None).what] {
+                assert_eq!(go(what), one);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_seen_of_an_address_is_the_machines_once_it_is_known_and_comes_back_after_a_restart() {
+        let mut timelines = Timelines::default();
+        timelines.apply(fetched(Of::Loader, "snponly.efi", 9, None), NOW);
+        assert_eq!(
+            timelines.snapshot(NOW).machines.iter().map(|seen| seen.who).collect::<Vec<_>>(),
+            [Who::Address(IP)]
+        );
+        timelines.apply(machine(discover("iPXE on BIOS")), NOW);
+        timelines.apply(machine(What::Address(IP)), NOW);
+        let seen = timelines.snapshot(NOW).machines;
+        let boot = seen.first().and_then(Machine::boot).expect("a boot");
+        let stages: Vec<Stage> = boot.steps.iter().map(|step| step.stage).collect();
+        assert_eq!((seen.len(), stages, boot.downloads.len()), (1, vec![Stage::Discover, Stage::Loader], 1));
+
+        let json = serde_json::to_string(&**boot).expect("written");
+        let mut again = Timelines::default();
+        again.restore(MAC, [serde_json::from_str(&json).expect("read")]);
+        assert_eq!(again.snapshot(NOW).machines.first().and_then(Machine::boot), Some(boot));
+        // And it is known by its address at once.
+        let lines = again.apply(fetched(Of::Asset, "x", 9, None), NOW);
+        assert_eq!(lines.first().map(|line| line.who), Some(Who::Machine(MAC)));
+        assert!(serde_json::from_str::<Timeline>(r#"{"later": 1}"#).is_ok(), "what another version wrote");
+    }
+}

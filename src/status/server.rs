@@ -1,0 +1,56 @@
+//! What the views ask of the running server, and have it change.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use tokio::sync::broadcast;
+
+use crate::boot::{
+    client::MacAddr,
+    roster::Assignment,
+    timelines::{Line, Snapshot},
+};
+
+/// The running server.
+pub trait Server: Send + Sync + 'static {
+    /// Gives a machine a profile; returns when that is on the disk.
+    fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
+    /// Takes back what was said of a machine; whether there was something.
+    fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
+    /// What was seen of all machines.
+    fn snapshot(&self) -> Answer<'_, Arc<Snapshot>>;
+    /// The steps after the one of this number, as far as they are remembered, and those to come; without a number,
+    /// those to come. `None` when the server stops.
+    fn steps(&self, after: Option<u64>) -> Answer<'_, Option<Steps>>;
+}
+
+/// An answer that takes its time.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A step of some machine's boot, as it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Counts the steps since the server started.
+    pub number: u64,
+    /// The step.
+    pub line: Line,
+}
+
+/// Steps, and those to come. Who is too slow to take them misses some.
+#[derive(Debug)]
+pub struct Steps {
+    /// In order.
+    pub before: Vec<Arc<Told>>,
+    /// In order.
+    pub coming: broadcast::Receiver<Arc<Told>>,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request is at fault.
+    #[error("{0}")]
+    Wrong(String),
+    /// The server is: a full disk.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,219 @@
+//! A machine as people and programs are shown it: what was seen of it, joined with what it is to boot.
+
+use serde::Serialize;
+
+use crate::boot::{
+    cause::{State, Stop},
+    event::Who,
+    machine::{By, Live},
+    moment::Moment,
+    roster::Assignment,
+    selector::Facts,
+    stage::Stage,
+    timeline::{Chosen, Download, Going, Step, Timeline},
+    timelines,
+};
+
+/// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Its MAC address; its IP address where no more is known.
+    pub id: String,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its IP address, when it was last seen.
+    pub address: Option<String>,
+    /// As a rule calls it.
+    pub name: Option<String>,
+    /// What it boots next, so far as its MAC address decides.
+    pub profile: Option<String>,
+    /// Who says so.
+    pub by: Option<By>,
+    /// For one boot only.
+    pub once: bool,
+    /// What was assigned to it while the server ran.
+    pub assigned: Option<Assignment>,
+    /// The profile that it was to have once, and has had.
+    pub spent: Option<String>,
+    /// The last thing that was seen of it.
+    pub last: Option<Step>,
+    /// Its last boot.
+    pub boot: Option<Boot>,
+}
+
+/// One boot, in short.
+#[derive(Clone, Debug, Serialize)]
+pub struct Boot {
+    /// Of the machine's boots, counted from 1 on.
+    pub number: u32,
+    /// Its first packet.
+    pub began: Moment,
+    /// When the machine was last heard.
+    pub last: Moment,
+    /// The firmware that asked, in words.
+    pub client: Option<String>,
+    /// [`State::name`].
+    pub state: &'static str,
+    /// The furthest stage.
+    pub stage: Stage,
+    /// What it boots, once its script was fetched.
+    pub chosen: Option<Chosen>,
+    /// The stages in their order.
+    pub stages: Vec<StageView>,
+    /// The files that it fetches.
+    pub downloads: Vec<Download>,
+    /// Where it stopped, and why.
+    pub stop: Option<StopView>,
+}
+
+/// A stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StopView {
+    /// At which stage.
+    pub stage: Stage,
+    /// When it was last heard.
+    pub since: Moment,
+    /// A short fixed name of the cause.
+    pub cause: String,
+    /// In a sentence.
+    pub text: String,
+    /// What to do about it.
+    pub mend: Option<&'static str>,
+}
+
+/// A stage of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StageView {
+    /// Which.
+    pub stage: Stage,
+    /// How far it is.
+    pub is: Progress,
+}
+
+/// How far a stage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Over, and it worked.
+    Done,
+    /// Now.
+    Active,
+    /// Now, and nothing moves for a while.
+    Paused,
+    /// The boot stopped here.
+    Failed,
+    /// Not yet.
+    Pending,
+}
+
+impl Machine {
+    /// Joins what is known of a machine, which may not have been seen at all.
+    #[must_use]
+    pub fn new(live: &Live, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
+        let rules = live.rules.load();
+        let roster = live.roster.load();
+        let mac = match who {
+            Who::Machine(mac) => Some(mac),
+            Who::Address(_) => None,
+        };
+        let facts = mac.map(|mac| Facts { mac, uuid: None, serial: None, arch: None });
+        let rule = facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule);
+        let said = mac.and_then(|mac| roster.of(mac));
+        let choice = mac.and_then(|_| rules.choose(rule, said, None, "").ok());
+        let timeline = seen.and_then(timelines::Machine::boot);
+        Self {
+            id: who.to_string(),
+            mac: mac.map(|mac| mac.to_string()),
+            address: match who {
+                Who::Address(address) => Some(address),
+                Who::Machine(_) => timeline.and_then(|timeline| timeline.address),
+            }
+            .map(|address| address.to_string()),
+            name: rule.and_then(|rule| rule.name.clone()),
+            profile: choice.map(|choice| choice.profile.to_owned()),
+            by: choice.map(|choice| choice.by),
+            once: choice.is_some_and(|choice| choice.once),
+            assigned: said.and_then(|said| said.assigned.clone()),
+            spent: said.and_then(|said| said.spent.clone()),
+            last: timeline.and_then(|timeline| timeline.steps.last().cloned()),
+            boot: timeline.map(|timeline| Boot::new(timeline, now)),
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
+}
+
+impl Boot {
+    /// One boot as it stands.
+    #[must_use]
+    pub fn new(timeline: &Timeline, now: Moment) -> Self {
+        let state = timeline.state(now);
+        Self {
+            number: timeline.number,
+            began: timeline.began,
+            last: timeline.last,
+            client: timeline.client.clone(),
+            state: state.name(),
+            stage: timeline.stage(),
+            chosen: timeline.chosen.clone(),
+            stages: stages(timeline, &state),
+            downloads: timeline.downloads.clone(),
+            stop: match &state {
+                State::Stopped(stop) => Some(StopView::from(stop)),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl From<&Stop> for StopView {
+    fn from(Stop { stage, since, cause }: &Stop) -> Self {
+        let (label, text, mend) = (cause.label().into_owned(), cause.text(), cause.mend());
+        Self { stage: *stage, since: *since, cause: label, text, mend }
+    }
+}
+
+/// The stages that a boot goes through, as far as they are known: those that it used, and those that are still to come.
+fn stages(timeline: &Timeline, state: &State) -> Vec<StageView> {
+    let reached = timeline.stage();
+    let was = |stage| timeline.steps.iter().any(|step| step.stage == stage);
+    let download = |stage| timeline.downloads.iter().rfind(|download| download.stage == stage);
+    let lacks = |stage| timeline.lacks_at(stage);
+    let is_to_come = |stage| match stage {
+        Stage::BootServer => false,
+        // Not for an iPXE that the machine brought itself.
+        Stage::Loader => reached < Stage::Loader && !timeline.has_ipxe,
+        Stage::Kernel => lacks(stage) || reached < Stage::Script,
+        Stage::Initrd => lacks(stage),
+        Stage::Reported => timeline.chosen.as_ref().is_some_and(|chosen| chosen.report_within.is_some()),
+        _ => !matches!(state, State::Local | State::Menu | State::Shell),
+    };
+    let progress = |stage| match (state, download(stage).map(|download| &download.pace)) {
+        (_, Some(Going::Paused { .. })) => Progress::Paused,
+        (_, Some(Going::Progressing)) => Progress::Active,
+        (_, Some(Going::Stopped { .. })) => Progress::Failed,
+        (State::Stopped(stop), _) if stop.stage == stage => Progress::Failed,
+        _ if lacks(stage) => Progress::Pending,
+        _ if was(stage) => Progress::Done,
+        _ => Progress::Pending,
+    };
+    let shown = SHOWN.into_iter().filter(|stage| was(*stage) || download(*stage).is_some() || is_to_come(*stage));
+    shown.map(|stage| StageView { stage, is: progress(stage) }).collect()
+}
+
+/// The stages of a row, in order.
+const SHOWN: [Stage; 9] = [
+    Stage::Discover,
+    Stage::Offer,
+    Stage::BootServer,
+    Stage::Loader,
+    Stage::Script,
+    Stage::Kernel,
+    Stage::Initrd,
+    Stage::HandedOver,
+    Stage::Reported,
+];
