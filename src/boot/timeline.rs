@@ -246,9 +246,9 @@ impl Timeline {
                 vec![Seen(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
             What::Rival(rival) => {
-                let text = shortened(rival.to_string());
-                self.rival = Some(text.clone());
-                vec![Seen(Stage::Offer, text, false)]
+                // It is told where the boot does not get on.
+                self.rival = Some(shortened(rival.to_string()));
+                Vec::new()
             }
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
             What::Report(report) => vec![self.report(report)],

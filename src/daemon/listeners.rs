@@ -334,7 +334,10 @@ impl Shared {
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
         if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
-            self.tasks.spawn_on(Watch { tap, ours: self.ours.subscribe() }.serve(stop), self.dhcp.handle());
+            self.tasks.spawn_on(
+                Watch { tap, ours: self.ours.subscribe(), events: self.events.clone() }.serve(stop),
+                self.dhcp.handle(),
+            );
         }
     }
 

@@ -302,6 +302,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(&url(&folder)).await.expect("made");
+        let boot = |number: u32, last: u64| {
+            let mut boot = Timeline::begin(number, Moment::from_secs(u64::from(number) * 1000));
+            boot.last = Moment::from_secs(last);
+            Arc::new(boot)
+        };
+        for number in 1..=7 {
+            state.set_boots(&[(MAC, boot(number, 7500)), (MAC, boot(number, 8000))]).await.expect("written");
+        }
+        let kept: Vec<Timeline> = (3..=7).map(|number| Timeline::clone(&boot(number, 8000))).collect();
+        assert_eq!(state.boots().await.expect("read"), [(MAC, kept)]);
+        // A flood of machines is bounded; those that were seen last are there.
+        let others =
+            (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]), boot(1, 9000 + u64::from(n))));
+        state.set_boots(&others.collect::<Vec<_>>()).await.expect("written");
+        let kept = state.boots().await.expect("read");
+        assert_eq!(kept.len(), Timelines::MACHINES);
+        assert!(kept.iter().all(|(mac, _)| *mac != MAC), "it was silent the longest");
+    }
+
+    #[tokio::test]
     async fn a_file_that_is_none_of_ours_is_told_with_the_mend() {
         let folder = tempfile::tempdir().expect("a folder");
         let said = |error: StateError| error.to_string().replace(&folder.path().display().to_string(), "");
@@ -323,6 +346,6 @@ mod tests {
             .await
             .expect("written");
         let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
-        assert!(matches!(newer, StateError::Newer { found: 99, known: 3, .. }), "{newer:?}");
+        assert!(matches!(newer, StateError::Newer { found: 99, known: KNOWN, .. }), "{newer:?}");
     }
 }

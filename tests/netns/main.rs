@@ -18,5 +18,6 @@ mod liveness;
 mod relay;
 mod reload;
 mod rivals;
+mod stops;
 mod tftp;
 mod tftp_weather;
