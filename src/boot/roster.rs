@@ -20,7 +20,7 @@ pub struct Entry {
 }
 
 /// A profile that a machine is to boot.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Assignment {
     /// Its name.
     pub profile: String,

@@ -196,7 +196,11 @@ impl Timeline {
             self.last = now;
         }
         let seen = self.seen(what, now);
-        let steps = seen.into_iter().map(|Seen(stage, text, failed)| Step { at: now, stage, text, failed });
+        let steps = seen.into_iter().map(|Seen(stage, text, failed)| {
+            // Names and words that came from the network end on terminals.
+            let text = if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text };
+            Step { at: now, stage, text, failed }
+        });
         steps.filter(|step| self.is_news(step)).collect()
     }
 

@@ -1,10 +1,12 @@
 //! What users type: one command a file. Exit codes are those of sysexits(3).
 
 mod check;
+mod client;
 mod control;
 mod explain;
 mod loaders;
 mod up;
+mod watch;
 
 use std::{ffi::OsString, io::Write as _, path::Path, process::ExitCode};
 
@@ -36,6 +38,8 @@ enum Command {
     Unassign(control::Unassign),
     /// Show the machines that a running server knows.
     Machines(control::Machines),
+    /// Show every boot as it happens.
+    Watch(watch::Watch),
 }
 
 /// Why a command failed, and the exit code that says so to programs.
@@ -74,6 +78,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Assign(assign) => assign.run(),
         Command::Unassign(unassign) => unassign.run(),
         Command::Machines(machines) => machines.run(),
+        Command::Watch(watch) => watch.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

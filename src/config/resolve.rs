@@ -94,6 +94,16 @@ pub enum StateUrl {
     Default(String),
 }
 
+impl StateUrl {
+    /// The file that it names.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        let (Self::Set(url) | Self::Default(url)) = self;
+        let path = url.strip_prefix("sqlite://").unwrap_or(url);
+        Path::new(path.split('?').next().unwrap_or(path))
+    }
+}
+
 /// The TFTP stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tftp {

@@ -4,6 +4,7 @@ pub mod bind;
 pub mod clerk;
 mod control;
 pub mod explain;
+mod footer;
 mod listeners;
 pub mod loaders;
 pub mod logging;
@@ -80,12 +81,11 @@ pub enum StartError {
 }
 
 /// Where the configuration names no state, none is needed: a laptop has no folder for it, and boots go on without.
-async fn open_state(url: &StateUrl) -> Result<Option<State>, StartError> {
-    match url {
+async fn open_state(at: &StateUrl) -> Result<Option<State>, StartError> {
+    match at {
         StateUrl::Set(url) => Ok(Some(State::open(url).await?)),
         StateUrl::Default(url) => {
-            let folder = Path::new(url.trim_start_matches("sqlite://")).parent();
-            if !folder.is_some_and(Path::is_dir) {
+            if !at.path().parent().is_some_and(Path::is_dir) {
                 return Ok(None);
             }
             let opened = State::open(url).await.inspect_err(|error| warn!("{error}; boots go on without it"));
@@ -128,6 +128,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
     let server = Arc::new(Running { clerk, recorder: ask });
+    let footer = footer::follow(server.clone(), plan.live.clone());
     let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
     let api = status::api::router(Arc::new(api));
     match ControlSocket::open(&plan.control.socket).await {
@@ -152,7 +153,8 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         dhcp: OwnLoop::start("dhcp".into())?,
     };
     let mut listeners = Listeners::start(shared, sockets)?;
-    let mut reload = Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone())?;
+    let mut reload =
+        Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone(), plan.state.path().to_owned())?;
     plan.announce();
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     info!("waiting on {}: {}", waiting.join(", "), plan.clients());
@@ -161,6 +163,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         () = first_signal(&mut signals) => {}
         () = listeners.follow() => {}
         () = reload.follow() => {}
+        () = footer => {}
     }
     // With it go the ways to open more.
     drop(listeners);

@@ -47,13 +47,20 @@ impl Reload {
     ///
     /// # Errors
     /// Where SIGHUP cannot be heard. Files that cannot be watched are told, and SIGHUP still works.
-    pub(super) fn new(read: Read, live: Arc<Live>, fixed: Fixed, watched: Vec<PathBuf>) -> io::Result<Self> {
+    pub(super) fn new(
+        read: Read,
+        live: Arc<Live>,
+        fixed: Fixed,
+        watched: Vec<PathBuf>,
+        state: PathBuf,
+    ) -> io::Result<Self> {
         let (changed, changes) = mpsc::unbounded_channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             // Our own reading is an event too.
             if matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)) {
-                event.paths.into_iter().filter(|path| is_meant(path)).for_each(|path| drop(changed.send(path)));
+                let meant = event.paths.into_iter().filter(|path| is_meant(path) && !is_of_database(path, &state));
+                meant.for_each(|path| drop(changed.send(path)));
             }
         });
         let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
@@ -117,6 +124,11 @@ fn cannot_watch(what: &str, error: &notify::Error) {
 fn is_meant(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     !name.starts_with(['.', '#']) && !name.ends_with(['~', '#']) && !name.ends_with(".swp") && !name.ends_with(".swx")
+}
+
+/// The state may be in the configuration's folder: SQLite's file, and those that it has beside it (`-wal`, `-shm`).
+fn is_of_database(path: &Path, database: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(database.as_os_str().as_encoded_bytes())
 }
 
 /// From the first sign of a change until it is read.

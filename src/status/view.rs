@@ -1,6 +1,8 @@
 //! A machine as people and programs are shown it: what was seen of it, joined with what it is to boot.
 
-use serde::Serialize;
+use std::{borrow::Cow, cmp::Reverse};
+
+use serde::{Deserialize, Serialize};
 
 use crate::boot::{
     cause::{State, Stop},
@@ -15,7 +17,7 @@ use crate::boot::{
 };
 
 /// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Its MAC address; its IP address where no more is known.
     pub id: String,
@@ -42,7 +44,7 @@ pub struct Machine {
 }
 
 /// One boot, in short.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
     /// Of the machine's boots, counted from 1 on.
     pub number: u32,
@@ -53,7 +55,7 @@ pub struct Boot {
     /// The firmware that asked, in words.
     pub client: Option<String>,
     /// [`State::name`].
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// The furthest stage.
     pub stage: Stage,
     /// What it boots, once its script was fetched.
@@ -67,7 +69,7 @@ pub struct Boot {
 }
 
 /// A stop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopView {
     /// At which stage.
     pub stage: Stage,
@@ -78,11 +80,11 @@ pub struct StopView {
     /// In a sentence.
     pub text: String,
     /// What to do about it.
-    pub mend: Option<&'static str>,
+    pub mend: Option<Cow<'static, str>>,
 }
 
 /// A stage of a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageView {
     /// Which.
     pub stage: Stage,
@@ -91,7 +93,7 @@ pub struct StageView {
 }
 
 /// How far a stage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
     /// Over, and it worked.
@@ -140,6 +142,20 @@ impl Machine {
         }
     }
 
+    /// Whether someone should look at it, smallest first: it stopped, it is under way, or it is done; then who was heard
+    /// last.
+    #[must_use]
+    pub fn urgency(&self) -> impl Ord {
+        let group = match self.boot.as_ref().map(|boot| &*boot.state) {
+            Some("booting" | "slow_but_alive") => 0,
+            Some("stopped") => 1,
+            Some("menu" | "shell") => 2,
+            Some(_) => 3,
+            None => 4,
+        };
+        (group, Reverse(self.boot.as_ref().map(|boot| boot.last)), self.id.clone())
+    }
+
     /// What people call it.
     #[must_use]
     pub fn title(&self) -> &str {
@@ -157,7 +173,7 @@ impl Boot {
             began: timeline.began,
             last: timeline.last,
             client: timeline.client.clone(),
-            state: state.name(),
+            state: state.name().into(),
             stage: timeline.stage(),
             chosen: timeline.chosen.clone(),
             stages: stages(timeline, &state),
@@ -172,7 +188,7 @@ impl Boot {
 
 impl From<&Stop> for StopView {
     fn from(Stop { stage, since, cause }: &Stop) -> Self {
-        let (label, text, mend) = (cause.label().into_owned(), cause.text(), cause.mend());
+        let (label, text, mend) = (cause.label().into_owned(), cause.text(), cause.mend().map(Cow::Borrowed));
         Self { stage: *stage, since: *since, cause: label, text, mend }
     }
 }

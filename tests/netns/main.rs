@@ -21,3 +21,4 @@ mod rivals;
 mod stops;
 mod tftp;
 mod tftp_weather;
+mod watch;

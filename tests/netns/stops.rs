@@ -224,7 +224,8 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
 
     let patience = Instant::now() + Duration::from_secs(120);
     loop {
-        let told = expected.keys().map(|n| Ok((*n, standing(&bench, Victim(*n))?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let told =
+            expected.keys().map(|n| Ok((*n, standing(&bench, Victim(*n))?))).collect::<Result<BTreeMap<_, _>>>()?;
         let others: Vec<_> = told.iter().filter(|(n, told)| expected.get(n) != Some(&told.as_str())).collect();
         if others.is_empty() {
             break;
@@ -235,7 +236,9 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
         thread::sleep(Duration::from_secs(1));
     }
     // Each is a line for whoever looks at the log, with the mend.
-    for words in ["leases addresses on this network", "portfast", "Secure Boot", "options 66 and 67", "look at its power"] {
+    for words in
+        ["leases addresses on this network", "portfast", "Secure Boot", "options 66 and 67", "look at its power"]
+    {
         ensure!(bench.netbootd.lines().iter().any(|line| line.contains(words)), "no line says {words:?}");
     }
     Ok(())
