@@ -84,6 +84,26 @@ iPXE asks for /boot.ipxe
 }
 
 #[test]
+fn a_rule_by_interface_is_explained_for_the_interface_that_is_named_or_served_first() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let lines = "interfaces = [\"lab0\", \"lab1\"]\ndefault_profile = \"local\"\n\
+                 [[machines]]\ninterface = \"lab1\"\nprofile = \"shell\"\noverride = { loader = \"ipxe.efi\" }\n";
+    let of = |arguments: &[&str]| {
+        let output = explain(scratch.path(), lines, &[&["--mac", "52:54:00:12:34:56"], arguments].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let there = of(&["--interface", "lab1"]);
+    for words in ["  heard on      lab1\n", "gets: ipxe.efi by TFTP", "  rule 1 (n.toml:5:1): decides", "profile shell"]
+    {
+        assert!(there.contains(words), "{there}");
+    }
+    let first = of(&[]);
+    for words in ["  heard on      lab0\n", "gets: snponly.efi by TFTP", "no rule is about it", "profile local"] {
+        assert!(first.contains(words), "{first}");
+    }
+}
+
+#[test]
 fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     let scratch = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -34,6 +34,9 @@ pub struct Query {
     pub platform: Option<String>,
     /// The profile that the menu's user chose.
     pub profile: Option<String>,
+    /// The interface of ours that the machine is heard on. No machine says this of itself: it is filled in here.
+    #[serde(skip)]
+    pub interface: Option<String>,
 }
 
 impl Query {
@@ -68,6 +71,7 @@ impl Query {
             uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
             serial: said(&self.serial),
             arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
+            interface: said(&self.interface),
         }
     }
 }
@@ -355,6 +359,7 @@ mod tests {
             arch: Some("x86_64".into()),
             platform: Some(platform.into()),
             profile: Some(String::new()),
+            interface: None,
         }
     }
 

@@ -125,11 +125,18 @@ impl Entry<'_, '_> {
             }),
             serials: machine.serial.all().iter().map(|serial| serial.trim().to_owned()).collect(),
             ouis: self.parsed("oui", &machine.oui, |text| text.parse().map_err(|error: NotAnOui| error.to_string())),
+            interfaces: self.parsed("interface", &machine.interface, |name| {
+                let is_name = is_interface_name(name);
+                is_name
+                    .then(|| name.to_owned())
+                    .ok_or_else(|| format!("{name:?} is no name of an interface, like eth1"))
+            }),
             archs,
         };
-        let named = [&machine.mac, &machine.uuid, &machine.serial, &machine.oui, &machine.arch];
+        let named = [&machine.mac, &machine.uuid, &machine.serial, &machine.oui, &machine.interface, &machine.arch];
         if named.iter().all(|names| names.all().is_empty()) {
-            let message = "the rule names no machine: give it mac, uuid, serial, oui or arch (for all machines, set default_profile)";
+            let message = "the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, \
+                           set default_profile)";
             self.fault(&[], message.into());
         }
         selector
@@ -179,6 +186,13 @@ impl Entry<'_, '_> {
 
 pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bool {
     profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)
+}
+
+/// What Linux takes for one (net/core/dev.c, `dev_valid_name`).
+fn is_interface_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() < 16
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
 }
 
 /// RFC 1123 §2.1; it ends up on command lines and on screens, where nothing else has to be feared of it.

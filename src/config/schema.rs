@@ -313,6 +313,8 @@ pub struct Machine {
     pub serial: Names,
     /// Makers of cards: the first three bytes of their MAC addresses.
     pub oui: Names,
+    /// Interfaces of this host, by name: machines that are heard there, those behind a relay too.
+    pub interface: Names,
     /// Firmware: `bios`, or `i386`, `x86_64`, `arm32`, `arm64`, `riscv32`, `riscv64`, `loong64` for UEFI.
     pub arch: Names,
     /// What it boots.
@@ -332,8 +334,9 @@ impl Machine {
     /// The names that it gives by a key of its selector.
     #[must_use]
     pub fn names(&self, key: &str) -> &[String] {
-        let Self { mac, uuid, serial, oui, arch, .. } = self;
-        let keys = [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("arch", arch)];
+        let Self { mac, uuid, serial, oui, interface, arch, .. } = self;
+        let keys =
+            [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("interface", interface), ("arch", arch)];
         keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
     }
 }

@@ -4,7 +4,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::clerk::{self, Clerk};
 use crate::{
-    boot::{client::MacAddr, roster::Assignment, timeline::Line},
+    boot::{attempts::Attempts, client::MacAddr, roster::Assignment, timeline::Line},
     status::{
         access::Via,
         api::{Answer, Refusal, Seen, Server},
@@ -39,6 +39,7 @@ pub(super) type Ask = oneshot::Sender<Vec<(MacAddr, LastSeen)>>;
 pub(super) struct Running {
     pub(super) clerk: Arc<Clerk>,
     pub(super) recorder: mpsc::Sender<Ask>,
+    pub(super) attempts: Arc<Mutex<Attempts>>,
 }
 
 impl Server for Running {
@@ -48,6 +49,10 @@ impl Server for Running {
 
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move { self.clerk.unassign(mac).await.map_err(refusal) })
+    }
+
+    fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).heard_on(mac)
     }
 
     fn seen(&self) -> Answer<'_, Vec<(MacAddr, Seen)>> {

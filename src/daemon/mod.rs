@@ -22,6 +22,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     rand::GetRandomFlags,
@@ -115,6 +116,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         assets: plan.assets.clone(),
         listing: plan.listing,
         base_url: plan.base_url.clone(),
+        interfaces: ArcSwap::default(),
         started: SystemTime::now(),
         attempts: attempts.clone(),
         answer_key,
@@ -124,12 +126,12 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let (to_keep, kept) = mpsc::channel(EVENTS);
     let (ask, questions) = mpsc::channel(16);
     let (timelines, last) = (Timelines::default(), Recent::new(Timelines::MACHINES));
-    let recorder = Recorder { attempts, to_keep, timelines, last };
+    let recorder = Recorder { attempts: attempts.clone(), to_keep, timelines, last };
     let recorder = tokio::spawn(recorder.record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Running { clerk, recorder: ask });
+    let server = Arc::new(Running { clerk, recorder: ask, attempts });
     let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
     let api = status::api::router(Arc::new(api));
     match ControlSocket::open(&plan.control.socket).await {

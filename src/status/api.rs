@@ -27,6 +27,8 @@ pub trait Server: Send + Sync + 'static {
     fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
     /// Takes back what was said of a machine; whether there was something.
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
+    /// The interface that a machine was heard on last.
+    fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>>;
     /// The machines that were seen lately, each with its last line.
     fn seen(&self) -> Answer<'_, Vec<(MacAddr, Seen)>>;
 }
@@ -102,7 +104,7 @@ async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, requ
 struct Machine {
     mac: String,
     name: Option<String>,
-    /// What it boots next, so far as its MAC address decides.
+    /// What it boots next, so far as its MAC address decides, and the interface that it was heard on.
     profile: Option<String>,
     by: Option<By>,
     once: bool,
@@ -177,7 +179,8 @@ impl Api {
 
     fn machine(&self, roster: &Roster, mac: MacAddr, last: Option<Seen>) -> Machine {
         let rules = self.live.rules.load();
-        let facts = Facts { mac, uuid: None, serial: None, arch: None };
+        let interface = self.server.heard_on(mac);
+        let facts = Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() };
         let rule = rules.machines.of(&facts).map(|(_, rule)| rule);
         let said = roster.of(mac);
         let choice = rules.choose(rule, said, None, "").ok();

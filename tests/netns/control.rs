@@ -137,7 +137,10 @@ fn kills(rounds: u32) -> Result<()> {
     let mut dice = move || random.next().unwrap_or_default();
     for round in 0..rounds {
         let profile = ["local", "shell", "menu", "command-line"][dice() as usize % 4];
-        let mac = |number: u32| format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 0xff);
+        let mac = |number: u32| {
+            let [_, high, low, last] = number.to_be_bytes();
+            format!("02:00:00:{high:02x}:{low:02x}:{last:02x}")
+        };
         let url = |number| format!("http://127.0.0.1:8080/api/v1/machines/{}/assignment", mac(number));
         // One call after the other, until the server is gone; those that were answered count.
         let mut calls = bench.server.command("sh");
