@@ -108,7 +108,7 @@ fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     let scratch = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let url = format!("sqlite://{}", scratch.path().join("state.db").display());
-    let said = Entry { assigned: Some(Assignment { profile: "shell".into(), once: true }), spent: None };
+    let said = Entry { assigned: Some(Assignment { profile: "shell".into(), once: true }), ..Entry::default() };
     let _open = runtime.block_on(async {
         let state = State::open(&url).await.expect("made");
         state.set_entry(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), &said).await.expect("written");
@@ -116,7 +116,10 @@ fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     });
     let output = explain(scratch.path(), RULES, &["--mac", "52:54:00:12:34:56", "--ipxe", "--arch", "bios", "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(shown["said"], serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "spent": null }));
+    assert_eq!(
+        shown["said"],
+        serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "approved": false, "spent": null })
+    );
     assert_eq!(shown["state"], "read from sqlite://state.db");
     let answers: Vec<&str> =
         shown["stages"].as_array().into_iter().flatten().filter_map(|stage| stage["answer"].as_str()).collect();

@@ -87,6 +87,7 @@ mod tests {
         client::MacAddr,
         loader::{ClientArch, Loader, Loaders, tests::file},
         machine::MachineRule,
+        roster::Entry,
         selector::{RuleBook, Selector},
     };
 
@@ -178,6 +179,10 @@ mod tests {
         assert!(step(&client(0, Speaks::Pxe), &rules(mac(1))).is_ok());
         assert_eq!(step(&client(0, Speaks::Pxe), &rules(mac(2))), Err(Why::Unknown));
         assert_eq!(step(&client(0, Speaks::Ipxe { http: true }), &rules(mac(2))), Err(Why::Unknown));
+        let said = |entry| [(MacAddr([2, 0, 0, 0, 0, 1]), entry)].into_iter().collect::<Roster>();
+        let is_answered = |roster: Roster| next(&client(0, Speaks::Pxe), &rules(mac(2)), &roster).is_ok();
+        assert!(is_answered(said(Entry { approved: true, ..Entry::default() })));
+        assert!(!is_answered(said(Entry { spent: Some("local".into()), ..Entry::default() })));
     }
 
     #[test]

@@ -516,6 +516,10 @@ sanboot --no-describe --drive 0x80 || exit
             script(&known_only, BASE, &wanted, Standing::default()).outcome,
             Outcome::Refused(Some(MAC), Why::Unknown)
         );
+        let approved: Roster = [(MAC, Entry { approved: true, ..Entry::default() })].into_iter().collect();
+        let standing = Standing { roster: Some(&approved), ..Standing::default() };
+        let local = Query { profile: None, ..wanted };
+        assert_eq!(script(&known_only, BASE, &local, standing).outcome, chosen("local", By::Default, Way::Local));
     }
 
     #[test]
@@ -602,7 +606,8 @@ sanboot --no-describe --drive 0x80 || exit";
     fn what_was_assigned_is_what_it_gets() {
         let assigned = Assignment { profile: "shell".into(), once: true };
         let roster = |spent: Option<&str>| {
-            let entry = Entry { assigned: Some(assigned.clone()), spent: spent.map(str::to_owned) };
+            let (assigned, spent) = (Some(assigned.clone()), spent.map(str::to_owned));
+            let entry = Entry { assigned, spent, ..Entry::default() };
             Roster::from_iter([(MAC, entry)])
         };
         let outcome = |roster: &Roster| {

@@ -1,4 +1,4 @@
-//! `netbootd assign`, `unassign` and `machines`: what a running server is told and asked, by its control socket.
+//! `netbootd assign`, `approve`, what takes them back, and `machines`: what a running server is told and asked, by its control socket.
 
 use std::{
     fmt::Write as _,
@@ -53,6 +53,24 @@ pub(super) struct Unassign {
     at: At,
 }
 
+/// Let a machine in that no rule names, where only known machines are answered (dhcp.answer = "known").
+#[derive(Debug, clap::Args)]
+pub(super) struct Approve {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Take an approval back.
+#[derive(Debug, clap::Args)]
+pub(super) struct Unapprove {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
 /// Show the machines that were seen, named by a rule or assigned something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machines {
@@ -73,6 +91,20 @@ impl Assign {
 impl Unassign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let machine = self.at.ask(Method::DELETE, &format!("{}/assignment", path(Some(&self.machine))), None)?;
+        self.at.print(&machine)
+    }
+}
+
+impl Approve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::PUT, &format!("{}/approval", path(Some(&self.machine))), None)?;
+        self.at.print(&machine)
+    }
+}
+
+impl Unapprove {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::DELETE, &format!("{}/approval", path(Some(&self.machine))), None)?;
         self.at.print(&machine)
     }
 }
@@ -169,7 +201,8 @@ fn table(answer: &Value, now: SystemTime) -> String {
             let failed = if last.get("failed") == Some(&Value::Bool(true)) { "!" } else { "" };
             format!("{} ago  {failed}{}: {}", rough(ago), of("stage"), of("text"))
         });
-        let boots = format!("{}{how}", text("profile"));
+        let let_in = if is("approved") { " (approved)" } else { "" };
+        let boots = format!("{}{how}{let_in}", text("profile"));
         let _ = writeln!(table, "{:<17}  {:<16}  {boots:<24}  {last}", text("mac"), text("name"));
     }
     table
@@ -197,13 +230,17 @@ mod tests {
         let machines = json!([
             { "mac": "52:54:00:12:34:56", "name": "k8s08", "profile": "debian", "by": "rule", "once": true, "last": last },
             { "mac": "52:54:00:12:34:57", "name": null, "profile": "local", "by": "spent", "once": false, "last": null },
+            { "mac": "52:54:00:12:34:58", "profile": "menu", "by": "default", "approved": true, "last": null },
+            { "mac": "52:54:00:12:34:59", "profile": null, "by": null, "approved": false, "last": null },
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_300);
         assert_eq!(
             table(&machines, now),
             "MACHINE            NAME              BOOTS                     LAST SEEN\n\
              52:54:00:12:34:56  k8s08             debian (once)             5 min ago  kernel: vmlinuz, 12.0 MB\n\
-             52:54:00:12:34:57  -                 local (had its one boot)  never\n"
+             52:54:00:12:34:57  -                 local (had its one boot)  never\n\
+             52:54:00:12:34:58  -                 menu (approved)           never\n\
+             52:54:00:12:34:59  -                 -                         never\n"
         );
     }
 }

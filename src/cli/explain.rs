@@ -89,6 +89,9 @@ fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explan
         let once = if assignment.once { ", once" } else { "" };
         text += &format!("  assigned      {}{once}\n", assignment.profile);
     }
+    if said.as_ref().is_some_and(|entry| entry.approved) {
+        text += "  approved      answered also where only known machines are\n";
+    }
     if let Some(spent) = said.as_ref().and_then(|entry| entry.spent.as_deref()) {
         text += &format!("  has had once  {spent}\n");
     }

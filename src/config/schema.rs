@@ -75,7 +75,7 @@ pub struct Dhcp {
     /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
     /// always `"direct"`, `"option_67"`, `"boot_server"` or `"option_66"`.
     pub offer: String,
-    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names.
+    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names, or that were approved.
     pub answer: Answer,
     /// Answers a second. A thousand machines that start together ask a few thousand times a second.
     pub max_rate: u32,
@@ -117,7 +117,7 @@ pub enum DhcpSocket {
 pub enum Answer {
     /// Every boot client.
     All,
-    /// Machines that a rule names.
+    /// Machines that a rule names, or that `netbootd approve` or `assign` let in.
     Known,
 }
 

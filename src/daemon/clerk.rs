@@ -33,7 +33,7 @@ pub enum ToKeep {
     Spent(MacAddr, String),
 }
 
-/// Why an assignment was not made.
+/// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is no profile of that name.
@@ -83,7 +83,7 @@ impl Clerk {
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
         let assigned = Some(Assignment { profile: profile.to_owned(), once });
-        self.change(mac, |_| Entry { assigned, spent: None }).await
+        self.change(mac, |before| Entry { assigned, spent: None, ..before }).await
     }
 
     /// Leaves a machine to its rule again, also one that has had what it was to have once; whether there was something
@@ -92,8 +92,19 @@ impl Clerk {
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn unassign(&self, mac: MacAddr) -> Result<bool, Refusal> {
-        let before = self.live.roster.load().of(mac).is_some();
-        self.change(mac, |_| Entry::default()).await?;
+        let is_said = |entry: &Entry| entry.assigned.is_some() || entry.spent.is_some();
+        let before = self.live.roster.load().of(mac).is_some_and(is_said);
+        self.change(mac, |before| Entry { assigned: None, spent: None, ..before }).await?;
+        Ok(before)
+    }
+
+    /// Lets a machine in that no rule names, or no more; whether it was in.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKept`]; nothing was changed then.
+    pub async fn approve(&self, mac: MacAddr, approved: bool) -> Result<bool, Refusal> {
+        let before = self.live.roster.load().of(mac).is_some_and(|entry| entry.approved);
+        self.change(mac, |before| Entry { approved, ..before }).await?;
         Ok(before)
     }
 

@@ -51,6 +51,10 @@ impl Server for Running {
         Box::pin(async move { self.clerk.unassign(mac).await.map_err(refusal) })
     }
 
+    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move { self.clerk.approve(mac, approved).await.map_err(refusal) })
+    }
+
     fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).heard_on(mac)
     }

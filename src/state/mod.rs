@@ -124,13 +124,13 @@ impl State {
     /// # Errors
     /// SQLite's. Rows that make no sense are left out.
     pub async fn roster(&self) -> Result<Roster, sqlx::Error> {
-        let rows = sqlx::query("SELECT mac, profile, once, spent FROM roster").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT mac, profile, once, spent, approved FROM roster").fetch_all(&self.pool).await?;
         let row = |row: SqliteRow| {
             let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
             let profile: Option<String> = row.try_get(1).ok()?;
             let once = row.try_get(2).ok()?;
             let assigned = profile.map(|profile| Assignment { profile, once });
-            Some((mac, Entry { assigned, spent: row.try_get(3).ok()? }))
+            Some((mac, Entry { assigned, spent: row.try_get(3).ok()?, approved: row.try_get(4).ok()? }))
         };
         Ok(rows.into_iter().filter_map(row).collect())
     }
@@ -145,12 +145,15 @@ impl State {
             return Ok(());
         }
         let query = sqlx::query(
-            "INSERT INTO roster (mac, profile, once, spent) VALUES (?, ?, ?, ?)
-             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent",
+            "INSERT INTO roster (mac, profile, once, spent, approved) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent,
+             approved = excluded.approved",
         );
-        let assigned = entry.assigned.as_ref();
+        let Entry { assigned, spent, approved } = entry;
+        let assigned = assigned.as_ref();
         let query = query.bind(mac.to_string()).bind(assigned.map(|assigned| &assigned.profile));
-        query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(&entry.spent).execute(&self.pool).await?;
+        let query = query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(spent).bind(approved);
+        query.execute(&self.pool).await?;
         Ok(())
     }
 
@@ -193,8 +196,12 @@ fn migrator() -> Migrator {
 }
 
 /// Steps from an empty file to the present schema. One that has been released never changes.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("1_offer_shapes.sql")), (2, include_str!("2_roster.sql")), (3, include_str!("3_secrets.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("1_offer_shapes.sql")),
+    (2, include_str!("2_roster.sql")),
+    (3, include_str!("3_secrets.sql")),
+    (4, include_str!("4_approvals.sql")),
+];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 #[cfg(test)]
@@ -219,6 +226,7 @@ mod tests {
         let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
             assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
             spent: spent.map(str::to_owned),
+            ..Entry::default()
         };
         let other = MacAddr([2; 6]);
         state.set_entry(MAC, &entry(Some("debian"), true, None)).await.expect("written");
@@ -226,10 +234,13 @@ mod tests {
         state.set_entry(other, &entry(None, false, Some("rescue"))).await.expect("written");
         state.set_entry(MacAddr([4; 6]), &entry(Some("rescue"), false, None)).await.expect("written");
         state.set_entry(MacAddr([4; 6]), &Entry::default()).await.expect("taken out");
+        let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
+        state.set_entry(guest, &approved).await.expect("written");
         // Killed: nothing is closed.
         let again = State::open(&url(&folder)).await.expect("opened");
         assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
-        let said = [(MAC, entry(Some("debian"), true, Some("debian"))), (other, entry(None, false, Some("rescue")))];
+        let debian = entry(Some("debian"), true, Some("debian"));
+        let said = [(MAC, debian), (other, entry(None, false, Some("rescue"))), (guest, approved)];
         let said: Roster = said.into_iter().collect();
         assert_eq!(again.roster().await.expect("read"), said);
         let peeking = State::peek(&url(&folder)).await.expect("opened beside the other");
@@ -269,6 +280,6 @@ mod tests {
             .await
             .expect("written");
         let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
-        assert!(matches!(newer, StateError::Newer { found: 99, known: 3, .. }), "{newer:?}");
+        assert!(matches!(newer, StateError::Newer { found: 99, known: 4, .. }), "{newer:?}");
     }
 }

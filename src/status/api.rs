@@ -27,6 +27,8 @@ pub trait Server: Send + Sync + 'static {
     fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
     /// Takes back what was said of a machine; whether there was something.
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
+    /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
+    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
     /// The interface that a machine was heard on last.
     fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>>;
     /// The machines that were seen lately, each with its last line.
@@ -82,6 +84,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/machines", get(machines))
         .route("/api/v1/machines/{machine}", get(machine))
         .route("/api/v1/machines/{machine}/assignment", axum::routing::put(assign).delete(unassign))
+        .route("/api/v1/machines/{machine}/approval", axum::routing::put(approve).delete(unapprove))
         .route(
             "/api/v1/{*rest}",
             get(async || Problem(StatusCode::NOT_FOUND, "there is no such thing in the API".into())),
@@ -104,11 +107,13 @@ async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, requ
 struct Machine {
     mac: String,
     name: Option<String>,
-    /// What it boots next, so far as its MAC address decides, and the interface that it was heard on.
+    /// What it boots next, so far as its MAC address decides, and the interface that it was heard on; none where it is
+    /// not known by these, and only known machines are answered.
     profile: Option<String>,
     by: Option<By>,
     once: bool,
     assigned: Option<Assignment>,
+    approved: bool,
     spent: Option<String>,
     last: Option<Seen>,
 }
@@ -159,6 +164,20 @@ async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> R
     Ok(Json(api.machine(&api.live.roster.load(), mac, None)))
 }
 
+async fn approve(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Machine>, Problem> {
+    let mac = api.mac(&machine)?;
+    api.server.approve(mac, true).await?;
+    Ok(Json(api.machine(&api.live.roster.load(), mac, None)))
+}
+
+async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Machine>, Problem> {
+    let mac = api.mac(&machine)?;
+    if !api.server.approve(mac, false).await? {
+        return Err(Problem(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
+    }
+    Ok(Json(api.machine(&api.live.roster.load(), mac, None)))
+}
+
 impl Api {
     /// A MAC address, or the name that a rule gives one.
     fn mac(&self, machine: &str) -> Result<MacAddr, Problem> {
@@ -183,7 +202,7 @@ impl Api {
         let facts = Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() };
         let rule = rules.machines.of(&facts).map(|(_, rule)| rule);
         let said = roster.of(mac);
-        let choice = rules.choose(rule, said, None, "").ok();
+        let choice = rules.rule(&facts, roster).and_then(|rule| rules.choose(rule, said, None, "")).ok();
         Machine {
             mac: mac.to_string(),
             name: rule.and_then(|rule| rule.name.clone()),
@@ -191,6 +210,7 @@ impl Api {
             by: choice.map(|choice| choice.by),
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
+            approved: said.is_some_and(|said| said.approved),
             spent: said.and_then(|said| said.spent.clone()),
             last,
         }
