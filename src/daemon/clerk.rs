@@ -1,16 +1,23 @@
 //! The one writer of what outlives a restart. Who reads takes what is in memory, and waits for no disk.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::sync::{Mutex, mpsc};
-use tracing::warn;
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::sleep,
+};
+use tracing::{info, warn};
 
 use crate::{
     boot::{
         attempts::Shape,
         client::MacAddr,
         machine::{Live, Rules},
-        roster::{Assignment, Entry},
+        roster::{Assignment, Entry, Roster},
     },
     state::State,
 };
@@ -21,7 +28,17 @@ pub struct Clerk {
     state: Option<State>,
     live: Arc<Live>,
     /// Changes come one after the other.
-    turn: Mutex<()>,
+    turn: Mutex<Unkept>,
+}
+
+/// What was learned and has not reached the disk: it was full, most likely.
+#[derive(Debug, Default)]
+struct Unkept {
+    /// Machines whose entry in memory goes before that on the disk.
+    machines: BTreeSet<MacAddr>,
+    shapes: HashMap<MacAddr, Shape>,
+    /// It has been said that there is something.
+    is_told: bool,
 }
 
 /// Something to be kept, of which nobody waits to hear that it was.
@@ -63,7 +80,7 @@ impl Clerk {
                 Err(error) => warn!("the state cannot be read, which is as if it were empty: {error}"),
             }
         }
-        (Self { state, live, turn: Mutex::new(()) }, shapes)
+        (Self { state, live, turn: Mutex::default() }, shapes)
     }
 
     /// Whether what is said outlives a restart.
@@ -109,44 +126,106 @@ impl Clerk {
     }
 
     async fn change(&self, mac: MacAddr, change: impl FnOnce(Entry) -> Entry) -> Result<(), Refusal> {
-        let _turn = self.turn.lock().await;
+        let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
         let entry = change(roster.of(mac).cloned().unwrap_or_default());
         if let Some(state) = &self.state {
-            state.set_entry(mac, &entry).await?;
+            state.set_entry(mac, &entry).await.inspect_err(|error| unkept.tell(error))?;
+            unkept.machines.remove(&mac);
+            unkept.tell_end();
         }
         self.live.roster.store(Arc::new(roster.with(mac, entry)));
         Ok(())
     }
 
     async fn spent(&self, mac: MacAddr, profile: String) {
-        let _turn = self.turn.lock().await;
+        let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
         let entry = Entry { spent: Some(profile), ..roster.of(mac).cloned().unwrap_or_default() };
         // In memory whatever the disk says: a machine that installs itself once must not do so twice.
-        self.live.roster.store(Arc::new(roster.with(mac, entry.clone())));
-        if let Some(state) = &self.state
-            && let Err(error) = state.set_entry(mac, &entry).await
-        {
-            warn!("that {mac} has had its one boot will be forgotten at a restart: {error}");
-        }
+        self.live.roster.store(Arc::new(roster.with(mac, entry)));
+        unkept.machines.insert(mac);
     }
 
     /// Keeps what comes until all senders have gone.
     pub async fn keep(self: Arc<Self>, mut to_keep: mpsc::Receiver<ToKeep>) {
-        while let Some(what) = to_keep.recv().await {
-            match what {
-                ToKeep::Spent(mac, profile) => self.spent(mac, profile).await,
-                ToKeep::Shape(mac, shape) => {
-                    let Some(state) = &self.state else { continue };
-                    if let Err(error) = state.set_offer_shape(mac, shape).await {
-                        warn!("the offer that {mac} takes will be forgotten at a restart: {error}");
-                    }
-                }
+        let mut is_behind = false;
+        loop {
+            tokio::select! {
+                what = to_keep.recv() => match what {
+                    Some(ToKeep::Spent(mac, profile)) => self.spent(mac, profile).await,
+                    Some(ToKeep::Shape(mac, shape)) => self.turn.lock().await.put_shape(mac, shape),
+                    None => break,
+                },
+                () = sleep(AGAIN), if is_behind => {}
             }
+            is_behind = self.catch_up().await;
         }
         if let Some(state) = &self.state {
             state.clone().close().await;
         }
     }
+
+    /// Writes what has not been written; whether something is left.
+    async fn catch_up(&self) -> bool {
+        let mut unkept = self.turn.lock().await;
+        let Some(state) = &self.state else {
+            *unkept = Unkept::default();
+            return false;
+        };
+        if unkept.is_empty() {
+            return false;
+        }
+        match unkept.write(state, &self.live.roster.load()).await {
+            Ok(()) => unkept.tell_end(),
+            Err(error) => unkept.tell(&error),
+        }
+        !unkept.is_empty()
+    }
 }
+
+impl Unkept {
+    fn is_empty(&self) -> bool {
+        self.machines.is_empty() && self.shapes.is_empty()
+    }
+
+    fn put_shape(&mut self, mac: MacAddr, shape: Shape) {
+        // Strangers may send any card's address.
+        if self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&mac) {
+            self.shapes.insert(mac, shape);
+        }
+    }
+
+    /// Writes until something cannot be written.
+    async fn write(&mut self, state: &State, roster: &Roster) -> Result<(), sqlx::Error> {
+        while let Some(mac) = self.machines.first().copied() {
+            state.set_entry(mac, &roster.of(mac).cloned().unwrap_or_default()).await?;
+            self.machines.remove(&mac);
+        }
+        while let Some((mac, shape)) = self.shapes.iter().next().map(|(mac, shape)| (*mac, *shape)) {
+            state.set_offer_shape(mac, shape).await?;
+            self.shapes.remove(&mac);
+        }
+        Ok(())
+    }
+
+    fn tell_end(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            info!("the state is written again");
+        }
+    }
+
+    /// Once, until it is over: each boot has something to keep.
+    fn tell(&mut self, error: &sqlx::Error) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            warn!(
+                "the state cannot be written: {error}; boots go on, and what they teach is forgotten at a restart before it can"
+            );
+        }
+    }
+}
+
+/// Until what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(3);
+/// Offer shapes that wait for the disk, which are learned anew when they are lost.
+const MOST_SHAPES: usize = 4096;

@@ -8,7 +8,9 @@ use std::{borrow::Cow, str::FromStr, time::Duration};
 use sqlx::{
     Row, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
 use crate::boot::{
@@ -46,7 +48,15 @@ pub enum StateError {
         /// SQLite's words.
         error: sqlx::Error,
     },
-    /// Whatever else SQLite says: a folder that is missing, a full disk, no permission.
+    /// There is no space to open it, or to bring its schema up to date.
+    #[error("the state {url} cannot be opened on a full disk ({error}): free some space")]
+    Full {
+        /// Where.
+        url: String,
+        /// SQLite's words.
+        error: sqlx::Error,
+    },
+    /// Whatever else SQLite says: a folder that is missing, no permission.
     #[error("the state {url} cannot be used: {error}")]
     Unusable {
         /// Where.
@@ -58,16 +68,26 @@ pub enum StateError {
 
 impl State {
     /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`, makes it where it is missing (but not its
-    /// folder), and brings its schema up to date.
+    /// folder), and brings its schema up to date. On a full disk, a file that is there is opened all the same.
     ///
     /// # Errors
     /// [`StateError`].
     pub async fn open(url: &str) -> Result<Self, StateError> {
+        match Self::open_as(url, SqliteLockingMode::Normal).await {
+            // Beside others the log's index needs a file of its own (SQLite, "Write-Ahead Logging" §8); alone, memory.
+            // Until the next start nobody else can read it then, and the machines boot what they were told to boot.
+            Err(StateError::Full { .. }) => Self::open_as(url, SqliteLockingMode::Exclusive).await,
+            opened => opened,
+        }
+    }
+
+    async fn open_as(url: &str, locking: SqliteLockingMode) -> Result<Self, StateError> {
         let fault = |error| StateError::of(url, error);
         let options = SqliteConnectOptions::from_str(url)
             .map_err(fault)?
             .create_if_missing(true)
             // A reader in another process (a backup) delays nobody; what is acknowledged is on the disk.
+            .locking_mode(locking)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
@@ -162,6 +182,12 @@ impl State {
     /// # Errors
     /// As [`Self::set_offer_shape`].
     pub async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        // Read first, which a full disk does not keep from.
+        let kept =
+            sqlx::query("SELECT value FROM secrets WHERE name = ?").bind(name).fetch_optional(&self.pool).await?;
+        if let Some(kept) = kept {
+            return kept.try_get(0);
+        }
         // A row in its place, so that what is returned is what was kept, whoever was first.
         let query = sqlx::query(
             "INSERT INTO secrets (name, value) VALUES (?, ?)
@@ -179,10 +205,12 @@ impl State {
 impl StateError {
     fn of(url: &str, error: sqlx::Error) -> Self {
         let url = url.to_owned();
-        // SQLITE_CORRUPT and SQLITE_NOTADB.
         let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
         match code.as_deref() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
             Some("11" | "26") => Self::Broken { url, error },
+            // SQLITE_FULL, SQLITE_IOERR_WRITE and SQLITE_IOERR_SHMSIZE.
+            Some("13" | "778" | "4874") => Self::Full { url, error },
             _ => Self::Unusable { url, error },
         }
     }

@@ -15,11 +15,11 @@ const MACHINE: &str = "52:54:00:12:34:56";
 const RULE: &str = "[[machines]]\nname = \"k8s08\"\nmac = \"52:54:00:12:34:56\"\nprofile = \"shell\"\n";
 
 /// `netbootd ARGUMENTS` on the server's host.
-fn tell(host: &Host, arguments: &[&str]) -> Result<Output> {
+pub(crate) fn tell(host: &Host, arguments: &[&str]) -> Result<Output> {
     Ok(daemon(host).args(arguments).output()?)
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 

@@ -11,6 +11,7 @@ mod control;
 mod cut;
 mod dhcp;
 mod dhcp_crowd;
+mod full_disk;
 mod http;
 mod interfaces;
 mod lifecycle;
