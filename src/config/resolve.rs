@@ -1,7 +1,7 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -127,7 +127,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
 /// Resolves as much of a configuration as there is sense in, and tells all faults that keep a server from running.
 #[must_use]
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
-    let mut check = Check { loaded, faults: loaded.faults.clone() };
+    let mut check = Check { loaded, faults: loaded.faults.clone(), asked: BTreeSet::new() };
     let config = &loaded.config;
     let assets = check.assets();
     let templates = check.templates();
@@ -166,12 +166,15 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         findings: Vec::new(),
     };
     settings.findings = examine(loaded, &settings);
+    settings.findings.extend(check.open_answers(&settings));
     (settings, check.faults)
 }
 
 pub(super) struct Check<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) faults: Vec<Fault>,
+    /// The answer files that profiles name.
+    pub(super) asked: BTreeSet<String>,
 }
 
 impl Check<'_> {

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write as _},
     net::{SocketAddr, TcpStream},
+    path::Path,
     time::Duration,
 };
 
@@ -134,6 +135,30 @@ fn an_answer_is_given_by_the_address_that_the_machines_script_named() -> Result<
     ensure!(
         get(&bench, "/answers/preseed.cfg")?.0 == "400" && get(&bench, "/answers/nothing?mac=525400123456")?.0 == "404"
     );
+    Ok(())
+}
+
+/// Without a state the key is in memory, and a restart in the middle of an installation would end it.
+#[test]
+fn addresses_that_will_not_outlive_a_restart_are_told_of_once() -> Result<()> {
+    if Path::new("/var/lib/netbootd").is_dir() {
+        eprintln!("skipped: an installed netbootd has its state here, which is the default");
+        return Ok(());
+    }
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    for (is_signed, more) in [(true, ""), (false, "[http]\nanswers_open = true\n")] {
+        bench.netbootd.signal(Signal::SIGTERM)?;
+        bench.netbootd.wait_exit(START)?;
+        write_configuration(&bench, more)?;
+        let mut command = daemon(&bench.server);
+        command.args(["up", "--interface", "eth1", "--config"]).arg(bench.lab.directory().join("netbootd.toml"));
+        command.arg("--assets").arg(&bench.assets).env_remove("NETBOOTD_STATE__URL");
+        bench.netbootd = Process::spawn("netbootd", &mut command)?;
+        bench.netbootd.wait_for_line("waiting on eth1", START)?;
+        let words = "warning: there is no state, so the addresses of answer files will not outlive a restart";
+        let told = bench.netbootd.lines().iter().filter(|line| line.contains(words)).count();
+        ensure!(told == usize::from(is_signed), "it is told {told} times");
+    }
     Ok(())
 }
 
