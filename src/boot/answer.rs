@@ -377,7 +377,8 @@ mod tests {
         let line = |template: &str, urls: &Urls| {
             rules.templates.cmdline(template, &"", &"", urls).map_err(|why| why.to_string())
         };
-        let text = line("ds=nocloud;s={{ answers('debian') }} url={{ answer(\"preseed.cfg\") }}", &signed).expect("it");
+        let text =
+            line("ds=nocloud-net;s={{ answers('debian') }} url={{ answer(\"preseed.cfg\") }}", &signed).expect("it");
         let mut tokens = text.split("http://192.0.2.10:8080/answers/s/").skip(1).map(|rest| rest.split_once('/'));
         let mut next = || tokens.next().flatten().expect("a token");
         let (folder, rest) = next();

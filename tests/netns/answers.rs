@@ -22,7 +22,7 @@ templates = "TEMPLATES"
 default_profile = "local"
 [profiles.cloud]
 kernel = "vmlinuz"
-cmdline = 'ds=nocloud;s={{ answers("cloud") }} url={{ answer("preseed.cfg") }}'
+cmdline = 'ds=nocloud-net;s={{ answers("cloud") }} url={{ answer("preseed.cfg") }}'
 [[machines]]
 name = "k8s08"
 uuid = "00112233-4455-6677-8899-aabbccddeeff"

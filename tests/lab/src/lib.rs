@@ -38,5 +38,5 @@ pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
 pub use relay::Relay;
 pub use small_disk::SmallDisk;
-pub use tools::{DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use tools::{CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};
