@@ -84,28 +84,32 @@ impl Assign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let body = json!({ "profile": self.profile, "once": self.once });
         let machine = self.at.ask(Method::PUT, &format!("{}/assignment", path(Some(&self.machine))), Some(&body))?;
-        self.at.print(&machine)
+        self.at.print(&machine)?;
+        warn_unless_kept(&machine)
     }
 }
 
 impl Unassign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let machine = self.at.ask(Method::DELETE, &format!("{}/assignment", path(Some(&self.machine))), None)?;
-        self.at.print(&machine)
+        self.at.print(&machine)?;
+        warn_unless_kept(&machine)
     }
 }
 
 impl Approve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let machine = self.at.ask(Method::PUT, &format!("{}/approval", path(Some(&self.machine))), None)?;
-        self.at.print(&machine)
+        self.at.print(&machine)?;
+        warn_unless_kept(&machine)
     }
 }
 
 impl Unapprove {
     pub(super) fn run(self) -> Result<(), Failure> {
         let machine = self.at.ask(Method::DELETE, &format!("{}/approval", path(Some(&self.machine))), None)?;
-        self.at.print(&machine)
+        self.at.print(&machine)?;
+        warn_unless_kept(&machine)
     }
 }
 
@@ -114,6 +118,16 @@ impl Machines {
         let machines = self.at.ask(Method::GET, &path(self.machine.as_deref()), None)?;
         self.at.print(&machines)
     }
+}
+
+/// It is done, and yet not for good: a laptop has no folder for a state.
+fn warn_unless_kept(machine: &Value) -> Result<(), Failure> {
+    if machine.get("kept") == Some(&Value::Bool(false)) {
+        let words =
+            "netbootd: warning: the server has no state, and forgets this when it stops: name one with state.url\n";
+        io::stderr().write_all(words.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))?;
+    }
+    Ok(())
 }
 
 fn path(machine: Option<&str>) -> String {

@@ -55,6 +55,10 @@ impl Server for Running {
         Box::pin(async move { self.clerk.approve(mac, approved).await.map_err(refusal) })
     }
 
+    fn keeps(&self) -> bool {
+        self.clerk.keeps()
+    }
+
     fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).heard_on(mac)
     }

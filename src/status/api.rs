@@ -29,6 +29,8 @@ pub trait Server: Send + Sync + 'static {
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
     /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
     fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
+    /// Whether there is a disk to keep what is said.
+    fn keeps(&self) -> bool;
     /// The interface that a machine was heard on last.
     fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>>;
     /// The machines that were seen lately, each with its last line.
@@ -115,6 +117,8 @@ struct Machine {
     assigned: Option<Assignment>,
     approved: bool,
     spent: Option<String>,
+    /// Whether what is said of it outlives a restart.
+    kept: bool,
     last: Option<Seen>,
 }
 
@@ -212,6 +216,7 @@ impl Api {
             assigned: said.and_then(|said| said.assigned.clone()),
             approved: said.is_some_and(|said| said.approved),
             spent: said.and_then(|said| said.spent.clone()),
+            kept: self.server.keeps(),
             last,
         }
     }

@@ -12,7 +12,10 @@ use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Process, Signal};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
-use crate::bench::{Bench, SERVER, SOON, START, daemon, noise};
+use crate::{
+    bench::{Bench, SERVER, SOON, START, daemon, noise},
+    control::{said, tell},
+};
 
 const MACHINE: &str = "mac=52:54:00:12:34:56&uuid=00112233-4455-6677-8899-aabbccddeeff&arch=x86_64&platform=efi";
 
@@ -140,7 +143,7 @@ fn an_answer_is_given_by_the_address_that_the_machines_script_named() -> Result<
 
 /// Without a state the key is in memory, and a restart in the middle of an installation would end it.
 #[test]
-fn addresses_that_will_not_outlive_a_restart_are_told_of_once() -> Result<()> {
+fn what_will_not_outlive_a_restart_is_told() -> Result<()> {
     if Path::new("/var/lib/netbootd").is_dir() {
         eprintln!("skipped: an installed netbootd has its state here, which is the default");
         return Ok(());
@@ -158,6 +161,9 @@ fn addresses_that_will_not_outlive_a_restart_are_told_of_once() -> Result<()> {
         let words = "warning: there is no state, so the addresses of answer files will not outlive a restart";
         let told = bench.netbootd.lines().iter().filter(|line| line.contains(words)).count();
         ensure!(told == usize::from(is_signed), "it is told {told} times");
+        let assigned = tell(&bench.server, &["assign", "52:54:00:12:34:56", "local"])?;
+        let forgets = "netbootd: warning: the server has no state, and forgets this when it stops";
+        ensure!(assigned.status.success() && said(&assigned).contains(forgets), "{}", said(&assigned));
     }
     Ok(())
 }
