@@ -1,13 +1,18 @@
-//! `netbootd assign`, `unassign` and `machines`: what a running server is told and asked, by its control socket.
+//! `netbootd assign`, `approve`, what takes them back, and `machines`: what a running server is told and asked, by its
+//! control socket.
 
-use std::{fmt::Write as _, time::SystemTime};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    time::SystemTime,
+};
 
 use chrono::{DateTime, Local};
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Failure, client::At};
+use super::{EX_OSERR, Failure, client::At};
 use crate::boot::{cause::rough, moment::Moment, timeline::Step};
 
 /// Give a machine a profile, instead of its rule's.
@@ -33,6 +38,24 @@ pub(super) struct Unassign {
     at: At,
 }
 
+/// Let a machine in that no rule names, where only known machines are answered (dhcp.answer = "known").
+#[derive(Debug, clap::Args)]
+pub(super) struct Approve {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Take an approval back.
+#[derive(Debug, clap::Args)]
+pub(super) struct Unapprove {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
 /// Show the machines that were seen, named by a rule or assigned something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machines {
@@ -46,14 +69,32 @@ impl Assign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let body = json!({ "profile": self.profile, "once": self.once });
         let machine = self.at.ask(Method::PUT, &format!("{}/assignment", path(Some(&self.machine))), Some(&body))?;
-        print(&self.at, &machine, table)
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
     }
 }
 
 impl Unassign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let machine = self.at.ask(Method::DELETE, &format!("{}/assignment", path(Some(&self.machine))), None)?;
-        print(&self.at, &machine, table)
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
+    }
+}
+
+impl Approve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::PUT, &format!("{}/approval", path(Some(&self.machine))), None)?;
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
+    }
+}
+
+impl Unapprove {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::DELETE, &format!("{}/approval", path(Some(&self.machine))), None)?;
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
     }
 }
 
@@ -67,6 +108,16 @@ impl Machines {
 
 fn print(at: &At, answer: &Value, text: fn(&Value, SystemTime) -> String) -> Result<(), Failure> {
     super::print(&if at.json { format!("{answer:#}\n") } else { text(answer, SystemTime::now()) })
+}
+
+/// It is done, and yet not for good: a laptop has no folder for a state.
+fn warn_unless_kept(machine: &Value) -> Result<(), Failure> {
+    if machine.get("kept") == Some(&Value::Bool(false)) {
+        let words =
+            "netbootd: warning: the server has no state, and forgets this when it stops: name one with state.url\n";
+        io::stderr().write_all(words.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))?;
+    }
+    Ok(())
 }
 
 fn path(machine: Option<&str>) -> String {
@@ -103,7 +154,8 @@ fn table(answer: &Value, now: SystemTime) -> String {
             let failed = if last.get("failed") == Some(&Value::Bool(true)) { "!" } else { "" };
             format!("{} ago  {failed}{}: {}", rough(ago), of("stage"), of("text"))
         });
-        let boots = format!("{}{how}", text("profile"));
+        let let_in = if is("approved") { " (approved)" } else { "" };
+        let boots = format!("{}{how}{let_in}", text("profile"));
         let _ = writeln!(table, "{:<17}  {:<16}  {boots:<24}  {last}", text("mac"), text("name"));
     }
     table
@@ -148,13 +200,17 @@ mod tests {
         let machines = json!([
             { "mac": "52:54:00:12:34:56", "name": "k8s08", "profile": "debian", "by": "rule", "once": true, "last": last },
             { "mac": "52:54:00:12:34:57", "name": null, "profile": "local", "by": "spent", "once": false, "last": null },
+            { "mac": "52:54:00:12:34:58", "profile": "menu", "by": "default", "approved": true, "last": null },
+            { "mac": "52:54:00:12:34:59", "profile": null, "by": null, "approved": false, "last": null },
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_300);
         assert_eq!(
             table(&machines, now),
             "MACHINE            NAME              BOOTS                     LAST SEEN\n\
              52:54:00:12:34:56  k8s08             debian (once)             5 min ago  kernel: vmlinuz, 12.0 MB\n\
-             52:54:00:12:34:57  -                 local (had its one boot)  never\n"
+             52:54:00:12:34:57  -                 local (had its one boot)  never\n\
+             52:54:00:12:34:58  -                 menu (approved)           never\n\
+             52:54:00:12:34:59  -                 -                         never\n"
         );
     }
 }

@@ -36,6 +36,10 @@ enum Command {
     Assign(control::Assign),
     /// Leave a machine to its rule again.
     Unassign(control::Unassign),
+    /// Let a machine in that no rule names, where only known ones are answered.
+    Approve(control::Approve),
+    /// Take an approval back.
+    Unapprove(control::Unapprove),
     /// Show the machines that a running server knows.
     Machines(control::Machines),
     /// Show every boot as it happens.
@@ -77,6 +81,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Loaders(show) => show.run(),
         Command::Assign(assign) => assign.run(),
         Command::Unassign(unassign) => unassign.run(),
+        Command::Approve(approve) => approve.run(),
+        Command::Unapprove(unapprove) => unapprove.run(),
         Command::Machines(machines) => machines.run(),
         Command::Watch(watch) => watch.run(),
     };

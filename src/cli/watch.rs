@@ -142,7 +142,7 @@ mod tests {
         let id = format!("52:54:00:00:00:{n:02x}");
         let machine = serde_json::json!({
             "id": id, "mac": id, "address": null, "name": null, "profile": "menu", "by": "default", "once": false,
-            "assigned": null, "spent": null, "last": null, "boot": null,
+            "assigned": null, "approved": false, "spent": null, "kept": true, "last": null, "boot": null,
         });
         serde_json::from_value(machine).expect("a machine")
     }

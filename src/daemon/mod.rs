@@ -23,6 +23,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     rand::GetRandomFlags,
@@ -107,7 +108,11 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
-    let answer_key = answer_key(state.as_ref()).await?;
+    let signs_answers = {
+        let rules = plan.live.rules.load();
+        !rules.answers.open && !rules.templates.answers().is_empty()
+    };
+    let answer_key = answer_key(state.as_ref(), signs_answers).await?;
     let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
@@ -115,6 +120,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         assets: plan.assets.clone(),
         listing: plan.listing,
         base_url: plan.base_url.clone(),
+        interfaces: ArcSwap::default(),
         started: SystemTime::now(),
         attempts: attempts.clone(),
         answer_key,
@@ -123,11 +129,11 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
     let (ask, questions) = mpsc::channel(16);
-    let recorder = tokio::spawn(Recorder::new(attempts, to_keep, timelines).record(received, questions));
+    let recorder = tokio::spawn(Recorder::new(attempts.clone(), to_keep, timelines).record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Running { clerk, recorder: ask });
+    let server = Arc::new(Running { clerk, recorder: ask, attempts });
     let footer = footer::follow(server.clone(), plan.live.clone());
     let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
     let api = status::api::router(Arc::new(api));
@@ -188,11 +194,18 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
 }
 
 /// Made once and kept: machines that are installing come back for their answers also after a restart.
-async fn answer_key(state: Option<&State>) -> io::Result<Key> {
+async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Key> {
     let mut fresh = [0; Key::LENGTH];
     // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
     rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
-    let Some(state) = state else { return Ok(Key::new(fresh)) };
+    let Some(state) = state else {
+        if signs_answers {
+            warn!(
+                "there is no state, so the addresses of answer files will not outlive a restart: name one with state.url"
+            );
+        }
+        return Ok(Key::new(fresh));
+    };
     let kept = state.secret("answers", &fresh).await;
     let kept = kept
         .map_err(|error| error.to_string())

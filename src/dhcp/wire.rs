@@ -140,7 +140,7 @@ impl Request {
         };
         // Type 0, then the UUID (RFC 4578 §2.3).
         let uuid = self.uuid.get(1..).and_then(|uuid| Uuid::from_slice(uuid).ok());
-        Ok(Client { mac: self.mac, uuid, archs, speaks })
+        Ok(Client { mac: self.mac, uuid, archs, speaks, interface: None })
     }
 }
 

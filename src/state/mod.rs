@@ -8,7 +8,9 @@ use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
 use sqlx::{
     Row, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
 use crate::boot::{
@@ -49,7 +51,15 @@ pub enum StateError {
         /// SQLite's words.
         error: sqlx::Error,
     },
-    /// Whatever else SQLite says: a folder that is missing, a full disk, no permission.
+    /// There is no space to open it, or to bring its schema up to date.
+    #[error("the state {url} cannot be opened on a full disk ({error}): free some space")]
+    Full {
+        /// Where.
+        url: String,
+        /// SQLite's words.
+        error: sqlx::Error,
+    },
+    /// Whatever else SQLite says: a folder that is missing, no permission.
     #[error("the state {url} cannot be used: {error}")]
     Unusable {
         /// Where.
@@ -61,16 +71,26 @@ pub enum StateError {
 
 impl State {
     /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`, makes it where it is missing (but not its
-    /// folder), and brings its schema up to date.
+    /// folder), and brings its schema up to date. On a full disk, a file that is there is opened all the same.
     ///
     /// # Errors
     /// [`StateError`].
     pub async fn open(url: &str) -> Result<Self, StateError> {
+        match Self::open_as(url, SqliteLockingMode::Normal).await {
+            // Beside others the log's index needs a file of its own (SQLite, "Write-Ahead Logging" §8); alone, memory.
+            // Until the next start nobody else can read it then, and the machines boot what they were told to boot.
+            Err(StateError::Full { .. }) => Self::open_as(url, SqliteLockingMode::Exclusive).await,
+            opened => opened,
+        }
+    }
+
+    async fn open_as(url: &str, locking: SqliteLockingMode) -> Result<Self, StateError> {
         let fault = |error| StateError::of(url, error);
         let options = SqliteConnectOptions::from_str(url)
             .map_err(fault)?
             .create_if_missing(true)
             // A reader in another process (a backup) delays nobody; what is acknowledged is on the disk.
+            .locking_mode(locking)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
@@ -127,13 +147,13 @@ impl State {
     /// # Errors
     /// SQLite's. Rows that make no sense are left out.
     pub async fn roster(&self) -> Result<Roster, sqlx::Error> {
-        let rows = sqlx::query("SELECT mac, profile, once, spent FROM roster").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT mac, profile, once, spent, approved FROM roster").fetch_all(&self.pool).await?;
         let row = |row: SqliteRow| {
             let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
             let profile: Option<String> = row.try_get(1).ok()?;
             let once = row.try_get(2).ok()?;
             let assigned = profile.map(|profile| Assignment { profile, once });
-            Some((mac, Entry { assigned, spent: row.try_get(3).ok()? }))
+            Some((mac, Entry { assigned, spent: row.try_get(3).ok()?, approved: row.try_get(4).ok()? }))
         };
         Ok(rows.into_iter().filter_map(row).collect())
     }
@@ -148,12 +168,15 @@ impl State {
             return Ok(());
         }
         let query = sqlx::query(
-            "INSERT INTO roster (mac, profile, once, spent) VALUES (?, ?, ?, ?)
-             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent",
+            "INSERT INTO roster (mac, profile, once, spent, approved) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent,
+             approved = excluded.approved",
         );
-        let assigned = entry.assigned.as_ref();
+        let Entry { assigned, spent, approved } = entry;
+        let assigned = assigned.as_ref();
         let query = query.bind(mac.to_string()).bind(assigned.map(|assigned| &assigned.profile));
-        query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(&entry.spent).execute(&self.pool).await?;
+        let query = query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(spent).bind(approved);
+        query.execute(&self.pool).await?;
         Ok(())
     }
 
@@ -209,6 +232,12 @@ impl State {
     /// # Errors
     /// As [`Self::set_offer_shape`].
     pub async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        // Read first, which a full disk does not keep from.
+        let kept =
+            sqlx::query("SELECT value FROM secrets WHERE name = ?").bind(name).fetch_optional(&self.pool).await?;
+        if let Some(kept) = kept {
+            return kept.try_get(0);
+        }
         // A row in its place, so that what is returned is what was kept, whoever was first.
         let query = sqlx::query(
             "INSERT INTO secrets (name, value) VALUES (?, ?)
@@ -226,10 +255,12 @@ impl State {
 impl StateError {
     fn of(url: &str, error: sqlx::Error) -> Self {
         let url = url.to_owned();
-        // SQLITE_CORRUPT and SQLITE_NOTADB.
         let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
         match code.as_deref() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
             Some("11" | "26") => Self::Broken { url, error },
+            // SQLITE_FULL, SQLITE_IOERR_WRITE and SQLITE_IOERR_SHMSIZE.
+            Some("13" | "778" | "4874") => Self::Full { url, error },
             _ => Self::Unusable { url, error },
         }
     }
@@ -247,7 +278,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("1_offer_shapes.sql")),
     (2, include_str!("2_roster.sql")),
     (3, include_str!("3_secrets.sql")),
-    (4, include_str!("4_boots.sql")),
+    (4, include_str!("4_approvals.sql")),
+    (5, include_str!("5_boots.sql")),
 ];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
@@ -273,6 +305,7 @@ mod tests {
         let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
             assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
             spent: spent.map(str::to_owned),
+            ..Entry::default()
         };
         let other = MacAddr([2; 6]);
         state.set_entry(MAC, &entry(Some("debian"), true, None)).await.expect("written");
@@ -280,10 +313,13 @@ mod tests {
         state.set_entry(other, &entry(None, false, Some("rescue"))).await.expect("written");
         state.set_entry(MacAddr([4; 6]), &entry(Some("rescue"), false, None)).await.expect("written");
         state.set_entry(MacAddr([4; 6]), &Entry::default()).await.expect("taken out");
+        let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
+        state.set_entry(guest, &approved).await.expect("written");
         // Killed: nothing is closed.
         let again = State::open(&url(&folder)).await.expect("opened");
         assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
-        let said = [(MAC, entry(Some("debian"), true, Some("debian"))), (other, entry(None, false, Some("rescue")))];
+        let debian = entry(Some("debian"), true, Some("debian"));
+        let said = [(MAC, debian), (other, entry(None, false, Some("rescue"))), (guest, approved)];
         let said: Roster = said.into_iter().collect();
         assert_eq!(again.roster().await.expect("read"), said);
         let peeking = State::peek(&url(&folder)).await.expect("opened beside the other");

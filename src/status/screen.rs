@@ -213,7 +213,9 @@ mod tests {
             by: None,
             once: false,
             assigned: None,
+            approved: false,
             spent: None,
+            kept: true,
             last: None,
             boot: Some(boot),
         }

@@ -4,6 +4,7 @@ use std::{borrow::Cow, cmp::Reverse};
 
 use serde::{Deserialize, Serialize};
 
+use super::server::Server;
 use crate::boot::{
     cause::{State, Stop},
     event::Who,
@@ -27,7 +28,8 @@ pub struct Machine {
     pub address: Option<String>,
     /// As a rule calls it.
     pub name: Option<String>,
-    /// What it boots next, so far as its MAC address decides.
+    /// What it boots next, so far as its MAC address decides, and the interface that it was heard on; none where it is
+    /// not known by these, and only known machines are answered.
     pub profile: Option<String>,
     /// Who says so.
     pub by: Option<By>,
@@ -35,8 +37,12 @@ pub struct Machine {
     pub once: bool,
     /// What was assigned to it while the server ran.
     pub assigned: Option<Assignment>,
+    /// Whether it was let in where only known machines are answered.
+    pub approved: bool,
     /// The profile that it was to have once, and has had.
     pub spent: Option<String>,
+    /// Whether what is said of it outlives a restart.
+    pub kept: bool,
     /// The last thing that was seen of it.
     pub last: Option<Step>,
     /// Its last boot.
@@ -111,17 +117,19 @@ pub enum Progress {
 impl Machine {
     /// Joins what is known of a machine, which may not have been seen at all.
     #[must_use]
-    pub fn new(live: &Live, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
+    pub fn new(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
         let rules = live.rules.load();
         let roster = live.roster.load();
         let mac = match who {
             Who::Machine(mac) => Some(mac),
             Who::Address(_) => None,
         };
-        let facts = mac.map(|mac| Facts { mac, uuid: None, serial: None, arch: None });
+        let interface = mac.and_then(|mac| server.heard_on(mac));
+        let facts = mac.map(|mac| Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() });
         let rule = facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule);
         let said = mac.and_then(|mac| roster.of(mac));
-        let choice = mac.and_then(|_| rules.choose(rule, said, None, "").ok());
+        let let_in = facts.and_then(|facts| rules.rule(&facts, &roster).ok());
+        let choice = let_in.and_then(|rule| rules.choose(rule, said, None, "").ok());
         let timeline = seen.and_then(timelines::Machine::boot);
         Self {
             id: who.to_string(),
@@ -136,7 +144,9 @@ impl Machine {
             by: choice.map(|choice| choice.by),
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
+            approved: said.is_some_and(|said| said.approved),
             spent: said.and_then(|said| said.spent.clone()),
+            kept: server.keeps(),
             last: timeline.and_then(|timeline| timeline.steps.last().cloned()),
             boot: timeline.map(|timeline| Boot::new(timeline, now)),
         }
