@@ -17,6 +17,7 @@
 //! | … on one thread, from the page cache to the socket | [`http::workers`], `http::io`, `http::account` |
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
+//! | … and says how it went | [`boot::report`], `http::report` |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
 //!
 //! Beside the walk: interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's

@@ -17,6 +17,7 @@ mod lifecycle;
 mod liveness;
 mod relay;
 mod reload;
+mod report;
 mod rivals;
 mod tftp;
 mod tftp_weather;
