@@ -19,5 +19,6 @@ mod relay;
 mod reload;
 mod report;
 mod rivals;
+mod syslog;
 mod tftp;
 mod tftp_weather;
