@@ -23,6 +23,7 @@ use sha2::Sha256;
 use super::{
     client::MacAddr,
     machine::{Machine, Rules},
+    report,
     roster::Roster,
     script::{Query, escaped_path},
     template::Templates,
@@ -173,7 +174,13 @@ impl Urls {
             }
             Ok(urls.url(scope, inside))
         };
-        context! { answer => Value::from_function(answer), answers => Value::from_function(answers) }
+        let report = report::function(&self.base, &self.card());
+        context! { answer => Value::from_function(answer), answers => Value::from_function(answers), report }
+    }
+
+    /// The machine's MAC address as it is written here; empty where it is not known.
+    fn card(&self) -> String {
+        self.query.mac().ok().flatten().map(|mac| mac.to_string()).unwrap_or_default()
     }
 
     fn url(&self, scope: String, opened: impl IntoIterator<Item = String>) -> String {
@@ -201,7 +208,7 @@ pub struct Answer {
     pub content_type: &'static str,
 }
 
-/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base` and `profile`: the one that
+/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base`, `report()` and `profile`: the one that
 /// the query names, else the one that the machine would boot now.
 ///
 /// # Errors
@@ -235,7 +242,8 @@ pub fn answer_context(
     machine: &Machine,
     vars: &BTreeMap<String, serde_json::Value>,
 ) -> Value {
-    context! { base, profile, machine => Serde(machine), vars => Serde(vars) }
+    let report = report::function(base, &machine.mac);
+    context! { base, profile, report, machine => Serde(machine), vars => Serde(vars) }
 }
 
 fn content_type(name: &str, text: &str) -> &'static str {

@@ -236,13 +236,14 @@ fn circles(times: &VecDeque<Instant>, limit: usize, now: Instant) -> Option<usiz
 
 /// A token bucket that holds a burst of two seconds.
 #[derive(Debug, Default)]
-struct Bucket {
+pub struct Bucket {
     /// When it would be empty of debts: the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371).
     tat: Option<Instant>,
 }
 
 impl Bucket {
-    fn take(&mut self, rate: u32, now: Instant) -> bool {
+    /// Whether one more is let pass, at so many a second.
+    pub fn take(&mut self, rate: u32, now: Instant) -> bool {
         let each = Duration::from_secs(1) / rate.max(1);
         let tat = self.tat.map_or(now, |tat| tat.max(now));
         if tat.saturating_duration_since(now) >= 2 * Duration::from_secs(1) {

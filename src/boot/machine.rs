@@ -41,6 +41,8 @@ pub struct Rules {
     pub loaders: Loaders,
     /// Rules about machines.
     pub machines: RuleBook<MachineRule>,
+    /// Whether an iPXE that says what it does by syslog is heard.
+    pub hears_ipxe: bool,
     /// Whether only machines that a rule names or that were approved are answered.
     pub known_only: bool,
     /// The shape of offers.

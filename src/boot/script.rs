@@ -1,7 +1,7 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
 
 use minijinja::{context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -210,8 +210,9 @@ impl Asking<'_> {
         let none = BTreeMap::new();
         let vars = rule.map_or(&none, |rule| &rule.vars);
         let cmdline = |template: &str| templates.cmdline(template, machine, vars, &urls);
+        let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
         let render = |template: &str, own: minijinja::Value| {
-            templates.render(template, context! { base, name, machine => Serde(machine), ..own })
+            templates.render(template, context! { base, name, syslog, machine => Serde(machine), ..own })
         };
         Ok(match boot {
             Boot::Linux(linux) => {
@@ -318,6 +319,12 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
     let name = plain(path);
     let is_alone = all.iter().filter(|other| plain(other) == name).count() == 1;
     if is_alone { name } else { format!("{index}-{name}") }
+}
+
+/// The server's address, where its URL has one: iPXE's `syslog` setting takes no name.
+fn address_of(base: &str) -> Option<Ipv4Addr> {
+    let host = base.strip_prefix("http://")?.split([':', '/']).next()?;
+    host.parse().ok()
 }
 
 /// The URL of a path below the assets folder.

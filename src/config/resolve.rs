@@ -38,6 +38,8 @@ pub struct Settings {
     pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
+    /// The syslog stage, where it is served.
+    pub syslog: Option<Syslog>,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
     /// Whether HTTP shows the folders below the assets folder.
@@ -125,6 +127,15 @@ pub struct Tftp {
     pub max_transfers_per_client: usize,
 }
 
+/// The syslog stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// UDP port.
+    pub port: u16,
+    /// Lines a second.
+    pub rates: Rates,
+}
+
 /// Resolves a configuration.
 ///
 /// # Errors
@@ -159,6 +170,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         dhcp: check.dhcp(),
         state: check.state(),
         tftp: check.tftp(),
+        syslog: check.syslog(),
         http_port: config.http.port,
         listing: config.http.listing,
         base_url: check.base_url(),
@@ -226,6 +238,19 @@ impl Check<'_> {
         }
         let rates = Rates { total: max_rate, per_client: max_rate_per_client };
         Dhcp { enabled, socket, offer: shape, known_only: answer == schema::Answer::Known, rates }
+    }
+
+    fn syslog(&mut self) -> Option<Syslog> {
+        let schema::Syslog { enabled, port, max_rate, max_rate_per_client } = self.loaded.config.syslog.clone();
+        if port == 0 {
+            self.fault(&["syslog", "port"], "port is 0: a UDP port, from 1 to 65535".into());
+        }
+        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
+            if rate == 0 {
+                self.fault(&["syslog", key], format!("{key} is 0: nobody could say anything"));
+            }
+        }
+        enabled.then_some(Syslog { port, rates: Rates { total: max_rate, per_client: max_rate_per_client } })
     }
 
     fn control(&mut self) {

@@ -28,6 +28,8 @@ pub struct Config {
     pub tftp: Tftp,
     /// The HTTP stage.
     pub http: Http,
+    /// The syslog stage.
+    pub syslog: Syslog,
     /// What outlives a restart.
     pub state: State,
     /// Who may change something while the server runs.
@@ -53,6 +55,7 @@ impl Default for Config {
             dhcp: Dhcp::default(),
             tftp: Tftp::default(),
             http: Http::default(),
+            syslog: Syslog::default(),
             state: State::default(),
             control: Control::default(),
             templates: None,
@@ -252,6 +255,27 @@ pub struct Keepalive {
 impl Default for Keepalive {
     fn default() -> Self {
         Self { idle: "60s".into(), interval: "15s".into(), probes: 4, dead_after: "150s".into() }
+    }
+}
+
+/// The syslog stage: what iPXE and installers say while they boot joins their machines' timelines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Syslog {
+    /// Whether to listen. Off, since a host may have a syslog server of its own.
+    pub enabled: bool,
+    /// UDP port. iPXE and Debian's installer know no other than 514.
+    pub port: u16,
+    /// Lines a second of all machines: a rack of installers.
+    pub max_rate: u32,
+    /// Lines a second of one machine; an installer's busiest seconds lose some, which is told.
+    pub max_rate_per_client: u32,
+}
+
+impl Default for Syslog {
+    fn default() -> Self {
+        Self { enabled: false, port: 514, max_rate: 1000, max_rate_per_client: 50 }
     }
 }
 

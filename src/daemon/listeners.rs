@@ -49,6 +49,7 @@ use crate::{
         udp::Endpoint,
     },
     status::access::Via,
+    syslog::{self, bounds::Bounds},
     tftp::{self, serve::Doors, transfer::Limits},
 };
 
@@ -313,6 +314,12 @@ impl Listeners {
             let limits = Limits { block_size: plan.tftp.max_block_size, window_size: plan.tftp.max_window_size };
             let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
             self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
+        }
+        if let (Some(socket), Some(syslog)) = (sockets.syslog, plan.syslog) {
+            info!("syslog {address}:{}: what machines say while they boot", syslog.port);
+            let (endpoint, bounds) = (Endpoint::new(socket)?, Bounds::new(syslog.rates));
+            let listener = syslog::serve::Listener { endpoint, bounds, events: self.shared.events.clone() };
+            self.shared.tasks.spawn(listener.serve(stop.clone()));
         }
         info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
         self.addresses.insert(address, Address { interface: name, link_block_size, stop });

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
-    extract::{Path, Query, RawQuery, State, rejection::QueryRejection},
+    extract::{DefaultBodyLimit, Path, Query, RawQuery, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -26,6 +26,7 @@ use super::{
     connection::Connection,
     io::Source,
     listing::{listing, wants_json},
+    report::{self, report},
 };
 use crate::{
     boot::{
@@ -90,6 +91,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/assets/{*path}", get(asset))
         .route("/answers/s/{token}/{*name}", get(answers::signed))
         .route("/answers/{*name}", get(answers::open))
+        .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(app)
@@ -269,7 +271,7 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {
+pub(super) fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {
     match address {
         SocketAddr::V4(address) => Some(*SocketAddrV4::ip(&address)),
         SocketAddr::V6(_) => None,
