@@ -3,5 +3,6 @@
 pub mod access;
 pub mod api;
 pub mod events;
+pub mod page;
 pub mod server;
 pub mod view;

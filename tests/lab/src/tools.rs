@@ -47,6 +47,9 @@ pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/u
 /// ISC's relay, unpacked like [`DHCPD`].
 pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
+/// For a [`Browser`](crate::Browser).
+pub const BROWSER_TOOLS: &[Tool] = &[Tool::new("chromium", "chromium")];
+
 /// For a [`Vm`](crate::Vm) of every firmware, and for [`BootFiles`](crate::BootFiles).
 pub const VM_TOOLS: &[Tool] = &[
     Tool::new("qemu-system-x86_64", "qemu-system-x86"),
@@ -90,7 +93,7 @@ mod tests {
     #[test]
     fn make_deps_installs_every_tool() {
         let installed: Vec<&str> = include_str!("../packages.txt").lines().collect();
-        for tool in NETWORK_TOOLS.iter().chain(VM_TOOLS) {
+        for tool in NETWORK_TOOLS.iter().chain(VM_TOOLS).chain(BROWSER_TOOLS) {
             assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
         }
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
