@@ -18,7 +18,7 @@ function morph(mine, theirs) {
   }
   if (mine.isEqualNode(theirs)) return;
   for (const { name } of [...mine.attributes]) {
-    if (!theirs.hasAttribute(name) && name !== "open" && name !== "hidden") mine.removeAttribute(name);
+    if (!theirs.hasAttribute(name) && name !== "open") mine.removeAttribute(name);
   }
   for (const { name, value } of theirs.attributes) {
     if (mine.getAttribute(name) !== value) mine.setAttribute(name, value);
@@ -52,14 +52,13 @@ function tell(time) {
 const tellAll = (inside) => inside.querySelectorAll("time").forEach(tell);
 
 function filter(row) {
-  const text = row.textContent.toLowerCase();
-  row.hidden = !box.value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  const text = box.value && row.textContent.toLowerCase();
+  row.hidden = box.value !== "" && !box.value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 function filterAll() {
   if (!rows) return;
-  [...rows.children].forEach(filter);
   const all = Number($("summary").dataset.all);
-  $("none").hidden = all === 0 || [...rows.children].some((row) => !row.hidden);
+  $("none").hidden = all === 0 || rows.querySelector(".row:not([hidden])") !== null;
   $("empty").hidden = all > 0;
 }
 
@@ -70,31 +69,45 @@ function announce(changed) {
   $("news").textContent = changed.slice(0, 3).join(". ") + "." + more;
 }
 
-function apply({ html, order }) {
-  const changed = [];
-  for (const [id, text] of Object.entries(html)) {
-    const theirs = element(text);
-    const mine = $(id);
-    tellAll(theirs);
-    if (rows && theirs.parentNode && theirs.matches(".row")) {
-      const { state, name, words } = theirs.dataset;
-      if (mine?.dataset.state !== state) changed.push(`${name}: ${words}`);
-      if (!mine) rows.append(theirs);
-      filter(mine ?? theirs);
-    }
-    if (mine) morph(mine, theirs);
+// What has come and is not in its place yet. A thousand rows are put there a few at a time: the page listens in between.
+const waiting = new Map();
+let changed = [], order = null, isBusy = false;
+function receive({ html, order: wanted }) {
+  Object.entries(html).forEach(([id, text]) => waiting.set(id, text));
+  order = wanted ?? order;
+  if (isBusy) return;
+  isBusy = true;
+  work();
+}
+function work() {
+  const until = performance.now() + 10;
+  for (const [id, text] of waiting) {
+    if (performance.now() > until) return setTimeout(work, 5);
+    waiting.delete(id);
+    put(id, element(text));
   }
-  if (order) arrange(order);
+  isBusy = false;
+  if (order) arrange();
   announce(changed);
+  changed = [];
   filterAll();
+}
+function put(id, theirs) {
+  const mine = $(id);
+  tellAll(theirs);
+  if (rows && theirs.matches(".row")) {
+    const { state, name, words } = theirs.dataset;
+    if (mine?.dataset.state !== state) changed.push(`${name}: ${words}`);
+    if (!mine) rows.append(theirs);
+    filter(theirs);
+  }
+  if (mine) morph(mine, theirs);
 }
 
 // Rows change places only while nobody points at one or has the focus in it: they would press the wrong thing.
-let later = null;
-function arrange(order) {
+function arrange() {
   const wanted = new Set(order);
   [...rows.children].forEach((row) => wanted.has(row.id) || row.remove());
-  later = order;
   if (rows.matches(":hover, :focus-within")) return;
   let place = rows.firstElementChild;
   for (const id of order) {
@@ -103,7 +116,7 @@ function arrange(order) {
     if (row === place) place = place.nextElementSibling;
     else rows.insertBefore(row, place);
   }
-  later = null;
+  order = null;
 }
 
 let source = null;
@@ -111,7 +124,7 @@ function follow() {
   if (!live || source) return;
   source = new EventSource(live);
   source.onopen = () => ($("link").hidden = true);
-  source.onmessage = ({ data }) => apply(JSON.parse(data));
+  source.onmessage = ({ data }) => receive(JSON.parse(data));
   source.onerror = () => {
     $("link").textContent = "No connection to the server; trying again…";
     $("link").hidden = false;
@@ -128,8 +141,11 @@ document.addEventListener("visibilitychange", () => {
   source?.close();
   source = null;
 });
-box?.addEventListener("input", filterAll);
-rows?.addEventListener("pointerleave", () => later && arrange(later));
+box?.addEventListener("input", () => {
+  [...rows.children].forEach(filter);
+  filterAll();
+});
+rows?.addEventListener("pointerleave", () => order && arrange());
 setInterval(() => document.visibilityState === "visible" && tellAll(document), 1000);
 tellAll(document);
 follow();

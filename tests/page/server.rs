@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::Extension;
+use axum::{Extension, Router};
 use netbootd::{
     boot::{
         client::MacAddr,
@@ -41,19 +41,24 @@ pub(crate) struct Stand {
     pub(crate) stop: CancellationToken,
     pub(crate) address: SocketAddr,
     pub(crate) fake: Arc<Fake>,
-    pub(crate) runtime: Runtime,
+    _runtime: Runtime,
 }
 
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
+/// The page without a socket, for viewers who come from there.
+pub(crate) fn page(via: Via) -> (Router, Arc<Fake>, CancellationToken) {
+    let fake = Arc::new(Fake::new());
+    let api = Api { live: fake.live.clone(), server: fake.clone(), token: Some(TOKEN.into()) };
+    let waiting = Waiting { on: "eth1 (10.77.0.2)".into(), clients: "BIOS, UEFI x86_64, iPXE".into() };
+    let stop = CancellationToken::new();
+    (router(Page::new(Arc::new(api), waiting, stop.clone())).layer(Extension(via)), fake, stop)
+}
+
 impl Stand {
     /// Serves on this socket, for viewers who come from there.
     pub(crate) fn on(listener: TcpListener, via: Via) -> std::io::Result<Self> {
-        let fake = Arc::new(Fake::new());
-        let api = Api { live: fake.live.clone(), server: fake.clone(), token: Some(TOKEN.into()) };
-        let waiting = Waiting { on: "eth1 (10.77.0.2)".into(), clients: "BIOS, UEFI x86_64, iPXE".into() };
-        let stop = CancellationToken::new();
-        let router = router(Page::new(Arc::new(api), waiting, stop.clone())).layer(Extension(via));
+        let (router, fake, stop) = page(via);
         let runtime = Runtime::new()?;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -62,7 +67,7 @@ impl Stand {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             axum::serve(listener, router).with_graceful_shutdown(served.cancelled_owned()).await
         });
-        Ok(Self { stop, address, fake, runtime })
+        Ok(Self { stop, address, fake, _runtime: runtime })
     }
 }
 
