@@ -51,7 +51,7 @@ use crate::{
     http,
     net::own_loop::OwnLoop,
     state::{State, StateError},
-    status::{self, api::Api},
+    status::{self, api::Api, page::Waiting},
 };
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
@@ -135,8 +135,11 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let tasks = TaskTracker::new();
     let server = Arc::new(Running { clerk, recorder: ask, attempts });
     let footer = footer::follow(server.clone(), plan.live.clone());
-    let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
-    let api = status::api::router(Arc::new(api));
+    let api = Arc::new(Api { live: plan.live.clone(), server, token: plan.control.token.clone() });
+    let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
+    let waiting = Waiting { on: waiting.join(", "), clients: plan.clients() };
+    let page = status::page::Page::new(api.clone(), waiting.clone(), stop.clone());
+    let api = status::api::router(api).merge(status::page::router(page));
     match ControlSocket::open(&plan.control.socket).await {
         Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),
         // Nothing that a boot needs.
@@ -162,8 +165,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     let mut reload =
         Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone(), plan.state.path().to_owned())?;
     plan.announce();
-    let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
-    info!("waiting on {}: {}", waiting.join(", "), plan.clients());
+    info!("waiting on {}: {}", waiting.on, waiting.clients);
 
     tokio::select! {
         () = first_signal(&mut signals) => {}

@@ -211,7 +211,7 @@ impl Api {
     }
 
     /// A MAC address, or the name that a rule gives one.
-    fn mac(&self, machine: &str) -> Result<MacAddr, Problem> {
+    pub(super) fn mac(&self, machine: &str) -> Result<MacAddr, Problem> {
         if let Ok(mac) = machine.parse() {
             return Ok(mac);
         }
@@ -233,7 +233,7 @@ impl Api {
 }
 
 /// An error, in words for people in a shape for programs.
-pub(super) struct Problem(StatusCode, String);
+pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {

@@ -10,6 +10,7 @@
 //! `make demo`, `tests/boot` and `tests/netns` all stand on this one library.
 
 mod boot_files;
+mod browser;
 mod captured;
 mod console;
 mod debian_kernel;
@@ -28,6 +29,7 @@ mod vm;
 pub mod weather;
 
 pub use boot_files::BootFiles;
+pub use browser::Browser;
 pub use captured::{Captured, Noise, Waited, mutated, storm};
 pub use firmware::Firmware;
 pub use host::Host;
@@ -38,5 +40,5 @@ pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
 pub use relay::Relay;
 pub use small_disk::SmallDisk;
-pub use tools::{CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use tools::{BROWSER_TOOLS, CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};
