@@ -7,6 +7,7 @@ mod answers;
 mod attempts;
 mod bench;
 mod beside;
+mod confined;
 mod control;
 mod cut;
 mod dhcp;
