@@ -16,7 +16,7 @@ use crate::{config::resolve::StateUrl, state::State};
 /// What a server may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Folders whose files may be read.
+    /// Folders whose files may be read, and single files.
     read: Vec<PathBuf>,
     /// Folders whose files may be made, written and removed too.
     write: Vec<PathBuf>,
@@ -28,20 +28,12 @@ impl Bounds {
     /// What this plan needs, at its start and when it is read again.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let assets = plan.assets.as_ref().map(|assets| assets.path().to_owned());
-        let (packages, nearby): (Vec<&Path>, Vec<&Path>) =
-            loaders::PACKAGES.iter().map(Path::new).partition(|place| place.is_absolute());
-        let named = plan.watched.iter().cloned().chain(plan.loader_dirs.iter().cloned());
-        let named = named.chain(packages.into_iter().map(PathBuf::from));
-        // Of the working folder only what is there: the folder itself may be anyone's home.
-        let nearby = nearby.into_iter().filter_map(|place| absolute(place).ok()).filter(|place| place.is_dir());
-        let read = named.filter_map(|place| nearest(&place)).chain(assets).chain(nearby);
         let state = match &plan.state {
             StateUrl::Set(url) | StateUrl::Default(url) => State::folder(url),
         };
         let control = plan.control.socket.parent().map(Path::to_owned);
         let write = state.into_iter().chain(control).filter_map(|folder| absolute(folder).ok());
-        Self { read: unique(read), write: unique(write), port: plan.http_port }
+        Self { read: unique(reads(plan)), write: unique(write), port: plan.http_port }
     }
 
     /// Whether a folder may be read.
@@ -60,12 +52,33 @@ impl Bounds {
     }
 }
 
+fn reads(plan: &Plan) -> impl Iterator<Item = PathBuf> {
+    let (packages, nearby): (Vec<&Path>, Vec<&Path>) =
+        loaders::PACKAGES.iter().map(Path::new).partition(|place| place.is_absolute());
+    let named = plan.watched.iter().chain(&plan.loader_dirs).map(PathBuf::as_path);
+    let folders = named.chain(packages).filter_map(nearest);
+    // Of the working folder only what is there: the folder itself may be anyone's home.
+    let nearby = nearby.into_iter().filter_map(|place| absolute(place).ok()).filter(|place| place.is_dir());
+    let assets = plan.assets.as_ref().map(|assets| assets.path().to_owned());
+    let links = plan.watched.iter().flat_map(|folder| behind_links(folder));
+    folders.chain(nearby).chain(assets).chain(links).chain(loaders::behind_links(&plan.loader_dirs))
+}
+
 /// A folder that is not there yet may come: its rule is that of the folder that it would be in, but never that of the
 /// whole file system.
 fn nearest(place: &Path) -> Option<PathBuf> {
     let place = absolute(place).ok()?;
     let there = place.ancestors().find(|folder| folder.is_dir())?;
     (there != Path::new("/")).then(|| there.to_owned())
+}
+
+/// The folders that links in this one lead to: a configuration or a template may be kept elsewhere.
+fn behind_links(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let targets = entries.filter(|path| path.is_symlink()).filter_map(|path| path.canonicalize().ok());
+    let folders =
+        targets.filter_map(|target| if target.is_dir() { Some(target) } else { target.parent().map(Path::to_owned) });
+    folders.filter(|folder| folder != Path::new("/")).collect()
 }
 
 fn unique(folders: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
@@ -118,7 +131,7 @@ const KNOWN: ABI = ABI::V6;
 
 /// What the kernel and the C library tell: sockets and interfaces, CPUs and their limits, the time zone, randomness. Of
 /// other processes `/proc` shows no more than their names: who is in a sandbox may look into none.
-const SYSTEM: [&str; 7] = [
+const SYSTEM: [&str; 8] = [
     "/proc",
     "/sys/class/net",
     "/sys/devices",
@@ -126,6 +139,8 @@ const SYSTEM: [&str; 7] = [
     "/etc/localtime",
     "/usr/share/zoneinfo",
     "/dev/urandom",
+    // What asks the C library for randomness finds no such call in a static program, and opens both.
+    "/dev/random",
 ];
 
 #[cfg(test)]
@@ -195,6 +210,25 @@ mod tests {
             assert!(fs::read("/proc/thread-self/net/udp").is_ok() && fs::read_dir("/proc/self/fd").is_ok());
             assert!(fs::read_dir("/sys/class/net").is_ok() && fs::read("/sys/class/net/lo/mtu").is_ok());
         });
+    }
+
+    #[test]
+    fn where_links_lead_to_is_within_the_bounds_too() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        for folder in ["etc", "kept", "kept/more"] {
+            fs::create_dir(at(folder)).expect("made");
+        }
+        fs::write(at("kept/netbootd.toml"), "").expect("written");
+        symlink("../kept/netbootd.toml", at("etc/netbootd.toml")).expect("made");
+        symlink(at("kept/more"), at("etc/more")).expect("made");
+        symlink("nowhere", at("etc/broken")).expect("made");
+        symlink("/vmlinuz-of-nobody", at("etc/top")).expect("made");
+        fs::write(at("etc/plain.toml"), "").expect("written");
+        let mut found = behind_links(&at("etc"));
+        found.sort();
+        assert_eq!(found, [at("kept"), at("kept/more")].map(|folder| folder.canonicalize().expect("there")));
+        assert_eq!(behind_links(&at("nowhere")), [""; 0].map(PathBuf::from));
     }
 
     #[test]

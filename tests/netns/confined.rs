@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netbootd_lab::{Process, Signal};
+use netbootd_lab::{Process, Signal, Tool, required};
 
 use crate::bench::{Bench, SOON, START, daemon, noise};
 
@@ -43,6 +43,10 @@ fn nothing_but_its_own_files_can_be_read_whatever_it_is_told_to() -> Result<()> 
     bench.netbootd.wait_for_line("/etc/shadow: cannot be read: Permission denied", SOON)?;
     let mend = "a sandboxed netbootd reads only the folders that it was started with: restart it to read others";
     bench.netbootd.wait_for_line(mend, SOON)?;
+    // All loaders are there as before, those that are links too.
+    fs::write(&main, "")?;
+    bench.netbootd.wait_for_line("configuration read again", SOON)?;
+    ensure!(!bench.netbootd.lines().iter().any(|line| line.contains("is passed over")), "{:?}", bench.netbootd.lines());
     fs::write(&main, "loader_dirs = [\"/var/tmp/loaders\"]\n")?;
     bench.netbootd.wait_for_line(&format!("no loader is read from /var/tmp/loaders: {mend}"), SOON)?;
 
@@ -144,5 +148,35 @@ fn the_service_manager_is_told_of_every_turn() -> Result<()> {
     ensure!(stopping.contains("EXTEND_TIMEOUT_USEC=40000000\n"), "{stopping}");
     let status = process.wait_exit(Duration::from_secs(20))?;
     ensure!(status.code() == Some(0), "{status}");
+    Ok(())
+}
+
+/// Another program opens its sockets, and starts it when the first client comes.
+#[test]
+fn sockets_that_the_service_manager_opened_are_taken() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let Some(()) = required(&[&[Tool::new("systemd-socket-activate", "systemd")]]) else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    for (kind, socket, other) in
+        [(None, "10.77.0.2:8080", "10.77.0.2:69"), (Some("-d"), "10.77.0.2:69", "10.77.0.2:8080")]
+    {
+        let mut command = bench.server.command("systemd-socket-activate");
+        // A second one of the same would find the address taken.
+        command.args(kind).args(["-l", socket, "--setenv=NETBOOTD_STATE__URL", "--setenv=NETBOOTD_CONTROL__SOCKET"]);
+        command.args([env!("CARGO_BIN_EXE_netbootd"), "up", "--interface", "eth1", "--assets"]).arg(&bench.assets);
+        let process = Process::spawn("netbootd", &mut command)?;
+        process.wait_for_line(&format!("Listening on {socket}"), START)?;
+        if kind.is_none() {
+            ensure!(bench.curl(&[], "/assets/vmlinuz")? == noise(3_000_000, 1), "not by {socket}");
+        } else {
+            let fetched = bench.lab.directory().join("fetched");
+            let get =
+                ["--get", "--remote-file", "vmlinuz", "--local-file", &fetched.display().to_string(), "10.77.0.2"];
+            bench.run("atftp", &get)?;
+            ensure!(fs::read(fetched)? == noise(3_000_000, 1), "not by {socket}");
+        }
+        process.wait_for_line("waiting on eth1", START).with_context(|| format!("and {other} is opened by itself"))?;
+    }
     Ok(())
 }
