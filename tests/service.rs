@@ -1,4 +1,4 @@
-//! The systemd unit: what systemd itself says of it.
+//! The systemd unit: what systemd itself says of it; and what packages say of themselves.
 
 use std::{fs, path::Path, process::Command};
 
@@ -30,4 +30,11 @@ fn the_unit_is_right_and_what_it_is_exposed_to_stays_low() -> Result<()> {
     let (is_low, words) = analyze(&["security", "--no-pager", "--offline=true", &format!("--threshold={MOST}")])?;
     ensure!(is_low, "{words}");
     Ok(())
+}
+
+#[test]
+fn the_packages_changelog_begins_with_this_version() {
+    let changelog = include_str!("../packaging/deb/changelog");
+    let first = format!("netbootd ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.starts_with(&first), "packaging/deb/changelog has no entry for {first}");
 }

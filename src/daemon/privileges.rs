@@ -62,8 +62,14 @@ pub fn whom(named: Option<&str>) -> Result<Option<User>, PrivilegeError> {
                 false => Err(PrivilegeError::NotRoot(name.to_owned())),
             }
         }
-        None => Ok(is_root.then(|| lookup(SERVICE_USER)).flatten()),
+        // The root of a container often may not become anyone.
+        None => Ok((is_root && may_change_user()).then(|| lookup(SERVICE_USER)).flatten()),
     }
+}
+
+fn may_change_user() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 /// From the file itself: system users are in it, and what else a host may have (LDAP) needs libraries that a static
@@ -189,7 +195,9 @@ mod tests {
     #[test]
     fn root_that_stays_root_has_no_more_than_it_needs() {
         aside(|| {
+            assert!(may_change_user());
             give_up(None).expect("given up");
+            assert!(!may_change_user());
             let now = capabilities(None).expect("read");
             assert_eq!((now.permitted, now.effective), (KEPT, KEPT));
             give_up(None).expect("a second time changes nothing");
