@@ -8,9 +8,12 @@ mod footer;
 mod listeners;
 pub mod loaders;
 pub mod logging;
+mod notify;
 pub mod plan;
+pub mod privileges;
 pub mod recorder;
 pub mod reload;
+pub mod sandbox;
 mod tftp;
 
 use std::{
@@ -29,7 +32,7 @@ use rustix::{
     rand::GetRandomFlags,
 };
 use tokio::{
-    runtime,
+    runtime::{self, Handle},
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -42,8 +45,10 @@ use self::{
     control::{ControlSocket, Running},
     listeners::{Listeners, Shared},
     plan::Plan,
+    privileges::PrivilegeError,
     recorder::Recorder,
     reload::{Read, Reload},
+    sandbox::{Bounds, Held},
 };
 use crate::{
     boot::{answer::Key, attempts::Attempts},
@@ -59,15 +64,52 @@ use crate::{
 ///
 /// # Errors
 /// What could not be bound, or a system call that no server can do without.
-pub fn run(plan: Plan, read: Read) -> Result<(), StartError> {
+pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), StartError> {
     raise_descriptor_limit();
     let sockets = bind::bind(&plan)?;
+    // Before there are threads: each has rights of its own.
+    let bounds = confine(&plan, confinement)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     let state = runtime.block_on(open_state(&plan.state))?;
-    runtime.block_on(serve(Arc::new(plan), read, sockets, state)).map_err(BindError::runtime)?;
+    runtime.block_on(serve(Arc::new(plan), read, sockets, state, bounds)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// What a server gives up once its ports are open.
+#[derive(Clone, Debug)]
+pub enum Confinement {
+    /// Nothing.
+    No,
+    /// What it needs no more, as this user, where one is named.
+    Yes {
+        /// The user's name.
+        user: Option<String>,
+    },
+}
+
+/// What it may reach from then on; none: everything.
+fn confine(plan: &Plan, confinement: &Confinement) -> Result<Option<Bounds>, StartError> {
+    let Confinement::Yes { user } = confinement else { return Ok(None) };
+    let user = privileges::whom(user.as_deref())?;
+    if let Some(folder) = plan.control.socket.parent() {
+        privileges::hand_over(folder, user.as_ref());
+    }
+    let bounds = Bounds::of(plan);
+    privileges::give_up(user.as_ref())?;
+    let who = user.map(|user| format!(" as {user}")).unwrap_or_default();
+    match sandbox::enter(&bounds)? {
+        Held::Not => {
+            info!(
+                "not sandboxed{who}: this kernel has no Landlock, or was started without it (lsm= on its command line)"
+            );
+            return Ok(None);
+        }
+        Held::Partly => info!("sandboxed{who} as far as this kernel can: writes only in {}", bounds.writes()),
+        Held::Fully => info!("sandboxed{who}: writes only in {}", bounds.writes()),
+    }
+    Ok(Some(bounds))
 }
 
 /// Why a server did not start.
@@ -79,6 +121,12 @@ pub enum StartError {
     /// What is to outlive a restart.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Who it is to be.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// What it may reach.
+    #[error("the sandbox: {0}; --no-sandbox goes on without")]
+    Sandbox(#[from] landlock::RulesetError),
 }
 
 /// Where the configuration names no state, none is needed: a laptop has no folder for it, and boots go on without.
@@ -104,7 +152,13 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<State>) -> io::Result<()> {
+async fn serve(
+    plan: Arc<Plan>,
+    read: Read,
+    sockets: Sockets,
+    state: Option<State>,
+    bounds: Option<Bounds>,
+) -> io::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
@@ -147,6 +201,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     }
     let tftp = tftp::start(&plan, events.clone(), &tasks)?;
     let workers = http::workers::Workers::start()?;
+    let mut loops: Vec<Handle> = workers.handles().chain([Handle::current()]).collect();
     let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));
     let downloads = http.running();
     let shared = Shared {
@@ -161,11 +216,15 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         ours: watch::Sender::default(),
         dhcp: OwnLoop::start("dhcp".into())?,
     };
+    loops.push(shared.dhcp.handle().clone());
     let mut listeners = Listeners::start(shared, sockets)?;
-    let mut reload =
-        Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone(), plan.state.path().to_owned())?;
+    let (live, fixed, state) = (plan.live.clone(), plan.fixed.clone(), plan.state.path().to_owned());
+    let mut reload = Reload::new(read, live, fixed, plan.watched.clone(), state, bounds)?;
     plan.announce();
-    info!("waiting on {}: {}", waiting.on, waiting.clients);
+    let waiting = format!("waiting on {}: {}", waiting.on, waiting.clients);
+    info!("{waiting}");
+    notify::ready(&waiting);
+    notify::keep_alive(loops);
 
     tokio::select! {
         () = first_signal(&mut signals) => {}
@@ -173,6 +232,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         () = reload.follow() => {}
         () = footer => {}
     }
+    notify::stopping(plan.grace);
     // With it go the ways to open more.
     drop(listeners);
     info!("stopping; running transfers have {} s to come to their end", plan.grace.as_secs());

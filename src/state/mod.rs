@@ -3,7 +3,7 @@
 //! A call that returned has reached the disk. Nothing of a boot waits for it: what cannot be read or written is told,
 //! and boots go on without.
 
-use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     Row, SqlitePool,
@@ -60,12 +60,14 @@ pub enum StateError {
         error: sqlx::Error,
     },
     /// Whatever else SQLite says: a folder that is missing, no permission.
-    #[error("the state {url} cannot be used: {error}")]
+    #[error("the state {url} cannot be used: {error}{mend}")]
     Unusable {
         /// Where.
         url: String,
         /// SQLite's words.
         error: sqlx::Error,
+        /// What is to be done, where that is known.
+        mend: &'static str,
     },
 }
 
@@ -102,6 +104,16 @@ impl State {
             Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
             Err(error) => Err(fault(sqlx::Error::Migrate(Box::new(error)))),
         }
+    }
+
+    /// The folder that a file at this URL is in, where it is one: SQLite makes files beside it.
+    #[must_use]
+    pub fn folder(url: &str) -> Option<PathBuf> {
+        let options = SqliteConnectOptions::from_str(url).ok()?;
+        let is_file = !url.contains(":memory:");
+        let folder = is_file.then(|| options.get_filename().parent())??;
+        // A file without a folder is in the working one.
+        Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
     }
 
     /// Opens a file to read what is in it, and changes nothing: it may be a running server's, or an older one's.
@@ -261,10 +273,15 @@ impl StateError {
             Some("11" | "26") => Self::Broken { url, error },
             // SQLITE_FULL, SQLITE_IOERR_WRITE and SQLITE_IOERR_SHMSIZE.
             Some("13" | "778" | "4874") => Self::Full { url, error },
-            _ => Self::Unusable { url, error },
+            // SQLITE_READONLY, SQLITE_CANTOPEN and SQLITE_READONLY_DIRECTORY.
+            Some("8" | "14" | "1544") => Self::Unusable { url, error, mend: NOT_OURS },
+            _ => Self::Unusable { url, error, mend: "" },
         }
     }
 }
+
+const NOT_OURS: &str =
+    "; its folder has to be there, and that and the file have to belong to the user that netbootd runs as";
 
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, sql)| {
@@ -337,6 +354,15 @@ mod tests {
         again.close().await;
     }
 
+    #[test]
+    fn the_folder_of_a_url_is_known() {
+        let folder = |url| State::folder(url).map(|folder| folder.display().to_string());
+        assert_eq!(folder("sqlite:///var/lib/netbootd/state.db").as_deref(), Some("/var/lib/netbootd"));
+        assert_eq!(folder("sqlite:///srv/state.db?mode=rwc").as_deref(), Some("/srv"));
+        assert_eq!(folder("sqlite://state.db").as_deref(), Some("."));
+        assert_eq!(folder("sqlite://:memory:"), None);
+    }
+
     #[tokio::test]
     async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -374,6 +400,7 @@ mod tests {
         );
         let nowhere = State::open("sqlite:///nowhere/at/all/state.db").await.map(|_| ()).expect_err("no folder");
         assert!(matches!(nowhere, StateError::Unusable { .. }), "{nowhere:?}");
+        assert!(nowhere.to_string().ends_with(NOT_OURS), "{nowhere}");
 
         fs::remove_file(folder.path().join("state.db")).expect("removed");
         let state = State::open(&url(&folder)).await.expect("made");

@@ -8,6 +8,7 @@ mod attempts;
 mod bench;
 mod beside;
 mod cloud_init;
+mod confined;
 mod control;
 mod cut;
 mod dhcp;
