@@ -2,7 +2,9 @@
 
 pub mod access;
 pub mod api;
+pub mod bundle;
 pub mod events;
+mod openapi;
 pub mod page;
 pub mod screen;
 pub mod server;

@@ -158,8 +158,9 @@ impl Page {
         let who = match self.api.who(machine) {
             Ok(who) => who,
             Err(problem) => {
-                let text = format!("{}.", problem.1);
-                return (problem.0, Html(self.message(viewer, "No such machine", &text, false))).into_response();
+                let text = format!("{}.", problem.detail);
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::NOT_FOUND);
+                return (status, Html(self.message(viewer, "No such machine", &text, false))).into_response();
             }
         };
         let (whole, now) = self.whole(who).await;
