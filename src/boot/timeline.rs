@@ -49,7 +49,7 @@ pub struct Timeline {
     /// Steps since the boot last got further: firmware repeats its requests, and a repetition is no news.
     repeatable: usize,
     /// The cause that was told of its stop.
-    pub(super) told: Option<Cow<'static, str>>,
+    pub told: Option<Cow<'static, str>>,
 }
 
 /// What a machine's script boots.
@@ -373,7 +373,7 @@ impl Timeline {
         })
     }
 
-    fn transfer(&mut self, Transfer { of, name, sent, size, took, failure }: &Transfer, now: Moment) -> Vec<Seen> {
+    fn transfer(&mut self, Transfer { of, name, sent, size, took, failure, .. }: &Transfer, now: Moment) -> Vec<Seen> {
         let stage = self.awaited.stage(*of, name);
         let seconds = took.as_secs_f64();
         let rate = (*sent as f64 / seconds.max(1e-6)) as u64;

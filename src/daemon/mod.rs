@@ -49,7 +49,7 @@ use crate::{
     http,
     net::own_loop::OwnLoop,
     state::{State, StateError},
-    status::{self, api::Api},
+    status::{self, api::Api, metrics::Metrics},
 };
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
@@ -123,13 +123,16 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
     let (ask, questions) = mpsc::channel(16);
-    let recorder = tokio::spawn(Recorder::new(attempts, to_keep, timelines).record(received, questions));
+    let metrics = Arc::new(Metrics::default());
+    let recorder = Recorder::new(attempts, to_keep, timelines, metrics.clone());
+    let recorder = tokio::spawn(recorder.record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
     let server = Arc::new(Running { clerk, recorder: ask });
+    let metrics = status::metrics::router(metrics, server.clone());
     let api = Api { live: plan.live.clone(), server, token: plan.control.token.clone() };
-    let api = status::api::router(Arc::new(api));
+    let api = status::api::router(Arc::new(api)).merge(metrics);
     match ControlSocket::open(&plan.control.socket).await {
         Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),
         // Nothing that a boot needs.

@@ -3,5 +3,8 @@
 pub mod access;
 pub mod api;
 pub mod events;
+pub mod metrics;
+mod process;
 pub mod server;
+pub mod tally;
 pub mod view;

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 
 use super::{bounds::Bounds, line::read};
 use crate::{
-    boot::event::{Event, What, Who},
+    boot::event::{Event, What, Who, count_lost},
     net::udp::{Datagram, Endpoint},
 };
 
@@ -46,6 +46,7 @@ fn take(datagram: &Datagram<'_>, bounds: &mut Bounds, events: &tokio::sync::mpsc
     let lost = (left_out > 0).then(|| format!("({left_out} lines came too fast and were left out)"));
     for line in lost.into_iter().chain(read(datagram.bytes)) {
         if events.try_send(Event { who: Who::Address(from), what: What::Said(line) }).is_err() {
+            count_lost();
             debug!("an event was dropped: the recorder is behind");
         }
     }

@@ -36,5 +36,5 @@ pub use meter::{Meter, median, peak_megabytes, quantile, resident_megabytes, wai
 pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
 pub use relay::Relay;
-pub use tools::{DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use tools::{DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};

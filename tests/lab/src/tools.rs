@@ -47,6 +47,9 @@ pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/u
 /// ISC's relay, unpacked like [`DHCPD`].
 pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
+/// Checks metrics and alert rules; the server that it comes with would start.
+pub const PROMTOOL: Tool = Tool::new("/usr/local/lib/netbootd-lab/prometheus/usr/bin/promtool", "prometheus");
+
 /// For a [`Vm`](crate::Vm) of every firmware, and for [`BootFiles`](crate::BootFiles).
 pub const VM_TOOLS: &[Tool] = &[
     Tool::new("qemu-system-x86_64", "qemu-system-x86"),
@@ -94,7 +97,7 @@ mod tests {
             assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
         }
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
-        for tool in [DHCPD, DHCRELAY] {
+        for tool in [DHCPD, DHCRELAY, PROMTOOL] {
             assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
         }
     }
