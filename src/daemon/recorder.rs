@@ -159,10 +159,11 @@ impl Recorder {
 
     fn show(&mut self, line: Line) {
         let (machine, stage, text) = (line.who, line.step.stage.name(), &line.step.text);
+        let boot = self.timelines.boot(line.who).map(|boot| boot.number);
         if line.step.failed {
-            warn!(%machine, stage, "{text}");
+            warn!(%machine, stage, boot, "{text}");
         } else {
-            info!(%machine, stage, "{text}");
+            info!(%machine, stage, boot, "{text}");
         }
         self.count += 1;
         let told = Arc::new(Told { number: self.count, line });
