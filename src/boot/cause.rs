@@ -417,6 +417,8 @@ mod tests {
         }
         assert_eq!(after(3600, over()), "handed_over");
         assert_eq!(after(9999, with(over(), vec![report(ReportEvent::Installed)])), "reported");
+        // Nobody saw how that was booted.
+        assert_eq!(after(9999, vec![report(ReportEvent::Other("up".into()))]), "handed_over");
         // An installer that looks for files in vain, and one that failed at first.
         assert_eq!(after(99, with(over(), vec![refused(Why::not_found("x"))])), "handed_over");
         assert_eq!(after(0, with(script(), vec![closed(), ended(Of::Asset, "k", None)])), "booting");

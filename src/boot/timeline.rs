@@ -245,6 +245,7 @@ impl Timeline {
             What::Pace(pace) => vec![self.pace(&pace, now)],
             What::Silent(silent) => self.silent(&silent, now).into_iter().collect(),
             What::Answer { name, size, to } => {
+                self.may_run_already(now);
                 vec![Seen(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
             What::Rival(rival) => {
@@ -253,7 +254,10 @@ impl Timeline {
                 vec![Seen(Stage::Offer, text, false)]
             }
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
-            What::Report(report) => vec![self.report(report)],
+            What::Report(report) => {
+                self.may_run_already(now);
+                vec![self.report(report)]
+            }
             What::Address(address) => {
                 self.address = Some(address);
                 Vec::new()
@@ -400,6 +404,14 @@ impl Timeline {
             seen.push(Seen(Stage::HandedOver, "it has its kernel and all initrds".into(), false));
         }
         seen
+    }
+
+    /// What is first heard of it comes from a system that runs: how that was booted was not seen, by a server that has
+    /// just started or because it came from a disk.
+    fn may_run_already(&mut self, now: Moment) {
+        if self.steps.is_empty() && self.ending.is_none() {
+            self.ending = Some(Ending::HandedOver { at: now, probable: true });
+        }
     }
 
     fn report(&mut self, Report { event, text }: Report) -> Seen {

@@ -149,7 +149,7 @@ impl Recorder {
         let together = Together::hold();
         let lines = self.timelines.tick(Moment::from(SystemTime::now()));
         for line in lines {
-            let cause = self.timelines.boot(line.who).and_then(|boot| boot.told.as_ref());
+            let cause = self.timelines.boot(line.who).and_then(|boot| boot.told.clone());
             cause.into_iter().for_each(|cause| self.metrics.count_stop(cause));
             self.show(line);
         }

@@ -171,14 +171,14 @@ impl Metrics {
     fn begin(&self) {
         for (stage, outcomes) in EXPECTED {
             for outcome in *outcomes {
-                self.events.get_or_create(&Event { stage: stage.name(), outcome });
+                self.events.get_or_create(&Event { stage: stage.name(), outcome }).inc_by(0);
             }
         }
         for fault in ["other_proxy", "lease_claims_pxe", "lease_names_bootfile"] {
-            self.rivals.get_or_create(&OfFault { fault });
+            self.rivals.get_or_create(&OfFault { fault }).inc_by(0);
         }
         for cause in CAUSES {
-            self.stops.get_or_create(&OfCause { cause: cause.into() });
+            self.stops.get_or_create(&OfCause { cause: cause.into() }).inc_by(0);
         }
     }
 
@@ -215,8 +215,8 @@ impl Metrics {
     }
 
     /// Counts a boot that was found to have stopped.
-    pub fn count_stop(&self, cause: &Cow<'static, str>) {
-        self.stops.get_or_create(&OfCause { cause: cause.clone() }).inc();
+    pub fn count_stop(&self, cause: Cow<'static, str>) {
+        self.stops.get_or_create(&OfCause { cause }).inc();
     }
 
     /// Everything, in OpenMetrics 1.0.

@@ -191,7 +191,7 @@ fn the_journal_is_told_each_lines_priority() -> Result<()> {
         shell.args(["--interface", "eth1"]).arg(bench.assets.join("vmlinuz")).env_remove("NETBOOTD_LOG");
         Process::spawn("netbootd", &mut shell)
     };
-    let mut stopped = |netbootd: &mut Process| -> Result<()> {
+    let stopped = |netbootd: &mut Process| -> Result<()> {
         netbootd.signal(Signal::SIGTERM)?;
         netbootd.wait_exit(START).map(drop)
     };
