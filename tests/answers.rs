@@ -30,10 +30,10 @@ kernel = "vmlinuz"
 cmdline = 'inst.ks={{ answer("fedora/install.ks") }}'
 [profiles.ubuntu]
 kernel = "vmlinuz"
-cmdline = 'autoinstall ds=nocloud;s={{ answers("ubuntu") }}'
+cmdline = 'autoinstall ds=nocloud-net;s={{ answers("ubuntu") }}'
 [profiles.cloud]
 kernel = "vmlinuz"
-cmdline = 'ds=nocloud;s={{ answers("cloud") }}'
+cmdline = 'ds=nocloud-net;s={{ answers("cloud") }}'
 [profiles.coreos]
 kernel = "vmlinuz"
 cmdline = 'ignition.config.url={{ answer("coreos/config.ign") }}'

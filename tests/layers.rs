@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["boot"]),
     ("config", &["boot", "files", "net"]),
     ("daemon", &["boot", "config", "dhcp", "files", "http", "net", "state", "status", "syslog", "tftp"]),
-    ("cli", &["boot", "config", "daemon"]),
+    ("cli", &["boot", "config", "daemon", "status"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -34,6 +34,9 @@ pub struct Query {
     pub platform: Option<String>,
     /// The profile that the menu's user chose.
     pub profile: Option<String>,
+    /// The interface of ours that the machine is heard on. No machine says this of itself: it is filled in here.
+    #[serde(skip)]
+    pub interface: Option<String>,
 }
 
 impl Query {
@@ -68,6 +71,7 @@ impl Query {
             uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
             serial: said(&self.serial),
             arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
+            interface: said(&self.interface),
         }
     }
 }
@@ -365,6 +369,7 @@ mod tests {
             arch: Some("x86_64".into()),
             platform: Some(platform.into()),
             profile: Some(String::new()),
+            interface: None,
         }
     }
 
@@ -522,6 +527,10 @@ sanboot --no-describe --drive 0x80 || exit
             script(&known_only, BASE, &wanted, Standing::default()).outcome,
             Outcome::Refused(Some(MAC), Why::Unknown)
         );
+        let approved: Roster = [(MAC, Entry { approved: true, ..Entry::default() })].into_iter().collect();
+        let standing = Standing { roster: Some(&approved), ..Standing::default() };
+        let local = Query { profile: None, ..wanted };
+        assert_eq!(script(&known_only, BASE, &local, standing).outcome, chosen("local", By::Default, Way::Local));
     }
 
     #[test]
@@ -608,7 +617,8 @@ sanboot --no-describe --drive 0x80 || exit";
     fn what_was_assigned_is_what_it_gets() {
         let assigned = Assignment { profile: "shell".into(), once: true };
         let roster = |spent: Option<&str>| {
-            let entry = Entry { assigned: Some(assigned.clone()), spent: spent.map(str::to_owned) };
+            let (assigned, spent) = (Some(assigned.clone()), spent.map(str::to_owned));
+            let entry = Entry { assigned, spent, ..Entry::default() };
             Roster::from_iter([(MAC, entry)])
         };
         let outcome = |roster: &Roster| {

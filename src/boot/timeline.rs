@@ -198,7 +198,11 @@ impl Timeline {
             self.last = now;
         }
         let seen = self.seen(what, now);
-        let steps = seen.into_iter().map(|Seen(stage, text, failed)| Step { at: now, stage, text, failed });
+        let steps = seen.into_iter().map(|Seen(stage, text, failed)| {
+            // Names and words that came from the network end on terminals.
+            let text = if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text };
+            Step { at: now, stage, text, failed }
+        });
         steps.filter(|step| self.is_news(step)).collect()
     }
 
@@ -249,9 +253,9 @@ impl Timeline {
                 vec![Seen(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
             What::Rival(rival) => {
-                let text = shortened(rival.to_string());
-                self.rival = Some(text.clone());
-                vec![Seen(Stage::Offer, text, false)]
+                // It is told where the boot does not get on.
+                self.rival = Some(shortened(rival.to_string()));
+                Vec::new()
             }
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
             What::Report(report) => {

@@ -1,7 +1,7 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -96,6 +96,16 @@ pub enum StateUrl {
     Default(String),
 }
 
+impl StateUrl {
+    /// The file that it names.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        let (Self::Set(url) | Self::Default(url)) = self;
+        let path = url.strip_prefix("sqlite://").unwrap_or(url);
+        Path::new(path.split('?').next().unwrap_or(path))
+    }
+}
+
 /// The TFTP stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tftp {
@@ -138,7 +148,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
 /// Resolves as much of a configuration as there is sense in, and tells all faults that keep a server from running.
 #[must_use]
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
-    let mut check = Check { loaded, faults: loaded.faults.clone() };
+    let mut check = Check { loaded, faults: loaded.faults.clone(), asked: BTreeSet::new() };
     let config = &loaded.config;
     let assets = check.assets();
     let templates = check.templates();
@@ -178,12 +188,15 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         findings: Vec::new(),
     };
     settings.findings = examine(loaded, &settings);
+    settings.findings.extend(check.open_answers(&settings));
     (settings, check.faults)
 }
 
 pub(super) struct Check<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) faults: Vec<Fault>,
+    /// The answer files that profiles name.
+    pub(super) asked: BTreeSet<String>,
 }
 
 impl Check<'_> {
@@ -529,7 +542,7 @@ SRV/n.toml:14:1: there is no architecture \"amd64\" (is it \"x86_64\"?); there a
 SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
 SRV/n.toml:16:1: there is no file no/shim.efi
-SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui or arch (for all machines, set default_profile)
+SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)
 SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";
         assert_eq!(resolved(&format!("{profile}{bad}")).map(|_| ()), Err(expected.into()));
     }

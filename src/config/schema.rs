@@ -78,7 +78,7 @@ pub struct Dhcp {
     /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
     /// always `"direct"`, `"option_67"`, `"boot_server"` or `"option_66"`.
     pub offer: String,
-    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names.
+    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names, or that were approved.
     pub answer: Answer,
     /// Answers a second. A thousand machines that start together ask a few thousand times a second.
     pub max_rate: u32,
@@ -120,7 +120,7 @@ pub enum DhcpSocket {
 pub enum Answer {
     /// Every boot client.
     All,
-    /// Machines that a rule names.
+    /// Machines that a rule names, or that `netbootd approve` or `assign` let in.
     Known,
 }
 
@@ -339,6 +339,8 @@ pub struct Machine {
     pub serial: Names,
     /// Makers of cards: the first three bytes of their MAC addresses.
     pub oui: Names,
+    /// Interfaces of this host, by name: machines that are heard there, those behind a relay too.
+    pub interface: Names,
     /// Firmware: `bios`, or `i386`, `x86_64`, `arm32`, `arm64`, `riscv32`, `riscv64`, `loong64` for UEFI.
     pub arch: Names,
     /// What it boots.
@@ -358,8 +360,9 @@ impl Machine {
     /// The names that it gives by a key of its selector.
     #[must_use]
     pub fn names(&self, key: &str) -> &[String] {
-        let Self { mac, uuid, serial, oui, arch, .. } = self;
-        let keys = [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("arch", arch)];
+        let Self { mac, uuid, serial, oui, interface, arch, .. } = self;
+        let keys =
+            [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("interface", interface), ("arch", arch)];
         keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     dhcp::proxy::Port,
     net::{
         holder::{Holder, Table, other_holder, sockets_on},
+        inherited,
         interface::Interface,
         raw::{OpenTap, Wanted, open_tap},
         udp::{Open, open},
@@ -236,6 +237,9 @@ fn syslog(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
 
 fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
     let listen = || -> io::Result<TcpListener> {
+        if let Some(listener) = inherited::tcp(SocketAddrV4::new(address, port))? {
+            return Ok(listener);
+        }
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait until the connections of the last run are forgotten.
         socket.set_reuse_address(true)?;

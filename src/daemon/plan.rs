@@ -54,6 +54,8 @@ pub struct Plan {
     pub grace: Duration,
     /// Who may change something while the server runs.
     pub control: Control,
+    /// Folders to look for loaders in, before the packages' places.
+    pub loader_dirs: Vec<PathBuf>,
     /// What a reload cannot change.
     pub fixed: Fixed,
     /// The folders that a change of the configuration shows in.
@@ -113,6 +115,7 @@ impl Plan {
             control: settings.control.clone(),
             fixed: settings.fixed(),
             watched: settings.watched.clone(),
+            loader_dirs: settings.loader_dirs.clone(),
             assets: settings.assets.clone(),
             dhcp: settings.dhcp,
             state: settings.state.clone(),

@@ -1,14 +1,16 @@
 //! The route table, which is the list of what can be fetched.
 
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
     extract::{DefaultBodyLimit, Path, Query, RawQuery, State, rejection::QueryRejection},
@@ -52,6 +54,8 @@ pub struct App {
     pub listing: bool,
     /// Base of all URLs, where it is not the address that the client came to.
     pub base_url: Option<String>,
+    /// The interface that each of our addresses is on.
+    pub interfaces: ArcSwap<HashMap<Ipv4Addr, Arc<str>>>,
     /// What the addresses of answer files are signed with.
     pub answer_key: Key,
     /// When the server began, which is how old the loaders in memory are for a client.
@@ -101,9 +105,9 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
     let rules = app.live.rules.load();
     let answer = match asked {
         Ok(Query(query)) => {
+            let query = app.heard(ends, query);
             let mac = query.mac().ok().flatten();
-            let attempts = || app.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            let looping = mac.and_then(|mac| attempts().ipxe_loop(mac, Instant::now()));
+            let looping = mac.and_then(|mac| app.attempts().ipxe_loop(mac, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: seconds(SystemTime::now()) };
             let standing = Standing { roster: Some(&app.live.roster.load()), looping, signer: Some(signer) };
             script(&rules, &base, &query, standing)
@@ -182,6 +186,29 @@ impl App {
     /// This server as a client reaches it.
     pub(super) fn base(&self, ends: Ends) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A query with the interface that its machine is heard on: the one whose address it came to, which is the one that
+    /// its DHCP request was answered from. A base URL of the user's own leads everyone to one address, which tells
+    /// nothing, and then it is where its DHCP request was heard.
+    pub(super) fn heard(&self, ends: Ends, query: script::Query) -> script::Query {
+        let by_address = || {
+            let local = ipv4(ends.local)?;
+            self.interfaces.load().get(&local).cloned()
+        };
+        let by_dhcp = || {
+            let mac = query.mac().ok().flatten()?;
+            self.attempts().heard_on(mac)
+        };
+        let interface = match self.base_url {
+            Some(_) => by_dhcp().or_else(by_address),
+            None => by_address().or_else(by_dhcp),
+        };
+        script::Query { interface: interface.map(|name| name.to_string()), ..query }
     }
 
     async fn list(&self, ends: Ends, path: String, json: bool) -> Response {

@@ -10,6 +10,7 @@
 //! `make demo`, `tests/boot` and `tests/netns` all stand on this one library.
 
 mod boot_files;
+mod browser;
 mod captured;
 mod console;
 mod debian_kernel;
@@ -21,12 +22,14 @@ mod lease_server;
 mod meter;
 mod process;
 mod relay;
+mod small_disk;
 pub mod tftp_crowd;
 mod tools;
 mod vm;
 pub mod weather;
 
 pub use boot_files::BootFiles;
+pub use browser::Browser;
 pub use captured::{Captured, Noise, Waited, mutated, storm};
 pub use firmware::Firmware;
 pub use host::Host;
@@ -36,5 +39,8 @@ pub use meter::{Meter, median, peak_megabytes, quantile, resident_megabytes, wai
 pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
 pub use relay::Relay;
-pub use tools::{DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, check, required};
+pub use small_disk::SmallDisk;
+pub use tools::{
+    BROWSER_TOOLS, CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, check, required,
+};
 pub use vm::{LastWords, Vm};

@@ -50,6 +50,12 @@ pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay
 /// Checks metrics and alert rules; the server that it comes with would start.
 pub const PROMTOOL: Tool = Tool::new("/usr/local/lib/netbootd-lab/prometheus/usr/bin/promtool", "prometheus");
 
+/// cloud-init, unpacked like [`DHCPD`].
+pub const CLOUD_INIT: Tool = Tool::new("/usr/local/lib/netbootd-lab/cloud-init/usr/bin/cloud-init", "cloud-init");
+
+/// For a [`Browser`](crate::Browser).
+pub const BROWSER_TOOLS: &[Tool] = &[Tool::new("chromium", "chromium")];
+
 /// For a [`Vm`](crate::Vm) of every firmware, and for [`BootFiles`](crate::BootFiles).
 pub const VM_TOOLS: &[Tool] = &[
     Tool::new("qemu-system-x86_64", "qemu-system-x86"),
@@ -93,11 +99,11 @@ mod tests {
     #[test]
     fn make_deps_installs_every_tool() {
         let installed: Vec<&str> = include_str!("../packages.txt").lines().collect();
-        for tool in NETWORK_TOOLS.iter().chain(VM_TOOLS) {
+        for tool in NETWORK_TOOLS.iter().chain(VM_TOOLS).chain(BROWSER_TOOLS) {
             assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
         }
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
-        for tool in [DHCPD, DHCRELAY, PROMTOOL] {
+        for tool in [DHCPD, DHCRELAY, CLOUD_INIT, PROMTOOL] {
             assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
         }
     }

@@ -1,0 +1,164 @@
+//! `GET /live`: what has changed on a page, as server-sent events: pieces of HTML by their ids.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Query, State},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use futures_util::stream;
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use tokio::{select, sync::OwnedSemaphorePermit, time::sleep};
+
+use super::{
+    Page,
+    board::{Asked, Line},
+    render,
+    words::Time,
+};
+use crate::boot::event::Who;
+
+/// What a page asks for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    /// One machine's page; else the list of those that are asked for.
+    machine: Option<String>,
+    /// The picture that the page was made of.
+    after: Option<String>,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+/// One event.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Changes {
+    /// The server's time, in milliseconds since 1970: the page tells how long ago something was.
+    now: u64,
+    /// Pieces by the ids of the elements whose place they take.
+    html: BTreeMap<String, String>,
+    /// The ids of all rows from the first to the last, where it is another order than before.
+    order: Option<Vec<String>>,
+}
+
+/// A page that somebody looks at, and what it is known to show.
+struct Viewed {
+    page: Arc<Page>,
+    of: Of,
+    pause: Duration,
+    _place: OwnedSemaphorePermit,
+}
+
+enum Of {
+    List { asked: Asked, known: BTreeMap<String, u64>, order: Vec<String>, summary: String },
+    Machine { who: Who, html: String },
+}
+
+/// Goes on until the viewer leaves, or the server stops.
+pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Response {
+    let Ok(place) = page.viewers.clone().try_acquire_owned() else {
+        let words = "as many pages are followed live as can be; reload this one to see more\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "15")], words).into_response();
+    };
+    let of = match wanted.machine.as_deref().map(|machine| page.api.who(machine)) {
+        None => {
+            // Who comes back may have missed an order: it is told everything.
+            let after = wanted.after.filter(|_| !headers.contains_key("last-event-id"));
+            let number = after.and_then(|after| page.board.number(&after));
+            let known = match number {
+                Some(number) => {
+                    page.board.look().await.select(&wanted.asked).0.iter().map(|l| (l, number)).map(known).collect()
+                }
+                None => BTreeMap::new(),
+            };
+            Of::List { asked: wanted.asked, known, order: Vec::new(), summary: String::new() }
+        }
+        Some(Ok(who)) => Of::Machine { who, html: String::new() },
+        Some(Err(_)) => return (StatusCode::NOT_FOUND, "there is no such machine\n").into_response(),
+    };
+    let viewed = Viewed { page, of, pause: Duration::ZERO, _place: place };
+    let changes = stream::unfold(viewed, async |mut viewed| {
+        let event = viewed.next().await?;
+        Some((Ok::<_, Infallible>(event), viewed))
+    });
+    Sse::new(changes).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
+}
+
+/// A row that the page has as it was then.
+fn known((line, number): (&Arc<Line>, u64)) -> (String, u64) {
+    (line.row.id.clone(), number.min(line.since))
+}
+
+impl Viewed {
+    async fn next(&mut self) -> Option<Event> {
+        let stop = self.page.stop.clone();
+        loop {
+            select! {
+                () = sleep(self.pause) => {}
+                () = stop.cancelled() => return None,
+            }
+            let (name, changes) = match &mut self.of {
+                Of::List { .. } => self.list().await,
+                Of::Machine { .. } => self.machine().await,
+            };
+            let length = changes.html.values().map(String::len).sum::<usize>();
+            self.pause = PAUSE.max(Duration::from_millis(length as u64 / BYTES_PER_MS));
+            if !changes.html.is_empty() || changes.order.is_some() {
+                let event = Event::default().id(name);
+                return Some(event.json_data(changes).unwrap_or_default());
+            }
+        }
+    }
+
+    async fn list(&mut self) -> (String, Changes) {
+        let picture = self.page.board.look().await;
+        let name = self.page.board.name(&picture);
+        let Of::List { asked, known, order, summary } = &mut self.of else { return (name, Changes::default()) };
+        let (rows, more) = picture.select(asked);
+        let ids: Vec<String> = rows.iter().map(|line| line.row.id.clone()).collect();
+        let changed: Vec<Arc<Line>> =
+            rows.iter().filter(|line| known.get(&line.row.id) != Some(&line.since)).cloned().collect();
+        *known = rows.iter().map(|line| (line.row.id.clone(), line.since)).collect();
+        let mut changes = Changes { now: Time::new(picture.at).millis, ..Changes::default() };
+        let (context, shown) = (super::summary(&picture, asked, more), rows.len());
+        // The threads that serve downloads do not wait for a thousand rows.
+        let rendered = tokio::task::spawn_blocking(move || {
+            let html = |line: &Arc<Line>| (line.row.id.clone(), line.html().to_owned());
+            (changed.iter().map(html).collect(), render::fragment("summary.html", context))
+        });
+        let (html, new_summary) = rendered.await.unwrap_or_default();
+        changes.html = html;
+        if *summary != new_summary {
+            summary.clone_from(&new_summary);
+            changes.html.insert("summary".into(), new_summary);
+        }
+        debug_assert_eq!(shown, ids.len());
+        if *order != ids {
+            changes.order = Some(ids.clone());
+            *order = ids;
+        }
+        (name, changes)
+    }
+
+    async fn machine(&mut self) -> (String, Changes) {
+        let Of::Machine { who, html } = &mut self.of else { return (String::new(), Changes::default()) };
+        let (whole, now) = self.page.whole(*who).await;
+        let mut changes = Changes { now: Time::new(now).millis, ..Changes::default() };
+        let rendered = render::whole(&whole);
+        if *html != rendered {
+            html.clone_from(&rendered);
+            changes.html.insert("machine".into(), rendered);
+        }
+        (String::from("machine"), changes)
+    }
+}
+
+/// Between two looks for one viewer.
+const PAUSE: Duration = Duration::from_millis(500);
+/// And longer where much has changed: to one viewer go no more bytes than these, since downloads go before.
+const BYTES_PER_MS: u64 = 500;
+/// Often enough for what stands between, which forgets silent connections.
+const ALIVE: Duration = Duration::from_secs(15);

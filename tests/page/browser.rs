@@ -1,0 +1,219 @@
+//! The page in headless Chromium.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use netbootd::{boot::event::Of, status::access::Via};
+use netbootd_lab::{BROWSER_TOOLS, Browser, Lab, NETWORK_TOOLS, required};
+
+use crate::{
+    routes::crowd as thousand,
+    server::{Fake, Stand, dead, discover, fetched, paused, progress},
+};
+
+/// A page and a browser on one host of a lab. Fields are dropped in this order.
+struct Window {
+    browser: Browser,
+    stand: Stand,
+    url: String,
+    _lab: Lab,
+}
+
+impl Window {
+    fn open() -> Result<Option<Self>> {
+        let Some(()) = required(&[NETWORK_TOOLS, BROWSER_TOOLS]) else { return Ok(None) };
+        let lab = Lab::new()?;
+        let host = lab.host("viewer", None)?;
+        let listener = host.enter(|| std::net::TcpListener::bind("127.0.0.1:0"))??;
+        let stand = Stand::on(listener, Via::Tcp([127, 0, 0, 1].into()))?;
+        let url = format!("http://{}", stand.address);
+        Ok(Some(Self { browser: Browser::start(&host)?, stand, url, _lab: lab }))
+    }
+
+    /// Keeps a picture for people to look at, in each light and width.
+    fn pictures(&mut self, name: &str) -> Result<()> {
+        for (look, dark, width) in [("light", false, 1280), ("dark", true, 1280), ("phone", false, 390)] {
+            self.browser.look(dark, width)?;
+            self.browser.screenshot(&pictures()?.join(format!("{name}-{look}.png")))?;
+        }
+        self.browser.look(false, 1280)
+    }
+}
+
+/// Below the target folder.
+fn pictures() -> Result<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pictures");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A hall with one machine of each kind.
+fn crowd(fake: &Fake) {
+    fake.starts(1, 25, "UEFI x86_64", "debian");
+    fake.sees(1, 20, fetched(Of::Asset, "debian/vmlinuz", 14_200_000));
+    fake.sees(1, 0, progress("debian/initrd.img", 61_000_000, 168_000_000, 9_400_000));
+    fake.starts(2, 240, "UEFI x86_64", "debian");
+    fake.sees(2, 200, fetched(Of::Asset, "debian/vmlinuz", 14_200_000));
+    fake.sees(2, 40, dead("debian/initrd.img", 61_000_000, 168_000_000));
+    fake.starts(3, 200, "UEFI HTTP x86_64", "ubuntu");
+    fake.sees(3, 30, paused("debian/vmlinuz", 9_000_000, 14_200_000, 12));
+    fake.starts(4, 900, "BIOS", "debian");
+    fake.sees(4, 880, fetched(Of::Asset, "debian/vmlinuz", 14_200_000));
+    fake.sees(4, 870, fetched(Of::Asset, "debian/initrd.img", 168_000_000));
+    for _ in 0..6 {
+        fake.sees(5, 70, discover("BIOS"));
+    }
+    fake.sees(6, 2, discover("UEFI ARM64"));
+}
+
+#[test]
+fn people_see_every_kind_of_machine() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    let url = window.url.clone();
+    let rules = window.stand.fake.live.rules.swap(std::sync::Arc::default());
+    window.browser.open(&url)?;
+    let text = window.browser.text()?;
+    ensure!(text.contains("Waiting for the first machine\n\nnetbootd listens on eth1 (10.77.0.2)"), "{text}");
+    window.pictures("empty")?;
+    // The first machine comes while the page is open.
+    window.stand.fake.sees(6, 0, discover("UEFI ARM64"));
+    window.browser.wait_until("document.querySelector('.row') && document.getElementById('empty').hidden")?;
+    window.stand.fake.live.rules.store(rules);
+    crowd(&window.stand.fake);
+    window.browser.open(&url)?;
+    window.pictures("crowd")?;
+    for (number, name) in [(1, "booting"), (2, "dead")] {
+        window.browser.open(&format!("{url}/machines/52:54:00:6c:62:0{number}"))?;
+        window.pictures(name)?;
+    }
+    ensure!(window.browser.complaints().is_empty(), "{:?}", window.browser.complaints());
+    Ok(())
+}
+
+/// A filter and a focus stay while the rows around them change.
+#[test]
+fn the_page_keeps_itself_up_to_date_under_its_readers_hands() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    crowd(&window.stand.fake);
+    let url = window.url.clone();
+    window.browser.open(&url)?;
+    let browser = &mut window.browser;
+    browser.eval("row = document.getElementById('m-52:54:00:6c:62:06'); row.querySelector('h2 a').focus()")?;
+    browser.eval("q = document.getElementById('q'); q.value = 'ARM64'; q.dispatchEvent(new Event('input'))")?;
+    let shown = "[...document.querySelectorAll('.row')].filter(row => !row.hidden).length";
+    ensure!(browser.eval(shown)? == 1, "{}", browser.text()?);
+    window.stand.fake.sees(6, 0, dead("arm64/vmlinuz", 5_000_000, 9_000_000));
+    window.stand.fake.sees(8, 0, discover("UEFI ARM64"));
+    browser.wait_until("row.dataset.state === 'stopped'")?;
+    browser.wait_until("document.querySelector('#summary .is-stopped b').textContent === '3'")?;
+    ensure!(browser.eval("row.isConnected && row.contains(document.activeElement)")? == true, "it lost the focus");
+    ensure!(browser.eval(shown)? == 2, "the filter was lost: {}", browser.text()?);
+    browser.wait_until("document.getElementById('news').textContent.includes('52:54:00:6c:62:08: Booting')")?;
+    ensure!(browser.eval("row === document.querySelector('.row')")? == false, "it moved under the hand that is on it");
+    browser.eval("document.activeElement.blur()")?;
+    window.stand.fake.sees(9, 0, discover("BIOS"));
+    browser.wait_until("row === document.querySelector('.row')")?;
+    // The server has gone: the page says so, and stays.
+    window.stand.stop.cancel();
+    window.browser.wait_until("!document.getElementById('link').hidden")?;
+    ensure!(window.browser.text()?.contains("No connection to the server; trying again"));
+    Ok(())
+}
+
+#[test]
+fn a_keyboard_and_a_screen_reader_do_everything() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    crowd(&window.stand.fake);
+    let url = window.url.clone();
+    window.browser.open(&url)?;
+    let browser = &mut window.browser;
+    let mut stops = Vec::new();
+    for _ in 0..11 {
+        browser.press("Tab", 9)?;
+        let focused = browser.eval("(e => (e.textContent || e.placeholder).trim())(document.activeElement)")?;
+        stops.push(focused.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    let expected = [
+        "Skip to the machines",
+        "netbootd",
+        "2 stopped",
+        "1 slow but alive",
+        "2 booting",
+        "1 handed over",
+        "7 machines in all",
+        "Filter by name, address, profile…",
+        "Filter",
+        "rack1-node02",
+        "Change what rack1-node02 boots",
+    ];
+    ensure!(stops == expected, "{stops:#?}");
+    let told = browser.accessible()?;
+    let nameless: Vec<_> =
+        told.iter().filter(|(role, name)| NAMED.contains(&role.as_str()) && name.is_empty()).collect();
+    ensure!(nameless.is_empty(), "{nameless:?}");
+    let has = |role: &str, name: &str| told.iter().any(|(r, n)| r == role && n == name);
+    ensure!(has("heading", "rack1-node02") && has("progressbar", "debian/initrd.img, Initrd"), "{told:?}");
+    ensure!(has("searchbox", "Filter by name, address, profile or state"), "{told:?}");
+    // From the list to a machine's page, another profile chosen, and sent.
+    browser.press("Enter", 13)?;
+    browser.wait_until("document.querySelector('#profile')")?;
+    browser.eval("document.querySelector('#profile').focus()")?;
+    browser.press("u", 85)?;
+    for _ in 0..2 {
+        browser.press("Tab", 9)?;
+    }
+    ensure!(browser.eval("document.activeElement.value")? == "once");
+    browser.press("Enter", 13)?;
+    browser.wait_until("location.search === '?done=once'")?;
+    ensure!(browser.text()?.contains("Assigned for its next boot that comes to its hand-over."));
+    ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+    Ok(())
+}
+
+/// What a screen reader would otherwise call by its role alone.
+const NAMED: [&str; 7] = ["link", "button", "progressbar", "heading", "searchbox", "combobox", "list"];
+
+#[test]
+fn without_a_script_everything_is_there() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    crowd(&window.stand.fake);
+    window.browser.call("Emulation.setScriptExecutionDisabled", serde_json::json!({ "value": true }))?;
+    let url = window.url.clone();
+    window.browser.open(&format!("{url}/?state=stopped"))?;
+    let text = window.browser.text()?;
+    ensure!(
+        text.contains("Stopped at Initrd: Dead: no acknowledgement of any kind") && !text.contains("ARM64"),
+        "{text}"
+    );
+    ensure!(window.browser.eval("document.querySelector('noscript meta')?.content")? == "5");
+    Ok(())
+}
+
+/// All of them get on, and a reader scrolls and types meanwhile.
+#[test]
+fn a_thousand_machines_leave_the_page_usable() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    thousand(&window.stand.fake, 1000);
+    let url = window.url.clone();
+    for path in ["/", "/?all=1"] {
+        let began = Instant::now();
+        window.browser.open(&format!("{url}{path}"))?;
+        let opened = began.elapsed();
+        window.browser.eval("slowest = 0; last = performance.now(); setInterval(() => { const now = performance.now(); slowest = Math.max(slowest, now - last); last = now }, 10)")?;
+        for round in 1..=5_u16 {
+            thousand(&window.stand.fake, 1000);
+            let acked = format!("{round}");
+            window.browser.eval(&format!("round = {acked}"))?;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        let slowest = window.browser.eval("slowest")?.as_f64().unwrap_or_default();
+        println!("{path}: open after {opened:?}; the longest that the page did not listen: {slowest:.0} ms");
+        ensure!(opened < Duration::from_secs(20), "it took {opened:?} to open");
+    }
+    ensure!(window.browser.complaints().is_empty(), "{:?}", window.browser.complaints());
+    Ok(())
+}
