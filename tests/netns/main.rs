@@ -15,6 +15,7 @@ mod http;
 mod interfaces;
 mod lifecycle;
 mod liveness;
+mod page;
 mod relay;
 mod reload;
 mod rivals;

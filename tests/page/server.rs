@@ -126,9 +126,12 @@ impl Fake {
 
 impl Server for Fake {
     fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>> {
-        let is_known = self.live.rules.load().profiles.contains_key(&assignment.profile);
-        let refusal = || Refusal::Wrong(format!("there is no profile {:?}", assignment.profile));
-        let answer = if is_known { Ok(self.roster(mac, Some(assignment))) } else { Err(refusal()) };
+        let answer = if self.live.rules.load().profiles.contains_key(&assignment.profile) {
+            self.roster(mac, Some(assignment));
+            Ok(())
+        } else {
+            Err(Refusal::Wrong(format!("there is no profile {:?}", assignment.profile)))
+        };
         Box::pin(std::future::ready(answer))
     }
 
