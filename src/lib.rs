@@ -18,6 +18,7 @@
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
+//! | … which people and programs look at | [`status::page`], [`status::api`] |
 //!
 //! Beside the walk: interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's
 //! ([`net::holder`]), and other servers say what keeps machines from booting ([`dhcp::rival`], [`dhcp::watch`]).

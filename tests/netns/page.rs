@@ -81,7 +81,7 @@ fn a_boot_is_seen_from_its_first_packet_to_its_hand_over() -> Result<()> {
         initrd.join().expect("no panic").map(drop)
     })?;
     watched.browser.wait_until("document.querySelector('.row').dataset.state === 'handed_over'")?;
-    watched.reads("Handed over command-line", "3-handed-over")?;
+    watched.reads("Handed over Boots next: command-line", "3-handed-over")?;
     watched.browser.open(&format!("http://{SERVER}:8080/machines/{mac}"))?;
     let text = watched.browser.text()?;
     for stage in ["Discover", "Offer", "Script", "Kernel", "Initrd", "Handed over"] {
@@ -114,5 +114,30 @@ fn a_machine_that_pauses_is_slow_but_alive_and_one_without_a_link_is_dead() -> R
     watched.reads("To mend it: Look at its power and its cable", "5-dead")?;
     watched.browser.look(true, 390)?;
     watched.reads("Stopped", "5-dead-phone")?;
+    Ok(())
+}
+
+/// With the headers that a browser sends to an address that it does not trust: plain HTTP, and not its own host.
+#[test]
+fn a_browser_elsewhere_signs_in_and_assigns() -> Result<()> {
+    let Some(()) = required(&[BROWSER_TOOLS]) else { return Ok(()) };
+    let token = "0123456789abcdef";
+    let Some(bench) = Bench::with_configuration(&format!("[control]\ntoken = \"{token}\"\n"))? else { return Ok(()) };
+    let (mut browser, machine) = (Browser::start(&bench.client)?, "/machines/52:54:00:12:34:56");
+    browser.open(&format!("http://{SERVER}:8080{machine}"))?;
+    ensure!(browser.text()?.contains("Sign in with the token to assign it another profile."), "{}", browser.text()?);
+    browser.open(&format!("http://{SERVER}:8080/sign-in"))?;
+    browser.eval(&format!("token.value = '{token}'; token.form.requestSubmit()"))?;
+    browser.wait_until("location.pathname === '/' && document.querySelector('.may-change')")?;
+    ensure!(browser.eval("document.cookie")? == "", "a script can read it");
+    browser.open(&format!("http://{SERVER}:8080{machine}"))?;
+    browser.eval("profile.value = 'shell'; document.querySelector('[value=once]').click()")?;
+    browser.wait_until("location.search === '?done=once'")?;
+    ensure!(browser.text()?.contains("shell assigned, once"), "{}", browser.text()?);
+    let script = bench.curl(&[], "/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&platform=efi")?;
+    ensure!(String::from_utf8(script)?.contains("\nshell\n"), "it was not assigned");
+    browser.eval("[...document.querySelectorAll('button')].find(b => b.textContent.startsWith('Leave')).click()")?;
+    browser.wait_until("location.search === '?done=unassigned'")?;
+    ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());
     Ok(())
 }

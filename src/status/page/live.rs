@@ -89,7 +89,9 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
         let event = viewed.next().await?;
         Some((Ok::<_, Infallible>(event), viewed))
     });
-    Sse::new(changes).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
+    let events = Sse::new(changes).keep_alive(KeepAlive::new().interval(ALIVE));
+    // For nginx, which would otherwise wait until it has a buffer full of events.
+    ([("x-accel-buffering", "no")], events).into_response()
 }
 
 /// A row that the page has as it was then.
