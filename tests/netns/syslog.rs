@@ -40,8 +40,9 @@ fn what_a_machine_says_joins_its_timeline_and_strangers_are_not_heard() -> Resul
     bench.netbootd.wait_for_line(&line("\u{fffd} garbage"), SOON)?;
     // As Debian's installer: programs say it to a busybox, and that to us. Its /dev/log is not this machine's.
     let relay = format!(
-        "mount -t tmpfs none /dev && mknod /dev/null c 1 3 && {{ busybox syslogd -n -R {server}:514 -O /dev/messages & }} && \
-         while ! [ -S /dev/log ]; do busybox usleep 10000; done; busybox logger -t partman 'no disk was found'; kill $!"
+        "mount -t tmpfs none /dev && mknod /dev/null c 1 3 && {{ busybox syslogd -n -L -R {server}:514 -O /dev/messages & }} && \
+         while ! [ -S /dev/log ]; do busybox usleep 10000; done; busybox logger -t partman 'no disk was found'; \
+         while ! grep -q partman /dev/messages; do busybox usleep 10000; done; kill $!"
     );
     bench.run("unshare", &["--mount", "sh", "-c", &relay])?;
     bench.netbootd.wait_for_line(&line("partman: no disk was found"), SOON)?;
