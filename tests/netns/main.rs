@@ -7,6 +7,7 @@ mod answers;
 mod attempts;
 mod bench;
 mod beside;
+mod boot_crowd;
 mod cloud_init;
 mod confined;
 mod control;
