@@ -1,10 +1,12 @@
 # What a newcomer and CI type. On Debian, as root: the lab makes network namespaces, and packages are installed.
 
-.PHONY: help deps demo test
+.PHONY: help deps demo test static documents deb rpm
 
 help:
 	@echo 'make demo   boot a BIOS and two UEFI machines through netbootd, in a private network (a few minutes)'
 	@echo 'make test   everything that CI runs'
+	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
+	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
 	@echo 'make deps   install the Debian packages that both need (both do it themselves)'
 
 deps:
@@ -20,3 +22,45 @@ test: deps
 	cargo test --workspace
 	@if cargo deny --version > /dev/null 2>&1; then cargo deny check; \
 	else echo 'cargo deny is not installed: licences and advisories were not checked'; fi
+
+# A program that needs no library of its host, the same to the byte wherever it is built: no path of the building machine
+# is in it. The C library is linked in too (its licence, the LGPL, asks that it can be replaced: the sources are all here).
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC := target/$(HOST)/release
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP := --remap-path-prefix=$(CARGO_HOME)=/cargo --remap-path-prefix=$(CURDIR)=/netbootd
+
+static:
+	RUSTFLAGS='-C target-feature=+crt-static $(REMAP)' CFLAGS='-ffile-prefix-map=$(CARGO_HOME)=/cargo -ffile-prefix-map=$(CURDIR)=/netbootd' \
+	    cargo build --release --locked --target $(HOST) --bin netbootd
+	strip --strip-all $(STATIC)/netbootd
+	@size=$$(stat -c %s $(STATIC)/netbootd); echo "$(STATIC)/netbootd: $$size bytes"; \
+	if [ $$size -gt 12582912 ]; then echo 'more than 12 MiB'; exit 1; fi
+	@if ldd $(STATIC)/netbootd > /dev/null 2>&1; then ldd $(STATIC)/netbootd | grep -q 'statically linked'; fi
+
+documents:
+	rm -rf target/documents
+	cargo run --quiet --locked --example documents -- target/documents
+
+# What makes packages, at versions that are known to.
+TOOLS := target/tools
+$(TOOLS)/bin/cargo-deb:
+	cargo install --quiet --locked --root $(TOOLS) cargo-deb@3.8.0
+$(TOOLS)/bin/cargo-generate-rpm:
+	cargo install --quiet --locked --root $(TOOLS) cargo-generate-rpm@0.21.1
+
+deb: static documents $(TOOLS)/bin/cargo-deb
+	mkdir -p target/packages && rm -f target/packages/*.deb
+	$(TOOLS)/bin/cargo-deb --no-build --no-strip --target $(HOST) --output target/packages/
+
+rpm: static documents $(TOOLS)/bin/cargo-generate-rpm
+	mkdir -p target/packages && rm -f target/packages/*.rpm
+	$(TOOLS)/bin/cargo-generate-rpm --target $(HOST) --output target/packages/
+
+# Apart from `make test`: a release is built for it, and two releases of Debian are fetched. A quarter of an hour.
+.PHONY: package-test
+package-test: deps deb rpm
+	@missing=; for package in mmdebstrap systemd-container rpm rpmlint lintian; do \
+	    dpkg-query --show --showformat='$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || missing="$$missing $$package"; \
+	done; [ -z "$$missing" ] || apt-get install -qq -y --no-install-recommends $$missing > /dev/null
+	cargo test --test package -- --ignored --test-threads=1

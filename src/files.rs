@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
+    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
     io::Errno,
 };
 
@@ -87,7 +87,7 @@ impl AssetRoot {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open(&path, flags, Mode::empty())?;
         // Asked for once here, so that an old kernel is told at the start and not by every client's 404.
-        openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
+        openat2(&directory, ".", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
             Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
             errno => errno.into(),
         })?;

@@ -30,10 +30,10 @@ kernel = "vmlinuz"
 cmdline = 'inst.ks={{ answer("fedora/install.ks") }}'
 [profiles.ubuntu]
 kernel = "vmlinuz"
-cmdline = 'autoinstall ds=nocloud;s={{ answers("ubuntu") }}'
+cmdline = 'autoinstall ds=nocloud-net;s={{ answers("ubuntu") }}'
 [profiles.cloud]
 kernel = "vmlinuz"
-cmdline = 'ds=nocloud;s={{ answers("cloud") }}'
+cmdline = 'ds=nocloud-net;s={{ answers("cloud") }}'
 [profiles.coreos]
 kernel = "vmlinuz"
 cmdline = 'ignition.config.url={{ answer("coreos/config.ign") }}'
@@ -79,6 +79,11 @@ fn rendered(name: &str) -> Answer {
     answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, &query).expect("rendered")
 }
 
+/// What the machine of a number asks for to say so.
+fn report(number: usize, event: &str) -> String {
+    format!("http://192.0.2.10:8080/report?mac={}&event={event}", mac(number))
+}
+
 #[test]
 fn preseed_is_one_line_a_question() {
     let Answer { text, content_type, .. } = rendered("debian/preseed.cfg");
@@ -88,7 +93,10 @@ fn preseed_is_one_line_a_question() {
         assert!(matches!(words.as_slice(), ["d-i" | "tasksel", question, _, ..] if question.contains('/')), "{line}");
     }
     let hash = "\nd-i passwd/user-password-crypted password $6$salt$a/b.c\n";
-    for part in [hash, "\nd-i netcfg/get_hostname string k8s00\n", "\nd-i partman-auto/disk string /dev/sda\n"] {
+    let report =
+        format!("\nd-i preseed/late_command string wget -q -O /dev/null '{}' || true\n", report(0, "installed"));
+    for part in [&report, hash, "\nd-i netcfg/get_hostname string k8s00\n", "\nd-i partman-auto/disk string /dev/sda\n"]
+    {
         assert!(text.contains(part), "{text}");
     }
 }
@@ -99,6 +107,8 @@ fn kickstart_has_its_commands_and_its_packages() {
     let (commands, packages) = text.split_once("\n%packages\n").expect("packages");
     assert!(packages.ends_with("%end\n"), "{text}");
     assert!(commands.starts_with("text\nlang "), "{text}");
+    let report = format!("'{}' || :\n%end\n", report(1, "installed"));
+    assert!(commands.contains("%post --nochroot\ncurl ") && commands.contains(&report), "{text}");
     assert!(commands.contains("--hostname=k8s01\n") && commands.contains("--password=$6$salt$a/b.c\n"), "{text}");
 }
 
@@ -112,6 +122,8 @@ fn autoinstall_is_yaml_whatever_its_values_hold() {
     assert_eq!((identity["hostname"].as_str(), identity["username"].as_str()), (Some("k8s02"), Some(USER)));
     assert_eq!(identity["password"].as_str(), Some("$6$salt$a/b.c"));
     assert_eq!(yaml["ssh"]["authorized-keys"][0].as_str(), Some(KEY));
+    assert_eq!(yaml["late-commands"][0][4].as_str(), Some(report(2, "installed").as_str()));
+    assert_eq!(yaml["error-commands"][0][2].as_str(), Some(report(2, "failed").as_str()));
     let meta = rendered("ubuntu/meta-data").text;
     assert_eq!(meta, "instance-id: \"52:54:00:12:34:02\"\nlocal-hostname: \"k8s02\"\n");
 }
@@ -125,6 +137,7 @@ fn nocloud_is_yaml_whatever_its_values_hold() {
     assert_eq!((user["name"].as_str(), user["ssh_authorized_keys"][0].as_str()), (Some(USER), Some(KEY)));
     assert_eq!(user_data["write_files"][0]["content"].as_str(), Some("cloud"));
     assert_eq!(user_data["final_message"].as_str(), Some("cloud-init has finished on k8s03"));
+    assert_eq!(user_data["phone_home"]["url"].as_str(), Some(report(3, "installed").as_str()));
     let meta = rendered("cloud/meta-data").text;
     assert_eq!(yaml(&meta)["instance-id"].as_str(), Some("52:54:00:12:34:03"));
     assert_eq!(yaml(&rendered("cloud/vendor-data").text)["package_update"].as_bool(), Some(true));
@@ -137,6 +150,10 @@ fn ignition_is_json_whatever_its_values_hold() {
     let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(config["ignition"]["version"], "3.4.0");
     assert_eq!(config["passwd"]["users"][0]["sshAuthorizedKeys"][0], KEY);
+    let unit = config["systemd"]["units"][0]["contents"].as_str().expect("a unit");
+    let start =
+        format!("\n[Service]\nType=oneshot\nExecStart=/usr/bin/curl -fsS --retry 5 '{}'\n", report(4, "installed"));
+    assert!(unit.starts_with("[Unit]\n") && unit.contains(&start), "{unit}");
     assert_eq!(config["storage"]["files"][0]["contents"]["source"], "data:,k8s04");
 }
 

@@ -84,11 +84,31 @@ iPXE asks for /boot.ipxe
 }
 
 #[test]
+fn a_rule_by_interface_is_explained_for_the_interface_that_is_named_or_served_first() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let lines = "interfaces = [\"lab0\", \"lab1\"]\ndefault_profile = \"local\"\n\
+                 [[machines]]\ninterface = \"lab1\"\nprofile = \"shell\"\noverride = { loader = \"ipxe.efi\" }\n";
+    let of = |arguments: &[&str]| {
+        let output = explain(scratch.path(), lines, &[&["--mac", "52:54:00:12:34:56"], arguments].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let there = of(&["--interface", "lab1"]);
+    for words in ["  heard on      lab1\n", "gets: ipxe.efi by TFTP", "  rule 1 (n.toml:5:1): decides", "profile shell"]
+    {
+        assert!(there.contains(words), "{there}");
+    }
+    let first = of(&[]);
+    for words in ["  heard on      lab0\n", "gets: snponly.efi by TFTP", "no rule is about it", "profile local"] {
+        assert!(first.contains(words), "{first}");
+    }
+}
+
+#[test]
 fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     let scratch = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let url = format!("sqlite://{}", scratch.path().join("state.db").display());
-    let said = Entry { assigned: Some(Assignment { profile: "shell".into(), once: true }), spent: None };
+    let said = Entry { assigned: Some(Assignment { profile: "shell".into(), once: true }), ..Entry::default() };
     let _open = runtime.block_on(async {
         let state = State::open(&url).await.expect("made");
         state.set_entry(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), &said).await.expect("written");
@@ -96,7 +116,10 @@ fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     });
     let output = explain(scratch.path(), RULES, &["--mac", "52:54:00:12:34:56", "--ipxe", "--arch", "bios", "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(shown["said"], serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "spent": null }));
+    assert_eq!(
+        shown["said"],
+        serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "approved": false, "spent": null })
+    );
     assert_eq!(shown["state"], "read from sqlite://state.db");
     let answers: Vec<&str> =
         shown["stages"].as_array().into_iter().flatten().filter_map(|stage| stage["answer"].as_str()).collect();

@@ -15,11 +15,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dhcp", &["boot", "net"]),
     ("tftp", &["boot", "files", "net"]),
     ("http", &["boot", "files", "net"]),
+    ("syslog", &["boot", "net"]),
     ("state", &["boot"]),
     ("status", &["boot"]),
     ("config", &["boot", "files", "net"]),
-    ("daemon", &["boot", "config", "dhcp", "files", "http", "net", "state", "status", "tftp"]),
-    ("cli", &["boot", "config", "daemon"]),
+    ("daemon", &["boot", "config", "dhcp", "files", "http", "net", "state", "status", "syslog", "tftp"]),
+    ("cli", &["boot", "config", "daemon", "status"]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -35,6 +36,8 @@ const PURE: &[&str] = &[
     "tftp/files.rs",
     "tftp/transfer.rs",
     "http/range.rs",
+    "syslog/bounds.rs",
+    "syslog/line.rs",
     "net/frame.rs",
 ];
 

@@ -2,7 +2,8 @@
 //!
 //! They hold secrets, so a machine's script names each by an address that this server has signed. The signature covers
 //! what the machine said of itself and the profile that it was sent to: the answer is rendered for the machine exactly
-//! as its script was, also where its rule goes by a UUID that no installer repeats, and also when `once` is spent.
+//! as its script was, also where its rule goes by a UUID that no installer repeats or by the interface that iPXE used,
+//! and also when `once` is spent.
 //!
 //! It does not cover the machine's IP address: an installer's DHCP client sends another client identifier than iPXE and
 //! may be leased another address (RFC 2131 §4.2), and a relay or a router may stand between.
@@ -22,6 +23,7 @@ use sha2::Sha256;
 use super::{
     client::MacAddr,
     machine::{Machine, Rules},
+    report,
     roster::Roster,
     script::{Query, escaped_path},
     template::Templates,
@@ -78,8 +80,8 @@ impl Key {
     /// Signs for a scope: an answer's name, or a folder's with the slash at its end, which opens what is directly in it.
     fn token(&self, scope: &str, expires: u64, query: &Query) -> String {
         let said = |value: &Option<String>| value.clone().filter(|value| value.len() <= LONGEST).unwrap_or_default();
-        let Query { mac, uuid, serial, arch, platform, profile } = query;
-        let fields = [mac, uuid, serial, arch, platform, profile].map(said);
+        let Query { mac, uuid, serial, arch, platform, profile, interface } = query;
+        let fields = [mac, uuid, serial, arch, platform, profile, interface].map(said);
         let mut token = serde_json::json!((expires, fields)).to_string().into_bytes();
         let tag = self.mac(&token, scope).finalize().into_bytes();
         token.extend(tag.iter().take(TAG));
@@ -99,12 +101,12 @@ impl Key {
         if !opens(name) && !opens(&folder) {
             return Err(Denied::NotSigned);
         }
-        let (expires, fields): (u64, [String; 6]) = serde_json::from_slice(signed).map_err(|_| Denied::NotSigned)?;
+        let (expires, fields): (u64, [String; 7]) = serde_json::from_slice(signed).map_err(|_| Denied::NotSigned)?;
         if expires <= now {
             return Err(Denied::Expired);
         }
-        let [mac, uuid, serial, arch, platform, profile] = fields.map(Some);
-        Ok(Query { mac, uuid, serial, arch, platform, profile })
+        let [mac, uuid, serial, arch, platform, profile, interface] = fields.map(Some);
+        Ok(Query { mac, uuid, serial, arch, platform, profile, interface })
     }
 
     fn mac(&self, signed: &[u8], scope: &str) -> Hmac<Sha256> {
@@ -172,7 +174,13 @@ impl Urls {
             }
             Ok(urls.url(scope, inside))
         };
-        context! { answer => Value::from_function(answer), answers => Value::from_function(answers) }
+        let report = report::function(&self.base, &self.card());
+        context! { answer => Value::from_function(answer), answers => Value::from_function(answers), report }
+    }
+
+    /// The machine's MAC address as it is written here; empty where it is not known.
+    fn card(&self) -> String {
+        self.query.mac().ok().flatten().map(|mac| mac.to_string()).unwrap_or_default()
     }
 
     fn url(&self, scope: String, opened: impl IntoIterator<Item = String>) -> String {
@@ -200,7 +208,7 @@ pub struct Answer {
     pub content_type: &'static str,
 }
 
-/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base` and `profile`: the one that
+/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base`, `report()` and `profile`: the one that
 /// the query names, else the one that the machine would boot now.
 ///
 /// # Errors
@@ -234,7 +242,8 @@ pub fn answer_context(
     machine: &Machine,
     vars: &BTreeMap<String, serde_json::Value>,
 ) -> Value {
-    context! { base, profile, machine => Serde(machine), vars => Serde(vars) }
+    let report = report::function(base, &machine.mac);
+    context! { base, profile, report, machine => Serde(machine), vars => Serde(vars) }
 }
 
 fn content_type(name: &str, text: &str) -> &'static str {
@@ -270,6 +279,7 @@ mod tests {
             arch: said("x86_64"),
             platform: said("efi"),
             profile: said("debian"),
+            interface: said("eth1"),
         }
     }
 
@@ -375,7 +385,8 @@ mod tests {
         let line = |template: &str, urls: &Urls| {
             rules.templates.cmdline(template, &"", &"", urls).map_err(|why| why.to_string())
         };
-        let text = line("ds=nocloud;s={{ answers('debian') }} url={{ answer(\"preseed.cfg\") }}", &signed).expect("it");
+        let text =
+            line("ds=nocloud-net;s={{ answers('debian') }} url={{ answer(\"preseed.cfg\") }}", &signed).expect("it");
         let mut tokens = text.split("http://192.0.2.10:8080/answers/s/").skip(1).map(|rest| rest.split_once('/'));
         let mut next = || tokens.next().flatten().expect("a token");
         let (folder, rest) = next();

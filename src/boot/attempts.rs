@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -95,6 +96,8 @@ pub struct Attempts {
 #[derive(Debug, Default)]
 struct Attempt {
     answers: Bucket,
+    /// Where it was heard last.
+    interface: Option<Arc<str>>,
     offered: Option<Offered>,
     /// The transaction of the last iPXE start: its repetitions are the same start.
     xid: Option<u32>,
@@ -133,6 +136,20 @@ impl Attempts {
             return Err(Why::TooOften("from this machine"));
         }
         if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Why::TooOften("in total")) }
+    }
+
+    /// A machine was heard on an interface of ours.
+    pub fn heard(&mut self, mac: MacAddr, interface: &Arc<str>) {
+        let last = &mut self.machines.touch(mac).interface;
+        if last.as_ref() != Some(interface) {
+            *last = Some(interface.clone());
+        }
+    }
+
+    /// The interface that a machine was heard on last.
+    #[must_use]
+    pub fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
+        self.machines.peek(&mac)?.interface.clone()
     }
 
     /// The shape of the offer to a machine whose firmware sends DHCPDISCOVER.
@@ -219,13 +236,14 @@ fn circles(times: &VecDeque<Instant>, limit: usize, now: Instant) -> Option<usiz
 
 /// A token bucket that holds a burst of two seconds.
 #[derive(Debug, Default)]
-struct Bucket {
+pub struct Bucket {
     /// When it would be empty of debts: the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371).
     tat: Option<Instant>,
 }
 
 impl Bucket {
-    fn take(&mut self, rate: u32, now: Instant) -> bool {
+    /// Whether one more is let pass, at so many a second.
+    pub fn take(&mut self, rate: u32, now: Instant) -> bool {
         let each = Duration::from_secs(1) / rate.max(1);
         let tat = self.tat.map_or(now, |tat| tat.max(now));
         if tat.saturating_duration_since(now) >= 2 * Duration::from_secs(1) {

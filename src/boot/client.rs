@@ -1,6 +1,6 @@
 //! Who asks: a machine's firmware or its iPXE, as far as a packet tells.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use uuid::Uuid;
 
@@ -20,6 +20,8 @@ pub struct Client {
     pub archs: Vec<ClientArch>,
     /// What it can take.
     pub speaks: Speaks,
+    /// The interface of ours that it is heard on, which no packet tells.
+    pub interface: Option<Arc<str>>,
 }
 
 impl Client {
@@ -32,8 +34,9 @@ impl Client {
 
     /// What rules are asked by.
     #[must_use]
-    pub fn facts(&self) -> Facts<'static> {
-        Facts { mac: self.mac, uuid: self.uuid, serial: None, arch: self.arch().loader() }
+    pub fn facts(&self) -> Facts<'_> {
+        let Self { mac, uuid, interface, .. } = self;
+        Facts { mac: *mac, uuid: *uuid, serial: None, arch: self.arch().loader(), interface: interface.as_deref() }
     }
 
     /// A Raspberry Pi's boot ROM; the older ones say that they are an x86 BIOS.
@@ -131,6 +134,7 @@ mod tests {
             uuid: None,
             archs: codes.iter().copied().map(ClientArch).collect(),
             speaks: Speaks::Pxe,
+            interface: None,
         };
         assert_eq!(client(&[2, 7, 0]).arch(), ClientArch(7));
         assert_eq!(client(&[2, 12]).arch(), ClientArch(2));

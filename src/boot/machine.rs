@@ -41,7 +41,9 @@ pub struct Rules {
     pub loaders: Loaders,
     /// Rules about machines.
     pub machines: RuleBook<MachineRule>,
-    /// Whether only machines that a rule names are answered.
+    /// Whether an iPXE that says what it does by syslog is heard.
+    pub hears_ipxe: bool,
+    /// Whether only machines that a rule names or that were approved are answered.
     pub known_only: bool,
     /// The shape of offers.
     pub offer: OfferShape,
@@ -126,7 +128,7 @@ pub struct Choice<'a> {
 }
 
 /// Who chose a profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// The user at the machine, from the menu.
@@ -148,10 +150,10 @@ impl Rules {
     /// The rule about a machine, where there is one.
     ///
     /// # Errors
-    /// [`Why::Unknown`] where there has to be one, or an assignment.
+    /// [`Why::Unknown`] where there has to be one, or an approval.
     pub fn rule(&self, facts: &Facts<'_>, roster: &Roster) -> Result<Option<&MachineRule>, Why> {
         let rule = self.machines.of(facts).map(|(_, rule)| rule);
-        let is_known = || roster.of(facts.mac).is_some_and(|entry| entry.assigned.is_some());
+        let is_known = || roster.of(facts.mac).is_some_and(Entry::makes_known);
         if self.known_only && rule.is_none() && !is_known() { Err(Why::Unknown) } else { Ok(rule) }
     }
 
@@ -246,7 +248,7 @@ mod tests {
         let rules = Rules { default_profile: "menu".into(), ..Rules::default() };
         let rule = MachineRule { profile: Some("shell".into()), ..MachineRule::default() };
         let assignment = Assignment { profile: "local".into(), once: false };
-        let said = Entry { assigned: Some(assignment), spent: None };
+        let said = Entry { assigned: Some(assignment), ..Entry::default() };
         let by =
             |rule, said, wanted| rules.choose(rule, said, wanted, "x86_64").map(|choice| (choice.profile, choice.by));
         assert_eq!(by(None, None, None), Ok(("menu", By::Default)));
@@ -263,7 +265,7 @@ mod tests {
     fn what_was_to_be_had_once_and_has_been_is_followed_by_the_local_disk() {
         let rules = Rules { default_profile: "menu".into(), ..Rules::default() };
         let rule = |profile: &str| MachineRule { profile: Some(profile.into()), once: true, ..MachineRule::default() };
-        let had = |spent: &str| Entry { assigned: None, spent: Some(spent.into()) };
+        let had = |spent: &str| Entry { spent: Some(spent.into()), ..Entry::default() };
         let once = |rule: &MachineRule, said: &Entry| {
             let choice = rules.choose(Some(rule), Some(said), None, "x86_64").expect("a choice");
             (choice.profile.to_owned(), choice.by, choice.once)
@@ -275,6 +277,7 @@ mod tests {
         let assigned = |once, spent: Option<&str>| Entry {
             assigned: Some(Assignment { profile: "shell".into(), once }),
             spent: spent.map(str::to_owned),
+            ..Entry::default()
         };
         assert_eq!(once(&rule("menu"), &assigned(true, None)), ("shell".into(), By::Assignment, true));
         assert_eq!(once(&rule("menu"), &assigned(true, Some("shell"))), ("local".into(), By::Spent, false));

@@ -14,6 +14,7 @@ pub mod next;
 pub mod peer;
 pub mod profile;
 pub mod recent;
+pub mod report;
 pub mod rival;
 pub mod roster;
 pub mod script;

@@ -87,11 +87,12 @@ mod tests {
         client::MacAddr,
         loader::{ClientArch, Loader, Loaders, tests::file},
         machine::MachineRule,
+        roster::Entry,
         selector::{RuleBook, Selector},
     };
 
     fn client(arch: u16, speaks: Speaks) -> Client {
-        Client { mac: MacAddr([2, 0, 0, 0, 0, 1]), uuid: None, archs: vec![ClientArch(arch)], speaks }
+        Client { mac: MacAddr([2, 0, 0, 0, 0, 1]), uuid: None, archs: vec![ClientArch(arch)], speaks, interface: None }
     }
 
     fn rules() -> Rules {
@@ -153,6 +154,13 @@ mod tests {
             step(&client(14, Speaks::Pxe), &with("opal/boot", mac())).map(|(name, _)| name),
             Ok("assets/opal/boot".into())
         );
+        let on_eth2 = Selector { interfaces: vec!["eth2".into()], ..Selector::default() };
+        let heard = |interface: &str| Client { interface: Some(interface.into()), ..x64.clone() };
+        let by_interface = with("ipxe.efi", on_eth2);
+        assert_eq!(step(&heard("eth2"), &by_interface), Ok(("ipxe.efi".into(), Some(Via::Tftp))));
+        for elsewhere in [&heard("eth1"), &x64] {
+            assert_eq!(step(elsewhere, &by_interface), Ok(("snponly.efi".into(), Some(Via::Tftp))));
+        }
         // iPXE has been loaded already.
         assert_eq!(
             step(&client(7, Speaks::Ipxe { http: true }), &with("ipxe.efi", mac())).map(|(n, _)| n),
@@ -171,6 +179,10 @@ mod tests {
         assert!(step(&client(0, Speaks::Pxe), &rules(mac(1))).is_ok());
         assert_eq!(step(&client(0, Speaks::Pxe), &rules(mac(2))), Err(Why::Unknown));
         assert_eq!(step(&client(0, Speaks::Ipxe { http: true }), &rules(mac(2))), Err(Why::Unknown));
+        let said = |entry| [(MacAddr([2, 0, 0, 0, 0, 1]), entry)].into_iter().collect::<Roster>();
+        let is_answered = |roster: Roster| next(&client(0, Speaks::Pxe), &rules(mac(2)), &roster).is_ok();
+        assert!(is_answered(said(Entry { approved: true, ..Entry::default() })));
+        assert!(!is_answered(said(Entry { spent: Some("local".into()), ..Entry::default() })));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What was said of machines while the server ran: the profile that one is assigned, and whether that has been had.
+//! What was said of machines while the server ran: the profile that one is assigned, whether that has been had, and
+//! whether it is answered at all.
 //!
 //! It goes before the configuration's rules, is kept by `state`, and is replaced as a whole, never changed in place.
 
@@ -15,17 +16,28 @@ pub struct Roster(HashMap<MacAddr, Entry>);
 pub struct Entry {
     /// The profile that it is to boot, instead of its rule's.
     pub assigned: Option<Assignment>,
+    /// Answered also where only known machines are, and no rule names it.
+    pub approved: bool,
     /// The profile that it has booted, where that was to be once: now it goes on to its local disk.
     pub spent: Option<String>,
 }
 
 /// A profile that a machine is to boot.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Assignment {
     /// Its name.
     pub profile: String,
     /// The next boot that comes to its hand-over only.
     pub once: bool,
+}
+
+impl Entry {
+    /// Whether it is enough to answer the machine where only known ones are answered: who gives it something to boot
+    /// means it to boot.
+    #[must_use]
+    pub fn makes_known(&self) -> bool {
+        self.approved || self.assigned.is_some()
+    }
 }
 
 impl Roster {

@@ -1,7 +1,7 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
 
 use minijinja::{context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -34,6 +34,9 @@ pub struct Query {
     pub platform: Option<String>,
     /// The profile that the menu's user chose.
     pub profile: Option<String>,
+    /// The interface of ours that the machine is heard on. No machine says this of itself: it is filled in here.
+    #[serde(skip)]
+    pub interface: Option<String>,
 }
 
 impl Query {
@@ -68,6 +71,7 @@ impl Query {
             uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
             serial: said(&self.serial),
             arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
+            interface: said(&self.interface),
         }
     }
 }
@@ -206,8 +210,9 @@ impl Asking<'_> {
         let none = BTreeMap::new();
         let vars = rule.map_or(&none, |rule| &rule.vars);
         let cmdline = |template: &str| templates.cmdline(template, machine, vars, &urls);
+        let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
         let render = |template: &str, own: minijinja::Value| {
-            templates.render(template, context! { base, name, machine => Serde(machine), ..own })
+            templates.render(template, context! { base, name, syslog, machine => Serde(machine), ..own })
         };
         Ok(match boot {
             Boot::Linux(linux) => {
@@ -316,6 +321,12 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
     if is_alone { name } else { format!("{index}-{name}") }
 }
 
+/// The server's address, where its URL has one: iPXE's `syslog` setting takes no name.
+fn address_of(base: &str) -> Option<Ipv4Addr> {
+    let host = base.strip_prefix("http://")?.split([':', '/']).next()?;
+    host.parse().ok()
+}
+
 /// The URL of a path below the assets folder.
 pub(crate) fn asset_url(base: &str, path: &str) -> String {
     format!("{base}/assets/{}", escaped_path(path))
@@ -358,6 +369,7 @@ mod tests {
             arch: Some("x86_64".into()),
             platform: Some(platform.into()),
             profile: Some(String::new()),
+            interface: None,
         }
     }
 
@@ -515,6 +527,10 @@ sanboot --no-describe --drive 0x80 || exit
             script(&known_only, BASE, &wanted, Standing::default()).outcome,
             Outcome::Refused(Some(MAC), Why::Unknown)
         );
+        let approved: Roster = [(MAC, Entry { approved: true, ..Entry::default() })].into_iter().collect();
+        let standing = Standing { roster: Some(&approved), ..Standing::default() };
+        let local = Query { profile: None, ..wanted };
+        assert_eq!(script(&known_only, BASE, &local, standing).outcome, chosen("local", By::Default, Way::Local));
     }
 
     #[test]
@@ -601,7 +617,8 @@ sanboot --no-describe --drive 0x80 || exit";
     fn what_was_assigned_is_what_it_gets() {
         let assigned = Assignment { profile: "shell".into(), once: true };
         let roster = |spent: Option<&str>| {
-            let entry = Entry { assigned: Some(assigned.clone()), spent: spent.map(str::to_owned) };
+            let (assigned, spent) = (Some(assigned.clone()), spent.map(str::to_owned));
+            let entry = Entry { assigned, spent, ..Entry::default() };
             Roster::from_iter([(MAC, entry)])
         };
         let outcome = |roster: &Roster| {

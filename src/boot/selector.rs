@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub serial: Option<&'a str>,
     /// Its firmware; `None` where a query did not tell.
     pub arch: Option<Loader>,
+    /// The interface of ours that it is heard on; `None` where that is not known.
+    pub interface: Option<&'a str>,
 }
 
 /// What a rule asks of a machine: every list that is not empty has to name it.
@@ -30,6 +32,8 @@ pub struct Selector {
     pub serials: Vec<String>,
     /// The first three bytes of cards.
     pub ouis: Vec<Oui>,
+    /// Interfaces of ours, by their names.
+    pub interfaces: Vec<String>,
     /// Firmware.
     pub archs: Vec<Loader>,
 }
@@ -41,14 +45,17 @@ impl Selector {
             self.uuids.iter().any(|named| *named == uuid || named.to_bytes_le() == uuid.into_bytes())
         };
         let is_serial = |serial: &str| self.serials.iter().any(|named| named.eq_ignore_ascii_case(serial.trim()));
+        let is_interface = |interface: &str| self.interfaces.iter().any(|named| named == interface);
         (self.macs.is_empty() || self.macs.contains(&facts.mac))
             && (self.uuids.is_empty() || facts.uuid.is_some_and(is_named))
             && (self.serials.is_empty() || facts.serial.is_some_and(is_serial))
             && (self.ouis.is_empty() || self.ouis.contains(&Oui::of(facts.mac)))
+            && (self.interfaces.is_empty() || facts.interface.is_some_and(is_interface))
             && (self.archs.is_empty() || facts.arch.is_some_and(|arch| self.archs.contains(&arch)))
     }
 
-    /// The more of a machine's own names, the more specific; a maker goes before an architecture.
+    /// The more of a machine's own names, the more specific; a maker goes before an interface, and that before an
+    /// architecture, each also before what stands behind it taken together.
     #[must_use]
     pub fn specificity(&self) -> u32 {
         let named = |is_empty: bool, weight: u32| if is_empty { 0 } else { weight };
@@ -56,6 +63,7 @@ impl Selector {
             + named(self.uuids.is_empty(), 1000)
             + named(self.serials.is_empty(), 1000)
             + named(self.ouis.is_empty(), 10)
+            + named(self.interfaces.is_empty(), 3)
             + named(self.archs.is_empty(), 1)
     }
 }
@@ -200,6 +208,7 @@ mod tests {
             uuid: Some(uuid("00112233-4455-6677-8899-aabbccddeeff")),
             serial: Some("CZ1234"),
             arch: Some(Loader::EfiX86_64),
+            interface: Some("eth1"),
         }
     }
 
@@ -232,11 +241,15 @@ mod tests {
             assert!(fits(Selector { uuids: vec![uuid(order)], ..Selector::default() }), "{order}");
         }
         assert!(!fits(Selector { uuids: vec![Uuid::nil()], ..Selector::default() }));
-        let nameless = Facts { uuid: None, serial: None, arch: None, ..facts() };
+        let on =
+            |interface: &str| Selector { interfaces: vec!["eth0".into(), interface.into()], ..Selector::default() };
+        assert!(fits(on("eth1")) && !fits(on("eth10")));
+        let nameless = Facts { uuid: None, serial: None, arch: None, interface: None, ..facts() };
         for selector in [
             Selector { uuids: vec![Uuid::nil()], ..Selector::default() },
             Selector { serials: vec![String::new()], ..Selector::default() },
             Selector { archs: vec![Loader::Bios], ..Selector::default() },
+            on("eth1"),
         ] {
             assert_eq!(selected(vec![selector], nameless), None);
         }
@@ -247,9 +260,13 @@ mod tests {
         let mac = || Selector { macs: vec![MAC], ..Selector::default() };
         let oui = || Selector { ouis: vec![Oui::of(MAC)], ..Selector::default() };
         let x64 = || Selector { archs: vec![Loader::EfiX86_64], ..Selector::default() };
+        let eth1 = || Selector { interfaces: vec!["eth1".into()], ..Selector::default() };
         let all = Selector::default;
-        assert_eq!(selected(vec![all(), x64(), oui(), mac(), mac()], facts()), Some(3));
-        assert_eq!(selected(vec![all(), x64(), oui()], facts()), Some(2));
+        assert_eq!(selected(vec![all(), x64(), eth1(), oui(), mac(), mac()], facts()), Some(4));
+        let x64_on_eth1 = Selector { archs: vec![Loader::EfiX86_64], ..eth1() };
+        assert_eq!(selected(vec![all(), x64(), x64_on_eth1.clone(), oui()], facts()), Some(3));
+        assert_eq!(selected(vec![eth1(), x64(), x64_on_eth1], facts()), Some(2));
+        assert_eq!(selected(vec![all(), x64(), eth1()], facts()), Some(2));
         assert_eq!(selected(vec![all(), x64()], facts()), Some(1));
         let mac_on_x64 = Selector { archs: vec![Loader::EfiX86_64], ..mac() };
         let mac_and_serial = Selector { serials: vec!["CZ1234".into()], ..mac() };

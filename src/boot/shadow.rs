@@ -20,7 +20,7 @@ pub struct Shadowed {
 /// One name of a selector that leads to another rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The key of the selector: `mac`, `uuid`, `serial`, `oui` or `arch`.
+    /// The key of the selector: `mac`, `uuid`, `serial`, `oui`, `interface` or `arch`.
     pub key: &'static str,
     /// Its place in the key's list.
     pub index: usize,
@@ -67,13 +67,14 @@ fn is_within_but_for(key: &str, one: &Selector, other: &Selector) -> bool {
 }
 
 /// A selector's names by kind, each in the one notation that makes equals equal.
-fn kinds(selector: &Selector) -> [(&'static str, Vec<String>); 5] {
+fn kinds(selector: &Selector) -> [(&'static str, Vec<String>); 6] {
     let uuid = |uuid: &Uuid| (*uuid).min(Uuid::from_bytes(uuid.to_bytes_le())).to_string();
     [
         ("mac", selector.macs.iter().map(ToString::to_string).collect()),
         ("uuid", selector.uuids.iter().map(uuid).collect()),
         ("serial", selector.serials.iter().map(|serial| serial.to_ascii_lowercase()).collect()),
         ("oui", selector.ouis.iter().map(ToString::to_string).collect()),
+        ("interface", selector.interfaces.clone()),
         ("arch", selector.archs.iter().map(|arch| arch.arch().to_owned()).collect()),
     ]
 }
@@ -115,6 +116,10 @@ mod tests {
         assert!(!is_lost(&[x64(macs(&[1])), both(macs(&[1]))]));
         assert!(is_lost(&[both(macs(&[1])), x64(macs(&[1]))]));
         assert!(is_lost(&[both(Selector::default()), x64(Selector::default())]));
+        let on = |interface: &str| Selector { interfaces: vec![interface.into()], ..Selector::default() };
+        assert!(is_lost(&[on("eth1"), on("eth1")]) && !is_lost(&[on("eth1"), on("eth2")]));
+        assert!(!is_lost(&[on("eth1"), x64(on("eth1"))]));
+        assert!(is_lost(&[both(on("eth1")), x64(on("eth1"))]) && !is_lost(&[both(on("eth2")), x64(on("eth1"))]));
     }
 
     #[test]

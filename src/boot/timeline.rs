@@ -160,6 +160,8 @@ impl Timeline {
     pub const STEPS: usize = 48;
     /// Of those, how many of the beginning.
     const FIRST: usize = 16;
+    /// And how many lines that the machine sent by syslog.
+    pub const WORDS: usize = 16;
     /// How many steps can come before the boot has got further.
     const REPEATABLE: usize = 32;
     /// How many downloads are kept.
@@ -196,7 +198,11 @@ impl Timeline {
             self.last = now;
         }
         let seen = self.seen(what, now);
-        let steps = seen.into_iter().map(|Seen(stage, text, failed)| Step { at: now, stage, text, failed });
+        let steps = seen.into_iter().map(|Seen(stage, text, failed)| {
+            // Names and words that came from the network end on terminals.
+            let text = if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text };
+            Step { at: now, stage, text, failed }
+        });
         steps.filter(|step| self.is_news(step)).collect()
     }
 
@@ -246,9 +252,9 @@ impl Timeline {
                 vec![Seen(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
             What::Rival(rival) => {
-                let text = shortened(rival.to_string());
-                self.rival = Some(text.clone());
-                vec![Seen(Stage::Offer, text, false)]
+                // It is told where the boot does not get on.
+                self.rival = Some(shortened(rival.to_string()));
+                Vec::new()
             }
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
             What::Report(report) => vec![self.report(report)],
@@ -445,14 +451,20 @@ impl Timeline {
     }
 
     fn is_news(&mut self, step: &Step) -> bool {
-        let gets_on = step.stage > Stage::BootServer && !matches!(step.stage, Stage::Refused | Stage::Syslog);
+        if step.stage == Stage::Syslog {
+            self.forget_words();
+            self.steps.push(step.clone());
+            self.bound_steps();
+            return true;
+        }
+        let gets_on = step.stage > Stage::BootServer && step.stage != Stage::Refused;
         if gets_on {
             (self.repeatable, self.told) = (0, None);
         } else {
-            let repeatable = self.steps.iter().rev().take(self.repeatable);
+            let steps = self.steps.iter().rev().filter(|step| step.stage != Stage::Syslog);
+            let repeatable = steps.take(self.repeatable);
             let is_known = repeatable.clone().any(|known| (known.stage, &known.text) == (step.stage, &step.text));
-            // Of its own words none is like the other.
-            if is_known && step.stage != Stage::Syslog || self.repeatable >= Self::REPEATABLE {
+            if is_known || self.repeatable >= Self::REPEATABLE {
                 return false;
             }
             self.repeatable += 1;
@@ -460,6 +472,17 @@ impl Timeline {
         self.steps.push(step.clone());
         self.bound_steps();
         true
+    }
+
+    /// Of its own words the last ones are kept: an installer has thousands, which leave nothing else of a timeline.
+    fn forget_words(&mut self) {
+        let is_word = |step: &Step| step.stage == Stage::Syslog;
+        if self.steps.iter().filter(|step| is_word(step)).count() >= Self::WORDS
+            && let Some(first) = self.steps.iter().position(is_word)
+        {
+            self.steps.remove(first);
+            self.left_out = self.left_out.saturating_add(1);
+        }
     }
 
     fn bound_steps(&mut self) {

@@ -3,7 +3,12 @@
 //! The stages learn different things of a machine: DHCP its MAC address, TFTP and HTTP only its IP address. They are
 //! joined here.
 
-use std::{collections::VecDeque, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     cause::State,
@@ -114,8 +119,13 @@ impl Timelines {
         if let (Who::Machine(mac), What::Address(address)) = (who, &what) {
             self.learn_address(mac, *address);
         }
-        let is_about_a_boot = !matches!(what, What::Address(_) | What::Rival(_) | What::Packet { .. });
-        // Of a machine that was not heard yet, what others say to it makes no boot.
+        // An installer may be leased another address than the iPXE before it, and this one was signed for its machine.
+        if let (Who::Machine(mac), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
+            self.by_address.insert(*to, mac);
+        }
+        let is_about_a_boot = !matches!(what, What::Address(_) | What::Rival(_) | What::Packet { .. } | What::Said(_));
+        // Of a machine that was not heard yet, what others say to it makes no boot; nor what it says by syslog, as
+        // switches and printers do.
         if !is_about_a_boot && !matches!(what, What::Packet { .. }) && self.machines.peek(&who).is_none() {
             return Vec::new();
         }
@@ -489,5 +499,28 @@ mod tests {
         let lines = again.apply(fetched(Of::Asset, "x", 9, None), NOW);
         assert_eq!(lines.first().map(|line| line.who), Some(Who::Machine(MAC)));
         assert!(serde_json::from_str::<Timeline>(r#"{"later": 1}"#).is_ok(), "what another version wrote");
+    }
+
+    #[test]
+    fn what_a_machine_says_is_heard_once_it_is_known_and_leaves_room_for_its_boot() {
+        let mut timelines = Timelines::default();
+        let (installer, stranger) = (Ipv4Addr::new(192, 0, 2, 78), Ipv4Addr::new(192, 0, 2, 9));
+        let said = |from, line: &str| Event { who: Who::Address(from), what: What::Said(line.to_owned()) };
+        assert_eq!(timelines.apply(said(stranger, "toner low"), NOW), []);
+        timelines.apply(machine(discover("iPXE on UEFI x86_64")), NOW);
+        // An installer has another address than its iPXE, and fetches an answer that was signed for its machine.
+        assert_eq!(timelines.apply(said(installer, "too early"), NOW), []);
+        let to = installer.into();
+        timelines.apply(machine(What::Answer { name: "preseed.cfg".into(), size: 9, to }), NOW);
+        let expected = [line(Stage::Syslog, "partman: no disk", false)];
+        assert_eq!(timelines.apply(said(installer, "partman: no disk"), NOW), expected);
+        for n in 0..100 {
+            assert_eq!(timelines.apply(said(installer, &format!("line {n}")), NOW).len(), 1);
+        }
+        let snapshot = timelines.snapshot(NOW);
+        let steps: Vec<&str> = snapshot.machines[0].boots[0].steps.iter().map(|step| step.text.as_str()).collect();
+        assert_eq!((snapshot.machines.len(), steps.len()), (1, 2 + Timeline::WORDS), "{steps:?}");
+        assert_eq!((steps[0], steps[1]), ("iPXE on UEFI x86_64", "preseed.cfg, 9 B to 192.0.2.78"));
+        assert_eq!((steps[2], steps.last()), ("line 84", Some(&"line 99")));
     }
 }

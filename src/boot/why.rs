@@ -41,9 +41,9 @@ pub enum Why {
         /// The firmware that asks.
         wanted: Loader,
     },
-    /// `dhcp.answer = "known"`, and no rule names the machine.
+    /// `dhcp.answer = "known"`, no rule names the machine, and nobody approved it.
     #[error(
-        "no rule names this machine, and only those are answered (dhcp.answer = \"known\"): add a [[machines]] rule"
+        "no rule names this machine and nobody approved it, and only known ones are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or netbootd approve its MAC address"
     )]
     Unknown,
     /// A Raspberry Pi takes its own firmware's files, and there is no folder for them.

@@ -1,34 +1,19 @@
-//! `netbootd assign`, `unassign` and `machines`: what a running server is told and asked, by its control socket.
+//! `netbootd assign`, `approve`, what takes them back, and `machines`: what a running server is told and asked, by its
+//! control socket.
 
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::PathBuf,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use chrono::{DateTime, Local};
+use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
 
-use super::{EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
-use crate::{boot::cause::rough, config::schema::Control};
-
-/// Where the server is.
-#[derive(Debug, clap::Args)]
-struct At {
-    /// The server's control socket
-    #[arg(long, value_name = "PATH", env = "NETBOOTD_CONTROL__SOCKET", default_value_os_t = Control::default().socket)]
-    socket: PathBuf,
-    /// Write JSON
-    #[arg(long)]
-    json: bool,
-}
+use super::{EX_OSERR, Failure, client::At};
+use crate::boot::{cause::rough, moment::Moment, timeline::Step};
 
 /// Give a machine a profile, instead of its rule's.
 #[derive(Debug, clap::Args)]
@@ -53,6 +38,24 @@ pub(super) struct Unassign {
     at: At,
 }
 
+/// Let a machine in that no rule names, where only known machines are answered (dhcp.answer = "known").
+#[derive(Debug, clap::Args)]
+pub(super) struct Approve {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Take an approval back.
+#[derive(Debug, clap::Args)]
+pub(super) struct Unapprove {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
 /// Show the machines that were seen, named by a rule or assigned something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machines {
@@ -66,78 +69,60 @@ impl Assign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let body = json!({ "profile": self.profile, "once": self.once });
         let machine = self.at.ask(Method::PUT, &format!("{}/assignment", path(Some(&self.machine))), Some(&body))?;
-        self.at.print(&machine)
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
     }
 }
 
 impl Unassign {
     pub(super) fn run(self) -> Result<(), Failure> {
         let machine = self.at.ask(Method::DELETE, &format!("{}/assignment", path(Some(&self.machine))), None)?;
-        self.at.print(&machine)
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
+    }
+}
+
+impl Approve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::PUT, &format!("{}/approval", path(Some(&self.machine))), None)?;
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
+    }
+}
+
+impl Unapprove {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::DELETE, &format!("{}/approval", path(Some(&self.machine))), None)?;
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
     }
 }
 
 impl Machines {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let machines = self.at.ask(Method::GET, &path(self.machine.as_deref()), None)?;
-        self.at.print(&machines)
+        let answer = self.at.ask(Method::GET, &path(self.machine.as_deref()), None)?;
+        let one = |answer: &Value, now| format!("{}{}", table(answer, now), boots(answer));
+        print(&self.at, &answer, if self.machine.is_some() { one } else { table })
     }
+}
+
+fn print(at: &At, answer: &Value, text: fn(&Value, SystemTime) -> String) -> Result<(), Failure> {
+    super::print(&if at.json { format!("{answer:#}\n") } else { text(answer, SystemTime::now()) })
+}
+
+/// It is done, and yet not for good: a laptop has no folder for a state.
+fn warn_unless_kept(machine: &Value) -> Result<(), Failure> {
+    if machine.get("kept") == Some(&Value::Bool(false)) {
+        let words =
+            "netbootd: warning: the server has no state, and forgets this when it stops: name one with state.url\n";
+        io::stderr().write_all(words.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))?;
+    }
+    Ok(())
 }
 
 fn path(machine: Option<&str>) -> String {
     let below = machine.map(|machine| format!("/{}", utf8_percent_encode(machine, NON_ALPHANUMERIC)));
     format!("/api/v1/machines{}", below.unwrap_or_default())
-}
-
-impl At {
-    /// Asks the server; what it answers, or its words where it refuses.
-    fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let failed = |error: String| Failure::new(EX_OSERR, error);
-        let answer = runtime.map_err(|error| failed(error.to_string()))?.block_on(async {
-            let socket = self.socket.display();
-            let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-                let mend = match error.kind() {
-                    io::ErrorKind::PermissionDenied => "it is for root and the server's own user: sudo netbootd …",
-                    _ => "is netbootd running? (name another socket with --socket)",
-                };
-                Failure::new(EX_UNAVAILABLE, format!("no server answers at {socket}: {error}; {mend}"))
-            })?;
-            let exchange = async {
-                let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-                tokio::spawn(connection);
-                let body = Full::<Bytes>::from(body.map(Value::to_string).unwrap_or_default());
-                let mut request = Request::new(body);
-                *request.method_mut() = method;
-                *request.uri_mut() = path.parse()?;
-                request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
-                let json = header::HeaderValue::from_static("application/json");
-                request.headers_mut().insert(header::CONTENT_TYPE, json);
-                let answer = sender.send_request(request).await?;
-                let status = answer.status();
-                let body = answer.into_body().collect().await?.to_bytes();
-                Ok::<_, anyhow::Error>((status, serde_json::from_slice::<Value>(&body)?))
-            };
-            let limited = tokio::time::timeout(PATIENCE, exchange).await;
-            limited
-                .map_err(|_| failed(format!("the server at {socket} does not answer")))?
-                .map_err(|error| failed(error.to_string()))
-        })?;
-        match answer {
-            (status, answer) if status.is_success() => Ok(answer),
-            (status, answer) => {
-                let words = answer.get("detail").and_then(Value::as_str).unwrap_or("the server refuses");
-                let code = if status.is_server_error() { EX_UNAVAILABLE } else { EX_USAGE };
-                Err(Failure::new(code, words))
-            }
-        }
-    }
-
-    fn print(&self, answer: &Value) -> Result<(), Failure> {
-        let text = if self.json { format!("{answer:#}\n") } else { table(answer, SystemTime::now()) };
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))
-    }
 }
 
 /// A line for each machine, under headings.
@@ -163,23 +148,50 @@ fn table(answer: &Value, now: SystemTime) -> String {
         };
         let last = machine.get("last").filter(|last| !last.is_null()).map_or("never".to_owned(), |last| {
             let of = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
-            let at = SystemTime::UNIX_EPOCH
-                + Duration::from_secs_f64(last.get("at").and_then(Value::as_f64).unwrap_or_default().max(0.0));
-            let ago = now.duration_since(at).unwrap_or_default().as_secs();
+            let at =
+                last.get("at").and_then(|at| serde_json::from_value::<Moment>(at.clone()).ok()).unwrap_or_default();
+            let ago = Moment::from(now).since(at).as_secs();
             let failed = if last.get("failed") == Some(&Value::Bool(true)) { "!" } else { "" };
             format!("{} ago  {failed}{}: {}", rough(ago), of("stage"), of("text"))
         });
-        let boots = format!("{}{how}", text("profile"));
+        let let_in = if is("approved") { " (approved)" } else { "" };
+        let boots = format!("{}{how}{let_in}", text("profile"));
         let _ = writeln!(table, "{:<17}  {:<16}  {boots:<24}  {last}", text("mac"), text("name"));
     }
     table
 }
 
-/// For an answer of a server that has to wait for its disk.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Every boot that is remembered of a machine, the last one first, with its steps, and why it stopped.
+fn boots(machine: &Value) -> String {
+    let mut text = String::new();
+    for boot in machine.get("boots").and_then(Value::as_array).into_iter().flatten() {
+        let word = |pointer: &str| boot.pointer(pointer).and_then(Value::as_str);
+        let number = boot.get("number").and_then(Value::as_u64).unwrap_or_default();
+        let client = word("/client").map(|client| format!(", {client}")).unwrap_or_default();
+        let _ = writeln!(text, "\nboot {number}: {}{client}", word("/state").unwrap_or("unknown").replace('_', " "));
+        let steps = boot.get("steps").and_then(|steps| serde_json::from_value::<Vec<Step>>(steps.clone()).ok());
+        for Step { at, stage, text: words, failed } in steps.unwrap_or_default() {
+            let mark = if failed { '!' } else { ' ' };
+            let _ = writeln!(text, "  {} {mark} {:<12} {words}", clock(at), stage.name());
+        }
+        if let Some(cause) = word("/stop/text") {
+            let _ = writeln!(text, "  probably: {cause}");
+        }
+        if let Some(mend) = word("/stop/mend") {
+            let _ = writeln!(text, "  mend: {mend}");
+        }
+    }
+    text
+}
+
+fn clock(at: Moment) -> String {
+    DateTime::<Local>::from(SystemTime::from(at)).format("%Y-%m-%d %H:%M:%S").to_string()
+}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -188,13 +200,17 @@ mod tests {
         let machines = json!([
             { "mac": "52:54:00:12:34:56", "name": "k8s08", "profile": "debian", "by": "rule", "once": true, "last": last },
             { "mac": "52:54:00:12:34:57", "name": null, "profile": "local", "by": "spent", "once": false, "last": null },
+            { "mac": "52:54:00:12:34:58", "profile": "menu", "by": "default", "approved": true, "last": null },
+            { "mac": "52:54:00:12:34:59", "profile": null, "by": null, "approved": false, "last": null },
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_300);
         assert_eq!(
             table(&machines, now),
             "MACHINE            NAME              BOOTS                     LAST SEEN\n\
              52:54:00:12:34:56  k8s08             debian (once)             5 min ago  kernel: vmlinuz, 12.0 MB\n\
-             52:54:00:12:34:57  -                 local (had its one boot)  never\n"
+             52:54:00:12:34:57  -                 local (had its one boot)  never\n\
+             52:54:00:12:34:58  -                 menu (approved)           never\n\
+             52:54:00:12:34:59  -                 -                         never\n"
         );
     }
 }

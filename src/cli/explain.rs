@@ -32,6 +32,9 @@ pub(super) struct Explain {
     /// Its SMBIOS serial number, which iPXE tells and firmware does not
     #[arg(long, value_name = "SERIAL")]
     serial: Option<String>,
+    /// The interface of this host that it is heard on [default: the first one that is served]
+    #[arg(short, long, value_name = "NAME")]
+    interface: Option<String>,
     /// Its firmware boots by HTTP (UEFI HTTP Boot)
     #[arg(long)]
     http_boot: bool,
@@ -59,6 +62,7 @@ impl Explain {
             arch,
             uuid: self.uuid,
             serial: self.serial,
+            interface: self.interface,
             http_boot: self.http_boot,
             ipxe: self.ipxe,
         };
@@ -75,12 +79,18 @@ impl Explain {
     }
 }
 
-fn as_text(mac: MacAddr, Explanation { stages, said, state }: &Explanation) -> String {
+fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explanation) -> String {
     let mut text = format!("{mac}\n");
+    if let Some(interface) = interface {
+        text += &format!("  heard on      {interface}\n");
+    }
     let assigned = said.as_ref().and_then(|entry| entry.assigned.as_ref());
     if let Some(assignment) = assigned {
         let once = if assignment.once { ", once" } else { "" };
         text += &format!("  assigned      {}{once}\n", assignment.profile);
+    }
+    if said.as_ref().is_some_and(|entry| entry.approved) {
+        text += "  approved      answered also where only known machines are\n";
     }
     if let Some(spent) = said.as_ref().and_then(|entry| entry.spent.as_deref()) {
         text += &format!("  has had once  {spent}\n");

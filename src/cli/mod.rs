@@ -1,10 +1,12 @@
 //! What users type: one command a file. Exit codes are those of sysexits(3).
 
 mod check;
+mod client;
 mod control;
 mod explain;
 mod loaders;
 mod up;
+mod watch;
 
 use std::{ffi::OsString, io::Write as _, path::Path, process::ExitCode};
 
@@ -34,8 +36,14 @@ enum Command {
     Assign(control::Assign),
     /// Leave a machine to its rule again.
     Unassign(control::Unassign),
+    /// Let a machine in that no rule names, where only known ones are answered.
+    Approve(control::Approve),
+    /// Take an approval back.
+    Unapprove(control::Unapprove),
     /// Show the machines that a running server knows.
     Machines(control::Machines),
+    /// Show every boot as it happens.
+    Watch(watch::Watch),
 }
 
 /// Why a command failed, and the exit code that says so to programs.
@@ -73,7 +81,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Loaders(show) => show.run(),
         Command::Assign(assign) => assign.run(),
         Command::Unassign(unassign) => unassign.run(),
+        Command::Approve(approve) => approve.run(),
+        Command::Unapprove(unapprove) => unapprove.run(),
         Command::Machines(machines) => machines.run(),
+        Command::Watch(watch) => watch.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ use crate::{
         load::load,
         resolve::{Settings, resolve},
     },
-    daemon::{self, StartError, logging, plan::Plan},
+    daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError},
 };
 
 /// Serve network boot until stopped.
@@ -50,6 +50,12 @@ pub(super) struct Up {
     /// Folder to look for iPXE loaders in before the packages' places, repeatable
     #[arg(long = "loader-dir", value_name = "DIR")]
     loader_dirs: Vec<PathBuf>,
+    /// User to become once the ports are open [default: netbootd where root starts it and there is such a user]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Keep every right that it was started with, to find out whether they are what is missed
+    #[arg(long, conflicts_with = "user")]
+    no_sandbox: bool,
     /// How to write log lines
     #[arg(long, value_enum, default_value = "text")]
     log_format: logging::Format,
@@ -62,11 +68,18 @@ impl Up {
         let settings = self.loaded(&flags).map_err(|faults| Failure::new(EX_CONFIG, faults))?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
         let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+        let confinement = match self.no_sandbox {
+            true => Confinement::No,
+            false => Confinement::Yes { user: self.user.clone() },
+        };
         // The same files, environment and flags, whenever they are read again.
         let read = Box::new(move || self.loaded(&flags));
-        daemon::run(plan, read).map_err(|error| {
+        daemon::run(plan, read, &confinement).map_err(|error| {
             let code = match &error {
                 StartError::State(_) => EX_UNAVAILABLE,
+                StartError::Privilege(PrivilegeError::NoUser(_)) => EX_USAGE,
+                StartError::Privilege(PrivilegeError::NotRoot(_)) => EX_NOPERM,
+                StartError::Privilege(_) | StartError::Sandbox(_) => EX_OSERR,
                 StartError::Bind(bind) => match bind.error.kind() {
                     io::ErrorKind::PermissionDenied => EX_NOPERM,
                     io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {

@@ -174,12 +174,24 @@ impl Examination<'_> {
     }
 
     fn rules(&mut self) {
-        let machines = &self.settings.machines;
+        let Settings { machines, interfaces, .. } = self.settings;
         for (index, (selector, rule)) in machines.iter().enumerate() {
             if rule.loader.is_some() && !selector.serials.is_empty() {
                 let message = "a serial number is known to iPXE only, so this rule never chooses a loader: name its machines \
                                by mac or uuid";
                 self.find(Level::Warning, &["machines", &index.to_string(), "override", "loader"], message.into());
+            }
+        }
+        // Where none is named, one is chosen at the start.
+        let is_served = |name: &String| interfaces.is_empty() || interfaces.contains(name);
+        for (index, (selector, _)) in machines.iter().enumerate() {
+            for (place, name) in selector.interfaces.iter().enumerate().filter(|(_, name)| !is_served(name)) {
+                let meant = meant(name, interfaces.iter().map(String::as_str));
+                let there = interfaces.join(", ");
+                let message =
+                    format!("{name} is not served{meant}, so no machine is heard there; interfaces are: {there}");
+                let path = ["machines", &index.to_string(), "interface", &place.to_string()];
+                self.find(Level::Warning, &path, message);
             }
         }
         for Shadowed { rule, lost, wholly } in shadowed(machines.iter().map(|(selector, _)| selector)) {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    resolve::{Settings, StateUrl, Tftp},
+    resolve::{Settings, StateUrl, Syslog, Tftp},
     schema,
 };
 use crate::{boot::attempts::Rates, net::limits::ClientLimits};
@@ -15,6 +15,7 @@ pub struct Fixed {
     assets: Option<PathBuf>,
     dhcp: (bool, schema::DhcpSocket, Rates),
     tftp: Tftp,
+    syslog: Option<Syslog>,
     http: (u16, Option<String>, bool, ClientLimits, Duration),
     state: StateUrl,
     control: schema::Control,
@@ -29,6 +30,7 @@ impl Settings {
             assets: self.assets.as_ref().map(|assets| assets.path().to_owned()),
             dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
             tftp: self.tftp.clone(),
+            syslog: self.syslog,
             http: (self.http_port, self.base_url.clone(), self.listing, self.http_limits, self.grace),
             state: self.state.clone(),
             control: self.control.clone(),
@@ -45,6 +47,7 @@ impl Fixed {
             ("assets", self.assets == other.assets),
             ("[dhcp] enabled, socket or rates", self.dhcp == other.dhcp),
             ("[tftp]", self.tftp == other.tftp),
+            ("[syslog]", self.syslog == other.syslog),
             ("[http]", self.http == other.http),
             ("[state]", self.state == other.state),
             ("[control]", self.control == other.control),

@@ -271,12 +271,12 @@ mod tests {
                     [[machines]]\nmac = \"52:54:00:12:34:56\"\n[[machines]]\nprofil = \"x\"\n[machines.override]\nlocal = 1\n";
         assert_eq!(
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
-            Err("n.toml:1:1: unknown key \"asets\" (is it \"assets\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, templates, tftp\n\
+            Err("n.toml:1:1: unknown key \"asets\" (is it \"assets\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp\n\
                  n.toml:4:3: unknown key \"prot\" (is it \"port\"?); in [http] there are: answers_expire, answers_open, base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit\n\
-                 n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, initrd, iso, kernel, script, title\n\
-                 n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, mac, menu, name, once, oui, override, profile, serial, uuid, vars\n\
+                 n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, initrd, iso, kernel, report_within, script, title\n\
+                 n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, interface, mac, menu, name, once, oui, override, profile, serial, uuid, vars\n\
                  n.toml:14:1: unknown key \"local\" (is it \"local_boot\"?); in [[machines].override] there are: loader, local_boot\n\
-                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (is it \"http\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, templates, tftp"
+                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (is it \"http\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp"
                 .into())
         );
     }

@@ -1,8 +1,12 @@
 //! `[[machines]]` → rules, with the faults that they have by themselves and with the profiles that they name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{arch_meant, resolve::Check, schema};
+use super::{
+    Fault, Finding, Level, arch_meant,
+    resolve::{Check, Settings},
+    schema,
+};
 use crate::{
     boot::{
         answer::{Urls, answer_context},
@@ -44,16 +48,16 @@ impl Check<'_> {
         rules: &[(Selector, MachineRule)],
         templates: &Templates,
     ) {
-        let mac = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
         for (name, profile) in profiles {
             let is_default = self.loaded.config.default_profile == *name;
             let named = || rules.iter().map(|(_, rule)| rule).filter(|rule| rule.profile.as_ref() == Some(name));
             // One that no rule names is what people choose from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
+            let mut asked = BTreeSet::new();
             for (arch, boot) in profile.boots() {
                 let fault = named().chain(&for_anyone).find_map(|rule| {
-                    let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(mac, Some(rule)) };
-                    let fault = of_templates(templates, boot, name, &machine, rule).err();
+                    let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(SAMPLE, Some(rule)) };
+                    let fault = of_templates(templates, boot, name, &machine, rule, &mut asked).err();
                     fault.map(|why| match &rule.name {
                         Some(name) => format!("{why} (for the machine {name})"),
                         None => why.to_string(),
@@ -65,19 +69,64 @@ impl Check<'_> {
                     self.fault(&path.concat(), fault);
                 }
             }
+            self.asked.extend(asked);
         }
+    }
+
+    /// Where answers are open, a machine may ask for one that no script names: those are rendered for the machines of
+    /// the rules, or for one that no rule names. Nobody knows which of them are meant, so the server runs all the same.
+    pub(super) fn open_answers(&self, settings: &Settings) -> Vec<Finding> {
+        let Settings { answers, machines, templates, .. } = settings;
+        let all = templates.answers();
+        let unasked = all.iter().filter(|name| answers.open && !self.asked.contains(*name));
+        let anyone = MachineRule::default();
+        let mut rules: Vec<&MachineRule> = machines.iter().map(|(_, rule)| rule).collect();
+        if rules.is_empty() {
+            rules.push(&anyone);
+        }
+        let findings = unasked.filter_map(|name| {
+            let failures = rules.iter().filter_map(|rule| Some((rule, of_answer(settings, name, rule).err()?)));
+            let failures: Vec<_> = failures.collect();
+            let (rule, why) = failures.first()?;
+            let (level, whom) = match failures.len() {
+                count if count == rules.len() => (Level::Fault, "every machine".to_owned()),
+                count => {
+                    let such = rule.name.as_ref().map(|name| format!(", such as {name}")).unwrap_or_default();
+                    (Level::Warning, format!("the machines of {count} of {} rules{such}", rules.len()))
+                }
+            };
+            let message = format!("the answer file {name} fails for {whom}: {why}");
+            Some(Finding { level, fault: Fault { place: self.loaded.places.of(&["templates"]), message } })
+        });
+        findings.collect()
     }
 }
 
-/// Whether what a profile's templates make for a machine is whole.
+/// Whether an answer file is whole for a machine that tells no more than its MAC address.
+fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), String> {
+    let profile = rule.profile.as_ref().unwrap_or(&settings.default_profile);
+    let context = answer_context(SAMPLE_BASE, profile, &Machine::new(SAMPLE, Some(rule)), &rule.vars);
+    match settings.templates.own(name, context) {
+        Ok(_) => Ok(()),
+        Err(Why::Template(fault)) => Err(fault),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+/// A machine that templates are tried with, and the server that it comes to (RFC 5737).
+const SAMPLE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+const SAMPLE_BASE: &str = "http://192.0.2.1:8080";
+
+/// Whether what a profile's templates make for a machine is whole, with the answer files that they ask for.
 fn of_templates(
     templates: &Templates,
     boot: &Boot,
     profile: &str,
     machine: &Machine,
     MachineRule { vars, .. }: &MachineRule,
+    asked: &mut BTreeSet<String>,
 ) -> Result<(), Why> {
-    let (base, urls) = ("http://192.0.2.1:8080", Urls::default());
+    let (base, urls) = (SAMPLE_BASE, Urls::default());
     match (boot, boot.cmdline()) {
         (Boot::Script(template), _) => {
             templates.script(template, script_context(base, profile, machine, vars, &urls, templates))?;
@@ -88,6 +137,7 @@ fn of_templates(
         (_, None) => {}
     }
     for name in urls.asked() {
+        asked.insert(name.clone());
         templates.own(&name, answer_context(base, profile, machine, vars))?;
     }
     Ok(())
@@ -125,11 +175,18 @@ impl Entry<'_, '_> {
             }),
             serials: machine.serial.all().iter().map(|serial| serial.trim().to_owned()).collect(),
             ouis: self.parsed("oui", &machine.oui, |text| text.parse().map_err(|error: NotAnOui| error.to_string())),
+            interfaces: self.parsed("interface", &machine.interface, |name| {
+                let is_name = is_interface_name(name);
+                is_name
+                    .then(|| name.to_owned())
+                    .ok_or_else(|| format!("{name:?} is no name of an interface, like eth1"))
+            }),
             archs,
         };
-        let named = [&machine.mac, &machine.uuid, &machine.serial, &machine.oui, &machine.arch];
+        let named = [&machine.mac, &machine.uuid, &machine.serial, &machine.oui, &machine.interface, &machine.arch];
         if named.iter().all(|names| names.all().is_empty()) {
-            let message = "the rule names no machine: give it mac, uuid, serial, oui or arch (for all machines, set default_profile)";
+            let message = "the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, \
+                           set default_profile)";
             self.fault(&[], message.into());
         }
         selector
@@ -179,6 +236,13 @@ impl Entry<'_, '_> {
 
 pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bool {
     profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)
+}
+
+/// What Linux takes for one (net/core/dev.c, `dev_valid_name`).
+fn is_interface_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() < 16
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
 }
 
 /// RFC 1123 §2.1; it ends up on command lines and on screens, where nothing else has to be feared of it.

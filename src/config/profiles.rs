@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +12,6 @@ use super::{
     arch_meant,
     resolve::{Check, LONGEST},
     schema,
-    units::duration,
 };
 use crate::{
     boot::{
@@ -67,10 +67,9 @@ impl Check<'_> {
         }
         boots.path = path.to_vec();
         let boot = if only_variants { variants.values().next().cloned() } else { boots.boot(profile) };
-        let report_within = profile.report_within.as_deref().and_then(|within| {
-            let read = duration(within);
-            read.map_err(|words| self.fault(&["profiles", name, "report_within"], words)).ok()
-        });
+        let within = profile.report_within.as_deref();
+        let report_within =
+            within.map(|within| self.duration(&["profiles", name, "report_within"], within, REPORT_WITHIN));
         Profile { title: profile.title.clone(), boot: boot.unwrap_or(Boot::Local), variants, report_within }
     }
 
@@ -231,5 +230,7 @@ impl schema::Profile {
     }
 }
 
+/// An installer that waits for a question over the weekend is shown as stopped before that.
+const REPORT_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 /// iPXE's `${buildarch}` (Makefile, `ARCHS`).
 const BUILD_ARCHS: [&str; 8] = ["i386", "x86_64", "arm32", "arm64", "loong64", "riscv32", "riscv64", "arm"];

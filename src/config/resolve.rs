@@ -1,7 +1,7 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,6 +38,8 @@ pub struct Settings {
     pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
+    /// The syslog stage, where it is served.
+    pub syslog: Option<Syslog>,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
     /// Whether HTTP shows the folders below the assets folder.
@@ -94,6 +96,16 @@ pub enum StateUrl {
     Default(String),
 }
 
+impl StateUrl {
+    /// The file that it names.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        let (Self::Set(url) | Self::Default(url)) = self;
+        let path = url.strip_prefix("sqlite://").unwrap_or(url);
+        Path::new(path.split('?').next().unwrap_or(path))
+    }
+}
+
 /// The TFTP stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tftp {
@@ -115,6 +127,15 @@ pub struct Tftp {
     pub max_transfers_per_client: usize,
 }
 
+/// The syslog stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// UDP port.
+    pub port: u16,
+    /// Lines a second.
+    pub rates: Rates,
+}
+
 /// Resolves a configuration.
 ///
 /// # Errors
@@ -127,7 +148,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
 /// Resolves as much of a configuration as there is sense in, and tells all faults that keep a server from running.
 #[must_use]
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
-    let mut check = Check { loaded, faults: loaded.faults.clone() };
+    let mut check = Check { loaded, faults: loaded.faults.clone(), asked: BTreeSet::new() };
     let config = &loaded.config;
     let assets = check.assets();
     let templates = check.templates();
@@ -149,6 +170,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         dhcp: check.dhcp(),
         state: check.state(),
         tftp: check.tftp(),
+        syslog: check.syslog(),
         http_port: config.http.port,
         listing: config.http.listing,
         base_url: check.base_url(),
@@ -166,12 +188,15 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         findings: Vec::new(),
     };
     settings.findings = examine(loaded, &settings);
+    settings.findings.extend(check.open_answers(&settings));
     (settings, check.faults)
 }
 
 pub(super) struct Check<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) faults: Vec<Fault>,
+    /// The answer files that profiles name.
+    pub(super) asked: BTreeSet<String>,
 }
 
 impl Check<'_> {
@@ -213,6 +238,19 @@ impl Check<'_> {
         }
         let rates = Rates { total: max_rate, per_client: max_rate_per_client };
         Dhcp { enabled, socket, offer: shape, known_only: answer == schema::Answer::Known, rates }
+    }
+
+    fn syslog(&mut self) -> Option<Syslog> {
+        let schema::Syslog { enabled, port, max_rate, max_rate_per_client } = self.loaded.config.syslog.clone();
+        if port == 0 {
+            self.fault(&["syslog", "port"], "port is 0: a UDP port, from 1 to 65535".into());
+        }
+        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
+            if rate == 0 {
+                self.fault(&["syslog", key], format!("{key} is 0: nobody could say anything"));
+            }
+        }
+        enabled.then_some(Syslog { port, rates: Rates { total: max_rate, per_client: max_rate_per_client } })
     }
 
     fn control(&mut self) {
@@ -504,7 +542,7 @@ SRV/n.toml:14:1: there is no architecture \"amd64\" (is it \"x86_64\"?); there a
 SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
 SRV/n.toml:16:1: there is no file no/shim.efi
-SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui or arch (for all machines, set default_profile)
+SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)
 SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";
         assert_eq!(resolved(&format!("{profile}{bad}")).map(|_| ()), Err(expected.into()));
     }

@@ -28,6 +28,8 @@ pub struct Config {
     pub tftp: Tftp,
     /// The HTTP stage.
     pub http: Http,
+    /// The syslog stage.
+    pub syslog: Syslog,
     /// What outlives a restart.
     pub state: State,
     /// Who may change something while the server runs.
@@ -53,6 +55,7 @@ impl Default for Config {
             dhcp: Dhcp::default(),
             tftp: Tftp::default(),
             http: Http::default(),
+            syslog: Syslog::default(),
             state: State::default(),
             control: Control::default(),
             templates: None,
@@ -75,7 +78,7 @@ pub struct Dhcp {
     /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
     /// always `"direct"`, `"option_67"`, `"boot_server"` or `"option_66"`.
     pub offer: String,
-    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names.
+    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names, or that were approved.
     pub answer: Answer,
     /// Answers a second. A thousand machines that start together ask a few thousand times a second.
     pub max_rate: u32,
@@ -117,7 +120,7 @@ pub enum DhcpSocket {
 pub enum Answer {
     /// Every boot client.
     All,
-    /// Machines that a rule names.
+    /// Machines that a rule names, or that `netbootd approve` or `assign` let in.
     Known,
 }
 
@@ -255,6 +258,27 @@ impl Default for Keepalive {
     }
 }
 
+/// The syslog stage: what iPXE and installers say while they boot joins their machines' timelines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct Syslog {
+    /// Whether to listen. Off, since a host may have a syslog server of its own.
+    pub enabled: bool,
+    /// UDP port. iPXE and Debian's installer know no other than 514.
+    pub port: u16,
+    /// Lines a second of all machines: a rack of installers.
+    pub max_rate: u32,
+    /// Lines a second of one machine; an installer's busiest seconds lose some, which is told.
+    pub max_rate_per_client: u32,
+}
+
+impl Default for Syslog {
+    fn default() -> Self {
+        Self { enabled: false, port: 514, max_rate: 1000, max_rate_per_client: 50 }
+    }
+}
+
 /// Something to boot: a kernel, or one of `script`, `efi`, `iso` and `disk`. Files are paths below the assets folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -315,6 +339,8 @@ pub struct Machine {
     pub serial: Names,
     /// Makers of cards: the first three bytes of their MAC addresses.
     pub oui: Names,
+    /// Interfaces of this host, by name: machines that are heard there, those behind a relay too.
+    pub interface: Names,
     /// Firmware: `bios`, or `i386`, `x86_64`, `arm32`, `arm64`, `riscv32`, `riscv64`, `loong64` for UEFI.
     pub arch: Names,
     /// What it boots.
@@ -334,8 +360,9 @@ impl Machine {
     /// The names that it gives by a key of its selector.
     #[must_use]
     pub fn names(&self, key: &str) -> &[String] {
-        let Self { mac, uuid, serial, oui, arch, .. } = self;
-        let keys = [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("arch", arch)];
+        let Self { mac, uuid, serial, oui, interface, arch, .. } = self;
+        let keys =
+            [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("interface", interface), ("arch", arch)];
         keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     dhcp::proxy::Port,
     net::{
         holder::{Holder, Table, other_holder, sockets_on},
+        inherited,
         interface::Interface,
         raw::{OpenTap, Wanted, open_tap},
         udp::{Open, open},
@@ -57,6 +58,8 @@ pub enum Requests {
 pub struct Address {
     /// Where TFTP is served.
     pub tftp: Option<UdpSocket>,
+    /// Where syslog is heard.
+    pub syslog: Option<UdpSocket>,
     /// HTTP.
     pub http: TcpListener,
 }
@@ -200,7 +203,8 @@ fn udp_67_or_4011(interface: &Interface, port: Port) -> io::Result<UdpSocket> {
 /// The first that could not be opened.
 pub fn address(plan: &Plan, address: Ipv4Addr) -> Result<Address, BindError> {
     let tftp = plan.tftp.enabled.then(|| tftp(address, plan.tftp.port)).transpose()?;
-    Ok(Address { tftp, http: http(address, plan.http_port)? })
+    let syslog = plan.syslog.map(|stage| syslog(address, stage.port)).transpose()?;
+    Ok(Address { tftp, syslog, http: http(address, plan.http_port)? })
 }
 
 fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
@@ -217,8 +221,25 @@ fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
     })
 }
 
+fn syslog(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
+    let opened = open(Open {
+        address: SocketAddrV4::new(address, port),
+        device: None,
+        shared: false,
+        receive_buffer: SYSLOG_RECEIVE_BUFFER,
+    });
+    opened.map_err(|error| {
+        let mend = "choose another one with syslog.port, or syslog.enabled = false";
+        let taken = || has(Table::Udp, port, &[address], mend);
+        BindError::new(format!("syslog on {address}, UDP port {port}"), error, taken)
+    })
+}
+
 fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
     let listen = || -> io::Result<TcpListener> {
+        if let Some(listener) = inherited::tcp(SocketAddrV4::new(address, port))? {
+            return Ok(listener);
+        }
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait until the connections of the last run are forgotten.
         socket.set_reuse_address(true)?;
@@ -250,5 +271,7 @@ const DHCP_RECEIVE_BUFFER: usize = 4 << 20;
 const REPLIES_RECEIVE_BUFFER: usize = 256 << 10;
 /// Requests only; each transfer has a socket of its own.
 const TFTP_RECEIVE_BUFFER: usize = 1 << 20;
+/// An installer that starts says hundreds of lines at once.
+const SYSLOG_RECEIVE_BUFFER: usize = 1 << 20;
 /// Connections that wait for accept.
 const BACKLOG: i32 = 1024;

@@ -1,19 +1,24 @@
 //! The one writer of what outlives a restart. Who reads takes what is in memory, and waits for no disk.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
 };
 
-use tokio::sync::{Mutex, mpsc};
-use tracing::warn;
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::sleep,
+};
+use tracing::{info, warn};
 
 use crate::{
     boot::{
         attempts::Shape,
         client::MacAddr,
         machine::{Live, Rules},
-        roster::{Assignment, Entry},
+        moment::Moment,
+        roster::{Assignment, Entry, Roster},
         timeline::Timeline,
         timelines::Timelines,
     },
@@ -26,9 +31,19 @@ pub struct Clerk {
     state: Option<State>,
     live: Arc<Live>,
     /// Changes come one after the other.
-    turn: Mutex<()>,
-    /// The last boots could not be kept.
-    is_failing: AtomicBool,
+    turn: Mutex<Unkept>,
+}
+
+/// What was learned and has not reached the disk: it was full, most likely.
+#[derive(Debug, Default)]
+struct Unkept {
+    /// Machines whose entry in memory goes before that on the disk.
+    machines: BTreeSet<MacAddr>,
+    shapes: HashMap<MacAddr, Shape>,
+    /// By the moments that they began.
+    boots: BTreeMap<(MacAddr, Moment), Arc<Timeline>>,
+    /// It has been said that there is something.
+    is_told: bool,
 }
 
 /// Something to be kept, of which nobody waits to hear that it was.
@@ -42,7 +57,7 @@ pub enum ToKeep {
     Boots(Vec<(MacAddr, Arc<Timeline>)>),
 }
 
-/// Why an assignment was not made.
+/// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is no profile of that name.
@@ -74,7 +89,7 @@ impl Clerk {
                 Err(error) => warn!("the state cannot be read, which is as if it were empty: {error}"),
             }
         }
-        (Self { state, live, turn: Mutex::new(()), is_failing: AtomicBool::new(false) }, shapes, timelines)
+        (Self { state, live, turn: Mutex::default() }, shapes, timelines)
     }
 
     /// Whether what is said outlives a restart.
@@ -94,7 +109,7 @@ impl Clerk {
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
         let assigned = Some(Assignment { profile: profile.to_owned(), once });
-        self.change(mac, |_| Entry { assigned, spent: None }).await
+        self.change(mac, |before| Entry { assigned, spent: None, ..before }).await
     }
 
     /// Leaves a machine to its rule again, also one that has had what it was to have once; whether there was something
@@ -103,63 +118,139 @@ impl Clerk {
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn unassign(&self, mac: MacAddr) -> Result<bool, Refusal> {
-        let before = self.live.roster.load().of(mac).is_some();
-        self.change(mac, |_| Entry::default()).await?;
+        let is_said = |entry: &Entry| entry.assigned.is_some() || entry.spent.is_some();
+        let before = self.live.roster.load().of(mac).is_some_and(is_said);
+        self.change(mac, |before| Entry { assigned: None, spent: None, ..before }).await?;
+        Ok(before)
+    }
+
+    /// Lets a machine in that no rule names, or no more; whether it was in.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKept`]; nothing was changed then.
+    pub async fn approve(&self, mac: MacAddr, approved: bool) -> Result<bool, Refusal> {
+        let before = self.live.roster.load().of(mac).is_some_and(|entry| entry.approved);
+        self.change(mac, |before| Entry { approved, ..before }).await?;
         Ok(before)
     }
 
     async fn change(&self, mac: MacAddr, change: impl FnOnce(Entry) -> Entry) -> Result<(), Refusal> {
-        let _turn = self.turn.lock().await;
+        let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
         let entry = change(roster.of(mac).cloned().unwrap_or_default());
         if let Some(state) = &self.state {
-            state.set_entry(mac, &entry).await?;
+            state.set_entry(mac, &entry).await.inspect_err(|error| unkept.tell(error))?;
+            unkept.machines.remove(&mac);
+            unkept.tell_end();
         }
         self.live.roster.store(Arc::new(roster.with(mac, entry)));
         Ok(())
     }
 
     async fn spent(&self, mac: MacAddr, profile: String) {
-        let _turn = self.turn.lock().await;
+        let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
         let entry = Entry { spent: Some(profile), ..roster.of(mac).cloned().unwrap_or_default() };
         // In memory whatever the disk says: a machine that installs itself once must not do so twice.
-        self.live.roster.store(Arc::new(roster.with(mac, entry.clone())));
-        if let Some(state) = &self.state
-            && let Err(error) = state.set_entry(mac, &entry).await
-        {
-            warn!("that {mac} has had its one boot will be forgotten at a restart: {error}");
-        }
-    }
-
-    async fn boots(&self, boots: &[(MacAddr, Arc<Timeline>)]) {
-        let Some(state) = &self.state else { return };
-        let failed = state.set_boots(boots).await.err();
-        // Every boot has it again: said once, until it goes again.
-        if let Some(error) = &failed
-            && !self.is_failing.swap(true, Ordering::Relaxed)
-        {
-            warn!("what is seen of boots will be forgotten at a restart: {error}");
-        }
-        self.is_failing.store(failed.is_some(), Ordering::Relaxed);
+        self.live.roster.store(Arc::new(roster.with(mac, entry)));
+        unkept.machines.insert(mac);
     }
 
     /// Keeps what comes until all senders have gone.
     pub async fn keep(self: Arc<Self>, mut to_keep: mpsc::Receiver<ToKeep>) {
-        while let Some(what) = to_keep.recv().await {
-            match what {
-                ToKeep::Spent(mac, profile) => self.spent(mac, profile).await,
-                ToKeep::Boots(boots) => self.boots(&boots).await,
-                ToKeep::Shape(mac, shape) => {
-                    let Some(state) = &self.state else { continue };
-                    if let Err(error) = state.set_offer_shape(mac, shape).await {
-                        warn!("the offer that {mac} takes will be forgotten at a restart: {error}");
-                    }
-                }
+        let mut is_behind = false;
+        loop {
+            tokio::select! {
+                what = to_keep.recv() => match what {
+                    Some(ToKeep::Spent(mac, profile)) => self.spent(mac, profile).await,
+                    Some(ToKeep::Shape(mac, shape)) => self.turn.lock().await.put_shape(mac, shape),
+                    Some(ToKeep::Boots(boots)) => self.turn.lock().await.put_boots(boots),
+                    None => break,
+                },
+                () = sleep(AGAIN), if is_behind => {}
             }
+            is_behind = self.catch_up().await;
         }
         if let Some(state) = &self.state {
             state.clone().close().await;
         }
     }
+
+    /// Writes what has not been written; whether something is left.
+    async fn catch_up(&self) -> bool {
+        let mut unkept = self.turn.lock().await;
+        let Some(state) = &self.state else {
+            *unkept = Unkept::default();
+            return false;
+        };
+        if unkept.is_empty() {
+            return false;
+        }
+        match unkept.write(state, &self.live.roster.load()).await {
+            Ok(()) => unkept.tell_end(),
+            Err(error) => unkept.tell(&error),
+        }
+        !unkept.is_empty()
+    }
 }
+
+impl Unkept {
+    fn is_empty(&self) -> bool {
+        self.machines.is_empty() && self.shapes.is_empty() && self.boots.is_empty()
+    }
+
+    fn put_shape(&mut self, mac: MacAddr, shape: Shape) {
+        // Strangers may send any card's address.
+        if self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&mac) {
+            self.shapes.insert(mac, shape);
+        }
+    }
+
+    /// A boot that goes on takes its own place.
+    fn put_boots(&mut self, boots: Vec<(MacAddr, Arc<Timeline>)>) {
+        self.boots.extend(boots.into_iter().map(|(mac, boot)| ((mac, boot.began), boot)));
+        while self.boots.len() > MOST_BOOTS {
+            self.boots.pop_first();
+        }
+    }
+
+    /// Writes until something cannot be written.
+    async fn write(&mut self, state: &State, roster: &Roster) -> Result<(), sqlx::Error> {
+        while let Some(mac) = self.machines.first().copied() {
+            state.set_entry(mac, &roster.of(mac).cloned().unwrap_or_default()).await?;
+            self.machines.remove(&mac);
+        }
+        while let Some((mac, shape)) = self.shapes.iter().next().map(|(mac, shape)| (*mac, *shape)) {
+            state.set_offer_shape(mac, shape).await?;
+            self.shapes.remove(&mac);
+        }
+        if !self.boots.is_empty() {
+            let boots: Vec<_> = self.boots.iter().map(|((mac, _), boot)| (*mac, boot.clone())).collect();
+            state.set_boots(&boots).await?;
+            self.boots.clear();
+        }
+        Ok(())
+    }
+
+    fn tell_end(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            info!("the state is written again");
+        }
+    }
+
+    /// Once, until it is over: each boot has something to keep.
+    fn tell(&mut self, error: &sqlx::Error) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            warn!(
+                "the state cannot be written: {error}; boots go on, and what they teach is forgotten at a restart before it can"
+            );
+        }
+    }
+}
+
+/// Until what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(3);
+/// Offer shapes that wait for the disk, which are learned anew when they are lost.
+const MOST_SHAPES: usize = 4096;
+/// And boots, which would be told after a restart.
+const MOST_BOOTS: usize = Timelines::MACHINES;

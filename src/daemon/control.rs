@@ -4,7 +4,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::{Extension, Router};
@@ -25,7 +25,7 @@ use super::{
     recorder::Question,
 };
 use crate::{
-    boot::{client::MacAddr, roster::Assignment, timelines::Snapshot},
+    boot::{attempts::Attempts, client::MacAddr, roster::Assignment, timelines::Snapshot},
     status::{
         access::Via,
         server::{Answer, Refusal, Server, Steps},
@@ -36,6 +36,7 @@ use crate::{
 pub(super) struct Running {
     pub(super) clerk: Arc<Clerk>,
     pub(super) recorder: mpsc::Sender<Question>,
+    pub(super) attempts: Arc<Mutex<Attempts>>,
 }
 
 impl Server for Running {
@@ -45,6 +46,18 @@ impl Server for Running {
 
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move { self.clerk.unassign(mac).await.map_err(refusal) })
+    }
+
+    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move { self.clerk.approve(mac, approved).await.map_err(refusal) })
+    }
+
+    fn keeps(&self) -> bool {
+        self.clerk.keeps()
+    }
+
+    fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).heard_on(mac)
     }
 
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>> {

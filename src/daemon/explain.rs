@@ -21,7 +21,7 @@ use crate::{
         load::Loaded,
         resolve::{Settings, StateUrl},
     },
-    net::interface::{Interface, choose},
+    net::interface::choose,
     state::State,
 };
 
@@ -36,6 +36,8 @@ pub struct Asked {
     pub uuid: Option<Uuid>,
     /// SMBIOS serial number.
     pub serial: Option<String>,
+    /// The interface that it is heard on; `None`: the one that a server would serve first.
+    pub interface: Option<String>,
     /// Its firmware boots by HTTP.
     pub http_boot: bool,
     /// It has an iPXE of its own.
@@ -47,6 +49,8 @@ pub struct Asked {
 pub struct Explanation {
     /// From its firmware's first request on.
     pub stages: Vec<Stage>,
+    /// The interface that it is taken to be heard on, where a rule asks for one.
+    pub interface: Option<String>,
     /// What was said of it since, where the state could be read.
     pub said: Option<Entry>,
     /// Where that was read, or why not.
@@ -85,17 +89,24 @@ pub struct Fitting {
 #[must_use]
 pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanation {
     let (roster, state) = roster(&settings.state);
-    let base = settings.base_url.clone().unwrap_or_else(|| base_url(&settings));
+    let (interface, base) = place(&settings, asked.interface.as_ref());
+    let is_asked = settings.machines.iter().any(|(selector, _)| !selector.interfaces.is_empty());
     let (found, _) = loaders::find(&settings.loader_dirs);
-    let explaining = Explaining { loaded, rules: plan::rules_with(settings, found), roster: &roster, base, asked };
-    Explanation { stages: explaining.stages(), said: roster.of(asked.mac).cloned(), state }
+    let rules = plan::rules_with(settings, found);
+    let heard_on = interface.as_deref();
+    let stages = Explaining { loaded, rules, roster: &roster, base, heard_on, asked }.stages();
+    Explanation { stages, interface: interface.filter(|_| is_asked), said: roster.of(asked.mac).cloned(), state }
 }
 
-/// As the clients of the first interface reach it.
-fn base_url(settings: &Settings) -> String {
-    let chosen = choose(&settings.interfaces).ok().and_then(|all| all.first().map(Interface::address));
-    let address = chosen.map_or_else(|| "SERVER".into(), |address| address.to_string());
-    format!("http://{address}:{}", settings.http_port)
+/// The interface that a machine is heard on, and our HTTP stage as it is reached there; where none is named, the first
+/// one that would be served.
+fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, String) {
+    let names = named.map_or(settings.interfaces.as_slice(), std::slice::from_ref);
+    let there = choose(names).ok().and_then(|all| all.into_iter().next());
+    let address = there.as_ref().map_or_else(|| "SERVER".into(), |there| there.address().to_string());
+    let base = settings.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", settings.http_port));
+    // It need not be on this host: the configuration may be another one's.
+    (names.first().cloned().or(there.map(|there| there.name)), base)
 }
 
 /// What was said of machines, and where that stands.
@@ -124,6 +135,7 @@ struct Explaining<'a> {
     rules: Rules,
     roster: &'a Roster,
     base: String,
+    heard_on: Option<&'a str>,
     asked: &'a Asked,
 }
 
@@ -147,7 +159,7 @@ impl Explaining<'_> {
     /// What a request on port 67 gets, and whether iPXE comes of it.
     fn dhcp(&self, speaks: Speaks) -> (Stage, bool) {
         let Asked { mac, arch, uuid, .. } = *self.asked;
-        let client = Client { mac, uuid, archs: vec![arch], speaks };
+        let client = Client { mac, uuid, archs: vec![arch], speaks, interface: self.heard_on.map(Into::into) };
         let step = next(&client, &self.rules, self.roster);
         let goes_on = step.as_ref().is_ok_and(|step| *step != NextStep::RaspberryPi);
         let answer = step.map(|step| match step {
@@ -198,6 +210,7 @@ impl Explaining<'_> {
             arch: arch.map(str::to_owned),
             platform: platform.map(str::to_owned),
             profile: None,
+            interface: self.heard_on.map(str::to_owned),
         }
     }
 

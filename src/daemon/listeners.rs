@@ -49,6 +49,7 @@ use crate::{
         udp::Endpoint,
     },
     status::access::Via,
+    syslog::{self, bounds::Bounds},
     tftp::{self, serve::Doors, transfer::Limits},
 };
 
@@ -95,6 +96,8 @@ struct Dhcp {
 
 /// An address's listeners.
 struct Address {
+    /// The name of the interface that it is on.
+    interface: Arc<str>,
     link_block_size: Arc<AtomicU16>,
     stop: CancellationToken,
 }
@@ -218,7 +221,8 @@ impl Listeners {
             stays
         });
         for (address, interface) in wanted {
-            if let Some(open) = self.addresses.get(&address) {
+            if let Some(open) = self.addresses.get_mut(&address) {
+                open.interface = interface.name.as_str().into();
                 open.link_block_size.store(block_size(interface), Ordering::Relaxed);
             } else if interface.is_up {
                 let opened = bind::address(&self.shared.plan, address);
@@ -295,7 +299,14 @@ impl Listeners {
 
     fn serve_address(&mut self, interface: &Interface, address: Ipv4Addr, sockets: bind::Address) -> io::Result<()> {
         let (plan, stop) = (&self.shared.plan, self.shared.stop.child_token());
-        let link_block_size = Arc::new(AtomicU16::new(block_size(interface)));
+        let (link_block_size, name) =
+            (Arc::new(AtomicU16::new(block_size(interface))), Arc::<str>::from(interface.name.as_str()));
+        // Before the first client can ask.
+        self.shared.app.interfaces.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.insert(address, name.clone());
+            all
+        });
         self.shared.serve_http(sockets.http, stop.clone())?;
         if let Some(socket) = sockets.tftp {
             info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
@@ -304,21 +315,30 @@ impl Listeners {
             let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
             self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
         }
+        if let (Some(socket), Some(syslog)) = (sockets.syslog, plan.syslog) {
+            info!("syslog {address}:{}: what machines say while they boot", syslog.port);
+            let (endpoint, bounds) = (Endpoint::new(socket)?, Bounds::new(syslog.rates));
+            let listener = syslog::serve::Listener { endpoint, bounds, events: self.shared.events.clone() };
+            self.shared.tasks.spawn(listener.serve(stop.clone()));
+        }
         info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
-        self.addresses.insert(address, Address { link_block_size, stop });
+        self.addresses.insert(address, Address { interface: name, link_block_size, stop });
         self.tell_ours();
         Ok(())
     }
 
     fn tell_ours(&self) {
         self.shared.ours.send_replace(self.addresses.keys().copied().collect());
+        let interfaces = self.addresses.iter().map(|(address, open)| (*address, open.interface.clone())).collect();
+        self.shared.app.interfaces.store(Arc::new(interfaces));
     }
 }
 
 impl Shared {
     fn place(&self, interface: &Interface) -> Place {
         let address = interface.address();
-        let here = Here { address, base_url: self.plan.base_url(address) };
+        let name = interface.name.as_str().into();
+        let here = Here { address, base_url: self.plan.base_url(address), interface: name };
         Place { here, addresses: interface.addresses.clone() }
     }
 
@@ -334,7 +354,10 @@ impl Shared {
 
     fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
         if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
-            self.tasks.spawn_on(Watch { tap, ours: self.ours.subscribe() }.serve(stop), self.dhcp.handle());
+            self.tasks.spawn_on(
+                Watch { tap, ours: self.ours.subscribe(), events: self.events.clone() }.serve(stop),
+                self.dhcp.handle(),
+            );
         }
     }
 

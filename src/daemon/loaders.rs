@@ -48,6 +48,14 @@ pub fn find(folders: &[PathBuf]) -> (Loaders, Vec<Rejected>) {
     (Loaders::new(found), rejected)
 }
 
+/// What links among them lead to: Debian keeps one of its loaders in `/boot`.
+#[must_use]
+pub fn behind_links(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let folders = folders.iter().cloned().chain(PACKAGES.iter().map(PathBuf::from));
+    let paths = folders.flat_map(|folder| LOADER_NAMES.iter().map(move |name| folder.join(name.path)));
+    paths.filter(|path| path.is_symlink()).filter_map(|path| path.canonicalize().ok()).collect()
+}
+
 /// The folders that are searched after those of the configuration.
 pub const PACKAGES: &[&str] = &["/usr/lib/ipxe", "/usr/share/ipxe", "assets/loaders"];
 

@@ -2,11 +2,12 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, Write as _},
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
+use ratatui::text::Line;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -20,6 +21,8 @@ use tracing_subscriber::{
     },
     registry::LookupSpan,
 };
+
+use super::footer::Footer;
 
 /// How to write log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -69,9 +72,10 @@ struct Out;
 struct Lines {
     waiting: Vec<u8>,
     held: usize,
+    footer: Footer,
 }
 
-static LINES: Mutex<Lines> = Mutex::new(Lines { waiting: Vec::new(), held: 0 });
+static LINES: Mutex<Lines> = Mutex::new(Lines { waiting: Vec::new(), held: 0, footer: Footer::none() });
 
 fn lines() -> MutexGuard<'static, Lines> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
@@ -81,10 +85,16 @@ impl Lines {
     fn write_unless_held(&mut self) {
         if self.held == 0 || self.waiting.len() > LONGEST_WAIT {
             // A reader that has gone ends no server.
-            let _ = io::stdout().lock().write_all(&self.waiting).and_then(|()| io::stdout().flush());
+            let _ = self.footer.write_above(&mut io::stdout().lock(), &self.waiting);
             self.waiting.clear();
         }
     }
+}
+
+/// Has these lines stand below all others from now on, on a terminal.
+pub(super) fn stand_below(lines: &[Line<'_>]) {
+    let mut all = self::lines();
+    let _ = all.footer.replace(&mut io::stdout().lock(), lines);
 }
 
 impl io::Write for Out {

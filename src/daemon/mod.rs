@@ -4,12 +4,16 @@ pub mod bind;
 pub mod clerk;
 mod control;
 pub mod explain;
+mod footer;
 mod listeners;
 pub mod loaders;
 pub mod logging;
+mod notify;
 pub mod plan;
+pub mod privileges;
 pub mod recorder;
 pub mod reload;
+pub mod sandbox;
 mod tftp;
 
 use std::{
@@ -22,12 +26,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     rand::GetRandomFlags,
 };
 use tokio::{
-    runtime,
+    runtime::{self, Handle},
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -40,8 +45,10 @@ use self::{
     control::{ControlSocket, Running},
     listeners::{Listeners, Shared},
     plan::Plan,
+    privileges::PrivilegeError,
     recorder::Recorder,
     reload::{Read, Reload},
+    sandbox::{Bounds, Held},
 };
 use crate::{
     boot::{answer::Key, attempts::Attempts},
@@ -57,15 +64,52 @@ use crate::{
 ///
 /// # Errors
 /// What could not be bound, or a system call that no server can do without.
-pub fn run(plan: Plan, read: Read) -> Result<(), StartError> {
+pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), StartError> {
     raise_descriptor_limit();
     let sockets = bind::bind(&plan)?;
+    // Before there are threads: each has rights of its own.
+    let bounds = confine(&plan, confinement)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     let state = runtime.block_on(open_state(&plan.state))?;
-    runtime.block_on(serve(Arc::new(plan), read, sockets, state)).map_err(BindError::runtime)?;
+    runtime.block_on(serve(Arc::new(plan), read, sockets, state, bounds)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// What a server gives up once its ports are open.
+#[derive(Clone, Debug)]
+pub enum Confinement {
+    /// Nothing.
+    No,
+    /// What it needs no more, as this user, where one is named.
+    Yes {
+        /// The user's name.
+        user: Option<String>,
+    },
+}
+
+/// What it may reach from then on; none: everything.
+fn confine(plan: &Plan, confinement: &Confinement) -> Result<Option<Bounds>, StartError> {
+    let Confinement::Yes { user } = confinement else { return Ok(None) };
+    let user = privileges::whom(user.as_deref())?;
+    if let Some(folder) = plan.control.socket.parent() {
+        privileges::hand_over(folder, user.as_ref());
+    }
+    let bounds = Bounds::of(plan);
+    privileges::give_up(user.as_ref())?;
+    let who = user.map(|user| format!(" as {user}")).unwrap_or_default();
+    match sandbox::enter(&bounds)? {
+        Held::Not => {
+            info!(
+                "not sandboxed{who}: this kernel has no Landlock, or was started without it (lsm= on its command line)"
+            );
+            return Ok(None);
+        }
+        Held::Partly => info!("sandboxed{who} as far as this kernel can: writes only in {}", bounds.writes()),
+        Held::Fully => info!("sandboxed{who}: writes only in {}", bounds.writes()),
+    }
+    Ok(Some(bounds))
 }
 
 /// Why a server did not start.
@@ -77,15 +121,20 @@ pub enum StartError {
     /// What is to outlive a restart.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Who it is to be.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// What it may reach.
+    #[error("the sandbox: {0}; --no-sandbox goes on without")]
+    Sandbox(#[from] landlock::RulesetError),
 }
 
 /// Where the configuration names no state, none is needed: a laptop has no folder for it, and boots go on without.
-async fn open_state(url: &StateUrl) -> Result<Option<State>, StartError> {
-    match url {
+async fn open_state(at: &StateUrl) -> Result<Option<State>, StartError> {
+    match at {
         StateUrl::Set(url) => Ok(Some(State::open(url).await?)),
         StateUrl::Default(url) => {
-            let folder = Path::new(url.trim_start_matches("sqlite://")).parent();
-            if !folder.is_some_and(Path::is_dir) {
+            if !at.path().parent().is_some_and(Path::is_dir) {
                 return Ok(None);
             }
             let opened = State::open(url).await.inspect_err(|error| warn!("{error}; boots go on without it"));
@@ -103,11 +152,21 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<State>) -> io::Result<()> {
+async fn serve(
+    plan: Arc<Plan>,
+    read: Read,
+    sockets: Sockets,
+    state: Option<State>,
+    bounds: Option<Bounds>,
+) -> io::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let (events, received) = mpsc::channel(EVENTS);
-    let answer_key = answer_key(state.as_ref()).await?;
+    let signs_answers = {
+        let rules = plan.live.rules.load();
+        !rules.answers.open && !rules.templates.answers().is_empty()
+    };
+    let answer_key = answer_key(state.as_ref(), signs_answers).await?;
     let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
@@ -115,6 +174,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         assets: plan.assets.clone(),
         listing: plan.listing,
         base_url: plan.base_url.clone(),
+        interfaces: ArcSwap::default(),
         started: SystemTime::now(),
         attempts: attempts.clone(),
         answer_key,
@@ -123,11 +183,12 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
     let (ask, questions) = mpsc::channel(16);
-    let recorder = tokio::spawn(Recorder::new(attempts, to_keep, timelines).record(received, questions));
+    let recorder = tokio::spawn(Recorder::new(attempts.clone(), to_keep, timelines).record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Running { clerk, recorder: ask });
+    let server = Arc::new(Running { clerk, recorder: ask, attempts });
+    let footer = footer::follow(server.clone(), plan.live.clone());
     let api = Arc::new(Api { live: plan.live.clone(), server, token: plan.control.token.clone() });
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     let waiting = Waiting { on: waiting.join(", "), clients: plan.clients() };
@@ -140,6 +201,7 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
     }
     let tftp = tftp::start(&plan, events.clone(), &tasks)?;
     let workers = http::workers::Workers::start()?;
+    let mut loops: Vec<Handle> = workers.handles().chain([Handle::current()]).collect();
     let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));
     let downloads = http.running();
     let shared = Shared {
@@ -154,16 +216,23 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
         ours: watch::Sender::default(),
         dhcp: OwnLoop::start("dhcp".into())?,
     };
+    loops.push(shared.dhcp.handle().clone());
     let mut listeners = Listeners::start(shared, sockets)?;
-    let mut reload = Reload::new(read, plan.live.clone(), plan.fixed.clone(), plan.watched.clone())?;
+    let (live, fixed, state) = (plan.live.clone(), plan.fixed.clone(), plan.state.path().to_owned());
+    let mut reload = Reload::new(read, live, fixed, plan.watched.clone(), state, bounds)?;
     plan.announce();
-    info!("waiting on {}: {}", waiting.on, waiting.clients);
+    let waiting = format!("waiting on {}: {}", waiting.on, waiting.clients);
+    info!("{waiting}");
+    notify::ready(&waiting);
+    notify::keep_alive(loops);
 
     tokio::select! {
         () = first_signal(&mut signals) => {}
         () = listeners.follow() => {}
         () = reload.follow() => {}
+        () = footer => {}
     }
+    notify::stopping(plan.grace);
     // With it go the ways to open more.
     drop(listeners);
     info!("stopping; running transfers have {} s to come to their end", plan.grace.as_secs());
@@ -187,11 +256,18 @@ async fn serve(plan: Arc<Plan>, read: Read, sockets: Sockets, state: Option<Stat
 }
 
 /// Made once and kept: machines that are installing come back for their answers also after a restart.
-async fn answer_key(state: Option<&State>) -> io::Result<Key> {
+async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Key> {
     let mut fresh = [0; Key::LENGTH];
     // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
     rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
-    let Some(state) = state else { return Ok(Key::new(fresh)) };
+    let Some(state) = state else {
+        if signs_answers {
+            warn!(
+                "there is no state, so the addresses of answer files will not outlive a restart: name one with state.url"
+            );
+        }
+        return Ok(Key::new(fresh));
+    };
     let kept = state.secret("answers", &fresh).await;
     let kept = kept
         .map_err(|error| error.to_string())

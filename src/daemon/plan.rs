@@ -15,7 +15,7 @@ use crate::{
     },
     config::{
         examine,
-        resolve::{Dhcp, Fixed, Settings, StateUrl, Tftp},
+        resolve::{Dhcp, Fixed, Settings, StateUrl, Syslog, Tftp},
         schema::Control,
     },
     files::AssetRoot,
@@ -40,6 +40,8 @@ pub struct Plan {
     pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
+    /// The syslog stage, where it is served.
+    pub syslog: Option<Syslog>,
     /// TCP port of the HTTP stage.
     pub http_port: u16,
     /// Whether HTTP shows the folders below the assets folder.
@@ -52,6 +54,8 @@ pub struct Plan {
     pub grace: Duration,
     /// Who may change something while the server runs.
     pub control: Control,
+    /// Folders to look for loaders in, before the packages' places.
+    pub loader_dirs: Vec<PathBuf>,
     /// What a reload cannot change.
     pub fixed: Fixed,
     /// The folders that a change of the configuration shows in.
@@ -88,8 +92,12 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
         menu: settings.menu,
         templates: settings.templates,
         answers: settings.answers,
+        hears_ipxe: settings.syslog.is_some_and(|syslog| syslog.port == IPXE_SYSLOG),
     }
 }
+
+/// iPXE knows no other (net/udp/syslog.c, `SYSLOG_PORT`).
+const IPXE_SYSLOG: u16 = 514;
 
 impl Plan {
     /// Adds what is found on this host: interfaces and loaders. What was chosen, and what is missing, is logged.
@@ -107,10 +115,12 @@ impl Plan {
             control: settings.control.clone(),
             fixed: settings.fixed(),
             watched: settings.watched.clone(),
+            loader_dirs: settings.loader_dirs.clone(),
             assets: settings.assets.clone(),
             dhcp: settings.dhcp,
             state: settings.state.clone(),
             tftp: settings.tftp.clone(),
+            syslog: settings.syslog,
             http_port: settings.http_port,
             listing: settings.listing,
             base_url: settings.base_url.clone(),

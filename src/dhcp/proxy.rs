@@ -1,6 +1,6 @@
 //! Request → Action: what a ProxyDHCP server answers.
 
-use std::{net::Ipv4Addr, time::Instant};
+use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use super::wire::{Kind, Reply, ReplyKind, Request};
 use crate::boot::{
@@ -39,6 +39,8 @@ pub struct Here {
     pub address: Ipv4Addr,
     /// Our HTTP stage: `http://192.0.2.10:8080`, without a slash at its end.
     pub base_url: String,
+    /// The name of the interface.
+    pub interface: Arc<str>,
 }
 
 /// What to do with a request.
@@ -86,12 +88,13 @@ pub fn answer(
         Err(why) => return Action::Ignore(why),
     };
     let client = match request.client() {
-        Ok(client) => client,
+        Ok(client) => Client { interface: Some(here.interface.clone()), ..client },
         Err(why) => return Action::Ignore(why),
     };
     if let Err(why) = attempts.admit(client.mac, now) {
         return Action::Ignore(why);
     }
+    attempts.heard(client.mac, &here.interface);
     let step = match next(&client, rules, roster) {
         Ok(step) => step,
         Err(why) => return Action::Refuse(why),
@@ -168,7 +171,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(step: NextStep<'_>, shape: Shape, Here { address, base_url }: &Here) -> Self {
+    fn new(step: NextStep<'_>, shape: Shape, Here { address, base_url, .. }: &Here) -> Self {
         match step {
             NextStep::Loader { name, via: Via::Tftp, .. } => {
                 let words = format!("{name} by TFTP from {address}");
@@ -228,7 +231,8 @@ mod tests {
     };
 
     fn here() -> Here {
-        Here { address: Ipv4Addr::new(192, 0, 2, 10), base_url: "http://192.0.2.10:8080".into() }
+        let base_url = "http://192.0.2.10:8080".into();
+        Here { address: Ipv4Addr::new(192, 0, 2, 10), base_url, interface: "eth1".into() }
     }
 
     fn rules() -> Rules {

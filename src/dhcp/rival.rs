@@ -20,15 +20,9 @@ impl Rivals {
     /// as well as the memory.
     pub const REMEMBERED: usize = 64;
 
-    /// What is news in a message from `from`; `ours` are our own addresses.
-    pub fn news(&mut self, offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr], now: Instant) -> Vec<Rival> {
-        let server = offered.server_id.unwrap_or(from);
-        let mut rivals: Vec<Rival> = faults(offered, server, ours).map(|fault| Rival { server, fault }).collect();
-        rivals.retain(|rival| self.is_news((rival.server, std::mem::discriminant(&rival.fault)), now));
-        rivals
-    }
-
-    fn is_news(&mut self, rival: (Ipv4Addr, std::mem::Discriminant<Fault>), now: Instant) -> bool {
+    /// Whether it was not told of lately.
+    pub fn is_news(&mut self, Rival { server, fault }: &Rival, now: Instant) -> bool {
+        let rival = (*server, std::mem::discriminant(fault));
         if self.told.len() >= Self::REMEMBERED {
             self.told.retain(|_, told| now.duration_since(*told) < AGAIN);
         }
@@ -42,6 +36,13 @@ impl Rivals {
         }
         is_news
     }
+}
+
+/// What in a message from `from` keeps machines from booting by us; `ours` are our own addresses.
+#[must_use]
+pub fn rivals(offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr]) -> Vec<Rival> {
+    let server = offered.server_id.unwrap_or(from);
+    faults(offered, server, ours).map(|fault| Rival { server, fault }).collect()
 }
 
 fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterator<Item = Fault> {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     fn told(offered: &Offered) -> Vec<Rival> {
-        Rivals::default().news(offered, OTHER, &[OURS], Instant::now())
+        rivals(offered, OTHER, &[OURS])
     }
 
     #[test]
@@ -120,12 +121,14 @@ mod tests {
     fn a_rival_is_told_once_an_hour_and_forged_ones_cost_a_fixed_amount() {
         let lease = Ipv4Addr::new(192, 0, 2, 77);
         let offer = |server: Ipv4Addr| offered(lease, Ipv4Addr::UNSPECIFIED, b"x", &[(54, &server.octets())]);
-        let (mut rivals, now) = (Rivals::default(), Instant::now());
-        let mut count = |server, now| rivals.news(&offer(server), OTHER, &[OURS], now).len();
+        let (mut told, now) = (Rivals::default(), Instant::now());
+        let mut count = |server, now| {
+            rivals(&offer(server), OTHER, &[OURS]).iter().filter(|rival| told.is_news(rival, now)).count()
+        };
         assert_eq!((count(OTHER, now), count(OTHER, now), count(OTHER, now + AGAIN)), (1, 0, 1));
         let forged: usize = (0..5000).map(|n| count(Ipv4Addr::from_bits(0x0a00_0000 + n), now + AGAIN)).sum();
         assert_eq!(forged, Rivals::REMEMBERED - 1);
         assert_eq!(count(OTHER, now + 2 * AGAIN), 1, "an hour later there is room again");
-        assert!(rivals.told.len() <= Rivals::REMEMBERED);
+        assert!(told.told.len() <= Rivals::REMEMBERED);
     }
 }

@@ -89,6 +89,9 @@ impl Listener {
             let deciding = Deciding { rules: &self.live.rules.load(), roster: &self.live.roster.load() };
             answer(&request, self.port, &place.here, deciding, &mut attempts, Instant::now())
         };
+        if !matches!(action, Action::Ignore(_)) {
+            self.tell(who, What::Packet { port: self.port.number(), bytes: datagram.bytes.into() });
+        }
         match action {
             Action::Reply { reply, client, offer, learned } => {
                 self.learn_address(&request);

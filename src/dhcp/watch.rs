@@ -5,12 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{rival::Rivals, wire::Offered};
-use crate::net::raw::Tap;
+use super::{
+    rival::{Rivals, rivals},
+    wire::Offered,
+};
+use crate::{
+    boot::event::{Event, What, Who},
+    net::raw::Tap,
+};
 
 /// The watch on one interface.
 pub struct Watch {
@@ -18,12 +24,14 @@ pub struct Watch {
     pub tap: Tap,
     /// Our addresses on all interfaces.
     pub ours: watch::Receiver<Vec<Ipv4Addr>>,
+    /// Where events go.
+    pub events: mpsc::Sender<Event>,
 }
 
 impl Watch {
     /// Watches until `stop`. No error ends it: an interface that goes down comes up again.
     pub async fn serve(self, stop: CancellationToken) {
-        let mut rivals = Rivals::default();
+        let mut told = Rivals::default();
         loop {
             let mut heard = Vec::new();
             let received = tokio::select! {
@@ -37,8 +45,14 @@ impl Watch {
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
             for (offered, from) in heard {
-                let news = rivals.news(&offered, from, &self.ours.borrow(), Instant::now());
-                news.iter().for_each(|rival| warn!("{rival}"));
+                for rival in rivals(&offered, from, &self.ours.borrow()) {
+                    if told.is_news(&rival, Instant::now()) {
+                        warn!("{rival}");
+                    }
+                    // To the machine that it was said to, it may be why it does not boot. Who is behind misses nothing
+                    // by it: the server says the same next time.
+                    let _ = self.events.try_send(Event { who: Who::Machine(offered.mac), what: What::Rival(rival) });
+                }
             }
         }
     }

@@ -140,7 +140,7 @@ impl Request {
         };
         // Type 0, then the UUID (RFC 4578 §2.3).
         let uuid = self.uuid.get(1..).and_then(|uuid| Uuid::from_slice(uuid).ok());
-        Ok(Client { mac: self.mac, uuid, archs, speaks })
+        Ok(Client { mac: self.mac, uuid, archs, speaks, interface: None })
     }
 }
 
@@ -196,6 +196,8 @@ fn arch_of_vendor_class(class: &[u8]) -> Option<ClientArch> {
 /// Some server's message, as far as a proxy has to know what else its clients are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
+    /// Whom it is for.
+    pub mac: MacAddr,
     /// The address that it leases; zero where it leases none.
     pub yiaddr: Ipv4Addr,
     /// Where it says that the boot file is.
@@ -217,6 +219,9 @@ impl Offered {
         let message = checked(datagram, Opcode::BootReply)?;
         let text = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
         let mut offered = Self {
+            mac: MacAddr(
+                *message.chaddr().first_chunk().ok_or(Why::MalformedDhcp("the hardware address is too short"))?,
+            ),
             yiaddr: message.yiaddr(),
             siaddr: message.siaddr(),
             server_id: None,

@@ -40,7 +40,7 @@ pub(super) async fn open(
         return app.refuse(ends, &Why::denied(&name, Denied::NotSigned));
     }
     match asked {
-        Ok(axum::extract::Query(query)) => app.answer(ends, &name, &query),
+        Ok(axum::extract::Query(query)) => app.answer(ends, &name, &app.heard(ends, query)),
         Err(rejection) => app.refuse(ends, &Why::BadQuery(format!("query is wrong: {}", rejection.body_text()))),
     }
 }

@@ -12,6 +12,7 @@ mod io;
 pub mod listener;
 mod listing;
 pub mod range;
+mod report;
 pub mod routes;
 mod watch;
 pub mod workers;

@@ -1,17 +1,19 @@
 //! The route table, which is the list of what can be fetched.
 
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
-    extract::{Path, Query, RawQuery, State, rejection::QueryRejection},
+    extract::{DefaultBodyLimit, Path, Query, RawQuery, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -24,6 +26,7 @@ use super::{
     connection::Connection,
     io::Source,
     listing::{listing, wants_json},
+    report::{self, report},
 };
 use crate::{
     boot::{
@@ -51,6 +54,8 @@ pub struct App {
     pub listing: bool,
     /// Base of all URLs, where it is not the address that the client came to.
     pub base_url: Option<String>,
+    /// The interface that each of our addresses is on.
+    pub interfaces: ArcSwap<HashMap<Ipv4Addr, Arc<str>>>,
     /// What the addresses of answer files are signed with.
     pub answer_key: Key,
     /// When the server began, which is how old the loaders in memory are for a client.
@@ -86,6 +91,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/assets/{*path}", get(asset))
         .route("/answers/s/{token}/{*name}", get(answers::signed))
         .route("/answers/{*name}", get(answers::open))
+        .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(app)
@@ -99,9 +105,9 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
     let rules = app.live.rules.load();
     let answer = match asked {
         Ok(Query(query)) => {
+            let query = app.heard(ends, query);
             let mac = query.mac().ok().flatten();
-            let attempts = || app.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            let looping = mac.and_then(|mac| attempts().ipxe_loop(mac, Instant::now()));
+            let looping = mac.and_then(|mac| app.attempts().ipxe_loop(mac, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: seconds(SystemTime::now()) };
             let standing = Standing { roster: Some(&app.live.roster.load()), looping, signer: Some(signer) };
             script(&rules, &base, &query, standing)
@@ -182,6 +188,29 @@ impl App {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
     }
 
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A query with the interface that its machine is heard on: the one whose address it came to, which is the one that
+    /// its DHCP request was answered from. A base URL of the user's own leads everyone to one address, which tells
+    /// nothing, and then it is where its DHCP request was heard.
+    pub(super) fn heard(&self, ends: Ends, query: script::Query) -> script::Query {
+        let by_address = || {
+            let local = ipv4(ends.local)?;
+            self.interfaces.load().get(&local).cloned()
+        };
+        let by_dhcp = || {
+            let mac = query.mac().ok().flatten()?;
+            self.attempts().heard_on(mac)
+        };
+        let interface = match self.base_url {
+            Some(_) => by_dhcp().or_else(by_address),
+            None => by_address().or_else(by_dhcp),
+        };
+        script::Query { interface: interface.map(|name| name.to_string()), ..query }
+    }
+
     async fn list(&self, ends: Ends, path: String, json: bool) -> Response {
         let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Why::not_found(&path)) };
         // A look at every entry of a folder may wait for a disk.
@@ -242,7 +271,7 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {
+pub(super) fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {
     match address {
         SocketAddr::V4(address) => Some(*SocketAddrV4::ip(&address)),
         SocketAddr::V6(_) => None,

@@ -34,6 +34,11 @@ impl Workers {
         (0..count).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
+    /// Their event loops.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.0.iter().map(|worker| worker.own.handle().clone())
+    }
+
     /// The one that has the fewest connections.
     pub(super) fn seat(&self) -> Option<(&Handle, Seat)> {
         let worker = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.seats))?;

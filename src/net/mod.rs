@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod frame;
 pub mod holder;
+pub mod inherited;
 pub mod interface;
 pub mod limits;
 pub mod own_loop;

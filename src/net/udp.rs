@@ -7,12 +7,15 @@ use std::{
     cell::RefCell,
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    os::fd::AsFd,
 };
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
+
+use super::inherited;
 
 /// How to open a socket.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +36,32 @@ pub struct Open<'a> {
 /// # Errors
 /// Those of the system calls; `PermissionDenied` and `AddrInUse` are the ones that users meet.
 pub fn open(open: Open<'_>) -> io::Result<UdpSocket> {
+    if let Some(socket) = inherited::udp(open.address, open.device)? {
+        prepare(&socket, &open)?;
+        return Ok(socket);
+    }
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(open.shared)?;
     socket.bind_device(open.device.map(str::as_bytes))?;
-    socket.set_broadcast(true)?;
-    // The forced size passes net.core.rmem_max with CAP_NET_ADMIN; without it, as much as there is.
-    if sockopt::set_socket_recv_buffer_size_force(&socket, open.receive_buffer).is_err() {
-        socket.set_recv_buffer_size(open.receive_buffer)?;
-    }
+    prepare(&socket, &open)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::V4(open.address).into())?;
     Ok(socket.into())
+}
+
+fn prepare(socket: &impl AsFd, open: &Open<'_>) -> io::Result<()> {
+    let descriptor = socket.as_fd();
+    let socket = SockRef::from(&descriptor);
+    socket.set_broadcast(true)?;
+    // It may have been given as much already, by someone with more rights.
+    if socket.recv_buffer_size()? >= open.receive_buffer {
+        return Ok(());
+    }
+    // The forced size passes net.core.rmem_max with CAP_NET_ADMIN; without it, as much as there is.
+    if sockopt::set_socket_recv_buffer_size_force(descriptor, open.receive_buffer).is_err() {
+        socket.set_recv_buffer_size(open.receive_buffer)?;
+    }
+    Ok(())
 }
 
 /// A socket on the runtime.

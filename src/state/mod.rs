@@ -3,12 +3,14 @@
 //! A call that returned has reached the disk. Nothing of a boot waits for it: what cannot be read or written is told,
 //! and boots go on without.
 
-use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     Row, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
 use crate::boot::{
@@ -49,28 +51,48 @@ pub enum StateError {
         /// SQLite's words.
         error: sqlx::Error,
     },
-    /// Whatever else SQLite says: a folder that is missing, a full disk, no permission.
-    #[error("the state {url} cannot be used: {error}")]
-    Unusable {
+    /// There is no space to open it, or to bring its schema up to date.
+    #[error("the state {url} cannot be opened on a full disk ({error}): free some space")]
+    Full {
         /// Where.
         url: String,
         /// SQLite's words.
         error: sqlx::Error,
     },
+    /// Whatever else SQLite says: a folder that is missing, no permission.
+    #[error("the state {url} cannot be used: {error}{mend}")]
+    Unusable {
+        /// Where.
+        url: String,
+        /// SQLite's words.
+        error: sqlx::Error,
+        /// What is to be done, where that is known.
+        mend: &'static str,
+    },
 }
 
 impl State {
     /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`, makes it where it is missing (but not its
-    /// folder), and brings its schema up to date.
+    /// folder), and brings its schema up to date. On a full disk, a file that is there is opened all the same.
     ///
     /// # Errors
     /// [`StateError`].
     pub async fn open(url: &str) -> Result<Self, StateError> {
+        match Self::open_as(url, SqliteLockingMode::Normal).await {
+            // Beside others the log's index needs a file of its own (SQLite, "Write-Ahead Logging" §8); alone, memory.
+            // Until the next start nobody else can read it then, and the machines boot what they were told to boot.
+            Err(StateError::Full { .. }) => Self::open_as(url, SqliteLockingMode::Exclusive).await,
+            opened => opened,
+        }
+    }
+
+    async fn open_as(url: &str, locking: SqliteLockingMode) -> Result<Self, StateError> {
         let fault = |error| StateError::of(url, error);
         let options = SqliteConnectOptions::from_str(url)
             .map_err(fault)?
             .create_if_missing(true)
             // A reader in another process (a backup) delays nobody; what is acknowledged is on the disk.
+            .locking_mode(locking)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
@@ -82,6 +104,16 @@ impl State {
             Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(fault(error)),
             Err(error) => Err(fault(sqlx::Error::Migrate(Box::new(error)))),
         }
+    }
+
+    /// The folder that a file at this URL is in, where it is one: SQLite makes files beside it.
+    #[must_use]
+    pub fn folder(url: &str) -> Option<PathBuf> {
+        let options = SqliteConnectOptions::from_str(url).ok()?;
+        let is_file = !url.contains(":memory:");
+        let folder = is_file.then(|| options.get_filename().parent())??;
+        // A file without a folder is in the working one.
+        Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
     }
 
     /// Opens a file to read what is in it, and changes nothing: it may be a running server's, or an older one's.
@@ -127,13 +159,13 @@ impl State {
     /// # Errors
     /// SQLite's. Rows that make no sense are left out.
     pub async fn roster(&self) -> Result<Roster, sqlx::Error> {
-        let rows = sqlx::query("SELECT mac, profile, once, spent FROM roster").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT mac, profile, once, spent, approved FROM roster").fetch_all(&self.pool).await?;
         let row = |row: SqliteRow| {
             let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
             let profile: Option<String> = row.try_get(1).ok()?;
             let once = row.try_get(2).ok()?;
             let assigned = profile.map(|profile| Assignment { profile, once });
-            Some((mac, Entry { assigned, spent: row.try_get(3).ok()? }))
+            Some((mac, Entry { assigned, spent: row.try_get(3).ok()?, approved: row.try_get(4).ok()? }))
         };
         Ok(rows.into_iter().filter_map(row).collect())
     }
@@ -148,12 +180,15 @@ impl State {
             return Ok(());
         }
         let query = sqlx::query(
-            "INSERT INTO roster (mac, profile, once, spent) VALUES (?, ?, ?, ?)
-             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent",
+            "INSERT INTO roster (mac, profile, once, spent, approved) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent,
+             approved = excluded.approved",
         );
-        let assigned = entry.assigned.as_ref();
+        let Entry { assigned, spent, approved } = entry;
+        let assigned = assigned.as_ref();
         let query = query.bind(mac.to_string()).bind(assigned.map(|assigned| &assigned.profile));
-        query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(&entry.spent).execute(&self.pool).await?;
+        let query = query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(spent).bind(approved);
+        query.execute(&self.pool).await?;
         Ok(())
     }
 
@@ -209,6 +244,12 @@ impl State {
     /// # Errors
     /// As [`Self::set_offer_shape`].
     pub async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        // Read first, which a full disk does not keep from.
+        let kept =
+            sqlx::query("SELECT value FROM secrets WHERE name = ?").bind(name).fetch_optional(&self.pool).await?;
+        if let Some(kept) = kept {
+            return kept.try_get(0);
+        }
         // A row in its place, so that what is returned is what was kept, whoever was first.
         let query = sqlx::query(
             "INSERT INTO secrets (name, value) VALUES (?, ?)
@@ -226,14 +267,21 @@ impl State {
 impl StateError {
     fn of(url: &str, error: sqlx::Error) -> Self {
         let url = url.to_owned();
-        // SQLITE_CORRUPT and SQLITE_NOTADB.
         let code = error.as_database_error().and_then(|error| error.code().map(Cow::into_owned));
         match code.as_deref() {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
             Some("11" | "26") => Self::Broken { url, error },
-            _ => Self::Unusable { url, error },
+            // SQLITE_FULL, SQLITE_IOERR_WRITE and SQLITE_IOERR_SHMSIZE.
+            Some("13" | "778" | "4874") => Self::Full { url, error },
+            // SQLITE_READONLY, SQLITE_CANTOPEN and SQLITE_READONLY_DIRECTORY.
+            Some("8" | "14" | "1544") => Self::Unusable { url, error, mend: NOT_OURS },
+            _ => Self::Unusable { url, error, mend: "" },
         }
     }
 }
+
+const NOT_OURS: &str =
+    "; its folder has to be there, and that and the file have to belong to the user that netbootd runs as";
 
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, sql)| {
@@ -247,7 +295,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("1_offer_shapes.sql")),
     (2, include_str!("2_roster.sql")),
     (3, include_str!("3_secrets.sql")),
-    (4, include_str!("4_boots.sql")),
+    (4, include_str!("4_approvals.sql")),
+    (5, include_str!("5_boots.sql")),
 ];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
@@ -273,6 +322,7 @@ mod tests {
         let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
             assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
             spent: spent.map(str::to_owned),
+            ..Entry::default()
         };
         let other = MacAddr([2; 6]);
         state.set_entry(MAC, &entry(Some("debian"), true, None)).await.expect("written");
@@ -280,10 +330,13 @@ mod tests {
         state.set_entry(other, &entry(None, false, Some("rescue"))).await.expect("written");
         state.set_entry(MacAddr([4; 6]), &entry(Some("rescue"), false, None)).await.expect("written");
         state.set_entry(MacAddr([4; 6]), &Entry::default()).await.expect("taken out");
+        let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
+        state.set_entry(guest, &approved).await.expect("written");
         // Killed: nothing is closed.
         let again = State::open(&url(&folder)).await.expect("opened");
         assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
-        let said = [(MAC, entry(Some("debian"), true, Some("debian"))), (other, entry(None, false, Some("rescue")))];
+        let debian = entry(Some("debian"), true, Some("debian"));
+        let said = [(MAC, debian), (other, entry(None, false, Some("rescue"))), (guest, approved)];
         let said: Roster = said.into_iter().collect();
         assert_eq!(again.roster().await.expect("read"), said);
         let peeking = State::peek(&url(&folder)).await.expect("opened beside the other");
@@ -301,6 +354,38 @@ mod tests {
         again.close().await;
     }
 
+    #[test]
+    fn the_folder_of_a_url_is_known() {
+        let folder = |url| State::folder(url).map(|folder| folder.display().to_string());
+        assert_eq!(folder("sqlite:///var/lib/netbootd/state.db").as_deref(), Some("/var/lib/netbootd"));
+        assert_eq!(folder("sqlite:///srv/state.db?mode=rwc").as_deref(), Some("/srv"));
+        assert_eq!(folder("sqlite://state.db").as_deref(), Some("."));
+        assert_eq!(folder("sqlite://:memory:"), None);
+    }
+
+    #[tokio::test]
+    async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = State::open(&url(&folder)).await.expect("made");
+        let boot = |number: u32, last: u64| {
+            let mut boot = Timeline::begin(number, Moment::from_secs(u64::from(number) * 1000));
+            boot.last = Moment::from_secs(last);
+            Arc::new(boot)
+        };
+        for number in 1..=7 {
+            state.set_boots(&[(MAC, boot(number, 7500)), (MAC, boot(number, 8000))]).await.expect("written");
+        }
+        let kept: Vec<Timeline> = (3..=7).map(|number| Timeline::clone(&boot(number, 8000))).collect();
+        assert_eq!(state.boots().await.expect("read"), [(MAC, kept)]);
+        // A flood of machines is bounded; those that were seen last are there.
+        let others =
+            (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]), boot(1, 9000 + u64::from(n))));
+        state.set_boots(&others.collect::<Vec<_>>()).await.expect("written");
+        let kept = state.boots().await.expect("read");
+        assert_eq!(kept.len(), Timelines::MACHINES);
+        assert!(kept.iter().all(|(mac, _)| *mac != MAC), "it was silent the longest");
+    }
+
     #[tokio::test]
     async fn a_file_that_is_none_of_ours_is_told_with_the_mend() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -315,6 +400,7 @@ mod tests {
         );
         let nowhere = State::open("sqlite:///nowhere/at/all/state.db").await.map(|_| ()).expect_err("no folder");
         assert!(matches!(nowhere, StateError::Unusable { .. }), "{nowhere:?}");
+        assert!(nowhere.to_string().ends_with(NOT_OURS), "{nowhere}");
 
         fs::remove_file(folder.path().join("state.db")).expect("removed");
         let state = State::open(&url(&folder)).await.expect("made");
@@ -323,6 +409,6 @@ mod tests {
             .await
             .expect("written");
         let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
-        assert!(matches!(newer, StateError::Newer { found: 99, known: 3, .. }), "{newer:?}");
+        assert!(matches!(newer, StateError::Newer { found: 99, known: KNOWN, .. }), "{newer:?}");
     }
 }

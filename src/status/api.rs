@@ -51,6 +51,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/loaders", get(loaders))
         .route("/api/v1/events", get(happenings))
         .route("/api/v1/machines/{machine}/assignment", axum::routing::put(assign).delete(unassign))
+        .route("/api/v1/machines/{machine}/approval", axum::routing::put(approve).delete(unapprove))
         .route(
             "/api/v1/{*rest}",
             get(async || Problem(StatusCode::NOT_FOUND, "there is no such thing in the API".into())),
@@ -101,7 +102,7 @@ async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Re
         left_out: timeline.left_out,
     };
     let boots = seen.map(|seen| seen.boots.iter().rev().map(whole).collect());
-    let machine = view::Machine::new(&api.live, who, seen, now);
+    let machine = view::Machine::new(&api.live, &*api.server, who, seen, now);
     Ok(Json(Whole { machine, boots: boots.unwrap_or_default() }))
 }
 
@@ -174,6 +175,20 @@ async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> R
     Ok(api.changed(mac))
 }
 
+async fn approve(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
+    let mac = api.mac(&machine)?;
+    api.server.approve(mac, true).await?;
+    Ok(api.changed(mac))
+}
+
+async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
+    let mac = api.mac(&machine)?;
+    if !api.server.approve(mac, false).await? {
+        return Err(Problem(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
+    }
+    Ok(api.changed(mac))
+}
+
 impl Api {
     /// Everything that was seen, named by a rule or assigned something.
     pub(super) async fn machines(&self) -> Vec<view::Machine> {
@@ -184,7 +199,7 @@ impl Api {
         let known = named.chain(roster.iter().map(|(mac, _)| *mac)).map(|mac| (Who::Machine(mac), None));
         let mut all: BTreeMap<Who, Option<&timelines::Machine>> = known.collect();
         all.extend(snapshot.machines.iter().map(|seen| (seen.who, Some(seen))));
-        all.into_iter().map(|(who, seen)| view::Machine::new(&self.live, who, seen, now)).collect()
+        all.into_iter().map(|(who, seen)| view::Machine::new(&self.live, &*self.server, who, seen, now)).collect()
     }
 
     /// A MAC address, the name that a rule gives one, or the IP address of a machine of which no more is known.
@@ -213,7 +228,7 @@ impl Api {
     }
 
     fn changed(&self, mac: MacAddr) -> Json<view::Machine> {
-        Json(view::Machine::new(&self.live, Who::Machine(mac), None, Moment::from(SystemTime::now())))
+        Json(view::Machine::new(&self.live, &*self.server, Who::Machine(mac), None, Moment::from(SystemTime::now())))
     }
 }
 

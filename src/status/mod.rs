@@ -4,5 +4,6 @@ pub mod access;
 pub mod api;
 pub mod events;
 pub mod page;
+pub mod screen;
 pub mod server;
 pub mod view;

@@ -73,6 +73,8 @@ pub fn router(page: Arc<Page>) -> Router {
         .route("/machines/{machine}", get(machine))
         .route("/machines/{machine}/assign", post(forms::assign))
         .route("/machines/{machine}/unassign", post(forms::unassign))
+        .route("/machines/{machine}/approve", post(forms::approve))
+        .route("/machines/{machine}/unapprove", post(forms::unapprove))
         .route("/sign-in", get(forms::sign_in_form).post(forms::sign_in))
         .route("/sign-out", post(forms::sign_out))
         .route("/live", get(live::live))
@@ -181,18 +183,19 @@ impl Page {
             Who::Machine(mac) => self.api.live.roster.load().of(mac).cloned(),
             Who::Address(_) => None,
         };
-        let is_known = matches!(who, Who::Machine(_));
+        let (has_card, known_only) = (matches!(who, Who::Machine(_)), rules.known_only);
         let html = Value::from_safe_string(render::whole(&whole));
         let common = self.common(viewer, now);
         let page = context! {
-            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), is_known, ..common
+            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), has_card, known_only, ..common
         };
         (status, Html(render::page("machine.html", page))).into_response()
     }
 
     fn whole(&self, snapshot: &Snapshot, who: Who, now: Moment) -> Whole {
         let seen = of(snapshot, who);
-        Whole::new(&view::Machine::new(&self.api.live, who, seen, now), seen, now)
+        let machine = view::Machine::new(&self.api.live, &*self.api.server, who, seen, now);
+        Whole::new(&machine, seen, now)
     }
 
     fn live_address(&self, picture: &Picture, Asked { q, state, all }: &Asked) -> String {

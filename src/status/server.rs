@@ -16,6 +16,12 @@ pub trait Server: Send + Sync + 'static {
     fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
     /// Takes back what was said of a machine; whether there was something.
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
+    /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
+    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
+    /// Whether there is a disk to keep what is said.
+    fn keeps(&self) -> bool;
+    /// The interface that a machine was heard on last.
+    fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>>;
     /// What was seen of all machines.
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>>;
     /// The steps after the one of this number, as far as they are remembered, and those to come; without a number,

@@ -1,7 +1,10 @@
 //! A machine as people and programs are shown it: what was seen of it, joined with what it is to boot.
 
-use serde::Serialize;
+use std::{borrow::Cow, cmp::Reverse};
 
+use serde::{Deserialize, Serialize};
+
+use super::server::Server;
 use crate::boot::{
     cause::{State, Stop},
     event::Who,
@@ -15,7 +18,7 @@ use crate::boot::{
 };
 
 /// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Its MAC address; its IP address where no more is known.
     pub id: String,
@@ -25,7 +28,8 @@ pub struct Machine {
     pub address: Option<String>,
     /// As a rule calls it.
     pub name: Option<String>,
-    /// What it boots next, so far as its MAC address decides.
+    /// What it boots next, so far as its MAC address decides, and the interface that it was heard on; none where it is
+    /// not known by these, and only known machines are answered.
     pub profile: Option<String>,
     /// Who says so.
     pub by: Option<By>,
@@ -33,8 +37,12 @@ pub struct Machine {
     pub once: bool,
     /// What was assigned to it while the server ran.
     pub assigned: Option<Assignment>,
+    /// Whether it was let in where only known machines are answered.
+    pub approved: bool,
     /// The profile that it was to have once, and has had.
     pub spent: Option<String>,
+    /// Whether what is said of it outlives a restart.
+    pub kept: bool,
     /// The last thing that was seen of it.
     pub last: Option<Step>,
     /// Its last boot.
@@ -42,7 +50,7 @@ pub struct Machine {
 }
 
 /// One boot, in short.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
     /// Of the machine's boots, counted from 1 on.
     pub number: u32,
@@ -53,7 +61,7 @@ pub struct Boot {
     /// The firmware that asked, in words.
     pub client: Option<String>,
     /// [`State::name`].
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// The furthest stage.
     pub stage: Stage,
     /// What it boots, once its script was fetched.
@@ -67,7 +75,7 @@ pub struct Boot {
 }
 
 /// A stop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopView {
     /// At which stage.
     pub stage: Stage,
@@ -78,11 +86,11 @@ pub struct StopView {
     /// In a sentence.
     pub text: String,
     /// What to do about it.
-    pub mend: Option<&'static str>,
+    pub mend: Option<Cow<'static, str>>,
 }
 
 /// A stage of a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageView {
     /// Which.
     pub stage: Stage,
@@ -91,7 +99,7 @@ pub struct StageView {
 }
 
 /// How far a stage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
     /// Over, and it worked.
@@ -109,17 +117,19 @@ pub enum Progress {
 impl Machine {
     /// Joins what is known of a machine, which may not have been seen at all.
     #[must_use]
-    pub fn new(live: &Live, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
+    pub fn new(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
         let rules = live.rules.load();
         let roster = live.roster.load();
         let mac = match who {
             Who::Machine(mac) => Some(mac),
             Who::Address(_) => None,
         };
-        let facts = mac.map(|mac| Facts { mac, uuid: None, serial: None, arch: None });
+        let interface = mac.and_then(|mac| server.heard_on(mac));
+        let facts = mac.map(|mac| Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() });
         let rule = facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule);
         let said = mac.and_then(|mac| roster.of(mac));
-        let choice = mac.and_then(|_| rules.choose(rule, said, None, "").ok());
+        let let_in = facts.and_then(|facts| rules.rule(&facts, &roster).ok());
+        let choice = let_in.and_then(|rule| rules.choose(rule, said, None, "").ok());
         let timeline = seen.and_then(timelines::Machine::boot);
         Self {
             id: who.to_string(),
@@ -134,10 +144,26 @@ impl Machine {
             by: choice.map(|choice| choice.by),
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
+            approved: said.is_some_and(|said| said.approved),
             spent: said.and_then(|said| said.spent.clone()),
+            kept: server.keeps(),
             last: timeline.and_then(|timeline| timeline.steps.last().cloned()),
             boot: timeline.map(|timeline| Boot::new(timeline, now)),
         }
+    }
+
+    /// Whether someone should look at it, smallest first: it stopped, it is under way, or it is done; then who was heard
+    /// last.
+    #[must_use]
+    pub fn urgency(&self) -> impl Ord {
+        let group = match self.boot.as_ref().map(|boot| &*boot.state) {
+            Some("booting" | "slow_but_alive") => 0,
+            Some("stopped") => 1,
+            Some("menu" | "shell") => 2,
+            Some(_) => 3,
+            None => 4,
+        };
+        (group, Reverse(self.boot.as_ref().map(|boot| boot.last)), self.id.clone())
     }
 
     /// What people call it.
@@ -157,7 +183,7 @@ impl Boot {
             began: timeline.began,
             last: timeline.last,
             client: timeline.client.clone(),
-            state: state.name(),
+            state: state.name().into(),
             stage: timeline.stage(),
             chosen: timeline.chosen.clone(),
             stages: stages(timeline, &state),
@@ -172,7 +198,7 @@ impl Boot {
 
 impl From<&Stop> for StopView {
     fn from(Stop { stage, since, cause }: &Stop) -> Self {
-        let (label, text, mend) = (cause.label().into_owned(), cause.text(), cause.mend());
+        let (label, text, mend) = (cause.label().into_owned(), cause.text(), cause.mend().map(Cow::Borrowed));
         Self { stage: *stage, since: *since, cause: label, text, mend }
     }
 }

@@ -14,7 +14,7 @@ default_profile = "debian"
 
 [profiles.debian]
 initrd = ["base.img", "payload.img"]
-cmdline = 'console=ttyS0 ds=nocloud;s={{ answers("cloud") }}'
+cmdline = 'console=ttyS0 ds=nocloud-net;s={{ answers("cloud") }}'
 [profiles.debian.arch.i386]
 kernel = "i386/vmlinuz"
 [profiles.debian.arch.x86_64]
@@ -71,7 +71,7 @@ fn a_machine_is_installed_once_with_its_own_answers_and_then_boots_its_disk() ->
     let netbootd = &stand.netbootd;
     let vm = Vm::start(&stand.lab, Firmware::Bios, 7)?;
     let words = words(&stand, &vm)?;
-    let seed = words.cmdline.strip_prefix("console=ttyS0 ds=nocloud;s=").context("no seed")?;
+    let seed = words.cmdline.strip_prefix("console=ttyS0 ds=nocloud-net;s=").context("no seed")?;
     let expected = [
         "LAB-ANSWER user-data #cloud-config",
         "LAB-ANSWER user-data mac: \"52:54:00:6c:62:07\"",

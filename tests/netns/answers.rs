@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write as _},
     net::{SocketAddr, TcpStream},
+    path::Path,
     time::Duration,
 };
 
@@ -11,7 +12,10 @@ use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Process, Signal};
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
-use crate::bench::{Bench, SERVER, SOON, START, daemon, noise};
+use crate::{
+    bench::{Bench, SERVER, SOON, START, daemon, noise},
+    control::{said, tell},
+};
 
 const MACHINE: &str = "mac=52:54:00:12:34:56&uuid=00112233-4455-6677-8899-aabbccddeeff&arch=x86_64&platform=efi";
 
@@ -21,7 +25,7 @@ templates = "TEMPLATES"
 default_profile = "local"
 [profiles.cloud]
 kernel = "vmlinuz"
-cmdline = 'ds=nocloud;s={{ answers("cloud") }} url={{ answer("preseed.cfg") }}'
+cmdline = 'ds=nocloud-net;s={{ answers("cloud") }} url={{ answer("preseed.cfg") }}'
 [[machines]]
 name = "k8s08"
 uuid = "00112233-4455-6677-8899-aabbccddeeff"
@@ -134,6 +138,33 @@ fn an_answer_is_given_by_the_address_that_the_machines_script_named() -> Result<
     ensure!(
         get(&bench, "/answers/preseed.cfg")?.0 == "400" && get(&bench, "/answers/nothing?mac=525400123456")?.0 == "404"
     );
+    Ok(())
+}
+
+/// Without a state the key is in memory, and a restart in the middle of an installation would end it.
+#[test]
+fn what_will_not_outlive_a_restart_is_told() -> Result<()> {
+    if Path::new("/var/lib/netbootd").is_dir() {
+        eprintln!("skipped: an installed netbootd has its state here, which is the default");
+        return Ok(());
+    }
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    for (is_signed, more) in [(true, ""), (false, "[http]\nanswers_open = true\n")] {
+        bench.netbootd.signal(Signal::SIGTERM)?;
+        bench.netbootd.wait_exit(START)?;
+        write_configuration(&bench, more)?;
+        let mut command = daemon(&bench.server);
+        command.args(["up", "--interface", "eth1", "--config"]).arg(bench.lab.directory().join("netbootd.toml"));
+        command.arg("--assets").arg(&bench.assets).env_remove("NETBOOTD_STATE__URL");
+        bench.netbootd = Process::spawn("netbootd", &mut command)?;
+        bench.netbootd.wait_for_line("waiting on eth1", START)?;
+        let words = "warning: there is no state, so the addresses of answer files will not outlive a restart";
+        let told = bench.netbootd.lines().iter().filter(|line| line.contains(words)).count();
+        ensure!(told == usize::from(is_signed), "it is told {told} times");
+        let assigned = tell(&bench.server, &["assign", "52:54:00:12:34:56", "local"])?;
+        let forgets = "netbootd: warning: the server has no state, and forgets this when it stops";
+        ensure!(assigned.status.success() && said(&assigned).contains(forgets), "{}", said(&assigned));
+    }
     Ok(())
 }
 

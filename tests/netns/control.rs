@@ -1,21 +1,25 @@
-//! What a running server is told: assignments, by the control socket, on the loopback, and from the network with a token.
+//! What a running server is told: assignments and approvals, by the control socket, on the loopback,
+//! and from the network with a token.
 
-use std::{process::Output, time::Duration};
+use std::{net::Ipv4Addr, process::Output, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Host, Process, Signal};
 
-use crate::bench::{Bench, SERVER, SOON, daemon};
+use crate::{
+    bench::{Bench, SERVER, SOON, daemon},
+    dhcp::{DISCOVER, OFFER, PXE_REPLY, UEFI, next, reply, request},
+};
 
 const MACHINE: &str = "52:54:00:12:34:56";
 const RULE: &str = "[[machines]]\nname = \"k8s08\"\nmac = \"52:54:00:12:34:56\"\nprofile = \"shell\"\n";
 
 /// `netbootd ARGUMENTS` on the server's host.
-fn tell(host: &Host, arguments: &[&str]) -> Result<Output> {
+pub(crate) fn tell(host: &Host, arguments: &[&str]) -> Result<Output> {
     Ok(daemon(host).args(arguments).output()?)
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
@@ -116,6 +120,56 @@ fn once_is_once_and_outlives_a_kill() -> Result<()> {
     Ok(())
 }
 
+/// Where only known machines are answered, one that no rule names is let in while the server runs, and for good.
+#[test]
+fn a_stranger_is_approved_and_gets_its_offer() -> Result<()> {
+    let Some(mut bench) = Bench::with_configuration("[dhcp]\nanswer = \"known\"\n")? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    let ask = |xid| -> Result<()> {
+        socket.send_to(&request(DISCOVER, xid, UEFI), (Ipv4Addr::BROADCAST, 67))?;
+        Ok(())
+    };
+    let is_offered = |xid| -> Result<bool> {
+        ask(xid)?;
+        Ok(next(&socket)?.0 == reply(OFFER, xid, "snponly.efi", PXE_REPLY))
+    };
+    ask(1)?;
+    let refused = "52:54:00:12:34:56 refused      no rule names this machine and nobody approved it";
+    bench.netbootd.wait_for_line(refused, SOON)?;
+    ensure!(script(&bench)?.contains("netbootd approve its MAC address"), "its screen does not say what to do");
+    let unknown = said(&tell(&bench.server, &["machines"])?);
+    ensure!(unknown.contains("52:54:00:12:34:56  -                 -                         "), "{unknown}");
+
+    let approved = tell(&bench.server, &["approve", MACHINE])?;
+    ensure!(approved.status.code() == Some(0), "{}", said(&approved));
+    // The first offer that comes is that to this request: the one before it had no answer.
+    ensure!(is_offered(2)?, "it was approved and gets no offer, or one too many");
+    ensure!(script(&bench)?.contains("boots profile command-line"), "it was approved and gets no script");
+    let machines = said(&tell(&bench.server, &["machines"])?);
+    ensure!(machines.contains("command-line (approved)"), "{machines}");
+    tell(&bench.server, &["assign", MACHINE, "shell"])?;
+    tell(&bench.server, &["unassign", MACHINE])?;
+
+    bench.netbootd.signal(Signal::SIGKILL)?;
+    bench.netbootd.wait_exit(SOON)?;
+    bench.netbootd = bench.again()?;
+    ensure!(is_offered(3)?, "its approval is forgotten");
+    let path = format!("/api/v1/machines/{MACHINE}/approval");
+    let forbidden = String::from_utf8(bench.curl(&["-X", "DELETE"], &path)?)?;
+    ensure!(forbidden.contains("\"status\":40"), "anyone may take it back: {forbidden}");
+
+    let taken_back = tell(&bench.server, &["unapprove", MACHINE])?;
+    ensure!(taken_back.status.code() == Some(0), "{}", said(&taken_back));
+    ensure!(
+        script(&bench)?.contains("has no boot for 52:54:00:12:34:56: no rule names this machine"),
+        "it is still in"
+    );
+    let again = tell(&bench.server, &["unapprove", MACHINE])?;
+    let words = format!("netbootd: {MACHINE} was not approved\n");
+    ensure!((again.status.code(), said(&again)) == (Some(64), words), "{}", said(&again));
+    Ok(())
+}
+
 /// Killed at any moment, what was acknowledged is there. [`ROUNDS`] here; a thousand with
 /// `cargo test --test netns -- --ignored a_thousand_kills`.
 #[test]
@@ -137,7 +191,10 @@ fn kills(rounds: u32) -> Result<()> {
     let mut dice = move || random.next().unwrap_or_default();
     for round in 0..rounds {
         let profile = ["local", "shell", "menu", "command-line"][dice() as usize % 4];
-        let mac = |number: u32| format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 0xff);
+        let mac = |number: u32| {
+            let [_, high, low, last] = number.to_be_bytes();
+            format!("02:00:00:{high:02x}:{low:02x}:{last:02x}")
+        };
         let url = |number| format!("http://127.0.0.1:8080/api/v1/machines/{}/assignment", mac(number));
         // One call after the other, until the server is gone; those that were answered count.
         let mut calls = bench.server.command("sh");

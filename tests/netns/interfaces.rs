@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON, START, noise},
-    dhcp::{BIOS, DISCOVER, OFFER, PXE_REPLY, next, of_machine, reply, reply_of, request},
+    dhcp::{BIOS, DISCOVER, OFFER, PXE_REPLY, UEFI, next, of_machine, reply, reply_of, request},
 };
 
 /// Asks by broadcast, as a machine of its own each time, and wants the whole offer of this server.
@@ -195,6 +195,43 @@ fn a_second_interface_comes_up_later() -> Result<()> {
     let got = next(&far_socket)?.0;
     let url = b"http://10.78.0.2:8080/loaders/snponly.efi";
     ensure!(got[108..].starts_with(url), "{got:02x?}");
+    Ok(())
+}
+
+/// Machines that no rule names, told apart by the interface that they are heard on: by DHCP, by the address that they
+/// come to, and where all come to one address, by where their DHCP request was heard.
+#[test]
+fn a_rule_by_interface_is_about_the_machines_that_are_heard_there() -> Result<()> {
+    let rule = "[[machines]]\ninterface = \"eth2\"\nprofile = \"shell\"\noverride = { loader = \"ipxe.efi\" }\n";
+    for base_url in ["", "[http]\nbase_url = \"http://10.77.0.2:8080\"\n"] {
+        let far = Lab::new()?;
+        let bench = Bench::prepared(&["eth1", "eth2"], &[], &format!("{base_url}{rule}"), |_, host| {
+            far.plug_host_in(host, "eth2", Some("10.78.0.2/24"))
+        })?;
+        let Some(bench) = bench else { return Ok(()) };
+        let client = far.host("client", Some("10.78.0.50/24"))?;
+        client.ip(&["route", "add", "10.77.0.0/24", "via", "10.78.0.2"])?;
+        let own = if base_url.is_empty() { "10.78.0.2" } else { "10.77.0.2" };
+        let sides = [
+            (&bench.client, "10.77.0.2", "52:54:00:00:00:01", "snponly.efi", "boots profile command-line"),
+            (&client, own, "52:54:00:00:00:02", "ipxe.efi", "\nshell\n"),
+        ];
+        for (number, (host, server, mac, loader, boots)) in (1..).zip(sides) {
+            let socket = client_socket(host)?;
+            let mut asked = request(DISCOVER, number, UEFI);
+            asked[30..34].copy_from_slice(&number.to_be_bytes());
+            socket.send_to(&asked, (Ipv4Addr::BROADCAST, 67))?;
+            let got = next(&socket)?.0;
+            ensure!(got[108..].starts_with(loader.as_bytes()), "{mac} is not offered {loader}: {got:02x?}");
+            let url = format!("http://{server}:8080/boot.ipxe?mac={mac}&arch=x86_64&platform=efi");
+            let output = host.command("curl").args(["-sS", "--max-time", "20", &url]).output()?;
+            let script = String::from_utf8(output.stdout)?;
+            ensure!(script.contains(boots), "{base_url}{mac} at {server}: {script}");
+        }
+        let listed = String::from_utf8(bench.curl(&[], "/api/v1/machines")?)?;
+        let entry = listed.split("{\"mac\":").find(|entry| entry.contains("52:54:00:00:00:02")).unwrap_or_default();
+        ensure!(entry.contains("\"profile\":\"shell\",\"by\":\"rule\""), "{listed}");
+    }
     Ok(())
 }
 

@@ -41,7 +41,11 @@ impl Server {
             file("ipxe-arm64.efi", Loader::EfiArm64),
         ];
         Self {
-            here: Here { address: Ipv4Addr::new(10, 77, 0, 2), base_url: "http://10.77.0.2:8080".into() },
+            here: Here {
+                address: Ipv4Addr::new(10, 77, 0, 2),
+                base_url: "http://10.77.0.2:8080".into(),
+                interface: "eth1".into(),
+            },
             rules: Rules { loaders: Loaders::new(files), ..Rules::default() },
             roster: Roster::default(),
             attempts: Attempts::new(Rates { total: u32::MAX, per_client: u32::MAX }, []),

@@ -120,7 +120,7 @@ impl Fake {
 
     fn roster(&self, mac: MacAddr, assigned: Option<Assignment>) {
         let roster = self.live.roster.load_full();
-        self.live.roster.store(Arc::new(roster.with(mac, Entry { assigned, spent: None })));
+        self.live.roster.store(Arc::new(roster.with(mac, Entry { assigned, ..Entry::default() })));
     }
 }
 
@@ -138,6 +138,22 @@ impl Server for Fake {
     fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>> {
         self.roster(mac, None);
         Box::pin(std::future::ready(Ok(true)))
+    }
+
+    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
+        let roster = self.live.roster.load_full();
+        let entry = roster.of(mac).cloned().unwrap_or_default();
+        let before = entry.approved;
+        self.live.roster.store(Arc::new(roster.with(mac, Entry { approved, ..entry })));
+        Box::pin(std::future::ready(Ok(before)))
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn heard_on(&self, _: MacAddr) -> Option<Arc<str>> {
+        None
     }
 
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>> {

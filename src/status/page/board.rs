@@ -160,7 +160,12 @@ impl Picture {
             let key = Key::new(machine, who, &roster, at);
             match known.get(&who) {
                 Some(line) if line.key == key => Arc::clone(line),
-                _ => Arc::new(Line::new(&view::Machine::new(&api.live, who, machine, at), who, key, number)),
+                _ => Arc::new(Line::new(
+                    &view::Machine::new(&api.live, &*api.server, who, machine, at),
+                    who,
+                    key,
+                    number,
+                )),
             }
         };
         let mut rows: Vec<Arc<Line>> = all.into_iter().map(line).collect();
@@ -215,7 +220,7 @@ impl Line {
     fn new(machine: &view::Machine, who: Who, key: Key, since: u64) -> Self {
         let row = Row::new(machine);
         let (began, last) = machine.boot.as_ref().map(|boot| (boot.began, boot.last)).unwrap_or_default();
-        let rank = match row.state {
+        let rank = match &*row.state {
             "stopped" => (0, last),
             // By its beginning: what is under way is heard all the time, and would change places as often.
             "slow_but_alive" => (1, began),
@@ -231,7 +236,7 @@ impl Line {
     fn is_in(&self, state: &str) -> bool {
         match state {
             "" => true,
-            "handed_over" => matches!(self.row.state, "handed_over" | "reported"),
+            "handed_over" => matches!(&*self.row.state, "handed_over" | "reported"),
             state => self.row.state == state,
         }
     }

@@ -1,6 +1,6 @@
 //! What the page says of a machine and its boots, in words: the values that its templates are filled with.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
 use chrono::{DateTime, Local};
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub(super) struct Row {
     address: Option<String>,
     client: Option<String>,
     /// [`crate::boot::cause::State::name`], or `unseen`.
-    pub(super) state: &'static str,
+    pub(super) state: Cow<'static, str>,
     pub(super) words: &'static str,
     next: Option<Next>,
     pub(super) boot: Option<BootShown>,
@@ -55,7 +55,7 @@ pub(super) struct BootShown {
     number: u32,
     pub(super) began: Time,
     pub(super) last: Time,
-    state: &'static str,
+    state: Cow<'static, str>,
     words: &'static str,
     client: Option<String>,
     profile: Option<String>,
@@ -141,7 +141,7 @@ impl Row {
     pub(super) fn new(machine: &view::Machine) -> Self {
         let title = machine.title().to_owned();
         let boot = machine.boot.as_ref();
-        let (state, other) = (boot.map_or("unseen", |boot| boot.state), |text: &String| *text != title);
+        let (state, other) = (boot.map_or("unseen".into(), |boot| boot.state.clone()), |text: &String| *text != title);
         Self {
             id: format!("m-{}", machine.id),
             machine: machine.id.clone(),
@@ -149,8 +149,8 @@ impl Row {
             mac: machine.mac.clone().filter(other),
             address: machine.address.clone().filter(other),
             client: boot.and_then(|boot| boot.client.clone()),
+            words: words(&state),
             state,
-            words: words(state),
             next: next(machine),
             boot: boot.map(BootShown::new),
             title,
@@ -188,8 +188,8 @@ impl BootShown {
             number: boot.number,
             began: Time::new(boot.began),
             last: Time::new(boot.last),
-            state: boot.state,
-            words: words(boot.state),
+            state: boot.state.clone(),
+            words: words(&boot.state),
             client: boot.client.clone(),
             profile: boot.chosen.as_ref().map(|chosen| chosen.profile.clone()),
             stages: boot.stages.iter().map(StageShown::new).collect(),
@@ -244,7 +244,7 @@ impl DownloadShown {
 
 impl StopShown {
     fn new(StopView { stage, since, text, mend, .. }: &StopView) -> Self {
-        let (text, mend) = (sentence(text), mend.map(sentence));
+        let (text, mend) = (sentence(text), mend.as_deref().map(sentence));
         Self { stage: title(*stage), since: Time::new(*since), text, mend }
     }
 }

@@ -19,7 +19,7 @@ echo "LAB-BOOT ok mac=$mac kernel=$(busybox uname -r)"
 echo "LAB-CMDLINE $(busybox cat /proc/cmdline)"
 # What an installer does with a seed of cloud-init's NoCloud: a lease of its own, and the seed's files.
 for word in $(busybox cat /proc/cmdline); do
-    case "$word" in "ds=nocloud;s="*) seed=${word#*;s=} ;; esac
+    case "$word" in "ds=nocloud-net;s="*) seed=${word#*;s=} ;; esac
 done
 if [ -n "$seed" ]; then
     busybox udhcpc -i "$name" -n -q -s /leased > /dev/null 2>&1 || echo "LAB-ANSWER no lease"

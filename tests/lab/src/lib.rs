@@ -22,6 +22,7 @@ mod lease_server;
 mod meter;
 mod process;
 mod relay;
+mod small_disk;
 pub mod tftp_crowd;
 mod tools;
 mod vm;
@@ -38,5 +39,6 @@ pub use meter::{Meter, median, peak_megabytes, quantile, resident_megabytes, wai
 pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
 pub use relay::Relay;
-pub use tools::{BROWSER_TOOLS, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use small_disk::SmallDisk;
+pub use tools::{BROWSER_TOOLS, CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
 pub use vm::{LastWords, Vm};

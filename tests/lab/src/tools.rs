@@ -47,6 +47,9 @@ pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/u
 /// ISC's relay, unpacked like [`DHCPD`].
 pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
+/// cloud-init, unpacked like [`DHCPD`].
+pub const CLOUD_INIT: Tool = Tool::new("/usr/local/lib/netbootd-lab/cloud-init/usr/bin/cloud-init", "cloud-init");
+
 /// For a [`Browser`](crate::Browser).
 pub const BROWSER_TOOLS: &[Tool] = &[Tool::new("chromium", "chromium")];
 
@@ -97,7 +100,7 @@ mod tests {
             assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
         }
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
-        for tool in [DHCPD, DHCRELAY] {
+        for tool in [DHCPD, DHCRELAY, CLOUD_INIT] {
             assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
         }
     }

@@ -1,0 +1,144 @@
+//! Writes what packages carry beside the program, into the folder that is named: man pages and completions, from the
+//! same definitions as the command line; the configuration, as it is installed; the licences of all that the program is
+//! made of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::CommandFactory as _;
+use clap_complete::{Shell, generate_to};
+use serde_json::Value;
+
+fn main() -> Result<()> {
+    let folder = PathBuf::from(std::env::args_os().nth(1).context("a folder is to be named")?);
+    fs::create_dir_all(&folder)?;
+    let command = netbootd::cli::Arguments::command();
+    clap_mangen::generate_to(command.clone(), &folder)?;
+    for page in ["netbootd.1", "netbootd-up.1"] {
+        let page = folder.join(page);
+        let text = fs::read_to_string(&page)?;
+        fs::write(page, text + MORE)?;
+    }
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut command.clone(), "netbootd", &folder)?;
+    }
+    fs::write(folder.join("netbootd.toml"), configuration()?)?;
+    fs::write(folder.join("THIRD-PARTY"), third_party()?)?;
+    Ok(())
+}
+
+/// What no definition of the command line says. Options come from there, and are not repeated.
+const MORE: &str = r"
+.SH SIGNALS
+.TP
+SIGHUP
+Reads the configuration again, which a change of its files does too.
+.TP
+SIGTERM, SIGINT
+Lets running transfers come to their end, for http.grace; a second one ends it at once.
+.SH FILES
+.TP
+/etc/netbootd/netbootd.toml
+The configuration; every key is in it, with its meaning.
+.TP
+/var/lib/netbootd/assets
+What is served where the configuration names no other folder.
+.TP
+/var/lib/netbootd/state.db
+What outlives a restart.
+.TP
+/run/netbootd/control.sock
+For netbootd assign, unassign and machines.
+.TP
+/usr/share/netbootd
+The configuration's JSON Schema, and templates of answer files.
+.SH EXIT STATUS
+Those of sysexits(3): 64 usage, 69 something is not there or taken, 71 the operating system, 77 no permission, 78 the configuration.
+.SH SEE ALSO
+dnsmasq(8), systemctl(1)
+";
+
+/// What it names beside itself is elsewhere when it is installed.
+fn configuration() -> Result<String> {
+    let mut text = include_str!("netbootd.toml").to_owned();
+    for (here, there) in [
+        ("./netbootd.schema.json", "file:///usr/share/netbootd/netbootd.schema.json"),
+        ("packaging/templates", "/usr/share/netbootd/templates"),
+    ] {
+        ensure!(text.contains(here), "the configuration does not name {here}");
+        text = text.replace(here, there);
+    }
+    Ok(text)
+}
+
+/// Each crate that is linked, with its licence; then each text, with those that come under it.
+fn third_party() -> Result<String> {
+    let (metadata, linked) = (metadata()?, linked()?);
+    let mut list = String::from(
+        "netbootd is made of these too:\n\n\
+         Rust's standard library: MIT OR Apache-2.0 (https://github.com/rust-lang/rust)\n\
+         SQLite, in libsqlite3-sys: public domain (https://sqlite.org)\n\
+         the GNU C library, linked in: LGPL-2.1-or-later (https://sourceware.org/glibc); with netbootd's sources it can be\n\
+         linked against another one\n",
+    );
+    let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in metadata.get("packages").and_then(Value::as_array).context("no packages")? {
+        let field = |name: &str| package.get(name).and_then(Value::as_str).unwrap_or_default();
+        let name = format!("{} {}", field("name"), field("version"));
+        if !linked.contains(&name) || field("name").starts_with("netbootd") {
+            continue;
+        }
+        list.push_str(&format!("{name}: {} ({})\n", field("license"), field("repository")));
+        for text in licences(Path::new(field("manifest_path")))? {
+            texts.entry(text).or_default().insert(name.clone());
+        }
+    }
+    for (text, names) in &texts {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        list.push_str(&format!("\n{}\n{}\n\n{}\n", "-".repeat(78), names.join(", "), text.trim_end()));
+    }
+    Ok(list)
+}
+
+/// The texts that lie beside a crate's manifest.
+fn licences(manifest: &Path) -> Result<Vec<String>> {
+    let folder = manifest.parent().context("no folder")?;
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().to_uppercase()).unwrap_or_default();
+        let is_one = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"].iter().any(|word| name.starts_with(word));
+        if is_one && path.is_file() {
+            texts.push(fs::read_to_string(path)?.replace("\r\n", "\n"));
+        }
+    }
+    texts.sort();
+    Ok(texts)
+}
+
+/// `NAME VERSION` of every crate in the program, but not of those that only build it.
+fn linked() -> Result<BTreeSet<String>> {
+    let tree = ["tree", "--package=netbootd", "--edges=normal", "--prefix=none", "--format={p}"];
+    let text = cargo(&tree)?;
+    let packages = text.lines().filter_map(|line| {
+        let (name, rest) = line.split_once(" v")?;
+        Some(format!("{name} {}", rest.split_whitespace().next()?))
+    });
+    Ok(packages.collect())
+}
+
+fn metadata() -> Result<Value> {
+    Ok(serde_json::from_str(&cargo(&["metadata", "--format-version=1"])?)?)
+}
+
+fn cargo(arguments: &[&str]) -> Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo).args(arguments).args(["--locked", "--offline"]).output()?;
+    ensure!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}

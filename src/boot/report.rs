@@ -1,0 +1,137 @@
+//! `/report`: what a machine that was booted says of itself, and the address that templates name for it.
+//!
+//! Anyone on the network can say anything of any machine here, as with `/boot.ipxe`. It changes what people are shown of
+//! a boot, and nothing of what a machine boots.
+
+use minijinja::Value;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{
+    client::MacAddr,
+    event::{Report, ReportEvent},
+};
+
+/// Why a report cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// There is no such machine.
+    #[error("mac is wrong: {0}")]
+    Mac(String),
+    /// Nothing is said.
+    #[error("event is missing: /report?mac=…&event=installed, or failed with a message, or any other word")]
+    NoEvent,
+    /// More than a word.
+    #[error("event is one word of at most {LONGEST_WORD} bytes, without spaces: put the rest into message")]
+    NoWord,
+}
+
+/// Reads a report's fields, of which the first of a name counts: `mac`, `event` and `message`; or a webhook of
+/// cloud-init, which the installers of Ubuntu have too (cloudinit/reporting/events.py, `as_dict`): `name`,
+/// `description`, `event_type` and `result`. Others mean nothing here.
+///
+/// # Errors
+/// [`Wrong`].
+pub fn read(fields: &[(String, String)]) -> Result<(Option<MacAddr>, Report), Wrong> {
+    let field = |name: &str| {
+        let said = fields.iter().find(|(of, value)| of == name && !value.trim().is_empty());
+        said.map(|(_, value)| value.trim())
+    };
+    let mac = field("mac").map(str::parse::<MacAddr>).transpose().map_err(|error| Wrong::Mac(error.to_string()))?;
+    let word = field("event").or_else(|| field("name")).ok_or(Wrong::NoEvent)?;
+    if word.len() > LONGEST_WORD || word.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(Wrong::NoWord);
+    }
+    let event = match word.to_ascii_lowercase().as_str() {
+        "installed" => ReportEvent::Installed,
+        "failed" => ReportEvent::Failed,
+        _ => ReportEvent::Other(word.to_owned()),
+    };
+    let words = [field("message").or_else(|| field("description")), field("event_type"), field("result")];
+    let text = words.into_iter().flatten().map(on_one_line).collect::<Vec<_>>().join(", ");
+    Ok((mac, Report { event, text }))
+}
+
+/// A log's end, as people like to send it, on one line.
+fn on_one_line(text: &str) -> String {
+    let plain: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The function `report("EVENT")`, or `report("EVENT", "MESSAGE")`, of templates: the address that says so of a machine.
+pub(super) fn function(base: &str, mac: &str) -> Value {
+    let address = format!("{base}/report?mac={mac}&event=");
+    Value::from_function(move |event: String, message: Option<String>| {
+        let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+        let message = message.map_or_else(String::new, |message| format!("&message={}", escaped(&message)));
+        format!("{address}{}{message}", escaped(&event))
+    })
+}
+
+/// Unreserved characters of RFC 3986 §2.3.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Bytes: cloud-init's longest are `modules-final/config-package-update-upgrade-install` and its like.
+const LONGEST_WORD: usize = 96;
+/// Characters of a message that are kept.
+const LONGEST: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use minijinja::{Environment, context};
+
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn told(fields: &[(&str, &str)]) -> Result<(Option<MacAddr>, Report), Wrong> {
+        let own: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        read(&own)
+    }
+
+    fn report(event: ReportEvent, text: &str) -> Report {
+        Report { event, text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_report_is_a_word_and_what_the_machine_adds_to_it() {
+        let rows: [(&[(&str, &str)], Option<MacAddr>, Report); 5] = [
+            (&[("event", "installed")], None, report(ReportEvent::Installed, "")),
+            (
+                &[("mac", "52-54-00-12-34-56"), ("event", "FAILED"), ("message", "no disk:\n  /dev/sda\x1b[0m")],
+                Some(MAC),
+                report(ReportEvent::Failed, "no disk: /dev/sda [0m"),
+            ),
+            (&[("mac", ""), ("event", " partitioned ")], None, report(ReportEvent::Other("partitioned".into()), "")),
+            (
+                &[("name", "modules-final"), ("description", "running"), ("event_type", "finish"), ("result", "FAIL")],
+                None,
+                report(ReportEvent::Other("modules-final".into()), "running, finish, FAIL"),
+            ),
+            (&[("event", "a"), ("event", "b"), ("x", "y")], None, report(ReportEvent::Other("a".into()), "")),
+        ];
+        for (fields, mac, report) in rows {
+            assert_eq!(told(fields), Ok((mac, report)), "{fields:?}");
+        }
+        let long = told(&[("event", "failed"), ("message", &"ä".repeat(5000))]).expect("taken").1;
+        assert_eq!(long.text.chars().count(), LONGEST);
+    }
+
+    #[test]
+    fn what_is_no_report_is_told_so() {
+        assert_eq!(told(&[]), Err(Wrong::NoEvent));
+        assert_eq!(told(&[("event", " ")]), Err(Wrong::NoEvent));
+        assert_eq!(told(&[("event", "it is done")]), Err(Wrong::NoWord));
+        assert_eq!(told(&[("event", &"x".repeat(LONGEST_WORD + 1))]), Err(Wrong::NoWord));
+        assert!(matches!(told(&[("event", "installed"), ("mac", "52:54")]), Err(Wrong::Mac(_))));
+    }
+
+    #[test]
+    fn a_template_names_the_address_whole() {
+        let report = function("http://192.0.2.10:8080", &MAC.to_string());
+        let context = context! { report };
+        let rendered = |template| Environment::new().render_str(template, &context).expect("rendered");
+        let address = "http://192.0.2.10:8080/report?mac=52:54:00:12:34:56&event=";
+        assert_eq!(rendered("{{ report('installed') }}"), format!("{address}installed"));
+        let said = rendered("{{ report('failed', 'no disk & \"more\"') }}");
+        assert_eq!(said, format!("{address}failed&message=no%20disk%20%26%20%22more%22"));
+    }
+}

@@ -1,0 +1,69 @@
+//! Sockets that the service manager has opened for us (sd_listen_fds(3)): each takes the place of the one that would be
+//! opened for the same address, and interface. What it has no socket for is opened as ever.
+
+use std::{
+    io,
+    net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use listenfd::ListenFd;
+use socket2::SockRef;
+
+#[derive(Debug, Default)]
+struct Inherited {
+    tcp: Vec<TcpListener>,
+    udp: Vec<UdpSocket>,
+}
+
+impl Inherited {
+    /// Of whatever is neither of the two, nothing is taken.
+    fn from_environment() -> Self {
+        let mut given = ListenFd::from_env();
+        let mut inherited = Self::default();
+        for number in 0..given.len() {
+            if let Ok(Some(listener)) = given.take_tcp_listener(number) {
+                inherited.tcp.push(listener);
+            } else if let Ok(Some(socket)) = given.take_udp_socket(number) {
+                inherited.udp.push(socket);
+            }
+        }
+        inherited
+    }
+}
+
+/// The environment is the process's, and there is one.
+fn all() -> &'static Mutex<Inherited> {
+    static INHERITED: OnceLock<Mutex<Inherited>> = OnceLock::new();
+    INHERITED.get_or_init(|| Mutex::new(Inherited::from_environment()))
+}
+
+/// The one that listens there.
+///
+/// # Errors
+/// That it cannot be used without waiting.
+pub fn tcp(address: SocketAddrV4) -> io::Result<Option<TcpListener>> {
+    let mut all = all().lock().unwrap_or_else(PoisonError::into_inner);
+    let is_it = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| local == SocketAddr::V4(address));
+    let Some(place) = all.tcp.iter().position(is_it) else { return Ok(None) };
+    let socket = all.tcp.swap_remove(place);
+    socket.set_nonblocking(true)?;
+    Ok(Some(socket))
+}
+
+/// The one that is bound there, and to this interface or to none.
+///
+/// # Errors
+/// That it cannot be used without waiting.
+pub(super) fn udp(address: SocketAddrV4, device: Option<&str>) -> io::Result<Option<UdpSocket>> {
+    let mut all = all().lock().unwrap_or_else(PoisonError::into_inner);
+    let is_it = |socket: &UdpSocket| {
+        let bound = SockRef::from(socket).device().ok().flatten();
+        socket.local_addr().is_ok_and(|local| local == SocketAddr::V4(address))
+            && bound.as_deref() == device.map(str::as_bytes)
+    };
+    let Some(place) = all.udp.iter().position(is_it) else { return Ok(None) };
+    let socket = all.udp.swap_remove(place);
+    socket.set_nonblocking(true)?;
+    Ok(Some(socket))
+}

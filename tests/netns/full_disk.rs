@@ -1,0 +1,149 @@
+//! A state whose disk is full to the last byte: boots do not need it.
+
+use std::{net::Ipv4Addr, thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use netbootd_lab::{Signal, SmallDisk};
+
+use crate::{
+    bench::{Bench, SERVER, SOON, START, daemon, file},
+    control::{said, tell},
+    dhcp::{DISCOVER, OFFER, PXE_REPLY, UEFI, next, of_machine, reply, request},
+};
+
+/// A card of its own for each, as [`of_machine`] makes it.
+fn mac(number: u32) -> String {
+    format!("52:54:00:00:00:{number:02x}")
+}
+
+fn script(bench: &Bench, number: u32) -> Result<String> {
+    Ok(String::from_utf8(bench.curl(&[], &format!("/boot.ipxe?mac={}&arch=x86_64&platform=efi", mac(number)))?)?)
+}
+
+/// Whether it is sent to the shell, which no rule does.
+fn is_assigned(bench: &Bench, number: u32) -> Result<bool> {
+    let script = script(bench, number)?;
+    Ok(script.contains("\nshell\n") && !script.contains("\nkernel "))
+}
+
+/// Offer, loader, script, kernel and initrd.
+fn boots(bench: &Bench, number: u32) -> Result<()> {
+    let socket = bench.client_socket(68)?;
+    socket.send_to(&of_machine(number, request(DISCOVER, number, UEFI)), (Ipv4Addr::BROADCAST, 67))?;
+    let expected = of_machine(number, reply(OFFER, number, "snponly.efi", PXE_REPLY));
+    ensure!(next(&socket)?.0 == expected, "{} gets no offer", mac(number));
+    bench.run("atftp", &["--get", "--remote-file", "snponly.efi", "--local-file", "l", &SERVER.to_string()])?;
+    ensure!(file(bench.lab.directory().join("l"))? == file("/usr/lib/ipxe/snponly.efi")?, "the loader differs");
+    let script = script(bench, number)?;
+    ensure!(script.contains("boots profile command-line"), "{script}");
+    for asset in ["vmlinuz", "debian/initrd.img"] {
+        let got = bench.curl(&[], &format!("/assets/{asset}"))?;
+        ensure!(got == file(bench.assets.join(asset))?, "{asset} differs");
+    }
+    bench.netbootd.wait_for_line(&format!("{} handed_over", mac(number)), SOON)?;
+    Ok(())
+}
+
+/// Until its one boot is over, which is told a moment after the last byte.
+fn goes_to_its_disk(bench: &Bench, number: u32) -> Result<()> {
+    for _ in 0..100 {
+        if script(bench, number)?.contains("goes on to its local disk") {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("{} is served again", mac(number))
+}
+
+/// On a thread that has mounts of its own, and ends with them.
+fn apart(test: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    thread::scope(|scope| scope.spawn(test).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+const UNWRITTEN: &str = "the state cannot be written";
+
+#[test]
+fn boots_go_on_while_the_disk_is_full_and_what_they_taught_is_kept_when_it_is_not() -> Result<()> {
+    apart(|| {
+        let folder = tempfile::tempdir()?;
+        let state = format!("sqlite://{}/state.db", folder.path().display());
+        let rules = "[[machines]]\noui = \"52:54:00\"\nonce = true\n";
+        let mut disk = None;
+        let bench = Bench::prepared(&["eth1"], &[("NETBOOTD_STATE__URL", &state)], rules, |_, _| {
+            disk = Some(SmallDisk::mount(folder.path(), 512)?);
+            Ok(())
+        })?;
+        let (Some(mut bench), Some(disk)) = (bench, disk) else { return Ok(()) };
+        ensure!(tell(&bench.server, &["assign", &mac(1), "shell"])?.status.success(), "it is not assigned");
+        disk.fill()?;
+
+        for number in 10..14 {
+            boots(&bench, number)?;
+            goes_to_its_disk(&bench, number)?;
+        }
+        for words in [&["assign", &mac(2), "shell"][..], &["unassign", &mac(1)], &["approve", &mac(2)]] {
+            let refused = tell(&bench.server, words)?;
+            ensure!(refused.status.code() == Some(69), "{words:?}: {}", said(&refused));
+            let reason = "netbootd: the state could not be written, so nothing was changed: ";
+            ensure!(said(&refused).starts_with(reason) && said(&refused).contains("full"), "{}", said(&refused));
+        }
+        ensure!(is_assigned(&bench, 1)? && !is_assigned(&bench, 2)?, "it was changed");
+        let told = bench.netbootd.lines().iter().filter(|line| line.contains(UNWRITTEN)).count();
+        ensure!(told == 1, "it is told {told} times");
+
+        disk.free()?;
+        bench.netbootd.wait_for_line("the state is written again", SOON)?;
+        ensure!(
+            tell(&bench.server, &["assign", &mac(2), "shell"])?.status.success(),
+            "there is space, and it is refused"
+        );
+        bench.netbootd.signal(Signal::SIGKILL)?;
+        bench.netbootd.wait_exit(SOON)?;
+        bench.netbootd = bench.again()?;
+        ensure!(is_assigned(&bench, 1)? && is_assigned(&bench, 2)?, "it is forgotten");
+        for number in 10..14 {
+            ensure!(script(&bench, number)?.contains("goes on to its local disk"), "{} starts over", mac(number));
+        }
+        Ok(())
+    })
+}
+
+/// After an orderly stop, which leaves one file, and after a kill, which leaves what was acknowledged in two more.
+#[test]
+fn a_server_starts_on_a_full_disk_with_all_that_it_was_told() -> Result<()> {
+    apart(|| {
+        let folder = tempfile::tempdir()?;
+        let state = format!("sqlite://{}/state.db", folder.path().display());
+        let mut disk = None;
+        let bench = Bench::prepared(&["eth1"], &[("NETBOOTD_STATE__URL", &state)], "", |_, _| {
+            disk = Some(SmallDisk::mount(folder.path(), 512)?);
+            Ok(())
+        })?;
+        let (Some(mut bench), Some(disk)) = (bench, disk) else { return Ok(()) };
+        for (number, end) in [(1, Signal::SIGKILL), (2, Signal::SIGTERM)] {
+            ensure!(tell(&bench.server, &["assign", &mac(number), "shell"])?.status.success(), "it is not assigned");
+            bench.netbootd.signal(end)?;
+            bench.netbootd.wait_exit(START)?;
+            disk.fill()?;
+            bench.netbootd = bench.again()?;
+            ensure!(is_assigned(&bench, number)?, "{end}: it is forgotten");
+            boots(&bench, 10 + number)?;
+            let refused = tell(&bench.server, &["assign", &mac(3), "shell"])?;
+            ensure!(refused.status.code() == Some(69), "{end}: {}", said(&refused));
+            disk.free()?;
+        }
+        let assigned = tell(&bench.server, &["assign", &mac(3), "shell"])?;
+        ensure!(assigned.status.success(), "there is space again, and it is refused: {}", said(&assigned));
+
+        // One that was never there holds nothing that could be forgotten, but the configuration asks for it.
+        bench.netbootd.signal(Signal::SIGTERM)?;
+        bench.netbootd.wait_exit(START)?;
+        disk.fill()?;
+        let other = format!("sqlite://{}/other.db", folder.path().display());
+        let mut up = daemon(&bench.server);
+        let refused = up.args(["up", "--interface", "eth1"]).env("NETBOOTD_STATE__URL", &other).output()?;
+        let words = format!("netbootd: the state {other} cannot be opened on a full disk (");
+        ensure!(refused.status.code() == Some(69) && said(&refused).contains(&words), "{refused:?}");
+        Ok(())
+    })
+}

@@ -1,0 +1,245 @@
+//! Boots that fail, each in its own way, all at once: what the server says of each, by its cause.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    bench::{Bench, SERVER, SMALL, START},
+    dhcp::{BIOS, DISCOVER, IPXE, REQUEST, of_machine, request},
+};
+
+/// A machine by hand, with an address of its own on the client's host.
+#[derive(Clone, Copy)]
+struct Victim(u8);
+
+impl Victim {
+    fn mac(self) -> String {
+        format!("52:54:00:00:00:{:02x}", self.0)
+    }
+
+    fn address(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 77, 0, 100 + self.0)
+    }
+
+    fn says(self, socket: &UdpSocket, to: (Ipv4Addr, u16), kind: u8, secs: u8, options: &[(u8, &[u8])]) -> Result<()> {
+        let mut message = of_machine(u32::from(self.0), request(kind, u32::from(self.0), options));
+        message[9] = secs;
+        socket.send_to(&message, to)?;
+        Ok(())
+    }
+
+    fn discovers(self, socket: &UdpSocket, client: &[(u8, &[u8])]) -> Result<()> {
+        self.says(socket, EVERYONE, DISCOVER, 0, client)
+    }
+
+    fn takes_its_lease(self, socket: &UdpSocket) -> Result<()> {
+        let lease: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1]), (50, &self.address().octets())];
+        self.says(socket, EVERYONE, REQUEST, 0, &[BIOS, lease].concat())
+    }
+
+    fn curl(self, bench: &Bench, arguments: &[&str], url: &str) -> Result<Vec<u8>> {
+        let address = self.address().to_string();
+        bench.run("curl", &[&["-sS", "-o", "/dev/null", "--interface", &address], arguments, &[url]].concat())
+    }
+
+    fn script(self, bench: &Bench) -> Result<()> {
+        self.curl(bench, &[], &http(&format!("/boot.ipxe?mac={}&arch=i386&platform=pcbios", self.mac()))).map(drop)
+    }
+
+    /// A download whose client does not read.
+    fn gets(self, bench: &Bench, path: &str) -> Result<TcpStream> {
+        bench.client.enter(|| -> Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_recv_buffer_size(SMALL)?;
+            socket.bind(&SocketAddr::from((self.address(), 0)).into())?;
+            socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
+            let mut stream = TcpStream::from(socket);
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            Ok(stream)
+        })?
+    }
+}
+
+const EVERYONE: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
+
+fn http(path: &str) -> String {
+    format!("http://{SERVER}:8080{path}")
+}
+
+const CONFIGURATION: &str = r#"
+[http]
+rate_limit = "2MB"
+[http.keepalive]
+idle = "1s"
+interval = "1s"
+probes = 2
+dead_after = "5s"
+
+[profiles.missing]
+kernel = "gone"
+[profiles.reporting]
+kernel = "vmlinuz"
+report_within = "2s"
+[profiles.efi]
+efi = "vmlinuz"
+
+[[machines]]
+mac = "52:54:00:00:00:09"
+profile = "missing"
+[[machines]]
+mac = "52:54:00:00:00:0d"
+profile = "reporting"
+[[machines]]
+mac = "52:54:00:00:00:0e"
+profile = "efi"
+"#;
+
+/// What the API says of a machine: the cause of its stop and the stage, or how it stands.
+fn standing(bench: &Bench, victim: Victim) -> Result<String> {
+    let answer = bench.curl(&[], &format!("/api/v1/machines/{}", victim.mac()))?;
+    let machine: Value = serde_json::from_slice(&answer).context("no JSON")?;
+    let text = |pointer: &str| machine.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    Ok(match text("/boot/state").as_str() {
+        "stopped" => {
+            ensure!(text("/boot/stop/text").len() > 9, "{machine}");
+            format!("{} at {}", text("/boot/stop/cause"), text("/boot/stop/stage"))
+        }
+        state => state.to_owned(),
+    })
+}
+
+#[test]
+fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
+    let bench = Bench::prepared(&["eth1"], &[], CONFIGURATION, |lab, _| {
+        Ok(fs::write(lab.directory().join("assets/gone"), "a kernel that is there when the server starts")?)
+    })?;
+    let Some(bench) = bench else { return Ok(()) };
+    fs::remove_file(bench.assets.join("gone"))?;
+    let socket = bench.client_socket(68)?;
+    for n in 1..=20 {
+        bench.client.ip(&["address", "add", &format!("{}/24", Victim(n).address()), "dev", "eth1"])?;
+    }
+    let tftp = format!("tftp://{SERVER}/undionly.kpxe");
+    let mut expected = BTreeMap::new();
+    let mut victim = |n: u8, expect: &'static str| {
+        expected.insert(n, expect);
+        Victim(n)
+    };
+
+    victim(1, "not_leased at offer").discovers(&socket, BIOS)?;
+
+    let held_back = victim(2, "held_back at offer");
+    held_back.says(&socket, EVERYONE, DISCOVER, 31, BIOS)?;
+
+    let ignores = victim(3, "offer_ignored at offer");
+    ignores.discovers(&socket, BIOS)?;
+    ignores.takes_its_lease(&socket)?;
+
+    let asks_4011 = victim(4, "loader_not_fetched at boot_server");
+    asks_4011.discovers(&socket, BIOS)?;
+    asks_4011.takes_its_lease(&socket)?;
+    asks_4011.says(&socket, (SERVER, 4011), REQUEST, 0, BIOS)?;
+
+    let silent = victim(5, "loader_stopped at loader");
+    silent.discovers(&socket, BIOS)?;
+    silent.takes_its_lease(&socket)?;
+    let their = bench.client.enter(|| UdpSocket::bind((silent.address(), 0)))??;
+    their.set_read_timeout(Some(START))?;
+    their.send_to(b"\0\x01undionly.kpxe\0octet\0", (SERVER, 69))?;
+    let (_, from) = their.recv_from(&mut [0; 600]).context("no DATA")?;
+    their.send_to(&[0, 4, 0, 1], from)?;
+
+    let hangs = victim(6, "loader_not_started at loader");
+    hangs.discovers(&socket, BIOS)?;
+    hangs.takes_its_lease(&socket)?;
+    hangs.curl(&bench, &[], &tftp)?;
+
+    let no_http = victim(7, "script_not_fetched at loader");
+    no_http.discovers(&socket, BIOS)?;
+    no_http.takes_its_lease(&socket)?;
+    no_http.curl(&bench, &[], &tftp)?;
+    no_http.discovers(&socket, IPXE)?;
+
+    let no_kernel = victim(8, "not_fetched at script");
+    no_kernel.discovers(&socket, IPXE)?;
+    no_kernel.script(&bench)?;
+
+    let missing = victim(9, "not_found at script");
+    missing.discovers(&socket, IPXE)?;
+    missing.script(&bench)?;
+    missing.curl(&bench, &[], &http("/assets/gone"))?;
+
+    let gives_up = victim(10, "closed_by_machine at initrd");
+    gives_up.discovers(&socket, IPXE)?;
+    gives_up.script(&bench)?;
+    gives_up.curl(&bench, &[], &http("/assets/vmlinuz"))?;
+    ensure!(gives_up.curl(&bench, &["--max-time", "1"], &http("/assets/debian/initrd.img")).is_err());
+
+    let dead = victim(11, "dead at kernel");
+    dead.discovers(&socket, IPXE)?;
+    dead.script(&bench)?;
+    let stream = dead.gets(&bench, "/assets/vmlinuz")?;
+    let port = stream.local_addr()?.port().to_string();
+    bench.client.ip(&["rule", "add", "ipproto", "tcp", "sport", &port, "blackhole"])?;
+
+    let half = victim(12, "not_fetched at kernel");
+    half.discovers(&socket, IPXE)?;
+    half.script(&bench)?;
+    half.curl(&bench, &[], &http("/assets/vmlinuz"))?;
+
+    let quiet = victim(13, "never_reported at handed_over");
+    quiet.discovers(&socket, IPXE)?;
+    quiet.script(&bench)?;
+    quiet.curl(&bench, &[], &http("/assets/vmlinuz"))?;
+
+    let bios = victim(14, "efi_on_bios at offer");
+    bios.discovers(&socket, IPXE)?;
+    bios.script(&bench)?;
+
+    let powerpc: &[(u8, &[u8])] = &[(60, b"PXEClient"), (93, &[0, 14])];
+    victim(15, "no_loader at discover").discovers(&socket, powerpc)?;
+
+    // And two that do not fail.
+    let pauses = victim(16, "slow_but_alive");
+    pauses.discovers(&socket, IPXE)?;
+    pauses.script(&bench)?;
+    let _paused = pauses.gets(&bench, "/assets/debian/initrd.img")?;
+
+    let boots = victim(17, "handed_over");
+    boots.discovers(&socket, IPXE)?;
+    boots.script(&bench)?;
+    for file in ["vmlinuz", "debian/initrd.img"] {
+        boots.curl(&bench, &[], &http(&format!("/assets/{file}")))?;
+    }
+
+    let patience = Instant::now() + Duration::from_secs(120);
+    loop {
+        let told =
+            expected.keys().map(|n| Ok((*n, standing(&bench, Victim(*n))?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let others: Vec<_> = told.iter().filter(|(n, told)| expected.get(n) != Some(&told.as_str())).collect();
+        if others.is_empty() {
+            break;
+        }
+        if Instant::now() > patience {
+            bail!("{others:#?}\n{}", bench.netbootd.lines().join("\n"));
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+    // Each is a line for whoever looks at the log, with the mend.
+    for words in
+        ["leases addresses on this network", "portfast", "Secure Boot", "options 66 and 67", "look at its power"]
+    {
+        ensure!(bench.netbootd.lines().iter().any(|line| line.contains(words)), "no line says {words:?}");
+    }
+    Ok(())
+}
