@@ -19,6 +19,7 @@
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
 //! | … and says how it went | [`boot::report`], `http::report` |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
+//! | … and counts them | [`status::tally`], [`status::metrics`] |
 //! | … which people and programs look at | [`status::page`], [`status::api`] |
 //!
 //! Beside the walk: what iPXE and installers say by syslog joins their timelines ([`syslog::line`], [`syslog::serve`]);

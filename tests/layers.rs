@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "tftp/files.rs",
     "tftp/transfer.rs",
     "http/range.rs",
+    "status/tally.rs",
     "syslog/bounds.rs",
     "syslog/line.rs",
     "net/frame.rs",

@@ -324,7 +324,7 @@ mod tests {
     use super::*;
     use crate::boot::{
         client::MacAddr,
-        event::{At, Discover, Failure, Of, Pace, Pause, Progress, Report, ReportEvent, Transfer, What},
+        event::{At, Discover, Failure, Of, Over, Pace, Pause, Progress, Report, ReportEvent, Transfer, What},
         machine::By,
         peer::Silence,
         rival::{Fault, Rival},
@@ -346,7 +346,7 @@ mod tests {
 
     fn ended(of: Of, name: &str, failure: Option<Failure>) -> What {
         let took = Duration::from_secs(1);
-        What::Transfer(Transfer { of, name: name.into(), sent: 5, size: 9, took, failure })
+        What::Transfer(Transfer { of, name: name.into(), sent: 5, size: 9, took, failure, fresh: 5, over: Over::Http })
     }
 
     fn refused(why: Why) -> What {
@@ -417,6 +417,8 @@ mod tests {
         }
         assert_eq!(after(3600, over()), "handed_over");
         assert_eq!(after(9999, with(over(), vec![report(ReportEvent::Installed)])), "reported");
+        // Nobody saw how that was booted.
+        assert_eq!(after(9999, vec![report(ReportEvent::Other("up".into()))]), "handed_over");
         // An installer that looks for files in vain, and one that failed at first.
         assert_eq!(after(99, with(over(), vec![refused(Why::not_found("x"))])), "handed_over");
         assert_eq!(after(0, with(script(), vec![closed(), ended(Of::Asset, "k", None)])), "booting");
@@ -424,8 +426,16 @@ mod tests {
 
     #[test]
     fn whoever_pauses_is_slow_but_alive_for_ever() {
-        let progress =
-            Progress { of: Of::Asset, name: "k".into(), acked: 5, size: 9, took: Duration::from_secs(1), rate: 5 };
+        let progress = Progress {
+            of: Of::Asset,
+            name: "k".into(),
+            acked: 5,
+            size: 9,
+            took: Duration::from_secs(1),
+            rate: 5,
+            fresh: 5,
+            over: Over::Http,
+        };
         let pause = |at| What::Pace(Pace { of: Of::Asset, name: "k".into(), acked: 5, size: 9, at });
         let paused = pause(At::Paused(Pause { lasted: Duration::from_secs(9), window_closed: true }));
         let goes_on = pause(At::GoesOn { paused: Duration::from_secs(900) });

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -143,6 +144,10 @@ pub struct Progress {
     pub took: Duration,
     /// Bytes per second, since it was told before.
     pub rate: u64,
+    /// Bytes that were acknowledged since it was told before: these and the last ones of [`Transfer`] are all of them.
+    pub fresh: u64,
+    /// By which protocol.
+    pub over: Over,
 }
 
 /// A transfer whose client takes nothing for a while, and lives.
@@ -196,7 +201,44 @@ pub struct Transfer {
     pub took: Duration,
     /// Why it stopped short; `None` where it did not.
     pub failure: Option<Failure>,
+    /// Bytes of those that were acknowledged since it was told before.
+    pub fresh: u64,
+    /// By which protocol.
+    pub over: Over,
 }
+
+/// What carries a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// TFTP.
+    Tftp,
+    /// HTTP.
+    Http,
+}
+
+impl Over {
+    /// Its name for metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tftp => "tftp",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// Counts an event that its stage could not send: the recorder is behind, and no client waits for it.
+pub fn count_lost() {
+    LOST.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many events were lost since the start.
+#[must_use]
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// Why a transfer stopped short.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_report_is_a_word_and_what_the_machine_adds_to_it() {
-        let rows: [(&[(&str, &str)], Option<MacAddr>, Report); 5] = [
+        type Fields = &'static [(&'static str, &'static str)];
+        let rows: [(Fields, Option<MacAddr>, Report); 5] = [
             (&[("event", "installed")], None, report(ReportEvent::Installed, "")),
             (
                 &[("mac", "52-54-00-12-34-56"), ("event", "FAILED"), ("message", "no disk:\n  /dev/sda\x1b[0m")],

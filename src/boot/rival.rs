@@ -27,6 +27,18 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// A short fixed name for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::OtherProxy => "other_proxy",
+            Self::LeaseClaimsPxe => "lease_claims_pxe",
+            Self::LeaseNamesBootfile { .. } => "lease_names_bootfile",
+        }
+    }
+}
+
 impl fmt::Display for Rival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = self.server;

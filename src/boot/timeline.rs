@@ -49,11 +49,11 @@ pub struct Timeline {
     /// Steps since the boot last got further: firmware repeats its requests, and a repetition is no news.
     repeatable: usize,
     /// The cause that was told of its stop.
-    pub(super) told: Option<Cow<'static, str>>,
+    pub told: Option<Cow<'static, str>>,
 }
 
 /// What a machine's script boots.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Chosen {
     /// The profile's name.
     pub profile: String,
@@ -64,7 +64,7 @@ pub struct Chosen {
 }
 
 /// One thing that was seen, in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Step {
     /// When.
     pub at: Moment,
@@ -77,7 +77,7 @@ pub struct Step {
 }
 
 /// A file on its way to a machine, or there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Download {
     /// Which stage it belongs to.
     pub stage: Stage,
@@ -98,7 +98,7 @@ pub struct Download {
 }
 
 /// How a download goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Going {
     /// The machine takes it.
@@ -249,6 +249,7 @@ impl Timeline {
             What::Pace(pace) => vec![self.pace(&pace, now)],
             What::Silent(silent) => self.silent(&silent, now).into_iter().collect(),
             What::Answer { name, size, to } => {
+                self.may_run_already(now);
                 vec![Seen(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
             What::Rival(rival) => {
@@ -257,7 +258,10 @@ impl Timeline {
                 Vec::new()
             }
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
-            What::Report(report) => vec![self.report(report)],
+            What::Report(report) => {
+                self.may_run_already(now);
+                vec![self.report(report)]
+            }
             What::Address(address) => {
                 self.address = Some(address);
                 Vec::new()
@@ -377,7 +381,7 @@ impl Timeline {
         })
     }
 
-    fn transfer(&mut self, Transfer { of, name, sent, size, took, failure }: &Transfer, now: Moment) -> Vec<Seen> {
+    fn transfer(&mut self, Transfer { of, name, sent, size, took, failure, .. }: &Transfer, now: Moment) -> Vec<Seen> {
         let stage = self.awaited.stage(*of, name);
         let seconds = took.as_secs_f64();
         let rate = (*sent as f64 / seconds.max(1e-6)) as u64;
@@ -404,6 +408,14 @@ impl Timeline {
             seen.push(Seen(Stage::HandedOver, "it has its kernel and all initrds".into(), false));
         }
         seen
+    }
+
+    /// What is first heard of it comes from a system that runs: how that was booted was not seen, by a server that has
+    /// just started or because it came from a disk.
+    fn may_run_already(&mut self, now: Moment) {
+        if self.steps.is_empty() && self.ending.is_none() {
+            self.ending = Some(Ending::HandedOver { at: now, probable: true });
+        }
     }
 
     fn report(&mut self, Report { event, text }: Report) -> Seen {

@@ -219,6 +219,12 @@ impl Timelines {
         self.version
     }
 
+    /// A machine's last boot.
+    #[must_use]
+    pub fn boot(&self, who: Who) -> Option<&Timeline> {
+        self.machines.peek(&who)?.boot().map(AsRef::as_ref)
+    }
+
     /// What a machine's last script boots.
     #[must_use]
     pub fn chosen(&self, who: Who) -> Option<&Chosen> {
@@ -262,7 +268,7 @@ const SAME_BOOT: Duration = Duration::from_secs(120);
 mod tests {
     use super::*;
     use crate::boot::{
-        event::{At, Discover, Failure, Of, Pace, Pause, Progress, Silent, Transfer},
+        event::{At, Discover, Failure, Of, Over, Pace, Pause, Progress, Silent, Transfer},
         machine::By,
         script::{Outcome, Way},
         stage::Stage,
@@ -292,7 +298,8 @@ mod tests {
 
     fn fetched(of: Of, name: &str, size: u64, failure: Option<Failure>) -> Event {
         let took = Duration::from_millis(500);
-        let transfer = Transfer { of, name: name.into(), sent: size, size, took, failure };
+        let transfer =
+            Transfer { of, name: name.into(), sent: size, size, took, failure, fresh: size, over: Over::Http };
         Event { who: Who::Address(IP), what: What::Transfer(transfer) }
     }
 
@@ -397,7 +404,16 @@ mod tests {
     #[test]
     fn a_transfer_on_its_way_makes_no_line() {
         let (name, took) = (String::from("vmlinuz"), Duration::from_secs(2));
-        let progress = Progress { of: Of::Asset, name, acked: 5_000_000, size: 24_000_000, took, rate: 2_500_000 };
+        let progress = Progress {
+            of: Of::Asset,
+            name,
+            acked: 5_000_000,
+            size: 24_000_000,
+            took,
+            rate: 2_500_000,
+            fresh: 5_000_000,
+            over: Over::Http,
+        };
         let mut timelines = Timelines::default();
         for what in [What::Started(progress.clone()), What::Progress(progress)] {
             assert_eq!(timelines.apply(Event { who: Who::Address(IP), what }, NOW), []);

@@ -6,7 +6,7 @@ use std::{
     io,
     net::Ipv4Addr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU16, Ordering},
     },
     time::Duration,
@@ -60,6 +60,8 @@ pub(super) struct Listeners {
     seen: HashMap<String, Option<Interface>>,
     dhcp: HashMap<String, Dhcp>,
     addresses: HashMap<Ipv4Addr, Address>,
+    /// How much is heard by syslog, on all addresses together.
+    said: Arc<Mutex<Bounds>>,
     /// What could not be opened, so that it is told once, and tried again.
     failed: HashSet<String>,
 }
@@ -107,7 +109,9 @@ impl Listeners {
     pub(super) fn start(shared: Shared, sockets: Sockets) -> io::Result<Self> {
         let seen = shared.plan.interfaces.iter().map(|i| (i.name.clone(), Some(i.clone()))).collect();
         let (dhcp, addresses, failed) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let mut listeners = Self { shared, seen, dhcp, addresses, failed };
+        let rates = shared.plan.syslog.map(|syslog| syslog.rates).unwrap_or_default();
+        let said = Arc::new(Mutex::new(Bounds::new(rates)));
+        let mut listeners = Self { shared, seen, dhcp, addresses, said, failed };
         for (interface, sockets) in sockets.dhcp {
             listeners.serve_dhcp(&interface, sockets)?;
         }
@@ -317,8 +321,8 @@ impl Listeners {
         }
         if let (Some(socket), Some(syslog)) = (sockets.syslog, plan.syslog) {
             info!("syslog {address}:{}: what machines say while they boot", syslog.port);
-            let (endpoint, bounds) = (Endpoint::new(socket)?, Bounds::new(syslog.rates));
-            let listener = syslog::serve::Listener { endpoint, bounds, events: self.shared.events.clone() };
+            let (endpoint, bounds, events) = (Endpoint::new(socket)?, self.said.clone(), self.shared.events.clone());
+            let listener = syslog::serve::Listener { endpoint, bounds, events };
             self.shared.tasks.spawn(listener.serve(stop.clone()));
         }
         info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));

@@ -9,13 +9,13 @@ use std::{
 
 use ratatui::text::Line;
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
     EnvFilter,
     fmt::{
-        FmtContext, FormatEvent, FormatFields,
+        FmtContext, FormatEvent, FormatFields, MakeWriter,
         format::Writer,
         time::{ChronoLocal, FormatTime},
     },
@@ -37,13 +37,22 @@ pub enum Format {
 /// the world's lines are `info`.
 pub fn start(format: Format) {
     let filter = EnvFilter::try_from_env("NETBOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Out);
+    let to_journal = is_journal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Outs { to_journal });
     // The journal has clocks of its own.
-    let clock = std::env::var_os("JOURNAL_STREAM").is_none().then(Clock::default);
+    let clock = (!to_journal).then(Clock::default);
     match format {
         Format::Text => builder.event_format(Text { clock }).init(),
         Format::Json => builder.json().flatten_event(true).init(),
     }
+}
+
+/// Whether standard output is the journal: the variable may be inherited from a service by what is no part of it, so it
+/// names the stream's device and inode (systemd.exec(5), `$JOURNAL_STREAM`).
+fn is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let named = named.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    rustix::fs::fstat(io::stdout()).is_ok_and(|stat| named == Some((stat.st_dev, stat.st_ino)))
 }
 
 /// Lines that come while this is held are written together, when it is dropped: a thousand machines that start at once
@@ -66,8 +75,35 @@ impl Drop for Together {
     }
 }
 
+/// What lines are written to, each by its level.
+struct Outs {
+    to_journal: bool,
+}
+
+impl MakeWriter<'_> for Outs {
+    type Writer = Out;
+
+    fn make_writer(&self) -> Out {
+        Out { prefix: "" }
+    }
+
+    /// The journal takes a line's priority from its beginning (sd-daemon(3)), for `journalctl -p warning`.
+    fn make_writer_for(&self, metadata: &Metadata<'_>) -> Out {
+        let prefix = match *metadata.level() {
+            _ if !self.to_journal => "",
+            Level::ERROR => "<3>",
+            Level::WARN => "<4>",
+            Level::INFO => "<6>",
+            Level::DEBUG | Level::TRACE => "<7>",
+        };
+        Out { prefix }
+    }
+}
+
 /// Standard output, line by line or several together.
-struct Out;
+struct Out {
+    prefix: &'static str,
+}
 
 struct Lines {
     waiting: Vec<u8>,
@@ -101,6 +137,7 @@ impl io::Write for Out {
     /// A whole line, as the formatters hand them over.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut lines = lines();
+        lines.waiting.extend_from_slice(self.prefix.as_bytes());
         lines.waiting.extend_from_slice(line);
         lines.write_unless_held();
         Ok(line.len())
@@ -180,6 +217,8 @@ impl TextLine {
             "machine" => self.machine = value,
             "stage" => self.stage = value,
             "message" => self.message = value,
+            // For programs: people see one boot after the other.
+            "boot" => {}
             name => {
                 let _ = write!(self.rest, " {name}={value}");
             }

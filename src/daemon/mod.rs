@@ -56,7 +56,7 @@ use crate::{
     http,
     net::own_loop::OwnLoop,
     state::{State, StateError},
-    status::{self, api::Api, page::Waiting},
+    status::{self, api::Api, metrics::Metrics, page::Waiting},
 };
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
@@ -183,17 +183,21 @@ async fn serve(
     });
     let (to_keep, kept) = mpsc::channel(EVENTS);
     let (ask, questions) = mpsc::channel(16);
-    let recorder = tokio::spawn(Recorder::new(attempts.clone(), to_keep, timelines).record(received, questions));
+    let metrics = Arc::new(Metrics::default());
+    let recorder = Recorder::new(attempts.clone(), to_keep, timelines, metrics.clone());
+    let recorder = tokio::spawn(recorder.record(received, questions));
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
     let server = Arc::new(Running { clerk, recorder: ask, attempts });
     let footer = footer::follow(server.clone(), plan.live.clone());
-    let api = Arc::new(Api { live: plan.live.clone(), server, token: plan.control.token.clone() });
+    let metrics = status::metrics::router(metrics, server.clone());
+    let token = plan.control.token.clone();
+    let api = Arc::new(Api { live: plan.live.clone(), server, token, stop: stop.clone() });
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     let waiting = Waiting { on: waiting.join(", "), clients: plan.clients() };
-    let page = status::page::Page::new(api.clone(), waiting.clone(), stop.clone());
-    let api = status::api::router(api).merge(status::page::router(page));
+    let page = status::page::Page::new(api.clone(), waiting.clone());
+    let api = status::api::router(api).merge(status::page::router(page)).merge(metrics);
     match ControlSocket::open(&plan.control.socket).await {
         Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),
         // Nothing that a boot needs.

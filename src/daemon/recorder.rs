@@ -21,7 +21,11 @@ use crate::{
         stage::Stage,
         timelines::{Line, Snapshot, Timelines},
     },
-    status::server::{Steps, Told},
+    status::{
+        metrics::Metrics,
+        server::{Steps, Told},
+        tally::Tally,
+    },
 };
 
 /// The recorder's hands.
@@ -41,6 +45,7 @@ pub(super) struct Recorder {
     tell: broadcast::Sender<Arc<Told>>,
     /// The last picture that was asked for.
     snapshot: Arc<Snapshot>,
+    metrics: Arc<Metrics>,
 }
 
 /// What the views ask.
@@ -59,11 +64,16 @@ pub(super) enum Question {
 
 impl Recorder {
     /// Goes on where another one stopped.
-    pub(super) fn new(attempts: Arc<Mutex<Attempts>>, to_keep: mpsc::Sender<ToKeep>, timelines: Timelines) -> Self {
+    pub(super) fn new(
+        attempts: Arc<Mutex<Attempts>>,
+        to_keep: mpsc::Sender<ToKeep>,
+        timelines: Timelines,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let kept = timelines.version();
         let (tell, _) = broadcast::channel(STEPS_WAITING);
         let (told, snapshot) = (VecDeque::new(), Arc::default());
-        Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot }
+        Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot, metrics }
     }
 
     /// Records until every stage has gone, and answers what it is asked.
@@ -100,7 +110,11 @@ impl Recorder {
         if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
             self.keep(ToKeep::Shape(mac, shape));
         }
-        for line in self.timelines.apply(event, now) {
+        let tally = Tally::of(&event.what);
+        let lines = self.timelines.apply(event, now);
+        let who = lines.first().map(|line| line.who);
+        self.metrics.count(tally, &lines, || self.timelines.boot(who?), now);
+        for line in lines {
             self.pass_on(&line, now);
             self.show(line);
         }
@@ -134,17 +148,22 @@ impl Recorder {
     fn tick(&mut self) {
         let together = Together::hold();
         let lines = self.timelines.tick(Moment::from(SystemTime::now()));
-        lines.into_iter().for_each(|line| self.show(line));
+        for line in lines {
+            let cause = self.timelines.boot(line.who).and_then(|boot| boot.told.clone());
+            cause.into_iter().for_each(|cause| self.metrics.count_stop(cause));
+            self.show(line);
+        }
         drop(together);
         self.keep_boots();
     }
 
     fn show(&mut self, line: Line) {
         let (machine, stage, text) = (line.who, line.step.stage.name(), &line.step.text);
+        let boot = self.timelines.boot(line.who).map(|boot| boot.number);
         if line.step.failed {
-            warn!(%machine, stage, "{text}");
+            warn!(%machine, stage, boot, "{text}");
         } else {
-            info!(%machine, stage, "{text}");
+            info!(%machine, stage, boot, "{text}");
         }
         self.count += 1;
         let told = Arc::new(Told { number: self.count, line });

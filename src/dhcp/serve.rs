@@ -20,7 +20,7 @@ use crate::{
     boot::{
         attempts::Attempts,
         client::Speaks,
-        event::{Discover, Event, What, Who},
+        event::{Discover, Event, What, Who, count_lost},
         machine::Live,
         why::Why,
     },
@@ -153,6 +153,7 @@ impl Listener {
 
     fn tell(&self, who: Who, what: What) {
         if self.events.try_send(Event { who, what }).is_err() {
+            count_lost();
             debug!("an event was dropped: the recorder is behind");
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::boot::{
-    event::{At, Failure, Of, Pace, Pause, Progress, Silent, Transfer, What},
+    event::{At, Failure, Of, Over, Pace, Pause, Progress, Silent, Transfer, What},
     peer::Sample,
 };
 
@@ -173,7 +173,8 @@ impl Running {
     fn tell_progress(&mut self, acked: u64, now: Instant) -> Option<What> {
         if !self.is_told {
             self.is_told = true;
-            return Some(What::Started(self.progress(acked, now)));
+            // What is acknowledged by now is counted with the next news of it.
+            return Some(What::Started(Progress { fresh: 0, ..self.progress(acked, now) }));
         }
         let (told, before) = self.told;
         let is_due = now.saturating_duration_since(told) >= PROGRESS && self.acked(acked) > before;
@@ -188,8 +189,10 @@ impl Running {
         let (of, name, acked, size) = (self.of, self.name.clone(), self.acked(acked), self.length);
         let (told, before) = self.told;
         let seconds = now.saturating_duration_since(told).as_secs_f64();
-        let rate = if seconds > 0.0 { (acked.saturating_sub(before) as f64 / seconds) as u64 } else { 0 };
-        Progress { of, name, acked, size, took: now.saturating_duration_since(self.began), rate }
+        let fresh = acked.saturating_sub(before);
+        let rate = if seconds > 0.0 { (fresh as f64 / seconds) as u64 } else { 0 };
+        let (took, over) = (now.saturating_duration_since(self.began), Over::Http);
+        Progress { of, name, acked, size, took, rate, fresh, over }
     }
 
     fn pace(&self, acked: u64, at: At) -> Pace {
@@ -202,7 +205,9 @@ impl Running {
             tell.push(What::Pace(self.pace(acked, At::GoesOn { paused: lasted })));
         }
         let (sent, took) = (self.acked(acked), at.saturating_duration_since(self.began));
-        tell.push(What::Transfer(Transfer { of: self.of, name: self.name, sent, size: self.length, took, failure }));
+        let Self { of, name, length: size, told: (_, before), .. } = self;
+        let (fresh, over) = (sent.saturating_sub(before), Over::Http);
+        tell.push(What::Transfer(Transfer { of, name, sent, size, took, failure, fresh, over }));
     }
 }
 
@@ -221,13 +226,15 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn progress(acked: u64, took: u64, rate: u64) -> Progress {
-        Progress { of: Of::Asset, name: "k".into(), acked, size: 1000, took: secs(took), rate }
+    fn progress(acked: u64, took: u64, rate: u64, fresh: u64) -> Progress {
+        let over = Over::Http;
+        Progress { of: Of::Asset, name: "k".into(), acked, size: 1000, took: secs(took), rate, fresh, over }
     }
 
-    fn ended(sent: u64, took: u64, failure: Option<&str>) -> What {
+    fn ended(sent: u64, took: u64, failure: Option<&str>, fresh: u64) -> What {
         let failure = failure.map(|words| Failure::Ours(words.to_owned()));
-        What::Transfer(Transfer { of: Of::Asset, name: "k".into(), sent, size: 1000, took: secs(took), failure })
+        let (of, name, took, over) = (Of::Asset, "k".into(), secs(took), Over::Http);
+        What::Transfer(Transfer { of, name, sent, size: 1000, took, failure, fresh, over })
     }
 
     fn paced(acked: u64, at: At) -> What {
@@ -247,14 +254,14 @@ mod tests {
     fn a_transfer_is_told_from_its_start_to_its_last_acknowledgement() {
         let began = Instant::now();
         let mut account = sent(began);
-        let started = What::Started(progress(0, 9, 0));
+        let started = What::Started(progress(0, 9, 0, 0));
         assert_eq!(account.acknowledged(100, began + secs(9)), [started], "the header is none of it");
-        assert_eq!(account.acknowledged(400, began + secs(10)), [What::Progress(progress(300, 10, 30))]);
+        assert_eq!(account.acknowledged(400, began + secs(10)), [What::Progress(progress(300, 10, 30, 300))]);
         assert_eq!(account.acknowledged(600, began + secs(11)), [], "not every second");
-        assert_eq!(account.acknowledged(700, began + secs(13)), [What::Progress(progress(600, 13, 100))]);
+        assert_eq!(account.acknowledged(700, began + secs(13)), [What::Progress(progress(600, 13, 100, 300))]);
         assert_eq!(account.acknowledged(700, began + secs(30)), [], "nothing new");
         assert!(!account.is_settled());
-        assert_eq!(account.acknowledged(1100, began + secs(31)), [ended(1000, 31, None)]);
+        assert_eq!(account.acknowledged(1100, began + secs(31)), [ended(1000, 31, None, 400)]);
         assert!(account.is_settled() && account.wrote(1) && !account.is_settled());
     }
 
@@ -282,7 +289,7 @@ mod tests {
     #[test]
     fn a_small_file_is_told_once() {
         let began = Instant::now();
-        assert_eq!(sent(began).acknowledged(1100, began + secs(1)), [ended(1000, 1, None)]);
+        assert_eq!(sent(began).acknowledged(1100, began + secs(1)), [ended(1000, 1, None, 1000)]);
     }
 
     #[test]
@@ -310,7 +317,7 @@ mod tests {
         let pause = Pause { lasted: secs(6), window_closed: false };
         assert!(account.pace(Some(pause)).is_some());
         let told = account.acknowledged(1100, began + secs(7));
-        assert_eq!(told, [paced(1000, At::GoesOn { paused: secs(6) }), ended(1000, 7, None)]);
+        assert_eq!(told, [paced(1000, At::GoesOn { paused: secs(6) }), ended(1000, 7, None, 1000)]);
     }
 
     #[test]
@@ -321,7 +328,7 @@ mod tests {
         account.begin(Of::Asset, "k".into(), 1000, began);
         account.fail("the file was cut short");
         let why = Some("the file was cut short");
-        assert_eq!(account.give_up(Failure::Closed, began + secs(3)), [ended(250, 3, why), ended(0, 3, why)]);
+        assert_eq!(account.give_up(Failure::Closed, began + secs(3)), [ended(250, 3, why, 250), ended(0, 3, why, 0)]);
         assert_eq!(account.give_up(Failure::Closed, began + secs(3)), []);
     }
 }

@@ -20,7 +20,7 @@ use tracing::debug;
 use super::{account::Account, io::Promised, routes::Ends};
 use crate::{
     boot::{
-        event::{Event, Failure, Of, Pause, What, Who},
+        event::{Event, Failure, Of, Pause, What, Who, count_lost},
         peer::Sample,
     },
     net::tcp_info::{TcpInfo, tcp_info},
@@ -155,6 +155,7 @@ impl Connection {
             }
             let IpAddr::V4(address) = self.ends.peer.ip() else { continue };
             if self.events.try_send(Event { who: Who::Address(address), what }).is_err() {
+                count_lost();
                 debug!("an event was dropped: the recorder is behind");
             }
         }

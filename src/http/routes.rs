@@ -33,7 +33,7 @@ use crate::{
         answer::{Key, Signer},
         attempts::Attempts,
         client::MacAddr,
-        event::{Event, Of, What, Who},
+        event::{Event, Of, What, Who, count_lost},
         machine::Live,
         script::{self, Outcome, Standing, script},
         why::Why,
@@ -261,6 +261,7 @@ impl App {
 
     pub(super) fn tell(&self, who: Who, what: What) {
         if self.events.try_send(Event { who, what }).is_err() {
+            count_lost();
             debug!("an event was dropped: the recorder is behind");
         }
     }

@@ -2,8 +2,13 @@
 
 pub mod access;
 pub mod api;
+pub mod bundle;
 pub mod events;
+pub mod metrics;
+mod openapi;
 pub mod page;
+mod process;
 pub mod screen;
 pub mod server;
+pub mod tally;
 pub mod view;

@@ -24,7 +24,6 @@ use minijinja::{Value, context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use self::{
     board::{Asked, Board, Picture},
@@ -45,7 +44,6 @@ pub struct Page {
     waiting: Waiting,
     board: Board,
     viewers: Arc<Semaphore>,
-    stop: CancellationToken,
 }
 
 /// What the server waits for, for those who see no machine.
@@ -58,11 +56,11 @@ pub struct Waiting {
 }
 
 impl Page {
-    /// A page; what is followed live ends with `stop`.
+    /// A page; what is followed live ends with the API's `stop`.
     #[must_use]
-    pub fn new(api: Arc<Api>, waiting: Waiting, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(api: Arc<Api>, waiting: Waiting) -> Arc<Self> {
         let (board, viewers) = (Board::new(api.clone()), Arc::new(Semaphore::new(VIEWERS)));
-        Arc::new(Self { api, waiting, board, viewers, stop })
+        Arc::new(Self { api, waiting, board, viewers })
     }
 }
 
@@ -165,8 +163,9 @@ impl Page {
         let who = match self.api.who(machine) {
             Ok(who) => who,
             Err(problem) => {
-                let text = format!("{}.", problem.1);
-                return (problem.0, Html(self.message(viewer, "No such machine", &text, false))).into_response();
+                let text = format!("{}.", problem.detail);
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::NOT_FOUND);
+                return (status, Html(self.message(viewer, "No such machine", &text, false))).into_response();
             }
         };
         let now = Moment::from(SystemTime::now());

@@ -20,7 +20,7 @@ use super::{
     transfer::{End, Send, Step, Transfer},
 };
 use crate::{
-    boot::event::{self, Event, Failure, Of, Progress, What, Who},
+    boot::event::{self, Event, Failure, Of, Over, Progress, What, Who, count_lost},
     net::port::Port,
 };
 
@@ -126,7 +126,8 @@ impl Run {
         let acked = self.transfer.acked_bytes();
         let kind = if self.told.is_none() { What::Started } else { What::Progress };
         let (since, before) = self.told.replace((now, acked)).unwrap_or((self.began, 0));
-        let rate = (acked - before) as f64 / now.saturating_duration_since(since).as_secs_f64().max(1e-6);
+        let fresh = acked - before;
+        let rate = fresh as f64 / now.saturating_duration_since(since).as_secs_f64().max(1e-6);
         let progress = Progress {
             of: self.of,
             name: self.name.clone(),
@@ -134,6 +135,8 @@ impl Run {
             size: self.source.size(),
             took: now.saturating_duration_since(self.began),
             rate: rate as u64,
+            fresh,
+            over: Over::Tftp,
         };
         tell(&self.events, self.peer, kind(progress));
     }
@@ -157,8 +160,9 @@ impl Run {
             Ending::Panic => Some(Failure::Ours("a fault in netbootd, which is told above".into())),
         };
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());
-        let transfer =
-            event::Transfer { of: self.of, name: self.name, sent, size, took: self.began.elapsed(), failure };
+        let fresh = sent - self.told.map_or(0, |(_, before)| before);
+        let (took, over) = (self.began.elapsed(), Over::Tftp);
+        let transfer = event::Transfer { of: self.of, name: self.name, sent, size, took, failure, fresh, over };
         tell(&self.events, self.peer, What::Transfer(transfer));
     }
 }
@@ -179,6 +183,7 @@ fn silence(transfer: &Transfer) -> String {
 /// Sends an event, or drops it where the recorder is behind: no client must wait for a log line.
 pub(super) fn tell(events: &mpsc::Sender<Event>, peer: SocketAddrV4, what: What) {
     if events.try_send(Event { who: Who::Address(*peer.ip()), what }).is_err() {
+        count_lost();
         debug!("an event was dropped: the recorder is behind");
     }
 }

@@ -176,5 +176,39 @@ fn a_configuration_file_does_what_the_command_line_does() -> Result<()> {
     let line = netbootd.wait_for_line("\"stage\":\"script\"", START)?;
     let line: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
     ensure!(line["machine"] == "52:54:00:12:34:56" && line["message"] == "profile debian", "{line}");
+    ensure!(line["boot"] == 1 && line["level"] == "INFO", "{line}");
     Ok(())
+}
+
+/// As systemd starts it, which names the stream that is the journal's.
+#[test]
+fn the_journal_is_told_each_lines_priority() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let start = |stream: &str, format: &str| -> Result<Process> {
+        let set = format!("JOURNAL_STREAM={stream} exec \"$@\"");
+        let mut shell = bench.server.command("sh");
+        shell.args(["-c", &set, "sh", env!("CARGO_BIN_EXE_netbootd"), "up", "--log-format", format]);
+        shell.args(["--interface", "eth1"]).arg(bench.assets.join("vmlinuz")).env_remove("NETBOOTD_LOG");
+        Process::spawn("netbootd", &mut shell)
+    };
+    let stopped = |netbootd: &mut Process| -> Result<()> {
+        netbootd.signal(Signal::SIGTERM)?;
+        netbootd.wait_exit(START).map(drop)
+    };
+    stopped(&mut bench.netbootd)?;
+    let journal = "$(stat -L -c %d:%i /proc/$$/fd/1)";
+    let mut netbootd = start(journal, "text")?;
+    netbootd.wait_for("a warning", START, |line| line.starts_with("<4>warning: ") && line.contains("is no kernel"))?;
+    netbootd.wait_for("no time", START, |line| line.starts_with("<6>waiting on eth1"))?;
+    stopped(&mut netbootd)?;
+    let mut netbootd = start(journal, "json")?;
+    let line = netbootd.wait_for("a warning", START, |line| line.contains("is no kernel"))?;
+    let json = line.strip_prefix("<4>").with_context(|| line.clone())?;
+    ensure!(serde_json::from_str::<serde_json::Value>(json)?["level"] == "WARN", "{line}");
+    stopped(&mut netbootd)?;
+    // A shell that was started by a service has its variable, and another output.
+    let mut netbootd = start("1:1", "text")?;
+    let line = netbootd.wait_for_line("waiting on eth1", START)?;
+    ensure!(line.split(' ').next().is_some_and(|clock| clock.len() == 8 && clock.contains(':')), "{line}");
+    stopped(&mut netbootd)
 }

@@ -18,6 +18,7 @@ mod http;
 mod interfaces;
 mod lifecycle;
 mod liveness;
+mod metrics;
 mod page;
 mod relay;
 mod reload;

@@ -10,7 +10,7 @@ use axum::{Extension, Router};
 use netbootd::{
     boot::{
         client::MacAddr,
-        event::{At, Discover, Event, Failure, Of, Pace, Pause, Progress, Transfer, What, Who},
+        event::{At, Discover, Event, Failure, Of, Over, Pace, Pause, Progress, Transfer, What, Who},
         machine::{By, Live, MachineRule, Rules},
         moment::Moment,
         peer::Silence,
@@ -49,10 +49,11 @@ pub(crate) const TOKEN: &str = "0123456789abcdef";
 /// The page without a socket, for viewers who come from there.
 pub(crate) fn page(via: Via) -> (Router, Arc<Fake>, CancellationToken) {
     let fake = Arc::new(Fake::new());
-    let api = Api { live: fake.live.clone(), server: fake.clone(), token: Some(TOKEN.into()) };
-    let waiting = Waiting { on: "eth1 (10.77.0.2)".into(), clients: "BIOS, UEFI x86_64, iPXE".into() };
     let stop = CancellationToken::new();
-    (router(Page::new(Arc::new(api), waiting, stop.clone())).layer(Extension(via)), fake, stop)
+    let (live, token) = (fake.live.clone(), Some(TOKEN.into()));
+    let api = Api { live, server: fake.clone(), token, stop: stop.clone() };
+    let waiting = Waiting { on: "eth1 (10.77.0.2)".into(), clients: "BIOS, UEFI x86_64, iPXE".into() };
+    (router(Page::new(Arc::new(api), waiting)).layer(Extension(via)), fake, stop)
 }
 
 impl Stand {
@@ -182,11 +183,20 @@ pub(crate) fn script(number: u8, profile: &str) -> What {
 
 pub(crate) fn fetched(of: Of, name: &str, size: u64) -> What {
     let (name, took) = (name.into(), Duration::from_millis(size / 50_000 + 20));
-    What::Transfer(Transfer { of, name, sent: size, size, took, failure: None })
+    What::Transfer(Transfer { of, name, sent: size, fresh: size, size, took, failure: None, over: Over::Http })
 }
 
 pub(crate) fn progress(name: &str, acked: u64, size: u64, rate: u64) -> What {
-    What::Progress(Progress { of: Of::Asset, name: name.into(), acked, size, took: Duration::from_secs(2), rate })
+    What::Progress(Progress {
+        of: Of::Asset,
+        name: name.into(),
+        acked,
+        size,
+        took: Duration::from_secs(2),
+        rate,
+        fresh: 0,
+        over: Over::Http,
+    })
 }
 
 pub(crate) fn paused(name: &str, acked: u64, size: u64, lasted: u64) -> What {
@@ -197,7 +207,16 @@ pub(crate) fn paused(name: &str, acked: u64, size: u64, lasted: u64) -> What {
 pub(crate) fn dead(name: &str, sent: u64, size: u64) -> What {
     let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
     let failure = Some(Failure::Dead { silence, may_have_started: false });
-    What::Transfer(Transfer { of: Of::Asset, name: name.into(), sent, size, took: Duration::from_secs(160), failure })
+    What::Transfer(Transfer {
+        of: Of::Asset,
+        name: name.into(),
+        sent,
+        size,
+        took: Duration::from_secs(160),
+        failure,
+        fresh: 0,
+        over: Over::Http,
+    })
 }
 
 fn profile() -> Profile {

@@ -113,7 +113,7 @@ impl Page {
         }
         let changed = match self.api.mac(machine) {
             Ok(mac) => change(mac).await.map_err(|refusal| refusal.to_string()),
-            Err(problem) => Err(problem.1),
+            Err(problem) => Err(problem.detail),
         };
         match changed {
             Ok(()) => back(machine, done),

@@ -40,5 +40,7 @@ pub use nix::sys::signal::Signal;
 pub use process::{Lines, Process};
 pub use relay::Relay;
 pub use small_disk::SmallDisk;
-pub use tools::{BROWSER_TOOLS, CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, Tool, VM_TOOLS, check, required};
+pub use tools::{
+    BROWSER_TOOLS, CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, check, required,
+};
 pub use vm::{LastWords, Vm};

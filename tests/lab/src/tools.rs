@@ -47,6 +47,9 @@ pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/u
 /// ISC's relay, unpacked like [`DHCPD`].
 pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
+/// Checks metrics and alert rules; the server that it comes with would start.
+pub const PROMTOOL: Tool = Tool::new("/usr/local/lib/netbootd-lab/prometheus/usr/bin/promtool", "prometheus");
+
 /// cloud-init, unpacked like [`DHCPD`].
 pub const CLOUD_INIT: Tool = Tool::new("/usr/local/lib/netbootd-lab/cloud-init/usr/bin/cloud-init", "cloud-init");
 
@@ -100,7 +103,7 @@ mod tests {
             assert!(installed.contains(&tool.package), "packages.txt lacks {tool}");
         }
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
-        for tool in [DHCPD, DHCRELAY, CLOUD_INIT] {
+        for tool in [DHCPD, DHCRELAY, CLOUD_INIT, PROMTOOL] {
             assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
         }
     }

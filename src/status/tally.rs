@@ -1,0 +1,78 @@
+//! An event → what it is counted as. Pure.
+
+use std::time::Duration;
+
+use crate::boot::{
+    event::{Of, Over, Report, ReportEvent, What},
+    rival::Rival,
+    script::{Outcome, Way},
+    stage::Stage,
+};
+
+/// What an event is counted as, taken down before the timelines take it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// The stage that it belongs to; `None` for a transfer's, which its timeline knows.
+    pub(super) stage: Option<Stage>,
+    /// What it came to; `None` for what is on its way.
+    pub(super) outcome: Option<&'static str>,
+    /// What brought it, and how many bytes were news.
+    pub(super) carried: Option<(Over, Of, u64)>,
+    /// Of a transfer that was whole.
+    pub(super) took: Option<Duration>,
+    /// Another server's fault.
+    pub(super) rival: Option<&'static str>,
+}
+
+impl Tally {
+    const NOTHING: Self = Self { stage: None, outcome: None, carried: None, took: None, rival: None };
+
+    /// Of an event.
+    #[must_use]
+    pub fn of(what: &What) -> Self {
+        let at = |stage, outcome| Self { stage: Some(stage), outcome: Some(outcome), ..Self::NOTHING };
+        match what {
+            What::Discover(_) => at(Stage::Discover, OK),
+            What::Offer(_) => at(Stage::Offer, OK),
+            What::TookOffer(_) => at(Stage::Offer, "taken"),
+            What::BootServer(_) => at(Stage::BootServer, OK),
+            What::Refused(why) => at(Stage::Refused, why.label()),
+            What::Script(outcome) => at(Stage::Script, script(outcome)),
+            What::Started(progress) | What::Progress(progress) => {
+                Self { carried: Some((progress.over, progress.of, progress.fresh)), ..Self::NOTHING }
+            }
+            What::Transfer(transfer) => Self {
+                outcome: Some(transfer.failure.as_ref().map_or(OK, |failure| failure.label())),
+                carried: Some((transfer.over, transfer.of, transfer.fresh)),
+                took: transfer.failure.is_none().then_some(transfer.took),
+                ..Self::NOTHING
+            },
+            What::Answer { .. } => at(Stage::Answer, OK),
+            What::Rival(Rival { fault, .. }) => Self { rival: Some(fault.label()), ..Self::NOTHING },
+            What::Said(_) => at(Stage::Syslog, OK),
+            What::Report(Report { event, .. }) => at(Stage::Reported, report(event)),
+            What::Pace(_) | What::Silent(_) | What::Address(_) | What::Packet { .. } => Self::NOTHING,
+        }
+    }
+}
+
+fn script(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Bootstrap => "bootstrap",
+        Outcome::Refused(_, why) => why.label(),
+        Outcome::Chosen { way: Way::Boot(_), .. } => "boot",
+        Outcome::Chosen { way: Way::Menu, .. } => "menu",
+        Outcome::Chosen { way: Way::Local, .. } => "local",
+        Outcome::Chosen { way: Way::Shell, .. } => "shell",
+    }
+}
+
+fn report(event: &ReportEvent) -> &'static str {
+    match event {
+        ReportEvent::Installed => "installed",
+        ReportEvent::Failed => "failed",
+        ReportEvent::Other(_) => "other",
+    }
+}
+
+const OK: &str = "ok";

@@ -1,0 +1,80 @@
+//! What counting costs the recorder: the timelines of a thousand machines that boot, alone and with the metrics.
+//! `cargo bench --bench recorder`
+
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot be made is none")]
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use netbootd::{
+    boot::{
+        client::MacAddr,
+        event::{Discover, Event, Of, Over, Progress, Transfer, What, Who},
+        machine::By,
+        moment::Moment,
+        script::{Outcome, Way},
+        timelines::Timelines,
+    },
+    status::{metrics::Metrics, tally::Tally},
+};
+
+const MACHINES: u16 = 1000;
+const ROUNDS: usize = 15;
+
+fn main() {
+    let mut rounds: Vec<(Duration, Duration)> =
+        (0..ROUNDS).map(|_| (round(None), round(Some(Metrics::default())))).collect();
+    let count = u32::from(MACHINES) * u32::try_from(boot(0).len()).unwrap();
+    rounds.sort_by_key(|(alone, _)| *alone);
+    let alone = rounds.get(ROUNDS / 2).unwrap().0 / count;
+    rounds.sort_by_key(|(_, counted)| *counted);
+    let counted = rounds.get(ROUNDS / 2).unwrap().1 / count;
+    println!("an event: {alone:?} for the timelines, {counted:?} with the metrics (medians of {ROUNDS} rounds)");
+}
+
+fn round(metrics: Option<Metrics>) -> Duration {
+    let now = Moment::from_secs(1_000_000);
+    let mut timelines = Timelines::default();
+    let events: Vec<Event> = (0..MACHINES).flat_map(boot).collect();
+    let began = Instant::now();
+    for event in events {
+        let (who, tally) = (event.who, metrics.is_some().then(|| Tally::of(&event.what)));
+        let lines = timelines.apply(event, now);
+        if let (Some(metrics), Some(tally)) = (&metrics, tally) {
+            metrics.count(tally, &lines, || timelines.boot(who), now);
+        }
+        black_box(lines);
+    }
+    began.elapsed()
+}
+
+/// As the stages tell it.
+fn boot(number: u16) -> Vec<Event> {
+    let [high, low] = number.to_be_bytes();
+    let mac = MacAddr([2, 0, 0, 0, high, low]);
+    let discover = |client: &str, is_ipxe| What::Discover(Discover { client: client.into(), is_ipxe, secs: 0 });
+    let took = Duration::from_millis(500);
+    let transfer = |of, name: &str, over| {
+        What::Transfer(Transfer { of, name: name.into(), sent: 9, size: 9, took, failure: None, fresh: 9, over })
+    };
+    let progress = |acked| {
+        let (of, name, over) = (Of::Asset, "initrd.img".into(), Over::Http);
+        What::Progress(Progress { of, name, acked, size: 9, took, rate: 5, fresh: 3, over })
+    };
+    let (profile, way) = ("debian".into(), Way::Boot(vec!["vmlinuz".into(), "initrd.img".into()]));
+    let seen = vec![
+        discover("UEFI x86_64", false),
+        What::Offer("snponly.efi by TFTP from 192.0.2.10".into()),
+        transfer(Of::Loader, "snponly.efi", Over::Tftp),
+        discover("iPXE on UEFI x86_64", true),
+        What::Offer("http://192.0.2.10:8080/boot.ipxe".into()),
+        What::Script(Outcome::Chosen { mac, profile, by: By::Default, once: false, report_within: None, way }),
+        transfer(Of::Asset, "vmlinuz", Over::Http),
+        progress(3),
+        progress(6),
+        transfer(Of::Asset, "initrd.img", Over::Http),
+    ];
+    seen.into_iter().map(|what| Event { who: Who::Machine(mac), what }).collect()
+}
