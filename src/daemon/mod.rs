@@ -192,10 +192,11 @@ async fn serve(
     let server = Arc::new(Running { clerk, recorder: ask, attempts });
     let footer = footer::follow(server.clone(), plan.live.clone());
     let metrics = status::metrics::router(metrics, server.clone());
-    let api = Arc::new(Api { live: plan.live.clone(), server, token: plan.control.token.clone() });
+    let token = plan.control.token.clone();
+    let api = Arc::new(Api { live: plan.live.clone(), server, token, stop: stop.clone() });
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
     let waiting = Waiting { on: waiting.join(", "), clients: plan.clients() };
-    let page = status::page::Page::new(api.clone(), waiting.clone(), stop.clone());
+    let page = status::page::Page::new(api.clone(), waiting.clone());
     let api = status::api::router(api).merge(status::page::router(page)).merge(metrics);
     match ControlSocket::open(&plan.control.socket).await {
         Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     access::{Via, may_change},
@@ -41,6 +42,8 @@ pub struct Api {
     pub server: Arc<dyn Server>,
     /// `control.token`.
     pub token: Option<String>,
+    /// Ends what is told without end.
+    pub stop: CancellationToken,
 }
 
 /// The routes. Each request has to bring an [`Extension`] of [`Via`].
@@ -167,7 +170,7 @@ async fn boots(State(api): State<Arc<Api>>) -> Json<Vec<OneBoot>> {
 }
 
 async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    events(&*api.server, &headers).await
+    events(&*api.server, &headers, api.stop.clone()).await
 }
 
 async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {

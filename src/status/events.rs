@@ -6,20 +6,22 @@ use axum::response::{
     IntoResponse as _, Response, Sse,
     sse::{Event, KeepAlive},
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
 
 use super::server::{Server, Steps, Told};
 
 /// The steps of all machines as they happen, each with its number as `id`; who comes back with `Last-Event-ID` (HTML
-/// §9.2.4) is told first what it missed, as far as that is remembered. One that is too slow gets a `missed` event.
-pub(super) async fn events(server: &dyn Server, headers: &HeaderMap) -> Response {
+/// §9.2.4) is told first what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end
+/// with `stop`: the steps themselves end only when everyone who may see one has gone, and this connection is among them.
+pub(super) async fn events(server: &dyn Server, headers: &HeaderMap, stop: CancellationToken) -> Response {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     match server.steps(after).await {
         Some(Steps { before, coming }) => {
-            let steps = stream::unfold((VecDeque::from(before), coming), next);
+            let steps = stream::unfold((VecDeque::from(before), coming), next).take_until(stop.cancelled_owned());
             Sse::new(steps).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
         }
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),

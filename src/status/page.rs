@@ -24,7 +24,6 @@ use minijinja::{Value, context, value::Serde};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use self::{
     board::{Asked, Board, Picture},
@@ -45,7 +44,6 @@ pub struct Page {
     waiting: Waiting,
     board: Board,
     viewers: Arc<Semaphore>,
-    stop: CancellationToken,
 }
 
 /// What the server waits for, for those who see no machine.
@@ -58,11 +56,11 @@ pub struct Waiting {
 }
 
 impl Page {
-    /// A page; what is followed live ends with `stop`.
+    /// A page; what is followed live ends with the API's `stop`.
     #[must_use]
-    pub fn new(api: Arc<Api>, waiting: Waiting, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(api: Arc<Api>, waiting: Waiting) -> Arc<Self> {
         let (board, viewers) = (Board::new(api.clone()), Arc::new(Semaphore::new(VIEWERS)));
-        Arc::new(Self { api, waiting, board, viewers, stop })
+        Arc::new(Self { api, waiting, board, viewers })
     }
 }
 
@@ -73,6 +71,8 @@ pub fn router(page: Arc<Page>) -> Router {
         .route("/machines/{machine}", get(machine))
         .route("/machines/{machine}/assign", post(forms::assign))
         .route("/machines/{machine}/unassign", post(forms::unassign))
+        .route("/machines/{machine}/approve", post(forms::approve))
+        .route("/machines/{machine}/unapprove", post(forms::unapprove))
         .route("/sign-in", get(forms::sign_in_form).post(forms::sign_in))
         .route("/sign-out", post(forms::sign_out))
         .route("/live", get(live::live))
@@ -182,18 +182,19 @@ impl Page {
             Who::Machine(mac) => self.api.live.roster.load().of(mac).cloned(),
             Who::Address(_) => None,
         };
-        let is_known = matches!(who, Who::Machine(_));
+        let (has_card, known_only) = (matches!(who, Who::Machine(_)), rules.known_only);
         let html = Value::from_safe_string(render::whole(&whole));
         let common = self.common(viewer, now);
         let page = context! {
-            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), is_known, ..common
+            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), has_card, known_only, ..common
         };
         (status, Html(render::page("machine.html", page))).into_response()
     }
 
     fn whole(&self, snapshot: &Snapshot, who: Who, now: Moment) -> Whole {
         let seen = of(snapshot, who);
-        Whole::new(&view::Machine::new(&self.api.live, &*self.api.server, who, seen, now), seen, now)
+        let machine = view::Machine::new(&self.api.live, &*self.api.server, who, seen, now);
+        Whole::new(&machine, seen, now)
     }
 
     fn live_address(&self, picture: &Picture, Asked { q, state, all }: &Asked) -> String {

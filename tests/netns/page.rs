@@ -90,7 +90,8 @@ fn a_boot_is_seen_from_its_first_packet_to_its_hand_over() -> Result<()> {
     // From this address nobody may change anything, since no token is set.
     ensure!(text.contains("Changes are made on the server's own host"), "{text}");
     ensure!(watched.browser.complaints().is_empty(), "{:?}", watched.browser.complaints());
-    // Two pages are followed live, and a server that stops does not wait for them.
+    // A page is followed live, and the API's events are; a server that stops does not wait for who looks.
+    let _events = watched.bench.get("/api/v1/events", None)?;
     watched.bench.netbootd.signal(Signal::SIGTERM)?;
     let status = watched.bench.netbootd.wait_exit(SOON)?;
     ensure!(status.code() == Some(0), "{status}");

@@ -9,6 +9,7 @@ use netbootd::{
     boot::{
         client::MacAddr,
         event::{Of, Report, ReportEvent, What},
+        machine::Rules,
         roster::Assignment,
     },
     status::access::Via,
@@ -238,6 +239,30 @@ async fn a_form_on_this_host_assigns_and_takes_back() {
 }
 
 #[tokio::test]
+async fn a_machine_that_nobody_knows_is_approved_where_only_known_ones_are_answered() {
+    let (router, fake, _) = page(LOCAL);
+    let stranger = "/machines/52:54:00:6c:62:77";
+    assert!(!get(&router, stranger).await.text.contains("Approve it"), "all machines are answered");
+    fake.live.rules.store(Arc::new(Rules { known_only: true, default_profile: "menu".into(), ..Rules::default() }));
+    assert!(get(&router, stranger).await.text.contains("Approve it"));
+    let done = post(&router, &format!("{stranger}/approve"), "", OWN).await;
+    assert_eq!(
+        (done.status, done.header("location")),
+        (StatusCode::SEE_OTHER, "/machines/52:54:00:6c:62:77?done=approved")
+    );
+    let shown = get(&router, done.header("location")).await.text;
+    assert!(
+        shown.contains("Take its approval back") && words(&shown).contains("Boots next menu the default"),
+        "{shown}"
+    );
+    post(&router, &format!("{stranger}/unapprove"), "", OWN).await;
+    assert!(get(&router, stranger).await.text.contains("Approve it"));
+    let evil = [("host", "localhost:8080"), ("origin", "http://evil.example")];
+    assert_eq!(post(&router, &format!("{stranger}/approve"), "", &evil).await.status, StatusCode::FORBIDDEN);
+    assert!(get(&router, stranger).await.text.contains("Approve it"));
+}
+
+#[tokio::test]
 async fn a_form_of_another_site_changes_nothing() {
     let (router, fake, _) = page(LOCAL);
     for origin in ["http://evil.example", "http://localhost:9090", "null"] {
@@ -386,6 +411,31 @@ async fn a_thousand_machines_make_no_page_of_a_thousand_rows() {
         assert!(text.len() < rows * 4000);
     }
     assert!(words(&get(&router, "/").await.text).contains("804 more are not shown. Show all"));
+}
+
+/// Downloads go before: what one viewer gets is bounded, however many machines get on.
+#[tokio::test]
+async fn a_viewer_of_a_thousand_rows_is_sent_no_more_than_its_share() {
+    let (router, fake, _) = page(REMOTE);
+    crowd(&fake, 1000);
+    let (_, mut body) = live(&router, "/live?all=1").await;
+    let (began, cpu) = (std::time::Instant::now(), cpu_ticks());
+    let (mut bytes, mut last) = (0, 0);
+    for _ in 0..4 {
+        last = next(&mut body).await.expect("an event").to_string().len();
+        bytes += last;
+        crowd(&fake, 1000);
+    }
+    let (took, cpu) = (began.elapsed(), cpu_ticks() - cpu);
+    println!("4 events of {} kB in {took:?}, {cpu} hundredths of a second of CPU time", bytes / 4000);
+    assert!((bytes - last) as f64 / took.as_secs_f64() < 510e3, "{bytes} bytes in {took:?}");
+}
+
+/// Of this process, in hundredths of a second (proc(5), utime and stime).
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
+    let fields = stat.rsplit(") ").next().expect("fields").split(' ');
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 pub(crate) fn crowd(fake: &Arc<Fake>, count: u16) {

@@ -49,10 +49,11 @@ pub(crate) const TOKEN: &str = "0123456789abcdef";
 /// The page without a socket, for viewers who come from there.
 pub(crate) fn page(via: Via) -> (Router, Arc<Fake>, CancellationToken) {
     let fake = Arc::new(Fake::new());
-    let api = Api { live: fake.live.clone(), server: fake.clone(), token: Some(TOKEN.into()) };
-    let waiting = Waiting { on: "eth1 (10.77.0.2)".into(), clients: "BIOS, UEFI x86_64, iPXE".into() };
     let stop = CancellationToken::new();
-    (router(Page::new(Arc::new(api), waiting, stop.clone())).layer(Extension(via)), fake, stop)
+    let (live, token) = (fake.live.clone(), Some(TOKEN.into()));
+    let api = Api { live, server: fake.clone(), token, stop: stop.clone() };
+    let waiting = Waiting { on: "eth1 (10.77.0.2)".into(), clients: "BIOS, UEFI x86_64, iPXE".into() };
+    (router(Page::new(Arc::new(api), waiting)).layer(Extension(via)), fake, stop)
 }
 
 impl Stand {

@@ -15,7 +15,10 @@ use super::{
     Page, encoded,
     viewer::{NO_COOKIE, cookie, is_own_form, may_post},
 };
-use crate::{boot::roster::Assignment, status::access::Via};
+use crate::{
+    boot::{client::MacAddr, roster::Assignment},
+    status::{access::Via, server::Refusal},
+};
 
 /// What was done, by the address that a form leads to.
 #[derive(Debug, Deserialize)]
@@ -30,6 +33,8 @@ impl Done {
             "assigned" => "Assigned. It boots this from now on.",
             "once" => "Assigned for its next boot that comes to its hand-over.",
             "unassigned" => "Taken back: it is left to its rule again.",
+            "approved" => "Approved: it is answered from now on.",
+            "unapproved" => "Its approval was taken back.",
             _ => return None,
         })
     }
@@ -50,32 +55,13 @@ pub(super) async fn assign(
     headers: HeaderMap,
     wanted: Result<Form<Wanted>, FormRejection>,
 ) -> Response {
-    if let Err(refused) = page.allowed(via, &headers) {
-        return refused;
-    }
-    let viewer = page.viewer(via, &headers);
     let Ok(Form(Wanted { profile, when })) = wanted else {
-        return page
-            .machine(&machine, viewer, Some((false, "The form was not whole; nothing was changed.".into())))
-            .await;
-    };
-    let mac = match page.api.mac(&machine) {
-        Ok(mac) => mac,
-        Err(_) => {
-            return page
-                .machine(
-                    &machine,
-                    viewer,
-                    Some((false, "Only machines whose card is known are assigned anything.".into())),
-                )
-                .await;
-        }
+        return (StatusCode::BAD_REQUEST, "the form was not whole; nothing was changed\n").into_response();
     };
     let once = when == "once";
-    match page.api.server.assign(mac, Assignment { profile, once }).await {
-        Ok(()) => back(&machine, if once { "once" } else { "assigned" }),
-        Err(refusal) => page.machine(&machine, viewer, Some((false, format!("Nothing was changed: {refusal}.")))).await,
-    }
+    let done = if once { "once" } else { "assigned" };
+    let assignment = Assignment { profile, once };
+    page.act(via, &headers, &machine, done, async |mac| page.api.server.assign(mac, assignment).await).await
 }
 
 pub(super) async fn unassign(
@@ -84,15 +70,26 @@ pub(super) async fn unassign(
     Path(machine): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = page.allowed(via, &headers) {
-        return refused;
-    }
-    let viewer = page.viewer(via, &headers);
-    let Ok(mac) = page.api.mac(&machine) else { return page.machine(&machine, viewer, None).await };
-    match page.api.server.unassign(mac).await {
-        Ok(_) => back(&machine, "unassigned"),
-        Err(refusal) => page.machine(&machine, viewer, Some((false, format!("Nothing was changed: {refusal}.")))).await,
-    }
+    page.act(via, &headers, &machine, "unassigned", async |mac| page.api.server.unassign(mac).await.map(drop)).await
+}
+
+pub(super) async fn approve(
+    State(page): State<Arc<Page>>,
+    Extension(via): Extension<Via>,
+    Path(machine): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    page.act(via, &headers, &machine, "approved", async |mac| page.api.server.approve(mac, true).await.map(drop)).await
+}
+
+pub(super) async fn unapprove(
+    State(page): State<Arc<Page>>,
+    Extension(via): Extension<Via>,
+    Path(machine): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    page.act(via, &headers, &machine, "unapproved", async |mac| page.api.server.approve(mac, false).await.map(drop))
+        .await
 }
 
 fn back(machine: &str, done: &str) -> Response {
@@ -100,13 +97,28 @@ fn back(machine: &str, done: &str) -> Response {
 }
 
 impl Page {
-    #[expect(clippy::result_large_err, reason = "it is sent at once")]
-    fn allowed(&self, via: Via, headers: &HeaderMap) -> Result<(), Response> {
-        may_post(via, headers, self.api.token.as_deref()).map_err(|(status, words)| {
+    /// Changes something of a machine for who may, and leads them back to its page.
+    async fn act(
+        &self,
+        via: Via,
+        headers: &HeaderMap,
+        machine: &str,
+        done: &str,
+        change: impl AsyncFnOnce(MacAddr) -> Result<(), Refusal>,
+    ) -> Response {
+        let viewer = self.viewer(via, headers);
+        if let Err((status, words)) = may_post(via, headers, self.api.token.as_deref()) {
             let text = format!("Nothing was changed: {words}.");
-            let viewer = self.viewer(via, headers);
-            (status, Html(self.message(viewer, "Not allowed", &text, false))).into_response()
-        })
+            return (status, Html(self.message(viewer, "Not allowed", &text, false))).into_response();
+        }
+        let changed = match self.api.mac(machine) {
+            Ok(mac) => change(mac).await.map_err(|refusal| refusal.to_string()),
+            Err(problem) => Err(problem.detail),
+        };
+        match changed {
+            Ok(()) => back(machine, done),
+            Err(words) => self.machine(machine, viewer, Some((false, format!("Nothing was changed: {words}.")))).await,
+        }
     }
 }
 

@@ -101,7 +101,7 @@ fn known((line, number): (&Arc<Line>, u64)) -> (String, u64) {
 
 impl Viewed {
     async fn next(&mut self) -> Option<Event> {
-        let stop = self.page.stop.clone();
+        let stop = self.page.api.stop.clone();
         loop {
             select! {
                 () = sleep(self.pause) => {}
