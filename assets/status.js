@@ -57,6 +57,7 @@ function filter(row) {
 }
 function filterAll() {
   if (!rows) return;
+  document.title = $("summary").dataset.title;
   const all = Number($("summary").dataset.all);
   $("none").hidden = all === 0 || rows.querySelector(".row:not([hidden])") !== null;
   $("empty").hidden = all > 0;

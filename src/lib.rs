@@ -20,6 +20,7 @@
 //! | … and says how it went | [`boot::report`], `http::report` |
 //! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
 //! | … and counts them | [`status::tally`], [`status::metrics`] |
+//! | … which people and programs look at | [`status::page`], [`status::api`] |
 //!
 //! Beside the walk: what iPXE and installers say by syslog joins their timelines ([`syslog::line`], [`syslog::serve`]);
 //! interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's ([`net::holder`]), and other

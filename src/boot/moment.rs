@@ -53,6 +53,16 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
+impl schemars::JsonSchema for Moment {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "description": "Seconds since 1970, with three decimals." })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

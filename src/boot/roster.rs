@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// A profile that a machine is to boot.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Assignment {
     /// Its name.
     pub profile: String,

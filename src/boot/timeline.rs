@@ -53,7 +53,7 @@ pub struct Timeline {
 }
 
 /// What a machine's script boots.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Chosen {
     /// The profile's name.
     pub profile: String,
@@ -64,7 +64,7 @@ pub struct Chosen {
 }
 
 /// One thing that was seen, in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Step {
     /// When.
     pub at: Moment,
@@ -77,7 +77,7 @@ pub struct Step {
 }
 
 /// A file on its way to a machine, or there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Download {
     /// Which stage it belongs to.
     pub stage: Stage,
@@ -98,7 +98,7 @@ pub struct Download {
 }
 
 /// How a download goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Going {
     /// The machine takes it.

@@ -13,7 +13,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{EX_OSERR, Failure, client::At};
-use crate::boot::{cause::rough, moment::Moment, timeline::Step};
+use crate::{
+    boot::{cause::rough, moment::Moment, timeline::Step},
+    status::bundle,
+};
 
 /// Give a machine a profile, instead of its rule's.
 #[derive(Debug, clap::Args)]
@@ -63,6 +66,24 @@ pub(super) struct Machines {
     machine: Option<String>,
     #[command(flatten)]
     at: At,
+}
+
+/// Write what a question about a machine's boot needs: its boots, its last packets and the configuration that applied.
+///
+/// What names the machine and what looks like a secret is masked; read it before you pass it on.
+#[derive(Debug, clap::Args)]
+pub(super) struct Report {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
+impl Report {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let bundle = self.at.ask(Method::GET, &format!("{}/report", path(Some(&self.machine))), None)?;
+        print(&self.at, &bundle, |bundle, _| bundle::text(bundle))
+    }
 }
 
 impl Assign {

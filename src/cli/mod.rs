@@ -42,6 +42,8 @@ enum Command {
     Unapprove(control::Unapprove),
     /// Show the machines that a running server knows.
     Machines(control::Machines),
+    /// Write what a question about a machine's boot needs, without its secrets.
+    Report(control::Report),
     /// Show every boot as it happens.
     Watch(watch::Watch),
 }
@@ -84,6 +86,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Approve(approve) => approve.run(),
         Command::Unapprove(unapprove) => unapprove.run(),
         Command::Machines(machines) => machines.run(),
+        Command::Report(report) => report.run(),
         Command::Watch(watch) => watch.run(),
     };
     match result {

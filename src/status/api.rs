@@ -1,32 +1,35 @@
 //! `/api/v1`: machines, and what they are to boot. Errors are problem details (RFC 9457).
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Json, Router,
     extract::{Path, Request, State, rejection::JsonRejection},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get, put},
 };
 use http::{HeaderMap, Method, StatusCode, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     access::{Via, may_change},
+    bundle::bundle,
     events::events,
+    openapi::document,
     server::{Refusal, Server},
-    view,
+    view::{self, WholeBoot},
 };
 use crate::boot::{
     client::MacAddr,
     event::Who,
-    loader::Loader,
+    loader,
     machine::{Live, MachineRule, Rules},
     moment::Moment,
     roster::Assignment,
-    timeline::{Step, Timeline},
+    timeline::Timeline,
     timelines,
 };
 
@@ -42,29 +45,34 @@ pub struct Api {
 
 /// The routes. Each request has to bring an [`Extension`] of [`Via`].
 pub fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/api/v1/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
-        .route("/api/v1/machines", get(machines))
-        .route("/api/v1/machines/{machine}", get(machine))
-        .route("/api/v1/boots", get(boots))
-        .route("/api/v1/profiles", get(profiles))
-        .route("/api/v1/loaders", get(loaders))
-        .route("/api/v1/events", get(happenings))
-        .route("/api/v1/machines/{machine}/assignment", axum::routing::put(assign).delete(unassign))
-        .route("/api/v1/machines/{machine}/approval", axum::routing::put(approve).delete(unapprove))
-        .route(
-            "/api/v1/{*rest}",
-            get(async || Problem(StatusCode::NOT_FOUND, "there is no such thing in the API".into())),
-        )
-        .layer(middleware::from_fn_with_state(api.clone(), guard))
-        .with_state(api)
+    let all = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let nothing = get(async || Problem::of(StatusCode::NOT_FOUND, "there is no such thing in the API"));
+    let all = all.route("/api/v1/{*rest}", nothing);
+    all.layer(middleware::from_fn_with_state(api.clone(), guard)).with_state(api)
+}
+
+/// What can be asked and changed; [`super::openapi`] describes each.
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
+    vec![
+        ("/api/v1/version", get(async || Json(Version { version: env!("CARGO_PKG_VERSION").into() }))),
+        ("/api/v1/openapi.json", get(async || Json(document()))),
+        ("/api/v1/machines", get(machines)),
+        ("/api/v1/machines/{machine}", get(machine)),
+        ("/api/v1/machines/{machine}/report", get(report)),
+        ("/api/v1/machines/{machine}/assignment", put(assign).delete(unassign)),
+        ("/api/v1/machines/{machine}/approval", put(approve).delete(unapprove)),
+        ("/api/v1/boots", get(boots)),
+        ("/api/v1/profiles", get(profiles)),
+        ("/api/v1/loaders", get(loaders)),
+        ("/api/v1/events", get(happenings)),
+    ]
 }
 
 /// Whoever asks is answered; whoever changes something has to be allowed to.
 async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, request: Request, next: Next) -> Response {
     let is_question = matches!(*request.method(), Method::GET | Method::HEAD);
     match may_change(via, request.headers(), api.token.as_deref()) {
-        Err((status, words)) if !is_question => Problem(status, words.into()).into_response(),
+        Err((status, words)) if !is_question => Problem::of(status, words).into_response(),
         _ => next.run(request).await,
     }
 }
@@ -73,84 +81,136 @@ async fn machines(State(api): State<Arc<Api>>) -> Json<Vec<view::Machine>> {
     Json(api.machines().await)
 }
 
+/// This server.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Version {
+    version: String,
+}
+
 /// A machine with everything that is remembered of it.
-#[derive(Debug, Serialize)]
-struct Whole {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Whole {
     #[serde(flatten)]
     machine: view::Machine,
     /// Its boots, the last one first.
     boots: Vec<WholeBoot>,
 }
 
-#[derive(Debug, Serialize)]
-struct WholeBoot {
-    #[serde(flatten)]
+/// A boot, and whose.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct OneBoot {
+    /// The machine's `id`.
+    machine: String,
     boot: view::Boot,
-    /// What was seen, in order.
-    steps: Vec<Step>,
-    /// How many were left out in the middle of them.
-    left_out: u32,
+}
+
+/// Something to boot.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Profile {
+    name: String,
+    /// What people read in the menu.
+    title: Option<String>,
+    /// Below the assets folder, where no variant fits.
+    files: Vec<String>,
+    /// The builds of iPXE that it has variants for.
+    arch: Vec<String>,
+    built_in: bool,
+}
+
+/// An iPXE binary.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Loader {
+    /// The firmware that runs it.
+    #[serde(rename = "for")]
+    of: &'static str,
+    name: String,
+    /// Where it was found.
+    origin: String,
+    /// In bytes.
+    size: usize,
+    sha256: String,
 }
 
 async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Whole>, Problem> {
     let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
     let seen = snapshot.machines.iter().find(|seen| seen.who == who);
-    let whole = |timeline: &Arc<Timeline>| WholeBoot {
-        boot: view::Boot::new(timeline, now),
-        steps: timeline.steps.clone(),
-        left_out: timeline.left_out,
-    };
-    let boots = seen.map(|seen| seen.boots.iter().rev().map(whole).collect());
+    let boots = seen.map(|seen| seen.boots.iter().rev().map(|boot| WholeBoot::new(boot, now)).collect());
     let machine = view::Machine::new(&api.live, &*api.server, who, seen, now);
     Ok(Json(Whole { machine, boots: boots.unwrap_or_default() }))
 }
 
-/// All boots that are remembered, the last one first.
-async fn boots(State(api): State<Arc<Api>>) -> Json<Vec<Value>> {
+/// What to attach to a question. It says what the configuration holds of the machine, which is not for everyone.
+async fn report(
+    State(api): State<Arc<Api>>,
+    Extension(via): Extension<Via>,
+    headers: HeaderMap,
+    Path(machine): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    may_change(via, &headers, api.token.as_deref()).map_err(|(status, words)| Problem::of(status, words))?;
+    let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
-    let of = |seen: &timelines::Machine| {
-        let machine = seen.who.to_string();
-        seen.boots.iter().map(move |timeline| (timeline.began, machine.clone(), timeline.clone())).collect::<Vec<_>>()
+    let seen = snapshot.machines.iter().find(|seen| seen.who == who);
+    Ok(Json(bundle(&api.live, &*api.server, who, seen, now)))
+}
+
+async fn boots(State(api): State<Arc<Api>>) -> Json<Vec<OneBoot>> {
+    let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
+    let all = snapshot.machines.iter().flat_map(|seen| seen.boots.iter().map(|boot| (boot.began, seen.who, boot)));
+    let mut boots: Vec<_> = all.collect();
+    boots.sort_by_key(|(began, who, _)| (Reverse(*began), *who));
+    let one = |(_, who, boot): (_, Who, &Arc<Timeline>)| OneBoot {
+        machine: who.to_string(),
+        boot: view::Boot::new(boot, now),
     };
-    let mut boots: Vec<_> = snapshot.machines.iter().flat_map(of).collect();
-    boots.sort_by(|(a, ..), (b, ..)| b.cmp(a));
-    let json = |(_, machine, timeline): (_, String, Arc<Timeline>)| json!({ "machine": machine, "boot": view::Boot::new(&timeline, now) });
-    Json(boots.into_iter().map(json).collect())
+    Json(boots.into_iter().map(one).collect())
 }
 
 async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
     events(&*api.server, &headers).await
 }
 
-async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Value>> {
+async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {
     let rules = api.live.rules.load();
-    let own = rules.profiles.iter().map(|(name, profile)| {
-        let variants: Vec<&String> = profile.variants.keys().collect();
-        json!({ "name": name, "title": profile.title, "files": profile.boot.files(), "arch": variants, "built_in": false })
+    let own = rules.profiles.iter().map(|(name, profile)| Profile {
+        name: name.clone(),
+        title: profile.title.clone(),
+        files: profile.boot.files().into_iter().map(str::to_owned).collect(),
+        arch: profile.variants.keys().cloned().collect(),
+        built_in: false,
     });
-    let built_in = Rules::BUILT_IN
-        .iter()
-        .map(|name| json!({ "name": name, "title": null, "files": [], "arch": [], "built_in": true }));
+    let built_in = Rules::BUILT_IN.iter().map(|name| Profile {
+        name: (*name).to_owned(),
+        title: None,
+        files: Vec::new(),
+        arch: Vec::new(),
+        built_in: true,
+    });
     Json(own.chain(built_in).collect())
 }
 
-async fn loaders(State(api): State<Arc<Api>>) -> Json<Vec<Value>> {
+async fn loaders(State(api): State<Arc<Api>>) -> Json<Vec<Loader>> {
     let rules = api.live.rules.load();
-    let found = Loader::ALL.into_iter().filter_map(|loader| {
+    let found = loader::Loader::ALL.into_iter().filter_map(|loader| {
         let file = rules.loaders.of(loader)?;
-        Some(json!({
-            "for": loader.title(), "name": file.name, "origin": file.origin.to_string(), "size": file.bytes.len(), "sha256": file.sha256,
-        }))
+        Some(Loader {
+            of: loader.title(),
+            name: file.name.clone(),
+            origin: file.origin.to_string(),
+            size: file.bytes.len(),
+            sha256: file.sha256.to_string(),
+        })
     });
     Json(found.collect())
 }
 
 /// What `PUT …/assignment` brings.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub(super) struct Wanted {
+    /// Its name; `menu`, `local` and `shell` are built in.
     profile: String,
+    /// For its next boot that comes to its hand-over only.
     #[serde(default)]
     once: bool,
 }
@@ -161,7 +221,7 @@ async fn assign(
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<view::Machine>, Problem> {
     let Json(Wanted { profile, once }) =
-        wanted.map_err(|rejection| Problem(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+        wanted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let mac = api.mac(&machine)?;
     api.server.assign(mac, Assignment { profile, once }).await?;
     Ok(api.changed(mac))
@@ -170,7 +230,7 @@ async fn assign(
 async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
     let mac = api.mac(&machine)?;
     if !api.server.unassign(mac).await? {
-        return Err(Problem(StatusCode::NOT_FOUND, format!("nothing was assigned to {machine}")));
+        return Err(Problem::of(StatusCode::NOT_FOUND, format!("nothing was assigned to {machine}")));
     }
     Ok(api.changed(mac))
 }
@@ -184,7 +244,7 @@ async fn approve(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Re
 async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
     let mac = api.mac(&machine)?;
     if !api.server.approve(mac, false).await? {
-        return Err(Problem(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
+        return Err(Problem::of(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
     }
     Ok(api.changed(mac))
 }
@@ -218,7 +278,7 @@ impl Api {
         let rules = self.live.rules.load();
         let is_named = |rule: &MachineRule| rule.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(machine));
         let named = rules.machines.iter().find(|(_, rule)| is_named(rule));
-        let problem = |words: &str| Problem(StatusCode::NOT_FOUND, format!("{machine:?} {words}"));
+        let problem = |words: &str| Problem::of(StatusCode::NOT_FOUND, format!("{machine:?} {words}"));
         match named.map(|(selector, _)| selector.macs.as_slice()) {
             Some([mac]) => Ok(*mac),
             Some([]) => Err(problem("is not named by a MAC address in its rule: use the MAC address itself")),
@@ -232,23 +292,52 @@ impl Api {
     }
 }
 
-/// An error, in words for people in a shape for programs.
-pub(super) struct Problem(pub(super) StatusCode, pub(super) String);
+/// An error, in words for people in a shape for programs (RFC 9457).
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Of the status.
+    title: &'static str,
+    pub(super) status: u16,
+    /// What is wrong, and the mend.
+    pub(super) detail: String,
+}
+
+impl Problem {
+    pub(super) fn of(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or_default();
+        Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into() }
+    }
+}
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Wrong(words) => Self(StatusCode::UNPROCESSABLE_ENTITY, words),
-            Refusal::Failed(words) => Self(StatusCode::INTERNAL_SERVER_ERROR, words),
+            Refusal::Wrong(words) => Self::of(StatusCode::UNPROCESSABLE_ENTITY, words),
+            Refusal::Failed(words) => Self::of(StatusCode::INTERNAL_SERVER_ERROR, words),
         }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self(status, detail) = self;
-        let title = status.canonical_reason().unwrap_or_default();
-        let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body)).into_response()
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_every_description_is_a_route() {
+        let document = document();
+        let described = document.get("paths").and_then(Value::as_object).expect("paths");
+        let described: BTreeSet<&str> = described.keys().map(String::as_str).collect();
+        assert_eq!(described, routes().iter().map(|(path, _)| *path).collect::<BTreeSet<_>>());
     }
 }

@@ -2,8 +2,10 @@
 
 pub mod access;
 pub mod api;
+pub mod bundle;
 pub mod events;
 pub mod metrics;
+mod openapi;
 pub mod page;
 mod process;
 pub mod screen;

@@ -32,7 +32,12 @@ use self::{
     words::{Time, Whole},
 };
 use super::{access::Via, api::Api, view};
-use crate::boot::{event::Who, machine::Rules, moment::Moment};
+use crate::boot::{
+    event::Who,
+    machine::Rules,
+    moment::Moment,
+    timelines::{self, Snapshot},
+};
 
 /// What the page's routes share.
 pub struct Page {
@@ -158,11 +163,13 @@ impl Page {
         let who = match self.api.who(machine) {
             Ok(who) => who,
             Err(problem) => {
-                let text = format!("{}.", problem.1);
-                return (problem.0, Html(self.message(viewer, "No such machine", &text, false))).into_response();
+                let text = format!("{}.", problem.detail);
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::NOT_FOUND);
+                return (status, Html(self.message(viewer, "No such machine", &text, false))).into_response();
             }
         };
-        let (whole, now) = self.whole(who).await;
+        let now = Moment::from(SystemTime::now());
+        let whole = self.whole(&*self.api.server.snapshot().await, who, now);
         let status = match &news {
             Some((false, _)) => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::OK,
@@ -184,16 +191,19 @@ impl Page {
         (status, Html(render::page("machine.html", page))).into_response()
     }
 
-    async fn whole(&self, who: Who) -> (Whole, Moment) {
-        let (snapshot, now) = (self.api.server.snapshot().await, Moment::from(SystemTime::now()));
-        let seen = snapshot.machines.iter().find(|seen| seen.who == who);
-        (Whole::new(&view::Machine::new(&self.api.live, &*self.api.server, who, seen, now), seen, now), now)
+    fn whole(&self, snapshot: &Snapshot, who: Who, now: Moment) -> Whole {
+        let seen = of(snapshot, who);
+        Whole::new(&view::Machine::new(&self.api.live, &*self.api.server, who, seen, now), seen, now)
     }
 
     fn live_address(&self, picture: &Picture, Asked { q, state, all }: &Asked) -> String {
         let after = self.board.name(picture);
         format!("/live?after={after}&q={}&state={}&all={}", encoded(q), encoded(state), encoded(all))
     }
+}
+
+fn of(snapshot: &Snapshot, who: Who) -> Option<&timelines::Machine> {
+    snapshot.machines.iter().find(|seen| seen.who == who)
 }
 
 fn encoded(text: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, cmp::Reverse};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::server::Server;
@@ -18,7 +19,7 @@ use crate::boot::{
 };
 
 /// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// Its MAC address; its IP address where no more is known.
     pub id: String,
@@ -50,7 +51,7 @@ pub struct Machine {
 }
 
 /// One boot, in short.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Boot {
     /// Of the machine's boots, counted from 1 on.
     pub number: u32,
@@ -74,8 +75,20 @@ pub struct Boot {
     pub stop: Option<StopView>,
 }
 
+/// One boot with all its steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WholeBoot {
+    /// In short.
+    #[serde(flatten)]
+    pub boot: Boot,
+    /// What was seen, in order.
+    pub steps: Vec<Step>,
+    /// How many were left out in the middle of them.
+    pub left_out: u32,
+}
+
 /// A stop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopView {
     /// At which stage.
     pub stage: Stage,
@@ -90,7 +103,7 @@ pub struct StopView {
 }
 
 /// A stage of a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StageView {
     /// Which.
     pub stage: Stage,
@@ -99,7 +112,7 @@ pub struct StageView {
 }
 
 /// How far a stage is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
     /// Over, and it worked.
@@ -193,6 +206,14 @@ impl Boot {
                 _ => None,
             },
         }
+    }
+}
+
+impl WholeBoot {
+    /// One boot as it stands.
+    #[must_use]
+    pub fn new(timeline: &Timeline, now: Moment) -> Self {
+        Self { boot: Boot::new(timeline, now), steps: timeline.steps.clone(), left_out: timeline.left_out }
     }
 }
 

@@ -4,6 +4,7 @@
 //! file arrived. netbootd is asked what it saw, and has to stop in order.
 
 mod machines;
+mod page;
 mod stand;
 
 use std::{fs, process::Command, thread, time::Duration};

@@ -28,7 +28,7 @@ pub(crate) enum Place {
 /// A network, with netbootd ready in it. Fields are dropped in this order.
 pub(crate) struct Stand {
     pub(crate) netbootd: Process,
-    host: Host,
+    pub(crate) host: Host,
     pub(crate) files: BootFiles,
     leases: LeaseServer,
     /// With the network behind it.
@@ -176,4 +176,4 @@ const STOP: Duration = Duration::from_secs(30);
 pub(crate) const BOOT: Duration = Duration::from_secs(240);
 
 const LEASES: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const NETBOOTD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(crate) const NETBOOTD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);

@@ -19,6 +19,7 @@ mod interfaces;
 mod lifecycle;
 mod liveness;
 mod metrics;
+mod page;
 mod relay;
 mod reload;
 mod report;

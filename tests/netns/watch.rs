@@ -66,6 +66,15 @@ fn a_boot_is_watched_as_it_happens_and_read_afterwards_also_behind_a_restart() -
     }
     ensure!(asked(&bench, &["machines"])?.contains("ago  handed_over: it has its kernel"), "the list");
 
+    let report = asked(&bench, &["report", MAC])?;
+    for words in
+        ["handed_over", "\"52:54:00:xx:xx:xx\"", "## Its last packets", "\"rules\": 0", "hostname={{ machine.name }}"]
+    {
+        ensure!(report.contains(words), "{words:?} is missing:\n{report}");
+    }
+    ensure!(!report.contains("12:34:56") && !report.contains("123456"), "its address is in it:\n{report}");
+    ensure!(bench.curl(&["-f"], &format!("/api/v1/machines/{MAC}/report")).is_err(), "anyone may read it");
+
     // Kept within the second.
     let kept = |bench: &Bench| -> Result<Value> {
         Ok(serde_json::from_slice(&bench.curl(&[], &format!("/api/v1/machines/{MAC}"))?)?)

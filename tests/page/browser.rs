@@ -7,8 +7,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netbootd::{boot::event::Of, status::access::Via};
-use netbootd_lab::{BROWSER_TOOLS, Browser, Lab, NETWORK_TOOLS, required};
+use netbootd::{
+    boot::event::{Of, What},
+    status::access::Via,
+};
+use netbootd_lab::{BROWSER_TOOLS, Browser, Captured, Lab, NETWORK_TOOLS, required};
 
 use crate::{
     routes::crowd as thousand,
@@ -68,6 +71,8 @@ fn crowd(fake: &Fake) {
         fake.sees(5, 70, discover("BIOS"));
     }
     fake.sees(6, 2, discover("UEFI ARM64"));
+    let request = Captured::named("ovmf-pxe-discover").expect("a captured packet").request;
+    fake.sees(2, 240, What::Packet { port: 67, bytes: request.into() });
 }
 
 #[test]
@@ -90,6 +95,10 @@ fn people_see_every_kind_of_machine() -> Result<()> {
         window.browser.open(&format!("{url}/machines/52:54:00:6c:62:0{number}"))?;
         window.pictures(name)?;
     }
+    window.browser.eval("document.querySelectorAll('details').forEach(details => details.open = true)")?;
+    let text = window.browser.text()?;
+    ensure!(text.contains("60 vendor class\nPXEClient:Arch:00007:UNDI:003000"), "{text}");
+    window.pictures("packet")?;
     ensure!(window.browser.complaints().is_empty(), "{:?}", window.browser.complaints());
     Ok(())
 }

@@ -10,7 +10,7 @@ use axum::{Extension, Router};
 use netbootd::{
     boot::{
         client::MacAddr,
-        event::{At, Discover, Event, Failure, Of, Pace, Pause, Progress, Transfer, What, Who},
+        event::{At, Discover, Event, Failure, Of, Over, Pace, Pause, Progress, Transfer, What, Who},
         machine::{By, Live, MachineRule, Rules},
         moment::Moment,
         peer::Silence,
@@ -126,9 +126,12 @@ impl Fake {
 
 impl Server for Fake {
     fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>> {
-        let is_known = self.live.rules.load().profiles.contains_key(&assignment.profile);
-        let refusal = || Refusal::Wrong(format!("there is no profile {:?}", assignment.profile));
-        let answer = if is_known { Ok(self.roster(mac, Some(assignment))) } else { Err(refusal()) };
+        let answer = if self.live.rules.load().profiles.contains_key(&assignment.profile) {
+            self.roster(mac, Some(assignment));
+            Ok(())
+        } else {
+            Err(Refusal::Wrong(format!("there is no profile {:?}", assignment.profile)))
+        };
         Box::pin(std::future::ready(answer))
     }
 
@@ -179,11 +182,20 @@ pub(crate) fn script(number: u8, profile: &str) -> What {
 
 pub(crate) fn fetched(of: Of, name: &str, size: u64) -> What {
     let (name, took) = (name.into(), Duration::from_millis(size / 50_000 + 20));
-    What::Transfer(Transfer { of, name, sent: size, size, took, failure: None })
+    What::Transfer(Transfer { of, name, sent: size, fresh: size, size, took, failure: None, over: Over::Http })
 }
 
 pub(crate) fn progress(name: &str, acked: u64, size: u64, rate: u64) -> What {
-    What::Progress(Progress { of: Of::Asset, name: name.into(), acked, size, took: Duration::from_secs(2), rate })
+    What::Progress(Progress {
+        of: Of::Asset,
+        name: name.into(),
+        acked,
+        size,
+        took: Duration::from_secs(2),
+        rate,
+        fresh: 0,
+        over: Over::Http,
+    })
 }
 
 pub(crate) fn paused(name: &str, acked: u64, size: u64, lasted: u64) -> What {
@@ -194,7 +206,16 @@ pub(crate) fn paused(name: &str, acked: u64, size: u64, lasted: u64) -> What {
 pub(crate) fn dead(name: &str, sent: u64, size: u64) -> What {
     let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
     let failure = Some(Failure::Dead { silence, may_have_started: false });
-    What::Transfer(Transfer { of: Of::Asset, name: name.into(), sent, size, took: Duration::from_secs(160), failure })
+    What::Transfer(Transfer {
+        of: Of::Asset,
+        name: name.into(),
+        sent,
+        size,
+        took: Duration::from_secs(160),
+        failure,
+        fresh: 0,
+        over: Over::Http,
+    })
 }
 
 fn profile() -> Profile {

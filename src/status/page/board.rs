@@ -43,7 +43,7 @@ pub(super) struct Picture {
     roster: Arc<Roster>,
 }
 
-/// A row, and what has to differ for another one to be made.
+/// A row, and what it was made of.
 pub(super) struct Line {
     pub(super) row: Row,
     /// The [`Picture::number`] that it was new in.
@@ -54,8 +54,9 @@ pub(super) struct Line {
     html: OnceLock<String>,
 }
 
+/// What has to differ for a machine to be shown differently, beside the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+pub(super) struct Key {
     version: u64,
     state: Option<&'static str>,
     cause: Option<Cow<'static, str>>,
@@ -168,7 +169,7 @@ impl Picture {
             }
         };
         let mut rows: Vec<Arc<Line>> = all.into_iter().map(line).collect();
-        rows.sort_by(|a, b| a.rank.cmp(&b.rank));
+        rows.sort_by_key(|line| line.rank);
         Self { at, number, rows, rules, roster }
     }
 
@@ -176,7 +177,7 @@ impl Picture {
     pub(super) fn select(&self, asked: &Asked) -> (Vec<Arc<Line>>, usize) {
         let words = asked.q.to_lowercase();
         let is_asked = |line: &&Arc<Line>| {
-            line.is_in(&asked.state) && words.split_whitespace().all(|word| line.haystack.contains(word))
+            line.is_in(&asked.state) && words.split_whitespace().take(WORDS).all(|word| line.haystack.contains(word))
         };
         let mut rows: Vec<Arc<Line>> = self.rows.iter().filter(is_asked).cloned().collect();
         let more = if asked.all.is_empty() { rows.len().saturating_sub(SHOWN) } else { 0 };
@@ -197,7 +198,7 @@ impl Picture {
 }
 
 impl Key {
-    fn new(machine: Option<&timelines::Machine>, who: Who, roster: &Roster, at: Moment) -> Self {
+    pub(super) fn new(machine: Option<&timelines::Machine>, who: Who, roster: &Roster, at: Moment) -> Self {
         let state = machine.and_then(timelines::Machine::boot).map(|boot| boot.state(at));
         let said = match who {
             Who::Machine(mac) => roster.of(mac).cloned(),
@@ -247,5 +248,7 @@ impl Line {
 
 /// For so long a picture is as good as a new one: more often nobody sees a difference.
 const FRESH: Duration = Duration::from_millis(450);
+/// Words that are looked for, at most.
+const WORDS: usize = 8;
 /// Rows of a page that was not asked for all: what needs somebody is among the first.
 pub(super) const SHOWN: usize = 200;

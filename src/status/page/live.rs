@@ -1,6 +1,11 @@
 //! `GET /live`: what has changed on a page, as server-sent events: pieces of HTML by their ids.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     extract::{Query, State},
@@ -16,11 +21,11 @@ use tokio::{select, sync::OwnedSemaphorePermit, time::sleep};
 
 use super::{
     Page,
-    board::{Asked, Line},
-    render,
+    board::{Asked, Key, Line},
+    of, render,
     words::Time,
 };
-use crate::boot::event::Who;
+use crate::boot::{event::Who, machine::Rules, moment::Moment};
 
 /// What a page asks for.
 #[derive(Debug, Deserialize)]
@@ -54,7 +59,7 @@ struct Viewed {
 
 enum Of {
     List { asked: Asked, known: BTreeMap<String, u64>, order: Vec<String>, summary: String },
-    Machine { who: Who, html: String },
+    Machine { who: Who, known: Option<(Key, Arc<Rules>)> },
 }
 
 /// Goes on until the viewer leaves, or the server stops.
@@ -76,7 +81,7 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
             };
             Of::List { asked: wanted.asked, known, order: Vec::new(), summary: String::new() }
         }
-        Some(Ok(who)) => Of::Machine { who, html: String::new() },
+        Some(Ok(who)) => Of::Machine { who, known: None },
         Some(Err(_)) => return (StatusCode::NOT_FOUND, "there is no such machine\n").into_response(),
     };
     let viewed = Viewed { page, of, pause: Duration::ZERO, _place: place };
@@ -84,7 +89,9 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
         let event = viewed.next().await?;
         Some((Ok::<_, Infallible>(event), viewed))
     });
-    Sse::new(changes).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
+    let events = Sse::new(changes).keep_alive(KeepAlive::new().interval(ALIVE));
+    // For nginx, which would otherwise wait until it has a buffer full of events.
+    ([("x-accel-buffering", "no")], events).into_response()
 }
 
 /// A row that the page has as it was then.
@@ -123,7 +130,7 @@ impl Viewed {
             rows.iter().filter(|line| known.get(&line.row.id) != Some(&line.since)).cloned().collect();
         *known = rows.iter().map(|line| (line.row.id.clone(), line.since)).collect();
         let mut changes = Changes { now: Time::new(picture.at).millis, ..Changes::default() };
-        let (context, shown) = (super::summary(&picture, asked, more), rows.len());
+        let context = super::summary(&picture, asked, more);
         // The threads that serve downloads do not wait for a thousand rows.
         let rendered = tokio::task::spawn_blocking(move || {
             let html = |line: &Arc<Line>| (line.row.id.clone(), line.html().to_owned());
@@ -135,7 +142,6 @@ impl Viewed {
             summary.clone_from(&new_summary);
             changes.html.insert("summary".into(), new_summary);
         }
-        debug_assert_eq!(shown, ids.len());
         if *order != ids {
             changes.order = Some(ids.clone());
             *order = ids;
@@ -144,15 +150,19 @@ impl Viewed {
     }
 
     async fn machine(&mut self) -> (String, Changes) {
-        let Of::Machine { who, html } = &mut self.of else { return (String::new(), Changes::default()) };
-        let (whole, now) = self.page.whole(*who).await;
+        let name = String::from("machine");
+        let Of::Machine { who, known } = &mut self.of else { return (name, Changes::default()) };
+        let (snapshot, now) = (self.page.api.server.snapshot().await, Moment::from(SystemTime::now()));
         let mut changes = Changes { now: Time::new(now).millis, ..Changes::default() };
-        let rendered = render::whole(&whole);
-        if *html != rendered {
-            html.clone_from(&rendered);
-            changes.html.insert("machine".into(), rendered);
+        let rules = self.page.api.live.rules.load_full();
+        let key = Key::new(of(&snapshot, *who), *who, &self.page.api.live.roster.load(), now);
+        let is_known = |(before, by): &(Key, Arc<Rules>)| *before == key && Arc::ptr_eq(by, &rules);
+        if !known.as_ref().is_some_and(is_known) {
+            let whole = self.page.whole(&snapshot, *who, now);
+            changes.html.insert("machine".into(), render::whole(&whole));
+            *known = Some((key, rules));
         }
-        (String::from("machine"), changes)
+        (name, changes)
     }
 }
 

@@ -123,6 +123,8 @@ pub(super) struct Time {
     pub(super) millis: u64,
     /// As HTML reads it (§2.3.5.5).
     iso: String,
+    /// On the server.
+    date: String,
     clock: String,
 }
 
@@ -277,7 +279,8 @@ impl Time {
         Self {
             millis: u64::try_from(millis).unwrap_or_default(),
             iso: local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-            clock: local.format("%e %b %H:%M:%S").to_string().trim_start().to_owned(),
+            date: local.format("%-d %b").to_string(),
+            clock: local.format("%H:%M:%S").to_string(),
         }
     }
 }

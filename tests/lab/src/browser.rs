@@ -1,6 +1,8 @@
 //! A real browser on a host of the lab: headless Chromium, told what to do by its DevTools protocol, which it speaks over
 //! two pipes.
 
+#![expect(clippy::indexing_slicing, reason = "what a JSON value does not have is null")]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

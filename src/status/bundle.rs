@@ -1,0 +1,208 @@
+//! What a question about a machine's boot needs: its boots, its last packets and the configuration that applied, without
+//! what is nobody else's business.
+
+use serde_json::{Value, json};
+
+use super::{
+    server::Server,
+    view::{self, WholeBoot},
+};
+use crate::boot::{
+    event::Who,
+    loader::Loader,
+    machine::{Live, Rules},
+    moment::Moment,
+    profile::{Boot, Profile},
+    selector::Facts,
+    timelines::{self, Packet},
+};
+
+/// The bundle, as JSON. Left out or masked are: the machine's half of its MAC address, its name, UUID, serial number and
+/// host name, the values of `vars`, and words that look like `password=…`.
+#[must_use]
+pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Value {
+    let machine = view::Machine::new(live, server, who, seen, now);
+    let boots: Vec<WholeBoot> =
+        seen.iter().flat_map(|seen| seen.boots.iter().rev()).map(|boot| WholeBoot::new(boot, now)).collect();
+    let packets: Vec<Value> = seen.iter().flat_map(|seen| &seen.packets).map(packet).collect();
+    let rules = live.rules.load();
+    let mut bundle = json!({
+        "netbootd": env!("CARGO_PKG_VERSION"),
+        "made": now,
+        "machine": &machine,
+        "boots": boots,
+        "packets": packets,
+        "configuration": configuration(&rules, server, who, machine.profile.as_deref()),
+    });
+    let hidden: Vec<String> = match who {
+        Who::Machine(mac) => {
+            let text = mac.to_string();
+            vec![text.replace(':', "-"), text.replace(':', ""), text]
+        }
+        Who::Address(_) => Vec::new(),
+    };
+    mask(&mut bundle, &hidden, machine.name.as_deref().filter(|name| !name.is_empty()));
+    bundle
+}
+
+fn packet(Packet { at, port, bytes }: &Packet) -> Value {
+    let bytes = masked_packet(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    json!({ "at": at, "port": port, "bytes": bytes })
+}
+
+fn configuration(rules: &Rules, server: &dyn Server, who: Who, profile: Option<&str>) -> Value {
+    let rule = match who {
+        Who::Machine(mac) => {
+            let interface = server.heard_on(mac);
+            rules.machines.of(&Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() })
+        }
+        Who::Address(_) => None,
+    };
+    let rule = rule.map(|(index, rule)| {
+        json!({
+            "number": index + 1, "profile": rule.profile, "once": rule.once, "loader": rule.loader,
+            "local_boot": rule.local_boot, "vars": rule.vars.keys().collect::<Vec<_>>(),
+        })
+    });
+    let loaders = Loader::ALL.into_iter().filter_map(|loader| {
+        let file = rules.loaders.of(loader)?;
+        Some(json!({ "for": loader.title(), "name": file.name, "sha256": file.sha256 }))
+    });
+    json!({
+        "rule": rule,
+        "rules": rules.machines.iter().count(),
+        "known_only": rules.known_only,
+        "profile": profile.and_then(|name| rules.profiles.get(name)).map(boots),
+        "loaders": loaders.collect::<Vec<_>>(),
+    })
+}
+
+/// Templates as they are written, not as they come out.
+fn boots(profile: &Profile) -> Vec<Value> {
+    let of =
+        |(arch, boot): (Option<&str>, &Boot)| json!({ "arch": arch, "files": boot.files(), "cmdline": boot.cmdline() });
+    profile.boots().map(of).collect()
+}
+
+/// A DHCP message without what tells machines apart: half of `chaddr`, and the values of the options that name them.
+fn masked_packet(bytes: &[u8]) -> Vec<u8> {
+    let mut masked = bytes.to_vec();
+    masked.iter_mut().skip(31).take(3).for_each(|byte| *byte = 0);
+    let mut at = OPTIONS;
+    while let (Some(&code), Some(&length)) = (bytes.get(at), bytes.get(at + 1)) {
+        at += match code {
+            0 => 1,
+            255 => break,
+            _ => {
+                if NAMING.contains(&code) {
+                    masked.iter_mut().skip(at + 2).take(usize::from(length)).for_each(|byte| *byte = 0);
+                }
+                2 + usize::from(length)
+            }
+        };
+    }
+    masked
+}
+
+/// Masks in all strings; keys are ours.
+fn mask(value: &mut Value, hidden: &[String], name: Option<&str>) {
+    match value {
+        Value::String(text) => {
+            for address in hidden {
+                let shown = address.len() / 2;
+                let masked =
+                    address.char_indices().map(|(i, c)| if i >= shown && c.is_alphanumeric() { 'x' } else { c });
+                let masked: String = masked.collect();
+                *text = text.replace(address, &masked);
+            }
+            if let Some(name) = name {
+                *text = text.replace(name, "NAME");
+            }
+            if text.contains('=') {
+                *text = text.split(' ').map(masked_word).collect::<Vec<_>>().join(" ");
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| mask(value, hidden, name)),
+        Value::Object(values) => values.values_mut().for_each(|value| mask(value, hidden, name)),
+        _ => {}
+    }
+}
+
+/// `root_password=hunter2` → `root_password=…`
+fn masked_word(word: &str) -> String {
+    match word.split_once('=') {
+        Some((key, value)) if !value.is_empty() && SECRET.iter().any(|part| key.to_lowercase().contains(part)) => {
+            format!("{key}=…")
+        }
+        _ => word.to_owned(),
+    }
+}
+
+/// Where the options of a DHCP message begin (RFC 2131 §3).
+const OPTIONS: usize = 240;
+/// Host name, client identifier, FQDN, client UUID (RFC 2132, RFC 4702, RFC 4578).
+const NAMING: [u8; 4] = [12, 61, 81, 97];
+/// What is in the names of things that are secret.
+const SECRET: [&str; 7] = ["pass", "secret", "token", "key", "auth", "credential", "psk"];
+
+/// As text for people, in the order of a story.
+#[must_use]
+pub fn text(bundle: &Value) -> String {
+    let section = |title: &str, value: Option<&Value>| {
+        let value = value.map_or_else(String::new, |value| format!("{value:#}"));
+        format!("\n## {title}\n\n{value}\n")
+    };
+    let word = |pointer: &str| bundle.pointer(pointer).and_then(Value::as_str);
+    let cause = word("/machine/boot/stop/text").map(|cause| format!(": {cause}")).unwrap_or_default();
+    let mut text = format!(
+        "# A machine's boots, as netbootd {} saw them\n\n{}{cause}\n\nMAC address, names, UUIDs and what looks like a \
+         secret are masked; read it before you pass it on.\n",
+        word("/netbootd").unwrap_or("?"),
+        word("/machine/boot/state").unwrap_or("not seen"),
+    );
+    for (title, key) in [
+        ("Machine", "machine"),
+        ("Boots, the last one first", "boots"),
+        ("Its last packets", "packets"),
+        ("The configuration that applied", "configuration"),
+    ] {
+        text += &section(title, bundle.get(key));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_keeps_what_tells_firmware_apart_and_loses_what_tells_machines_apart() {
+        let mut packet = vec![7; OPTIONS];
+        packet.extend_from_slice(&[
+            53, 1, 1, 0, 12, 3, b'k', b'8', b's', 60, 3, b'P', b'X', b'E', 97, 2, 9, 9, 255, 12, 1,
+        ]);
+        let masked = masked_packet(&packet);
+        assert_eq!(masked.get(28..36), Some([7, 7, 7, 0, 0, 0, 7, 7].as_slice()));
+        let options = [53, 1, 1, 0, 12, 3, 0, 0, 0, 60, 3, b'P', b'X', b'E', 97, 2, 0, 0, 255, 12, 1];
+        assert_eq!(masked.get(OPTIONS..), Some(options.as_slice()));
+        // Whatever a packet says of its lengths.
+        for broken in [&[][..], &[0; 30], &[0; 34], &[[7; OPTIONS].as_slice(), &[12, 255, 1]].concat(), &[97; 300]] {
+            assert_eq!(masked_packet(broken).len(), broken.len());
+        }
+    }
+
+    #[test]
+    fn addresses_names_and_secrets_are_masked_wherever_they_stand() {
+        let mut value = json!({
+            "a": ["52:54:00:12:34:56 is k8s08", { "b": "http://x/boot?mac=52-54-00-12-34-56", "n": 5 }],
+            "c": "console=ttyS0 root_password=hunter2 API-TOKEN=x hostname=k8s08 key=",
+        });
+        let hidden = ["52-54-00-12-34-56", "525400123456", "52:54:00:12:34:56"].map(str::to_owned);
+        mask(&mut value, &hidden, Some("k8s08"));
+        let expected = json!({
+            "a": ["52:54:00:xx:xx:xx is NAME", { "b": "http://x/boot?mac=52-54-00-xx-xx-xx", "n": 5 }],
+            "c": "console=ttyS0 root_password=… API-TOKEN=… hostname=NAME key=",
+        });
+        assert_eq!(value, expected);
+    }
+}

@@ -1,0 +1,151 @@
+//! `/api/v1/openapi.json`: what programs can ask, in the words of OpenAPI 3.1, whose schemas are JSON Schema. The shapes
+//! are those of the types that are answered with.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    api::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole},
+    view::Machine,
+};
+
+/// One thing that can be asked, or changed.
+struct Operation {
+    path: &'static str,
+    method: &'static str,
+    summary: &'static str,
+    answer: Answer,
+    body: Option<Shape>,
+    /// Those of its problems that are not everyone's.
+    problems: &'static [u16],
+}
+
+enum Answer {
+    Json(Shape),
+    /// Whose shape is told in words only.
+    Free(&'static str),
+}
+
+type Shape = fn(&mut SchemaGenerator) -> Schema;
+
+const GET: &str = "get";
+const MACHINE: &str = "/api/v1/machines/{machine}";
+const ASSIGNMENT: &str = "/api/v1/machines/{machine}/assignment";
+const APPROVAL: &str = "/api/v1/machines/{machine}/approval";
+
+/// The description, with an entry for each operation.
+#[must_use]
+pub(super) fn document() -> Value {
+    // OpenAPI keeps its schemas elsewhere than JSON Schema does.
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let problem = generator.subschema_for::<Problem>();
+    let mut paths = Map::new();
+    for operation in operations() {
+        let at = paths.entry(operation.path).or_insert_with(|| json!({}));
+        if let Value::Object(methods) = at {
+            methods.insert(operation.method.into(), operation.described(&mut generator, &problem));
+        }
+    }
+    let about = "What is read is open to the network; what changes something, and a machine's report, needs the control \
+                 socket, the loopback address or the token (Authorization: Bearer).";
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "netbootd", "version": env!("CARGO_PKG_VERSION"), "description": about, "license": { "name": "MIT", "identifier": "MIT" } },
+        "paths": paths,
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+fn operations() -> Vec<Operation> {
+    let get = |path, summary, answer| Operation { path, method: GET, summary, answer, body: None, problems: &[] };
+    let change = |path, method, summary, problems| Operation {
+        path,
+        method,
+        summary,
+        answer: json::<Machine>(),
+        body: None,
+        problems,
+    };
+    vec![
+        get("/api/v1/version", "The version of this server", json::<Version>()),
+        get("/api/v1/openapi.json", "This description", Answer::Free("application/json")),
+        get(
+            "/api/v1/machines",
+            "All machines that were seen, named by a rule or assigned something",
+            json::<Vec<Machine>>(),
+        ),
+        Operation { problems: &[404], ..get(MACHINE, "A machine with its boots", json::<Whole>()) },
+        Operation {
+            problems: &[401, 403, 404],
+            ..get(
+                "/api/v1/machines/{machine}/report",
+                "What a question about its boots needs",
+                Answer::Free("application/json"),
+            )
+        },
+        Operation {
+            body: Some(|generator| generator.subschema_for::<Wanted>()),
+            ..change(ASSIGNMENT, "put", "Give it a profile", &[400, 401, 403, 404, 422, 500])
+        },
+        change(ASSIGNMENT, "delete", "Leave it to its rule", &[401, 403, 404, 500]),
+        change(APPROVAL, "put", "Let it in where only known machines are answered", &[401, 403, 404, 500]),
+        change(APPROVAL, "delete", "Take its approval back", &[401, 403, 404, 500]),
+        get("/api/v1/boots", "All boots that are remembered, the last one first", json::<Vec<OneBoot>>()),
+        get("/api/v1/profiles", "What there is to boot", json::<Vec<Profile>>()),
+        get("/api/v1/loaders", "The iPXE binaries", json::<Vec<Loader>>()),
+        get(
+            "/api/v1/events",
+            "Each step of each boot as it happens; with Last-Event-ID those that were missed first",
+            Answer::Free("text/event-stream"),
+        ),
+    ]
+}
+
+fn json<T: JsonSchema>() -> Answer {
+    Answer::Json(|generator| generator.subschema_for::<T>())
+}
+
+impl Operation {
+    fn described(&self, generator: &mut SchemaGenerator, problem: &Schema) -> Value {
+        let content = match &self.answer {
+            Answer::Json(shape) => json!({ "application/json": { "schema": shape(generator) } }),
+            Answer::Free(kind) => json!({ *kind: {} }),
+        };
+        let mut responses =
+            Map::from_iter([("200".to_owned(), json!({ "description": self.summary, "content": content }))]);
+        for status in self.problems {
+            let words = http::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
+            let content = json!({ "application/problem+json": { "schema": problem } });
+            responses.insert(status.to_string(), json!({ "description": words, "content": content }));
+        }
+        let mut described = json!({ "summary": self.summary, "responses": responses });
+        let mut put = |key: &str, value: Value| {
+            if let Value::Object(described) = &mut described {
+                described.insert(key.into(), value);
+            }
+        };
+        if self.path.contains("{machine}") {
+            let words = "Its MAC address, or the name that a rule gives it";
+            let schema = json!({ "type": "string" });
+            put(
+                "parameters",
+                json!([{ "name": "machine", "in": "path", "required": true, "description": words, "schema": schema }]),
+            );
+        }
+        if let Some(body) = self.body {
+            put(
+                "requestBody",
+                json!({ "required": true, "content": { "application/json": { "schema": body(generator) } } }),
+            );
+        }
+        if self.problems.contains(&401) {
+            put("security", json!([{ "token": [] }]));
+        }
+        described
+    }
+}
