@@ -27,6 +27,9 @@ const ROOT_TOOLS: &[Tool] = &[
 const RPM_TOOLS: &[Tool] = &[Tool::new("rpm", "rpm"), Tool::new("rpmlint", "rpmlint")];
 const DEB_TOOLS: &[Tool] = &[Tool::new("lintian", "lintian")];
 
+const APPLIANCE_TOOLS: &[Tool] =
+    &[Tool::new("mmd", "mtools"), Tool::new("mkfs.vfat", "dosfstools"), Tool::new("sfdisk", "fdisk")];
+
 /// Three lines, as the README has them.
 const CONFIGURATION: &str = r#"
 assets = "/srv/netboot"
@@ -226,6 +229,30 @@ fn rpm() -> Result<()> {
     rpm(&["--erase"], Path::new("netbootd"))?;
     ensure!(!root.path("/usr/bin/netbootd").exists(), "it is still there");
     ensure!(root.read("/etc/netbootd/netbootd.toml.rpmsave")? == CONFIGURATION, "the configuration is gone");
+    Ok(())
+}
+
+/// Of one machine that is started from the image, another one boots.
+#[test]
+#[ignore = "minutes, and packages that are built first: make package-test"]
+fn appliance() -> Result<()> {
+    let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS, ROOT_TOOLS, APPLIANCE_TOOLS]) else { return Ok(()) };
+    let lab = Lab::new()?;
+    let files = BootFiles::prepare(&lab)?;
+    let (image, configuration) = (lab.directory().join("appliance.img"), lab.directory().join("netbootd.toml"));
+    // Assets are where they are by default.
+    fs::write(&configuration, CONFIGURATION.replace("assets = \"/srv/netboot\"", ""))?;
+    let mut build = Command::new(source("packaging/appliance/build"));
+    run(build.arg(&image).arg(built("deb")?).arg(files.folder()).arg(&configuration))?;
+
+    let leases = lab.host("dhcp", Some("10.77.0.1/24"))?;
+    let _leases = LeaseServer::start_with_ipv6_router(&lab, &leases, [10, 77, 0, 100].into(), [10, 77, 0, 199].into())?;
+    let appliance = Vm::start_from_disk(&lab, Firmware::UefiPxe, 1, &image)?;
+    appliance.wait_for_line("waiting on ", BOOT)?;
+    let words = Vm::start(&lab, Firmware::BiosPlainRom, 2)?.last_words(BOOT);
+    let words = words.with_context(|| appliance.console().lines().join("\n"))?;
+    ensure!(words.payload_ok && words.kernel == files.release() && words.cmdline == "console=ttyS0", "{words:?}");
+    appliance.wait_for_line("handed_over", BOOT)?;
     Ok(())
 }
 
