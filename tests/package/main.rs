@@ -90,7 +90,7 @@ fn installed(root: &Root) -> Result<()> {
     ensure!(uid < 1000 && user[5] == "/var/lib/netbootd" && user[6].ends_with("nologin"), "{user:?}");
     for (name, wanted) in [
         ("/usr/bin/netbootd", (0, 0, 0o755)),
-        ("/etc/netbootd/netbootd.toml", (0, 0, 0o644)),
+        ("/etc/netbootd/netbootd.toml", (0, gid, 0o640)),
         ("/var/lib/netbootd", (uid, gid, 0o755)),
         ("/var/lib/netbootd/assets", (0, 0, 0o755)),
         ("/usr/lib/sysusers.d/netbootd.conf", (0, 0, 0o644)),
@@ -218,6 +218,8 @@ fn rpm() -> Result<()> {
     ensure!(root.read("/etc/passwd")?.contains("\nnetbootd:"), "there is no user");
     let version = root.run(&["netbootd", "--version"])?;
     ensure!(version.trim() == format!("netbootd {}", env!("CARGO_PKG_VERSION")), "{version}");
+    let configuration = fs::metadata(root.path("/etc/netbootd/netbootd.toml"))?;
+    ensure!(configuration.gid() != 0 && configuration.mode() & 0o7777 == 0o640, "{configuration:?}");
     let service = fs::metadata(root.path("/usr/lib/systemd/system/netbootd.service"))?;
     ensure!((service.uid(), service.mode() & 0o7777) == (0, 0o644), "{service:?}");
     let verified = rpm(&["--verify", "--nodeps"], Path::new("netbootd"))?;
