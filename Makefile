@@ -60,7 +60,7 @@ rpm: static documents $(TOOLS)/bin/cargo-generate-rpm
 # Apart from `make test`: a release is built for it, and two releases of Debian are fetched. A quarter of an hour.
 .PHONY: package-test
 package-test: deps deb rpm
-	@missing=; for package in mmdebstrap systemd-container rpm rpmlint lintian; do \
+	@missing=; for package in mmdebstrap systemd-container rpm rpmlint lintian mtools dosfstools fdisk; do \
 	    dpkg-query --show --showformat='$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || missing="$$missing $$package"; \
 	done; [ -z "$$missing" ] || apt-get install -qq -y --no-install-recommends $$missing > /dev/null
 	cargo test --test package -- --ignored --test-threads=1

@@ -1,6 +1,5 @@
 //! Writes what packages carry beside the program, into the folder that is named: man pages and completions, from the
-//! same definitions as the command line; the configuration, as it is installed; the licences of all that the program is
-//! made of.
+//! same definitions as the command line; the configuration, as it is installed; what the program is made of, with the licences.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate_to};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args_os().nth(1).context("a folder is to be named")?);
@@ -28,7 +27,9 @@ fn main() -> Result<()> {
         generate_to(shell, &mut command.clone(), "netbootd", &folder)?;
     }
     fs::write(folder.join("netbootd.toml"), configuration()?)?;
-    fs::write(folder.join("THIRD-PARTY"), third_party()?)?;
+    let linked = linked()?;
+    fs::write(folder.join("THIRD-PARTY"), third_party(&linked)?)?;
+    fs::write(folder.join("netbootd.cdx.json"), format!("{:#}\n", bill_of_materials(&linked)?))?;
     Ok(())
 }
 
@@ -77,8 +78,7 @@ fn configuration() -> Result<String> {
 }
 
 /// Each crate that is linked, with its licence; then each text, with those that come under it.
-fn third_party() -> Result<String> {
-    let (metadata, linked) = (metadata()?, linked()?);
+fn third_party(linked: &[Crate]) -> Result<String> {
     let mut list = String::from(
         "netbootd is made of these too:\n\n\
          Rust's standard library: MIT OR Apache-2.0 (https://github.com/rust-lang/rust)\n\
@@ -87,14 +87,10 @@ fn third_party() -> Result<String> {
          linked against another one\n",
     );
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in metadata.get("packages").and_then(Value::as_array).context("no packages")? {
-        let field = |name: &str| package.get(name).and_then(Value::as_str).unwrap_or_default();
-        let name = format!("{} {}", field("name"), field("version"));
-        if !linked.contains(&name) || field("name").starts_with("netbootd") {
-            continue;
-        }
-        list.push_str(&format!("{name}: {} ({})\n", field("license"), field("repository")));
-        for text in licences(Path::new(field("manifest_path")))? {
+    for each in linked {
+        let name = format!("{} {}", each.name, each.version);
+        list.push_str(&format!("{name}: {} ({})\n", each.licence, each.repository));
+        for text in licences(&each.manifest)? {
             texts.entry(text).or_default().insert(name.clone());
         }
     }
@@ -121,24 +117,70 @@ fn licences(manifest: &Path) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// `NAME VERSION` of every crate in the program, but not of those that only build it.
-fn linked() -> Result<BTreeSet<String>> {
-    let tree = ["tree", "--package=netbootd", "--edges=normal", "--prefix=none", "--format={p}"];
-    let text = cargo(&tree)?;
-    let packages = text.lines().filter_map(|line| {
-        let (name, rest) = line.split_once(" v")?;
-        Some(format!("{name} {}", rest.split_whitespace().next()?))
-    });
-    Ok(packages.collect())
+/// The same crates for programs that look for known holes (CycloneDX 1.5).
+fn bill_of_materials(linked: &[Crate]) -> Result<Value> {
+    let lock: toml_edit::DocumentMut = include_str!("../Cargo.lock").parse()?;
+    let locked = lock.get("package").and_then(toml_edit::Item::as_array_of_tables).context("no packages")?;
+    let hash = |each: &Crate| {
+        let text = |table: &toml_edit::Table, key: &str| table.get(key)?.as_str().map(str::to_owned);
+        let is_it = |table: &&toml_edit::Table| {
+            text(table, "name").as_ref() == Some(&each.name) && text(table, "version").as_ref() == Some(&each.version)
+        };
+        text(locked.iter().find(is_it)?, "checksum")
+    };
+    let component = |each: &Crate| {
+        let purl = format!("pkg:cargo/{}@{}", each.name, each.version);
+        Ok(json!({
+            "type": "library",
+            "bom-ref": purl,
+            "name": each.name,
+            "version": each.version,
+            "purl": purl,
+            "licenses": [{ "expression": each.licence.replace('/', " OR ") }],
+            "hashes": [{ "alg": "SHA-256", "content": hash(each).with_context(|| format!("{purl} is not locked"))? }],
+        }))
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": { "component": { "type": "application", "name": "netbootd", "version": version } },
+        "components": linked.iter().map(component).collect::<Result<Vec<Value>>>()?,
+    }))
 }
 
-fn metadata() -> Result<Value> {
-    Ok(serde_json::from_str(&cargo(&["metadata", "--format-version=1"])?)?)
+/// What is linked.
+struct Crate {
+    name: String,
+    version: String,
+    licence: String,
+    repository: String,
+    manifest: PathBuf,
+}
+
+/// Every crate in the program, but not those that only build it.
+fn linked() -> Result<Vec<Crate>> {
+    let tree = cargo(&["tree", "--package=netbootd", "--edges=normal", "--prefix=none", "--format={p}"])?;
+    let packages = tree.lines().filter_map(|line| line.split_once(" v"));
+    let wanted: BTreeSet<(&str, &str)> =
+        packages.filter_map(|(name, rest)| Some((name, rest.split_whitespace().next()?))).collect();
+    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1"])?)?;
+    let all = metadata.get("packages").and_then(Value::as_array).context("no packages")?;
+    let crates = all.iter().map(|package| {
+        let field = |name: &str| package.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let manifest = field("manifest_path").into();
+        let (licence, repository) = (field("license"), field("repository"));
+        Crate { name: field("name"), version: field("version"), licence, repository, manifest }
+    });
+    let is_linked =
+        |each: &Crate| wanted.contains(&(each.name.as_str(), each.version.as_str())) && each.name != "netbootd";
+    Ok(crates.filter(is_linked).collect())
 }
 
 fn cargo(arguments: &[&str]) -> Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo).args(arguments).args(["--locked", "--offline"]).output()?;
+    let output = Command::new(cargo).args(arguments).arg("--locked").output()?;
     ensure!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }

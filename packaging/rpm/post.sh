@@ -1,5 +1,4 @@
 # $1: how many versions are there now.
-systemd-sysusers netbootd.conf > /dev/null || :
 systemd-tmpfiles --create netbootd.conf > /dev/null 2>&1 || :
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :

@@ -27,6 +27,9 @@ const ROOT_TOOLS: &[Tool] = &[
 const RPM_TOOLS: &[Tool] = &[Tool::new("rpm", "rpm"), Tool::new("rpmlint", "rpmlint")];
 const DEB_TOOLS: &[Tool] = &[Tool::new("lintian", "lintian")];
 
+const APPLIANCE_TOOLS: &[Tool] =
+    &[Tool::new("mmd", "mtools"), Tool::new("mkfs.vfat", "dosfstools"), Tool::new("sfdisk", "fdisk")];
+
 /// Three lines, as the README has them.
 const CONFIGURATION: &str = r#"
 assets = "/srv/netboot"
@@ -87,7 +90,7 @@ fn installed(root: &Root) -> Result<()> {
     ensure!(uid < 1000 && user[5] == "/var/lib/netbootd" && user[6].ends_with("nologin"), "{user:?}");
     for (name, wanted) in [
         ("/usr/bin/netbootd", (0, 0, 0o755)),
-        ("/etc/netbootd/netbootd.toml", (0, 0, 0o644)),
+        ("/etc/netbootd/netbootd.toml", (0, gid, 0o640)),
         ("/var/lib/netbootd", (uid, gid, 0o755)),
         ("/var/lib/netbootd/assets", (0, 0, 0o755)),
         ("/usr/lib/sysusers.d/netbootd.conf", (0, 0, 0o644)),
@@ -215,6 +218,8 @@ fn rpm() -> Result<()> {
     ensure!(root.read("/etc/passwd")?.contains("\nnetbootd:"), "there is no user");
     let version = root.run(&["netbootd", "--version"])?;
     ensure!(version.trim() == format!("netbootd {}", env!("CARGO_PKG_VERSION")), "{version}");
+    let configuration = fs::metadata(root.path("/etc/netbootd/netbootd.toml"))?;
+    ensure!(configuration.gid() != 0 && configuration.mode() & 0o7777 == 0o640, "{configuration:?}");
     let service = fs::metadata(root.path("/usr/lib/systemd/system/netbootd.service"))?;
     ensure!((service.uid(), service.mode() & 0o7777) == (0, 0o644), "{service:?}");
     let verified = rpm(&["--verify", "--nodeps"], Path::new("netbootd"))?;
@@ -226,6 +231,30 @@ fn rpm() -> Result<()> {
     rpm(&["--erase"], Path::new("netbootd"))?;
     ensure!(!root.path("/usr/bin/netbootd").exists(), "it is still there");
     ensure!(root.read("/etc/netbootd/netbootd.toml.rpmsave")? == CONFIGURATION, "the configuration is gone");
+    Ok(())
+}
+
+/// Of one machine that is started from the image, another one boots.
+#[test]
+#[ignore = "minutes, and packages that are built first: make package-test"]
+fn appliance() -> Result<()> {
+    let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS, ROOT_TOOLS, APPLIANCE_TOOLS]) else { return Ok(()) };
+    let lab = Lab::new()?;
+    let files = BootFiles::prepare(&lab)?;
+    let (image, configuration) = (lab.directory().join("appliance.img"), lab.directory().join("netbootd.toml"));
+    // Assets are where they are by default.
+    fs::write(&configuration, CONFIGURATION.replace("assets = \"/srv/netboot\"", ""))?;
+    let mut build = Command::new(source("packaging/appliance/build"));
+    run(build.arg(&image).arg(built("deb")?).arg(files.folder()).arg(&configuration))?;
+
+    let leases = lab.host("dhcp", Some("10.77.0.1/24"))?;
+    let _leases = LeaseServer::start_with_ipv6_router(&lab, &leases, [10, 77, 0, 100].into(), [10, 77, 0, 199].into())?;
+    let appliance = Vm::start_from_disk(&lab, Firmware::UefiPxe, 1, &image)?;
+    appliance.wait_for_line("waiting on ", BOOT)?;
+    let words = Vm::start(&lab, Firmware::BiosPlainRom, 2)?.last_words(BOOT);
+    let words = words.with_context(|| appliance.console().lines().join("\n"))?;
+    ensure!(words.payload_ok && words.kernel == files.release() && words.cmdline == "console=ttyS0", "{words:?}");
+    appliance.wait_for_line("handed_over", BOOT)?;
     Ok(())
 }
 

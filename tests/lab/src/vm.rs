@@ -1,6 +1,7 @@
 //! A virtual machine in the lab's network, seen through its serial console.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -42,6 +43,13 @@ impl Vm {
         fs::write(&path, boot_disk(Self::DISK)).with_context(|| format!("writing {}", path.display()))?;
         let drive = format!("if=none,id=disk,format=raw,file={}", path.display());
         Self::start_with(lab, firmware, number, &["-drive", &drive, "-device", "virtio-blk-pci,drive=disk,bootindex=2"])
+    }
+
+    /// A machine that starts from the disk whose image this is, and changes it.
+    pub fn start_from_disk(lab: &Lab, firmware: Firmware, number: u8, image: &Path) -> Result<Vm> {
+        let drive = format!("if=none,id=disk,format=raw,file={}", image.display());
+        let disk = ["-drive", &drive, "-device", "virtio-blk-pci,drive=disk,bootindex=0"];
+        Self::start_with(lab, firmware, number, &[&["-m", "1024"][..], &disk].concat())
     }
 
     /// What the disk's boot sector says.
