@@ -1,11 +1,13 @@
 //! The configuration file's shape. A default stands beside its reason.
 
+mod machine;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::boot::machine::LocalBoot;
+pub use self::machine::{Machine, Names, Override};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -322,85 +324,4 @@ impl Default for Menu {
     fn default() -> Self {
         Self { default: None, timeout: "60s".into() }
     }
-}
-
-/// A rule about a machine, or about all that its selectors fit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Machine {
-    /// `machine.name` in templates.
-    pub name: Option<String>,
-    /// MAC addresses, in any notation.
-    pub mac: Names,
-    /// SMBIOS UUIDs, in either byte order.
-    pub uuid: Names,
-    /// SMBIOS serial numbers. Known to iPXE only, so they choose a profile and no loader.
-    pub serial: Names,
-    /// Makers of cards: the first three bytes of their MAC addresses.
-    pub oui: Names,
-    /// Interfaces of this host, by name: machines that are heard there, those behind a relay too.
-    pub interface: Names,
-    /// Firmware: `bios`, or `i386`, `x86_64`, `arm32`, `arm64`, `riscv32`, `riscv64`, `loong64` for UEFI.
-    pub arch: Names,
-    /// What it boots.
-    pub profile: Option<String>,
-    /// Its next boot that comes to its hand-over only; then the local disk.
-    pub once: bool,
-    /// The profiles that the menu shows it, in this order; none: all.
-    pub menu: Vec<String>,
-    /// `vars.…` in templates.
-    pub vars: BTreeMap<String, serde_json::Value>,
-    /// What its firmware needs.
-    #[serde(rename = "override")]
-    pub overrides: Override,
-}
-
-impl Machine {
-    /// The names that it gives by a key of its selector.
-    #[must_use]
-    pub fn names(&self, key: &str) -> &[String] {
-        let Self { mac, uuid, serial, oui, interface, arch, .. } = self;
-        let keys =
-            [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("interface", interface), ("arch", arch)];
-        keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
-    }
-}
-
-/// One name, or several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a text, or a list of texts, is wanted")]
-pub enum Names {
-    /// `mac = "…"`
-    One(String),
-    /// `mac = ["…", "…"]`
-    Many(Vec<String>),
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl Names {
-    /// All of them.
-    #[must_use]
-    pub fn all(&self) -> &[String] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names,
-        }
-    }
-}
-
-/// What a machine's firmware needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-#[schemars(deny_unknown_fields)]
-pub struct Override {
-    /// A loader's name (`netbootd loaders` lists them), or a path below the assets folder, such as a shim's.
-    pub loader: Option<String>,
-    /// How it is sent on to its disk: `auto`, `exit`, `exit1` or `sanboot`.
-    pub local_boot: LocalBoot,
 }

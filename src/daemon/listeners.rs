@@ -1,6 +1,8 @@
 //! What is open, held against the interfaces and addresses that there are: a listener comes and goes with what it
 //! listens on, and touches none of the others.
 
+mod shared;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -12,45 +14,25 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::Request,
-    middleware::{Next, from_fn},
-};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{
-    bind::{self, Requests, SHARED, Sockets},
-    plan::Plan,
-};
+pub(super) use self::shared::Shared;
+use super::bind::{self, Requests, SHARED, Sockets};
 use crate::{
-    boot::event::Event,
     config::schema::DhcpSocket,
-    dhcp::{
-        proxy::{Here, Port},
-        serve::{Listener, Place},
-        transport::Transport,
-        watch::Watch,
-    },
-    http,
+    dhcp::{proxy::Port, serve::Place, transport::Transport},
     net::{
         changes::Changes,
         holder::other_holder,
         interface::{Interface, look},
-        own_loop::OwnLoop,
         port as udp,
-        raw::{OpenTap, Tap},
+        raw::Tap,
         udp::Endpoint,
     },
-    status::access::Via,
     syslog::{self, bounds::Bounds},
-    tftp::{self, serve::Doors, transfer::Limits},
+    tftp::{self, transfer::Limits},
 };
 
 /// All listeners of a running server.
@@ -64,22 +46,6 @@ pub(super) struct Listeners {
     said: Arc<Mutex<Bounds>>,
     /// What could not be opened, so that it is told once, and tried again.
     failed: HashSet<String>,
-}
-
-/// What every listener gets.
-pub(super) struct Shared {
-    pub(super) plan: Arc<Plan>,
-    pub(super) events: mpsc::Sender<Event>,
-    pub(super) http: Arc<http::listener::Stage>,
-    pub(super) app: Arc<http::routes::App>,
-    pub(super) api: Router,
-    /// To the thread that serves TFTP.
-    pub(super) tftp: Doors,
-    pub(super) tasks: TaskTracker,
-    pub(super) stop: CancellationToken,
-    pub(super) ours: watch::Sender<Vec<Ipv4Addr>>,
-    /// What serves DHCP.
-    pub(super) dhcp: OwnLoop,
 }
 
 /// An interface's listeners.
@@ -335,49 +301,6 @@ impl Listeners {
         self.shared.ours.send_replace(self.addresses.keys().copied().collect());
         let interfaces = self.addresses.iter().map(|(address, open)| (*address, open.interface.clone())).collect();
         self.shared.app.interfaces.store(Arc::new(interfaces));
-    }
-}
-
-impl Shared {
-    fn place(&self, interface: &Interface) -> Place {
-        let address = interface.address();
-        let name = interface.name.as_str().into();
-        let here = Here { address, base_url: self.plan.base_url(address), interface: name };
-        Place { here, addresses: interface.addresses.clone() }
-    }
-
-    fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {
-        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone())
-    }
-
-    fn serve_port(&self, dhcp: &Dhcp, transport: Transport, port: Port, stop: CancellationToken) -> JoinHandle<()> {
-        let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
-        let attempts = self.app.attempts.clone();
-        self.tasks.spawn_on(Listener { transport, port, place, live, attempts, events }.serve(stop), self.dhcp.handle())
-    }
-
-    fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
-        if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
-            self.tasks.spawn_on(
-                Watch { tap, ours: self.ours.subscribe(), events: self.events.clone() }.serve(stop),
-                self.dhcp.handle(),
-            );
-        }
-    }
-
-    fn serve_http(&self, listener: std::net::TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let listener = TcpListener::from_std(listener)?;
-        // The API asks where a request came from, and does not know the stage that it came by.
-        let came_by = async |mut request: Request, next: Next| {
-            let ends = request.extensions().get::<http::routes::Ends>().copied();
-            if let Some(ends) = ends {
-                request.extensions_mut().insert(Via::Tcp(ends.peer.ip()));
-            }
-            next.run(request).await
-        };
-        let router = http::routes::router(self.app.clone()).merge(self.api.clone().layer(from_fn(came_by)));
-        self.tasks.spawn(self.http.clone().serve(listener, router, stop));
-        Ok(())
     }
 }
 

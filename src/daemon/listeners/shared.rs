@@ -1,0 +1,100 @@
+//! What serves one socket, begun with what all of them share.
+
+use std::{io, net::Ipv4Addr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Dhcp;
+use crate::{
+    boot::event::Event,
+    daemon::plan::Plan,
+    dhcp::{
+        proxy::{Here, Port},
+        serve::{Listener, Place},
+        transport::Transport,
+        watch::Watch,
+    },
+    http,
+    net::{
+        interface::Interface,
+        own_loop::OwnLoop,
+        raw::{OpenTap, Tap},
+    },
+    status::access::Via,
+    tftp::serve::Doors,
+};
+
+/// What every listener gets.
+pub(in crate::daemon) struct Shared {
+    pub(in crate::daemon) plan: Arc<Plan>,
+    pub(in crate::daemon) events: mpsc::Sender<Event>,
+    pub(in crate::daemon) http: Arc<http::listener::Stage>,
+    pub(in crate::daemon) app: Arc<http::routes::App>,
+    pub(in crate::daemon) api: Router,
+    /// To the thread that serves TFTP.
+    pub(in crate::daemon) tftp: Doors,
+    pub(in crate::daemon) tasks: TaskTracker,
+    pub(in crate::daemon) stop: CancellationToken,
+    pub(in crate::daemon) ours: watch::Sender<Vec<Ipv4Addr>>,
+    /// What serves DHCP.
+    pub(in crate::daemon) dhcp: OwnLoop,
+}
+
+impl Shared {
+    pub(super) fn place(&self, interface: &Interface) -> Place {
+        let address = interface.address();
+        let name = interface.name.as_str().into();
+        let here = Here { address, base_url: self.plan.base_url(address), interface: name };
+        Place { here, addresses: interface.addresses.clone() }
+    }
+
+    pub(super) fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {
+        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone())
+    }
+
+    pub(super) fn serve_port(
+        &self,
+        dhcp: &Dhcp,
+        transport: Transport,
+        port: Port,
+        stop: CancellationToken,
+    ) -> JoinHandle<()> {
+        let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
+        let attempts = self.app.attempts.clone();
+        self.tasks.spawn_on(Listener { transport, port, place, live, attempts, events }.serve(stop), self.dhcp.handle())
+    }
+
+    pub(super) fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
+        if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
+            self.tasks.spawn_on(
+                Watch { tap, ours: self.ours.subscribe(), events: self.events.clone() }.serve(stop),
+                self.dhcp.handle(),
+            );
+        }
+    }
+
+    pub(super) fn serve_http(&self, listener: std::net::TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        // The API asks where a request came from, and does not know the stage that it came by.
+        let came_by = async |mut request: Request, next: Next| {
+            let ends = request.extensions().get::<http::routes::Ends>().copied();
+            if let Some(ends) = ends {
+                request.extensions_mut().insert(Via::Tcp(ends.peer.ip()));
+            }
+            next.run(request).await
+        };
+        let router = http::routes::router(self.app.clone()).merge(self.api.clone().layer(from_fn(came_by)));
+        self.tasks.spawn(self.http.clone().serve(listener, router, stop));
+        Ok(())
+    }
+}
