@@ -64,3 +64,10 @@ package-test: deps deb rpm
 	    dpkg-query --show --showformat='$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || missing="$$missing $$package"; \
 	done; [ -z "$$missing" ] || apt-get install -qq -y --no-install-recommends $$missing > /dev/null
 	cargo test --test package -- --ignored --test-threads=1
+
+# The same sources in another folder, built from nothing: is it the same program? As long as a release takes.
+.PHONY: reproducible
+reproducible: static
+	@elsewhere=$$(mktemp -d /var/tmp/netbootd-elsewhere-XXXXXX) && trap 'rm -rf "$$elsewhere"' EXIT && \
+	git archive HEAD | tar -x -C "$$elsewhere" && $(MAKE) --quiet -C "$$elsewhere" static && \
+	sha256sum $(STATIC)/netbootd "$$elsewhere/$(STATIC)/netbootd" && cmp $(STATIC)/netbootd "$$elsewhere/$(STATIC)/netbootd"
