@@ -41,6 +41,8 @@ impl Window {
     fn pictures(&mut self, name: &str) -> Result<()> {
         for (look, dark, width) in [("light", false, 1280), ("dark", true, 1280), ("phone", false, 390)] {
             self.browser.look(dark, width)?;
+            let wide = self.browser.eval("document.documentElement.scrollWidth")?;
+            ensure!(wide.as_u64() <= Some(u64::from(width)), "{name} is {wide} pixels wide on {width}");
             self.browser.screenshot(&pictures()?.join(format!("{name}-{look}.png")))?;
         }
         self.browser.look(false, 1280)
