@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -62,7 +63,7 @@ impl Listener {
         loop {
             let place = self.place.borrow().clone();
             let received = tokio::select! {
-                received = self.transport.receive(|incoming| answers.extend(self.handle(incoming, &place))) => received,
+                received = self.transport.receive(|incoming| answers.extend(self.guarded(incoming, &place))) => received,
                 () = stop.cancelled() => return,
             };
             if let Err(error) = received {
@@ -73,6 +74,11 @@ impl Listener {
                 self.send(answer).await;
             }
         }
+    }
+
+    /// A panic, which no packet should be able to cause, costs that packet's answer and never the stage.
+    fn guarded(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
+        catch_unwind(AssertUnwindSafe(|| self.handle(incoming, place))).unwrap_or_default()
     }
 
     fn handle(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
