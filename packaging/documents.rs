@@ -1,6 +1,8 @@
 //! Writes what packages carry beside the program, into the folder that is named: man pages and completions, from the
 //! same definitions as the command line; the configuration, as it is installed; what the program is made of, with the licences.
 
+mod reference;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -23,6 +25,8 @@ fn main() -> Result<()> {
         let text = fs::read_to_string(&page)?;
         fs::write(page, text + MORE)?;
     }
+    let schema = serde_json::from_str(include_str!("netbootd.schema.json"))?;
+    fs::write(folder.join("netbootd.toml.5"), reference::page(&schema)?)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut command.clone(), "netbootd", &folder)?;
     }
@@ -61,7 +65,7 @@ The configuration's JSON Schema, and templates of answer files.
 .SH EXIT STATUS
 Those of sysexits(3): 64 usage, 69 something is not there or taken, 71 the operating system, 77 no permission, 78 the configuration.
 .SH SEE ALSO
-dnsmasq(8), systemctl(1)
+netbootd.toml(5), dnsmasq(8), systemctl(1)
 ";
 
 /// What it names beside itself is elsewhere when it is installed.

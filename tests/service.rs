@@ -1,6 +1,14 @@
 //! The systemd unit: what systemd itself says of it; and what packages say of themselves.
 
-use std::{fs, path::Path, process::Command};
+#[path = "../packaging/reference.rs"]
+mod reference;
+
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Result, ensure};
 use netbootd_lab::{Tool, required};
@@ -37,4 +45,34 @@ fn the_packages_changelog_begins_with_this_version() {
     let changelog = include_str!("../packaging/deb/changelog");
     let first = format!("netbootd ({}) ", env!("CARGO_PKG_VERSION"));
     assert!(changelog.starts_with(&first), "packaging/deb/changelog has no entry for {first}");
+}
+
+/// As man(1) shows it, every key of every table is there with its words.
+#[test]
+fn the_manual_of_the_configuration_has_every_key() -> Result<()> {
+    let schema: serde_json::Value = serde_json::from_str(include_str!("../packaging/netbootd.schema.json"))?;
+    let page = reference::page(&schema)?;
+    let Some(()) = required(&[&[Tool::new("groff", "groff-base")]]) else { return Ok(()) };
+    let mut groff = Command::new("groff");
+    groff
+        .args(["-man", "-Kutf8", "-Tutf8", "-ww", "-P-c", "-P-b", "-P-u"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut groff = groff.stderr(Stdio::piped()).spawn()?;
+    groff.stdin.take().expect("piped").write_all(page.as_bytes())?;
+    let output = groff.wait_with_output()?;
+    ensure!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = String::from_utf8(output.stdout)?.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tables = schema["$defs"].as_object().expect("definitions").values().chain([&schema]);
+    for (key, value) in tables.filter_map(|table| table["properties"].as_object()).flatten() {
+        let is_section = ["[dhcp]", "[tftp]", "[http]", "[syslog]", "[state]", "[control]", "[menu]"]
+            .contains(&format!("[{key}]").as_str());
+        let is_listed = ["profiles", "machines", "keepalive", "override"].contains(&key.as_str()) || is_section;
+        let is_variant = key == "arch" && value["additionalProperties"].is_object();
+        ensure!(is_listed || is_variant || shown.contains(&format!(" {key} = ")), "{key} is missing: {shown}");
+    }
+    for words in ["[http.keepalive] ", "port = 8080", "\"capture\"", "[[machines]] "] {
+        ensure!(shown.contains(words), "{words:?} is missing: {shown}");
+    }
+    Ok(())
 }

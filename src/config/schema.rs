@@ -142,8 +142,8 @@ pub struct State {
 pub struct Control {
     /// The control socket, for root and the server's own user.
     pub socket: PathBuf,
-    /// What `/api/v1` asks of those who change something from another host (`Authorization: Bearer …`); none: they may
-    /// not. Requests from this host need none.
+    /// What `/api/v1` (`Authorization: Bearer …`) and the status page (by signing in) ask of those who change something
+    /// from another host; none: they may not. Requests from this host need none.
     pub token: Option<String>,
 }
 

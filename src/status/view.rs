@@ -249,7 +249,16 @@ fn stages(timeline: &Timeline, state: &State) -> Vec<StageView> {
         _ => Progress::Pending,
     };
     let shown = SHOWN.into_iter().filter(|stage| was(*stage) || download(*stage).is_some() || is_to_come(*stage));
-    shown.map(|stage| StageView { stage, is: progress(stage) }).collect()
+    let mut shown: Vec<StageView> = shown.map(|stage| StageView { stage, is: progress(stage) }).collect();
+    // Between two stages a boot is at the next one.
+    let is_idle = shown.iter().all(|stage| matches!(stage.is, Progress::Done | Progress::Pending));
+    if *state == State::Booting
+        && is_idle
+        && let Some(next) = shown.iter_mut().find(|stage| stage.is == Progress::Pending)
+    {
+        next.is = Progress::Active;
+    }
+    shown
 }
 
 /// The stages of a row, in order.

@@ -95,6 +95,7 @@ fn installed(root: &Root) -> Result<()> {
         ("/var/lib/netbootd/assets", (0, 0, 0o755)),
         ("/usr/lib/sysusers.d/netbootd.conf", (0, 0, 0o644)),
         ("/usr/share/man/man1/netbootd-up.1.gz", (0, 0, 0o644)),
+        ("/usr/share/man/man5/netbootd.toml.5.gz", (0, 0, 0o644)),
         ("/usr/share/bash-completion/completions/netbootd", (0, 0, 0o644)),
         ("/usr/share/netbootd/netbootd.schema.json", (0, 0, 0o644)),
         ("/usr/share/netbootd/templates/debian/preseed.cfg", (0, 0, 0o644)),
