@@ -18,15 +18,16 @@
 //! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
 //! | … and says how it went | [`boot::report`], `http::report` |
-//! | Every stage tells what it saw; one recorder makes lines of it | [`boot::timeline`], [`daemon::recorder`] |
+//! | Every stage tells what it saw; one recorder makes a timeline of it | [`boot::event`], [`boot::timelines`], [`daemon::recorder`] |
+//! | … which says how the boot stands, and why it stopped | [`boot::timeline`], ★ the table in [`boot::cause`] |
 //! | … and counts them | [`status::tally`], [`status::metrics`] |
 //! | … which people and programs look at | [`status::page`], [`status::api`] |
 //!
 //! Beside the walk: what iPXE and installers say by syslog joins their timelines ([`syslog::line`], [`syslog::serve`]);
 //! interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's ([`net::holder`]), and other
-//! servers say what keeps machines from booting ([`dhcp::rival`], [`dhcp::watch`]). People and programs look at it all by
-//! [`status`]. Once its ports are open the server gives up what it needs no more ([`daemon::privileges`],
-//! [`daemon::sandbox`]), and a service manager is told how it is (`daemon::notify`).
+//! servers say what keeps machines from booting ([`dhcp::rival`], [`dhcp::watch`]). Once its ports are open the server
+//! gives up what it needs no more ([`daemon::privileges`], [`daemon::sandbox`]), and a service manager is told how it is
+//! (`daemon::notify`).
 //!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
 //! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers.rs`

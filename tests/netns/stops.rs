@@ -10,11 +10,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use netbootd_lab::Process;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    bench::{Bench, SERVER, SMALL, START},
+    bench::{Bench, SERVER, SMALL, START, daemon},
     dhcp::{BIOS, DISCOVER, IPXE, REQUEST, of_machine, request},
 };
 
@@ -104,10 +105,14 @@ mac = "52:54:00:00:00:0e"
 profile = "efi"
 "#;
 
+fn machine(bench: &Bench, victim: Victim) -> Result<Value> {
+    let answer = bench.curl(&[], &format!("/api/v1/machines/{}", victim.mac()))?;
+    serde_json::from_slice(&answer).context("no JSON")
+}
+
 /// What the API says of a machine: the cause of its stop and the stage, or how it stands.
 fn standing(bench: &Bench, victim: Victim) -> Result<String> {
-    let answer = bench.curl(&[], &format!("/api/v1/machines/{}", victim.mac()))?;
-    let machine: Value = serde_json::from_slice(&answer).context("no JSON")?;
+    let machine = machine(bench, victim)?;
     let text = |pointer: &str| machine.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
     Ok(match text("/boot/state").as_str() {
         "stopped" => {
@@ -126,6 +131,7 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
     let Some(bench) = bench else { return Ok(()) };
     fs::remove_file(bench.assets.join("gone"))?;
     let socket = bench.client_socket(68)?;
+    let watch = Process::spawn("watch", daemon(&bench.server).arg("watch"))?;
     for n in 1..=20 {
         bench.client.ip(&["address", "add", &format!("{}/24", Victim(n).address()), "dev", "eth1"])?;
     }
@@ -234,6 +240,20 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
             bail!("{others:#?}\n{}", bench.netbootd.lines().join("\n"));
         }
         thread::sleep(Duration::from_secs(1));
+    }
+    // The page, `machines` and `watch` say the same as the API.
+    for n in expected.keys() {
+        let (victim, one) = (Victim(*n), machine(&bench, Victim(*n))?);
+        let Some(text) = one.pointer("/boot/stop/text").and_then(Value::as_str) else { continue };
+        // Up to what HTML writes in another way; a sentence begins with a capital there.
+        let words = text.get(1..).and_then(|text| text.split(['\'', '"', '/', '(', ':']).next()).context("no words")?;
+        let page = String::from_utf8(bench.curl(&[], &format!("/machines/{}", victim.mac()))?)?;
+        ensure!(page.contains(words), "the page of {} does not say {words:?}", victim.mac());
+        let asked = daemon(&bench.server).args(["machines", &victim.mac()]).output()?;
+        let told = String::from_utf8(asked.stdout)?;
+        ensure!(told.contains(&format!("probably: {text}")), "{told}");
+        let is_it = |line: &String| line.contains(&victim.mac()) && line.contains(words.trim());
+        ensure!(watch.lines().iter().any(is_it), "watch does not say {words:?}: {:#?}", watch.lines());
     }
     // Each is a line for whoever looks at the log, with the mend.
     for words in
