@@ -55,6 +55,7 @@ deb: static documents $(TOOLS)/bin/cargo-deb
 
 rpm: static documents $(TOOLS)/bin/cargo-generate-rpm
 	mkdir -p target/packages && rm -f target/packages/*.rpm
+	gzip --best --no-name --keep --force target/documents/*.[15]
 	$(TOOLS)/bin/cargo-generate-rpm --target $(HOST) --output target/packages/
 
 # Apart from `make test`: a release is built for it, and two releases of Debian are fetched. A quarter of an hour.
