@@ -9,7 +9,7 @@ use std::{net::Ipv4Addr, time::Instant};
 use libfuzzer_sys::fuzz_target;
 use netbootd::{
     dhcp::{
-        rival::Rivals,
+        rival::{Rivals, rivals},
         wire::{Offered, Request},
     },
     net::frame::Frame,
@@ -26,7 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Request::parse(payload);
     if let Ok(offered) = Offered::parse(payload) {
         let ours = [Ipv4Addr::new(192, 0, 2, 10)];
-        let news = Rivals::default().news(&offered, Ipv4Addr::new(192, 0, 2, 1), &ours, Instant::now());
-        assert!(news.len() <= 2, "{news:?}");
+        let (mut told, all) = (Rivals::default(), rivals(&offered, Ipv4Addr::new(192, 0, 2, 1), &ours));
+        assert!(all.len() <= 2, "{all:?}");
+        assert!(all.iter().all(|rival| told.is_news(rival, Instant::now())), "{all:?}");
     }
 });
