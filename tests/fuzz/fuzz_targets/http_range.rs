@@ -23,7 +23,9 @@ fuzz_target!(|data: &[u8]| {
         Selection::Part { start, length } => {
             assert!(has(header::RANGE) && length > 0 && start.checked_add(length).is_some_and(|end| end <= size));
             let validator = headers.get(header::IF_RANGE).map(|value| value.to_str().unwrap_or_default().trim());
-            assert!(validator.is_none_or(|validator| validator == ETAG || httpdate::parse_http_date(validator).is_ok()));
+            assert!(
+                validator.is_none_or(|validator| validator == ETAG || httpdate::parse_http_date(validator).is_ok())
+            );
         }
         Selection::NotModified => assert!(has(header::IF_NONE_MATCH) || has(header::IF_MODIFIED_SINCE)),
         Selection::PreconditionFailed => assert!(has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE)),

@@ -24,7 +24,10 @@ fuzz_target!(|datagram: &[u8]| {
         // What a client is told is one string, whatever it sent.
         Err(why) => {
             let packet = error(ErrorCode::IllegalOperation, &why.to_string());
-            assert!(packet.starts_with(&[0, 5, 0, 4]) && packet.iter().skip(4).position(|b| *b == 0) == Some(packet.len() - 5));
+            assert!(
+                packet.starts_with(&[0, 5, 0, 4])
+                    && packet.iter().skip(4).position(|b| *b == 0) == Some(packet.len() - 5)
+            );
         }
     }
 });
