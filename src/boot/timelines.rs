@@ -204,12 +204,14 @@ impl Timelines {
         }
     }
 
-    /// The last boots of machines that changed after this version.
-    pub fn changed_since(&self, version: u64) -> impl Iterator<Item = (MacAddr, &Arc<Timeline>)> {
+    /// Of machines that changed after this version, the last boot, and those before it that were heard since `then`: a
+    /// boot may end and the next one begin between two looks.
+    pub fn changed_since(&self, version: u64, then: Moment) -> impl Iterator<Item = (MacAddr, &Arc<Timeline>)> {
         let changed = self.machines.iter().filter(move |(_, machine)| machine.version > version);
-        changed.filter_map(|(who, machine)| match who {
-            Who::Machine(mac) => Some((*mac, machine.boot()?)),
-            Who::Address(_) => None,
+        changed.flat_map(move |(who, machine)| {
+            let (Who::Machine(mac), boots) = (*who, machine.boots.iter().rev().enumerate()) else { return Vec::new() };
+            let fresh = boots.filter(|(back, boot)| *back == 0 || boot.last >= then);
+            fresh.map(|(_, boot)| (mac, boot)).collect()
         })
     }
 
@@ -490,6 +492,23 @@ mod tests {
                 assert_eq!(go(what), one);
             }
         }
+    }
+
+    #[test]
+    fn a_boot_that_ended_between_two_looks_is_among_what_changed() {
+        let mut timelines = Timelines::default();
+        let at = |seconds: u64| Moment::from_secs(1_000_000 + seconds);
+        let numbers = |timelines: &Timelines, version, then| {
+            timelines.changed_since(version, then).map(|(_, boot)| boot.number).collect::<Vec<_>>()
+        };
+        timelines.apply(machine(discover("iPXE on BIOS")), at(0));
+        timelines.apply(machine(What::Script(boot("p", &[]))), at(1));
+        let version = timelines.version();
+        assert_eq!(numbers(&timelines, 0, at(0)), [1]);
+        timelines.apply(machine(discover("iPXE on BIOS")), at(2));
+        assert_eq!(numbers(&timelines, version, at(1)), [2, 1], "both");
+        assert_eq!(numbers(&timelines, version, at(2)), [2], "the other is kept already");
+        assert_eq!(numbers(&timelines, timelines.version(), at(0)), [] as [u32; 0]);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub fn start(format: Format) {
     let filter = EnvFilter::try_from_env("NETBOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let to_journal = is_journal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Outs { to_journal });
+    lines().are_for_people = format == Format::Text;
     // The journal has clocks of its own.
     let clock = (!to_journal).then(Clock::default);
     match format {
@@ -109,9 +110,12 @@ struct Lines {
     waiting: Vec<u8>,
     held: usize,
     footer: Footer,
+    /// Programs read line after line: there is nothing that could stand below.
+    are_for_people: bool,
 }
 
-static LINES: Mutex<Lines> = Mutex::new(Lines { waiting: Vec::new(), held: 0, footer: Footer::none() });
+static LINES: Mutex<Lines> =
+    Mutex::new(Lines { waiting: Vec::new(), held: 0, footer: Footer::none(), are_for_people: false });
 
 fn lines() -> MutexGuard<'static, Lines> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,6 +134,9 @@ impl Lines {
 /// Has these lines stand below all others from now on, on a terminal.
 pub(super) fn stand_below(lines: &[Line<'_>]) {
     let mut all = self::lines();
+    if !all.are_for_people {
+        return;
+    }
     let _ = all.footer.replace(&mut io::stdout().lock(), lines);
 }
 

@@ -36,8 +36,8 @@ pub(super) struct Recorder {
     to_keep: mpsc::Sender<ToKeep>,
     /// The boots.
     timelines: Timelines,
-    /// What changed after this version of them is not kept yet.
-    kept: u64,
+    /// What changed after this version of them, which was at this moment, is not kept yet.
+    kept: (u64, Moment),
     /// The last steps, for who comes back and has missed some.
     told: VecDeque<Arc<Told>>,
     /// And how many there were.
@@ -70,7 +70,7 @@ impl Recorder {
         timelines: Timelines,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let kept = timelines.version();
+        let kept = (timelines.version(), Moment::default());
         let (tell, _) = broadcast::channel(STEPS_WAITING);
         let (told, snapshot) = (VecDeque::new(), Arc::default());
         Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot, metrics }
@@ -185,6 +185,8 @@ impl Recorder {
                 let _ = answer.send(self.snapshot.clone());
             }
             Question::Steps { after, answer } => {
+                // A number that was not reached yet is of a server before this one: all of this one's are news.
+                let after = after.map(|after| if after > self.count { 0 } else { after });
                 let is_after = |told: &&Arc<Told>| after.is_some_and(|after| told.number > after);
                 let before = self.told.iter().filter(is_after).cloned().collect();
                 let _ = answer.send(Steps { before, coming: self.tell.subscribe() });
@@ -195,9 +197,11 @@ impl Recorder {
     /// What changed since the last time; where the disk does not keep up it waits, and a boot that goes on meanwhile is
     /// kept as it is then.
     fn keep_boots(&mut self) {
-        let changed: Vec<_> = self.timelines.changed_since(self.kept).map(|(mac, boot)| (mac, boot.clone())).collect();
+        let (version, then) = self.kept;
+        let changed: Vec<_> =
+            self.timelines.changed_since(version, then).map(|(mac, boot)| (mac, boot.clone())).collect();
         if changed.is_empty() || self.to_keep.try_send(ToKeep::Boots(changed)).is_ok() {
-            self.kept = self.timelines.version();
+            self.kept = (self.timelines.version(), Moment::from(SystemTime::now()));
         }
     }
 

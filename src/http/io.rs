@@ -172,7 +172,7 @@ impl Io {
 
 impl hyper::rt::Read for Io {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, mut to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        // Requests are small: one copy of them costs less than the `unsafe` that would save it.
+        // Requests are small: one copy of them costs less than what it would take to save it.
         let mut buffer = [0; 4096];
         let most = to.remaining().min(buffer.len());
         loop {

@@ -120,6 +120,7 @@ fn events_have_numbers_and_are_told_again_to_who_missed_them() -> Result<()> {
     ensure!(stages == ["discover", "offer", "script", "kernel", "initrd", "handed_over"], "{all:?}");
     let last = &all[3].0;
     ensure!(events(&last.to_string(), 2)? == all[4..], "after {last}");
+    ensure!(events("99999", 6)? == all, "a number of a server before this one");
     Ok(())
 }
 

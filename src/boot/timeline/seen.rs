@@ -212,7 +212,7 @@ impl Timeline {
     }
 
     fn report(&mut self, Report { event, text }: Report) -> Seen {
-        let (text, colon) = (shortened(text.clone()), if text.is_empty() { "" } else { ": " });
+        let (colon, text) = (if text.is_empty() { "" } else { ": " }, shortened(text));
         match event {
             ReportEvent::Other(word) => Seen(Stage::Reported, format!("{}{colon}{text}", shortened(word)), false),
             ReportEvent::Installed | ReportEvent::Failed => {
