@@ -1,0 +1,84 @@
+//! The API beside its description.
+
+use std::sync::Arc;
+
+use axum::{Extension, Router, body::Body};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use netbootd::status::{access::Via, api};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::server::{TOKEN, mac, page};
+
+async fn asked(router: &Router, method: Method, path: &str, body: &str) -> (StatusCode, Body) {
+    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let request = request.body(Body::from(body.to_owned())).expect("a request");
+    let answer = router.clone().oneshot(request).await.expect("an answer");
+    (answer.status(), answer.into_body())
+}
+
+/// Every method that is described is answered, with a status that is described, and with JSON that has what its schema
+/// requires; every other one is not allowed.
+#[tokio::test]
+async fn what_is_described_is_answered_and_nothing_else() {
+    let (_, fake, stop) = page(Via::ControlSocket);
+    let api = api::Api { live: fake.live.clone(), server: fake.clone(), token: Some(TOKEN.into()), stop };
+    let router = api::router(Arc::new(api)).layer(Extension(Via::ControlSocket));
+    fake.starts(1, 30, "UEFI x86_64", "debian");
+    let text = asked(&router, Method::GET, "/api/v1/openapi.json", "").await.1.collect().await.expect("a body");
+    let document: Value = serde_json::from_slice(&text.to_bytes()).expect("JSON");
+    for (path, described) in document["paths"].as_object().expect("paths") {
+        let address = path.replace("{machine}", &mac(1).to_string());
+        for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
+            let operation = &described[method.as_str().to_lowercase()];
+            // This server tells no steps: of the events it is shown only that there is such a route.
+            let (status, body) = asked(&router, method.clone(), &address, r#"{"profile": "debian"}"#).await;
+            assert_eq!(status == StatusCode::METHOD_NOT_ALLOWED, operation.is_null(), "{method} {path}: {status}");
+            let answer = &operation["responses"][status.as_str()];
+            assert!(
+                operation.is_null() || path.ends_with("/events") || answer.is_object(),
+                "{method} {path}: {status}"
+            );
+            let schema = &answer["content"]["application/json"]["schema"];
+            if !schema.is_null() {
+                let body = body.collect().await.expect("a body").to_bytes();
+                let value = serde_json::from_slice(&body).expect("JSON");
+                fits(&document, schema, &value, &format!("{method} {path}"));
+            }
+        }
+    }
+}
+
+/// Types and required members, all the way down: as much of JSON Schema as these schemas use.
+fn fits(document: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let schema = document.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{at}: {reference}"));
+        fits(document, schema, value, at);
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        assert!(value.get(name).is_some(), "{at}: {name} is missing in {value}");
+    }
+    let is = |kind: &str| match kind {
+        "string" => value.is_string(),
+        "integer" | "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "null" => value.is_null(),
+        other => panic!("{at}: {other}"),
+    };
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => kind.as_str().into_iter().collect(),
+    };
+    assert!(kinds.is_empty() || kinds.into_iter().any(is), "{at}: {value} is not as in {schema}");
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(name) {
+            fits(document, schema, value, &format!("{at}/{name}"));
+        }
+    }
+    if let (Some(values), schema @ Value::Object(_)) = (value.as_array(), &schema["items"]) {
+        values.iter().for_each(|value| fits(document, schema, value, &format!("{at}/[]")));
+    }
+}
