@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Failure, configuration, print};
+use super::failure::{Failure, configuration, print};
 use crate::{
     config::{Fault, Finding, Level, examine, load::load, resolve::attempt, schema::Config},
     daemon::loaders,

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::UnixStream, runtime::Runtime};
 
-use super::{EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
+use super::failure::{EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
 use crate::config::schema::Control;
 
 /// Where the server is, and how its answers are to be written.

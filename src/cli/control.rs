@@ -12,7 +12,10 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{EX_OSERR, Failure, client::At};
+use super::{
+    client::At,
+    failure::{self, EX_OSERR, Failure},
+};
 use crate::{
     boot::{cause::rough, moment::Moment, timeline::Step},
     status::bundle,
@@ -128,7 +131,7 @@ impl Machines {
 }
 
 fn print(at: &At, answer: &Value, text: fn(&Value, SystemTime) -> String) -> Result<(), Failure> {
-    super::print(&if at.json { format!("{answer:#}\n") } else { text(answer, SystemTime::now()) })
+    failure::print(&if at.json { format!("{answer:#}\n") } else { text(answer, SystemTime::now()) })
 }
 
 /// It is done, and yet not for good: a laptop has no folder for a state.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::{EX_CONFIG, EX_OSERR, EX_USAGE, Failure, configuration, print};
+use super::failure::{EX_CONFIG, EX_OSERR, EX_USAGE, Failure, configuration, print};
 use crate::{
     boot::{
         client::MacAddr,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{EX_UNAVAILABLE, Failure, print};
+use super::failure::{EX_UNAVAILABLE, Failure, print};
 use crate::{
     boot::{
         loader::{Loader, LoaderFile, Loaders},

@@ -4,13 +4,16 @@ mod check;
 mod client;
 mod control;
 mod explain;
+mod failure;
 mod loaders;
 mod up;
 mod watch;
 
-use std::{ffi::OsString, io::Write as _, path::Path, process::ExitCode};
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use failure::{EX_USAGE, Failure};
 
 /// All-in-one network boot server: ProxyDHCP, TFTP and HTTP in one process.
 ///
@@ -46,19 +49,6 @@ enum Command {
     Report(control::Report),
     /// Show every boot as it happens.
     Watch(watch::Watch),
-}
-
-/// Why a command failed, and the exit code that says so to programs.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    fn new(code: u8, message: impl ToString) -> Self {
-        Self { code, message: message.to_string() }
-    }
 }
 
 /// Parses, dispatches, and turns the result into an exit code.
@@ -97,26 +87,3 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
 }
-
-fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))
-}
-
-/// The configuration that is read: the one that is named, or the packages', where it is there.
-fn configuration(named: Option<&Path>) -> Option<&Path> {
-    named.or_else(|| Some(Path::new(DEFAULT_CONFIG)).filter(|path| path.exists()))
-}
-
-/// Where the packages put it.
-const DEFAULT_CONFIG: &str = "/etc/netbootd/netbootd.toml";
-
-/// The command line is wrong.
-const EX_USAGE: u8 = 64;
-/// Something that is needed is not there: a port is taken, an asset is missing.
-const EX_UNAVAILABLE: u8 = 69;
-/// The operating system refused.
-const EX_OSERR: u8 = 71;
-/// Root or a capability is needed.
-const EX_NOPERM: u8 = 77;
-/// The configuration has faults.
-const EX_CONFIG: u8 = 78;

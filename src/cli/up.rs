@@ -8,7 +8,7 @@ use std::{
 use figment::value::Value;
 use tracing::info;
 
-use super::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
+use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
 use crate::{
     config::{
         Faults,

@@ -19,9 +19,8 @@ use ratatui::{
 use serde_json::Value;
 
 use super::{
-    EX_OSERR, EX_UNAVAILABLE, Failure,
     client::{At, runtime},
-    print,
+    failure::{EX_OSERR, EX_UNAVAILABLE, Failure, print},
 };
 use crate::{
     boot::moment::Moment,

@@ -131,8 +131,8 @@ impl Lines {
     }
 }
 
-/// Has these lines stand below all others from now on, on a terminal.
-pub(super) fn stand_below(lines: &[Line<'_>]) {
+/// Keeps these lines below all others from now on, on a terminal.
+pub(super) fn set_footer(lines: &[Line<'_>]) {
     let mut all = self::lines();
     if !all.are_for_people {
         return;

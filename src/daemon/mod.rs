@@ -1,5 +1,6 @@
 //! The running server: everything is bound, told of, served, and let go in this order.
 
+mod bars;
 pub mod bind;
 pub mod clerk;
 mod control;
@@ -190,7 +191,7 @@ async fn serve(
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
     let server = Arc::new(Running { clerk, recorder: ask, attempts });
-    let footer = footer::follow(server.clone(), plan.live.clone());
+    let bars = bars::follow(server.clone(), plan.live.clone());
     let metrics = status::metrics::router(metrics, server.clone());
     let token = plan.control.token.clone();
     let api = Arc::new(Api { live: plan.live.clone(), server, token, stop: stop.clone() });
@@ -234,7 +235,7 @@ async fn serve(
         () = first_signal(&mut signals) => {}
         () = listeners.follow() => {}
         () = reload.follow() => {}
-        () = footer => {}
+        () = bars => {}
     }
     notify::stopping(plan.grace);
     // With it go the ways to open more.
