@@ -3,25 +3,21 @@
 .PHONY: help deps demo test static documents deb rpm
 
 help:
-	@echo 'make demo   boot a BIOS and two UEFI machines through netbootd, in a private network (a few minutes)'
+	@echo 'make demo   boot a BIOS and two UEFI machines through netbootd, in a private network (about 3 minutes the first time)'
 	@echo 'make test   everything that CI runs'
 	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
 	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
-	@echo 'make deps   install the Debian packages that both need (both do it themselves)'
+	@echo 'make deps   install the Debian packages that the tests need (both commands install what they need themselves)'
 
 deps:
 	@tests/lab/install-packages
 
-demo: deps
-	cargo build --release --workspace --bins
-	@cargo run --release --quiet --package netbootd-lab -- demo
+demo:
+	@tests/lab/demo
 
 test: deps
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	tests/lint
 	cargo test --workspace
-	@if cargo deny --version > /dev/null 2>&1; then cargo deny check; \
-	else echo 'cargo deny is not installed: licences and advisories were not checked'; fi
 
 # A program that needs no library of its host, the same to the byte wherever it is built: no path of the building machine
 # is in it. The C library is linked in too (its licence, the LGPL, asks that it can be replaced: the sources are all here).
