@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{
-    BootFiles, Firmware, Host, Lab, LastWords, LeaseServer, NETWORK_TOOLS, Process, Relay, Signal, VM_TOOLS, Vm,
-    required,
+    BootFiles, Firmware, Host, Lab, LastWords, LeaseServer, NETWORK_TOOLS, Process, Relay, Signal, VM_TOOLS,
+    VM_TOOLS_32_BIT, Vm, required,
 };
 
 /// Where the two servers are.
@@ -80,7 +80,7 @@ impl Stand {
         place: Place,
         serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>,
     ) -> Result<Option<Self>> {
-        let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS]) else { return Ok(None) };
+        let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS, VM_TOOLS_32_BIT]) else { return Ok(None) };
         // An emulated machine takes a whole core, and a slow one runs into the timeouts of its own firmware.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
