@@ -13,6 +13,7 @@ pub mod moment;
 pub mod next;
 pub mod peer;
 pub mod profile;
+pub mod pxelinux;
 pub mod recent;
 pub mod report;
 pub mod rival;

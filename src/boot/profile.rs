@@ -70,6 +70,17 @@ pub struct Linux {
     pub initrd: Vec<String>,
     /// Template of the kernel's command line.
     pub cmdline: String,
+    /// For boot programs that hand the kernel a device tree: U-Boot.
+    pub device_tree: Option<DeviceTree>,
+}
+
+/// The device tree that a kernel is handed instead of the firmware's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceTree {
+    /// A folder, in which U-Boot knows its board's file.
+    Folder(String),
+    /// One file, for machines of one kind.
+    File(String),
 }
 
 impl Boot {

@@ -12,7 +12,7 @@ use super::{
     client::MacAddr,
     loader::Loader,
     machine::{By, Choice, Machine, MachineRule, Rules},
-    profile::{Boot, Linux},
+    profile::{Boot, Linux, Profile},
     roster::Roster,
     selector::Facts,
     template::{Templates, on_screen},
@@ -148,32 +148,58 @@ pub struct Standing<'a> {
 /// `base` is this server as the client reaches it: `http://192.0.2.10:8080`, without a slash at its end.
 #[must_use]
 pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) -> Script {
+    match decide(rules, base, query, standing) {
+        Decision::Nobody => {
+            let text = rules.templates.render("bootstrap.ipxe", context! { base });
+            Script { text, outcome: Outcome::Bootstrap }
+        }
+        Decision::Looping(asking, why) => {
+            Script { text: asking.sent_on(&why), outcome: Outcome::Refused(Some(asking.mac), why) }
+        }
+        Decision::Refused(mac, why) => refused(rules, base, mac, None, why),
+        Decision::Boots(asking, choice) => match asking.rendered(choice) {
+            Ok(text) => Script { text, outcome: asking.chosen(choice) },
+            Err(why) => refused(rules, base, Some(asking.mac), asking.rule, why),
+        },
+        Decision::NoChoice(asking, why) => refused(rules, base, Some(asking.mac), asking.rule, why),
+    }
+}
+
+/// What a machine is to boot, before it is written in the language of its boot program.
+pub(super) enum Decision<'a> {
+    /// The request does not say which machine asks.
+    Nobody,
+    /// The request makes no sense, or a stranger asks where only known machines are answered.
+    Refused(Option<MacAddr>, Why),
+    /// It goes round in circles.
+    Looping(Asking<'a>, Why),
+    /// There is nothing for it.
+    NoChoice(Asking<'a>, Why),
+    /// It boots this.
+    Boots(Asking<'a>, Choice<'a>),
+}
+
+/// The one decision behind every kind of boot script.
+pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, standing: Standing<'a>) -> Decision<'a> {
     let mac = match query.mac() {
         Ok(Some(mac)) => mac,
-        Ok(None) => {
-            let text = rules.templates.render("bootstrap.ipxe", context! { base });
-            return Script { text, outcome: Outcome::Bootstrap };
-        }
-        Err(why) => return refused(rules, base, None, None, why),
+        Ok(None) => return Decision::Nobody,
+        Err(why) => return Decision::Refused(None, why),
     };
     let nothing = Roster::default();
-    let roster = standing.roster.unwrap_or(&nothing);
-    let rule = match rules.rule(&query.facts(mac), roster) {
+    let rule = match rules.rule(&query.facts(mac), standing.roster.unwrap_or(&nothing)) {
         Ok(rule) => rule,
-        Err(why) => return refused(rules, base, Some(mac), None, why),
+        Err(why) => return Decision::Refused(Some(mac), why),
     };
-    let asking = Asking { rules, base, query, machine: query.machine(mac, rule), rule, signer: standing.signer };
+    let entry = standing.roster.and_then(|roster| roster.of(mac));
+    let asking = Asking { rules, base, query, mac, machine: query.machine(mac, rule), rule, signer: standing.signer };
     if let Some(why) = standing.looping {
-        return Script { text: asking.sent_on(&why), outcome: Outcome::Refused(Some(mac), why) };
+        return Decision::Looping(asking, why);
     }
-    let chosen = rules.choose(rule, roster.of(mac), said(&query.profile), &asking.machine.arch);
-    let decided = chosen.and_then(|choice| {
-        let Choice { profile, boot, by, once } = choice;
-        let report_within = rules.profiles.get(profile).and_then(|profile| profile.report_within);
-        let outcome = Outcome::Chosen { mac, profile: profile.to_owned(), by, once, report_within, way: way(boot) };
-        Ok(Script { text: asking.rendered(choice)?, outcome })
-    });
-    decided.unwrap_or_else(|why| refused(rules, base, Some(mac), rule, why))
+    match rules.choose(rule, entry, said(&query.profile), &asking.machine.arch) {
+        Ok(choice) => Decision::Boots(asking, choice),
+        Err(why) => Decision::NoChoice(asking, why),
+    }
 }
 
 /// The script for a request whose query cannot be read at all.
@@ -192,24 +218,52 @@ fn way(boot: &Boot) -> Way {
 }
 
 /// A machine that asks, with all that its script is made of.
-struct Asking<'a> {
+pub(super) struct Asking<'a> {
     rules: &'a Rules,
     base: &'a str,
     query: &'a Query,
-    machine: Machine,
-    rule: Option<&'a MachineRule>,
+    pub(super) mac: MacAddr,
+    pub(super) machine: Machine,
+    pub(super) rule: Option<&'a MachineRule>,
     signer: Option<Signer<'a>>,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// What is told of a choice that could be written down.
+    pub(super) fn chosen(&self, Choice { profile, boot, by, once }: Choice<'_>) -> Outcome {
+        let report_within = self.rules.profiles.get(profile).and_then(|profile| profile.report_within);
+        Outcome::Chosen { mac: self.mac, profile: profile.to_owned(), by, once, report_within, way: way(boot) }
+    }
+
+    /// The command line of a profile for this machine.
+    ///
+    /// # Errors
+    /// [`Why::Template`].
+    pub(super) fn cmdline(&self, profile: &str, template: &str) -> Result<String, Why> {
+        let none = BTreeMap::new();
+        let vars = self.rule.map_or(&none, |rule| &rule.vars);
+        self.rules.templates.cmdline(template, &self.machine, vars, &self.urls(profile))
+    }
+
+    /// The profiles that the menu shows this machine, in the order of its rule, where that names them.
+    pub(super) fn shown(&self) -> Vec<(&'a str, &'a Profile)> {
+        let profiles = &self.rules.profiles;
+        let named = self.rule.map(|rule| rule.menu.as_slice()).unwrap_or_default();
+        if named.is_empty() {
+            return profiles.iter().map(|(name, profile)| (name.as_str(), profile)).collect();
+        }
+        named.iter().filter_map(|name| profiles.get_key_value(name)).map(|(name, p)| (name.as_str(), p)).collect()
+    }
+
+    fn urls(&self, profile: &str) -> Urls {
+        Urls::new(self.rules, self.base, self.query, profile, self.signer)
+    }
+
     fn rendered(&self, Choice { profile: name, boot, .. }: Choice<'_>) -> Result<String, Why> {
         let Self { rules, base, machine, rule, .. } = self;
         let Rules { templates, .. } = rules;
         let (base, url) = (*base, |path: &str| asset_url(base, path));
-        let urls = Urls::new(rules, base, self.query, name, self.signer);
-        let none = BTreeMap::new();
-        let vars = rule.map_or(&none, |rule| &rule.vars);
-        let cmdline = |template: &str| templates.cmdline(template, machine, vars, &urls);
+        let cmdline = |template: &str| self.cmdline(name, template);
         let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
         let render = |template: &str, own: minijinja::Value| {
             templates.render(template, context! { base, name, syslog, machine => Serde(machine), ..own })
@@ -226,7 +280,9 @@ impl Asking<'_> {
             Boot::Iso(path) => render("san.ipxe", context! { image => url(path), drive => "0xe0" }),
             Boot::Disk(path) => render("san.ipxe", context! { image => url(path), drive => "0x80" }),
             Boot::Script(template) => {
-                templates.script(template, script_context(base, name, machine, vars, &urls, templates))?
+                let none = BTreeMap::new();
+                let vars = rule.map_or(&none, |rule| &rule.vars);
+                templates.script(template, script_context(base, name, machine, vars, &self.urls(name), templates))?
             }
             Boot::Menu => render("menu.ipxe", self.menu()),
             Boot::Local => render("local.ipxe", context! {}),
@@ -235,13 +291,10 @@ impl Asking<'_> {
     }
 
     fn menu(&self) -> minijinja::Value {
-        let Rules { profiles, menu, .. } = self.rules;
-        let shown = self.rule.map(|rule| rule.menu.as_slice()).unwrap_or_default();
-        // In the order of the rule, where it names them.
-        let names: Vec<&String> = if shown.is_empty() { profiles.keys().collect() } else { shown.iter().collect() };
-        let items = names.iter().filter_map(|name| {
-            let title = profiles.get(*name)?.title.as_deref();
-            Some(MenuItem { name, title: on_screen(title.unwrap_or(name)) })
+        let menu = &self.rules.menu;
+        let items = self.shown().into_iter().map(|(name, profile)| {
+            let title = profile.title.as_deref();
+            MenuItem { name, title: on_screen(title.unwrap_or(name)) }
         });
         let items: Vec<MenuItem<'_>> = items.collect();
         let default = menu.default.as_deref().filter(|name| items.iter().any(|item| item.name == *name));
@@ -344,7 +397,6 @@ mod tests {
     use super::*;
     use crate::boot::{
         machine::{LocalBoot, Menu},
-        profile::Profile,
         roster::{Assignment, Entry},
         selector::{RuleBook, Selector},
     };
@@ -356,6 +408,7 @@ mod tests {
             kernel: "debian/vmlinuz".into(),
             initrd: vec!["debian/initrd.img".into(), "late/initrd.img".into(), "one more.cpio".into()],
             cmdline: "console=ttyS0 hostname={{ machine.name }} mac={{ machine.mac }} arch={{ machine.arch }}".into(),
+            device_tree: None,
         };
         let profiles = BTreeMap::from([("debian".to_owned(), Boot::Linux(debian).into())]);
         Rules { profiles, default_profile: default_profile.into(), ..Rules::default() }
@@ -502,7 +555,7 @@ sanboot --no-describe --drive 0x80 || exit
         };
         let by_serial = Selector { serials: vec!["cz 1234".into()], ..Selector::default() };
         let cmdline = "hostname={{ machine.name }} role={{ vars.role }} id={{ machine.uuid }}".into();
-        let node = Linux { kernel: "vmlinuz".into(), initrd: vec![], cmdline };
+        let node = Linux { kernel: "vmlinuz".into(), initrd: vec![], cmdline, device_tree: None };
         let rules = Rules {
             machines: RuleBook::new(vec![(by_serial, rule)]),
             profiles: BTreeMap::from([("node".to_owned(), Boot::Linux(node).into())]),

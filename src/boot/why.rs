@@ -96,6 +96,14 @@ pub enum Why {
     /// An EFI program, and a machine that has no EFI.
     #[error("profile {0:?} is an EFI program, and this machine is a BIOS")]
     EfiOnBios(String),
+    /// A profile that a `pxelinux.cfg` file cannot carry.
+    #[error("profile {profile:?} cannot be booted by U-Boot, petitboot or PXELINUX: {why}")]
+    NotInPxelinux {
+        /// Its name.
+        profile: String,
+        /// What is in the way, and the fix.
+        why: String,
+    },
     /// A query of `/boot.ipxe` that makes no sense.
     #[error("the request's {0}")]
     BadQuery(String),
@@ -151,6 +159,7 @@ impl Why {
             Self::Busy(_) => "busy",
             Self::NoProfile(_) => "no_profile",
             Self::EfiOnBios(_) => "efi_on_bios",
+            Self::NotInPxelinux { .. } => "not_in_pxelinux",
             Self::BadQuery(_) => "bad_query",
             Self::Template(_) => "template",
             Self::AnswerDenied { .. } => "answer_denied",

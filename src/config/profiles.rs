@@ -17,7 +17,7 @@ use crate::{
     boot::{
         answer,
         machine::{Menu, Rules},
-        profile::{Boot, Linux, Profile},
+        profile::{Boot, DeviceTree, Linux, Profile},
         template::Templates,
     },
     files::AssetRoot,
@@ -179,8 +179,14 @@ impl Boots<'_, '_> {
             self.check.file(&key, initrd, self.assets);
         }
         let path = |of: &Option<String>| of.clone().unwrap_or_default();
+        if let (None, Some(key)) = (kernel, profile.device_tree_keys().first()) {
+            self.fault(key, format!("{key} goes with a kernel, and this profile has none"));
+        }
         let boot = match named.first() {
-            Some(&"kernel") => Boot::Linux(Linux { kernel: path(kernel), initrd: initrd.clone(), cmdline }),
+            Some(&"kernel") => {
+                let device_tree = self.device_tree(profile);
+                Boot::Linux(Linux { kernel: path(kernel), initrd: initrd.clone(), cmdline, device_tree })
+            }
             Some(&"script") => Boot::Script(path(script)),
             Some(&"efi") => Boot::Efi { path: path(efi), cmdline },
             Some(&"iso") => Boot::Iso(path(iso)),
@@ -202,7 +208,37 @@ impl Boots<'_, '_> {
     }
 }
 
+impl Boots<'_, '_> {
+    fn device_tree(&mut self, profile: &schema::Profile) -> Option<DeviceTree> {
+        let key = |key| [self.path.as_slice(), &[key]].concat();
+        match (&profile.fdtdir, &profile.fdt) {
+            (Some(_), Some(_)) => {
+                self.fault("fdt", "fdt names one device tree and fdtdir a folder of them: keep one of the two".into());
+                None
+            }
+            (Some(folder), None) => {
+                let problem = self.assets.and_then(|assets| assets.list(folder).err());
+                if let Some(why) = problem {
+                    self.fault("fdtdir", format!("{folder} is no folder below the assets folder: {why}"));
+                }
+                Some(DeviceTree::Folder(folder.clone()))
+            }
+            (None, Some(file)) => {
+                self.check.file(&key("fdt"), file, self.assets);
+                Some(DeviceTree::File(file.clone()))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
 impl schema::Profile {
+    /// Those of the keys of a device tree that it has.
+    fn device_tree_keys(&self) -> Vec<&'static str> {
+        let keys = [("fdtdir", &self.fdtdir), ("fdt", &self.fdt)];
+        keys.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect()
+    }
+
     /// The keys by which it names what it boots.
     fn ways(&self) -> Vec<&'static str> {
         let Self { kernel, script, efi, iso, disk, .. } = self;
@@ -214,13 +250,23 @@ impl schema::Profile {
     fn over(&self, usual: &Self) -> Self {
         let mut usual = usual.clone();
         if !self.ways().is_empty() {
-            usual = Self { cmdline: usual.cmdline, initrd: usual.initrd, ..Self::default() };
+            let Self { cmdline, initrd, fdtdir, fdt, .. } = usual;
+            usual = Self { cmdline, initrd, ..Self::default() };
+            if self.kernel.is_some() {
+                (usual.fdtdir, usual.fdt) = (fdtdir, fdt);
+            }
+        }
+        // A variant's own device tree takes the place of either kind.
+        if !self.device_tree_keys().is_empty() {
+            (usual.fdtdir, usual.fdt) = (None, None);
         }
         let or = |own: &Option<String>, usual: Option<String>| own.clone().or(usual);
         Self {
             kernel: or(&self.kernel, usual.kernel),
             initrd: if self.initrd.is_empty() { usual.initrd } else { self.initrd.clone() },
             cmdline: or(&self.cmdline, usual.cmdline),
+            fdtdir: or(&self.fdtdir, usual.fdtdir),
+            fdt: or(&self.fdt, usual.fdt),
             script: or(&self.script, usual.script),
             efi: or(&self.efi, usual.efi),
             iso: or(&self.iso, usual.iso),

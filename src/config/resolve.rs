@@ -387,7 +387,7 @@ mod tests {
     fn resolved(text: &str) -> Result<Settings, String> {
         let scratch = tempfile::tempdir().expect("a folder");
         let folder = scratch.path().canonicalize().expect("there");
-        fs::create_dir(folder.join("debian")).expect("made");
+        fs::create_dir_all(folder.join("debian/dtbs")).expect("made");
         fs::write(folder.join("debian/vmlinuz"), "kernel").expect("written");
         fs::write(folder.join("debian/initrd.img"), "initrd").expect("written");
         fs::write(folder.join("empty"), "").expect("written");
@@ -411,6 +411,7 @@ mod tests {
             kernel: "debian/vmlinuz".into(),
             initrd: vec!["debian/initrd.img".into()],
             cmdline: "hostname={{ machine.name }}".into(),
+            device_tree: None,
         };
         let debian = Profile::from(Boot::Linux(debian));
         assert_eq!(settings.profiles, BTreeMap::from([("debian".into(), debian)]));

@@ -297,6 +297,10 @@ pub struct Profile {
     /// Of the kernel or the EFI program. A template: `machine.mac`, `.name`, `.arch`, `.platform`, `.uuid`, `.serial`, and
     /// `vars`.
     pub cmdline: Option<String>,
+    /// Folder of device trees, for U-Boot, which knows its board's file in it.
+    pub fdtdir: Option<String>,
+    /// One device tree, for boards of one kind.
+    pub fdt: Option<String>,
     /// A script template of the templates folder.
     pub script: Option<String>,
     /// An EFI program.
