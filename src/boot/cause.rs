@@ -128,23 +128,23 @@ impl Cause {
         match self {
             Self::Refused { text, .. } | Self::Rival(text) => text.clone(),
             Self::HeldBack(secs) => {
-                format!("it had asked for {secs} s before a packet of it came through, and took no address")
+                format!("it had sent requests for {secs} s before the first one arrived here, and it took no address")
             }
-            Self::NotLeased => "it asks and asks, and takes no address from any server".into(),
-            Self::OfferIgnored => "it took an address, and nothing of what it was offered to boot".into(),
-            Self::LoaderNotFetched => "it was told where its loader is, and asked for nothing by TFTP".into(),
-            Self::LoaderStopped(what) => format!("it did not get the whole of its loader: {what}"),
-            Self::LoaderNotStarted(name) => format!("it has all of {name}, and no iPXE was heard of since"),
-            Self::ScriptNotFetched => "iPXE was told where its script is, and did not fetch it".into(),
-            Self::NotFetched(files) => format!("it has its script, and did not ask for {}", files.join(", ")),
-            Self::ClosedByMachine(name) => format!("it closed the connection in the middle of {name}"),
+            Self::NotLeased => "it keeps asking and takes no address from any DHCP server".into(),
+            Self::OfferIgnored => "it took an address but did not fetch the boot file that it was offered".into(),
+            Self::LoaderNotFetched => "it got the name of its loader on port 4011 but sent no TFTP request".into(),
+            Self::LoaderStopped(what) => format!("the download of its loader stopped early: {what}"),
+            Self::LoaderNotStarted(name) => format!("it fetched {name} completely, but no iPXE has started since"),
+            Self::ScriptNotFetched => "iPXE got the address of its script but did not fetch it".into(),
+            Self::NotFetched(files) => format!("it fetched its script but did not ask for {}", files.join(", ")),
+            Self::ClosedByMachine(name) => format!("it closed the connection before it had all of {name}"),
             Self::Dead(what) => what.clone(),
-            Self::OurFault(what) => format!("it could not be sent: {what}"),
+            Self::OurFault(what) => format!("this server could not send the file: {what}"),
             Self::NeverReported(within) => {
-                format!("it was handed over, and what it booted did not report within {}", rough(*within))
+                format!("after the hand-over, no report came within {}", rough(*within))
             }
-            Self::ReportedFailure(text) if text.is_empty() => "what it booted reported that it failed".into(),
-            Self::ReportedFailure(text) => format!("what it booted reported that it failed: {text}"),
+            Self::ReportedFailure(text) if text.is_empty() => "the booted system reported a failure".into(),
+            Self::ReportedFailure(text) => format!("the booted system reported a failure: {text}"),
         }
     }
 
@@ -157,32 +157,32 @@ impl Cause {
             }
             Self::Refused { .. } | Self::Rival(_) => return None,
             Self::HeldBack(_) => {
-                "set its port on the switch to portfast (edge): spanning tree holds a port for half a minute, longer than firmware asks"
+                "set its switch port to portfast (edge port): spanning tree blocks a port for 30 s, longer than firmware waits"
             }
             Self::NotLeased => {
-                "look whether a DHCP server leases addresses on this network, has some left, and knows this machine"
+                "check that a DHCP server leases addresses on this network, has free ones, and serves this machine"
             }
             Self::OfferIgnored => {
-                "some firmware hears the leasing server alone: let that server send options 66 and 67; look at its screen for a PXE-E number"
+                "some firmware reads only the leasing server's offer: set options 66 and 67 there; its screen may show a PXE-E number"
             }
-            Self::LoaderNotFetched => "open UDP port 69 of this host in every firewall between",
+            Self::LoaderNotFetched => "allow UDP port 69 to this host in every firewall on the way",
             Self::LoaderStopped(_) => {
-                "look at its cable; behind NAT or a firewall set tftp.single_port = true, and on a path for smaller packets tftp.max_block_size"
+                "check its cable; behind NAT or a firewall set tftp.single_port = true; on a path with a smaller MTU lower tftp.max_block_size"
             }
             Self::LoaderNotStarted(_) => {
-                "switch off Secure Boot, which runs no unsigned loader; where the screen hangs in iPXE, name another loader with [machines.override]"
+                "switch off Secure Boot, which refuses unsigned loaders; if the screen hangs in iPXE, set another loader in [machines.override]"
             }
             Self::ScriptNotFetched => {
-                "open the HTTP port of this host in every firewall between; its screen says what iPXE misses"
+                "allow the HTTP port to this host in every firewall on the way; its screen shows iPXE's error"
             }
-            Self::NotFetched(_) => "its screen says why: a kernel for another processor, or a script that ended before",
+            Self::NotFetched(_) => "its screen shows why: a kernel for another processor, or a script that ended early",
             Self::ClosedByMachine(_) => {
-                "look at its screen: too little memory for the file, a key that was pressed, or a reset"
+                "check its screen: too little memory for the file, a key that was pressed, or a reset"
             }
-            Self::Dead(_) => "look at its power and its cable; it boots from the start when it is back",
-            Self::OurFault(_) => "look at the log of this server, and at the file",
-            Self::NeverReported(_) => "look at its screen, or at its lines by syslog",
-            Self::ReportedFailure(_) => "look at its screen and at its own log",
+            Self::Dead(_) => "check its power and its cable; it boots from the beginning when it is back",
+            Self::OurFault(_) => "check this server's log, and the file",
+            Self::NeverReported(_) => "check its screen, or its syslog lines",
+            Self::ReportedFailure(_) => "check its screen and its own log",
         })
     }
 

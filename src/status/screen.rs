@@ -251,7 +251,7 @@ mod tests {
             stage: Stage::Offer,
             since: NOW,
             cause: "not_leased".into(),
-            text: "it asks and asks, and takes no address from any server".into(),
+            text: "it keeps asking and takes no address from any DHCP server".into(),
             mend: Some("look whether a DHCP server leases addresses".into()),
         });
         let over = machine("52:54:00:00:00:03", "handed_over", Stage::HandedOver, &[Progress::Done]);
@@ -264,8 +264,8 @@ mod tests {
                 "  ery/long/path/to/vmlinuz  █████░░░░░  50 %  6.0 MB of 12.0 MB, 2.5 MB/s",
                 "  initrd                    █████░░░░░  50 %  6.0 MB of 12.0 MB, paused 100 s",
                 "52:54:00:00:00:02  k8s08           debian          ●✗  stopped at offer, 30 s ago",
-                "    it asks and asks, and takes no address from",
-                "    any server",
+                "    it keeps asking and takes no address from any",
+                "    DHCP server",
                 "    look whether a DHCP server leases addresses",
                 "52:54:00:00:00:03  -               debian          ●  handed over, 30 s ago",
                 "52:54:00:00:00:04  -               debian          not seen",
