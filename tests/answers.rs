@@ -10,7 +10,11 @@ use netbootd::{
         script::Query,
         selector::RuleBook,
     },
-    config::{load::load, resolve::resolve},
+    config::{
+        Fault, Level,
+        load::load,
+        resolve::{Settings, resolve},
+    },
 };
 use saphyr::{LoadableYamlNode as _, Yaml};
 
@@ -60,23 +64,35 @@ fn mac(number: usize) -> String {
 
 /// The rules of the configuration; its faults where it has any.
 fn rules(configuration: &str) -> Result<Rules, String> {
+    let settings = settings(configuration)?;
+    let (profiles, templates) = (settings.profiles, settings.templates);
+    Ok(Rules { profiles, templates, machines: RuleBook::new(settings.machines), ..Rules::default() })
+}
+
+fn settings(configuration: &str) -> Result<Settings, String> {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("vmlinuz"), "kernel").expect("written");
     let path = folder.path().join("netbootd.toml");
     let text = configuration.replace("ASSETS", &folder.path().display().to_string()).replace("TEMPLATES", TEMPLATES);
     fs::write(&path, text).expect("written");
     let loaded = load(Some(&path), [], &[]).map_err(|faults| faults.to_string())?;
-    let settings = resolve(&loaded).map_err(|faults| faults.to_string())?;
-    let (profiles, templates) = (settings.profiles, settings.templates);
-    Ok(Rules { profiles, templates, machines: RuleBook::new(settings.machines), ..Rules::default() })
+    resolve(&loaded).map_err(|faults| faults.to_string())
 }
 
-fn rendered(name: &str) -> Answer {
+/// An answer's text, and what it is sent as.
+struct Rendered {
+    text: String,
+    content_type: &'static str,
+}
+
+fn rendered(name: &str) -> Rendered {
     let rules = rules(&configuration()).expect("no fault");
     let of = name.split('/').next().expect("a folder");
     let number = PROFILES.iter().position(|profile| *profile == of).expect("a profile");
     let query = Query { mac: Some(mac(number)), profile: Some(of.into()), ..Query::default() };
-    answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, &query).expect("rendered")
+    let Answer { body, content_type, .. } =
+        answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, &query).expect("rendered");
+    Rendered { text: String::from_utf8(body).expect("text"), content_type }
 }
 
 /// What the machine of a number asks for to say so.
@@ -86,7 +102,7 @@ fn report(number: usize, event: &str) -> String {
 
 #[test]
 fn preseed_is_one_line_a_question() {
-    let Answer { text, content_type, .. } = rendered("debian/preseed.cfg");
+    let Rendered { text, content_type } = rendered("debian/preseed.cfg");
     assert!(content_type.starts_with("text/plain"));
     for line in text.lines() {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
@@ -103,7 +119,7 @@ fn preseed_is_one_line_a_question() {
 
 #[test]
 fn kickstart_has_its_commands_and_its_packages() {
-    let Answer { text, .. } = rendered("fedora/install.ks");
+    let Rendered { text, .. } = rendered("fedora/install.ks");
     let (commands, packages) = text.split_once("\n%packages\n").expect("packages");
     assert!(packages.ends_with("%end\n"), "{text}");
     assert!(commands.starts_with("text\nlang "), "{text}");
@@ -114,7 +130,7 @@ fn kickstart_has_its_commands_and_its_packages() {
 
 #[test]
 fn autoinstall_is_yaml_whatever_its_values_hold() {
-    let Answer { text, content_type, .. } = rendered("ubuntu/user-data");
+    let Rendered { text, content_type } = rendered("ubuntu/user-data");
     assert!(text.starts_with("#cloud-config\n") && content_type.starts_with("text/cloud-config"), "{text}");
     let yaml = &yaml(&text)["autoinstall"];
     assert_eq!(yaml["version"].as_integer(), Some(1));
@@ -130,7 +146,7 @@ fn autoinstall_is_yaml_whatever_its_values_hold() {
 
 #[test]
 fn nocloud_is_yaml_whatever_its_values_hold() {
-    let Answer { text, content_type, .. } = rendered("cloud/user-data");
+    let Rendered { text, content_type } = rendered("cloud/user-data");
     assert!(text.starts_with("#cloud-config\n") && content_type.starts_with("text/cloud-config"), "{text}");
     let user_data = yaml(&text);
     let user = &user_data["users"][0];
@@ -145,7 +161,7 @@ fn nocloud_is_yaml_whatever_its_values_hold() {
 
 #[test]
 fn ignition_is_json_whatever_its_values_hold() {
-    let Answer { text, content_type, .. } = rendered("coreos/config.ign");
+    let Rendered { text, content_type } = rendered("coreos/config.ign");
     assert_eq!(content_type, "application/json");
     let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(config["ignition"]["version"], "3.4.0");
@@ -160,8 +176,15 @@ fn ignition_is_json_whatever_its_values_hold() {
 #[test]
 fn a_slip_in_an_answer_is_told_before_a_machine_asks_for_it() {
     let faults = |configuration: String| {
-        let faults = rules(&configuration).map(|_| ()).expect_err("a fault");
-        faults.lines().filter_map(|line| line.split_once(".toml:")).map(|(_, rest)| rest.to_owned()).collect::<Vec<_>>()
+        // The server starts: only those machines lack something.
+        let findings = settings(&configuration).expect("a server runs").findings;
+        let faults = findings.into_iter().filter(|finding| finding.level == Level::Fault).map(|finding| finding.fault);
+        let faults =
+            faults.filter_map(|Fault { place, message }| Some((place.split_once(".toml:")?.1.to_owned(), message)));
+        faults
+            .filter(|(_, message)| !message.contains("vmlinuz"))
+            .map(|(at, message)| format!("{at}: {message}"))
+            .collect::<Vec<_>>()
     };
     let there = "cloud/meta-data, cloud/user-data, cloud/vendor-data, coreos/config.ign, debian/preseed.cfg, \
                  fedora/install.ks, ubuntu/meta-data, ubuntu/user-data";

@@ -94,7 +94,7 @@ fn furnish(folder: &Path) {
     let (x86, arm, efi) = (image(0x8664, true), image(0xaa64, false), image(0x8664, false));
     let iso = [vec![0; 0x8001], b"CD001\x01".to_vec()].concat();
     let disk = [vec![0; 0x1fe], b"\x55\xaa".to_vec()].concat();
-    let files: [(&str, &[u8]); 24] = [
+    let files: [(&str, &[u8]); 31] = [
         ("machines.d/broken.toml", b"[[machines]]\nmac = \"52:54:00:00:00:01\"\nprofil = \"local\"\n"),
         ("machines.d/slip.txt", b"[[machines]\n"),
         ("assets/vmlinuz", &x86),
@@ -117,6 +117,13 @@ fn furnish(folder: &Path) {
         ("answers/cloud/user-data", b"#cloud-config\nrole: {{ vars.role }}\n"),
         ("answers/cloud/meta-data", b"instance-id: {{ machine.nmae }}\n"),
         ("broken_templates/half.ipxe", b"#!ipxe\n{% if machine %}\n"),
+        ("assets/nixos/netboot.ipxe", b"#!ipxe\nkernel bzImage\ninitrd initrd\nboot\n"),
+        ("assets/a dir/u.iso", &iso),
+        ("field/disks.sh", b"echo ${#disks[@]}\n"),
+        ("field/raw/disks.sh", b"echo ${#disks[@]}\n"),
+        ("field/apkovl.tar.gz", b"\x1f\x8b\x08\0\xff"),
+        ("field/notepad.cfg", b"\xef\xbb\xbfd-i netcfg/get_hostname string {{ machine.name }}\r\n"),
+        ("field/users.yaml", b"path: /home/{{ vars.user }}/x\nurl: {{ asset('u.iso') }}\n"),
         ("loaders/undionly.kpxe", b"\xea\x05\x00\xc0\x07"),
         ("loaders/snponly.efi", &efi),
     ];

@@ -25,8 +25,9 @@ use super::{
     machine::{Machine, Rules},
     report,
     roster::Roster,
-    script::{Query, escaped_path},
+    script::Query,
     template::Templates,
+    urls::{AssetUrls, escaped_path},
     why::Why,
 };
 
@@ -137,6 +138,7 @@ pub struct Urls {
     signed: Option<(Key, u64)>,
     /// The answers that were asked for.
     asked: Arc<Mutex<BTreeSet<String>>>,
+    assets: AssetUrls,
 }
 
 impl Urls {
@@ -145,7 +147,13 @@ impl Urls {
     pub fn new(rules: &Rules, base: &str, query: &Query, profile: &str, signer: Option<Signer<'_>>) -> Self {
         let query = Query { profile: Some(profile.to_owned()), ..query.clone() };
         let signed = signer.map(|Signer { key, now }| (key.clone(), now + rules.answers.lifetime.as_secs()));
-        Self { base: base.to_owned(), query, signed, ..Self::default() }
+        Self { base: base.to_owned(), query, signed, assets: AssetUrls::new(base), ..Self::default() }
+    }
+
+    /// The addresses of assets that templates have asked for.
+    #[must_use]
+    pub fn assets(&self) -> &AssetUrls {
+        &self.assets
     }
 
     /// The answers that templates have asked for so far.
@@ -175,7 +183,8 @@ impl Urls {
             Ok(urls.url(scope, inside))
         };
         let report = report::function(&self.base, &self.card());
-        context! { answer => Value::from_function(answer), answers => Value::from_function(answers), report }
+        let (base, asset) = (&self.base, self.assets.function());
+        context! { base, asset, answer => Value::from_function(answer), answers => Value::from_function(answers), report }
     }
 
     /// The machine's MAC address as it is written here; empty where it is not known.
@@ -202,13 +211,13 @@ fn no_answer(what: &str, names: &BTreeSet<String>) -> Error {
 pub struct Answer {
     /// The machine that it is for.
     pub mac: MacAddr,
-    /// Its text.
-    pub text: String,
+    /// What it says.
+    pub body: Vec<u8>,
     /// What it is.
     pub content_type: &'static str,
 }
 
-/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base`, `report()` and `profile`: the one that
+/// The answer file of a name for a machine. Its template is given `machine`, `vars`, `base`, `asset()`, `report()` and `profile`: the one that
 /// the query names, else the one that the machine would boot now.
 ///
 /// # Errors
@@ -226,12 +235,9 @@ pub fn answer(rules: &Rules, roster: &Roster, base: &str, name: &str, query: &Qu
     };
     let none = BTreeMap::new();
     let vars = rule.map_or(&none, |rule| &rule.vars);
-    let mut text = rules.templates.own(name, answer_context(base, profile, &machine, vars))?;
-    if !text.ends_with('\n') {
-        // minijinja takes the last one; some readers lose a line that does not end.
-        text.push('\n');
-    }
-    Ok(Answer { mac, content_type: content_type(name, &text), text })
+    let context = answer_context(base, profile, &machine, vars, &AssetUrls::new(base));
+    let body = rules.templates.answer(name, context)?;
+    Ok(Answer { mac, content_type: content_type(name, &body), body })
 }
 
 /// What the template of an answer file is given.
@@ -241,15 +247,18 @@ pub fn answer_context(
     profile: &str,
     machine: &Machine,
     vars: &BTreeMap<String, serde_json::Value>,
+    assets: &AssetUrls,
 ) -> Value {
-    let report = report::function(base, &machine.mac);
-    context! { base, profile, report, machine => Serde(machine), vars => Serde(vars) }
+    let (report, asset) = (report::function(base, &machine.mac), assets.function());
+    context! { base, profile, report, asset, machine => Serde(machine), vars => Serde(vars) }
 }
 
-fn content_type(name: &str, text: &str) -> &'static str {
+fn content_type(name: &str, body: &[u8]) -> &'static str {
+    let name = name.strip_suffix(".raw").unwrap_or(name);
     match name.rsplit_once('.').map(|(_, suffix)| suffix) {
         Some("ign" | "json") => "application/json",
-        _ if text.starts_with("#cloud-config") => "text/cloud-config; charset=utf-8",
+        _ if std::str::from_utf8(body).is_err() || body.contains(&0) => "application/octet-stream",
+        _ if body.starts_with(b"#cloud-config") => "text/cloud-config; charset=utf-8",
         Some("yaml" | "yml") => "application/yaml",
         _ => "text/plain; charset=utf-8",
     }
@@ -360,7 +369,12 @@ mod tests {
         let rules = rules();
         let put = |name: &str, query: &Query| {
             let answer = answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, query);
-            answer.map(|answer| (answer.text, answer.content_type.split(';').next().unwrap_or_default()))
+            answer.map(|answer| {
+                (
+                    String::from_utf8(answer.body).expect("text"),
+                    answer.content_type.split(';').next().unwrap_or_default(),
+                )
+            })
         };
         let user_data = "#cloud-config\nhostname: \"k8s08\"\nrole: \"db: \\\"x\\\"\"\n";
         assert_eq!(put("debian/user-data", &query()), Ok((user_data.into(), "text/cloud-config")));

@@ -207,6 +207,9 @@ impl Rules {
 pub struct Machine {
     /// With colons, lower case.
     pub mac: String,
+    /// The card that it boots from as PXELINUX's `BOOTIF` and initramfs-tools name it: `01-52-54-00-12-34-56`, in which 01
+    /// is Ethernet's hardware type (RFC 1700, ARP).
+    pub bootif: String,
     /// That of its rule, else its address with hyphens: usable as a host name.
     pub name: String,
     /// iPXE's `buildarch`: `i386`, `x86_64`, `arm64`… (a BIOS machine says `i386` whatever its processor).
@@ -228,6 +231,7 @@ impl Machine {
         let named = rule.and_then(|rule| rule.name.clone());
         Self {
             mac: mac.to_string(),
+            bootif: format!("01-{}", mac.to_string().replace(':', "-")),
             name: named.unwrap_or_else(|| mac.to_string().replace(':', "-")),
             arch: String::new(),
             platform: String::new(),

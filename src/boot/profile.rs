@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::urls::is_remote;
+
 /// Something to boot, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -35,12 +37,12 @@ impl From<Boot> for Profile {
     }
 }
 
-/// What is booted. Files are paths below the assets folder.
+/// What is booted. Files are paths below the assets folder, or URLs on other servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Boot {
     /// A Linux kernel.
     Linux(Linux),
-    /// A script template of the user's own.
+    /// A script: a template of the user's own, else an asset, which is chained where it lies.
     Script(String),
     /// An EFI program, with its arguments (a template).
     Efi {
@@ -84,9 +86,17 @@ pub enum DeviceTree {
 }
 
 impl Boot {
-    /// The files that a machine fetches before it has what it needs: the kernel, or what stands for it, first.
+    /// The files that a machine fetches from us before it has what it needs: the kernel, or what stands for it, first.
+    /// None where some are on another server: then nobody here sees when it has them all.
     #[must_use]
     pub fn files(&self) -> Vec<&str> {
+        let named = self.named();
+        if named.iter().any(|name| is_remote(name)) { Vec::new() } else { named }
+    }
+
+    /// The files that it names, wherever they are: the kernel, or what stands for it, first.
+    #[must_use]
+    pub fn named(&self) -> Vec<&str> {
         match self {
             Self::Linux(Linux { kernel, initrd, .. }) => {
                 std::iter::once(kernel).chain(initrd).map(String::as_str).collect()

@@ -1,10 +1,9 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use minijinja::{context, value::Serde};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     roster::Roster,
     selector::Facts,
     template::{Templates, on_screen},
+    urls::asset_url,
     why::Why,
 };
 
@@ -279,6 +279,7 @@ impl<'a> Asking<'a> {
             }
             Boot::Iso(path) => render("san.ipxe", context! { image => url(path), drive => "0xe0" }),
             Boot::Disk(path) => render("san.ipxe", context! { image => url(path), drive => "0x80" }),
+            Boot::Script(asset) if !templates.has(asset) => render("chain.ipxe", context! { script => url(asset) }),
             Boot::Script(template) => {
                 let none = BTreeMap::new();
                 let vars = rule.map_or(&none, |rule| &rule.vars);
@@ -319,7 +320,7 @@ pub fn script_context(
     urls: &Urls,
     templates: &Templates,
 ) -> minijinja::Value {
-    context! { ..answer_context(base, profile, machine, vars), ..urls.functions(templates) }
+    context! { ..urls.functions(templates), ..answer_context(base, profile, machine, vars, urls.assets()) }
 }
 
 fn refused(rules: &Rules, base: &str, mac: Option<MacAddr>, rule: Option<&MachineRule>, why: Why) -> Script {
@@ -378,18 +379,6 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
 fn address_of(base: &str) -> Option<Ipv4Addr> {
     let host = base.strip_prefix("http://")?.split([':', '/']).next()?;
     host.parse().ok()
-}
-
-/// The URL of a path below the assets folder.
-pub(crate) fn asset_url(base: &str, path: &str) -> String {
-    format!("{base}/assets/{}", escaped_path(path))
-}
-
-/// A path as part of a URL.
-pub(super) fn escaped_path(path: &str) -> impl fmt::Display {
-    /// Unreserved characters of RFC 3986 §2.3, and the slash between segments.
-    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-    utf8_percent_encode(path, ESCAPED)
 }
 
 #[cfg(test)]

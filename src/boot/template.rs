@@ -1,6 +1,10 @@
 //! Templates: the embedded ones of the scripts, and the command lines that users write.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, context, escape_formatter,
@@ -8,7 +12,13 @@ use minijinja::{
 };
 use serde::Serialize;
 
-use super::{answer::Urls, why::Why};
+use super::{
+    answer::Urls,
+    mac_filters,
+    rendered::{Format, Values},
+    source::{RAW, Source, Sources},
+    why::Why,
+};
 
 /// The embedded templates, or the users' own in their place. An undefined name is an error, and a value that would end
 /// an iPXE command, or its line, is one too.
@@ -16,6 +26,14 @@ pub struct Templates {
     environment: Environment<'static>,
     /// Names of the answer files.
     answers: Arc<BTreeSet<String>>,
+    /// How the values of each are written.
+    formats: BTreeMap<String, Format>,
+    /// Those that are sent as they are.
+    raw: BTreeMap<String, Vec<u8>>,
+    /// What is wrong with those that are none.
+    faulty: BTreeMap<String, String>,
+    /// What people want to know of others.
+    notes: Vec<String>,
 }
 
 impl Default for Templates {
@@ -23,25 +41,30 @@ impl Default for Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|name| match name.rsplit(['.', '/']).next().unwrap_or(name) {
-            // JSON is what YAML reads, too.
-            "json" | "ign" | "yaml" | "yml" => AutoEscape::Json,
-            // cloud-init's NoCloud: YAML without a suffix.
-            "user-data" | "meta-data" | "vendor-data" | "network-config" => AutoEscape::Json,
             "ipxe" | "cmdline" => AutoEscape::Custom(IPXE.into()),
+            // Answer files are rendered in a way of their own (`Templates::answer`).
             _ => AutoEscape::Custom(LINE.into()),
         });
         environment.set_formatter(format);
+        mac_filters::add(&mut environment);
         for (name, source) in EMBEDDED {
             let added = environment.add_template(name, source);
             debug_assert!(added.is_ok(), "{name}: {added:?}");
         }
-        Self { environment, answers: Arc::default() }
+        Self {
+            environment,
+            answers: Arc::default(),
+            formats: BTreeMap::new(),
+            raw: BTreeMap::new(),
+            faulty: BTreeMap::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
 /// In iPXE scripts.
 const IPXE: &str = "ipxe";
-/// In files of lines: preseed, kickstart.
+/// In what an answer file includes, and whatever else is rendered.
 const LINE: &str = "line";
 
 /// A value stays where it is put: it can neither end the line that it stands in, nor an iPXE command.
@@ -50,6 +73,10 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Va
         AutoEscape::Custom(kind) => Some(kind == IPXE),
         _ => None,
     };
+    if value.is_safe() {
+        // A template says so of it.
+        return Ok(write!(out, "{value}")?);
+    }
     if let (Some(is_ipxe), Some(text)) = (kind, value.as_str()) {
         let refuse = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
         if text.contains(|c: char| c.is_control()) {
@@ -78,44 +105,99 @@ impl fmt::Debug for Templates {
 }
 
 impl Templates {
-    /// The same with templates of the user's own, by name: one of an embedded one's name takes its place.
+    /// The same with files of the user's own, by their names below the templates folder; in the place of one that cannot
+    /// be read stands why. A template of an embedded one's name takes its place. One that is faulty is so alone.
+    #[must_use]
+    pub fn of_files(own: impl IntoIterator<Item = (String, Result<Vec<u8>, String>)>) -> Self {
+        let mut templates = Self::default();
+        let Sources { files, notes } = Sources::of(own);
+        templates.notes = notes;
+        templates.answers = Arc::new(files.keys().filter(|name| !name.ends_with(".ipxe")).cloned().collect());
+        for (name, source) in files {
+            match source {
+                Source::Template(text) => templates.add(name, text),
+                Source::Raw(bytes) => drop(templates.raw.insert(name, bytes)),
+                Source::Faulty(fault) => drop(templates.faulty.insert(name.clone(), format!("{fault} (in {name})"))),
+            }
+        }
+        templates
+    }
+
+    fn add(&mut self, name: String, text: String) {
+        let format = Format::of(&name, &text);
+        match self.environment.add_template_owned(name.clone(), text) {
+            Ok(()) => drop(self.formats.insert(name, format)),
+            Err(error) => drop(self.faulty.insert(name, format!("{error}{RAW}"))),
+        }
+    }
+
+    /// The same with templates of the user's own, all of which have to be good.
     ///
     /// # Errors
     /// What is wrong with each that is none, with its name and line.
     pub fn with(own: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<String>> {
-        let mut templates = Self::default();
-        let (mut faults, mut answers) = (Vec::new(), BTreeSet::new());
-        for (name, source) in own {
-            if !name.ends_with(".ipxe") {
-                answers.insert(name.clone());
-            }
-            if let Err(error) = templates.environment.add_template_owned(name, source) {
-                faults.push(error.to_string());
-            }
-        }
-        templates.answers = Arc::new(answers);
-        if faults.is_empty() { Ok(templates) } else { Err(faults) }
+        let templates = Self::of_files(own.into_iter().map(|(name, text)| (name, Ok(text.into_bytes()))));
+        if templates.faulty.is_empty() { Ok(templates) } else { Err(templates.faulty.into_values().collect()) }
     }
 
-    /// The user's own templates that are no scripts: what machines may be given as answer files.
+    /// What is wrong with each file that is no template, by its name.
+    #[must_use]
+    pub fn faulty(&self) -> &BTreeMap<String, String> {
+        &self.faulty
+    }
+
+    /// What people want to know of files that are used all the same.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The user's own files that are no scripts: what machines may be given as answer files, those too that are faulty.
     #[must_use]
     pub fn answers(&self) -> Arc<BTreeSet<String>> {
         self.answers.clone()
     }
 
-    /// Whether there is a template of this name.
+    /// Whether there is a template of this name, be it a faulty one.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.environment.get_template(name).is_ok()
+        self.faulty.contains_key(name) || self.environment.get_template(name).is_ok()
     }
 
-    /// Renders a script or an answer file of the user's own.
+    /// An answer file of the user's own: rendered, or as it is.
     ///
     /// # Errors
-    /// [`Why::Template`], with its name and line.
-    pub fn own(&self, name: &str, context: minijinja::Value) -> Result<String, Why> {
-        let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
-        rendered.map_err(|error| Why::Template(error.to_string()))
+    /// [`Why::Template`], with its name and line; also where a value would change what the file says.
+    pub fn answer(&self, name: &str, context: minijinja::Value) -> Result<Vec<u8>, Why> {
+        if let Some(fault) = self.faulty.get(name) {
+            return Err(Why::Template(fault.clone()));
+        }
+        if let Some(bytes) = self.raw.get(name) {
+            return Ok(bytes.clone());
+        }
+        let values = Arc::new(Values::default());
+        let mut environment = self.environment.clone();
+        // What it includes is a part of it, whatever its name.
+        environment.set_auto_escape_callback(|_| AutoEscape::Custom(LINE.into()));
+        let put = values.clone();
+        environment.set_formatter(move |out, state, value| match value.is_undefined() || value.is_safe() {
+            true => format(out, state, value),
+            false => {
+                let place = serde_json::to_value(value).ok().and_then(|value| put.put(value));
+                let place = place.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "too many values"))?;
+                Ok(write!(out, "{place}")?)
+            }
+        });
+        let rendered = environment.get_template(name).and_then(|template| template.render(context));
+        let rendered = rendered.map_err(|error| Why::Template(error.to_string()))?;
+        let format = self.formats.get(name).copied().unwrap_or(Format::Lines);
+        let finished = format.finished(&rendered, &values);
+        let mut text = finished.map_err(|fault| Why::Template(format!("{fault} (in {name})")))?;
+        if !text.ends_with('\n') {
+            // minijinja takes the last one; some readers lose a line that does not end.
+            text.push('\n');
+        }
+        Ok(text.into_bytes())
     }
 
     /// Renders a script of the user's own.
@@ -123,7 +205,11 @@ impl Templates {
     /// # Errors
     /// [`Why::Template`], also where it is no iPXE script.
     pub fn script(&self, name: &str, context: minijinja::Value) -> Result<String, Why> {
-        let script = self.own(name, context)?;
+        if let Some(fault) = self.faulty.get(name) {
+            return Err(Why::Template(fault.clone()));
+        }
+        let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
+        let script = rendered.map_err(|error| Why::Template(error.to_string()))?;
         if !script.starts_with("#!ipxe") {
             return Err(Why::Template(format!("{name} does not begin with #!ipxe")));
         }
@@ -182,6 +268,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("menu.ipxe", include_str!("../../ipxe-scripts/menu.ipxe")),
     ("local.ipxe", include_str!("../../ipxe-scripts/local.ipxe")),
     ("local_disk.ipxe", include_str!("../../ipxe-scripts/local_disk.ipxe")),
+    ("chain.ipxe", include_str!("../../ipxe-scripts/chain.ipxe")),
     ("efi.ipxe", include_str!("../../ipxe-scripts/efi.ipxe")),
     ("san.ipxe", include_str!("../../ipxe-scripts/san.ipxe")),
     ("shell.ipxe", include_str!("../../ipxe-scripts/shell.ipxe")),
@@ -210,21 +297,54 @@ mod tests {
             ("s.ipxe", "#!ipxe\necho {{ x }}\n"),
             ("user.yaml", "name: {{ x }}\n"),
             ("preseed.cfg", "d-i name string {{ x }}\n"),
-            ("debian/user-data", "name: {{ x }}\n"),
-            ("debian.yaml/preseed", "d-i name string {{ x }}\n"),
+            ("debian/user-data", "{% include 'user.yaml' %}{% set y %}a-{{ x }}{% endset %}\nmore: {{ y }}"),
+            ("debian.yaml/notes", "d-i name string {{ x }}\n"),
+            ("safe.yaml", "list: {{ x | safe }}\n"),
         ];
         let templates = Templates::with(own.map(|(name, source)| (name.into(), source.into()))).expect("good");
-        let put = |name: &str, x: &str| templates.own(name, context! { x }).map_err(|why| why.to_string());
-        assert_eq!(put("s.ipxe", "a b ${net0/mac}"), Ok("#!ipxe\necho a b ${net0/mac}".into()));
+        let script = |x: &str| templates.script("s.ipxe", context! { x }).map_err(|why| why.to_string());
+        assert_eq!(script("a b ${net0/mac}"), Ok("#!ipxe\necho a b ${net0/mac}".into()));
         for x in ["a\nshell", "a || shell", "a && shell", "# a"] {
-            let error = put("s.ipxe", x).expect_err(x);
+            let error = script(x).expect_err(x);
             assert!(error.contains("(in s.ipxe:2)"), "{error}");
         }
-        assert_eq!(put("user.yaml", "a\nroot: yes # \"x\""), Ok("name: \"a\\nroot: yes # \\\"x\\\"\"".into()));
-        assert_eq!(put("debian/user-data", "a: b"), Ok("name: \"a: b\"".into()));
-        assert_eq!(put("preseed.cfg", "a || # b"), Ok("d-i name string a || # b".into()));
-        assert_eq!(put("debian.yaml/preseed", "a: b"), Ok("d-i name string a: b".into()));
+        let put = |name: &str, x: &str| {
+            let answer = templates.answer(name, context! { x }).map_err(|why| why.to_string());
+            answer.map(|bytes| String::from_utf8(bytes).expect("text"))
+        };
+        assert_eq!(put("user.yaml", "a\nroot: yes # \"x\""), Ok("name: \"a\\nroot: yes # \\\"x\\\"\"\n".into()));
+        assert_eq!(put("debian/user-data", "b"), Ok("name: \"b\"\nmore: a-b\n".into()));
+        assert!(put("debian/user-data", "b: c").expect_err("more").contains("(in debian/user-data)"));
+        assert_eq!(put("preseed.cfg", "a || # b"), Ok("d-i name string a || # b\n".into()));
+        assert_eq!(put("debian.yaml/notes", "a: b"), Ok("d-i name string a: b\n".into()));
+        assert_eq!(put("safe.yaml", "[a, b]"), Ok("list: [a, b]\n".into()));
         assert!(put("preseed.cfg", "a\nb").is_err());
+    }
+
+    #[test]
+    fn one_faulty_file_is_faulty_alone() {
+        let files = [
+            ("bad.sh", Ok(b"echo ${#disks[@]}\n".to_vec())),
+            ("half.ipxe", Ok(b"#!ipxe\n{% if x %}\n".to_vec())),
+            ("local.ipxe", Ok(b"#!ipxe\n{% if x %}\n".to_vec())),
+            ("locked", Err("Permission denied".to_owned())),
+            ("good.cfg", Ok(b"x {{ x }}\n".to_vec())),
+            ("raw/post.sh", Ok(b"echo ${#disks[@]} {{ x }}\n".to_vec())),
+        ];
+        let templates = Templates::of_files(files.map(|(name, file)| (name.to_owned(), file)));
+        let put = |name: &str| templates.answer(name, context! { x => 1 }).map_err(|why| why.to_string());
+        assert_eq!(put("good.cfg"), Ok(b"x 1\n".to_vec()));
+        assert_eq!(put("raw/post.sh"), Ok(b"echo ${#disks[@]} {{ x }}\n".to_vec()));
+        assert!(put("bad.sh").expect_err("faulty").contains("{% raw %}"));
+        assert!(put("locked").expect_err("faulty").contains("Permission denied (in locked)"));
+        let script = templates.script("half.ipxe", context! {}).expect_err("faulty").to_string();
+        assert!(script.contains("(in half.ipxe:2)") && script.contains("{% raw %}"), "{script}");
+        assert!(templates.has("half.ipxe"));
+        // The embedded one goes on.
+        let machine = context! { name => "k8s08", local_boot => "exit" };
+        assert!(templates.render("local.ipxe", context! { machine }).contains("k8s08 goes on to its local disk"));
+        let names: Vec<&str> = templates.faulty().keys().map(String::as_str).collect();
+        assert_eq!(names, ["bad.sh", "half.ipxe", "local.ipxe", "locked"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
         script::script_context,
         selector::{NotAnOui, Selector},
         template::Templates,
+        urls::AssetUrls,
         why::Why,
     },
     files::AssetRoot,
@@ -36,7 +37,7 @@ impl Check<'_> {
             let rule = entry.rule(machine, profiles, assets);
             rules.push((selector, rule));
         }
-        self.rendered(profiles, &rules, templates);
+        self.rendered(profiles, &rules, templates, assets);
         rules
     }
 
@@ -47,13 +48,14 @@ impl Check<'_> {
         profiles: &BTreeMap<String, Profile>,
         rules: &[(Selector, MachineRule)],
         templates: &Templates,
+        assets: Option<&AssetRoot>,
     ) {
         for (name, profile) in profiles {
             let is_default = self.loaded.config.default_profile == *name;
             let named = || rules.iter().map(|(_, rule)| rule).filter(|rule| rule.profile.as_ref() == Some(name));
             // One that no rule names is what people choose from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
-            let mut asked = BTreeSet::new();
+            let mut asked = Asked::default();
             for (arch, boot) in profile.boots() {
                 let fault = named().chain(&for_anyone).find_map(|rule| {
                     let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(SAMPLE, Some(rule)) };
@@ -63,13 +65,18 @@ impl Check<'_> {
                         None => why.to_string(),
                     })
                 });
+                let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
+                let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat();
                 if let Some(fault) = fault {
-                    let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
-                    let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]];
-                    self.fault(&path.concat(), fault);
+                    // Whoever gets it is told so on its own screen; everybody else boots.
+                    self.finding(Level::Fault, &path, fault);
                 }
+                let missing = asked.assets.iter().filter_map(|asset| Some((asset, missing(asset, assets)?)));
+                let missing: Vec<_> = missing.map(|(asset, why)| format!("asset({asset:?}): {why}")).collect();
+                missing.into_iter().for_each(|message| self.finding(Level::Fault, &path, message));
+                asked.assets.clear();
             }
-            self.asked.extend(asked);
+            self.asked.extend(asked.answers);
         }
     }
 
@@ -105,8 +112,9 @@ impl Check<'_> {
 /// Whether an answer file is whole for a machine that tells no more than its MAC address.
 fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), String> {
     let profile = rule.profile.as_ref().unwrap_or(&settings.default_profile);
-    let context = answer_context(SAMPLE_BASE, profile, &Machine::new(SAMPLE, Some(rule)), &rule.vars);
-    match settings.templates.own(name, context) {
+    let (machine, assets) = (Machine::new(SAMPLE, Some(rule)), AssetUrls::new(SAMPLE_BASE));
+    let context = answer_context(SAMPLE_BASE, profile, &machine, &rule.vars, &assets);
+    match settings.templates.answer(name, context) {
         Ok(_) => Ok(()),
         Err(Why::Template(fault)) => Err(fault),
         Err(why) => Err(why.to_string()),
@@ -124,23 +132,47 @@ fn of_templates(
     profile: &str,
     machine: &Machine,
     MachineRule { vars, .. }: &MachineRule,
-    asked: &mut BTreeSet<String>,
+    asked: &mut Asked,
 ) -> Result<(), Why> {
     let (base, urls) = (SAMPLE_BASE, Urls::default());
-    match (boot, boot.cmdline()) {
+    let rendered = match (boot, boot.cmdline()) {
+        (Boot::Script(asset), _) if !templates.has(asset) => Ok(()),
         (Boot::Script(template), _) => {
-            templates.script(template, script_context(base, profile, machine, vars, &urls, templates))?;
+            let context = script_context(base, profile, machine, vars, &urls, templates);
+            templates.script(template, context).map(|_| ())
         }
-        (_, Some(cmdline)) => {
-            templates.cmdline(cmdline, machine, vars, &urls)?;
-        }
-        (_, None) => {}
-    }
+        (_, Some(cmdline)) => templates.cmdline(cmdline, machine, vars, &urls).map(|_| ()),
+        (_, None) => Ok(()),
+    };
+    asked.assets.extend(urls.assets().asked());
+    rendered?;
+    let assets = AssetUrls::new(base);
     for name in urls.asked() {
-        asked.insert(name.clone());
-        templates.own(&name, answer_context(base, profile, machine, vars))?;
+        asked.answers.insert(name.clone());
+        // A file that is no template at all is told once, at the folder.
+        if !templates.faulty().contains_key(&name) {
+            templates.answer(&name, answer_context(base, profile, machine, vars, &assets))?;
+        }
     }
+    asked.assets.extend(assets.asked());
     Ok(())
+}
+
+/// What templates have asked for.
+#[derive(Default)]
+struct Asked {
+    answers: BTreeSet<String>,
+    assets: BTreeSet<String>,
+}
+
+/// Why there is no asset of this path, be it a file or a folder.
+fn missing(path: &str, assets: Option<&AssetRoot>) -> Option<String> {
+    let Some(assets) = assets else { return Some("there is no assets folder: set assets".into()) };
+    let why = assets.file(path).err()?;
+    assets
+        .list(path.trim_matches('/'))
+        .is_err()
+        .then(|| format!("{why} (looked for below {})", assets.path().display()))
 }
 
 /// One `[[machines]]`.

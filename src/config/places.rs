@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
 use toml_edit::{Document, Item, Table, TableLike};
 
 use super::{Fault, Faults};
+use crate::boot::source::plain_text;
 
 /// Where keys were set.
 #[derive(Debug, Default)]
 pub struct Places {
     /// The configuration, then those that it includes.
     pub(super) files: Vec<File>,
+    /// What people want to know of files that are read all the same.
+    pub(super) notes: Vec<Fault>,
     /// Key → variable.
     pub(super) environment: BTreeMap<String, String>,
 }
@@ -41,6 +44,9 @@ impl Places {
             };
             fault(name.clone(), format!("cannot be read: {error}{mend}"))
         })?;
+        let (text, notes) = plain_text(&text, false);
+        self.notes
+            .extend(notes.into_iter().map(|what| Fault { place: name.clone(), message: format!("the file {what}") }));
         let lines = Lines::of(&text);
         let document = Document::parse(text.clone()).map_err(|error| {
             let at = error.span().map_or_else(String::new, |span| format!(":{}", lines.position(&text, span.start)));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    arch_meant,
+    Level, arch_meant,
     resolve::{Check, LONGEST},
     schema,
 };
@@ -19,6 +19,7 @@ use crate::{
         machine::{Menu, Rules},
         profile::{Boot, DeviceTree, Linux, Profile},
         template::Templates,
+        urls::is_remote,
     },
     files::AssetRoot,
 };
@@ -99,36 +100,49 @@ impl Check<'_> {
     /// Every file of the templates folder by its name, and of the folders in it, by `FOLDER/NAME`.
     pub(super) fn templates(&mut self) -> Templates {
         let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };
-        let sources = read(folder).unwrap_or_else(|error| {
-            self.fault(&["templates"], format!("the templates folder {} cannot be read: {error}", folder.display()));
-            Vec::new()
-        });
-        Templates::with(sources).unwrap_or_else(|faults| {
-            for fault in faults {
-                self.fault(&["templates"], format!("{}: {fault}", folder.display()));
-            }
-            Templates::default()
-        })
+        let mut files = Vec::new();
+        if let Err(error) = read(folder, "", DEEPEST, &mut files) {
+            let message = format!("the templates folder {} cannot be read: {error}", folder.display());
+            self.finding(Level::Fault, &["templates"], message);
+        }
+        let templates = Templates::of_files(files);
+        for fault in templates.faulty().values() {
+            self.finding(Level::Fault, &["templates"], format!("{}: {fault}", folder.display()));
+        }
+        for note in templates.notes() {
+            self.finding(Level::Warning, &["templates"], format!("{}: {note}", folder.display()));
+        }
+        templates
     }
 }
 
-fn read(folder: &Path) -> io::Result<Vec<(String, String)>> {
-    let mut sources = Vec::new();
+/// What each file holds, by its path below the templates folder, or why it cannot be read.
+fn read(
+    folder: &Path,
+    above: &str,
+    depth: usize,
+    files: &mut Vec<(String, Result<Vec<u8>, String>)>,
+) -> io::Result<()> {
     for (name, path) in entries(folder)? {
-        if path.is_file() {
-            sources.push((name, text(&path)?));
-        } else if path.is_dir() {
-            for (file, path) in entries(&path)?.into_iter().filter(|(_, path)| path.is_file()) {
-                sources.push((format!("{name}/{file}"), text(&path)?));
+        let name = format!("{above}{name}");
+        if path.is_dir() {
+            if depth > 0
+                && let Err(error) = read(&path, &format!("{name}/"), depth - 1, files)
+            {
+                files.push((name, Err(format!("the folder cannot be read: {error}"))));
             }
+            continue;
+        }
+        // A file that leads nowhere is told as one that cannot be read; a pipe or a device is none.
+        if path.is_file() || !path.exists() {
+            files.push((name, fs::read(&path).map_err(|error| format!("it cannot be read: {error}"))));
         }
     }
-    Ok(sources)
+    Ok(())
 }
 
-fn text(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-}
+/// Folders in folders: a link may lead round.
+const DEEPEST: usize = 3;
 
 /// What is in a folder, without what an editor leaves behind.
 fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
@@ -193,15 +207,20 @@ impl Boots<'_, '_> {
             _ => Boot::Disk(path(disk)),
         };
         match &boot {
-            Boot::Script(name) if !self.templates.has(name) => {
-                let mend = "put it into the folder that templates names";
-                self.fault("script", format!("there is no template {name:?}: {mend}"));
+            Boot::Script(name) if self.templates.has(name) => {}
+            // A distribution's own, which is chained where it lies.
+            Boot::Script(name) if is_remote(name) || self.assets.is_some_and(|assets| assets.file(name).is_ok()) => {
+                let key = [self.path.as_slice(), &["script"]].concat();
+                self.check.file(&key, name, self.assets);
+            }
+            Boot::Script(name) => {
+                let fix = "put it into the folder that templates names, or below the assets folder";
+                self.fault("script", format!("there is no template and no asset {name:?}: {fix}"));
                 return None;
             }
-            Boot::Script(_) => {}
             boot => {
                 let key = [self.path.as_slice(), &named].concat();
-                boot.files().first().into_iter().for_each(|file| self.check.file(&key, file, self.assets));
+                boot.named().first().into_iter().for_each(|file| self.check.file(&key, file, self.assets));
             }
         }
         Some(boot)

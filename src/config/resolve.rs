@@ -9,7 +9,9 @@ use std::{
 };
 
 pub use super::fixed::Fixed;
-use super::{Fault, Faults, Finding, examine::examine, load::Loaded, machines::is_profile, meant, schema, units};
+use super::{
+    Fault, Faults, Finding, Level, examine::examine, load::Loaded, machines::is_profile, meant, schema, units,
+};
 use crate::{
     boot::{
         answer,
@@ -18,6 +20,7 @@ use crate::{
         profile::Profile,
         selector::Selector,
         template::Templates,
+        urls::is_remote,
     },
     files::AssetRoot,
     net::limits::ClientLimits,
@@ -148,7 +151,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
 /// Resolves as much of a configuration as there is sense in, and tells all faults that keep a server from running.
 #[must_use]
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
-    let mut check = Check { loaded, faults: loaded.faults.clone(), asked: BTreeSet::new() };
+    let mut check = Check { loaded, faults: loaded.faults.clone(), findings: Vec::new(), asked: BTreeSet::new() };
     let config = &loaded.config;
     let assets = check.assets();
     let templates = check.templates();
@@ -187,7 +190,10 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         watched,
         findings: Vec::new(),
     };
-    settings.findings = examine(loaded, &settings);
+    settings.findings = std::mem::take(&mut check.findings);
+    let notes = loaded.places.notes.iter().cloned();
+    settings.findings.extend(notes.map(|fault| Finding { level: Level::Warning, fault }));
+    settings.findings.extend(examine(loaded, &settings));
     settings.findings.extend(check.open_answers(&settings));
     (settings, check.faults)
 }
@@ -195,6 +201,8 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
 pub(super) struct Check<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) faults: Vec<Fault>,
+    /// What a server runs with, and somebody does not get what is promised.
+    pub(super) findings: Vec<Finding>,
     /// The answer files that profiles name.
     pub(super) asked: BTreeSet<String>,
 }
@@ -205,6 +213,12 @@ impl Check<'_> {
             return;
         }
         self.faults.push(Fault { place: self.loaded.places.of(path), message });
+    }
+
+    pub(super) fn finding(&mut self, level: Level, path: &[&str], message: String) {
+        if !self.loaded.is_doubtful(path) {
+            self.findings.push(Finding { level, fault: Fault { place: self.loaded.places.of(path), message } });
+        }
     }
 
     pub(super) fn no_profile(&mut self, path: &[&str], name: &str, profiles: &BTreeMap<String, Profile>) {
@@ -286,6 +300,9 @@ impl Check<'_> {
     }
 
     pub(super) fn file(&mut self, key: &[&str], name: &str, assets: Option<&AssetRoot>) {
+        if is_remote(name) {
+            return self.remote(key, name);
+        }
         let problem = match assets {
             None if self.loaded.config.assets.is_some() || self.loaded.is_doubtful(&["assets"]) => return,
             None => format!("{name} is a path below the assets folder, and there is none: set assets"),
@@ -296,6 +313,18 @@ impl Check<'_> {
             },
         };
         self.fault(key, problem);
+    }
+
+    /// A file on another server, which nobody looks at before a machine does.
+    fn remote(&mut self, key: &[&str], url: &str) {
+        let is_url = |uri: http::Uri| uri.host().is_some_and(|host| !host.is_empty());
+        if !url.parse().is_ok_and(is_url) {
+            return self.fault(key, format!("{url:?} is no URL: percent-encode what it may not hold, a space as %20"));
+        }
+        let message = format!(
+            "{url} is on another server: it was not looked at, and that a machine has fetched it is seen only by its report"
+        );
+        self.finding(Level::Warning, key, message);
     }
 
     fn http_limits(&mut self) -> ClientLimits {
@@ -512,7 +541,6 @@ SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
 SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
 SRV/n.toml:13:11: profile \"menu\" names no kernel (nor script, efi, iso or disk)
 SRV/n.toml:2:1: there is no profile \"debain\" (is it \"debian\"?); there are: a b, debian, local, menu, shell
-SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)
 SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
         assert_eq!(faults, expected);
     }
@@ -543,8 +571,7 @@ SRV/n.toml:14:1: there is no architecture \"amd64\" (is it \"x86_64\"?); there a
 SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
 SRV/n.toml:16:1: there is no file no/shim.efi
-SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)
-SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";
+SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)";
         assert_eq!(resolved(&format!("{profile}{bad}")).map(|_| ()), Err(expected.into()));
     }
 

@@ -49,11 +49,11 @@ impl App {
     fn answer(&self, ends: Ends, name: &str, query: &Query) -> Response {
         let rules = self.live.rules.load();
         match answer(&rules, &self.live.roster.load(), &self.base(ends), name, query) {
-            Ok(Answer { mac, text, content_type }) => {
-                let told = What::Answer { name: name.to_owned(), size: text.len() as u64, to: ends.peer.ip() };
+            Ok(Answer { mac, body, content_type }) => {
+                let told = What::Answer { name: name.to_owned(), size: body.len() as u64, to: ends.peer.ip() };
                 self.tell(Who::Machine(mac), told);
                 let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")];
-                (headers, text).into_response()
+                (headers, body).into_response()
             }
             Err(why) => self.refuse(ends, &why),
         }

@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use serde::Serialize;
 
 use crate::{
-    boot::script::asset_url,
+    boot::urls::asset_url,
     files::listing::{Entry, Kind},
 };
 

@@ -1,0 +1,78 @@
+//! Addresses of this server in command lines, scripts and answer files.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use minijinja::Value;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The function `asset("PATH")` of templates: the whole address of a file below the assets folder, as the machine reaches
+/// it.
+#[derive(Clone, Debug, Default)]
+pub struct AssetUrls {
+    base: String,
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl AssetUrls {
+    /// For a server as a client reaches it, without a slash at its end.
+    #[must_use]
+    pub fn new(base: &str) -> Self {
+        Self { base: base.to_owned(), asked: Arc::default() }
+    }
+
+    /// The paths that templates have asked for so far, for those who want to know whether they are there.
+    #[must_use]
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn function(&self) -> Value {
+        let urls = self.clone();
+        Value::from_function(move |path: String| {
+            let url = asset_url(&urls.base, &path);
+            urls.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+            url
+        })
+    }
+}
+
+/// The URL of what a profile names: a path below the assets folder, or a whole URL, which stays as it is.
+pub(crate) fn asset_url(base: &str, path: &str) -> String {
+    match is_remote(path) {
+        true => path.to_owned(),
+        false => format!("{base}/assets/{}", escaped_path(path.trim_start_matches('/'))),
+    }
+}
+
+/// A path as part of a URL.
+pub(super) fn escaped_path(path: &str) -> impl fmt::Display {
+    /// Unreserved characters of RFC 3986 §2.3, and the slash between segments.
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+    utf8_percent_encode(path, ESCAPED)
+}
+
+/// Whether a profile's file is on another server.
+#[must_use]
+pub fn is_remote(path: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| path.get(..scheme.len()).is_some_and(|own| own.eq_ignore_ascii_case(scheme)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_whole_and_percent_encoded() {
+        let url = |path| asset_url("http://192.0.2.10:8080", path);
+        assert_eq!(url("a dir/ü?.iso"), "http://192.0.2.10:8080/assets/a%20dir/%C3%BC%3F.iso");
+        assert_eq!(url("/debian/"), "http://192.0.2.10:8080/assets/debian/");
+        assert_eq!(url("https://mirror/x y"), "https://mirror/x y");
+        assert!(is_remote("HTTP://mirror/linux") && !is_remote("http/linux") && !is_remote("httpü"));
+    }
+}
