@@ -12,8 +12,9 @@ use super::{
     event::Over,
     machine::{Choice, LocalBoot, Machine, Rules},
     profile::{Boot, DeviceTree, Linux},
-    script::{Asking, Decision, Outcome, Query, Script, Standing, asset_url, decide},
+    script::{Asking, Decision, Outcome, Query, Script, Standing, decide},
     template::on_screen,
+    urls::{asset_url, is_remote},
     why::Why,
 };
 
@@ -191,6 +192,9 @@ impl Writer<'_> {
     fn path(&self, path: &str) -> Result<String, String> {
         match self.over {
             Over::Http => Ok(asset_url(self.base, path)),
+            Over::Tftp if is_remote(path) => {
+                Err(format!("{path} is on another server, and it asks by TFTP: put the file below the assets folder"))
+            }
             Over::Tftp => match path.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, '#' | ',')) {
                 Some(c) => Err(format!("its path {path:?} holds {c:?}, which ends a name in such a file: rename it")),
                 None => Ok(format!("/{path}")),
