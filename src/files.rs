@@ -1,6 +1,7 @@
 //! The assets folder: one way in for TFTP, HTTP and the configuration's check, so that nothing outside it can be
 //! read by any of them.
 
+pub mod image;
 pub mod listing;
 
 use std::{

@@ -40,6 +40,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod files;
 pub mod http;
+pub mod iso;
 pub mod net;
 pub mod state;
 pub mod status;

@@ -10,8 +10,9 @@ use std::{
 /// configuration: they share the rules and a queue of events.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("boot", &[]),
+    ("iso", &[]),
     ("net", &[]),
-    ("files", &["boot"]),
+    ("files", &["boot", "iso"]),
     ("dhcp", &["boot", "net"]),
     ("tftp", &["boot", "files", "net"]),
     ("http", &["boot", "files", "net"]),
@@ -20,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["boot"]),
     ("config", &["boot", "files", "net"]),
     ("daemon", &["boot", "config", "dhcp", "files", "http", "net", "state", "status", "syslog", "tftp"]),
-    ("cli", &["boot", "config", "daemon", "status"]),
+    ("cli", &["boot", "config", "daemon", "files", "iso", "status"]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -28,6 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Decisions: values in, values out.
 const PURE: &[&str] = &[
     "boot/",
+    "iso/",
     "dhcp/wire.rs",
     "dhcp/proxy.rs",
     "dhcp/destination.rs",

@@ -1,0 +1,44 @@
+//! An image file as the readers of [`crate::iso`] want it.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
+
+use crate::iso::ReadAt;
+
+/// An open image. Its size is that at the time when it was opened.
+#[derive(Debug)]
+pub struct ImageFile {
+    file: File,
+    length: u64,
+}
+
+impl ImageFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Those of open(2); `InvalidInput` for what is no regular file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::new(File::open(path)?)
+    }
+
+    /// Takes an open file.
+    ///
+    /// # Errors
+    /// Those of fstat(2); `InvalidInput` for what is no regular file.
+    pub fn new(file: File) -> io::Result<Self> {
+        let about = file.metadata()?;
+        match about.is_file() {
+            true => Ok(Self { file, length: about.len() }),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+        }
+    }
+}
+
+impl ReadAt for ImageFile {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}

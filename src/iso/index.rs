@@ -1,0 +1,413 @@
+//! The index of one version of an image: its tree, by either file system, and what it says about itself.
+
+use std::collections::VecDeque;
+
+use super::{
+    Fault, ReadAt,
+    el_torito::{self, BootEntry},
+    iso9660::{self, Descriptors, Iso, Names},
+    source::Reader,
+    tree::{self, Node, NodeWhat},
+    udf::Udf,
+};
+
+/// Everything that is known of an image without reading its files.
+#[derive(Debug)]
+pub struct Index {
+    volume: Volume,
+    nodes: Vec<Node>,
+}
+
+/// What an image says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The file system that is read.
+    pub side: Side,
+    /// The volume's name.
+    pub label: String,
+    /// The system that it is for (ISO 9660's system identifier).
+    pub system: String,
+    /// Who made it.
+    pub publisher: String,
+    /// The program that wrote it.
+    pub application: String,
+    /// Field for the writer's own use; isomd5sum puts a checksum there.
+    pub application_use: String,
+    /// The size of the file in bytes.
+    pub length: u64,
+    /// The size in bytes that the volume says it has; a file that is smaller is cut short.
+    pub stated: u64,
+    /// What firmware would boot.
+    pub boot_entries: Vec<BootEntry>,
+    /// Why the other file system of the image was not taken, where that is a fault.
+    pub passed_over: Option<Fault>,
+}
+
+/// Which of an image's file systems is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// ISO 9660 with Rock Ridge.
+    RockRidge,
+    /// ISO 9660 with Joliet.
+    Joliet,
+    /// ISO 9660 alone.
+    Plain,
+    /// UDF.
+    Udf,
+}
+
+impl Side {
+    /// What people call it.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::RockRidge => "ISO 9660 with Rock Ridge",
+            Self::Joliet => "ISO 9660 with Joliet",
+            Self::Plain => "ISO 9660",
+            Self::Udf => "UDF",
+        }
+    }
+}
+
+/// A run of a file's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it begins in the image, in bytes; none: zeros, which the image does not hold.
+    pub offset: Option<u64>,
+    /// Bytes.
+    pub length: u64,
+}
+
+impl Extent {
+    pub(super) fn data(offset: u64, length: u64) -> Self {
+        Self { offset: Some(offset), length }
+    }
+
+    pub(super) fn zeros(length: u64) -> Self {
+        Self { offset: None, length }
+    }
+
+    /// Whether another one is the same run continued.
+    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
+        match (self.offset, next.offset) {
+            (Some(offset), Some(next)) => offset.checked_add(self.length) == Some(next),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A file inside an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its bytes in order. Their lengths add up to the size.
+    pub extents: &'a [Extent],
+    /// Bytes.
+    pub size: u64,
+    /// Time of last modification in seconds since 1970.
+    pub modified: Option<i64>,
+}
+
+/// What a path leads to, links followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// A folder.
+    Folder,
+    /// A file.
+    File(Entry<'a>),
+}
+
+/// Something in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// Without the folder.
+    pub name: &'a str,
+    /// What it is; links are not followed.
+    pub kind: Kind<'a>,
+    /// Time of last modification in seconds since 1970.
+    pub modified: Option<i64>,
+}
+
+/// What an [`Item`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A folder.
+    Folder,
+    /// A file.
+    File(Entry<'a>),
+    /// A symbolic link and its target.
+    Link(&'a str),
+    /// A device, a socket or a pipe.
+    Special,
+    /// Something that cannot be read, and why.
+    Unreadable(&'a Fault),
+}
+
+impl Index {
+    /// Reads the tree of an image: a few milliseconds, whatever the image's size.
+    ///
+    /// # Errors
+    /// [`Fault`]: no image, a root folder that cannot be read, or more files than are read. What is wrong with a single
+    /// file or folder below the root is said when it is looked up.
+    pub fn open(image: &dyn ReadAt) -> Result<Self, Fault> {
+        let reader = Reader::new(image);
+        let iso = iso9660::descriptors(&reader).and_then(|all| all.map(|all| iso_side(&reader, all)).transpose());
+        let udf = Udf::find(&reader).and_then(|found| found.map(|udf| udf_side(&udf)).transpose());
+        match (iso, udf) {
+            (Ok(Some(iso)), Ok(Some(udf))) if iso.is_only_a_notice_beside(&udf) => {
+                // The bridge's ISO side knows the boot entries and the size of the whole volume.
+                let Volume { system, application, application_use, boot_entries, stated, .. } = iso.volume;
+                let stated = stated.max(udf.volume.stated);
+                let volume = Volume { system, application, application_use, boot_entries, stated, ..udf.volume };
+                Ok(Self { volume, nodes: udf.nodes })
+            }
+            (Ok(Some(iso)), Ok(_)) => Ok(iso),
+            (Ok(Some(iso)), Err(fault)) => Ok(iso.with(fault)),
+            (Ok(None), Ok(Some(udf))) => Ok(udf),
+            (Err(fault), Ok(Some(udf))) => Ok(udf.with(fault)),
+            (Err(fault), _) | (Ok(None), Err(fault)) => Err(fault),
+            (Ok(None), Ok(None)) => Err(Fault::NoImage(what_it_is(&reader))),
+        }
+    }
+
+    fn with(self, fault: Fault) -> Self {
+        Self { volume: Volume { passed_over: Some(fault), ..self.volume }, ..self }
+    }
+
+    /// Windows media hold one text on their ISO 9660 side, which says that the rest is in UDF.
+    fn is_only_a_notice_beside(&self, udf: &Self) -> bool {
+        let count = |index: &Self| index.list("").map_or(0, |items| items.len());
+        let has = |index: &Self| index.lookup("sources").is_ok();
+        count(udf) > 0 && (count(self) <= 2 && count(udf) > count(self) || !has(self) && has(udf))
+    }
+
+    /// What the image says about itself.
+    #[must_use]
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// How many bytes the file lacks of what its volume says.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.volume.stated.saturating_sub(self.volume.length)
+    }
+
+    /// What a path leads to. Slashes at the ends and double ones do not count, `..` does not lead above the root. The
+    /// name is looked for as it is, then in either case. Symbolic links are followed inside the image; an absolute one
+    /// begins at its root.
+    ///
+    /// # Errors
+    /// [`Fault::NotFound`], [`Fault::Links`], and what is wrong with the file.
+    pub fn lookup(&self, path: &str) -> Result<Found<'_>, Fault> {
+        let node = self.node(self.resolve(path)?, path)?;
+        match &node.what {
+            NodeWhat::Folder { .. } => Ok(Found::Folder),
+            NodeWhat::File { extents, size } => {
+                Ok(Found::File(Entry { extents, size: *size, modified: node.modified }))
+            }
+            NodeWhat::Unreadable(fault) => Err((**fault).clone()),
+            NodeWhat::Special => Err(Fault::NotRead("it is a device, a socket or a pipe")),
+            NodeWhat::Link(_) => Err(Fault::Links(shortened(path))),
+        }
+    }
+
+    /// A file by its path, as [`Index::lookup`] finds it.
+    ///
+    /// # Errors
+    /// As there; [`Fault::NotFound`] for a folder.
+    pub fn file(&self, path: &str) -> Result<Entry<'_>, Fault> {
+        match self.lookup(path)? {
+            Found::File(entry) => Ok(entry),
+            Found::Folder => Err(Fault::NotFound(shortened(path))),
+        }
+    }
+
+    /// What is in a folder, by name.
+    ///
+    /// # Errors
+    /// Those of [`Index::lookup`]; [`Fault::NotFound`] for what is no folder.
+    pub fn list(&self, path: &str) -> Result<Vec<Item<'_>>, Fault> {
+        self.lookup(path)?;
+        let node = self.node(self.resolve(path)?, path)?;
+        match node.what {
+            NodeWhat::Folder { first, count } => Ok(self.children(first, count).iter().map(Node::item).collect()),
+            _ => Err(Fault::NotFound(shortened(path))),
+        }
+    }
+
+    /// Everything below the root with its whole path, folders before what is in them.
+    pub fn walk(&self) -> impl Iterator<Item = (String, Item<'_>)> {
+        self.nodes.iter().skip(1).map(|node| (self.path(node), node.item()))
+    }
+
+    fn path(&self, node: &Node) -> String {
+        let mut parts = vec![&*node.name];
+        let mut parent = node.parent;
+        while parent != 0 {
+            let Some(node) = self.nodes.get(parent) else { break };
+            parts.push(&node.name);
+            parent = node.parent;
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+
+    fn node(&self, index: usize, path: &str) -> Result<&Node, Fault> {
+        self.nodes.get(index).ok_or_else(|| Fault::NotFound(shortened(path)))
+    }
+
+    fn children(&self, first: usize, count: usize) -> &[Node] {
+        self.nodes.get(first..first + count).unwrap_or_default()
+    }
+
+    /// The node that a path leads to, every link followed.
+    fn resolve(&self, path: &str) -> Result<usize, Fault> {
+        let not_found = || Fault::NotFound(shortened(path));
+        let mut at = 0;
+        let mut links = 0;
+        let mut rest: VecDeque<&str> = path.split('/').collect();
+        while let Some(part) = rest.pop_front() {
+            match part {
+                "" | "." => continue,
+                ".." => {
+                    at = self.node(at, path)?.parent;
+                    continue;
+                }
+                _ => {}
+            }
+            let folder = self.node(at, path)?;
+            let (first, count) = match &folder.what {
+                NodeWhat::Folder { first, count } => (*first, *count),
+                NodeWhat::Unreadable(fault) => return Err((**fault).clone()),
+                _ => return Err(not_found()),
+            };
+            let child = first + self.child(first, count, part).ok_or_else(not_found)?;
+            match &self.node(child, path)?.what {
+                NodeWhat::Link(target) => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(Fault::Links(shortened(path)));
+                    }
+                    for part in target.rsplit('/') {
+                        rest.push_front(part);
+                    }
+                    if target.starts_with('/') {
+                        at = 0;
+                    }
+                }
+                _ => at = child,
+            }
+        }
+        Ok(at)
+    }
+
+    /// A name's place among the children: as it is, else in either case.
+    fn child(&self, first: usize, count: usize, name: &str) -> Option<usize> {
+        let children = self.children(first, count);
+        let at = children.partition_point(|node| *node.name < *name);
+        if children.get(at).is_some_and(|node| *node.name == *name) {
+            return Some(at);
+        }
+        let folded = name.to_lowercase();
+        let is_same = |node: &Node| match node.name.is_ascii() && name.is_ascii() {
+            true => node.name.eq_ignore_ascii_case(name),
+            false => node.name.to_lowercase() == folded,
+        };
+        children.iter().position(is_same)
+    }
+}
+
+impl Node {
+    fn item(&self) -> Item<'_> {
+        let kind = match &self.what {
+            NodeWhat::Folder { .. } => Kind::Folder,
+            NodeWhat::File { extents, size } => Kind::File(Entry { extents, size: *size, modified: self.modified }),
+            NodeWhat::Link(target) => Kind::Link(target),
+            NodeWhat::Special => Kind::Special,
+            NodeWhat::Unreadable(fault) => Kind::Unreadable(fault),
+        };
+        Item { name: &self.name, kind, modified: self.modified }
+    }
+}
+
+fn iso_side(reader: &Reader<'_>, all: Descriptors) -> Result<Index, Fault> {
+    let (iso, root) = Iso::new(reader, &all)?;
+    let nodes = tree::read(&iso, root)?;
+    let side = match iso.names {
+        Names::RockRidge(_) => Side::RockRidge,
+        Names::Joliet => Side::Joliet,
+        Names::Plain => Side::Plain,
+    };
+    let primary = &all.primary;
+    let volume = Volume {
+        side,
+        label: primary.text(40, 32),
+        system: primary.text(8, 32),
+        publisher: primary.text(318, 128),
+        application: primary.text(574, 128),
+        application_use: primary.text(883, 512),
+        length: reader.length(),
+        stated: primary.volume_size(),
+        boot_entries: all.catalogue.map(|block| el_torito::entries(reader, block)).unwrap_or_default(),
+        passed_over: None,
+    };
+    Ok(Index { volume, nodes })
+}
+
+fn udf_side(udf: &Udf<'_>) -> Result<Index, Fault> {
+    let nodes = tree::read(udf, udf.root()?)?;
+    let volume = Volume {
+        side: Side::Udf,
+        label: udf.label().to_owned(),
+        system: String::new(),
+        publisher: String::new(),
+        application: String::new(),
+        application_use: String::new(),
+        length: udf.reader().length(),
+        stated: udf.stated(),
+        boot_entries: Vec::new(),
+        passed_over: None,
+    };
+    Ok(Index { volume, nodes })
+}
+
+/// What a file is that is no image, as far as its first bytes say it.
+fn what_it_is(reader: &Reader<'_>) -> &'static str {
+    let head = reader.bytes("the first bytes", 0, reader.length().min(512)).unwrap_or_default();
+    let is = |magic: &[u8]| head.starts_with(magic);
+    let page = head.trim_ascii_start().to_ascii_lowercase();
+    if head.is_empty() {
+        "the file is empty"
+    } else if is(b"\x1f\x8b") {
+        "it is compressed with gzip: unpack it first"
+    } else if is(b"\xfd7zXZ") {
+        "it is compressed with xz: unpack it first"
+    } else if is(b"BZh") {
+        "it is compressed with bzip2: unpack it first"
+    } else if is(b"\x28\xb5\x2f\xfd") {
+        "it is compressed with zstd: unpack it first"
+    } else if is(b"PK\x03\x04") {
+        "it is a zip archive: unpack it first"
+    } else if is(b"7z\xbc\xaf") {
+        "it is a 7z archive: unpack it first"
+    } else if page.starts_with(b"<!doctype html") || page.starts_with(b"<html") {
+        "it is a web page, as servers send for an error: download it again"
+    } else if reader.length() < SMALLEST {
+        "the file is too small: download it again"
+    } else if head.get(510..512) == Some(&[0x55, 0xaa]) {
+        "it is a raw disk image, which `disk` boots"
+    } else {
+        "neither ISO 9660 nor UDF is found in it"
+    }
+}
+
+/// What people read of a path: a client may ask for a very long one.
+fn shortened(path: &str) -> String {
+    path.trim_start_matches('/').chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// As many as Linux follows (MAXSYMLINKS).
+const LINKS: usize = 40;
+/// Bytes: 16 sectors of the system area, and a descriptor.
+const SMALLEST: u64 = 17 * 2048;

@@ -1,0 +1,43 @@
+//! Reading what is inside a CD or DVD image: no mount, no copy, no system call. Values in, values out.
+//!
+//! [`Index::open`] reads the whole folder tree once, by positional reads through [`ReadAt`]. From then on
+//! [`Index::lookup`] and [`Index::list`] answer without touching the image: an [`Entry`] is a list of byte ranges of the
+//! image, which whoever serves it sends from the image itself. An index belongs to one version of an image.
+//!
+//! | step | file |
+//! |---|---|
+//! | Bounded, checked reads | [`source`] |
+//! | ISO 9660: volume descriptors, directory records, Joliet | [`iso9660`] |
+//! | … Rock Ridge: long names, links, moved folders | [`rock_ridge`] |
+//! | … El Torito: what firmware would boot | [`el_torito`] |
+//! | UDF: descriptors, allocation, folders | [`udf`], [`udf_file`] |
+//! | Both become one tree with limits | [`tree`] |
+//! | … behind one type, which picks the side | [`index`] |
+//!
+//! # Why this is our own and no library
+//!
+//! The crates were looked at again. `hadris-iso` and `hadris-udf` (MIT) have the features; the released 2.5 holds about
+//! twenty `unsafe` blocks, and 3.0 is a release candidate whose interface still moves; both hand out data through
+//! readers and not as byte ranges, which `sendfile` needs. `isomage` (MIT) truncates files over 4 GiB and does not
+//! follow Rock Ridge's continuation areas. `cdfs` and the four named after `iso9660` know no files of several
+//! extents. None has a fuzz target or a bound on what a hostile image makes it read.
+#![forbid(unsafe_code)]
+
+pub mod el_torito;
+pub mod fault;
+pub mod index;
+mod iso9660;
+#[cfg(any(test, fuzzing))]
+pub mod made;
+#[cfg(any(test, fuzzing))]
+pub mod ordeal;
+mod rock_ridge;
+pub mod source;
+mod tree;
+mod udf;
+mod udf_file;
+pub mod when;
+
+pub use fault::Fault;
+pub use index::{Entry, Extent, Found, Index, Item, Kind, Side, Volume};
+pub use source::ReadAt;
