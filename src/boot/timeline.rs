@@ -38,7 +38,7 @@ pub struct Timeline {
     pub rival: Option<String>,
     /// What its script boots.
     pub chosen: Option<Chosen>,
-    /// What was seen, in order; of a long boot its beginning and its end.
+    /// Steps of this boot, in order; of a long boot its beginning and its end.
     pub steps: Vec<Step>,
     /// Steps that were left out between them.
     pub left_out: u32,

@@ -94,7 +94,7 @@ fn operations() -> Vec<Operation> {
         },
         change(ASSIGNMENT, "delete", "Leave it to its rule", &[401, 403, 404, 500]),
         change(APPROVAL, "put", "Let it in where only known machines are answered", &[401, 403, 404, 500]),
-        change(APPROVAL, "delete", "Take its approval back", &[401, 403, 404, 500]),
+        change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 500]),
         get("/api/v1/boots", "All boots that are remembered, the last one first", json::<Vec<OneBoot>>()),
         get("/api/v1/profiles", "What there is to boot", json::<Vec<Profile>>()),
         get("/api/v1/loaders", "The iPXE binaries", json::<Vec<Loader>>()),

@@ -81,7 +81,7 @@ pub struct WholeBoot {
     /// In short.
     #[serde(flatten)]
     pub boot: Boot,
-    /// What was seen, in order.
+    /// Steps of this boot, in order.
     pub steps: Vec<Step>,
     /// How many were left out in the middle of them.
     pub left_out: u32,

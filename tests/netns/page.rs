@@ -107,12 +107,12 @@ fn a_machine_that_pauses_is_slow_but_alive_and_one_without_a_link_is_dead() -> R
     let mut stream = watched.bench.get("/assets/vmlinuz", Some(SMALL))?;
     stream.read_exact(&mut [0; 100_000])?;
     watched.reads("Slow but alive", "4-paused")?;
-    watched.reads("it is alive, and has asked to wait", "4-paused")?;
+    watched.reads("the client is alive and asked the server to wait", "4-paused")?;
     thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
     watched.browser.wait_until("document.querySelector('.row').dataset.state === 'booting'")?;
     watched.bench.client.ip(&["link", "set", "eth1", "down"])?;
     watched.reads("Stopped at Kernel: Dead: no acknowledgement of any kind for", "5-dead")?;
-    watched.reads("To mend it: Look at its power and its cable", "5-dead")?;
+    watched.reads("To fix it: Look at its power and its cable", "5-dead")?;
     watched.browser.look(true, 390)?;
     watched.reads("Stopped", "5-dead-phone")?;
     Ok(())

@@ -180,7 +180,7 @@ fn a_keyboard_and_a_screen_reader_do_everything() -> Result<()> {
     ensure!(browser.eval("document.activeElement.value")? == "once");
     browser.press("Enter", 13)?;
     browser.wait_until("location.search === '?done=once'")?;
-    ensure!(browser.text()?.contains("Assigned for its next boot that comes to its hand-over."));
+    ensure!(browser.text()?.contains("Assigned for the next boot that reaches its hand-over."));
     ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());
     Ok(())
 }

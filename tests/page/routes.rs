@@ -92,7 +92,7 @@ async fn a_row_says_everything_in_words_too() {
     let expected = format!(
         "gpu-workstation 52:54:00:6c:62:03 10.77.0.103 UEFI HTTP x86_64 Slow but alive Boots next: ubuntu by its rule \
          Discover : done Offer : done Loader : done Script : done Kernel : paused Initrd : to come Handed over : to come \
-         debian/vmlinuz 9.0 MB of 14.2 MB Paused {} : it is alive, and has asked to wait. \
+         debian/vmlinuz 9.0 MB of 14.2 MB Paused {} : the client is alive and asked the server to wait. \
          Last heard {} Change what gpu-workstation boots",
         clock("for"),
         clock("ago")
@@ -121,11 +121,11 @@ async fn what_needs_somebody_is_first_and_is_counted() {
     assert_eq!(summary, "1 stopped 1 slow but alive 1 booting 1 handed over 5 machines in all");
     let stopped = get(&router, "/?state=stopped").await.text;
     assert_eq!(stopped.matches("data-name=").count(), 1);
-    assert!(words(&stopped).contains("Stopped at Kernel: Dead: no acknowledgement of any kind for 151 s, 9 retransmissions unanswered. To mend it: Look at its power"), "{}", words(&stopped));
+    assert!(words(&stopped).contains("Stopped at Kernel: Dead: no acknowledgement of any kind for 151 s, 9 retransmissions unanswered. To fix it: Check its power"), "{}", words(&stopped));
     let found = get(&router, "/?q=RACK1+deb").await.text;
     assert_eq!(found.matches("data-name=").count(), 2);
     let nothing = words(&get(&router, "/?q=nowhere").await.text);
-    assert!(nothing.contains("No machine is like this."), "{nothing}");
+    assert!(nothing.contains("No machine matches."), "{nothing}");
 }
 
 /// Names of files, firmware, refusals, what machines say of themselves, and addresses.
@@ -221,7 +221,7 @@ async fn a_form_on_this_host_assigns_and_takes_back() {
     assert_eq!(assigned(&fake), Some(Assignment { profile: "ubuntu".into(), once: true }));
     let shown = words(&get(&router, done.header("location")).await.text);
     assert!(
-        shown.contains("Assigned for its next boot") && shown.contains("Boots next ubuntu assigned, once"),
+        shown.contains("Assigned for the next boot") && shown.contains("Boots next ubuntu assigned, once"),
         "{shown}"
     );
     let done = post(&router, "/machines/rack1-node01/assign", "profile=debian&when=always", OWN).await;
@@ -242,9 +242,9 @@ async fn a_form_on_this_host_assigns_and_takes_back() {
 async fn a_machine_that_nobody_knows_is_approved_where_only_known_ones_are_answered() {
     let (router, fake, _) = page(LOCAL);
     let stranger = "/machines/52:54:00:6c:62:77";
-    assert!(!get(&router, stranger).await.text.contains("Approve it"), "all machines are answered");
+    assert!(!get(&router, stranger).await.text.contains(">Approve<"), "all machines are answered");
     fake.live.rules.store(Arc::new(Rules { known_only: true, default_profile: "menu".into(), ..Rules::default() }));
-    assert!(get(&router, stranger).await.text.contains("Approve it"));
+    assert!(get(&router, stranger).await.text.contains(">Approve<"));
     let done = post(&router, &format!("{stranger}/approve"), "", OWN).await;
     assert_eq!(
         (done.status, done.header("location")),
@@ -252,14 +252,14 @@ async fn a_machine_that_nobody_knows_is_approved_where_only_known_ones_are_answe
     );
     let shown = get(&router, done.header("location")).await.text;
     assert!(
-        shown.contains("Take its approval back") && words(&shown).contains("Boots next menu the default"),
+        shown.contains("Remove the approval") && words(&shown).contains("Boots next menu the default"),
         "{shown}"
     );
     post(&router, &format!("{stranger}/unapprove"), "", OWN).await;
-    assert!(get(&router, stranger).await.text.contains("Approve it"));
+    assert!(get(&router, stranger).await.text.contains(">Approve<"));
     let evil = [("host", "localhost:8080"), ("origin", "http://evil.example")];
     assert_eq!(post(&router, &format!("{stranger}/approve"), "", &evil).await.status, StatusCode::FORBIDDEN);
-    assert!(get(&router, stranger).await.text.contains("Approve it"));
+    assert!(get(&router, stranger).await.text.contains(">Approve<"));
 }
 
 #[tokio::test]
@@ -378,7 +378,7 @@ async fn a_boot_that_time_has_stopped_is_told_too() {
     );
     let event = next(&mut body).await.expect("an event");
     assert!(
-        words(event["html"]["m-52:54:00:6c:62:07"].as_str().expect("a row")).contains("Stopped at Discover: It asks"),
+        words(event["html"]["m-52:54:00:6c:62:07"].as_str().expect("a row")).contains("Stopped at Discover: It keeps asking"),
         "{event}"
     );
 }

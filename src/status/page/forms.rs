@@ -30,11 +30,11 @@ impl Done {
     /// Only words of ours, whoever made the address.
     pub(super) fn words(&self) -> Option<&'static str> {
         Some(match self.done.as_deref()? {
-            "assigned" => "Assigned. It boots this from now on.",
-            "once" => "Assigned for its next boot that comes to its hand-over.",
-            "unassigned" => "Taken back: it is left to its rule again.",
-            "approved" => "Approved: it is answered from now on.",
-            "unapproved" => "Its approval was taken back.",
+            "assigned" => "Assigned. The machine boots this from now on.",
+            "once" => "Assigned for the next boot that reaches its hand-over.",
+            "unassigned" => "Assignment removed. The machine's rule applies again.",
+            "approved" => "Approved. The machine is answered from now on.",
+            "unapproved" => "Approval removed.",
             _ => return None,
         })
     }

@@ -175,7 +175,7 @@ fn next(machine: &view::Machine) -> Option<Next> {
         By::Rule => format!("by its rule{once}"),
         By::Default => format!("the default{once}"),
         By::Menu => "chosen from the menu".to_owned(),
-        By::Spent => format!("it has had {had}, which was to be once"),
+        By::Spent => format!("already booted {had} (one-time)"),
     };
     let chosen = machine.boot.as_ref().and_then(|boot| boot.chosen.as_ref());
     let this_boot = chosen.map(|chosen| chosen.profile.clone()).filter(|chosen| *chosen != profile);
@@ -217,10 +217,10 @@ impl DownloadShown {
         let (is, since, why) = match &download.pace {
             Going::Progressing => ("progressing", None, None),
             Going::Paused { since, window_closed: true } => {
-                ("paused", Some(*since), Some("it is alive, and has asked to wait".to_owned()))
+                ("paused", Some(*since), Some("the client is alive and asked the server to wait".to_owned()))
             }
             Going::Paused { since, window_closed: false } => {
-                ("paused", Some(*since), Some("nothing gets through, and it is tried on and on".to_owned()))
+                ("paused", Some(*since), Some("no data gets through; netbootd keeps trying".to_owned()))
             }
             Going::Done => ("done", None, None),
             Going::Stopped { text, .. } => ("stopped", None, Some(text.clone())),
