@@ -1,14 +1,17 @@
 //! The assets folder: one way in for TFTP, HTTP and the configuration's check, so that nothing outside it can be
 //! read by any of them.
 
+mod case;
 pub mod image;
 pub mod listing;
+pub mod names;
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -107,15 +110,19 @@ impl AssetRoot {
     /// # Errors
     /// As there.
     pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Why> {
-        let asset = self.file(name)?;
+        self.file(name).map(|asset| self.share(asset))
+    }
+
+    /// One that is open already, instead of this one, where someone has the same version.
+    pub fn share(&self, asset: Asset) -> Arc<Asset> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asset) = open.get(&asset.version).and_then(Weak::upgrade) {
-            return Ok(asset);
+            return asset;
         }
         open.retain(|_, asset| asset.strong_count() > 0);
         let asset = Arc::new(asset);
         open.insert(asset.version, Arc::downgrade(&asset));
-        Ok(asset)
+        asset
     }
 
     /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out.
@@ -123,13 +130,22 @@ impl AssetRoot {
     /// # Errors
     /// [`Why::NotFound`], also for what is no regular file; [`Why::Escape`]; [`Why::Unreadable`].
     pub fn file(&self, name: &str) -> Result<Asset, Why> {
-        let name = name.trim_start_matches('/');
+        self.file_of_bytes(name.as_bytes())
+    }
+
+    /// [`AssetRoot::file`] for a name in any bytes, as a disk has them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Why> {
+        let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
+        let name = Path::new(OsStr::from_bytes(name.get(start..).unwrap_or_default()));
         // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.beneath(name, flags)?;
-        let stat = fstat(&descriptor).map_err(|errno| unreadable(name, errno))?;
+        let stat = fstat(&descriptor).map_err(|errno| unreadable(&name.to_string_lossy(), errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Why::not_found(name));
+            return Err(Why::not_found(&name.to_string_lossy()));
         }
         let version = Version::of(&stat);
         Ok(Asset {
@@ -143,12 +159,16 @@ impl AssetRoot {
 
     /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
     /// symbolic link, nor one that is swapped in meanwhile, leads out.
-    fn beneath(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Why> {
+    fn beneath(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Why> {
+        let name = name.as_ref();
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.directory, name, flags, Mode::empty(), resolve).map_err(|errno| match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(name),
-            Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
-            errno => unreadable(name, errno),
+        openat2(&self.directory, name, flags, Mode::empty(), resolve).map_err(|errno| {
+            let name = name.to_string_lossy();
+            match errno {
+                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(&name),
+                Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
+                errno => unreadable(&name, errno),
+            }
         })
     }
 }

@@ -76,6 +76,11 @@ pub enum Why {
     /// No file of that name.
     #[error("there is no file {0}")]
     NotFound(String),
+    /// No file of that name, which has bytes in it that no file name has.
+    #[error(
+        "there is no file {0}: its name ends in bytes that are no part of one; let the DHCP server end option 67 with a NUL byte, or name the file in the header's boot file field"
+    )]
+    Garbled(String),
     /// A name that leads out of the assets folder.
     #[error("{0} leads out of the assets folder")]
     Escape(String),
@@ -127,6 +132,12 @@ impl Why {
         Self::NotFound(name.chars().take(200).collect())
     }
 
+    /// [`Why::Garbled`] with as much of the name, its bytes escaped.
+    #[must_use]
+    pub fn garbled(name: &[u8]) -> Self {
+        Self::Garbled(name.escape_ascii().to_string().chars().take(200).collect())
+    }
+
     /// [`Why::AnswerDenied`], with as much of the name.
     #[must_use]
     pub fn denied(name: &str, denied: Denied) -> Self {
@@ -154,6 +165,7 @@ impl Why {
             Self::Write => "write",
             Self::Mode(_) => "mode",
             Self::NotFound(_) => "not_found",
+            Self::Garbled(_) => "garbled_name",
             Self::Escape(_) => "escape",
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",

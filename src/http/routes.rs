@@ -13,11 +13,12 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, Path, Query, RawQuery, State, rejection::QueryRejection},
+    extract::{DefaultBodyLimit, Query, RawQuery, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use percent_encoding::percent_decode_str;
 use tracing::{debug, warn};
 
 use super::{
@@ -34,11 +35,15 @@ use crate::{
         attempts::Attempts,
         client::MacAddr,
         event::{Event, Of, What, Who, count_lost},
+        loader::Loader,
         machine::Live,
         script::{self, Outcome, Standing, script},
         why::Why,
     },
-    files::AssetRoot,
+    files::{
+        AssetRoot,
+        names::{Asker, Found, Names},
+    },
 };
 
 /// What the routes share.
@@ -86,9 +91,9 @@ pub fn router(app: Arc<App>) -> Router {
         // An iPXE for EFI looks for it beside itself, then at the root.
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
-        .route("/loaders/{name}", get(loader))
+        .route("/loaders/{*path}", get(file))
         .route("/assets/", get(folder))
-        .route("/assets/{*path}", get(asset))
+        .route("/assets/{*path}", get(file))
         .route("/answers/s/{token}/{*name}", get(answers::signed))
         .route("/answers/{*name}", get(answers::open))
         .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
@@ -115,50 +120,49 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
     };
     app.tell_script(ends, answer.outcome);
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (headers, answer.text).into_response()
+    script_response(answer.text)
 }
 
-async fn loader(
+/// A loader, a file of the assets folder, or a text: one answer for `/loaders/` and `/assets/`, as TFTP has one for all.
+async fn file(
     State(app): State<Arc<App>>,
     Extension(On(connection)): Extension<On>,
-    Path(name): Path<String>,
+    uri: Uri,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let rules = app.live.rules.load();
-    let Some(file) = rules.loaders.named(&name) else {
-        return app.refuse(connection.ends, &Why::not_found(&name));
-    };
-    let content = Source::Memory(file.bytes.clone());
-    let etag = format!("\"{}\"", file.sha256);
-    let served = Served { of: Of::Loader, name, content, etag, modified: app.started };
-    served.response(&connection, &method, &headers)
-}
-
-async fn asset(
-    State(app): State<Arc<App>>,
-    Extension(On(connection)): Extension<On>,
-    Path(path): Path<String>,
-    RawQuery(query): RawQuery,
-    method: Method,
-    headers: HeaderMap,
-) -> Response {
-    let opened = match &app.assets {
-        Some(assets) => assets.shared(&path),
-        None => Err(Why::not_found(&path)),
-    };
-    match opened {
-        Err(Why::NotFound(_)) if app.listing => {
-            app.list(connection.ends, path, wants_json(query.as_deref(), &headers)).await
-        }
-        Ok(asset) => {
-            let (etag, modified) = (asset.etag.clone(), asset.modified);
-            let served = Served { of: Of::Asset, name: path, content: Source::File(asset), etag, modified };
+    let path = uri.path().trim_start_matches('/');
+    let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
+    let name: Vec<u8> = percent_decode_str(path).collect();
+    let ends = connection.ends;
+    match app.find(ends, &name, &headers) {
+        Ok(Found::Loader(file)) => {
+            let etag = format!("\"{}\"", file.sha256);
+            let content = Source::Memory(file.bytes);
+            let served = Served { of: Of::Loader, name: file.name, content, etag, modified: app.started };
             served.response(&connection, &method, &headers)
         }
-        Err(why) => app.refuse(connection.ends, &why),
+        Ok(Found::Asset { path, asset, of }) => {
+            let (etag, modified) = (asset.etag.clone(), asset.modified);
+            let asset = match &app.assets {
+                Some(assets) => assets.share(asset),
+                None => Arc::new(asset),
+            };
+            let served = Served { of, name: path, content: Source::File(asset), etag, modified };
+            served.response(&connection, &method, &headers)
+        }
+        Ok(Found::Text { text, .. }) => script_response(text),
+        Err(Why::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
+            let path = String::from_utf8_lossy(&name).into_owned();
+            app.list(ends, path, wants_json(uri.query(), &headers)).await
+        }
+        Err(why) => app.refuse(ends, &why),
     }
+}
+
+fn script_response(text: String) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (headers, text).into_response()
 }
 
 /// The assets folder itself.
@@ -186,6 +190,14 @@ impl App {
     /// This server as a client reaches it.
     pub(super) fn base(&self, ends: Ends) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
+    }
+
+    fn find(&self, ends: Ends, name: &[u8], headers: &HeaderMap) -> Result<Found, Why> {
+        let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), HeaderValue::as_bytes);
+        // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
+        let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
+        let rules = self.live.rules.load();
+        Names { rules: &rules, assets: self.assets.as_deref(), base: &self.base(ends) }.find(name, asker)
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {

@@ -54,7 +54,7 @@ impl<'a> Script<'a> {
         let has = self.byte();
         let option = |bit: u8, value: u16| (has & bit != 0).then_some(value);
         ReadRequest {
-            filename: String::new(),
+            filename: Vec::new(),
             mode: "octet".into(),
             block_size: option(1, self.number()).filter(|size| (8..=65_464).contains(size)),
             window_size: option(2, self.number()).filter(|window| *window >= 1),

@@ -26,8 +26,8 @@ pub enum Packet {
 /// client that they do not hold (RFC 2347 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadRequest {
-    /// As sent, slashes and all.
-    pub filename: String,
+    /// As sent: whatever bytes a ROM made of it, but NUL.
+    pub filename: Vec<u8>,
     /// Lower case.
     pub mode: String,
     /// `blksize`: 8 to 65,464 bytes (RFC 2348).
@@ -68,10 +68,9 @@ impl ReadRequest {
         let mut strings = rest.strip_suffix(b"\0").unwrap_or(rest).split(|byte| *byte == 0);
         let filename =
             strings.next().filter(|name| !name.is_empty()).ok_or(Why::MalformedTftp("RRQ without a name"))?;
-        let filename = std::str::from_utf8(filename).map_err(|_| Why::MalformedTftp("the name is not UTF-8"))?;
         let mode = strings.next().ok_or(Why::MalformedTftp("RRQ without a mode"))?;
         let mut request = Self {
-            filename: filename.to_owned(),
+            filename: filename.to_vec(),
             mode: words(mode).to_ascii_lowercase(),
             block_size: None,
             window_size: None,
@@ -159,7 +158,7 @@ mod tests {
     fn a_request_is_read_with_the_options_that_hold() {
         let request = |bytes: &[u8]| Packet::parse(bytes);
         let plain = ReadRequest {
-            filename: "a".into(),
+            filename: b"a".to_vec(),
             mode: "octet".into(),
             block_size: None,
             window_size: None,
@@ -185,9 +184,7 @@ mod tests {
         ] {
             assert_eq!(request(bytes), Ok(Packet::Read(plain.clone())), "{bytes:?}");
         }
-        for bytes in
-            [b"".as_slice(), b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01a", b"\0\x01\xff\0octet\0", b"\0\x09"]
-        {
+        for bytes in [b"".as_slice(), b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01a", b"\0\x09"] {
             assert!(matches!(request(bytes), Err(Why::MalformedTftp(_))), "{bytes:?}");
         }
     }

@@ -14,7 +14,6 @@ use std::{
 use tracing::debug;
 
 use super::{
-    files::{Wanted, normalised, wanted},
     packet::{ErrorCode, ReadRequest, error},
     source::Source,
     transfer::Limits,
@@ -22,11 +21,14 @@ use super::{
 use crate::{
     boot::{
         event::{Event, Of},
+        loader::Loader,
         machine::Live,
-        script::{Query, Standing, script},
         why::Why,
     },
-    files::AssetRoot,
+    files::{
+        AssetRoot,
+        names::{Asker, Found, Names},
+    },
     net::port::Port,
 };
 
@@ -141,21 +143,14 @@ impl Stage {
         if request.mode != "octet" {
             return Err(Why::Mode(request.mode.clone()));
         }
-        let name = normalised(&request.filename);
         let rules = self.live.rules.load();
-        let (source, of) = match wanted(&name, &rules.loaders) {
-            Wanted::Loader(file) => (Source::Memory(file.bytes.clone()), Of::Loader),
-            Wanted::Autoexec => {
-                let text = script(&rules, &listener.base_url, &Query::default(), Standing::default()).text;
-                (Source::Memory(text.into()), Of::Asset)
-            }
-            Wanted::Asset => {
-                let assets = self.assets.as_ref().ok_or_else(|| Why::not_found(&name))?;
-                let asset = assets.file(&name)?;
-                (Source::file(asset.file, asset.size), Of::Asset)
-            }
-        };
-        Ok(Asked { name, source, of })
+        let names = Names { rules: &rules, assets: self.assets.as_deref(), base: &listener.base_url };
+        let asker = Asker { firmware: Loader::Bios, is_ipxe: false };
+        Ok(match names.find(&request.filename, asker)? {
+            Found::Loader(file) => Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader },
+            Found::Asset { path, asset, of } => Asked { name: path, source: Source::file(asset.file, asset.size), of },
+            Found::Text { name, text } => Asked { name, source: Source::Memory(text.into()), of: Of::Asset },
+        })
     }
 
     /// The port that a transfer of this file is sent from.
@@ -175,7 +170,7 @@ impl Listener {
     pub(super) fn refuse(&self, why: &Why, peer: SocketAddrV4) {
         debug!(reason = why.label(), %peer, "TFTP refused: {why}");
         let code = match why {
-            Why::NotFound(_) => ErrorCode::FileNotFound,
+            Why::NotFound(_) | Why::Garbled(_) | Why::LoaderMissing(_) => ErrorCode::FileNotFound,
             Why::Escape(_) | Why::Unreadable { .. } => ErrorCode::AccessViolation,
             Why::Write | Why::Mode(_) | Why::MalformedTftp(_) => ErrorCode::IllegalOperation,
             _ => ErrorCode::NotDefined,
@@ -187,10 +182,9 @@ impl Listener {
     }
 }
 
-/// Whether a refusal is news to people: iPXE asks for autoexec.ipxe and EDK2 for revocation lists that need not be
-/// there.
+/// Whether a refusal is news to people: GRUB asks for modules and EDK2 for revocation lists that need not be there.
 pub(super) fn is_news(why: &Why) -> bool {
-    !matches!(why, Why::NotFound(_) | Why::MalformedTftp(_))
+    !matches!(why, Why::NotFound(_))
 }
 
 /// The first port of the range that nobody has, beginning behind the one that was taken last: a late packet of the

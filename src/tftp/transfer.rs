@@ -309,7 +309,7 @@ mod tests {
     fn request(options: &[(&str, u16)]) -> ReadRequest {
         let option = |name| options.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
         ReadRequest {
-            filename: "f".into(),
+            filename: b"f".to_vec(),
             mode: "octet".into(),
             block_size: option("blksize"),
             window_size: option("windowsize"),

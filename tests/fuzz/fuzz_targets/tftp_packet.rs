@@ -5,19 +5,20 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use netbootd::tftp::{
-    files::normalised,
-    packet::{ErrorCode, Packet, error},
+use netbootd::{
+    files::names::spellings,
+    tftp::packet::{ErrorCode, Packet, error},
 };
 
 fuzz_target!(|datagram: &[u8]| {
     match Packet::parse(datagram) {
         Ok(Packet::Read(request)) => {
-            assert!(!request.filename.is_empty() && !request.filename.contains('\0'));
+            assert!(!request.filename.is_empty() && !request.filename.contains(&0));
             assert!(request.block_size.is_none_or(|size| (8..=65_464).contains(&size)));
             assert!(request.window_size != Some(0) && request.timeout != Some(0));
             assert!(!request.mode.bytes().any(|byte| byte.is_ascii_uppercase()));
-            assert!(!normalised(&request.filename).starts_with('/'));
+            assert_eq!(spellings(&request.filename).next(), Some(request.filename.as_slice()));
+            assert!(spellings(&request.filename).all(|name| !name.is_empty() && name.len() <= request.filename.len()));
         }
         Ok(Packet::Error { message, .. }) => assert!(!message.contains(char::is_control)),
         Ok(_) => assert!(datagram.len() >= 2),

@@ -1,0 +1,355 @@
+//! A name that a client asks for → what it gets. TFTP, HTTP (`/loaders/`, `/assets/`) and `explain` all ask here, so
+//! that a name means the same to each of them.
+//!
+//! In this order, the first that there is:
+//!
+//! 1. a file below the assets folder;
+//! 2. a text that is made for whoever asks, or a loader of this host, under its own name;
+//! 3. a file below the assets folder whose path differs in case only, where that is one;
+//! 4. the same as 2 behind any folder and in any case, since firmware and DHCP servers put all kinds of folders in front;
+//! 5. all of this for the name without what cannot belong to it ([`spellings`]).
+
+use super::{Asset, AssetRoot, case::Budget};
+use crate::boot::{
+    event::Of,
+    loader::{Loader, LoaderFile},
+    machine::Rules,
+    script::{Query, Standing, script},
+    why::Why,
+};
+
+/// What names are looked up in.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// The loaders, and what texts are made by.
+    pub rules: &'a Rules,
+    /// The assets folder, where there is one.
+    pub assets: Option<&'a AssetRoot>,
+    /// Our HTTP stage as the client reaches it, without a slash at its end.
+    pub base: &'a str,
+}
+
+/// Who asks, as far as the answer depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The loader that its firmware runs, for the name [`UNIVERSAL`].
+    pub firmware: Loader,
+    /// It is an iPXE that can run a script: a loader would only lead it back here.
+    pub is_ipxe: bool,
+}
+
+/// What a client gets.
+#[derive(Debug)]
+pub enum Found {
+    /// A loader of this host.
+    Loader(LoaderFile),
+    /// A file below the assets folder.
+    Asset {
+        /// Its path there, which may be written otherwise than the client wrote it.
+        path: String,
+        /// The open file.
+        asset: Asset,
+        /// A loader of the user's own goes by the name of one of this host's.
+        of: Of,
+    },
+    /// A text that was made for whoever asks.
+    Text {
+        /// What it is called in the timeline.
+        name: String,
+        /// The whole of it.
+        text: String,
+    },
+}
+
+impl Names<'_> {
+    /// What a client gets for a name, slashes and backslashes alike.
+    ///
+    /// # Errors
+    /// [`Why::NotFound`], [`Why::Garbled`], [`Why::Escape`], [`Why::Unreadable`], [`Why::LoaderMissing`].
+    pub fn find(&self, name: &[u8], asker: Asker) -> Result<Found, Why> {
+        let mut budget = Budget::default();
+        let mut refused = None;
+        for spelling in spellings(name) {
+            match self.spelled(spelling, asker, &mut budget) {
+                Err(Why::NotFound(_)) => {}
+                // Said of the name as it was sent, where no shorter one is a file either.
+                Err(why @ Why::Escape(_)) => refused = refused.or(Some(why)),
+                found => return found,
+            }
+        }
+        Err(refused.unwrap_or_else(|| not_found(name)))
+    }
+
+    fn spelled(&self, name: &[u8], asker: Asker, budget: &mut Budget) -> Result<Found, Why> {
+        let exact = self.asset(name);
+        let leads_out = match exact {
+            Err(why @ Why::Escape(_)) => why,
+            Err(Why::NotFound(_)) => Why::NotFound(String::new()),
+            found => return found,
+        };
+        let Ok(path) = std::str::from_utf8(name) else { return Err(leads_out) };
+        let path = normalised(path);
+        if let Some(found) = self.by_whole_name(&path, asker) {
+            return found;
+        }
+        if let Some((path, asset)) = self.assets.and_then(|assets| assets.without_case(&path, budget)) {
+            return Ok(self.found(path, asset));
+        }
+        // A link of the user's own that leads out is a mistake to be told, and nothing to be replaced.
+        if matches!(leads_out, Why::Escape(_)) && !path.split('/').any(|part| part == "..") {
+            return Err(leads_out);
+        }
+        self.by_last_part(&path, asker).unwrap_or(Err(leads_out))
+    }
+
+    fn asset(&self, name: &[u8]) -> Result<Found, Why> {
+        let Some(assets) = self.assets else { return Err(Why::NotFound(String::new())) };
+        let path = name.strip_prefix(b"/").unwrap_or(name);
+        let (path, asset) = match assets.file_of_bytes(path) {
+            // Only then: a file on the disk may have a backslash in its name.
+            Err(Why::NotFound(_)) if name.contains(&b'\\') => {
+                let path: Vec<u8> = name.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
+                let asset = assets.file_of_bytes(&path)?;
+                (path, asset)
+            }
+            asset => (path.to_vec(), asset?),
+        };
+        Ok(self.found(String::from_utf8_lossy(&path).trim_start_matches('/').to_owned(), asset))
+    }
+
+    fn found(&self, path: String, asset: Asset) -> Found {
+        let is_loader = self.rules.loaders.named(last_part(&path)).is_some();
+        Found::Asset { path, asset, of: if is_loader { Of::Loader } else { Of::Asset } }
+    }
+
+    /// What is made, and what is no file of the user's: the place for more of it.
+    fn by_whole_name(&self, path: &str, asker: Asker) -> Option<Result<Found, Why>> {
+        if path == AUTOEXEC {
+            return Some(Ok(self.way_to_script(AUTOEXEC)));
+        }
+        if path == UNIVERSAL {
+            return Some(self.universal(asker));
+        }
+        self.rules.loaders.named(path).map(|file| Ok(self.loader(file, asker)))
+    }
+
+    fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Why>> {
+        let last = last_part(path);
+        let any_case = || self.rules.loaders.iter().find(|file| file.name.eq_ignore_ascii_case(last));
+        self.by_whole_name(last, asker)
+            .or_else(|| self.by_whole_name(&last.to_ascii_lowercase(), asker))
+            .or_else(|| any_case().map(|file| Ok(self.loader(file, asker))))
+    }
+
+    /// An iPXE takes a script whatever its name is, and with a loader it would come back for the same again.
+    fn loader(&self, file: &LoaderFile, asker: Asker) -> Found {
+        if asker.is_ipxe {
+            return self.way_to_script(&format!("{} (iPXE asks: the script)", file.name));
+        }
+        Found::Loader(file.clone())
+    }
+
+    fn universal(&self, asker: Asker) -> Result<Found, Why> {
+        let file = self.rules.loaders.of(asker.firmware).ok_or(Why::LoaderMissing(asker.firmware));
+        match file {
+            _ if asker.is_ipxe => Ok(self.way_to_script(&format!("{UNIVERSAL} (iPXE asks: the script)"))),
+            file => file.map(|file| self.loader(file, asker)),
+        }
+    }
+
+    /// The script that sends an iPXE to `/boot.ipxe` with what it knows of itself.
+    fn way_to_script(&self, name: &str) -> Found {
+        let text = script(self.rules, self.base, &Query::default(), Standing::default()).text;
+        Found::Text { name: name.to_owned(), text }
+    }
+}
+
+/// With slashes for backslashes and without those at its start, as firmware's names are to be read.
+fn normalised(name: &str) -> String {
+    name.replace('\\', "/").trim_start_matches('/').to_owned()
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The name as it was sent; and then without what may have got behind it. Boot ROMs take option 67 for a string that
+/// ends with a NUL, and read on into the options behind it where the DHCP server sends none (RFC 2132 §9.5 asks for
+/// none): the end mark 0xff, or another option's code and length. Each is looked up only where the one before it is
+/// nothing.
+pub fn spellings(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let end = first_alien(name);
+    let cut = name.get(..end).unwrap_or(name);
+    let trimmed = cut.trim_ascii();
+    // An option's code may be a letter of a name; the length behind it is none.
+    let is_length = name.get(end).is_some_and(|byte| *byte < b' ');
+    let without_code = cut.get(..cut.len().saturating_sub(usize::from(is_length))).unwrap_or(cut);
+    let word = trimmed.split(|byte| *byte == b' ').next().unwrap_or(trimmed);
+    let all = [name, cut, trimmed, without_code, word];
+    (0..all.len()).filter_map(move |at| {
+        let (before, spelling) = (all.get(..at)?, *all.get(at)?);
+        (!before.contains(&spelling) && !spelling.is_empty()).then_some(spelling)
+    })
+}
+
+/// Where the first byte is that no path has: a control character, or what is no UTF-8.
+fn first_alien(name: &[u8]) -> usize {
+    let text = match std::str::from_utf8(name) {
+        Ok(text) => text,
+        Err(error) => name.get(..error.valid_up_to()).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default(),
+    };
+    text.find(|c: char| c.is_ascii_control()).unwrap_or(text.len())
+}
+
+fn not_found(name: &[u8]) -> Why {
+    match std::str::from_utf8(name) {
+        Ok(text) if first_alien(name) == name.len() => Why::not_found(&normalised(text)),
+        _ => Why::garbled(name),
+    }
+}
+
+/// The name that means the loader for whoever asks, for DHCP servers that can name one file for everybody.
+pub const UNIVERSAL: &str = "netboot";
+/// What an iPXE for EFI looks for beside itself at every start.
+const AUTOEXEC: &str = "autoexec.ipxe";
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::boot::loader::{Loaders, tests::file};
+
+    const FIRMWARE: Asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: false };
+    const IPXE: Asker = Asker { is_ipxe: true, ..FIRMWARE };
+
+    /// What there is in the tests: two loaders, and these files.
+    fn answers(asked: &[(&[u8], Asker)]) -> Vec<String> {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        for path in ["sb/snponly.efi", "boot/bcd", "one file", "odd\\name", "Custom/shimx64.efi", "k.img"] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, "own").expect("written");
+        }
+        fs::write(root.join(std::ffi::OsStr::from_bytes(b"caf\xe9")), "own").expect("written");
+        fs::write(scratch.path().join("secret"), "secret").expect("written");
+        fs::create_dir(root.join("out")).expect("made");
+        symlink("../../secret", root.join("out/snponly.efi")).expect("made");
+        let loaders = Loaders::new(vec![file("snponly.efi", Loader::EfiX86_64), file("undionly.kpxe", Loader::Bios)]);
+        let rules = Rules { loaders, ..Rules::default() };
+        let assets = AssetRoot::open(&root).expect("opened");
+        let names = Names { rules: &rules, assets: Some(&assets), base: "http://192.0.2.1:8080" };
+        let answer = |(name, asker): &(&[u8], Asker)| match names.find(name, *asker) {
+            Ok(Found::Loader(file)) => format!("loader {}", file.name),
+            Ok(Found::Asset { path, of, .. }) => format!("{of:?} {path}"),
+            Ok(Found::Text { name, text }) => {
+                assert!(text.starts_with("#!ipxe\n") && text.contains("http://192.0.2.1:8080/boot.ipxe?mac="));
+                format!("text {name}")
+            }
+            Err(why) => format!("{}: {why}", why.label()),
+        };
+        asked.iter().map(answer).collect()
+    }
+
+    use std::os::unix::ffi::OsStrExt as _;
+
+    fn for_firmware(names: &[&[u8]]) -> Vec<String> {
+        answers(&names.iter().map(|name| (*name, FIRMWARE)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_file_of_the_users_own_goes_before_a_loader_of_that_name() {
+        let got = for_firmware(&[
+            b"sb/snponly.efi",
+            b"\\sb\\snponly.efi",
+            b"snponly.efi",
+            b"/snponly.efi",
+            b"//a/b/snponly.efi",
+            b"..\\snponly.efi",
+            b"SB\\SNPONLY.EFI",
+            b"\\EFI\\UNDIONLY.KPXE",
+            b"out/snponly.efi",
+        ]);
+        let loader = "loader snponly.efi";
+        let escape = "escape: out/snponly.efi leads out of the assets folder";
+        let own = "Loader sb/snponly.efi";
+        assert_eq!(got, [own, own, loader, loader, loader, loader, own, "loader undionly.kpxe", escape]);
+    }
+
+    #[test]
+    fn a_path_is_exact_first_and_then_without_case() {
+        let got = for_firmware(&[b"\\Boot\\BCD", b"boot/bcd", b"custom/SHIMX64.efi", b"odd\\name", b"nothing\\there"]);
+        let there = ["Asset boot/bcd", "Asset boot/bcd", "Asset Custom/shimx64.efi", "Asset odd\\name"];
+        assert_eq!(got[..4], there);
+        assert_eq!(got[4], "not_found: there is no file nothing/there");
+    }
+
+    /// What Kea, pfSense and Fedora's dhcpd lead ROMs of Lenovo, Kontron and Gigabyte to.
+    #[test]
+    fn what_a_rom_reads_behind_the_name_is_cut_off_where_the_whole_is_no_file() {
+        let kpxe = [
+            b"undionly.kpxe\xff".as_slice(),
+            b"undionly.kpxe\xff\xff\0\xff",
+            b"undionly.kpxe\r\n",
+            b"undionly.kpxe ",
+            b" undionly.kpxe\t",
+            b"undionly.kpxe<\x09PXEClient\xff",
+            b"boot/undionly.kpxe\x80\x04abc",
+            b"undionly.kpxe x",
+            b"undionly.kpxe\x97\x11\x01",
+        ];
+        assert!(for_firmware(&kpxe).iter().all(|got| got == "loader undionly.kpxe"), "{:?}", for_firmware(&kpxe));
+        let got = for_firmware(&[
+            b"sb/snponly.efi\xff",
+            b"Boot\\BCD\xff",
+            b"one file",
+            b"one file\xff",
+            b"one file ",
+            b"caf\xe9",
+            b"caf\xe9\xff",
+            b"nothing\xff\xfe",
+            b"\xff",
+            b"\x01\x02",
+        ]);
+        let own = ["Loader sb/snponly.efi", "Asset boot/bcd", "Asset one file", "Asset one file", "Asset one file"];
+        assert_eq!(got[..5], own);
+        assert_eq!(got[5], "Asset caf\u{fffd}", "a name on the disk that is no UTF-8");
+        for (got, shown) in got[6..].iter().zip(["caf\\xe9\\xff", "nothing\\xff\\xfe", "\\xff", "\\x01\\x02"]) {
+            assert!(got.starts_with(&format!("garbled_name: there is no file {shown}: ")), "{got}");
+        }
+    }
+
+    #[test]
+    fn the_universal_name_is_the_loader_of_whoever_asks() {
+        let bios = Asker { firmware: Loader::Bios, ..FIRMWARE };
+        let arm = Asker { firmware: Loader::EfiArm64, ..FIRMWARE };
+        let got =
+            answers(&[(b"netboot", bios), (b"\\x\\NETBOOT\xff", FIRMWARE), (b"netboot", IPXE), (b"netboot", arm)]);
+        assert_eq!(got[..3], ["loader undionly.kpxe", "loader snponly.efi", "text netboot (iPXE asks: the script)"]);
+        assert!(got[3].starts_with("loader_missing: no UEFI arm64 loader was found"), "{}", got[3]);
+    }
+
+    #[test]
+    fn an_ipxe_gets_the_script_instead_of_a_loader_and_the_users_own_files_as_they_are() {
+        let got = answers(&[
+            (b"undionly.kpxe", IPXE),
+            (b"boot/undionly.kpxe\xff", IPXE),
+            (b"sb/snponly.efi", IPXE),
+            (b"k.img", IPXE),
+            (b"\\efi\\autoexec.ipxe", FIRMWARE),
+            (b"autoexec.ipxe", IPXE),
+        ]);
+        let script = "text undionly.kpxe (iPXE asks: the script)";
+        let (own, autoexec) = ("Loader sb/snponly.efi", "text autoexec.ipxe");
+        assert_eq!(got, [script, script, own, "Asset k.img", autoexec, autoexec]);
+    }
+
+    #[test]
+    fn without_an_assets_folder_there_are_loaders_and_texts() {
+        let rules = Rules { loaders: Loaders::new(vec![file("ipxe.efi", Loader::EfiX86_64)]), ..Rules::default() };
+        let names = Names { rules: &rules, assets: None, base: "http://192.0.2.1:8080" };
+        assert!(matches!(names.find(b"x/ipxe.efi\xff", FIRMWARE), Ok(Found::Loader(_))));
+        assert_eq!(names.find(b"../etc/passwd", FIRMWARE).err(), Some(Why::not_found("../etc/passwd")));
+    }
+}
