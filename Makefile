@@ -7,6 +7,7 @@ help:
 	@echo 'make test   everything that CI runs'
 	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
 	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
+	@echo 'make bench  measure it beside other servers (about 20 minutes)'
 	@echo 'make deps   install the Debian packages that the tests need (both commands install what they need themselves)'
 
 deps:
@@ -61,6 +62,11 @@ package-test: deps deb rpm
 	    dpkg-query --show --showformat='$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || missing="$$missing $$package"; \
 	done; [ -z "$$missing" ] || apt-get install -qq -y --no-install-recommends $$missing > /dev/null
 	cargo test --test package -- --ignored --test-threads=1
+
+# Apart from `make test`, since no test may depend on speed. About 20 minutes.
+.PHONY: bench
+bench:
+	tests/bench/run
 
 # The same sources in another folder, built from nothing: is it the same program? As long as a release takes.
 .PHONY: reproducible
