@@ -2,12 +2,14 @@
 //! read by any of them.
 
 mod case;
+mod folder;
 pub mod image;
 pub mod listing;
 pub mod names;
+pub mod permission;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
@@ -17,20 +19,37 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwapOption;
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
+    fs::{FileType, OFlags, Stat, fstat},
     io::Errno,
 };
 
+use self::folder::Folder;
 use crate::boot::why::Why;
 
-/// An open folder; everything is resolved beneath it.
+/// The assets folder by its name: everything is resolved beneath the folder that the name leads to. That folder may come
+/// later, and another one may take its place.
 #[derive(Debug)]
 pub struct AssetRoot {
-    directory: OwnedFd,
-    path: PathBuf,
+    /// As the configuration names it.
+    named: PathBuf,
+    folder: ArcSwapOption<Folder>,
+    /// Where only some files of the folder are served: their paths below it.
+    only: Option<BTreeSet<String>>,
     /// What [`AssetRoot::shared`] has given away, as long as someone has it.
     open: Mutex<HashMap<Version, Weak<Asset>>>,
+}
+
+/// What [`AssetRoot::follow`] found behind the folder's name.
+#[derive(Debug)]
+pub enum Followed {
+    /// The folder that was served before.
+    Same,
+    /// Another folder, which is served from now on: where it is.
+    Other(PathBuf),
+    /// Nothing that can be served: the folder that was served before still is, where there was one.
+    Lost(io::Error),
 }
 
 /// An open file. It goes on giving the same version when another one takes its name.
@@ -81,27 +100,56 @@ impl AssetRoot {
     /// Opens the folder.
     ///
     /// # Errors
-    /// Those of the system call; `InvalidInput` for `/`, which would show every file of the host to the network.
+    /// Those of the system call; `InvalidInput` for `/`, which would show every file of the host to the network;
+    /// `Unsupported` for a kernel that cannot keep a path beneath a folder.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let path = path.canonicalize()?;
-        if path == Path::new("/") {
-            let words = "the whole file system would be open to the network: name a folder";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = open(&path, flags, Mode::empty())?;
-        // Asked for once here, so that an old kernel is told at the start and not by every client's 404.
-        openat2(&directory, ".", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
-            Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
-            errno => errno.into(),
-        })?;
-        Ok(Self { directory, path, open: Mutex::default() })
+        let root = Self::waiting_for(path);
+        root.folder.store(Some(Arc::new(Folder::open(path)?)));
+        Ok(root)
     }
 
-    /// Where it is.
+    /// A folder that is not there yet, or cannot be used for now: [`AssetRoot::follow`] opens it when it can.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn waiting_for(path: &Path) -> Self {
+        Self { named: path.to_owned(), folder: ArcSwapOption::empty(), only: None, open: Mutex::default() }
+    }
+
+    /// The same folder, of which only these files are served, by their paths below it.
+    #[must_use]
+    pub fn only(self, files: BTreeSet<String>) -> Self {
+        Self { only: Some(files), ..self }
+    }
+
+    /// The files that are served, where it is not the whole folder.
+    #[must_use]
+    pub fn served_only(&self) -> Option<&BTreeSet<String>> {
+        self.only.as_ref()
+    }
+
+    /// Where it is; its name, as long as it is not there.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.load().as_ref().map_or_else(|| self.named.clone(), |folder| folder.path.clone())
+    }
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn named(&self) -> &Path {
+        &self.named
+    }
+
+    /// Looks what the name leads to now: a link may have been switched, something may have been mounted there.
+    pub fn follow(&self) -> Followed {
+        let now = match Folder::open(&self.named) {
+            Ok(now) => now,
+            Err(error) => return Followed::Lost(error),
+        };
+        if self.folder.load().as_ref().is_some_and(|served| served.is(&now)) {
+            return Followed::Same;
+        }
+        let path = now.path.clone();
+        self.folder.store(Some(Arc::new(now)));
+        Followed::Other(path)
     }
 
     /// [`AssetRoot::file`], open once for all who have the same version: a thousand downloads of one image cost one
@@ -128,7 +176,7 @@ impl AssetRoot {
     /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out.
     ///
     /// # Errors
-    /// [`Why::NotFound`], also for what is no regular file; [`Why::Escape`]; [`Why::Unreadable`].
+    /// [`Why::NotFound`], also for what is no regular file; [`Why::NoFolder`]; [`Why::Escape`]; [`Why::Unreadable`].
     pub fn file(&self, name: &str) -> Result<Asset, Why> {
         self.file_of_bytes(name.as_bytes())
     }
@@ -140,6 +188,10 @@ impl AssetRoot {
     pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Why> {
         let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
         let name = Path::new(OsStr::from_bytes(name.get(start..).unwrap_or_default()));
+        let is_served = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
+        if !self.only.as_ref().is_none_or(is_served) {
+            return Err(Why::not_found(&name.to_string_lossy()));
+        }
         // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.beneath(name, flags)?;
@@ -157,19 +209,22 @@ impl AssetRoot {
         })
     }
 
-    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
-    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    /// Whether a machine that is sent to this file gets something.
+    ///
+    /// # Errors
+    /// As [`AssetRoot::file`]; [`Why::Empty`].
+    pub fn look(&self, name: &str) -> Result<(), Why> {
+        match self.file(name)?.size {
+            0 => Err(Why::Empty(name.chars().take(200).collect())),
+            _ => Ok(()),
+        }
+    }
+
     fn beneath(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Why> {
-        let name = name.as_ref();
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.directory, name, flags, Mode::empty(), resolve).map_err(|errno| {
-            let name = name.to_string_lossy();
-            match errno {
-                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(&name),
-                Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
-                errno => unreadable(&name, errno),
-            }
-        })
+        match self.folder.load().as_ref() {
+            Some(folder) => folder.beneath(name.as_ref(), flags),
+            None => Err(Why::NoFolder(self.named.display().to_string())),
+        }
     }
 }
 
@@ -222,7 +277,8 @@ mod tests {
         }
         // `..` that stays inside is as harmless as it looks.
         assert_eq!(size("debian/../inside"), Ok(6));
-        for name in ["../secret", "outside", "absolute", "debian/../../secret", "loop"] {
+        let with_itself = format!("../{}/debian/vmlinuz", root.file_name().expect("a name").display());
+        for name in ["../secret", "outside", "absolute", "debian/../../secret", "loop", &with_itself] {
             assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
         }
         for name in ["", "nothing", "debian", "inside/x", "nul\0byte", &"x".repeat(300)] {
@@ -275,6 +331,80 @@ mod tests {
         let _ = file.set_modified(far);
         let modified = AssetRoot::open(scratch.path()).expect("opened").file("k").expect("there").modified;
         assert!(httpdate::fmt_http_date(modified).ends_with(" GMT"));
+    }
+
+    #[test]
+    fn an_absolute_link_that_stays_inside_is_followed() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("v2/debian")).expect("made");
+        fs::create_dir(scratch.path().join("beside")).expect("made");
+        fs::write(root.join("v2/debian/vmlinuz"), "kernel").expect("made");
+        fs::write(scratch.path().join("beside/secret"), "secret").expect("made");
+        symlink(&root, scratch.path().join("served")).expect("made");
+        // By the folder's own path, by another name of it, out and in again, and one behind another.
+        symlink(root.join("v2"), root.join("current")).expect("made");
+        symlink(scratch.path().join("served/v2"), root.join("by-name")).expect("made");
+        symlink("../root/v2", root.join("round")).expect("made");
+        symlink(root.join("current/debian"), root.join("behind")).expect("made");
+        symlink(scratch.path().join("beside"), root.join("beside")).expect("made");
+        symlink(scratch.path().join("nowhere"), root.join("nowhere")).expect("made");
+        for opened in [root.clone(), scratch.path().join("served")] {
+            let assets = AssetRoot::open(&opened).expect("opened");
+            let size = |name: &str| assets.file(name).map(|asset| asset.size);
+            for name in ["current/debian/vmlinuz", "by-name/debian/vmlinuz", "round/debian/vmlinuz", "behind/vmlinuz"] {
+                assert_eq!(size(name), Ok(6), "{name}");
+            }
+            assert_eq!(assets.list("current").map(|entries| entries.len()), Ok(1));
+            assert!(assets.list("").expect("listed").iter().any(|entry| entry.name == "current"));
+            for name in ["beside/secret", "beside/nothing", "nowhere", "nowhere/x"] {
+                assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
+            }
+            assert!(matches!(size("current/nothing"), Err(Why::NotFound(_))));
+        }
+    }
+
+    #[test]
+    fn the_folder_is_followed_when_its_link_is_switched_and_when_it_comes() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (link, fresh) = (scratch.path().join("link"), scratch.path().join("link.new"));
+        let assets = AssetRoot::waiting_for(&link);
+        assert!(matches!(assets.follow(), Followed::Lost(_)));
+        assert_eq!(assets.file("k").map(|_| ()), Err(Why::NoFolder(link.display().to_string())));
+        for version in ["v1", "v2"] {
+            fs::create_dir(scratch.path().join(version)).expect("made");
+            fs::write(scratch.path().join(version).join("k"), version).expect("made");
+            symlink(version, &fresh).expect("made");
+            fs::rename(&fresh, &link).expect("switched");
+            let there = scratch.path().join(version).canonicalize().expect("there");
+            assert!(matches!(assets.follow(), Followed::Other(path) if path == there), "{version}");
+            assert!(matches!(assets.follow(), Followed::Same));
+            assert_eq!(io::read_to_string(assets.file("k").expect("there").file).expect("read"), version);
+        }
+        fs::remove_file(&link).expect("removed");
+        assert!(matches!(assets.follow(), Followed::Lost(_)));
+        assert!(assets.file("k").is_ok(), "the folder that is still open is served");
+    }
+
+    #[test]
+    fn of_named_files_the_folder_shows_nothing_else() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        fs::create_dir(scratch.path().join("more")).expect("made");
+        for name in ["vmlinuz", "more/initrd", "diary.txt"] {
+            fs::write(scratch.path().join(name), "x").expect("made");
+        }
+        let only = ["vmlinuz", "more/initrd"].map(String::from).into();
+        let assets = AssetRoot::open(scratch.path()).expect("opened").only(only);
+        let is_served = |name: &str| assets.file(name).is_ok();
+        assert!(is_served("vmlinuz") && is_served("/vmlinuz") && is_served("more/initrd"));
+        for name in ["diary.txt", "./diary.txt", "more/../diary.txt", "more/../vmlinuz", "more", ""] {
+            assert!(matches!(assets.file(name), Err(Why::NotFound(_))), "{name}");
+        }
+        let listed = |name: &str| {
+            let names = assets.list(name).map(|entries| entries.into_iter().map(|entry| entry.name).collect());
+            names.unwrap_or_else(|_| vec!["nothing".to_owned()])
+        };
+        assert_eq!((listed(""), listed("more")), (vec!["more".into(), "vmlinuz".into()], vec!["initrd".into()]));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
     answer,
     attempts::Shape,
     client::MacAddr,
+    faults::ProfileFault,
     loader::{Loader, Loaders},
     profile::{Boot, Profile},
     roster::{Entry, Roster},
@@ -24,13 +25,17 @@ pub struct Live {
     pub rules: ArcSwap<Rules>,
     /// From what was said since.
     pub roster: ArcSwap<Roster>,
+    /// The profiles that cannot boot, as they were when it was last looked.
+    pub faults: ArcSwap<Vec<ProfileFault>>,
+    /// Why the state cannot be used, where it cannot: what was said of machines is not known then.
+    pub state_fault: ArcSwapOption<String>,
 }
 
 impl Live {
     /// With these to begin with.
     #[must_use]
     pub fn new(rules: Rules, roster: Roster) -> Arc<Self> {
-        Arc::new(Self { rules: ArcSwap::from_pointee(rules), roster: ArcSwap::from_pointee(roster) })
+        Arc::new(Self { rules: ArcSwap::from_pointee(rules), roster: ArcSwap::from_pointee(roster), ..Self::default() })
     }
 }
 

@@ -6,6 +6,7 @@ pub mod attempts;
 pub mod cause;
 pub mod client;
 pub mod event;
+pub mod faults;
 pub mod image;
 pub mod loader;
 mod mac_filters;

@@ -61,6 +61,8 @@ pub enum Boot {
     Local,
     /// iPXE's shell.
     Shell,
+    /// Nothing, since its configuration is at fault: what is wrong, and the fix, as its machines are told.
+    Faulty(String),
 }
 
 /// A Linux kernel with what belongs to it.
@@ -102,7 +104,7 @@ impl Boot {
                 std::iter::once(kernel).chain(initrd).map(String::as_str).collect()
             }
             Self::Efi { path, .. } | Self::Iso(path) | Self::Disk(path) => vec![path],
-            Self::Script(_) | Self::Menu | Self::Local | Self::Shell => Vec::new(),
+            Self::Script(_) | Self::Menu | Self::Local | Self::Shell | Self::Faulty(_) => Vec::new(),
         }
     }
 

@@ -156,6 +156,9 @@ impl Writer<'_> {
     /// The lines of a label that boots a Linux kernel.
     fn linux(&self, profile: &str, boot: &Boot) -> Result<String, Why> {
         let refuse = |why: String| Why::NotInPxelinux { profile: profile.to_owned(), why };
+        if let Boot::Faulty(fault) = boot {
+            return Err(Why::Faulty { profile: profile.to_owned(), fault: fault.clone() });
+        }
         let Boot::Linux(Linux { kernel, initrd, cmdline, device_tree }) = boot else {
             return Err(refuse(format!("it is {}, and such a file names a Linux kernel", kind(boot))));
         };
@@ -213,6 +216,7 @@ fn kind(boot: &Boot) -> &'static str {
         Boot::Menu => "a menu",
         Boot::Local => "the local disk",
         Boot::Shell => "iPXE's shell",
+        Boot::Faulty(_) => "nothing that boots",
     }
 }
 

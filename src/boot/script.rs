@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     answer::{Signer, Urls, answer_context},
     client::MacAddr,
+    faults::Files,
     loader::Loader,
     machine::{By, Choice, Machine, MachineRule, Rules},
     profile::{Boot, Linux, Profile},
@@ -139,8 +140,23 @@ pub struct Standing<'a> {
     pub roster: Option<&'a Roster>,
     /// Why it gets nothing but the way on to its disk, where it goes round in circles.
     pub looping: Option<Why>,
+    /// A look at the files that a profile names; without one they are taken to be there.
+    pub files: Option<Files<'a>>,
+    /// Why nobody knows what the machine has booted already, where that is so.
+    pub state_fault: Option<&'a str>,
     /// Who signs the addresses of its answer files; without one they open nothing.
     pub signer: Option<Signer<'a>>,
+}
+
+impl Standing<'_> {
+    /// What keeps a profile from being booted now.
+    fn fault_of(&self, Choice { profile, boot, once, .. }: Choice<'_>, rules: &Rules) -> Option<Why> {
+        if let Some(fault) = self.state_fault.filter(|_| once) {
+            return Some(Why::NobodyKnows { profile: profile.to_owned(), fault: fault.to_owned() });
+        }
+        let fault = self.files?.look_at(boot, &rules.templates).err()?;
+        Some(Why::Faulty { profile: profile.to_owned(), fault })
+    }
 }
 
 /// The script for a request.
@@ -197,7 +213,10 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
         return Decision::Looping(asking, why);
     }
     match rules.choose(rule, entry, said(&query.profile), &asking.machine.arch) {
-        Ok(choice) => Decision::Boots(asking, choice),
+        Ok(choice) => match standing.fault_of(choice, rules) {
+            Some(why) => Decision::NoChoice(asking, why),
+            None => Decision::Boots(asking, choice),
+        },
         Err(why) => Decision::NoChoice(asking, why),
     }
 }
@@ -288,6 +307,7 @@ impl<'a> Asking<'a> {
             Boot::Menu => render("menu.ipxe", self.menu()),
             Boot::Local => render("local.ipxe", context! {}),
             Boot::Shell => render("shell.ipxe", context! {}),
+            Boot::Faulty(fault) => return Err(Why::Faulty { profile: name.to_owned(), fault: fault.clone() }),
         })
     }
 

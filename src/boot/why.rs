@@ -82,8 +82,42 @@ pub enum Why {
     )]
     Garbled(String),
     /// A name that leads out of the assets folder.
-    #[error("{0} leads out of the assets folder")]
+    #[error(
+        "{0} leads out of the assets folder: mount its target within the folder (mount --bind), or copy it there; a link \
+         that stays inside is made with ln -sr"
+    )]
     Escape(String),
+    /// The assets folder is not there: it may be on a mount that comes later.
+    #[error("the assets folder {0} is not there")]
+    NoFolder(String),
+    /// A file without a byte in it.
+    #[error("{0} is empty")]
+    Empty(String),
+    /// A profile that cannot boot as it is configured, or without a file that it names.
+    #[error("profile {profile:?} cannot boot: {fault}")]
+    Faulty {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong, and the fix.
+        fault: String,
+    },
+    /// A one-time profile, and nothing that says whether the machine has booted it already.
+    #[error(
+        "profile {profile:?} is to be booted once, and nobody knows whether it was: {fault}; repair the state and restart \
+         netbootd, or choose the profile from the menu"
+    )]
+    NobodyKnows {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong with the state.
+        fault: String,
+    },
+    /// A range that no number stands in: an iPXE that cannot print 64-bit numbers sends its format's letters.
+    #[error(
+        "it asks for the range {0:?}, in which the numbers are missing: this build of iPXE cannot read a part of a file, \
+         so another loader is needed ([machines.override] loader)"
+    )]
+    NoNumbers(String),
     /// A file that the operating system would not give us.
     #[error("{name} cannot be read: {error}")]
     Unreadable {
@@ -167,6 +201,11 @@ impl Why {
             Self::NotFound(_) => "not_found",
             Self::Garbled(_) => "garbled_name",
             Self::Escape(_) => "escape",
+            Self::NoFolder(_) => "no_assets_folder",
+            Self::Empty(_) => "empty",
+            Self::Faulty { .. } => "faulty_profile",
+            Self::NobodyKnows { .. } => "state_not_known",
+            Self::NoNumbers(_) => "range_without_numbers",
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",
             Self::NoProfile(_) => "no_profile",

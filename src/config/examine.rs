@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Looks at a configuration a second time, with what was made of it.
-pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> Vec<Finding> {
-    let mut examination = Examination { loaded, settings, findings: Vec::new() };
+pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<Finding>) {
+    let mut examination = Examination { loaded, settings, duplicates: Vec::new(), findings: Vec::new() };
     if let Some(assets) = &settings.assets {
         for (name, profile) in &settings.profiles {
             examination.files(name, profile, assets);
@@ -25,7 +25,7 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> Vec<Finding> {
     }
     examination.unreachable();
     examination.rules();
-    examination.findings
+    (examination.duplicates, examination.findings)
 }
 
 /// What is to be said of the loaders that were found for a configuration.
@@ -66,6 +66,8 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
 struct Examination<'a> {
     loaded: &'a Loaded,
     settings: &'a Settings,
+    /// Two machines with one MAC address, UUID or serial number: nobody knows which of them is meant.
+    duplicates: Vec<Fault>,
     findings: Vec<Finding>,
 }
 
@@ -111,7 +113,7 @@ impl Examination<'_> {
                     arch,
                     assets,
                 ),
-                Boot::Script(_) | Boot::Menu | Boot::Local | Boot::Shell => {}
+                Boot::Script(_) | Boot::Menu | Boot::Local | Boot::Shell | Boot::Faulty(_) => {}
             }
         }
     }
@@ -206,7 +208,8 @@ impl Examination<'_> {
                      the first one wins, so take one of them out",
                     winners.join(" and ")
                 );
-                self.find(Level::Fault, &["machines", &index], message);
+                let key = lost.first().map_or("", |lost| lost.key);
+                self.lost(key, &["machines", &index], message);
                 continue;
             }
             for Lost { key, index: place, to } in lost {
@@ -216,8 +219,20 @@ impl Examination<'_> {
                     "{name} is in {} too; of rules that are as specific the first one wins, so take it out of one of them",
                     self.rule(to)
                 );
-                self.find(Level::Fault, &["machines", &index, key, &place.to_string()], message);
+                let path = ["machines", &index, key, &place.to_string()];
+                self.lost(key, &path, message);
             }
+        }
+    }
+
+    /// Tells of a rule that loses machines. A machine's own name in two rules is a fault of the text: nobody knows which
+    /// machine it is, and the wrong one could be installed.
+    fn lost(&mut self, key: &str, path: &[&str], message: String) {
+        match key {
+            "mac" | "uuid" | "serial" if !self.loaded.is_doubtful(path) => {
+                self.duplicates.push(Fault { place: self.loaded.places.of(path), message });
+            }
+            _ => self.find(Level::Fault, path, message),
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Loaded {
     pub faults: Vec<Fault>,
     /// Keys and tables of which nothing more is to be said: it would only follow from those faults.
     pub(super) doubtful: Vec<Vec<String>>,
+    /// Where only some files of the assets folder are to be served: their paths below it.
+    pub only: Option<BTreeSet<String>>,
 }
 
 /// Puts the layers together. `file` is read if given; `environment` are the process's variables; `flags` are keys with
@@ -94,7 +96,7 @@ pub fn load(
         doubtful.extend(meant.map(|key| vec![key]));
     }
     let folders = file.map(|file| folders(file, &config.include)).unwrap_or_default();
-    Ok(Loaded { config, places, folders, faults, doubtful })
+    Ok(Loaded { config, places, folders, faults, doubtful, only: None })
 }
 
 impl Loaded {
@@ -273,7 +275,7 @@ mod tests {
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
             Err("n.toml:1:1: unknown key \"asets\" (is it \"assets\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp\n\
                  n.toml:4:3: unknown key \"prot\" (is it \"port\"?); in [http] there are: answers_expire, answers_open, base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit\n\
-                 n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, initrd, iso, kernel, report_within, script, title\n\
+                 n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, fdt, fdtdir, initrd, iso, kernel, report_within, script, title\n\
                  n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, interface, mac, menu, name, once, oui, override, profile, serial, uuid, vars\n\
                  n.toml:14:1: unknown key \"local\" (is it \"local_boot\"?); in [[machines].override] there are: loader, local_boot\n\
                  environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (is it \"http\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp"

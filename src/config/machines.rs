@@ -69,7 +69,7 @@ impl Check<'_> {
                 let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat();
                 if let Some(fault) = fault {
                     // Whoever gets it is told so on its own screen; everybody else boots.
-                    self.finding(Level::Fault, &path, fault);
+                    self.part(&path, fault);
                 }
                 let missing = asked.assets.iter().filter_map(|asset| Some((asset, missing(asset, assets)?)));
                 let missing: Vec<_> = missing.map(|(asset, why)| format!("asset({asset:?}): {why}")).collect();
@@ -250,9 +250,10 @@ impl Entry<'_, '_> {
         }
         // A name without a folder may be a loader's that is found later; a path can only be an asset.
         if let Some(loader) = machine.overrides.loader.as_deref().filter(|name| name.contains('/'))
-            && let Err(why) = assets.map_or(Ok(()), |assets| assets.file(loader).map(|_| ()))
+            && let Some(assets) = assets
         {
-            self.fault(&["override", "loader"], why.to_string());
+            let index = self.index.clone();
+            self.check.file(&["machines", &index, "override", "loader"], loader, Some(assets));
         }
         MachineRule {
             name: machine.name.clone(),

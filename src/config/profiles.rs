@@ -21,7 +21,7 @@ use crate::{
         template::Templates,
         urls::is_remote,
     },
-    files::AssetRoot,
+    files::{AssetRoot, permission},
 };
 
 impl Check<'_> {
@@ -52,26 +52,29 @@ impl Check<'_> {
         for (arch, boot) in &profile.arch {
             if !BUILD_ARCHS.contains(&arch.as_str()) {
                 let (meant, there) = (arch_meant(arch, BUILD_ARCHS), BUILD_ARCHS.join(", "));
-                boots.check.fault(
+                boots.check.part(
                     &["profiles", name, "arch", arch],
                     format!("no iPXE is built for {arch:?}{meant}; there are: {there}"),
                 );
             }
             boots.path = vec!["profiles", name, "arch", arch];
             if boot.title.is_some() || !boot.arch.is_empty() || boot.report_within.is_some() {
-                boots.fault(
+                boots.part(
                     "kernel",
                     "a variant has neither a title, nor variants, nor a report_within of its own".into(),
                 );
             }
-            variants.extend(boots.boot(&boot.over(profile)).map(|boot| (arch.clone(), boot)));
+            variants.insert(arch.clone(), boots.boot(&boot.over(profile)));
         }
         boots.path = path.to_vec();
-        let boot = if only_variants { variants.values().next().cloned() } else { boots.boot(profile) };
+        let boot = match variants.values().next() {
+            Some(variant) if only_variants => variant.clone(),
+            _ => boots.boot(profile),
+        };
         let within = profile.report_within.as_deref();
         let report_within =
             within.map(|within| self.duration(&["profiles", name, "report_within"], within, REPORT_WITHIN));
-        Profile { title: profile.title.clone(), boot: boot.unwrap_or(Boot::Local), variants, report_within }
+        Profile { title: profile.title.clone(), boot, variants, report_within }
     }
 
     pub(super) fn menu(&mut self, profiles: &BTreeMap<String, Profile>) -> Menu {
@@ -102,7 +105,8 @@ impl Check<'_> {
         let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };
         let mut files = Vec::new();
         if let Err(error) = read(folder, "", DEEPEST, &mut files) {
-            let message = format!("the templates folder {} cannot be read: {error}", folder.display());
+            let reason = permission::denied(folder).unwrap_or_else(|| error.to_string());
+            let message = format!("the templates folder {} cannot be read: {reason}", folder.display());
             self.finding(Level::Fault, &["templates"], message);
         }
         let templates = Templates::of_files(files);
@@ -166,12 +170,19 @@ struct Boots<'a, 'b> {
 }
 
 impl Boots<'_, '_> {
-    fn fault(&mut self, key: &str, message: String) {
+    fn part(&mut self, key: &str, message: String) {
         let path = [self.path.as_slice(), &[key]].concat();
-        self.check.fault(&path, message);
+        self.check.part(&path, message);
     }
 
-    fn boot(&mut self, profile: &schema::Profile) -> Option<Boot> {
+    /// A fault of this part alone, which its machines are told on their screens.
+    fn faulty(&mut self, key: &str, message: String) -> Boot {
+        let path = [self.path.as_slice(), &[key]].concat();
+        self.check.part(&path, message.clone());
+        Boot::Faulty(message)
+    }
+
+    fn boot(&mut self, profile: &schema::Profile) -> Boot {
         let schema::Profile { kernel, initrd, cmdline, script, efi, iso, disk, .. } = profile;
         let named = profile.ways();
         let cmdline = cmdline.clone().unwrap_or_default();
@@ -179,12 +190,12 @@ impl Boots<'_, '_> {
             [_] => {}
             [] => {
                 let name = self.path.get(1).copied().unwrap_or_default();
-                self.fault("kernel", format!("profile {name:?} names no kernel (nor script, efi, iso or disk)"));
-                return None;
+                let message = "names no kernel (nor script, efi, iso or disk)";
+                self.part("kernel", format!("profile {name:?} {message}"));
+                return Boot::Faulty(format!("it {message}"));
             }
             [first, second, ..] => {
-                self.fault(second, format!("a profile boots one thing: {first} and {second} are two"));
-                return None;
+                return self.faulty(second, format!("a profile boots one thing: {first} and {second} are two"));
             }
         }
         for (index, initrd) in initrd.iter().enumerate() {
@@ -194,7 +205,7 @@ impl Boots<'_, '_> {
         }
         let path = |of: &Option<String>| of.clone().unwrap_or_default();
         if let (None, Some(key)) = (kernel, profile.device_tree_keys().first()) {
-            self.fault(key, format!("{key} goes with a kernel, and this profile has none"));
+            self.part(key, format!("{key} goes with a kernel, and this profile has none"));
         }
         let boot = match named.first() {
             Some(&"kernel") => {
@@ -215,15 +226,14 @@ impl Boots<'_, '_> {
             }
             Boot::Script(name) => {
                 let fix = "put it into the folder that templates names, or below the assets folder";
-                self.fault("script", format!("there is no template and no asset {name:?}: {fix}"));
-                return None;
+                self.part("script", format!("there is no template and no asset {name:?}: {fix}"));
             }
             boot => {
                 let key = [self.path.as_slice(), &named].concat();
                 boot.named().first().into_iter().for_each(|file| self.check.file(&key, file, self.assets));
             }
         }
-        Some(boot)
+        boot
     }
 }
 
@@ -232,13 +242,13 @@ impl Boots<'_, '_> {
         let key = |key| [self.path.as_slice(), &[key]].concat();
         match (&profile.fdtdir, &profile.fdt) {
             (Some(_), Some(_)) => {
-                self.fault("fdt", "fdt names one device tree and fdtdir a folder of them: keep one of the two".into());
+                self.part("fdt", "fdt names one device tree and fdtdir a folder of them: keep one of the two".into());
                 None
             }
             (Some(folder), None) => {
                 let problem = self.assets.and_then(|assets| assets.list(folder).err());
                 if let Some(why) = problem {
-                    self.fault("fdtdir", format!("{folder} is no folder below the assets folder: {why}"));
+                    self.part("fdtdir", format!("{folder} is no folder below the assets folder: {why}"));
                 }
                 Some(DeviceTree::Folder(folder.clone()))
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,8 +22,9 @@ use crate::{
         selector::Selector,
         template::Templates,
         urls::is_remote,
+        why::Why,
     },
-    files::AssetRoot,
+    files::{AssetRoot, permission},
     net::limits::ClientLimits,
 };
 
@@ -193,13 +195,16 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     settings.findings = std::mem::take(&mut check.findings);
     let notes = loaded.places.notes.iter().cloned();
     settings.findings.extend(notes.map(|fault| Finding { level: Level::Warning, fault }));
-    settings.findings.extend(examine(loaded, &settings));
+    let (duplicates, findings) = examine(loaded, &settings);
+    check.faults.extend(duplicates);
+    settings.findings.extend(findings);
     settings.findings.extend(check.open_answers(&settings));
     (settings, check.faults)
 }
 
 pub(super) struct Check<'a> {
     pub(super) loaded: &'a Loaded,
+    /// Of the text itself: with these no server starts.
     pub(super) faults: Vec<Fault>,
     /// What a server runs with, and somebody does not get what is promised.
     pub(super) findings: Vec<Finding>,
@@ -213,6 +218,11 @@ impl Check<'_> {
             return;
         }
         self.faults.push(Fault { place: self.loaded.places.of(path), message });
+    }
+
+    /// A fault of one part of the configuration, which a server runs with: whoever needs that part is told.
+    pub(super) fn part(&mut self, path: &[&str], message: String) {
+        self.finding(Level::Fault, path, message);
     }
 
     pub(super) fn finding(&mut self, level: Level, path: &[&str], message: String) {
@@ -229,7 +239,7 @@ impl Check<'_> {
         names.sort_unstable();
         names.dedup();
         let meant = meant(name, names.iter().copied());
-        self.fault(path, format!("there is no profile {name:?}{meant}; there are: {}", names.join(", ")));
+        self.part(path, format!("there is no profile {name:?}{meant}; there are: {}", names.join(", ")));
     }
 
     fn dhcp(&mut self) -> Dhcp {
@@ -290,13 +300,19 @@ impl Check<'_> {
     fn assets(&mut self) -> Option<AssetRoot> {
         let named = self.loaded.config.assets.as_deref();
         let path = named.or_else(|| Some(Path::new(DEFAULT_ASSETS)).filter(|path| path.is_dir()))?;
-        match AssetRoot::open(path) {
-            Ok(root) => Some(root),
-            Err(error) => {
-                self.fault(&["assets"], format!("the assets folder {} cannot be used: {error}", path.display()));
-                None
+        let root = AssetRoot::open(path).unwrap_or_else(|error| {
+            let reason = permission::denied(path).unwrap_or_else(|| error.to_string());
+            let message = format!("the assets folder {} cannot be used: {reason}", path.display());
+            match error.kind() {
+                io::ErrorKind::InvalidInput => self.fault(&["assets"], message),
+                _ => self.part(&["assets"], message),
             }
-        }
+            AssetRoot::waiting_for(path)
+        });
+        Some(match &self.loaded.only {
+            Some(only) => root.only(only.clone()),
+            None => root,
+        })
     }
 
     pub(super) fn file(&mut self, key: &[&str], name: &str, assets: Option<&AssetRoot>) {
@@ -304,15 +320,19 @@ impl Check<'_> {
             return self.remote(key, name);
         }
         let problem = match assets {
-            None if self.loaded.config.assets.is_some() || self.loaded.is_doubtful(&["assets"]) => return,
+            None if self.loaded.is_doubtful(&["assets"]) => return,
             None => format!("{name} is a path below the assets folder, and there is none: set assets"),
-            Some(assets) => match assets.file(name) {
-                Ok(asset) if asset.size > 0 => return,
-                Ok(_) => format!("{name} is empty"),
+            Some(assets) => match assets.look(name) {
+                // Of the folder itself it has been told already.
+                Ok(()) | Err(Why::NoFolder(_)) => return,
+                Err(why @ Why::Empty(_)) => why.to_string(),
+                Err(why @ Why::Unreadable { .. }) => {
+                    permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string())
+                }
                 Err(why) => format!("{why} (looked for below {})", assets.path().display()),
             },
         };
-        self.fault(key, problem);
+        self.part(key, problem);
     }
 
     /// A file on another server, which nobody looks at before a machine does.
@@ -424,7 +444,15 @@ mod tests {
         let path = folder.join("n.toml");
         fs::write(&path, text.replace("SRV", &folder.display().to_string())).expect("written");
         let loaded = load(Some(&path), [], &[]).map_err(|faults| faults.to_string())?;
-        resolve(&loaded).map_err(|faults| faults.to_string().replace(&folder.display().to_string(), "SRV"))
+        let (settings, faults) = attempt(&loaded);
+        // The files here are a few letters each, which is told of them as well.
+        let is_meant = |finding: &&Finding| {
+            finding.level == Level::Fault && !finding.fault.message.ends_with("it is of no kind that is known")
+        };
+        let parts = settings.findings.iter().filter(is_meant);
+        let all: Vec<Fault> = faults.into_iter().chain(parts.map(|finding| finding.fault.clone())).collect();
+        let words = || Faults(all.clone()).to_string().replace(&folder.display().to_string(), "SRV");
+        if all.is_empty() { Ok(settings) } else { Err(words()) }
     }
 
     #[test]
@@ -535,13 +563,15 @@ SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
         .expect_err("faults");
         let expected = "\
 SRV/n.toml:14:11: the profile name \"a b\" may hold letters, digits, dots, hyphens and underscores
-SRV/n.toml:9:3: ../x leads out of the assets folder (looked for below SRV)
+SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
+SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080
+SRV/n.toml:9:3: ../x leads out of the assets folder: mount its target within the folder (mount --bind), or copy it there; \
+a link that stays inside is made with ln -sr (looked for below SRV)
 SRV/n.toml:10:3: empty is empty
 SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
-SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
 SRV/n.toml:13:11: profile \"menu\" names no kernel (nor script, efi, iso or disk)
 SRV/n.toml:2:1: there is no profile \"debain\" (is it \"debian\"?); there are: a b, debian, local, menu, shell
-SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
+SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)";
         assert_eq!(faults, expected);
     }
 
@@ -566,12 +596,13 @@ SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080";
         let expected = "\
 SRV/n.toml:9:1: \"52:54\" is no MAC address: write it like 52:54:00:12:34:56
 SRV/n.toml:6:1: \"k8s_08\" is no host name: letters, digits, hyphens and dots, 253 at most (RFC 1123 §2.1)
-SRV/n.toml:10:1: there is no profile \"debain\" (is it \"debian\"?); there are: debian, local, menu, shell
 SRV/n.toml:14:1: there is no architecture \"amd64\" (is it \"x86_64\"?); there are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
 SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
-SRV/n.toml:16:1: there is no file no/shim.efi
-SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)";
+SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)
+SRV/n.toml:10:1: there is no profile \"debain\" (is it \"debian\"?); there are: debian, local, menu, shell
+SRV/n.toml:16:1: there is no file no/shim.efi (looked for below SRV)
+SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";
         assert_eq!(resolved(&format!("{profile}{bad}")).map(|_| ()), Err(expected.into()));
     }
 

@@ -1,6 +1,6 @@
 //! What a machine would get at each stage of its boot, and why: the answers of the code that serves, without a server.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use serde::Serialize;
 use tokio::runtime;
@@ -10,17 +10,20 @@ use super::{loaders, plan};
 use crate::{
     boot::{
         client::{Client, MacAddr, Speaks},
+        faults::Files,
         loader::{ClientArch, Loader},
         machine::{By, MachineRule, Rules},
         next::{NextStep, Under, Via, next},
         roster::{Entry, Roster},
         script::{Outcome, Query, Standing, Way, script},
         selector::Facts,
+        why::Why,
     },
     config::{
         load::Loaded,
         resolve::{Settings, StateUrl},
     },
+    files::AssetRoot,
     net::interface::choose,
     state::State,
 };
@@ -92,9 +95,10 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
     let (interface, base) = place(&settings, asked.interface.as_ref());
     let is_asked = settings.machines.iter().any(|(selector, _)| !selector.interfaces.is_empty());
     let (found, _) = loaders::find(&settings.loader_dirs);
+    let assets = settings.assets.clone();
     let rules = plan::rules_with(settings, found);
     let heard_on = interface.as_deref();
-    let stages = Explaining { loaded, rules, roster: &roster, base, heard_on, asked }.stages();
+    let stages = Explaining { loaded, assets, rules, roster: &roster, base, heard_on, asked }.stages();
     Explanation { stages, interface: interface.filter(|_| is_asked), said: roster.of(asked.mac).cloned(), state }
 }
 
@@ -132,6 +136,7 @@ fn roster(url: &StateUrl) -> (Roster, String) {
 
 struct Explaining<'a> {
     loaded: &'a Loaded,
+    assets: Option<Arc<AssetRoot>>,
     rules: Rules,
     roster: &'a Roster,
     base: String,
@@ -176,7 +181,8 @@ impl Explaining<'_> {
 
     fn script(&self) -> Stage {
         let query = self.query();
-        let standing = Standing { roster: Some(self.roster), ..Standing::default() };
+        let look = |name: &str| self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |a| a.look(name));
+        let standing = Standing { roster: Some(self.roster), files: Some(Files(&look)), ..Standing::default() };
         let answered = script(&self.rules, &self.base, &query, standing);
         let (answer, refused) = match answered.outcome {
             Outcome::Chosen { profile, by, once, way, .. } => {

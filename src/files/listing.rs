@@ -40,17 +40,26 @@ impl AssetRoot {
     /// [`Why::NotFound`], also for what is no folder or lies in a hidden one; [`Why::Escape`]; [`Why::Unreadable`].
     pub fn list(&self, name: &str) -> Result<Vec<Entry>, Why> {
         let name = name.trim_matches('/');
-        if name.split('/').any(|part| part.starts_with('.')) {
+        if name.split('/').any(|part| part.starts_with('.')) || !(name.is_empty() || self.leads_to_served("", name)) {
             return Err(Why::not_found(name));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = self.beneath(if name.is_empty() { "." } else { name }, flags)?;
         let names = Dir::read_from(&folder).map_err(|errno| unreadable(name, errno))?;
         let names = names.flatten().filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-        let mut entries: Vec<Entry> =
-            names.filter(|entry| !entry.starts_with('.')).filter_map(|entry| self.entry(name, entry)).collect();
+        let shown = names.filter(|entry| !entry.starts_with('.') && self.leads_to_served(name, entry));
+        let mut entries: Vec<Entry> = shown.filter_map(|entry| self.entry(name, entry)).collect();
         entries.sort_by(|a, b| (a.kind != Kind::Folder, &a.name).cmp(&(b.kind != Kind::Folder, &b.name)));
         Ok(entries)
+    }
+
+    /// Whether an entry of a folder is served, or has something below it that is.
+    fn leads_to_served(&self, folder: &str, entry: &str) -> bool {
+        let path = format!("{folder}/{entry}");
+        let path = path.trim_start_matches('/');
+        let leads =
+            |served: &String| served.strip_prefix(path).is_some_and(|below| below.is_empty() || below.starts_with('/'));
+        self.only.as_ref().is_none_or(|only| only.iter().any(leads))
     }
 
     /// `None` for what cannot be fetched or listed, and for what is gone again.

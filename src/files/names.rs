@@ -272,7 +272,8 @@ mod tests {
             b"out/snponly.efi",
         ]);
         let loader = "loader snponly.efi";
-        let escape = "escape: out/snponly.efi leads out of the assets folder";
+        let escape = "escape: out/snponly.efi leads out of the assets folder: mount its target within the folder (mount --bind), or \
+                 copy it there; a link that stays inside is made with ln -sr";
         let own = "Loader sb/snponly.efi";
         assert_eq!(got, [own, own, loader, loader, loader, loader, own, "loader undionly.kpxe", escape]);
     }

@@ -35,6 +35,7 @@ use crate::{
         attempts::Attempts,
         client::MacAddr,
         event::{Event, Of, What, Who, count_lost},
+        faults::Files,
         loader::Loader,
         machine::Live,
         script::{self, Outcome, Standing, script},
@@ -114,7 +115,15 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
             let mac = query.mac().ok().flatten();
             let looping = mac.and_then(|mac| app.attempts().ipxe_loop(mac, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: seconds(SystemTime::now()) };
-            let standing = Standing { roster: Some(&app.live.roster.load()), looping, signer: Some(signer) };
+            let state_fault = app.live.state_fault.load();
+            let look = |name: &str| app.look(name);
+            let standing = Standing {
+                roster: Some(&app.live.roster.load()),
+                looping,
+                files: Some(Files(&look)),
+                state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
+                signer: Some(signer),
+            };
             script(&rules, &base, &query, standing)
         }
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
@@ -198,6 +207,11 @@ impl App {
         let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
         let rules = self.live.rules.load();
         Names { rules: &rules, assets: self.assets.as_deref(), base: &self.base(ends) }.find(name, asker)
+    }
+
+    /// What is wrong with a file that a profile names.
+    fn look(&self, name: &str) -> Result<(), Why> {
+        self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name))
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {

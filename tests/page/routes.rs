@@ -251,10 +251,7 @@ async fn a_machine_that_nobody_knows_is_approved_where_only_known_ones_are_answe
         (StatusCode::SEE_OTHER, "/machines/52:54:00:6c:62:77?done=approved")
     );
     let shown = get(&router, done.header("location")).await.text;
-    assert!(
-        shown.contains("Remove the approval") && words(&shown).contains("Boots next menu the default"),
-        "{shown}"
-    );
+    assert!(shown.contains("Remove the approval") && words(&shown).contains("Boots next menu the default"), "{shown}");
     post(&router, &format!("{stranger}/unapprove"), "", OWN).await;
     assert!(get(&router, stranger).await.text.contains(">Approve<"));
     let evil = [("host", "localhost:8080"), ("origin", "http://evil.example")];
@@ -378,7 +375,8 @@ async fn a_boot_that_time_has_stopped_is_told_too() {
     );
     let event = next(&mut body).await.expect("an event");
     assert!(
-        words(event["html"]["m-52:54:00:6c:62:07"].as_str().expect("a row")).contains("Stopped at Discover: It keeps asking"),
+        words(event["html"]["m-52:54:00:6c:62:07"].as_str().expect("a row"))
+            .contains("Stopped at Discover: It keeps asking"),
         "{event}"
     );
 }

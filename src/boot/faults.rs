@@ -1,0 +1,124 @@
+//! Which profiles cannot boot now, and why: each is one profile's fault, and keeps nobody else from booting.
+
+use std::fmt;
+
+use super::{machine::Rules, profile::Boot, template::Templates, urls::is_remote, why::Why};
+
+/// A profile that cannot boot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProfileFault {
+    /// The profile's name.
+    pub profile: String,
+    /// The variant that is at fault; `None`: what it boots where no variant fits.
+    pub arch: Option<String>,
+    /// What is wrong, and the fix.
+    pub fault: String,
+}
+
+impl fmt::Display for ProfileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, arch, fault } = self;
+        match arch {
+            Some(arch) => write!(f, "profile {profile} cannot boot on {arch}: {fault}"),
+            None => write!(f, "profile {profile} cannot boot: {fault}"),
+        }
+    }
+}
+
+/// A look at the files of the assets folder, which whoever has the folder gives to a decision.
+#[derive(Clone, Copy)]
+pub struct Files<'a>(pub &'a dyn Fn(&str) -> Result<(), Why>);
+
+impl fmt::Debug for Files<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Files")
+    }
+}
+
+impl Files<'_> {
+    /// What is wrong with something to boot.
+    ///
+    /// # Errors
+    /// The first of its faults, in words.
+    pub fn look_at(self, boot: &Boot, templates: &Templates) -> Result<(), String> {
+        let look = |file: &str| match is_remote(file) {
+            true => Ok(()),
+            false => (self.0)(file).map_err(|why| why.to_string()),
+        };
+        match boot {
+            Boot::Faulty(fault) => Err(fault.clone()),
+            Boot::Script(name) if templates.faulty().contains_key(name) => {
+                Err(templates.faulty().get(name).cloned().unwrap_or_default())
+            }
+            Boot::Script(name) if !templates.has(name) => look(name),
+            boot => boot.named().into_iter().try_for_each(look),
+        }
+    }
+}
+
+/// All profiles that cannot boot, in the order of their names.
+#[must_use]
+pub fn faults(rules: &Rules, files: Files<'_>) -> Vec<ProfileFault> {
+    let all = rules.profiles.iter().flat_map(|(name, profile)| {
+        let base = files.look_at(&profile.boot, &rules.templates).err();
+        let base_fault = base.clone();
+        let of = move |arch: Option<&str>, fault| ProfileFault {
+            profile: name.clone(),
+            arch: arch.map(str::to_owned),
+            fault,
+        };
+        // A variant that lacks the same file is not told beside its profile.
+        let variants = profile.variants.iter().filter_map(move |(arch, boot)| {
+            let fault =
+                files.look_at(boot, &rules.templates).err().filter(|fault| Some(fault) != base_fault.as_ref())?;
+            Some(of(Some(arch), fault))
+        });
+        let base = base.map(|fault| ProfileFault { profile: name.clone(), arch: None, fault });
+        base.into_iter().chain(variants)
+    });
+    all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::boot::profile::{Linux, Profile};
+
+    #[test]
+    fn each_profile_has_its_own_fault_and_a_good_one_has_none() {
+        let linux = |kernel: &str| {
+            Boot::Linux(Linux {
+                kernel: kernel.into(),
+                initrd: vec!["initrd".into()],
+                cmdline: String::new(),
+                device_tree: None,
+            })
+        };
+        let mut with_variant = Profile::from(linux("good"));
+        with_variant.variants = BTreeMap::from([("i386".into(), linux("gone"))]);
+        let mut twice = Profile::from(linux("gone"));
+        twice.variants = BTreeMap::from([("i386".into(), linux("gone"))]);
+        let profiles = [
+            ("good", Profile::from(linux("good"))),
+            ("gone", twice),
+            ("iso", Profile::from(Boot::Iso("gone".into()))),
+            ("none", Profile::from(Boot::Faulty("it names no kernel".into()))),
+            ("variant", with_variant),
+        ];
+        let profiles = profiles.into_iter().map(|(name, profile)| (name.to_owned(), profile)).collect();
+        let rules = Rules { profiles, ..Rules::default() };
+        let look = |file: &str| if file == "gone" { Err(Why::not_found(file)) } else { Ok(()) };
+        let words: Vec<String> = faults(&rules, Files(&look)).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            [
+                "profile gone cannot boot: there is no file gone",
+                "profile iso cannot boot: there is no file gone",
+                "profile none cannot boot: it names no kernel",
+                "profile variant cannot boot on i386: there is no file gone",
+            ]
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! The open folder that a name leads to, and the way to what is beneath it.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    io::Errno,
+};
+
+use super::unreadable;
+use crate::boot::why::Why;
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    directory: OwnedFd,
+    /// Without links.
+    pub(super) path: PathBuf,
+    /// Device and inode: the same path may lead to something else later.
+    identity: (u64, u64),
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        if path == Path::new("/") {
+            let words = "the whole file system would be open to the network: name a folder";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = open(&path, flags, Mode::empty())?;
+        // Asked for once here, so that an old kernel is told at the start and not by every client's 404.
+        openat2(&directory, ".", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
+            Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
+            errno => errno.into(),
+        })?;
+        let stat = fstat(&directory)?;
+        Ok(Self { directory, path, identity: (stat.st_dev, stat.st_ino) })
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.path == other.path
+    }
+
+    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
+    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    pub(super) fn beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Why> {
+        match self.open_beneath(name, flags) {
+            // It leaves the folder on its way. A link by an absolute path may come back in: then there is a way without
+            // links, which is opened as strictly.
+            Err(Errno::XDEV) => {
+                let inside = self.inside(name).ok_or(Errno::XDEV);
+                inside.and_then(|path| self.open_beneath(&path, flags))
+            }
+            opened => opened,
+        }
+        .map_err(|errno| {
+            let name = name.to_string_lossy();
+            match errno {
+                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(&name),
+                Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
+                errno => unreadable(&name, errno),
+            }
+        })
+    }
+
+    fn open_beneath(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.directory, path, flags, Mode::empty(), resolve)
+    }
+
+    /// The same file by a path without links, where links lead out of the folder and in again. A name that goes up by
+    /// itself (`..`) is a stranger's, and not followed.
+    fn inside(&self, name: &Path) -> Option<PathBuf> {
+        if !name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return None;
+        }
+        let real = match fs::canonicalize(self.path.join(name)) {
+            Ok(real) => real,
+            // The link is good, and the last name is missing: to be told from a link that leads out.
+            Err(_) => fs::canonicalize(self.path.join(name.parent()?)).ok()?.join(name.file_name()?),
+        };
+        let inside = real.strip_prefix(&self.path).ok()?;
+        Some(if inside.as_os_str().is_empty() { PathBuf::from(".") } else { inside.to_owned() })
+    }
+}
