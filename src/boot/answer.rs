@@ -79,7 +79,7 @@ impl Key {
     }
 
     /// Signs for a scope: an answer's name, or a folder's with the slash at its end, which opens what is directly in it.
-    fn token(&self, scope: &str, expires: u64, query: &Query) -> String {
+    pub(super) fn token(&self, scope: &str, expires: u64, query: &Query) -> String {
         let said = |value: &Option<String>| value.clone().filter(|value| value.len() <= LONGEST).unwrap_or_default();
         let Query { mac, uuid, serial, arch, platform, profile, interface } = query;
         let fields = [mac, uuid, serial, arch, platform, profile, interface].map(said);
@@ -260,6 +260,8 @@ fn content_type(name: &str, body: &[u8]) -> &'static str {
         _ if std::str::from_utf8(body).is_err() || body.contains(&0) => "application/octet-stream",
         _ if body.starts_with(b"#cloud-config") => "text/cloud-config; charset=utf-8",
         Some("yaml" | "yml") => "application/yaml",
+        Some("toml") => "application/toml",
+        Some("xml") => "application/xml",
         _ => "text/plain; charset=utf-8",
     }
 }

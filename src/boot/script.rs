@@ -16,7 +16,7 @@ use super::{
     roster::Roster,
     selector::Facts,
     template::{Templates, on_screen},
-    urls::asset_url,
+    urls::{asset_url, is_remote},
     why::Why,
 };
 
@@ -125,6 +125,8 @@ pub enum Way {
     /// To a boot. These files, paths below the assets folder, are fetched before it; the first is the kernel, or what
     /// stands for it. Of a script of the user's own nothing is known.
     Boot(Vec<String>),
+    /// To a boot of files on another server, at least of some: nobody here sees when the machine has them all.
+    Elsewhere,
     /// To the menu of profiles.
     Menu,
     /// To the local disk.
@@ -232,6 +234,7 @@ fn way(boot: &Boot) -> Way {
         Boot::Menu => Way::Menu,
         Boot::Local => Way::Local,
         Boot::Shell => Way::Shell,
+        boot if boot.named().iter().any(|name| is_remote(name)) => Way::Elsewhere,
         boot => Way::Boot(boot.files().into_iter().map(str::to_owned).collect()),
     }
 }
@@ -654,6 +657,38 @@ sanboot --no-describe --drive 0x80 || exit";
             script(&rules, BASE, &query, Standing::default()).text.contains("big.img")
         };
         assert_eq!((image("x86_64"), image("i386")), (true, false));
+    }
+
+    #[test]
+    fn files_of_another_server_and_scripts_of_others_are_named_where_they_are() {
+        let of = |boot: Boot| {
+            let profiles = BTreeMap::from([("it".to_owned(), boot.into())]);
+            script(&Rules { profiles, ..rules("it") }, BASE, &query("efi"), Standing::default())
+        };
+        let linux = Linux {
+            kernel: "http://mirror.lab/a/linux".into(),
+            initrd: vec!["https://mirror.lab/a/initrd.gz".into(), "late.img".into()],
+            cmdline:
+                "url={{ asset('a dir/u.iso') }} base={{ base }} BOOTIF={{ machine.bootif }} {{ machine.mac | dots }}"
+                    .into(),
+            device_tree: None,
+        };
+        let remote = of(Boot::Linux(linux));
+        assert!(matches!(remote.outcome, Outcome::Chosen { way: Way::Elsewhere, .. }), "{:?}", remote.outcome);
+        for line in [
+            "kernel http://mirror.lab/a/linux initrd=initrd.gz initrd=late.img \
+             url=http://192.0.2.10:8080/assets/a%20dir/u.iso base=http://192.0.2.10:8080 BOOTIF=01-52-54-00-12-34-56 \
+             5254.0012.3456 || goto failed",
+            "initrd --name initrd.gz https://mirror.lab/a/initrd.gz || goto failed",
+            "initrd --name late.img http://192.0.2.10:8080/assets/late.img || goto failed",
+        ] {
+            assert!(remote.text.contains(&format!("\n{line}\n")), "{line}\n{}", remote.text);
+        }
+        let chained = of(Boot::Script("nixos/netboot.ipxe".into()));
+        assert!(chained.text.starts_with("#!ipxe\n"), "{}", chained.text);
+        let line = "\nchain --autofree http://192.0.2.10:8080/assets/nixos/netboot.ipxe || goto failed\n";
+        assert!(chained.text.contains(line), "{}", chained.text);
+        assert!(matches!(chained.outcome, Outcome::Chosen { way: Way::Boot(files), .. } if files.is_empty()));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Chosen {
     pub once: bool,
     /// In seconds: what it boots reports within this time of its hand-over.
     pub report_within: Option<u64>,
+    /// Whether some of its files are on another server: then what it boots has to say that it runs.
+    #[serde(default)]
+    pub is_elsewhere: bool,
 }
 
 /// One thing that was seen, in words.

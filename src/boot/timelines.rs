@@ -511,6 +511,34 @@ mod tests {
         assert_eq!(numbers(&timelines, timelines.version(), at(0)), [] as [u32; 0]);
     }
 
+    /// Nobody here sees that a machine has files of another server.
+    #[test]
+    fn a_boot_from_another_server_is_handed_over_by_its_first_report() {
+        let mut timelines = Timelines::default();
+        let way = Way::Elsewhere;
+        let boot = Outcome::Chosen {
+            mac: MAC,
+            profile: "mirror".into(),
+            by: By::Default,
+            once: true,
+            report_within: None,
+            way,
+        };
+        let mut stages = |what: What| -> Vec<Stage> {
+            timelines.apply(machine(what), NOW).into_iter().map(|line| line.step.stage).collect()
+        };
+        assert_eq!(stages(What::Script(boot)), [Stage::Script]);
+        let report = |word: &str| {
+            What::Report(crate::boot::event::Report {
+                event: crate::boot::event::ReportEvent::Other(word.into()),
+                text: String::new(),
+            })
+        };
+        assert_eq!(stages(report("partitioned")), [Stage::HandedOver, Stage::Reported]);
+        assert_eq!(stages(report("formatted")), [Stage::Reported]);
+        assert!(timelines.chosen(Who::Machine(MAC)).is_some_and(|chosen| chosen.once && chosen.profile == "mirror"));
+    }
+
     #[test]
     fn what_was_seen_of_an_address_is_the_machines_once_it_is_known_and_comes_back_after_a_restart() {
         let mut timelines = Timelines::default();

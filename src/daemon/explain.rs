@@ -189,6 +189,7 @@ impl Explaining<'_> {
                 let once = if once { ", once" } else { "" };
                 let by = words(by);
                 let files = match way {
+                    Way::Elsewhere => ": from another server".to_owned(),
                     Way::Boot(files) if !files.is_empty() => format!(": {}", files.join(", ")),
                     _ => String::new(),
                 };

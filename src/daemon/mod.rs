@@ -24,7 +24,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -177,6 +177,8 @@ async fn serve(
         base_url: plan.base_url.clone(),
         interfaces: ArcSwap::default(),
         started: SystemTime::now(),
+        began: Instant::now(),
+        clock: Mutex::default(),
         attempts: attempts.clone(),
         answer_key,
         is_ready: AtomicBool::new(true),

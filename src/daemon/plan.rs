@@ -150,7 +150,7 @@ impl Plan {
             Ok(Choice { boot: Boot::Menu, .. }) => info!("boots the menu of profiles ({})", rules.profiles.len()),
             Ok(Choice { boot: Boot::Local, .. }) => info!("boots the local disk"),
             Ok(Choice { profile, boot, .. }) => {
-                info!("boots profile {profile}: {} {}", boot.files().join(" "), boot.cmdline().unwrap_or_default());
+                info!("boots profile {profile}: {} {}", boot.named().join(" "), boot.cmdline().unwrap_or_default());
             }
             Err(why) => warn!("{why}"),
         }

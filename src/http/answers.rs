@@ -1,46 +1,60 @@
 //! Answer files, for those who may have them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, State},
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
-use http::header;
+use http::{HeaderMap, header};
 
-use super::routes::{App, Asked, Ends, seconds};
+use super::routes::{App, Asked, Ends};
 use crate::boot::{
     answer::{Answer, Denied, answer},
+    client::MacAddr,
     event::{What, Who},
+    installer::Installer,
     script::Query,
     why::Why,
 };
 
-/// By an address that a machine's script named.
+/// By an address that a machine's script named. What an installer posts of its machine is not needed then.
 pub(super) async fn signed(
     State(app): State<Arc<App>>,
     Extension(ends): Extension<Ends>,
     Path((token, name)): Path<(String, String)>,
 ) -> Response {
-    match app.answer_key.open(&token, &name, seconds(SystemTime::now())) {
+    match app.open(&token, &name) {
         Ok(query) => app.answer(ends, &name, &query),
         Err(denied) => app.refuse(ends, &Why::denied(&name, denied)),
     }
 }
 
-/// By a machine's MAC address, where that is enough.
+/// By what a machine says of itself, where that is enough: in the query, in a body or in headers.
 pub(super) async fn open(
     State(app): State<Arc<App>>,
     Extension(ends): Extension<Ends>,
     Path(name): Path<String>,
     asked: Asked,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     if !app.live.rules.load().answers.open {
         return app.refuse(ends, &Why::denied(&name, Denied::NotSigned));
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return (rejection.status(), format!("{}\n", rejection.body_text())).into_response(),
+    };
     match asked {
-        Ok(axum::extract::Query(query)) => app.answer(ends, &name, &app.heard(ends, query)),
+        Ok(axum::extract::Query(query)) => {
+            let headers = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+            let installer = Installer::of_body(&body).or(Installer::of_headers(headers));
+            let query = installer.complete(query, &app.live.rules.load(), &app.live.roster.load());
+            app.answer(ends, &name, &app.heard(ends, query))
+        }
         Err(rejection) => app.refuse(ends, &Why::BadQuery(format!("query is wrong: {}", rejection.body_text()))),
     }
 }
@@ -51,7 +65,11 @@ impl App {
         match answer(&rules, &self.live.roster.load(), &self.base(ends), name, query) {
             Ok(Answer { mac, body, content_type }) => {
                 let told = What::Answer { name: name.to_owned(), size: body.len() as u64, to: ends.peer.ip() };
-                self.tell(Who::Machine(mac), told);
+                // One that a rule knows by its serial number may have named no card.
+                match mac {
+                    MacAddr([0, 0, 0, 0, 0, 0]) => self.tell_of(ends, told),
+                    mac => self.tell(Who::Machine(mac), told),
+                }
                 let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")];
                 (headers, body).into_response()
             }
@@ -59,3 +77,6 @@ impl App {
         }
     }
 }
+
+/// Bytes of a body: the Proxmox installer's has a few hundred for each card.
+pub(super) const LARGEST: usize = 256 << 10;

@@ -31,9 +31,10 @@ use super::{
 };
 use crate::{
     boot::{
-        answer::{Key, Signer},
+        answer::{Denied, Key, Signer},
         attempts::Attempts,
         client::MacAddr,
+        clock::Clock,
         event::{Event, Of, What, Who, count_lost},
         faults::Files,
         loader::Loader,
@@ -64,6 +65,10 @@ pub struct App {
     pub interfaces: ArcSwap<HashMap<Ipv4Addr, Arc<str>>>,
     /// What the addresses of answer files are signed with.
     pub answer_key: Key,
+    /// What their ends go by.
+    pub clock: Mutex<Clock>,
+    /// The same moment as `started`, by a clock that never jumps.
+    pub began: Instant,
     /// When the server began, which is how old the loaders in memory are for a client.
     pub started: SystemTime,
     /// Cleared when the server begins to stop.
@@ -95,8 +100,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/loaders/{*path}", get(file))
         .route("/assets/", get(folder))
         .route("/assets/{*path}", get(file))
-        .route("/answers/s/{token}/{*name}", get(answers::signed))
-        .route("/answers/{*name}", get(answers::open))
+        .route("/answers/s/{token}/{*name}", get(answers::signed).post(answers::signed))
+        .route(
+            "/answers/{*name}",
+            get(answers::open).post(answers::open).layer(DefaultBodyLimit::max(answers::LARGEST)),
+        )
         .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -114,7 +122,7 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
             let query = app.heard(ends, query);
             let mac = query.mac().ok().flatten();
             let looping = mac.and_then(|mac| app.attempts().ipxe_loop(mac, Instant::now()));
-            let signer = Signer { key: &app.answer_key, now: seconds(SystemTime::now()) };
+            let signer = Signer { key: &app.answer_key, now: app.now() };
             let state_fault = app.live.state_fault.load();
             let look = |name: &str| app.look(name);
             let standing = Standing {
@@ -214,6 +222,30 @@ impl App {
         self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name))
     }
 
+    /// Seconds since 1970. A clock that has jumped is told.
+    fn now(&self) -> u64 {
+        let now = seconds(SystemTime::now());
+        if let Some(by) = self.clock().read(now, self.began.elapsed()) {
+            let way = if by > 0 { "forward" } else { "back" };
+            warn!(
+                "the clock jumped {way} by {} s: addresses of answer files that were signed before go on being good",
+                by.unsigned_abs()
+            );
+        }
+        now
+    }
+
+    /// What an address of an answer file was signed for.
+    pub(super) fn open(&self, token: &str, name: &str) -> Result<script::Query, Denied> {
+        self.now();
+        let lifetime = self.live.rules.load().answers.lifetime;
+        self.clock().open(&self.answer_key, token, name, self.began.elapsed(), lifetime)
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -279,7 +311,7 @@ impl App {
         }
     }
 
-    fn tell_of(&self, ends: Ends, what: What) {
+    pub(super) fn tell_of(&self, ends: Ends, what: What) {
         if let Some(address) = ipv4(ends.peer) {
             self.tell(Who::Address(address), what);
         }

@@ -178,7 +178,7 @@ async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {
     let own = rules.profiles.iter().map(|(name, profile)| Profile {
         name: name.clone(),
         title: profile.title.clone(),
-        files: profile.boot.files().into_iter().map(str::to_owned).collect(),
+        files: profile.boot.named().into_iter().map(str::to_owned).collect(),
         arch: profile.variants.keys().cloned().collect(),
         built_in: false,
     });

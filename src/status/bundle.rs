@@ -80,7 +80,7 @@ fn configuration(rules: &Rules, server: &dyn Server, who: Who, profile: Option<&
 /// Templates as they are written, not as they come out.
 fn boots(profile: &Profile) -> Vec<Value> {
     let of =
-        |(arch, boot): (Option<&str>, &Boot)| json!({ "arch": arch, "files": boot.files(), "cmdline": boot.cmdline() });
+        |(arch, boot): (Option<&str>, &Boot)| json!({ "arch": arch, "files": boot.named(), "cmdline": boot.cmdline() });
     profile.boots().map(of).collect()
 }
 

@@ -60,7 +60,7 @@ fn script(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Bootstrap => "bootstrap",
         Outcome::Refused(_, why) => why.label(),
-        Outcome::Chosen { way: Way::Boot(_), .. } => "boot",
+        Outcome::Chosen { way: Way::Boot(_) | Way::Elsewhere, .. } => "boot",
         Outcome::Chosen { way: Way::Menu, .. } => "menu",
         Outcome::Chosen { way: Way::Local, .. } => "local",
         Outcome::Chosen { way: Way::Shell, .. } => "shell",

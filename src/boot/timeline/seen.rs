@@ -53,7 +53,8 @@ impl Timeline {
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
             What::Report(report) => {
                 self.may_run_already(now);
-                vec![self.report(report)]
+                let runs = self.runs_from_elsewhere();
+                runs.into_iter().chain([self.report(report)]).collect()
             }
             What::Address(address) => {
                 self.address = Some(address);
@@ -99,6 +100,9 @@ impl Timeline {
             (Way::Shell, ..) => "iPXE's shell".into(),
             (Way::Local, By::Spent, _) => "on to the local disk: it has had what it was to boot once".into(),
             (Way::Local, ..) => "on to the local disk".into(),
+            (Way::Elsewhere, ..) => {
+                format!("profile {profile}: it has files on another server, and only a report says that it runs")
+            }
             (Way::Boot(_), By::Assignment, true) => format!("profile {profile}, assigned, once"),
             (Way::Boot(_), By::Assignment, false) => format!("profile {profile}, assigned"),
             (Way::Boot(_), _, true) => format!("profile {profile}, once"),
@@ -109,6 +113,12 @@ impl Timeline {
             Way::Menu => self.ending = Some(Ending::Menu),
             Way::Shell => self.ending = Some(Ending::Shell),
             Way::Local => self.ending = Some(Ending::Local),
+            Way::Elsewhere => {
+                // That it stands still could not be seen.
+                self.ending = Some(Ending::HandedOver { at: now, probable: true });
+                let report_within = report_within.map(|within| within.as_secs());
+                self.chosen = Some(Chosen { profile, once, report_within, is_elsewhere: true });
+            }
             Way::Boot(files) => {
                 // Of a script of the user's own nothing is known but that the machine has it.
                 if files.is_empty() {
@@ -118,7 +128,7 @@ impl Timeline {
                 }
                 self.awaited = Awaited::new(files);
                 let report_within = report_within.map(|within| within.as_secs());
-                self.chosen = Some(Chosen { profile, once, report_within });
+                self.chosen = Some(Chosen { profile, once, report_within, is_elsewhere: false });
             }
         }
         seen
@@ -209,6 +219,12 @@ impl Timeline {
         if self.steps.is_empty() && self.ending.is_none() {
             self.ending = Some(Ending::HandedOver { at: now, probable: true });
         }
+    }
+
+    /// The first word of a machine whose files came from another server: it was handed over.
+    fn runs_from_elsewhere(&mut self) -> Option<Seen> {
+        let is_elsewhere = self.chosen.as_mut().map(|chosen| std::mem::take(&mut chosen.is_elsewhere));
+        is_elsewhere?.then(|| Seen(Stage::HandedOver, "it runs: it reports".into(), false))
     }
 
     fn report(&mut self, Report { event, text }: Report) -> Seen {
