@@ -42,6 +42,7 @@ pub mod files;
 pub mod http;
 pub mod iso;
 pub mod net;
+pub mod snippet;
 pub mod state;
 pub mod status;
 pub mod syslog;

@@ -163,6 +163,12 @@ impl Loader {
         }
     }
 
+    /// The client architectures that get it, of firmware that fetches by TFTP or by HTTP.
+    pub fn client_archs(self, http: bool) -> impl Iterator<Item = ClientArch> {
+        let rows = ARCHITECTURES.iter().filter(move |row| row.loader == Some(self));
+        rows.filter(move |row| row.title.contains("HTTP") == http).map(|row| ClientArch(row.code))
+    }
+
     /// The build that an iPXE says it is, by `${buildarch}` and `${platform}`.
     #[must_use]
     pub fn of_ipxe(arch: &str, platform: &str) -> Option<Self> {

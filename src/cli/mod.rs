@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod control;
+mod dhcp_snippet;
 mod explain;
 mod failure;
 mod loaders;
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Check),
     /// Show what a machine would get, at each stage of its boot.
     Explain(explain::Explain),
+    /// Show the lines that make the main DHCP server name this boot server.
+    DhcpSnippet(dhcp_snippet::DhcpSnippet),
     /// Show the iPXE loaders of this host.
     Loaders(loaders::Show),
     /// Give a machine a profile while the server runs.
@@ -70,6 +73,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Up(up) => up.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
+        Command::DhcpSnippet(snippet) => snippet.run(),
         Command::Loaders(show) => show.run(),
         Command::Assign(assign) => assign.run(),
         Command::Unassign(unassign) => unassign.run(),

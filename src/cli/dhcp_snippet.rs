@@ -1,0 +1,85 @@
+//! `netbootd dhcp-snippet`: lines for the DHCP server that leases addresses.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use clap::ValueEnum as _;
+
+use super::failure::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration, print};
+use crate::{
+    boot::loader::Loader,
+    config::{
+        Faults,
+        load::load,
+        resolve::{Settings, resolve},
+    },
+    daemon::loaders::find,
+    net::interface::choose,
+    snippet::{Here, Kind, snippet},
+};
+
+/// Show the lines that make the main DHCP server name this boot server.
+///
+/// For networks where a proxy offer is not wanted, or where firmware ignores it. With these lines set `dhcp.enabled = false`
+/// here, so that only one server names boot files.
+#[derive(Debug, clap::Args)]
+pub(super) struct DhcpSnippet {
+    /// The kind of DHCP server [default: list the kinds]
+    #[arg(value_enum)]
+    kind: Option<Kind>,
+    /// The interface that machines are on [default: the one that `up` serves]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "address")]
+    interface: Option<String>,
+    /// The address of this server [default: the interface's]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<Ipv4Addr>,
+    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl DhcpSnippet {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let Some(kind) = self.kind else { return print(&kinds()) };
+        let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
+        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).map_err(of_configuration)?;
+        let settings = resolve(&loaded).map_err(of_configuration)?;
+        let address = match self.address {
+            Some(address) => address,
+            None => address(&settings, self.interface)?,
+        };
+        let here = here(&settings, address)?;
+        print(&snippet(kind, &here).map_err(|error| Failure::new(EX_OSERR, error))?)
+    }
+}
+
+fn kinds() -> String {
+    let kinds = Kind::value_variants().iter().filter_map(Kind::to_possible_value);
+    let line = |kind: clap::builder::PossibleValue| {
+        let help = kind.get_help().map(ToString::to_string).unwrap_or_default();
+        format!("  netbootd dhcp-snippet {:<9}  {help}\n", kind.get_name())
+    };
+    format!("Name the kind of DHCP server:\n{}", kinds.map(line).collect::<String>())
+}
+
+/// The address of the interface that is named, else of the one that is served.
+fn address(settings: &Settings, named: Option<String>) -> Result<Ipv4Addr, Failure> {
+    let names = named.map_or_else(|| settings.interfaces.clone(), |name| vec![name]);
+    let chosen = choose(&names).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+    let first = chosen.first().filter(|interface| !interface.addresses.is_empty());
+    let nowhere =
+        || Failure::new(EX_UNAVAILABLE, "the interface has no IPv4 address: name this server's with --address");
+    first.map(|interface| interface.address()).ok_or_else(nowhere)
+}
+
+fn here(settings: &Settings, address: Ipv4Addr) -> Result<Here, Failure> {
+    let (found, _) = find(&settings.loader_dirs);
+    let loaders: Vec<_> =
+        Loader::ALL.into_iter().filter_map(|loader| Some((loader, found.of(loader)?.name.clone()))).collect();
+    if loaders.is_empty() {
+        let words = "no loader was found, so there is no boot file to name: netbootd loaders says what to install";
+        return Err(Failure::new(EX_UNAVAILABLE, words));
+    }
+    let loader_base = format!("http://{address}:{}", settings.http_port);
+    let base = settings.base_url.clone().unwrap_or_else(|| loader_base.clone());
+    Ok(Here { address, base, loader_base, loaders })
+}
