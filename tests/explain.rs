@@ -9,7 +9,7 @@ use std::{
 use netbootd::{
     boot::{
         client::MacAddr,
-        roster::{Assignment, Entry},
+        roster::{Assignment, Entry, Roster},
     },
     state::State,
 };
@@ -111,7 +111,11 @@ fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     let said = Entry { assigned: Some(Assignment { profile: "shell".into(), once: true }), ..Entry::default() };
     let _open = runtime.block_on(async {
         let state = State::open(&url).await.expect("made");
-        state.set_entry(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), &said).await.expect("written");
+        let said = Roster::default().change(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]).into(), &[], |before| Entry {
+            known_as: before.known_as,
+            ..said
+        });
+        state.set_entry(&said).await.expect("written");
         state
     });
     let output = explain(scratch.path(), RULES, &["--mac", "52:54:00:12:34:56", "--ipxe", "--arch", "bios", "--json"]);

@@ -24,7 +24,7 @@ const NOW: Moment = Moment::from_secs(1_000_000);
 /// The exposition after a whole boot, with a transfer on its way, and of a machine that was refused.
 fn exposition() -> String {
     let (metrics, mut timelines) = (Metrics::default(), Timelines::default());
-    let who = Who::Machine(MacAddr([2; 6]));
+    let who = Who::from(MacAddr([2; 6]));
     let (name, took, over): (String, _, _) = ("k".into(), Duration::from_secs(2), Over::Http);
     let way = Way::Boot(vec![name.clone()]);
     let (profile, by, report_within) = ("debian".into(), By::Default, None);
@@ -38,7 +38,7 @@ fn exposition() -> String {
         What::Transfer(transfer(Of::Asset)),
         What::Progress(progress),
     ];
-    let refused = (Who::Machine(MacAddr([4; 6])), What::Refused(Why::Unknown));
+    let refused = (Who::from(MacAddr([4; 6])), What::Refused(Why::Unknown));
     for (who, what) in seen.map(|what| (who, what)).into_iter().chain([refused]) {
         let tally = Tally::of(&what);
         let lines = timelines.apply(Event { who, what }, NOW);

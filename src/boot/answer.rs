@@ -231,7 +231,7 @@ pub fn answer(rules: &Rules, roster: &Roster, base: &str, name: &str, query: &Qu
     let machine = query.machine(mac, rule);
     let profile = match query.profile.as_deref().filter(|profile| !profile.is_empty()) {
         Some(profile) => profile,
-        None => rules.choose(rule, roster.of(mac), None, &machine.arch)?.profile,
+        None => rules.choose(rule, rules.said(&query.facts(mac), roster).as_ref(), None, &machine.arch)?.profile,
     };
     let none = BTreeMap::new();
     let vars = rule.map_or(&none, |rule| &rule.vars);

@@ -10,7 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{client::MacAddr, recent::Recent, why::Why};
+use super::{
+    client::MacAddr,
+    identity::{Key, MachineId},
+    recent::Recent,
+    why::Why,
+};
 
 /// The shape of an offer to firmware that boots by TFTP. All of them hold siaddr, option 54, option 60, and option 97
 /// where the client sent it.
@@ -88,9 +93,11 @@ impl Default for Rates {
 pub struct Attempts {
     rates: Rates,
     total: Bucket,
-    machines: Recent<MacAddr, Attempt>,
+    machines: Recent<Key, Attempt>,
+    /// Who used a card last, where that is known by more than the card.
+    by_card: Recent<MacAddr, Key>,
     /// Shapes that led to a fetch, beyond [`Shape::Direct`], which is what everyone gets anyway.
-    worked: HashMap<MacAddr, Shape>,
+    worked: HashMap<Key, Shape>,
 }
 
 #[derive(Debug, Default)]
@@ -117,11 +124,12 @@ struct Offered {
 impl Attempts {
     /// With the shapes that an earlier run learned.
     #[must_use]
-    pub fn new(rates: Rates, worked: impl IntoIterator<Item = (MacAddr, Shape)>) -> Self {
+    pub fn new(rates: Rates, worked: impl IntoIterator<Item = (Key, Shape)>) -> Self {
         Self {
             rates,
             total: Bucket::default(),
             machines: Recent::new(MACHINES),
+            by_card: Recent::new(MACHINES),
             worked: worked.into_iter().take(WORKED).collect(),
         }
     }
@@ -130,17 +138,18 @@ impl Attempts {
     ///
     /// # Errors
     /// [`Why::TooOften`].
-    pub fn admit(&mut self, mac: MacAddr, now: Instant) -> Result<(), Why> {
+    pub fn admit(&mut self, machine: impl Into<MachineId>, now: Instant) -> Result<(), Why> {
         // The machine's own rate first: what one of them wastes is not taken from the others.
-        if !self.machines.touch(mac).answers.take(self.rates.per_client, now) {
+        // By its card: a stranger may make up a UUID for every packet.
+        if !self.machines.touch(Key::Card(machine.into().card)).answers.take(self.rates.per_client, now) {
             return Err(Why::TooOften("from this machine"));
         }
         if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Why::TooOften("in total")) }
     }
 
     /// A machine was heard on an interface of ours.
-    pub fn heard(&mut self, mac: MacAddr, interface: &Arc<str>) {
-        let last = &mut self.machines.touch(mac).interface;
+    pub fn heard(&mut self, machine: impl Into<MachineId>, interface: &Arc<str>) {
+        let last = &mut self.machines.touch(Key::Card(machine.into().card)).interface;
         if last.as_ref() != Some(interface) {
             *last = Some(interface.clone());
         }
@@ -148,14 +157,49 @@ impl Attempts {
 
     /// The interface that a machine was heard on last.
     #[must_use]
-    pub fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
-        self.machines.peek(&mac)?.interface.clone()
+    pub fn heard_on(&self, machine: impl Into<MachineId>) -> Option<Arc<str>> {
+        self.machines.peek(&Key::Card(machine.into().card))?.interface.clone()
+    }
+
+    /// The name that a machine's attempts are kept under. One that tells its card alone is who used that card last.
+    fn key(&self, machine: MachineId) -> Key {
+        match machine.key() {
+            Key::Card(card) => self.by_card.peek(&card).copied().unwrap_or(Key::Card(card)),
+            key => key,
+        }
+    }
+
+    fn known(&self, machine: MachineId) -> Option<&Attempt> {
+        self.machines.peek(&self.key(machine)).or_else(|| self.machines.peek(&Key::Card(machine.card)))
+    }
+
+    /// What a machine has tried; with what it tried before more than its card was known.
+    fn attempt(&mut self, machine: MachineId) -> &mut Attempt {
+        let (key, card) = (self.key(machine), Key::Card(machine.card));
+        if key != card && machine.has_card() {
+            self.by_card.insert(machine.card, key);
+        }
+        if self.machines.peek(&key).is_none()
+            && let Some(Attempt { offered, xid, starts, loads, .. }) = self.machines.peek(&card)
+        {
+            let tried = Attempt {
+                offered: *offered,
+                xid: *xid,
+                starts: starts.clone(),
+                loads: loads.clone(),
+                ..Attempt::default()
+            };
+            self.machines.insert(key, tried);
+        }
+        self.machines.touch(key)
     }
 
     /// The shape of the offer to a machine whose firmware sends DHCPDISCOVER.
-    pub fn offer(&mut self, mac: MacAddr, now: Instant) -> Shape {
-        let usual = self.worked.get(&mac).copied().unwrap_or_default();
-        let attempt = self.machines.touch(mac);
+    pub fn offer(&mut self, machine: impl Into<MachineId>, now: Instant) -> Shape {
+        let machine = machine.into();
+        // One that was learned of its card, before its UUID was known.
+        let usual = machine.keys().find_map(|key| self.worked.get(&key).copied()).unwrap_or_default();
+        let attempt = self.attempt(machine);
         let shape = match attempt.offered {
             None => usual,
             Some(Offered { was_fetched: true, .. }) => usual,
@@ -168,56 +212,60 @@ impl Attempts {
     }
 
     /// A machine has fetched a loader. The shape that led to it where that is news, to be kept.
-    pub fn loader_fetched(&mut self, mac: MacAddr, now: Instant) -> Option<Shape> {
-        let attempt = self.machines.touch(mac);
-        remember(&mut attempt.loads, now);
-        self.offer_taken_up(mac)
+    pub fn loader_fetched(&mut self, machine: impl Into<MachineId>, now: Instant) -> Option<Shape> {
+        let machine = machine.into();
+        remember(&mut self.attempt(machine).loads, now);
+        self.offer_taken_up(machine)
     }
 
     /// An iPXE that can use HTTP has sent DHCPDISCOVER. As [`Self::loader_fetched`]: where firmware was offered a
     /// loader just now, this is that loader, though its fetch may have gone unseen behind a relay.
-    pub fn ipxe_started(&mut self, mac: MacAddr, xid: u32, now: Instant) -> Option<Shape> {
-        let attempt = self.machines.touch(mac);
+    pub fn ipxe_started(&mut self, machine: impl Into<MachineId>, xid: u32, now: Instant) -> Option<Shape> {
+        let machine = machine.into();
+        let attempt = self.attempt(machine);
         if attempt.xid.replace(xid) != Some(xid) {
             remember(&mut attempt.starts, now);
         }
         attempt.loads.clear();
-        self.offer_taken_up(mac)
+        self.offer_taken_up(machine)
     }
 
-    fn offer_taken_up(&mut self, mac: MacAddr) -> Option<Shape> {
-        let offered = self.machines.touch(mac).offered.as_mut()?;
+    fn offer_taken_up(&mut self, machine: MachineId) -> Option<Shape> {
+        let offered = self.attempt(machine).offered.as_mut()?;
         if std::mem::replace(&mut offered.was_fetched, true) {
             return None;
         }
         let shape = offered.shape;
-        let before = match shape {
-            Shape::Direct => self.worked.remove(&mac),
-            _ if self.worked.len() < WORKED || self.worked.contains_key(&mac) => self.worked.insert(mac, shape),
-            _ => return None,
-        };
+        let key = self.key(machine);
+        let before = machine.keys().fold(None, |before, key| before.or(self.worked.remove(&key)));
+        if shape != Shape::Direct {
+            if self.worked.len() >= WORKED {
+                return None;
+            }
+            self.worked.insert(key, shape);
+        }
         (before.unwrap_or_default() != shape).then_some(shape)
     }
 
     /// A machine got everything that its script names: whatever it does next is a new boot.
-    pub fn handed_over(&mut self, mac: MacAddr) {
-        let attempt = self.machines.touch(mac);
+    pub fn handed_over(&mut self, machine: impl Into<MachineId>) {
+        let attempt = self.attempt(machine.into());
         attempt.starts.clear();
         attempt.loads.clear();
     }
 
     /// Whether a machine starts iPXE over and over without booting anything.
     #[must_use]
-    pub fn ipxe_loop(&self, mac: MacAddr, now: Instant) -> Option<Why> {
-        circles(&self.machines.peek(&mac)?.starts, STARTS, now).map(Why::IpxeLoop)
+    pub fn ipxe_loop(&self, machine: impl Into<MachineId>, now: Instant) -> Option<Why> {
+        circles(&self.known(machine.into())?.starts, STARTS, now).map(Why::IpxeLoop)
     }
 
     /// Whether a machine loads iPXE over and over without one starting that can use HTTP. `weak`: it is an iPXE itself
     /// that asks, and got a better one, or should have.
     #[must_use]
-    pub fn loader_loop(&self, mac: MacAddr, weak: bool, now: Instant) -> Option<Why> {
+    pub fn loader_loop(&self, machine: impl Into<MachineId>, weak: bool, now: Instant) -> Option<Why> {
         let limit = if weak { WEAK_LOADS } else { LOADS };
-        circles(&self.machines.peek(&mac)?.loads, limit, now).map(Why::LoaderLoop)
+        circles(&self.known(machine.into())?.loads, limit, now).map(Why::LoaderLoop)
     }
 }
 
@@ -322,7 +370,7 @@ mod tests {
 
     #[test]
     fn an_earlier_run_is_remembered() {
-        let mut attempts = Attempts::new(Rates::default(), [(MAC, Shape::BootServer)]);
+        let mut attempts = Attempts::new(Rates::default(), [(Key::Card(MAC), Shape::BootServer)]);
         assert_eq!(attempts.offer(MAC, Instant::now()), Shape::BootServer);
         for shape in Shape::LADDER {
             assert_eq!(Shape::named(shape.name()), Some(shape));

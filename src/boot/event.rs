@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{attempts::Shape, client::MacAddr, peer::Silence, rival::Rival, script::Outcome, why::Why};
+use super::{
+    attempts::Shape, client::MacAddr, identity::MachineId, peer::Silence, rival::Rival, script::Outcome, why::Why,
+};
 
 /// Something that a stage saw. Stages send these and forget them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +23,27 @@ pub struct Event {
 /// How a stage knows a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Who {
-    /// By its card.
-    Machine(MacAddr),
+    /// By its card, and what else names it.
+    Machine(MachineId),
     /// By the address that it fetches from.
     Address(Ipv4Addr),
+}
+
+impl From<MacAddr> for Who {
+    fn from(card: MacAddr) -> Self {
+        Self::Machine(card.into())
+    }
+}
+
+impl Who {
+    /// What people look for a machine by: its card, then its other names.
+    #[must_use]
+    pub fn in_order(self) -> (bool, MacAddr, Self) {
+        match self {
+            Self::Machine(machine) => (false, machine.card, self),
+            Self::Address(_) => (true, MacAddr([0; 6]), self),
+        }
+    }
 }
 
 impl fmt::Display for Who {

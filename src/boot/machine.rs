@@ -158,8 +158,14 @@ impl Rules {
     /// [`Why::Unknown`] where there has to be one, or an approval.
     pub fn rule(&self, facts: &Facts<'_>, roster: &Roster) -> Result<Option<&MachineRule>, Why> {
         let rule = self.machines.of(facts).map(|(_, rule)| rule);
-        let is_known = || roster.of(facts.mac).is_some_and(Entry::makes_known);
+        let is_known = || self.said(facts, roster).is_some_and(|entry| entry.makes_known());
         if self.known_only && rule.is_none() && !is_known() { Err(Why::Unknown) } else { Ok(rule) }
+    }
+
+    /// What was said of a machine, under any of its names.
+    #[must_use]
+    pub fn said(&self, facts: &Facts<'_>, roster: &Roster) -> Option<Entry> {
+        roster.of(self.identity(facts))
     }
 
     /// What a machine boots: the profile that it asks for (as the menu does), else the one that it is assigned, else
@@ -170,8 +176,8 @@ impl Rules {
     pub fn choose<'a>(
         &'a self,
         rule: Option<&'a MachineRule>,
-        said: Option<&'a Entry>,
-        wanted: Option<&'a str>,
+        said: Option<&Entry>,
+        wanted: Option<&str>,
         arch: &str,
     ) -> Result<Choice<'a>, Why> {
         let assigned = said.and_then(|entry| entry.assigned.as_ref());
@@ -189,15 +195,15 @@ impl Rules {
         if once && said.and_then(|entry| entry.spent.as_deref()) == Some(name) {
             return Ok(Choice { profile: "local", boot: &Boot::Local, by: By::Spent, once: false });
         }
-        let built_in = match name {
-            "menu" => Some(&Boot::Menu),
-            "local" => Some(&Boot::Local),
-            "shell" => Some(&Boot::Shell),
+        let built_in: Option<(&str, &Boot)> = match name {
+            "menu" => Some(("menu", &Boot::Menu)),
+            "local" => Some(("local", &Boot::Local)),
+            "shell" => Some(("shell", &Boot::Shell)),
             _ => None,
         };
-        let boot = built_in.or_else(|| self.profiles.get(name).map(|profile| profile.boot(arch)));
-        let boot = boot.ok_or_else(|| Why::NoProfile(name.chars().take(64).collect()))?;
-        Ok(Choice { profile: name, boot, by, once })
+        let own = || self.profiles.get_key_value(name).map(|(name, profile)| (name.as_str(), profile.boot(arch)));
+        let found = built_in.or_else(own).ok_or_else(|| Why::NoProfile(name.chars().take(64).collect()))?;
+        Ok(Choice { profile: found.0, boot: found.1, by, once })
     }
 
     /// Kinds of firmware that can be served, for the line that says what is waited for.

@@ -1,15 +1,19 @@
-//! What was said of machines while the server ran: the profile that one is assigned, whether that has been had, and
-//! whether it is answered at all.
+//! What was said of machines while the server ran: the profile that one is assigned, whether it has booted that already,
+//! and whether it is answered at all.
 //!
 //! It goes before the configuration's rules, is kept by `state`, and is replaced as a whole, never changed in place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::client::MacAddr;
+use super::identity::{Key, MachineId};
 
 /// What was said of every machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roster(HashMap<MacAddr, Entry>);
+pub struct Roster {
+    entries: HashMap<Key, Entry>,
+    /// Any name of a machine → the entries of machines that were known by it.
+    index: HashMap<Key, BTreeSet<Key>>,
+}
 
 /// What was said of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -18,8 +22,25 @@ pub struct Entry {
     pub assigned: Option<Assignment>,
     /// Answered also where only known machines are, and no rule names it.
     pub approved: bool,
-    /// The profile that it has booted, where that was to be once: now it goes on to its local disk.
+    /// The one-time profile that it has booted: now it goes on to its local disk.
     pub spent: Option<String>,
+    /// Hand-overs of a profile that is served until the machine reports that it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Tried>,
+    /// All names that the machine was known by when this was said.
+    #[serde(skip)]
+    pub known_as: BTreeSet<Key>,
+}
+
+/// Hand-overs without a report that it is installed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Tried {
+    /// Of this profile.
+    pub profile: String,
+    /// How many.
+    pub count: u32,
+    /// The words of the last report that it failed.
+    pub failed: Option<String>,
 }
 
 /// A profile that a machine is to boot.
@@ -31,6 +52,17 @@ pub struct Assignment {
     pub once: bool,
 }
 
+/// A change of what is said of a machine, for the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Under this name.
+    pub key: Key,
+    /// What is said now.
+    pub entry: Entry,
+    /// Entries that it takes the place of.
+    pub replaced: Vec<Key>,
+}
+
 impl Entry {
     /// Whether it is enough to answer the machine where only known ones are answered: who gives it something to boot
     /// means it to boot.
@@ -38,35 +70,169 @@ impl Entry {
     pub fn makes_known(&self) -> bool {
         self.approved || self.assigned.is_some()
     }
+
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        Self { known_as: BTreeSet::new(), ..self.clone() } == Self::default()
+    }
+
+    /// What a weaker name of the same machine adds. Of two that contradict each other the stronger one counts.
+    fn or(self, weaker: &Self) -> Self {
+        Self {
+            assigned: self.assigned.or_else(|| weaker.assigned.clone()),
+            approved: self.approved || weaker.approved,
+            spent: self.spent.or_else(|| weaker.spent.clone()),
+            tried: self.tried.or_else(|| weaker.tried.clone()),
+            known_as: self.known_as.union(&weaker.known_as).copied().collect(),
+        }
+    }
 }
 
 impl Roster {
-    /// What was said of a machine.
+    /// What was said of a machine, under any of its names.
     #[must_use]
-    pub fn of(&self, mac: MacAddr) -> Option<&Entry> {
-        self.0.get(&mac)
+    pub fn of(&self, machine: impl Into<MachineId>) -> Option<Entry> {
+        let found = self.found(machine.into());
+        let entries = found.iter().filter_map(|key| self.entries.get(key));
+        entries.fold(None, |stronger: Option<Entry>, weaker| {
+            Some(stronger.map_or_else(|| weaker.clone(), |stronger| stronger.or(weaker)))
+        })
+    }
+
+    /// The entries of a machine, those under its strongest names first.
+    ///
+    /// A card may be an adapter that several machines use. So an entry that is found by the card alone is another
+    /// machine's where both have a UUID and these differ. A request without a UUID is taken for each machine that used the
+    /// card: the one that was installed is not installed again.
+    fn found(&self, machine: MachineId) -> Vec<Key> {
+        let mut found: Vec<Key> = Vec::new();
+        for name in machine.keys() {
+            for key in self.index.get(&name).into_iter().flatten() {
+                if !found.contains(key) && (!matches!(name, Key::Card(_)) || self.may_be(*key, machine)) {
+                    found.push(*key);
+                }
+            }
+        }
+        found
+    }
+
+    fn may_be(&self, key: Key, machine: MachineId) -> bool {
+        let Some(uuid) = machine.uuid() else { return true };
+        let known_as = self.entries.get(&key).map(|entry| &entry.known_as);
+        let uuids = || known_as.into_iter().flatten().chain([&key]).filter(|key| matches!(key, Key::Uuid(_)));
+        uuids().next().is_none() || uuids().any(|known| *known == Key::Uuid(uuid))
+    }
+
+    /// What changes where something else is said of a machine. `beside`: other names that it is known by.
+    #[must_use]
+    pub fn change(&self, machine: MachineId, beside: &[Key], change: impl FnOnce(Entry) -> Entry) -> Change {
+        let (key, found) = (machine.key(), self.found(machine));
+        let mut entry = change(self.of(machine).unwrap_or_default());
+        entry.known_as.extend(found.iter().chain(beside).copied().chain(machine.keys()));
+        Change { key, entry, replaced: found.into_iter().filter(|other| *other != key).collect() }
+    }
+
+    /// With a change; an entry that says nothing is taken out.
+    #[must_use]
+    pub fn changed(&self, Change { key, entry, replaced }: &Change) -> Self {
+        let mut entries = self.entries.clone();
+        replaced.iter().for_each(|key| drop(entries.remove(key)));
+        if entry.is_empty() {
+            entries.remove(key)
+        } else {
+            entries.insert(*key, entry.clone())
+        };
+        Self::of_entries(entries)
     }
 
     /// Says something else of a machine; an entry that says nothing is taken out.
     #[must_use]
-    pub fn with(&self, mac: MacAddr, entry: Entry) -> Self {
-        let mut all = self.0.clone();
-        if entry == Entry::default() {
-            all.remove(&mac)
-        } else {
-            all.insert(mac, entry)
-        };
-        Self(all)
+    pub fn with(&self, machine: impl Into<MachineId>, entry: Entry) -> Self {
+        self.changed(&self.change(machine.into(), &[], |before| Entry { known_as: before.known_as, ..entry }))
+    }
+
+    /// Whether something is said of a machine under weaker names than the strongest one that is known now.
+    #[must_use]
+    pub fn is_to_be_joined(&self, machine: MachineId) -> bool {
+        let known =
+            |key: &Key| self.entries.get(key).is_some_and(|entry| machine.keys().all(|k| entry.known_as.contains(&k)));
+        let found = self.found(machine);
+        !found.is_empty() && !matches!(found.as_slice(), [only] if *only == machine.key() && known(only))
     }
 
     /// All machines of which something was said.
-    pub fn iter(&self) -> impl Iterator<Item = (&MacAddr, &Entry)> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (MachineId, &Entry)> {
+        self.entries.iter().map(|(key, entry)| (MachineId::of_key(*key, entry.known_as.iter().copied()), entry))
+    }
+
+    /// With the entries of a state.
+    #[must_use]
+    pub fn of_entries(entries: HashMap<Key, Entry>) -> Self {
+        let mut index: HashMap<Key, BTreeSet<Key>> = HashMap::new();
+        for (key, entry) in &entries {
+            for name in entry.known_as.iter().chain([key]) {
+                index.entry(*name).or_default().insert(*key);
+            }
+        }
+        Self { entries, index }
     }
 }
 
-impl FromIterator<(MacAddr, Entry)> for Roster {
-    fn from_iter<I: IntoIterator<Item = (MacAddr, Entry)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+impl<M: Into<MachineId>> FromIterator<(M, Entry)> for Roster {
+    fn from_iter<I: IntoIterator<Item = (M, Entry)>>(entries: I) -> Self {
+        entries.into_iter().fold(Self::default(), |roster, (machine, entry)| roster.with(machine, entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::client::MacAddr;
+
+    const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
+    const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
+
+    fn id(name: Option<&str>, uuid: Option<u128>, card: MacAddr) -> MachineId {
+        MachineId::new(name, uuid.map(|uuid| uuid::Uuid::from_u128(uuid)), card)
+    }
+
+    const U1: Option<u128> = Some(0x4c4c4544_0042_3510_8052_b4c04f564e31);
+    const U2: Option<u128> = Some(0x4c4c4544_0042_3510_8052_b4c04f564e32);
+
+    fn spent() -> Entry {
+        Entry { spent: Some("demo".into()), ..Entry::default() }
+    }
+
+    #[test]
+    fn two_machines_that_use_one_adapter_are_two() {
+        let roster = Roster::default().with(id(None, U1, A), spent());
+        assert!(roster.of(id(None, U1, A)).is_some() && roster.of(id(None, U1, B)).is_some(), "by another card too");
+        assert_eq!(roster.of(id(None, U2, A)), None);
+        // Who does not say which of them it is may be the one that was installed.
+        assert!(roster.of(A).is_some());
+        assert_eq!(roster.of(B), None);
+    }
+
+    #[test]
+    fn what_was_said_of_a_card_is_said_of_the_machine_that_turns_up_with_it() {
+        let roster = Roster::default().with(A, spent());
+        assert!(roster.of(id(None, U1, A)).is_some());
+        assert!(roster.is_to_be_joined(id(None, U1, A)));
+        let joined = roster.changed(&roster.change(id(None, U1, A), &[], |before| before));
+        assert!(!joined.is_to_be_joined(id(None, U1, A)));
+        assert!(joined.of(id(None, U1, B)).is_some(), "from now on by its UUID");
+        assert_eq!(joined.of(id(None, U2, A)), None, "another machine behind the same adapter");
+        assert_eq!(joined.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_rule_that_gets_or_loses_its_name_changes_nothing() {
+        let named = Roster::default().with(id(Some("n"), U1, A), spent());
+        assert!(named.of(id(None, U1, B)).is_some() && named.of(id(Some("m"), U1, A)).is_some());
+        let plain = Roster::default().with(id(None, U1, A), spent());
+        assert!(plain.of(id(Some("n"), U1, B)).is_some());
+        let renewed = plain.with(id(Some("n"), U1, B), Entry::default());
+        assert_eq!(renewed, Roster::default());
     }
 }

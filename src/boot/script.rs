@@ -209,12 +209,12 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
         Ok(rule) => rule,
         Err(why) => return Decision::Refused(Some(mac), why),
     };
-    let entry = standing.roster.and_then(|roster| roster.of(mac));
+    let entry = standing.roster.and_then(|roster| rules.said(&query.facts(mac), roster));
     let asking = Asking { rules, base, query, mac, machine: query.machine(mac, rule), rule, signer: standing.signer };
     if let Some(why) = standing.looping {
         return Decision::Looping(asking, why);
     }
-    match rules.choose(rule, entry, said(&query.profile), &asking.machine.arch) {
+    match rules.choose(rule, entry.as_ref(), said(&query.profile), &asking.machine.arch) {
         Ok(choice) => match standing.fault_of(choice, rules) {
             Some(why) => Decision::NoChoice(asking, why),
             None => Decision::Boots(asking, choice),

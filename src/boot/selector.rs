@@ -4,7 +4,11 @@ use std::{cmp::Reverse, collections::HashMap, fmt, hash::Hash, str::FromStr};
 
 use uuid::Uuid;
 
-use super::{client::MacAddr, loader::Loader};
+use super::{
+    client::MacAddr,
+    identity::{is_own_serial, own_uuid},
+    loader::Loader,
+};
 
 /// What a stage knows of a machine. DHCP never knows a serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,14 @@ impl Selector {
             && (self.ouis.is_empty() || self.ouis.contains(&Oui::of(facts.mac)))
             && (self.interfaces.is_empty() || facts.interface.is_some_and(is_interface))
             && (self.archs.is_empty() || facts.arch.is_some_and(|arch| self.archs.contains(&arch)))
+    }
+
+    /// Whether it is about one machine: it names cards, or a UUID or a serial number that is one of its own.
+    #[must_use]
+    pub fn names_one_machine(&self) -> bool {
+        !self.macs.is_empty()
+            || self.uuids.iter().any(|uuid| own_uuid(*uuid).is_some())
+            || self.serials.iter().any(|serial| is_own_serial(serial))
     }
 
     /// The more of a machine's own names, the more specific; a maker goes before an interface, and that before an
@@ -106,8 +118,17 @@ impl<R> RuleBook<R> {
     /// The rule about this machine, with its place in the configuration.
     #[must_use]
     pub fn of(&self, facts: &Facts<'_>) -> Option<(usize, &R)> {
-        let best = self.fitting(facts).max_by_key(|(index, selector, _)| (selector.specificity(), Reverse(*index)));
-        best.map(|(index, _, rule)| (index, rule))
+        self.best(facts).map(|(index, _, rule)| (index, rule))
+    }
+
+    /// The rule about this machine, with its selector.
+    #[must_use]
+    pub fn deciding(&self, facts: &Facts<'_>) -> Option<(&Selector, &R)> {
+        self.best(facts).map(|(_, selector, rule)| (selector, rule))
+    }
+
+    fn best(&self, facts: &Facts<'_>) -> Option<(usize, &Selector, &R)> {
+        self.fitting(facts).max_by_key(|(index, selector, _)| (selector.specificity(), Reverse(*index)))
     }
 
     /// All that are about this machine, the one that decides first.

@@ -14,6 +14,7 @@ use super::{
     cause::State,
     client::MacAddr,
     event::{Event, What, Who},
+    identity::{Key, MachineId},
     moment::Moment,
     recent::Recent,
     timeline::{Chosen, Step, Timeline},
@@ -24,14 +25,17 @@ use super::{
 #[derive(Debug)]
 pub struct Timelines {
     machines: Recent<Who, Machine>,
-    by_address: Recent<Ipv4Addr, MacAddr>,
+    by_address: Recent<Ipv4Addr, MachineId>,
+    /// Who used a card last, where that is known by more than the card.
+    by_card: Recent<MacAddr, MachineId>,
     /// Counts changes.
     version: u64,
 }
 
 impl Default for Timelines {
     fn default() -> Self {
-        Self { machines: Recent::new(Self::MACHINES), by_address: Recent::new(Self::MACHINES), version: 0 }
+        let (machines, by_address) = (Recent::new(Self::MACHINES), Recent::new(Self::MACHINES));
+        Self { machines, by_address, by_card: Recent::new(Self::MACHINES), version: 0 }
     }
 }
 
@@ -58,8 +62,10 @@ pub struct Snapshot {
 /// What was seen of a machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
-    /// Its card; its address where no card is known.
+    /// The machine, by the first card that was heard of it; its address where no card is known.
     pub who: Who,
+    /// Its cards, in the order in which they were heard.
+    pub cards: Vec<MacAddr>,
     /// Of its last change.
     pub version: u64,
     /// Its boots, the last one at the end.
@@ -79,9 +85,40 @@ pub struct Packet {
     pub bytes: Arc<[u8]>,
 }
 
+impl Snapshot {
+    /// A machine under any of its names; of several that used one card, the one that was heard last.
+    #[must_use]
+    pub fn find(&self, who: Who) -> Option<&Machine> {
+        let exact = self.machines.iter().find(|seen| seen.who == who);
+        exact.or_else(|| {
+            let Who::Machine(machine) = who else { return None };
+            let uuid = machine.uuid();
+            let by_uuid = |seen: &&Machine| uuid.is_some() && seen.id().is_some_and(|id| id.uuid() == uuid);
+            let by_card = |seen: &&Machine| {
+                let is_another = seen.id().and_then(|id| id.uuid()).zip(uuid).is_some();
+                !is_another && machine.has_card() && seen.cards.contains(&machine.card)
+            };
+            let heard = |seen: &&Machine| seen.boot().map(|boot| boot.last);
+            let by_uuid = self.machines.iter().find(by_uuid);
+            by_uuid.or_else(|| self.machines.iter().filter(by_card).max_by_key(heard))
+        })
+    }
+}
+
 impl Machine {
+    /// By all names that are known of it; `None` where only its address is.
+    #[must_use]
+    pub fn id(&self) -> Option<MachineId> {
+        match self.who {
+            Who::Machine(id) => Some(id),
+            Who::Address(_) => None,
+        }
+    }
+
     /// How many boots of a machine are remembered.
     pub const BOOTS: usize = 5;
+    /// And how many of its cards.
+    pub const CARDS: usize = 8;
     /// And how many of its packets.
     const PACKETS: usize = 4;
 
@@ -94,6 +131,39 @@ impl Machine {
     /// The boot that is under way, to be changed.
     fn current(&mut self) -> Option<&mut Timeline> {
         self.boots.back_mut().map(Arc::make_mut)
+    }
+
+    /// Takes in by which names it is known; by which of its cards people are shown it.
+    fn is(&mut self, who: Who) -> Who {
+        let (Who::Machine(known), Who::Machine(now)) = (self.who, who) else { return self.who };
+        if now.has_card() && !self.cards.contains(&now.card) {
+            self.cards.push(now.card);
+            self.cards.truncate(Self::CARDS);
+        }
+        let first = self.cards.first().copied().unwrap_or(known.card);
+        self.who = Who::Machine(now.with(known).by(first));
+        self.who
+    }
+
+    fn is_another_than(&self, machine: MachineId) -> bool {
+        let Who::Machine(known) = self.who else { return true };
+        known.uuid().zip(machine.uuid()).is_some_and(|(known, now)| known != now)
+    }
+
+    /// Adds what was seen of the same machine under another name.
+    fn absorb(&mut self, other: Self) {
+        for card in other.cards.into_iter().filter(|card| !self.cards.contains(card)).collect::<Vec<_>>() {
+            self.cards.push(card);
+        }
+        self.boots.extend(other.boots);
+        self.boots.make_contiguous().sort_by_key(|boot| boot.began);
+        while self.boots.len() > Self::BOOTS {
+            self.boots.pop_front();
+        }
+        self.packets.extend(other.packets);
+        while self.packets.len() > Self::PACKETS {
+            self.packets.pop_front();
+        }
     }
 
     fn begin_unless_it_belongs_to_the_last(&mut self, what: &What, now: Moment) {
@@ -116,12 +186,12 @@ impl Timelines {
     /// Takes an event in; the lines are what is new to people.
     pub fn apply(&mut self, Event { who, what }: Event, now: Moment) -> Vec<Line> {
         let who = self.joined(who);
-        if let (Who::Machine(mac), What::Address(address)) = (who, &what) {
-            self.learn_address(mac, *address);
+        if let (Who::Machine(machine), What::Address(address)) = (who, &what) {
+            self.learn_address(machine, *address);
         }
         // An installer may be leased another address than the iPXE before it, and this one was signed for its machine.
-        if let (Who::Machine(mac), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
-            self.by_address.insert(*to, mac);
+        if let (Who::Machine(machine), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
+            self.by_address.insert(*to, machine);
         }
         let is_about_a_boot = !matches!(what, What::Address(_) | What::Rival(_) | What::Packet { .. } | What::Said(_));
         // Of a machine that was not heard yet, what others say to it makes no boot; nor what it says by syslog, as
@@ -133,6 +203,7 @@ impl Timelines {
         let version = self.version;
         let machine = self.machine(who);
         machine.version = version;
+        let shown = machine.is(who);
         if let What::Packet { port, bytes } = what {
             machine.packets.push_back(Packet { at: now, port, bytes: bytes.into() });
             while machine.packets.len() > Machine::PACKETS {
@@ -144,13 +215,14 @@ impl Timelines {
             machine.begin_unless_it_belongs_to_the_last(&what, now);
         }
         let steps = machine.current().map(|boot| boot.apply(what, now));
-        steps.unwrap_or_default().into_iter().map(|step| Line { who, step }).collect()
+        steps.unwrap_or_default().into_iter().map(|step| Line { who: shown, step }).collect()
     }
 
     /// Looks for boots that do not get on; the lines are what was not told of them yet.
     pub fn tick(&mut self, now: Moment) -> Vec<Line> {
         let mut lines = Vec::new();
-        for (who, machine) in self.machines.iter_mut() {
+        for (_, machine) in self.machines.iter_mut() {
+            let who = machine.who;
             // What is older was looked at before; only a report may still be awaited.
             let Some(boot) = machine.boots.back() else { continue };
             let State::Stopped(stop) = boot.state(now) else { continue };
@@ -169,7 +241,7 @@ impl Timelines {
             let step = Step { at: now, stage: stop.stage, text, failed: true };
             if !stop.cause.was_told() {
                 boot.steps.push(step.clone());
-                lines.push(Line { who: *who, step });
+                lines.push(Line { who, step });
             }
             machine.version = self.version;
         }
@@ -185,33 +257,36 @@ impl Timelines {
             .map(|(_, machine)| machine.clone())
             .filter(|machine| !machine.boots.is_empty())
             .collect();
-        machines.sort_unstable_by_key(|machine| machine.who);
+        machines.sort_unstable_by_key(|machine| machine.who.in_order());
         Snapshot { at: now, version: self.version, machines }
     }
 
     /// Puts back what was kept of a machine, its oldest boot first.
-    pub fn restore(&mut self, mac: MacAddr, boots: impl IntoIterator<Item = Timeline>) {
+    pub fn restore(&mut self, id: MachineId, boots: impl IntoIterator<Item = Timeline>) {
         self.version += 1;
         let version = self.version;
-        let machine = self.machine(Who::Machine(mac));
+        let machine = self.machine(Who::Machine(id));
         machine.version = version;
+        machine.is(Who::Machine(id));
         machine.boots.extend(boots.into_iter().map(Arc::new));
         while machine.boots.len() > Machine::BOOTS {
             machine.boots.pop_front();
         }
         if let Some(address) = machine.boot().and_then(|boot| boot.address) {
-            self.by_address.insert(address, mac);
+            self.by_address.insert(address, id);
         }
+        self.learn_card(id);
     }
 
     /// Of machines that changed after this version, the last boot, and those before it that were heard since `then`: a
     /// boot may end and the next one begin between two looks.
-    pub fn changed_since(&self, version: u64, then: Moment) -> impl Iterator<Item = (MacAddr, &Arc<Timeline>)> {
+    pub fn changed_since(&self, version: u64, then: Moment) -> impl Iterator<Item = (MachineId, &Arc<Timeline>)> {
         let changed = self.machines.iter().filter(move |(_, machine)| machine.version > version);
-        changed.flat_map(move |(who, machine)| {
-            let (Who::Machine(mac), boots) = (*who, machine.boots.iter().rev().enumerate()) else { return Vec::new() };
+        changed.flat_map(move |(_, machine)| {
+            let Who::Machine(id) = machine.who else { return Vec::new() };
+            let boots = machine.boots.iter().rev().enumerate();
             let fresh = boots.filter(|(back, boot)| *back == 0 || boot.last >= then);
-            fresh.map(|(_, boot)| (mac, boot)).collect()
+            fresh.map(|(_, boot)| (id, boot)).collect()
         })
     }
 
@@ -234,28 +309,57 @@ impl Timelines {
     }
 
     fn machine(&mut self, who: Who) -> &mut Machine {
-        self.machines.touch_or(who, || Machine { who, version: 0, boots: VecDeque::new(), packets: VecDeque::new() })
+        let new = || Machine { who, cards: vec![], version: 0, boots: VecDeque::new(), packets: VecDeque::new() };
+        self.machines.touch_or(who, new)
     }
 
-    /// The card behind an address, where it is known.
-    fn joined(&self, who: Who) -> Who {
+    /// All cards of a machine.
+    #[must_use]
+    pub fn cards(&self, who: Who) -> &[MacAddr] {
+        self.machines.peek(&who).map(|machine| machine.cards.as_slice()).unwrap_or_default()
+    }
+
+    /// The machine behind an address or a card, where it is known.
+    fn joined(&mut self, who: Who) -> Who {
         match who {
-            Who::Address(address) => self.by_address.peek(&address).map_or(who, |mac| Who::Machine(*mac)),
-            Who::Machine(_) => who,
+            Who::Address(address) => self.by_address.peek(&address).map_or(who, |machine| Who::Machine(*machine)),
+            Who::Machine(machine) => match machine.key() {
+                Key::Card(card) => self.by_card.peek(&card).map_or(who, |known| Who::Machine(known.by(card))),
+                _ => {
+                    self.learn_card(machine);
+                    who
+                }
+            },
+        }
+    }
+
+    /// What was seen of a machine under a weaker name is its own from now on: a request that told its card alone, or one
+    /// that came before a rule gave it its name. What has another UUID is another machine, which used the same card.
+    fn learn_card(&mut self, machine: MachineId) {
+        if matches!(machine.key(), Key::Card(_)) || !machine.has_card() {
+            return;
+        }
+        self.by_card.insert(machine.card, machine);
+        for weaker in machine.keys().skip(1) {
+            let weaker = Who::Machine(MachineId::of_key(weaker, []));
+            let is_other = self.machines.peek(&weaker).is_some_and(|known| known.is_another_than(machine));
+            let Some(before) = self.machines.remove(&weaker).filter(|_| !is_other) else { continue };
+            let after = self.machine(Who::Machine(machine));
+            after.absorb(before);
         }
     }
 
     /// What was seen of the address before is the machine's, unless that was long ago: then another one had it.
-    fn learn_address(&mut self, mac: MacAddr, address: Ipv4Addr) {
-        let before = self.machines.peek(&Who::Machine(mac)).and_then(|machine| machine.boot()?.address);
+    fn learn_address(&mut self, machine: MachineId, address: Ipv4Addr) {
+        let before = self.machines.peek(&Who::Machine(machine)).and_then(|machine| machine.boot()?.address);
         if let Some(before) = before.filter(|before| *before != address)
-            && self.by_address.peek(&before) == Some(&mac)
+            && self.by_address.peek(&before) == Some(&machine)
         {
             self.by_address.remove(&before);
         }
-        self.by_address.insert(address, mac);
+        self.by_address.insert(address, machine);
         let Some(nameless) = self.machines.remove(&Who::Address(address)) else { return };
-        let machine = self.machine(Who::Machine(mac));
+        let machine = self.machine(Who::Machine(machine));
         let (Some(theirs), Some(boot)) = (nameless.boots.back(), machine.current()) else { return };
         if boot.last.since(theirs.last).max(theirs.last.since(boot.last)) < SAME_BOOT {
             boot.absorb(Timeline::clone(theirs));
@@ -286,11 +390,11 @@ mod tests {
     }
 
     fn line(stage: Stage, text: &str, failed: bool) -> Line {
-        Line { who: Who::Machine(MAC), step: Step { at: NOW, stage, text: text.to_owned(), failed } }
+        Line { who: Who::from(MAC), step: Step { at: NOW, stage, text: text.to_owned(), failed } }
     }
 
     fn machine(what: What) -> Event {
-        Event { who: Who::Machine(MAC), what }
+        Event { who: Who::from(MAC), what }
     }
 
     fn boot(profile: &str, files: &[&str]) -> Outcome {
@@ -323,7 +427,7 @@ mod tests {
             fetched(Of::Asset, "initrd.img", 9_999, None),
         ];
         let lines: Vec<Line> = events.into_iter().flat_map(|event| timelines.apply(event, NOW)).collect();
-        assert!(lines.iter().all(|line| line.who == Who::Machine(MAC) && !line.step.failed), "{lines:?}");
+        assert!(lines.iter().all(|line| line.who == Who::from(MAC) && !line.step.failed), "{lines:?}");
         let shown: Vec<String> =
             lines.iter().map(|line| format!("{} {}", line.step.stage.name(), line.step.text)).collect();
         assert_eq!(
@@ -348,7 +452,7 @@ mod tests {
         let stages: Vec<&str> = lines.iter().map(|line| line.step.stage.name()).collect();
         assert_eq!(stages, ["script", "handed_over"]);
         let chosen = Chosen { profile: "own".into(), ..Chosen::default() };
-        assert_eq!(timelines.chosen(Who::Machine(MAC)), Some(&chosen));
+        assert_eq!(timelines.chosen(Who::from(MAC)), Some(&chosen));
     }
 
     #[test]
@@ -442,7 +546,7 @@ mod tests {
         let mut timelines = Timelines::default();
         for n in 0..20_000u32 {
             let [a, b, c, d] = n.to_be_bytes();
-            let who = Who::Machine(MacAddr([2, 0, a, b, c, d]));
+            let who = Who::from(MacAddr([2, 0, a, b, c, d]));
             timelines.apply(Event { who, what: What::Address(n.into()) }, NOW);
             timelines.apply(Event { who, what: discover("BIOS") }, NOW);
         }
@@ -452,7 +556,7 @@ mod tests {
         for n in 0..1000 {
             timelines.apply(machine(What::Offer(n.to_string())), NOW);
         }
-        let boot = |timelines: &Timelines| timelines.machines.peek(&Who::Machine(MAC)).and_then(Machine::boot).cloned();
+        let boot = |timelines: &Timelines| timelines.machines.peek(&Who::from(MAC)).and_then(Machine::boot).cloned();
         assert_eq!(boot(&timelines).map(|boot| boot.steps.len()), Some(32), "of what can be repeated");
         for n in 0..10_000u32 {
             let file = format!("{n}-{}", "x".repeat(4000));
@@ -556,11 +660,11 @@ mod tests {
 
         let json = serde_json::to_string(&**boot).expect("written");
         let mut again = Timelines::default();
-        again.restore(MAC, [serde_json::from_str(&json).expect("read")]);
+        again.restore(MAC.into(), [serde_json::from_str(&json).expect("read")]);
         assert_eq!(again.snapshot(NOW).machines.first().and_then(Machine::boot), Some(boot));
         // And it is known by its address at once.
         let lines = again.apply(fetched(Of::Asset, "x", 9, None), NOW);
-        assert_eq!(lines.first().map(|line| line.who), Some(Who::Machine(MAC)));
+        assert_eq!(lines.first().map(|line| line.who), Some(Who::from(MAC)));
         assert!(serde_json::from_str::<Timeline>(r#"{"later": 1}"#).is_ok(), "what another version wrote");
     }
 
@@ -585,5 +689,27 @@ mod tests {
         assert_eq!((snapshot.machines.len(), steps.len()), (1, 2 + Timeline::WORDS), "{steps:?}");
         assert_eq!((steps[0], steps[1]), ("iPXE on UEFI x86_64", "preseed.cfg, 9 B to 192.0.2.78"));
         assert_eq!((steps[2], steps.last()), ("line 84", Some(&"line 99")));
+    }
+
+    #[test]
+    fn what_was_seen_of_a_machines_cards_is_one_timeline_and_of_one_adapter_at_two_machines_two() {
+        let id = |uuid: u128, card: u8| {
+            MachineId::new(None, Some(uuid::Uuid::from_u128(uuid)), MacAddr([2, 0, 0, 0, 0, card]))
+        };
+        let (one, other) = (0x4c4c4544_0042_3510_8052_b4c04f564e31, 0x4c4c4544_0042_3510_8052_b4c04f564e32);
+        let mut timelines = Timelines::default();
+        let mut see = |machine: MachineId, what: What| {
+            timelines.apply(Event { who: Who::Machine(machine), what }, NOW);
+            timelines.snapshot(NOW).machines.iter().map(|seen| (seen.cards.len(), seen.boots.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(see(MacAddr([2, 0, 0, 0, 0, 1]).into(), discover("BIOS")), [(1, 1)], "a request without a UUID");
+        assert_eq!(see(id(one, 1), discover("iPXE on BIOS")), [(1, 1)]);
+        assert_eq!(see(id(one, 2), discover("BIOS")), [(2, 2)], "the firmware goes on to its other card");
+        assert_eq!(see(id(other, 1), discover("BIOS")), [(2, 2), (1, 1)], "an adapter that another machine has now");
+        assert_eq!(see(MacAddr([2, 0, 0, 0, 0, 1]).into(), discover("iPXE on BIOS")), [(2, 2), (1, 1)]);
+        let snapshot = timelines.snapshot(NOW);
+        let found = |machine| snapshot.find(Who::Machine(machine)).map(|seen| seen.cards.len());
+        assert_eq!((found(id(one, 9)), found(id(other, 9))), (Some(2), Some(1)));
+        assert_eq!(found(MacAddr([2, 0, 0, 0, 0, 2]).into()), Some(2));
     }
 }

@@ -15,10 +15,10 @@ use tracing::{info, warn};
 use crate::{
     boot::{
         attempts::Shape,
-        client::MacAddr,
+        identity::{Key, MachineId},
         machine::{Live, Rules},
         moment::Moment,
-        roster::{Assignment, Entry, Roster},
+        roster::{Assignment, Change, Entry, Roster},
         timeline::Timeline,
         timelines::Timelines,
     },
@@ -38,10 +38,12 @@ pub struct Clerk {
 #[derive(Debug, Default)]
 struct Unkept {
     /// Machines whose entry in memory goes before that on the disk.
-    machines: BTreeSet<MacAddr>,
-    shapes: HashMap<MacAddr, Shape>,
+    machines: BTreeSet<MachineId>,
+    /// Entries on the disk that those take the place of.
+    replaced: BTreeSet<Key>,
+    shapes: HashMap<Key, Shape>,
     /// By the moments that they began.
-    boots: BTreeMap<(MacAddr, Moment), Arc<Timeline>>,
+    boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
     /// It has been said that there is something.
     is_told: bool,
 }
@@ -50,11 +52,13 @@ struct Unkept {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToKeep {
     /// A machine took an offer of this shape.
-    Shape(MacAddr, Shape),
-    /// A machine has had the profile that it was to have once.
-    Spent(MacAddr, String),
+    Shape(MachineId, Shape),
+    /// A machine has booted its one-time profile. Beside it, its other cards.
+    Spent(MachineId, Vec<Key>, String),
+    /// A machine fetched its script: what was said of it before all its names were known is said of it now.
+    Heard(MachineId),
     /// Boots as they are now.
-    Boots(Vec<(MacAddr, Arc<Timeline>)>),
+    Boots(Vec<(MachineId, Arc<Timeline>)>),
 }
 
 /// Why nothing was changed.
@@ -76,14 +80,14 @@ pub enum Refusal {
 impl Clerk {
     /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned, and
     /// the boots that were seen. A state that cannot be read is told, and is as good as an empty one.
-    pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(MacAddr, Shape)>, Timelines) {
+    pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(Key, Shape)>, Timelines) {
         let mut shapes = Vec::new();
         let mut timelines = Timelines::default();
         if let Some(state) = &state {
             match tokio::try_join!(state.offer_shapes(), state.roster(), state.boots()) {
                 Ok((kept, roster, boots)) => {
                     shapes = kept;
-                    boots.into_iter().for_each(|(mac, boots)| timelines.restore(mac, boots));
+                    boots.into_iter().for_each(|(machine, boots)| timelines.restore(machine, boots));
                     live.roster.store(Arc::new(roster));
                 }
                 Err(error) => warn!("the state cannot be read, which is as if it were empty: {error}"),
@@ -102,14 +106,14 @@ impl Clerk {
     ///
     /// # Errors
     /// [`Refusal`]; nothing was changed then.
-    pub async fn assign(&self, mac: MacAddr, profile: &str, once: bool) -> Result<(), Refusal> {
+    pub async fn assign(&self, machine: MachineId, profile: &str, once: bool) -> Result<(), Refusal> {
         let rules = self.live.rules.load();
         if !rules.profiles.contains_key(profile) && !Rules::BUILT_IN.contains(&profile) {
             let there = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
         let assigned = Some(Assignment { profile: profile.to_owned(), once });
-        self.change(mac, |before| Entry { assigned, spent: None, ..before }).await
+        self.change(machine, |before| Entry { assigned, spent: None, tried: None, ..before }).await
     }
 
     /// Leaves a machine to its rule again, also one that has had what it was to have once; whether there was something
@@ -117,10 +121,10 @@ impl Clerk {
     ///
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
-    pub async fn unassign(&self, mac: MacAddr) -> Result<bool, Refusal> {
-        let is_said = |entry: &Entry| entry.assigned.is_some() || entry.spent.is_some();
-        let before = self.live.roster.load().of(mac).is_some_and(is_said);
-        self.change(mac, |before| Entry { assigned: None, spent: None, ..before }).await?;
+    pub async fn unassign(&self, machine: MachineId) -> Result<bool, Refusal> {
+        let is_said = |entry: Entry| entry.assigned.is_some() || entry.spent.is_some() || entry.tried.is_some();
+        let before = self.live.roster.load().of(machine).is_some_and(is_said);
+        self.change(machine, |before| Entry { assigned: None, spent: None, tried: None, ..before }).await?;
         Ok(before)
     }
 
@@ -128,32 +132,43 @@ impl Clerk {
     ///
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
-    pub async fn approve(&self, mac: MacAddr, approved: bool) -> Result<bool, Refusal> {
-        let before = self.live.roster.load().of(mac).is_some_and(|entry| entry.approved);
-        self.change(mac, |before| Entry { approved, ..before }).await?;
+    pub async fn approve(&self, machine: MachineId, approved: bool) -> Result<bool, Refusal> {
+        let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
+        self.change(machine, |before| Entry { approved, ..before }).await?;
         Ok(before)
     }
 
-    async fn change(&self, mac: MacAddr, change: impl FnOnce(Entry) -> Entry) -> Result<(), Refusal> {
+    async fn change(&self, machine: MachineId, change: impl FnOnce(Entry) -> Entry) -> Result<(), Refusal> {
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
-        let entry = change(roster.of(mac).cloned().unwrap_or_default());
+        let change = roster.change(machine, &[], change);
         if let Some(state) = &self.state {
-            state.set_entry(mac, &entry).await.inspect_err(|error| unkept.tell(error))?;
-            unkept.machines.remove(&mac);
+            // What it takes the place of is gone from the disk before the change is there, so that waits with it.
+            let waiting = unkept.replaced.clone();
+            let whole = Change { replaced: change.replaced.iter().copied().chain(waiting).collect(), ..change.clone() };
+            state.set_entry(&whole).await.inspect_err(|error| unkept.tell(error))?;
+            unkept.replaced.clear();
+            unkept.machines.remove(&machine);
             unkept.tell_end();
         }
-        self.live.roster.store(Arc::new(roster.with(mac, entry)));
+        self.live.roster.store(Arc::new(roster.changed(&change)));
         Ok(())
     }
 
-    async fn spent(&self, mac: MacAddr, profile: String) {
+    /// In memory whatever the disk says: a machine that installs itself once must not do so twice.
+    async fn note(&self, machine: MachineId, beside: &[Key], change: impl FnOnce(Entry) -> Entry) {
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
-        let entry = Entry { spent: Some(profile), ..roster.of(mac).cloned().unwrap_or_default() };
-        // In memory whatever the disk says: a machine that installs itself once must not do so twice.
-        self.live.roster.store(Arc::new(roster.with(mac, entry)));
-        unkept.machines.insert(mac);
+        let change = roster.change(machine, beside, change);
+        self.live.roster.store(Arc::new(roster.changed(&change)));
+        unkept.replaced.extend(change.replaced);
+        unkept.machines.insert(machine);
+    }
+
+    async fn heard(&self, machine: MachineId) {
+        if self.live.roster.load().is_to_be_joined(machine) {
+            self.note(machine, &[], |before| before).await;
+        }
     }
 
     /// Keeps what comes until all senders have gone.
@@ -162,8 +177,11 @@ impl Clerk {
         loop {
             tokio::select! {
                 what = to_keep.recv() => match what {
-                    Some(ToKeep::Spent(mac, profile)) => self.spent(mac, profile).await,
-                    Some(ToKeep::Shape(mac, shape)) => self.turn.lock().await.put_shape(mac, shape),
+                    Some(ToKeep::Spent(machine, cards, profile)) => {
+                        self.note(machine, &cards, |before| Entry { spent: Some(profile), ..before }).await;
+                    }
+                    Some(ToKeep::Heard(machine)) => self.heard(machine).await,
+                    Some(ToKeep::Shape(machine, shape)) => self.turn.lock().await.put_shape(machine.key(), shape),
                     Some(ToKeep::Boots(boots)) => self.turn.lock().await.put_boots(boots),
                     None => break,
                 },
@@ -199,16 +217,16 @@ impl Unkept {
         self.machines.is_empty() && self.shapes.is_empty() && self.boots.is_empty()
     }
 
-    fn put_shape(&mut self, mac: MacAddr, shape: Shape) {
+    fn put_shape(&mut self, key: Key, shape: Shape) {
         // Strangers may send any card's address.
-        if self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&mac) {
-            self.shapes.insert(mac, shape);
+        if self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&key) {
+            self.shapes.insert(key, shape);
         }
     }
 
     /// A boot that goes on takes its own place.
-    fn put_boots(&mut self, boots: Vec<(MacAddr, Arc<Timeline>)>) {
-        self.boots.extend(boots.into_iter().map(|(mac, boot)| ((mac, boot.began), boot)));
+    fn put_boots(&mut self, boots: Vec<(MachineId, Arc<Timeline>)>) {
+        self.boots.extend(boots.into_iter().map(|(machine, boot)| ((machine, boot.began), boot)));
         while self.boots.len() > MOST_BOOTS {
             self.boots.pop_first();
         }
@@ -216,16 +234,19 @@ impl Unkept {
 
     /// Writes until something cannot be written.
     async fn write(&mut self, state: &State, roster: &Roster) -> Result<(), sqlx::Error> {
-        while let Some(mac) = self.machines.first().copied() {
-            state.set_entry(mac, &roster.of(mac).cloned().unwrap_or_default()).await?;
-            self.machines.remove(&mac);
+        while let Some(machine) = self.machines.first().copied() {
+            let change = roster.change(machine, &[], |before| before);
+            let replaced = change.replaced.iter().chain(&self.replaced).copied().filter(|key| *key != change.key);
+            state.set_entry(&Change { replaced: replaced.collect(), ..change.clone() }).await?;
+            self.replaced.clear();
+            self.machines.remove(&machine);
         }
-        while let Some((mac, shape)) = self.shapes.iter().next().map(|(mac, shape)| (*mac, *shape)) {
-            state.set_offer_shape(mac, shape).await?;
-            self.shapes.remove(&mac);
+        while let Some((key, shape)) = self.shapes.iter().next().map(|(key, shape)| (*key, *shape)) {
+            state.set_offer_shape(key, shape).await?;
+            self.shapes.remove(&key);
         }
         if !self.boots.is_empty() {
-            let boots: Vec<_> = self.boots.iter().map(|((mac, _), boot)| (*mac, boot.clone())).collect();
+            let boots: Vec<_> = self.boots.iter().map(|((machine, _), boot)| (*machine, boot.clone())).collect();
             state.set_boots(&boots).await?;
             self.boots.clear();
         }

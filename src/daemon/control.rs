@@ -25,7 +25,7 @@ use super::{
     recorder::Question,
 };
 use crate::{
-    boot::{attempts::Attempts, client::MacAddr, roster::Assignment, timelines::Snapshot},
+    boot::{attempts::Attempts, identity::MachineId, roster::Assignment, timelines::Snapshot},
     status::{
         access::Via,
         server::{Answer, Refusal, Server, Steps},
@@ -40,24 +40,24 @@ pub(super) struct Running {
 }
 
 impl Server for Running {
-    fn assign(&self, mac: MacAddr, Assignment { profile, once }: Assignment) -> Answer<'_, Result<(), Refusal>> {
-        Box::pin(async move { self.clerk.assign(mac, &profile, once).await.map_err(refusal) })
+    fn assign(&self, machine: MachineId, Assignment { profile, once }: Assignment) -> Answer<'_, Result<(), Refusal>> {
+        Box::pin(async move { self.clerk.assign(machine, &profile, once).await.map_err(refusal) })
     }
 
-    fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>> {
-        Box::pin(async move { self.clerk.unassign(mac).await.map_err(refusal) })
+    fn unassign(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move { self.clerk.unassign(machine).await.map_err(refusal) })
     }
 
-    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
-        Box::pin(async move { self.clerk.approve(mac, approved).await.map_err(refusal) })
+    fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move { self.clerk.approve(machine, approved).await.map_err(refusal) })
     }
 
     fn keeps(&self) -> bool {
         self.clerk.keeps()
     }
 
-    fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).heard_on(mac)
+    fn heard_on(&self, machine: MachineId) -> Option<Arc<str>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).heard_on(machine)
     }
 
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>> {

@@ -98,8 +98,11 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
     let assets = settings.assets.clone();
     let rules = plan::rules_with(settings, found);
     let heard_on = interface.as_deref();
+    let uuid = asked.uuid;
+    let facts = Facts { mac: asked.mac, uuid, serial: asked.serial.as_deref(), arch: None, interface: heard_on };
+    let said = rules.said(&facts, &roster);
     let stages = Explaining { loaded, assets, rules, roster: &roster, base, heard_on, asked }.stages();
-    Explanation { stages, interface: interface.filter(|_| is_asked), said: roster.of(asked.mac).cloned(), state }
+    Explanation { stages, interface: interface.filter(|_| is_asked), said, state }
 }
 
 /// The interface that a machine is heard on, and our HTTP stage as it is reached there; where none is named, the first

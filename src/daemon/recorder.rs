@@ -17,6 +17,7 @@ use crate::{
     boot::{
         attempts::Attempts,
         event::{Event, What, Who},
+        identity::Key,
         moment::Moment,
         stage::Stage,
         timelines::{Line, Snapshot, Timelines},
@@ -107,8 +108,12 @@ impl Recorder {
     }
 
     fn take(&mut self, event: Event, now: Moment) {
-        if let Event { who: Who::Machine(mac), what: What::TookOffer(shape) } = event {
-            self.keep(ToKeep::Shape(mac, shape));
+        match event {
+            Event { who: Who::Machine(machine), what: What::TookOffer(shape) } => {
+                self.keep(ToKeep::Shape(machine, shape))
+            }
+            Event { who: Who::Machine(machine), what: What::Script(_) } => self.keep(ToKeep::Heard(machine)),
+            _ => {}
         }
         let tally = Tally::of(&event.what);
         let lines = self.timelines.apply(event, now);
@@ -122,23 +127,24 @@ impl Recorder {
 
     /// What a line means to the other stages.
     fn pass_on(&mut self, Line { who, step }: &Line, now: Moment) {
-        let Who::Machine(mac) = *who else { return };
+        let Who::Machine(machine) = *who else { return };
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         match step.stage {
             Stage::Loader if !step.failed => {
-                let learned = attempts.loader_fetched(mac, Instant::now());
+                let learned = attempts.loader_fetched(machine, Instant::now());
                 drop(attempts);
                 if let Some(shape) = learned {
-                    self.keep(ToKeep::Shape(mac, shape));
+                    self.keep(ToKeep::Shape(machine, shape));
                     let lines = self.timelines.apply(Event { who: *who, what: What::TookOffer(shape) }, now);
                     lines.into_iter().for_each(|line| self.show(line));
                 }
             }
             Stage::HandedOver => {
-                attempts.handed_over(mac);
+                attempts.handed_over(machine);
                 drop(attempts);
                 if let Some(chosen) = self.timelines.chosen(*who).filter(|chosen| chosen.once) {
-                    self.keep(ToKeep::Spent(mac, chosen.profile.clone()));
+                    let cards = self.timelines.cards(*who).iter().copied().map(Key::Card).collect();
+                    self.keep(ToKeep::Spent(machine, cards, chosen.profile.clone()));
                 }
             }
             _ => {}
@@ -199,7 +205,7 @@ impl Recorder {
     fn keep_boots(&mut self) {
         let (version, then) = self.kept;
         let changed: Vec<_> =
-            self.timelines.changed_since(version, then).map(|(mac, boot)| (mac, boot.clone())).collect();
+            self.timelines.changed_since(version, then).map(|(machine, boot)| (machine, boot.clone())).collect();
         if changed.is_empty() || self.to_keep.try_send(ToKeep::Boots(changed)).is_ok() {
             self.kept = (self.timelines.version(), Moment::from(SystemTime::now()));
         }

@@ -95,6 +95,7 @@ pub fn answer(
         return Action::Ignore(why);
     }
     attempts.heard(client.mac, &here.interface);
+    let machine = rules.identity(&client.facts());
     let step = match next(&client, rules, roster) {
         Ok(step) => step,
         Err(why) => return Action::Refuse(why),
@@ -102,15 +103,15 @@ pub fn answer(
     let mut shape = Shape::Direct;
     let mut learned = None;
     match (step, kind) {
-        (NextStep::Script, ReplyKind::Offer) => learned = attempts.ipxe_started(client.mac, request.xid, now),
+        (NextStep::Script, ReplyKind::Offer) => learned = attempts.ipxe_started(machine, request.xid, now),
         (NextStep::Loader { via: Via::Tftp, .. }, _) => {
             let is_weak = matches!(client.speaks, Speaks::Ipxe { .. });
-            if let Some(why) = attempts.loader_loop(client.mac, is_weak, now) {
+            if let Some(why) = attempts.loader_loop(machine, is_weak, now) {
                 return Action::Refuse(why);
             }
             if kind == ReplyKind::Offer {
                 shape = match rules.offer {
-                    OfferShape::Auto => attempts.offer(client.mac, now),
+                    OfferShape::Auto => attempts.offer(machine, now),
                     OfferShape::Always(shape) => shape,
                 };
             }

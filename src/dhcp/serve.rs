@@ -20,7 +20,7 @@ use super::{
 use crate::{
     boot::{
         attempts::Attempts,
-        client::Speaks,
+        client::{Client, Speaks},
         event::{Discover, Event, What, Who, count_lost},
         machine::Live,
         why::Why,
@@ -89,11 +89,17 @@ impl Listener {
             return None;
         }
         let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
-        let who = Who::Machine(request.mac);
-        let action = {
+        let (who, action) = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            let deciding = Deciding { rules: &self.live.rules.load(), roster: &self.live.roster.load() };
-            answer(&request, self.port, &place.here, deciding, &mut attempts, Instant::now())
+            let rules = self.live.rules.load();
+            let deciding = Deciding { rules: &rules, roster: &self.live.roster.load() };
+            let action = answer(&request, self.port, &place.here, deciding, &mut attempts, Instant::now());
+            let client = request.client().ok().filter(|_| !matches!(action, Action::Ignore(_)));
+            let machine = client.map(|client| {
+                let client = Client { interface: Some(place.here.interface.clone()), ..client };
+                rules.identity(&client.facts())
+            });
+            (machine.map_or_else(|| request.mac.into(), Who::Machine), action)
         };
         if !matches!(action, Action::Ignore(_)) {
             self.tell(who, What::Packet { port: self.port.number(), bytes: datagram.bytes.into() });
@@ -136,7 +142,7 @@ impl Listener {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
         if let Some(address) = held.or(taken).filter(|_| request.client().is_ok()) {
-            self.tell(Who::Machine(request.mac), What::Address(address));
+            self.tell(Who::from(request.mac), What::Address(address));
         }
     }
 

@@ -51,7 +51,7 @@ impl Watch {
                     }
                     // To the machine that it was said to, it may be why it does not boot. Who is behind misses nothing
                     // by it: the server says the same next time.
-                    let _ = self.events.try_send(Event { who: Who::Machine(offered.mac), what: What::Rival(rival) });
+                    let _ = self.events.try_send(Event { who: Who::from(offered.mac), what: What::Rival(rival) });
                 }
             }
         }

@@ -13,7 +13,6 @@ use http::{HeaderMap, header};
 use super::routes::{App, Asked, Ends};
 use crate::boot::{
     answer::{Answer, Denied, answer},
-    client::MacAddr,
     event::{What, Who},
     installer::Installer,
     script::Query,
@@ -66,9 +65,9 @@ impl App {
             Ok(Answer { mac, body, content_type }) => {
                 let told = What::Answer { name: name.to_owned(), size: body.len() as u64, to: ends.peer.ip() };
                 // One that a rule knows by its serial number may have named no card.
-                match mac {
-                    MacAddr([0, 0, 0, 0, 0, 0]) => self.tell_of(ends, told),
-                    mac => self.tell(Who::Machine(mac), told),
+                match rules.identity(&query.facts(mac)) {
+                    machine if machine.keys().next().is_none() => self.tell_of(ends, told),
+                    machine => self.tell(Who::Machine(machine), told),
                 }
                 let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")];
                 (headers, body).into_response()

@@ -43,7 +43,7 @@ pub(super) async fn report(
             return (StatusCode::BAD_REQUEST, format!("{wrong}\n")).into_response();
         }
     };
-    let Some(who) = mac.map(Who::Machine).or_else(|| ipv4(ends.peer).map(Who::Address)) else {
+    let Some(who) = mac.map(Who::from).or_else(|| ipv4(ends.peer).map(Who::Address)) else {
         return (StatusCode::BAD_REQUEST, "mac is missing, and your address tells nothing\n").into_response();
     };
     let word = match &report.event {

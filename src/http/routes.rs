@@ -33,11 +33,11 @@ use crate::{
     boot::{
         answer::{Denied, Key, Signer},
         attempts::Attempts,
-        client::MacAddr,
         clock::Clock,
         event::{Event, Of, What, Who, count_lost},
         faults::Files,
         loader::Loader,
+        identity::MachineId,
         machine::Live,
         script::{self, Outcome, Standing, script},
         why::Why,
@@ -117,11 +117,13 @@ pub(super) type Asked = Result<Query<script::Query>, QueryRejection>;
 async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, asked: Asked) -> Response {
     let base = app.base(ends);
     let rules = app.live.rules.load();
+    let mut machine = None;
     let answer = match asked {
         Ok(Query(query)) => {
             let query = app.heard(ends, query);
             let mac = query.mac().ok().flatten();
-            let looping = mac.and_then(|mac| app.attempts().ipxe_loop(mac, Instant::now()));
+            machine = mac.map(|mac| rules.identity(&query.facts(mac)));
+            let looping = machine.and_then(|machine| app.attempts().ipxe_loop(machine, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: app.now() };
             let state_fault = app.live.state_fault.load();
             let look = |name: &str| app.look(name);
@@ -136,7 +138,7 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
         }
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
     };
-    app.tell_script(ends, answer.outcome);
+    app.tell_script(ends, machine, answer.outcome);
     script_response(answer.text)
 }
 
@@ -296,17 +298,12 @@ impl App {
     }
 
     /// The query tells the card, the connection the address: from here on the machine's fetches can be told.
-    fn tell_script(&self, ends: Ends, outcome: Outcome) {
-        let mac: Option<MacAddr> = match &outcome {
-            Outcome::Chosen { mac, .. } => Some(*mac),
-            Outcome::Refused(mac, _) => *mac,
-            Outcome::Bootstrap => None,
-        };
-        if let (Some(mac), Some(address)) = (mac, ipv4(ends.peer)) {
-            self.tell(Who::Machine(mac), What::Address(address));
+    fn tell_script(&self, ends: Ends, machine: Option<MachineId>, outcome: Outcome) {
+        if let (Some(machine), Some(address)) = (machine, ipv4(ends.peer)) {
+            self.tell(Who::Machine(machine), What::Address(address));
         }
-        match mac {
-            Some(mac) => self.tell(Who::Machine(mac), What::Script(outcome)),
+        match machine {
+            Some(machine) => self.tell(Who::Machine(machine), What::Script(outcome)),
             None => self.tell_of(ends, What::Script(outcome)),
         }
     }

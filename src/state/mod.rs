@@ -3,7 +3,7 @@
 //! A call that returned has reached the disk. Nothing of a boot waits for it: what cannot be read or written is told,
 //! and boots go on without.
 
-use std::{borrow::Cow, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     Row, SqlitePool,
@@ -15,9 +15,9 @@ use sqlx::{
 
 use crate::boot::{
     attempts::Shape,
-    client::MacAddr,
+    identity::{Key, MachineId},
     moment::Moment,
-    roster::{Assignment, Entry, Roster},
+    roster::{Assignment, Change, Entry, Roster, Tried},
     timeline::Timeline,
     timelines::{Machine, Timelines},
 };
@@ -131,12 +131,12 @@ impl State {
     ///
     /// # Errors
     /// SQLite's. Rows that make no sense are left out.
-    pub async fn offer_shapes(&self) -> Result<Vec<(MacAddr, Shape)>, sqlx::Error> {
+    pub async fn offer_shapes(&self) -> Result<Vec<(Key, Shape)>, sqlx::Error> {
         let rows =
-            sqlx::query("SELECT mac, shape FROM offer_shapes ORDER BY learned_at DESC").fetch_all(&self.pool).await?;
+            sqlx::query("SELECT id, shape FROM offer_shapes ORDER BY learned_at DESC").fetch_all(&self.pool).await?;
         let row = |row: SqliteRow| {
-            let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
-            Some((mac, Shape::named(&row.try_get::<String, _>(1).ok()?)?))
+            let key = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            Some((key, Shape::named(&row.try_get::<String, _>(1).ok()?)?))
         };
         Ok(rows.into_iter().filter_map(row).collect())
     }
@@ -145,12 +145,12 @@ impl State {
     ///
     /// # Errors
     /// SQLite's: a full disk, a file that became read-only.
-    pub async fn set_offer_shape(&self, mac: MacAddr, shape: Shape) -> Result<(), sqlx::Error> {
+    pub async fn set_offer_shape(&self, key: Key, shape: Shape) -> Result<(), sqlx::Error> {
         let query = sqlx::query(
-            "INSERT INTO offer_shapes (mac, shape) VALUES (?, ?)
-             ON CONFLICT (mac) DO UPDATE SET shape = excluded.shape, learned_at = unixepoch()",
+            "INSERT INTO offer_shapes (id, shape) VALUES (?, ?)
+             ON CONFLICT (id) DO UPDATE SET shape = excluded.shape, learned_at = unixepoch()",
         );
-        query.bind(mac.to_string()).bind(shape.name()).execute(&self.pool).await?;
+        query.bind(key.to_string()).bind(shape.name()).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -159,36 +159,49 @@ impl State {
     /// # Errors
     /// SQLite's. Rows that make no sense are left out.
     pub async fn roster(&self) -> Result<Roster, sqlx::Error> {
-        let rows = sqlx::query("SELECT mac, profile, once, spent, approved FROM roster").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT id, profile, once, spent, approved, tried, tries, failed, known_as FROM machines");
         let row = |row: SqliteRow| {
-            let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            let key = row.try_get::<String, _>(0).ok()?.parse().ok()?;
             let profile: Option<String> = row.try_get(1).ok()?;
             let once = row.try_get(2).ok()?;
             let assigned = profile.map(|profile| Assignment { profile, once });
-            Some((mac, Entry { assigned, spent: row.try_get(3).ok()?, approved: row.try_get(4).ok()? }))
+            let (count, failed) = (row.try_get(6).ok()?, row.try_get(7).ok()?);
+            let tried: Option<String> = row.try_get(5).ok()?;
+            let tried = tried.map(|profile| Tried { profile, count, failed });
+            let known_as = names(&row.try_get::<String, _>(8).ok()?);
+            let entry =
+                Entry { assigned, spent: row.try_get(3).ok()?, approved: row.try_get(4).ok()?, tried, known_as };
+            Some((key, entry))
         };
-        Ok(rows.into_iter().filter_map(row).collect())
+        let rows = rows.fetch_all(&self.pool).await?;
+        Ok(Roster::of_entries(rows.into_iter().filter_map(row).collect()))
     }
 
     /// Says something else of a machine.
     ///
     /// # Errors
     /// As [`Self::set_offer_shape`].
-    pub async fn set_entry(&self, mac: MacAddr, entry: &Entry) -> Result<(), sqlx::Error> {
-        if *entry == Entry::default() {
-            sqlx::query("DELETE FROM roster WHERE mac = ?").bind(mac.to_string()).execute(&self.pool).await?;
-            return Ok(());
+    pub async fn set_entry(&self, Change { key, entry, replaced }: &Change) -> Result<(), sqlx::Error> {
+        // One statement after the other, the new entry first: between two of them a machine has two entries, of which
+        // the stronger one counts.
+        let gone = replaced.iter().chain([key].into_iter().filter(|_| entry.is_empty()));
+        if !entry.is_empty() {
+            let query = sqlx::query(
+                "INSERT OR REPLACE INTO machines (id, profile, once, spent, approved, tried, tries, failed, known_as)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            );
+            let Entry { assigned, spent, approved, tried, known_as } = entry;
+            let (assigned, tried) = (assigned.as_ref(), tried.as_ref());
+            let query = query.bind(key.to_string()).bind(assigned.map(|assigned| &assigned.profile));
+            let query = query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(spent).bind(approved);
+            let query = query.bind(tried.map(|tried| &tried.profile)).bind(tried.map_or(0, |tried| tried.count));
+            let query = query.bind(tried.and_then(|tried| tried.failed.as_ref())).bind(lines(known_as));
+            query.execute(&self.pool).await?;
         }
-        let query = sqlx::query(
-            "INSERT INTO roster (mac, profile, once, spent, approved) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (mac) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent,
-             approved = excluded.approved",
-        );
-        let Entry { assigned, spent, approved } = entry;
-        let assigned = assigned.as_ref();
-        let query = query.bind(mac.to_string()).bind(assigned.map(|assigned| &assigned.profile));
-        let query = query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(spent).bind(approved);
-        query.execute(&self.pool).await?;
+        for key in gone {
+            sqlx::query("DELETE FROM machines WHERE id = ?").bind(key.to_string()).execute(&self.pool).await?;
+        }
         Ok(())
     }
 
@@ -196,17 +209,19 @@ impl State {
     ///
     /// # Errors
     /// SQLite's. Rows that make no sense are left out.
-    pub async fn boots(&self) -> Result<Vec<(MacAddr, Vec<Timeline>)>, sqlx::Error> {
-        let rows = sqlx::query("SELECT mac, timeline FROM boots ORDER BY mac, began").fetch_all(&self.pool).await?;
+    pub async fn boots(&self) -> Result<Vec<(MachineId, Vec<Timeline>)>, sqlx::Error> {
+        let rows =
+            sqlx::query("SELECT id, timeline, known_as FROM boots ORDER BY id, began").fetch_all(&self.pool).await?;
         let row = |row: SqliteRow| {
-            let mac = row.try_get::<String, _>(0).ok()?.parse().ok()?;
-            Some((mac, serde_json::from_str(&row.try_get::<String, _>(1).ok()?).ok()?))
+            let key = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            let id = MachineId::of_key(key, names(&row.try_get::<String, _>(2).ok()?));
+            Some((id, serde_json::from_str(&row.try_get::<String, _>(1).ok()?).ok()?))
         };
-        let mut boots: Vec<(MacAddr, Vec<Timeline>)> = Vec::new();
-        for (mac, boot) in rows.into_iter().filter_map(row) {
+        let mut boots: Vec<(MachineId, Vec<Timeline>)> = Vec::new();
+        for (id, boot) in rows.into_iter().filter_map(row) {
             match boots.last_mut() {
-                Some((last, boots)) if *last == mac => boots.push(boot),
-                _ => boots.push((mac, vec![boot])),
+                Some((last, boots)) if *last == id => boots.push(boot),
+                _ => boots.push((id, vec![boot])),
             }
         }
         Ok(boots)
@@ -216,24 +231,28 @@ impl State {
     ///
     /// # Errors
     /// As [`Self::set_offer_shape`].
-    pub async fn set_boots(&self, boots: &[(MacAddr, Arc<Timeline>)]) -> Result<(), sqlx::Error> {
+    pub async fn set_boots(&self, boots: &[(MachineId, Arc<Timeline>)]) -> Result<(), sqlx::Error> {
         let mut change = self.pool.begin().await?;
-        for (mac, boot) in boots {
+        for (id, boot) in boots {
+            let key = id.key().to_string();
             let json = serde_json::to_string(boot).map_err(|error| sqlx::Error::Encode(error.into()))?;
             let seconds = |moment: Moment| moment.since(Moment::default()).as_secs_f64();
-            let query = sqlx::query("INSERT OR REPLACE INTO boots (mac, began, last, timeline) VALUES (?, ?, ?, ?)");
-            let query = query.bind(mac.to_string()).bind(seconds(boot.began)).bind(seconds(boot.last)).bind(json);
+            let query = sqlx::query(
+                "INSERT OR REPLACE INTO boots (id, began, last, timeline, known_as) VALUES (?, ?, ?, ?, ?)",
+            );
+            let query = query.bind(&key).bind(seconds(boot.began)).bind(seconds(boot.last)).bind(json);
+            let query = query.bind(lines(&id.keys().collect()));
             query.execute(&mut *change).await?;
             let query = sqlx::query(
-                "DELETE FROM boots WHERE mac = ?1
-                 AND began NOT IN (SELECT began FROM boots WHERE mac = ?1 ORDER BY began DESC LIMIT ?2)",
+                "DELETE FROM boots WHERE id = ?1
+                 AND began NOT IN (SELECT began FROM boots WHERE id = ?1 ORDER BY began DESC LIMIT ?2)",
             );
-            query.bind(mac.to_string()).bind(Machine::BOOTS as i64).execute(&mut *change).await?;
+            query.bind(&key).bind(Machine::BOOTS as i64).execute(&mut *change).await?;
         }
         // Strangers can make up addresses without end.
         let query = sqlx::query(
             "DELETE FROM boots
-             WHERE mac IN (SELECT mac FROM boots GROUP BY mac ORDER BY max(last) DESC LIMIT -1 OFFSET ?)",
+             WHERE id IN (SELECT id FROM boots GROUP BY id ORDER BY max(last) DESC LIMIT -1 OFFSET ?)",
         );
         query.bind(Timelines::MACHINES as i64).execute(&mut *change).await?;
         change.commit().await
@@ -283,6 +302,15 @@ impl StateError {
 const NOT_OURS: &str =
     "; its folder has to be there, and that and the file have to belong to the user that netbootd runs as";
 
+/// Names of a machine, one a line.
+fn lines(known_as: &BTreeSet<Key>) -> String {
+    known_as.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn names(lines: &str) -> BTreeSet<Key> {
+    lines.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, sql)| {
         Migration::new(*version, Cow::Borrowed("netbootd"), MigrationType::Simple, Cow::Borrowed(*sql), false)
@@ -297,6 +325,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("3_secrets.sql")),
     (4, include_str!("4_approvals.sql")),
     (5, include_str!("5_boots.sql")),
+    (6, include_str!("6_machines.sql")),
 ];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
@@ -305,8 +334,13 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::boot::client::MacAddr;
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    fn change(mac: MacAddr, entry: &Entry) -> Change {
+        Roster::default().change(mac.into(), &[], |before| Entry { known_as: before.known_as, ..entry.clone() })
+    }
 
     fn url(folder: &tempfile::TempDir) -> String {
         format!("sqlite://{}", folder.path().join("state.db").display())
@@ -317,36 +351,36 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let state = State::open(&url(&folder)).await.expect("made");
         assert_eq!(state.offer_shapes().await.expect("read"), []);
-        state.set_offer_shape(MAC, Shape::Option67).await.expect("written");
-        state.set_offer_shape(MAC, Shape::BootServer).await.expect("written again");
+        state.set_offer_shape(Key::Card(MAC), Shape::Option67).await.expect("written");
+        state.set_offer_shape(Key::Card(MAC), Shape::BootServer).await.expect("written again");
         let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
             assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
             spent: spent.map(str::to_owned),
             ..Entry::default()
         };
         let other = MacAddr([2; 6]);
-        state.set_entry(MAC, &entry(Some("debian"), true, None)).await.expect("written");
-        state.set_entry(MAC, &entry(Some("debian"), true, Some("debian"))).await.expect("written");
-        state.set_entry(other, &entry(None, false, Some("rescue"))).await.expect("written");
-        state.set_entry(MacAddr([4; 6]), &entry(Some("rescue"), false, None)).await.expect("written");
-        state.set_entry(MacAddr([4; 6]), &Entry::default()).await.expect("taken out");
+        state.set_entry(&change(MAC, &entry(Some("debian"), true, None))).await.expect("written");
+        state.set_entry(&change(MAC, &entry(Some("debian"), true, Some("debian")))).await.expect("written");
+        state.set_entry(&change(other, &entry(None, false, Some("rescue")))).await.expect("written");
+        state.set_entry(&change(MacAddr([4; 6]), &entry(Some("rescue"), false, None))).await.expect("written");
+        state.set_entry(&change(MacAddr([4; 6]), &Entry::default())).await.expect("taken out");
         let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
-        state.set_entry(guest, &approved).await.expect("written");
+        state.set_entry(&change(guest, &approved)).await.expect("written");
         // Killed: nothing is closed.
         let again = State::open(&url(&folder)).await.expect("opened");
-        assert_eq!(again.offer_shapes().await.expect("read"), [(MAC, Shape::BootServer)]);
+        assert_eq!(again.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::BootServer)]);
         let debian = entry(Some("debian"), true, Some("debian"));
         let said = [(MAC, debian), (other, entry(None, false, Some("rescue"))), (guest, approved)];
         let said: Roster = said.into_iter().collect();
         assert_eq!(again.roster().await.expect("read"), said);
         let peeking = State::peek(&url(&folder)).await.expect("opened beside the other");
         assert_eq!(peeking.roster().await.expect("read"), said);
-        assert!(peeking.set_entry(MAC, &Entry::default()).await.is_err(), "it is read only");
+        assert!(peeking.set_entry(&change(MAC, &Entry::default())).await.is_err(), "it is read only");
         peeking.close().await;
         assert_eq!(again.secret("answers", b"one").await.expect("made"), b"one");
         assert_eq!(again.secret("answers", b"two").await.expect("read"), b"one", "made once");
         // What another hand wrote into it is passed over.
-        sqlx::query("INSERT INTO offer_shapes (mac, shape) VALUES ('nonsense', 'direct')")
+        sqlx::query("INSERT INTO offer_shapes (id, shape) VALUES ('nonsense', 'direct')")
             .execute(&again.pool)
             .await
             .expect("written");
@@ -373,17 +407,20 @@ mod tests {
             Arc::new(boot)
         };
         for number in 1..=7 {
-            state.set_boots(&[(MAC, boot(number, 7500)), (MAC, boot(number, 8000))]).await.expect("written");
+            state
+                .set_boots(&[(MAC.into(), boot(number, 7500)), (MAC.into(), boot(number, 8000))])
+                .await
+                .expect("written");
         }
         let kept: Vec<Timeline> = (3..=7).map(|number| Timeline::clone(&boot(number, 8000))).collect();
-        assert_eq!(state.boots().await.expect("read"), [(MAC, kept)]);
+        assert_eq!(state.boots().await.expect("read"), [(MAC.into(), kept)]);
         // A flood of machines is bounded; those that were seen last are there.
         let others =
-            (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]), boot(1, 9000 + u64::from(n))));
+            (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]).into(), boot(1, 9000 + u64::from(n))));
         state.set_boots(&others.collect::<Vec<_>>()).await.expect("written");
         let kept = state.boots().await.expect("read");
         assert_eq!(kept.len(), Timelines::MACHINES);
-        assert!(kept.iter().all(|(mac, _)| *mac != MAC), "it was silent the longest");
+        assert!(kept.iter().all(|(id, _)| id.card != MAC), "it was silent the longest");
     }
 
     #[tokio::test]
@@ -410,5 +447,40 @@ mod tests {
             .expect("written");
         let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
         assert!(matches!(newer, StateError::Newer { found: 99, known: KNOWN, .. }), "{newer:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_of_cards_is_kept_of_their_machines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = SqliteConnectOptions::from_str(&url(&folder)).expect("a URL").create_if_missing(true);
+        let pool = SqlitePoolOptions::new().connect_with(options).await.expect("made");
+        let whole = migrator();
+        let before = whole.iter().filter(|migration| migration.version < 6).cloned().collect();
+        Migrator { migrations: Cow::Owned(before), ..Migrator::DEFAULT }.run(&pool).await.expect("an old state");
+        for old in [
+            "INSERT INTO roster (mac, profile, once, spent, approved) VALUES ('52:54:00:12:34:56', 'debian', 1, 'debian', 1)",
+            "INSERT INTO roster (mac, spent) VALUES ('02:02:02:02:02:02', 'rescue')",
+            "INSERT INTO offer_shapes (mac, shape) VALUES ('52:54:00:12:34:56', 'option_67')",
+            "INSERT INTO boots (mac, began, last, timeline) VALUES ('52:54:00:12:34:56', 1, 2, '{\"number\": 3}')",
+        ] {
+            sqlx::query(old).execute(&pool).await.expect("written");
+        }
+        pool.close().await;
+        let state = State::open(&url(&folder)).await.expect("brought up to date");
+        let roster = state.roster().await.expect("read");
+        let machine =
+            MachineId::new(Some("n"), Some(uuid::Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564e31)), MAC);
+        let said = roster.of(machine).expect("it is known by its card");
+        let assigned = Some(Assignment { profile: "debian".into(), once: true });
+        assert_eq!((said.assigned, said.spent, said.approved), (assigned, Some("debian".into()), true));
+        assert!(roster.of(MacAddr([2; 6])).is_some_and(|said| said.spent.as_deref() == Some("rescue")));
+        assert_eq!(state.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::Option67)]);
+        let boots = state.boots().await.expect("read");
+        assert!(matches!(boots.as_slice(), [(id, boots)] if *id == MAC.into() && boots[0].number == 3), "{boots:?}");
+        // Joined under its name now, and nothing is left under its card.
+        state.set_entry(&roster.change(machine, &[], |before| before)).await.expect("written");
+        let joined = state.roster().await.expect("read");
+        assert_eq!(joined.iter().count(), 2);
+        assert_eq!(joined.of(machine.by(MacAddr([4; 6]))).and_then(|said| said.spent), Some("debian".into()));
     }
 }

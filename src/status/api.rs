@@ -1,6 +1,6 @@
 //! `/api/v1`: machines, and what they are to boot. Errors are problem details (RFC 9457).
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Json, Router,
@@ -19,15 +19,16 @@ use super::{
     access::{Via, may_change},
     bundle::bundle,
     events::events,
+    known,
     openapi::document,
     server::{Refusal, Server},
     view::{self, WholeBoot},
 };
 use crate::boot::{
-    client::MacAddr,
     event::Who,
+    identity::MachineId,
     loader,
-    machine::{Live, MachineRule, Rules},
+    machine::{Live, Rules},
     moment::Moment,
     roster::Assignment,
     timeline::Timeline,
@@ -137,7 +138,7 @@ pub(super) struct Loader {
 async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Whole>, Problem> {
     let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
-    let seen = snapshot.machines.iter().find(|seen| seen.who == who);
+    let seen = snapshot.find(who);
     let boots = seen.map(|seen| seen.boots.iter().rev().map(|boot| WholeBoot::new(boot, now)).collect());
     let machine = view::Machine::new(&api.live, &*api.server, who, seen, now);
     Ok(Json(Whole { machine, boots: boots.unwrap_or_default() }))
@@ -153,7 +154,7 @@ async fn report(
     may_change(via, &headers, api.token.as_deref()).map_err(|(status, words)| Problem::of(status, words))?;
     let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
-    let seen = snapshot.machines.iter().find(|seen| seen.who == who);
+    let seen = snapshot.find(who);
     Ok(Json(bundle(&api.live, &*api.server, who, seen, now)))
 }
 
@@ -225,31 +226,31 @@ async fn assign(
 ) -> Result<Json<view::Machine>, Problem> {
     let Json(Wanted { profile, once }) =
         wanted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
-    let mac = api.mac(&machine)?;
-    api.server.assign(mac, Assignment { profile, once }).await?;
-    Ok(api.changed(mac))
+    let id = api.id(&machine).await?;
+    api.server.assign(id, Assignment { profile, once }).await?;
+    Ok(api.changed(id))
 }
 
 async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
-    let mac = api.mac(&machine)?;
-    if !api.server.unassign(mac).await? {
+    let id = api.id(&machine).await?;
+    if !api.server.unassign(id).await? {
         return Err(Problem::of(StatusCode::NOT_FOUND, format!("nothing was assigned to {machine}")));
     }
-    Ok(api.changed(mac))
+    Ok(api.changed(id))
 }
 
 async fn approve(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
-    let mac = api.mac(&machine)?;
-    api.server.approve(mac, true).await?;
-    Ok(api.changed(mac))
+    let id = api.id(&machine).await?;
+    api.server.approve(id, true).await?;
+    Ok(api.changed(id))
 }
 
 async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
-    let mac = api.mac(&machine)?;
-    if !api.server.approve(mac, false).await? {
+    let id = api.id(&machine).await?;
+    if !api.server.approve(id, false).await? {
         return Err(Problem::of(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
     }
-    Ok(api.changed(mac))
+    Ok(api.changed(id))
 }
 
 impl Api {
@@ -258,40 +259,38 @@ impl Api {
         let (snapshot, now) = (self.server.snapshot().await, Moment::from(SystemTime::now()));
         let rules = self.live.rules.load();
         let roster = self.live.roster.load();
-        let named = rules.machines.iter().flat_map(|(selector, _)| selector.macs.iter().copied());
-        let known = named.chain(roster.iter().map(|(mac, _)| *mac)).map(|mac| (Who::Machine(mac), None));
-        let mut all: BTreeMap<Who, Option<&timelines::Machine>> = known.collect();
-        all.extend(snapshot.machines.iter().map(|seen| (seen.who, Some(seen))));
+        let all = known::all(&rules, &roster, &snapshot.machines);
         all.into_iter().map(|(who, seen)| view::Machine::new(&self.live, &*self.server, who, seen, now)).collect()
     }
 
-    /// A MAC address, the name that a rule gives one, or the IP address of a machine of which no more is known.
+    /// A MAC address, a UUID, the name that a rule gives, or the IP address of a machine of which no more is known.
     pub(super) fn who(&self, machine: &str) -> Result<Who, Problem> {
         match machine.parse() {
             Ok(address) => Ok(Who::Address(address)),
-            Err(_) => self.mac(machine).map(Who::Machine),
+            Err(_) => self.named(machine).map(Who::Machine),
         }
     }
 
-    /// A MAC address, or the name that a rule gives one.
-    pub(super) fn mac(&self, machine: &str) -> Result<MacAddr, Problem> {
-        if let Ok(mac) = machine.parse() {
-            return Ok(mac);
-        }
-        let rules = self.live.rules.load();
-        let is_named = |rule: &MachineRule| rule.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(machine));
-        let named = rules.machines.iter().find(|(_, rule)| is_named(rule));
+    fn named(&self, machine: &str) -> Result<MachineId, Problem> {
         let problem = |words: &str| Problem::of(StatusCode::NOT_FOUND, format!("{machine:?} {words}"));
-        match named.map(|(selector, _)| selector.macs.as_slice()) {
-            Some([mac]) => Ok(*mac),
-            Some([]) => Err(problem("is not named by a MAC address in its rule: use the MAC address itself")),
-            Some(_) => Err(problem("has several MAC addresses in its rule: use the one that it boots from")),
-            None => Err(problem("is neither a MAC address nor the name of a machine in a rule")),
-        }
+        known::named(&self.live.rules.load(), machine).map_err(problem)
     }
 
-    fn changed(&self, mac: MacAddr) -> Json<view::Machine> {
-        Json(view::Machine::new(&self.live, &*self.server, Who::Machine(mac), None, Moment::from(SystemTime::now())))
+    /// As [`Self::who`], with all other names that the machine was seen under; an IP address is not enough.
+    pub(super) async fn id(&self, machine: &str) -> Result<MachineId, Problem> {
+        let id = self.named(machine)?;
+        let seen = self.server.snapshot().await.find(Who::Machine(id)).and_then(timelines::Machine::id);
+        Ok(seen.map_or(id, |seen| if id.has_card() { id.with(seen) } else { id.with_names(seen.keys()) }))
+    }
+
+    fn changed(&self, machine: MachineId) -> Json<view::Machine> {
+        Json(view::Machine::new(
+            &self.live,
+            &*self.server,
+            Who::Machine(machine),
+            None,
+            Moment::from(SystemTime::now()),
+        ))
     }
 }
 

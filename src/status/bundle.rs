@@ -8,6 +8,7 @@ use super::{
     view::{self, WholeBoot},
 };
 use crate::boot::{
+    client::MacAddr,
     event::Who,
     loader::Loader,
     machine::{Live, Rules},
@@ -35,9 +36,13 @@ pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&timeline
         "configuration": configuration(&rules, server, who, machine.profile.as_deref()),
     });
     let hidden: Vec<String> = match who {
-        Who::Machine(mac) => {
-            let text = mac.to_string();
-            vec![text.replace(':', "-"), text.replace(':', ""), text]
+        Who::Machine(id) => {
+            let cards = seen.map(|seen| seen.cards.as_slice()).unwrap_or_default().iter().chain([&id.card]);
+            let of_card = |card: &MacAddr| {
+                let text = card.to_string();
+                [text.replace(':', "-"), text.replace(':', ""), text]
+            };
+            cards.flat_map(of_card).chain(machine.uuid.clone()).collect()
         }
         Who::Address(_) => Vec::new(),
     };
@@ -52,9 +57,10 @@ fn packet(Packet { at, port, bytes }: &Packet) -> Value {
 
 fn configuration(rules: &Rules, server: &dyn Server, who: Who, profile: Option<&str>) -> Value {
     let rule = match who {
-        Who::Machine(mac) => {
-            let interface = server.heard_on(mac);
-            rules.machines.of(&Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() })
+        Who::Machine(machine) => {
+            let interface = server.heard_on(machine);
+            let (mac, uuid) = (machine.card, machine.uuid());
+            rules.machines.of(&Facts { mac, uuid, serial: None, arch: None, interface: interface.as_deref() })
         }
         Who::Address(_) => None,
     };

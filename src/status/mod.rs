@@ -4,6 +4,7 @@ pub mod access;
 pub mod api;
 pub mod bundle;
 pub mod events;
+mod known;
 pub mod metrics;
 mod openapi;
 pub mod page;

@@ -30,13 +30,8 @@ use self::{
     viewer::Viewer,
     words::{Time, Whole},
 };
-use super::{access::Via, api::Api, view};
-use crate::boot::{
-    event::Who,
-    machine::Rules,
-    moment::Moment,
-    timelines::{self, Snapshot},
-};
+use super::{access::Via, api::Api, known, view};
+use crate::boot::{event::Who, machine::Rules, moment::Moment, timelines::Snapshot};
 
 /// What the page's routes share.
 pub struct Page {
@@ -179,7 +174,7 @@ impl Page {
         let live = format!("/live?machine={}", encoded(&who.to_string()));
         let (ok, news) = news.map_or((true, None), |(ok, words)| (ok, Some(words)));
         let said = match who {
-            Who::Machine(mac) => self.api.live.roster.load().of(mac).cloned(),
+            Who::Machine(machine) => self.api.live.roster.load().of(known::of_rules(&rules, machine)),
             Who::Address(_) => None,
         };
         let (has_card, known_only) = (matches!(who, Who::Machine(_)), rules.known_only);
@@ -192,7 +187,7 @@ impl Page {
     }
 
     fn whole(&self, snapshot: &Snapshot, who: Who, now: Moment) -> Whole {
-        let seen = of(snapshot, who);
+        let seen = snapshot.find(who);
         let machine = view::Machine::new(&self.api.live, &*self.api.server, who, seen, now);
         Whole::new(&machine, seen, now)
     }
@@ -201,10 +196,6 @@ impl Page {
         let after = self.board.name(picture);
         format!("/live?after={after}&q={}&state={}&all={}", encoded(q), encoded(state), encoded(all))
     }
-}
-
-fn of(snapshot: &Snapshot, who: Who) -> Option<&timelines::Machine> {
-    snapshot.machines.iter().find(|seen| seen.who == who)
 }
 
 fn encoded(text: &str) -> String {

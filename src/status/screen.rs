@@ -205,6 +205,8 @@ mod tests {
             stop: None,
         };
         Machine {
+            uuid: None,
+            cards: Vec::new(),
             id: id.into(),
             mac: Some(id.into()),
             address: None,

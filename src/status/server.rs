@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::broadcast;
 
 use crate::boot::{
-    client::MacAddr,
+    identity::MachineId,
     roster::Assignment,
     timelines::{Line, Snapshot},
 };
@@ -13,15 +13,15 @@ use crate::boot::{
 /// The running server.
 pub trait Server: Send + Sync + 'static {
     /// Gives a machine a profile; returns when that is on the disk.
-    fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
+    fn assign(&self, machine: MachineId, assignment: Assignment) -> Answer<'_, Result<(), Refusal>>;
     /// Takes back what was said of a machine; whether there was something.
-    fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>>;
+    fn unassign(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>>;
     /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
-    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
+    fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
     /// Whether there is a disk to keep what is said.
     fn keeps(&self) -> bool;
     /// The interface that a machine was heard on last.
-    fn heard_on(&self, mac: MacAddr) -> Option<Arc<str>>;
+    fn heard_on(&self, machine: MachineId) -> Option<Arc<str>>;
     /// What was seen of all machines.
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>>;
     /// The steps after the one of this number, as far as they are remembered, and those to come; without a number,

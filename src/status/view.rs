@@ -5,10 +5,11 @@ use std::{borrow::Cow, cmp::Reverse};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::server::Server;
+use super::{known::of_rules, server::Server};
 use crate::boot::{
     cause::{State, Stop},
     event::Who,
+    identity::MachineId,
     machine::{By, Live},
     moment::Moment,
     roster::Assignment,
@@ -25,6 +26,11 @@ pub struct Machine {
     pub id: String,
     /// Its MAC address.
     pub mac: Option<String>,
+    /// Its SMBIOS UUID, where it has told one of its own; the first three fields may be in the other byte order.
+    pub uuid: Option<String>,
+    /// The MAC addresses that it was heard by.
+    #[serde(default)]
+    pub cards: Vec<String>,
     /// Its IP address, when it was last seen.
     pub address: Option<String>,
     /// As a rule calls it.
@@ -133,20 +139,31 @@ impl Machine {
     pub fn new(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
         let rules = live.rules.load();
         let roster = live.roster.load();
-        let mac = match who {
-            Who::Machine(mac) => Some(mac),
+        let who = seen.map_or(who, |seen| seen.who);
+        let machine = match who {
+            Who::Machine(machine) => Some(of_rules(&rules, machine)),
             Who::Address(_) => None,
         };
-        let interface = mac.and_then(|mac| server.heard_on(mac));
-        let facts = mac.map(|mac| Facts { mac, uuid: None, serial: None, arch: None, interface: interface.as_deref() });
+        let interface = machine.and_then(|machine| server.heard_on(machine));
+        let facts = machine.map(|machine| Facts {
+            mac: machine.card,
+            uuid: machine.uuid(),
+            serial: None,
+            arch: None,
+            interface: interface.as_deref(),
+        });
+        let mac = machine.filter(MachineId::has_card).map(|machine| machine.card);
         let rule = facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule);
-        let said = mac.and_then(|mac| roster.of(mac));
+        let said = machine.and_then(|machine| roster.of(machine));
+        let said = said.as_ref();
         let let_in = facts.and_then(|facts| rules.rule(&facts, &roster).ok());
         let choice = let_in.and_then(|rule| rules.choose(rule, said, None, "").ok());
         let timeline = seen.and_then(timelines::Machine::boot);
         Self {
             id: who.to_string(),
             mac: mac.map(|mac| mac.to_string()),
+            uuid: machine.and_then(|machine| machine.uuid()).map(|uuid| uuid.to_string()),
+            cards: seen.map(|seen| seen.cards.iter().map(ToString::to_string).collect()).unwrap_or_default(),
             address: match who {
                 Who::Address(address) => Some(address),
                 Who::Machine(_) => timeline.and_then(|timeline| timeline.address),

@@ -76,5 +76,5 @@ fn boot(number: u16) -> Vec<Event> {
         progress(6),
         transfer(Of::Asset, "initrd.img", Over::Http),
     ];
-    seen.into_iter().map(|what| Event { who: Who::Machine(mac), what }).collect()
+    seen.into_iter().map(|what| Event { who: Who::from(mac), what }).collect()
 }

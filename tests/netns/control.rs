@@ -43,7 +43,7 @@ fn a_machine_is_assigned_a_profile_and_left_to_its_rule_again() -> Result<()> {
     ensure!((refused.status.code(), said(&refused)) == (Some(64), words.into()), "{}", said(&refused));
     let refused = tell(&bench.server, &["assign", "k8s09", "local"])?;
     ensure!(
-        said(&refused).contains("\"k8s09\" is neither a MAC address nor the name of a machine"),
+        said(&refused).contains("\"k8s09\" is neither a MAC address, nor a UUID, nor the name of a machine"),
         "{}",
         said(&refused)
     );

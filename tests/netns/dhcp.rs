@@ -53,6 +53,9 @@ pub(crate) fn reply_of(server: Ipv4Addr, kind: u8, xid: u32, file: &str, options
 /// The same message from, or to, another machine.
 pub(crate) fn of_machine(number: u32, mut message: Vec<u8>) -> Vec<u8> {
     message[30..34].copy_from_slice(&number.to_be_bytes());
+    if let Some(at) = message.windows(UUID.len()).position(|window| window == UUID) {
+        message[at + UUID.len() - 4..at + UUID.len()].copy_from_slice(&number.to_be_bytes());
+    }
     message
 }
 

@@ -126,7 +126,7 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_was_told() -> Result<()> {
             bench.netbootd.wait_exit(START)?;
             disk.fill()?;
             bench.netbootd = bench.again()?;
-            ensure!(is_assigned(&bench, number)?, "{end}: it is forgotten");
+            ensure!(is_assigned(&bench, number)?, "{end}: it is forgotten: {:#?}", bench.netbootd.lines());
             boots(&bench, 10 + number)?;
             // There may be room in SQLite's own files for some more.
             let assigned = || tell(&bench.server, &["assign", &mac(3), "shell"]);

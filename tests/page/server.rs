@@ -11,6 +11,7 @@ use netbootd::{
     boot::{
         client::MacAddr,
         event::{At, Discover, Event, Failure, Of, Over, Pace, Pause, Progress, Transfer, What, Who},
+        identity::MachineId,
         machine::{By, Live, MachineRule, Rules},
         moment::Moment,
         peer::Silence,
@@ -105,7 +106,7 @@ impl Fake {
 
     pub(crate) fn sees_of(&self, mac: MacAddr, ago: u64, what: What) {
         let now = Moment::from(SystemTime::now()).before(Duration::from_secs(ago));
-        self.timelines().apply(Event { who: Who::Machine(mac), what }, now);
+        self.timelines().apply(Event { who: Who::from(mac), what }, now);
     }
 
     /// A boot up to its script, begun so many seconds ago.
@@ -119,14 +120,14 @@ impl Fake {
         self.sees(number, ago - 3, script(number, profile));
     }
 
-    fn roster(&self, mac: MacAddr, assigned: Option<Assignment>) {
+    fn roster(&self, mac: MachineId, assigned: Option<Assignment>) {
         let roster = self.live.roster.load_full();
         self.live.roster.store(Arc::new(roster.with(mac, Entry { assigned, ..Entry::default() })));
     }
 }
 
 impl Server for Fake {
-    fn assign(&self, mac: MacAddr, assignment: Assignment) -> Answer<'_, Result<(), Refusal>> {
+    fn assign(&self, mac: MachineId, assignment: Assignment) -> Answer<'_, Result<(), Refusal>> {
         let answer = if self.live.rules.load().profiles.contains_key(&assignment.profile) {
             self.roster(mac, Some(assignment));
             Ok(())
@@ -136,14 +137,14 @@ impl Server for Fake {
         Box::pin(std::future::ready(answer))
     }
 
-    fn unassign(&self, mac: MacAddr) -> Answer<'_, Result<bool, Refusal>> {
+    fn unassign(&self, mac: MachineId) -> Answer<'_, Result<bool, Refusal>> {
         self.roster(mac, None);
         Box::pin(std::future::ready(Ok(true)))
     }
 
-    fn approve(&self, mac: MacAddr, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
+    fn approve(&self, mac: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         let roster = self.live.roster.load_full();
-        let entry = roster.of(mac).cloned().unwrap_or_default();
+        let entry = roster.of(mac).unwrap_or_default();
         let before = entry.approved;
         self.live.roster.store(Arc::new(roster.with(mac, Entry { approved, ..entry })));
         Box::pin(std::future::ready(Ok(before)))
@@ -153,7 +154,7 @@ impl Server for Fake {
         true
     }
 
-    fn heard_on(&self, _: MacAddr) -> Option<Arc<str>> {
+    fn heard_on(&self, _: MachineId) -> Option<Arc<str>> {
         None
     }
 

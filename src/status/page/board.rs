@@ -22,7 +22,7 @@ use crate::{
         roster::{Entry, Roster},
         timelines,
     },
-    status::{api::Api, view},
+    status::{api::Api, known, view},
 };
 
 /// See the module.
@@ -112,8 +112,7 @@ impl Board {
         let before = last.as_ref().map(|(_, picture)| picture.clone());
         // The threads that serve downloads do not wait for a thousand rows.
         let made = tokio::task::spawn_blocking(move || {
-            let seen = snapshot.machines.iter().map(|machine| (machine.who, machine)).collect();
-            Picture::new(&api, &seen, before.as_deref(), (rules, roster), Moment::from(SystemTime::now()))
+            Picture::new(&api, &snapshot.machines, before.as_deref(), (rules, roster), Moment::from(SystemTime::now()))
         });
         let Ok(picture) = made.await else { return Picture::empty() };
         let picture = Arc::new(picture);
@@ -141,7 +140,7 @@ impl Picture {
 
     fn new(
         api: &Api,
-        seen: &HashMap<Who, &timelines::Machine>,
+        seen: &[timelines::Machine],
         before: Option<&Self>,
         (rules, roster): (Arc<Rules>, Arc<Roster>),
         at: Moment,
@@ -150,14 +149,8 @@ impl Picture {
         let reusable = before.filter(|before| Arc::ptr_eq(&before.rules, &rules));
         let known: HashMap<Who, &Arc<Line>> =
             reusable.iter().flat_map(|before| &before.rows).map(|line| (line.rank.2, line)).collect();
-        let named = rules.machines.iter().flat_map(|(selector, _)| selector.macs.iter().copied());
-        let unseen = named.chain(roster.iter().map(|(mac, _)| *mac)).map(Who::Machine);
-        let mut all: Vec<Who> = seen.keys().copied().chain(unseen).collect();
-        all.sort_unstable();
-        all.dedup();
-        let line = |who: Who| {
-            let machine = seen.get(&who).copied();
-            let key = Key::new(machine, who, &roster, at);
+        let line = |(who, machine): (Who, Option<&timelines::Machine>)| {
+            let key = Key::new(machine, who, (&rules, &roster), at);
             match known.get(&who) {
                 Some(line) if line.key == key => Arc::clone(line),
                 _ => Arc::new(Line::new(
@@ -168,7 +161,7 @@ impl Picture {
                 )),
             }
         };
-        let mut rows: Vec<Arc<Line>> = all.into_iter().map(line).collect();
+        let mut rows: Vec<Arc<Line>> = known::all(&rules, &roster, seen).into_iter().map(line).collect();
         rows.sort_by_key(|line| line.rank);
         Self { at, number, rows, rules, roster }
     }
@@ -198,10 +191,15 @@ impl Picture {
 }
 
 impl Key {
-    pub(super) fn new(machine: Option<&timelines::Machine>, who: Who, roster: &Roster, at: Moment) -> Self {
+    pub(super) fn new(
+        machine: Option<&timelines::Machine>,
+        who: Who,
+        (rules, roster): (&Rules, &Roster),
+        at: Moment,
+    ) -> Self {
         let state = machine.and_then(timelines::Machine::boot).map(|boot| boot.state(at));
         let said = match who {
-            Who::Machine(mac) => roster.of(mac).cloned(),
+            Who::Machine(machine) => roster.of(known::of_rules(rules, machine)),
             Who::Address(_) => None,
         };
         Self {

@@ -16,7 +16,7 @@ use super::{
     viewer::{NO_COOKIE, cookie, is_own_form, may_post},
 };
 use crate::{
-    boot::{client::MacAddr, roster::Assignment},
+    boot::{identity::MachineId, roster::Assignment},
     status::{access::Via, server::Refusal},
 };
 
@@ -61,7 +61,7 @@ pub(super) async fn assign(
     let once = when == "once";
     let done = if once { "once" } else { "assigned" };
     let assignment = Assignment { profile, once };
-    page.act(via, &headers, &machine, done, async |mac| page.api.server.assign(mac, assignment).await).await
+    page.act(via, &headers, &machine, done, async |id| page.api.server.assign(id, assignment).await).await
 }
 
 pub(super) async fn unassign(
@@ -70,7 +70,7 @@ pub(super) async fn unassign(
     Path(machine): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    page.act(via, &headers, &machine, "unassigned", async |mac| page.api.server.unassign(mac).await.map(drop)).await
+    page.act(via, &headers, &machine, "unassigned", async |id| page.api.server.unassign(id).await.map(drop)).await
 }
 
 pub(super) async fn approve(
@@ -79,7 +79,7 @@ pub(super) async fn approve(
     Path(machine): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    page.act(via, &headers, &machine, "approved", async |mac| page.api.server.approve(mac, true).await.map(drop)).await
+    page.act(via, &headers, &machine, "approved", async |id| page.api.server.approve(id, true).await.map(drop)).await
 }
 
 pub(super) async fn unapprove(
@@ -88,8 +88,7 @@ pub(super) async fn unapprove(
     Path(machine): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    page.act(via, &headers, &machine, "unapproved", async |mac| page.api.server.approve(mac, false).await.map(drop))
-        .await
+    page.act(via, &headers, &machine, "unapproved", async |id| page.api.server.approve(id, false).await.map(drop)).await
 }
 
 fn back(machine: &str, done: &str) -> Response {
@@ -104,15 +103,15 @@ impl Page {
         headers: &HeaderMap,
         machine: &str,
         done: &str,
-        change: impl AsyncFnOnce(MacAddr) -> Result<(), Refusal>,
+        change: impl AsyncFnOnce(MachineId) -> Result<(), Refusal>,
     ) -> Response {
         let viewer = self.viewer(via, headers);
         if let Err((status, words)) = may_post(via, headers, self.api.token.as_deref()) {
             let text = format!("Nothing was changed: {words}.");
             return (status, Html(self.message(viewer, "Not allowed", &text, false))).into_response();
         }
-        let changed = match self.api.mac(machine) {
-            Ok(mac) => change(mac).await.map_err(|refusal| refusal.to_string()),
+        let changed = match self.api.id(machine).await {
+            Ok(id) => change(id).await.map_err(|refusal| refusal.to_string()),
             Err(problem) => Err(problem.detail),
         };
         match changed {

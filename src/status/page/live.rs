@@ -22,7 +22,7 @@ use tokio::{select, sync::OwnedSemaphorePermit, time::sleep};
 use super::{
     Page,
     board::{Asked, Key, Line},
-    of, render,
+    render,
     words::Time,
 };
 use crate::boot::{event::Who, machine::Rules, moment::Moment};
@@ -155,7 +155,7 @@ impl Viewed {
         let (snapshot, now) = (self.page.api.server.snapshot().await, Moment::from(SystemTime::now()));
         let mut changes = Changes { now: Time::new(now).millis, ..Changes::default() };
         let rules = self.page.api.live.rules.load_full();
-        let key = Key::new(of(&snapshot, *who), *who, &self.page.api.live.roster.load(), now);
+        let key = Key::new(snapshot.find(*who), *who, (&rules, &self.page.api.live.roster.load()), now);
         let is_known = |(before, by): &(Key, Arc<Rules>)| *before == key && Arc::ptr_eq(by, &rules);
         if !known.as_ref().is_some_and(is_known) {
             let whole = self.page.whole(&snapshot, *who, now);

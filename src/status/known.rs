@@ -1,0 +1,87 @@
+//! Machines by the names that people use for them, and all machines that there are.
+
+use std::collections::{BTreeMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::boot::{
+    client::MacAddr,
+    event::Who,
+    identity::{Key, MachineId, own_uuid},
+    machine::{MachineRule, Rules},
+    roster::Roster,
+    selector::{Facts, Selector},
+    timelines,
+};
+
+/// Everything that was seen, named by a rule or assigned something.
+pub(super) fn all<'a>(
+    rules: &Rules,
+    roster: &Roster,
+    seen: impl IntoIterator<Item = &'a timelines::Machine>,
+) -> Vec<(Who, Option<&'a timelines::Machine>)> {
+    let mut all: BTreeMap<Who, Option<&timelines::Machine>> = BTreeMap::new();
+    let (mut names, mut cards): (HashSet<Key>, HashSet<MacAddr>) = Default::default();
+    for machine in seen {
+        if let Who::Machine(id) = machine.who {
+            let id = of_rules(rules, id);
+            names.extend(id.keys().filter(|key| id.uuid().is_none() || !matches!(key, Key::Card(_))));
+            cards.extend(&machine.cards);
+        }
+        all.insert(machine.who, Some(machine));
+    }
+    let named = rules.machines.iter().flat_map(|(selector, rule)| machines_of(selector, rule));
+    for machine in named.chain(roster.iter().map(|(machine, _)| of_rules(rules, machine))) {
+        let is_seen = match machine.key() {
+            Key::Card(card) => cards.contains(&card),
+            key => names.contains(&key),
+        };
+        if !is_seen {
+            all.entry(Who::Machine(machine)).or_default();
+        }
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(|(who, _)| who.in_order());
+    all
+}
+
+/// A machine with the name that its rule gives it, as far as the rule is known by what is known of the machine.
+pub(super) fn of_rules(rules: &Rules, machine: MachineId) -> MachineId {
+    let facts = Facts { mac: machine.card, uuid: machine.uuid(), serial: None, arch: None, interface: None };
+    rules.identity(&facts).with(machine)
+}
+
+/// The machines that a rule names.
+fn machines_of(selector: &Selector, rule: &MachineRule) -> Vec<MachineId> {
+    let named = rule.name.as_deref().filter(|_| selector.names_one_machine());
+    match named {
+        Some(name) => vec![of_rule(selector, name)],
+        None => selector.macs.iter().map(|mac| MachineId::from(*mac)).collect(),
+    }
+}
+
+fn of_rule(selector: &Selector, name: &str) -> MachineId {
+    let uuid = selector.uuids.iter().copied().find_map(own_uuid).map(Key::Uuid);
+    let card = selector.macs.first().copied().map(Key::Card);
+    MachineId::new(Some(name), None, MacAddr([0; 6])).with_names(uuid.into_iter().chain(card))
+}
+
+/// A machine by its MAC address, its UUID, or the name that a rule gives it.
+///
+/// # Errors
+/// What is wrong, in words that follow the name.
+pub(super) fn named(rules: &Rules, machine: &str) -> Result<MachineId, &'static str> {
+    if let Ok(mac) = machine.parse::<MacAddr>() {
+        return Ok(of_rules(rules, mac.into()));
+    }
+    let is_named = |rule: &MachineRule| rule.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(machine));
+    if let Some((selector, _)) = rules.machines.iter().find(|(_, rule)| is_named(rule)) {
+        let words = "is the name of a rule about many machines: use a MAC address or a UUID";
+        return selector.names_one_machine().then(|| of_rule(selector, machine)).ok_or(words);
+    }
+    let Ok(uuid) = machine.parse::<Uuid>() else {
+        return Err("is neither a MAC address, nor a UUID, nor the name of a machine in a rule");
+    };
+    let uuid = own_uuid(uuid).ok_or("is a UUID that many boards share: use a MAC address")?;
+    Ok(of_rules(rules, MachineId::of_key(Key::Uuid(uuid), [])))
+}
