@@ -640,7 +640,7 @@ mod tests {
         };
         assert_eq!(stages(report("partitioned")), [Stage::HandedOver, Stage::Reported]);
         assert_eq!(stages(report("formatted")), [Stage::Reported]);
-        assert!(timelines.chosen(Who::Machine(MAC)).is_some_and(|chosen| chosen.once && chosen.profile == "mirror"));
+        assert!(timelines.chosen(Who::from(MAC)).is_some_and(|chosen| chosen.once && chosen.profile == "mirror"));
     }
 
     #[test]
