@@ -13,7 +13,10 @@ use std::{
 
 use netbootd::{
     files::image::ImageFile,
-    iso::{Fault, Index, Kind, ReadAt as _, Side},
+    iso::{
+        Fault, Index, Kind, ReadAt as _, Side,
+        recognise::{How, Place, recognise},
+    },
 };
 use netbootd_lab::{Tool, required};
 
@@ -215,6 +218,23 @@ fn the_images_of_packages_are_read_as_four_others_read_them() {
         own.sort_unstable();
         assert_eq!(own, theirs, "{file} by isoinfo");
     }
+}
+
+#[test]
+fn the_images_of_packages_are_recognised() {
+    let Some(()) = required(&[TOOLS, PACKAGED]) else { return };
+    let known = |path: &str| {
+        let image = ImageFile::open(Path::new(path)).expect("opened");
+        let found = recognise(&image, &Index::open(&image).expect("read"));
+        let kernel = found.variants.first().map(|variant| (variant.arch, variant.kernel.clone()));
+        (found.family, found.how, kernel)
+    };
+    let place = |path: &str| Place::Image(path.to_owned());
+    let [x64, ia32, rescue, ipxe] = PACKAGED else { panic!("four") };
+    assert_eq!(known(x64.file), ("memtest86+", How::Linux, Some((Some("x86_64"), place("EFI/BOOT/bootx64.efi")))));
+    assert_eq!(known(ia32.file), ("memtest86+", How::Linux, Some((Some("i386"), place("EFI/BOOT/bootia32.efi")))));
+    assert_eq!(known(rescue.file), ("unknown", How::San, None));
+    assert_eq!(known(ipxe.file), ("menu", How::Linux, Some((Some("i386"), place("ipxe.krn")))));
 }
 
 /// How a made image is written, and by whom it is read again.

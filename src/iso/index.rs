@@ -223,6 +223,61 @@ impl Index {
         }
     }
 
+    /// The beginning of a file, for what is decided by it: up to `most` bytes.
+    ///
+    /// # Errors
+    /// Those of [`Index::file`]; [`Fault::Read`].
+    pub fn read(&self, image: &dyn ReadAt, path: &str, most: usize) -> Result<Vec<u8>, Fault> {
+        let entry = self.file(path)?;
+        let mut bytes = Vec::new();
+        for extent in entry.extents {
+            let room = most.saturating_sub(bytes.len());
+            let length = usize::try_from(extent.length).unwrap_or(usize::MAX).min(room);
+            let start = bytes.len();
+            bytes.resize(start + length, 0);
+            if let (Some(offset), Some(piece)) = (extent.offset, bytes.get_mut(start..)) {
+                let read = image.read_at(offset, piece);
+                read.map_err(|error| Fault::Read { offset, error: error.to_string() })?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Every path that fits a pattern, in which `*` stands for any part of a name; in either case, by name. A pattern
+    /// that ends in a slash finds folders, another one files.
+    #[must_use]
+    pub fn find(&self, pattern: &str) -> Vec<String> {
+        let wants_folder = pattern.ends_with('/');
+        let mut paths = vec![String::new()];
+        for part in pattern.split('/').filter(|part| !part.is_empty()) {
+            let below = paths.iter().flat_map(|path| self.matching(path, part));
+            paths = below.take(MATCHES).collect();
+        }
+        paths.retain(|path| self.lookup(path).is_ok_and(|found| (found == Found::Folder) == wants_folder));
+        paths
+    }
+
+    /// The paths below one folder that fit one part of a pattern.
+    fn matching(&self, folder: &str, part: &str) -> Vec<String> {
+        let join = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        if !part.contains('*') {
+            let is_there = self.lookup(&join(part)).is_ok();
+            // Under the name that it has, which may be in another case.
+            return is_there.then(|| join(self.name_as_it_is(folder, part).unwrap_or(part))).into_iter().collect();
+        }
+        let items = self.list(folder).unwrap_or_default();
+        items.into_iter().filter(|item| fits(part, item.name)).map(|item| join(item.name)).collect()
+    }
+
+    fn name_as_it_is(&self, folder: &str, name: &str) -> Option<&str> {
+        match &self.nodes.get(self.resolve(folder).ok()?)?.what {
+            NodeWhat::Folder { first, count } => {
+                self.nodes.get(first + self.child(*first, *count, name)?).map(|node| &*node.name)
+            }
+            _ => None,
+        }
+    }
+
     /// What is in a folder, by name.
     ///
     /// # Errors
@@ -407,7 +462,64 @@ fn shortened(path: &str) -> String {
     path.trim_start_matches('/').chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
+/// Whether a text fits a pattern in which `*` stands for anything, in either case.
+#[must_use]
+pub(super) fn fits(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else { return false };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+    }
+    true
+}
+
+/// Paths that one pattern finds at the most.
+const MATCHES: usize = 1000;
 /// As many as Linux follows (MAXSYMLINKS).
 const LINKS: usize = 40;
 /// Bytes: 16 sectors of the system area, and a descriptor.
 const SMALLEST: u64 = 17 * 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iso::made::{Of, iso};
+
+    #[test]
+    fn patterns_find_paths_in_either_case_and_as_they_are() {
+        let made = iso(
+            "L",
+            &[
+                ("Live/vmlinuz-1", "x".into()),
+                ("Live/vmlinuz-2", "x".into()),
+                ("a/b/c", "x".into()),
+                ("s", Of::Link("a")),
+            ],
+        );
+        let index = Index::open(&made).expect("opened");
+        assert_eq!(index.find("live/VMLINUZ*"), ["Live/vmlinuz-1", "Live/vmlinuz-2"]);
+        assert_eq!(index.find("*/"), ["Live", "a", "s"]);
+        assert_eq!(index.find("*/b/"), ["a/b", "s/b"]);
+        assert_eq!(index.find("s/b/c"), ["s/b/c"]);
+        assert!(index.find("live/x*").is_empty() && index.find("live").is_empty());
+        for (pattern, text, does) in [
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*c", "acb", false),
+            ("*b*", "abc", true),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(fits(pattern, text), does, "{pattern} {text}");
+        }
+        assert_eq!(index.read(&made, "a/b/c", 10), Ok(b"x".to_vec()));
+    }
+}

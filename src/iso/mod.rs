@@ -7,12 +7,14 @@
 //! | step | file |
 //! |---|---|
 //! | Bounded, checked reads | [`source`] |
-//! | ISO 9660: volume descriptors, directory records, Joliet | [`iso9660`] |
-//! | … Rock Ridge: long names, links, moved folders | [`rock_ridge`] |
+//! | ISO 9660: volume descriptors, directory records, Joliet | `iso9660` |
+//! | … Rock Ridge: long names, links, moved folders | `rock_ridge` |
 //! | … El Torito: what firmware would boot | [`el_torito`] |
-//! | UDF: descriptors, allocation, folders | [`udf`], [`udf_file`] |
-//! | Both become one tree with limits | [`tree`] |
+//! | UDF: descriptors, allocation, folders | `udf`, `udf_file` |
+//! | Both become one tree with limits | `tree` |
 //! | … behind one type, which picks the side | [`index`] |
+//! | What an image is, and how a machine boots it | [`recognise`], by the table in ★ [`families`] |
+//! | … what it says of itself, and what its own menus start | `facts`, [`menu`], [`kernel`] |
 //!
 //! # Why this is our own and no library
 //!
@@ -24,13 +26,20 @@
 #![forbid(unsafe_code)]
 
 pub mod el_torito;
+mod facts;
+pub mod families;
+#[cfg(test)]
+mod families_tests;
 pub mod fault;
 pub mod index;
 mod iso9660;
+pub mod kernel;
 #[cfg(any(test, fuzzing))]
 pub mod made;
+pub mod menu;
 #[cfg(any(test, fuzzing))]
 pub mod ordeal;
+pub mod recognise;
 mod rock_ridge;
 pub mod source;
 mod tree;

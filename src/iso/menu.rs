@@ -1,0 +1,270 @@
+//! What an image's own boot menus start: GRUB's, isolinux's, and the Boot Loader Specification's entries. For images of no
+//! known family, and for the arguments that a known one has of its own.
+
+use std::collections::BTreeMap;
+
+use super::{Index, ReadAt};
+
+/// One entry of a menu.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MenuEntry {
+    /// What people read.
+    pub title: String,
+    /// The kernel's path in the image.
+    pub kernel: String,
+    /// The initial RAM disks' paths in the image.
+    pub initrds: Vec<String>,
+    /// The kernel's command line, without what a loader fills in.
+    pub cmdline: String,
+}
+
+/// All entries whose files are in the image, in the order of the menus.
+#[must_use]
+pub fn entries(image: &dyn ReadAt, index: &Index) -> Vec<MenuEntry> {
+    let mut all = Vec::new();
+    let mut paths: Vec<String> = Vec::new();
+    for path in PLACES.iter().flat_map(|pattern| index.find(pattern)) {
+        if !paths.contains(&path) && paths.len() < FILES {
+            paths.push(path);
+        }
+    }
+    for path in paths {
+        let Ok(bytes) = index.read(image, &path, LONGEST) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let found = match path.rsplit('.').next() {
+            Some("conf") => entry_file(&text),
+            _ if path.to_lowercase().contains("grub") => grub(&text),
+            _ => isolinux(&text),
+        };
+        all.extend(found.into_iter().filter_map(|draft| draft.entry(index, folder)).take(ENTRIES));
+    }
+    all
+}
+
+/// An entry as it was read, with paths as the menu writes them.
+#[derive(Default)]
+struct Draft {
+    title: String,
+    kernel: String,
+    initrds: Vec<String>,
+    cmdline: String,
+}
+
+impl Draft {
+    fn entry(self, index: &Index, folder: &str) -> Option<MenuEntry> {
+        let place = |path: &str| {
+            // `($root)/boot/x`, `/boot/x`, and what is beside the menu.
+            let plain = path.rsplit_once(')').map_or(path, |(_, path)| path);
+            let paths = [plain.to_owned(), format!("{folder}/{plain}")];
+            paths.iter().find(|path| index.file(path).is_ok()).map(|path| path.trim_start_matches('/').to_owned())
+        };
+        let initrds = self.initrds.iter().map(|path| place(path)).collect::<Option<_>>()?;
+        Some(MenuEntry {
+            title: self.title,
+            kernel: place(&self.kernel)?,
+            initrds,
+            cmdline: plain_words(&self.cmdline),
+        })
+    }
+}
+
+/// Without quotes, and without words that a loader would have to fill in.
+fn plain_words(cmdline: &str) -> String {
+    let words = cmdline.split_whitespace().filter(|word| !word.contains('$') && !matches!(*word, "---" | "--"));
+    let unquoted = |word| ['"', '\''].into_iter().find_map(|quote| unwrapped(word, quote)).unwrap_or(word);
+    words.map(unquoted).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn unwrapped(word: &str, quote: char) -> Option<&str> {
+    word.strip_prefix(quote)?.strip_suffix(quote)
+}
+
+/// GRUB: `menuentry`, `linux`, `initrd`, and variables that are set to a plain value.
+fn grub(text: &str) -> Vec<Draft> {
+    let mut variables = BTreeMap::new();
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut title = String::new();
+    for line in joined(text) {
+        let line = line.trim();
+        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match command {
+            "set" => {
+                if let Some((name, value)) = rest.split_once('=') {
+                    variables.insert(name.trim().to_owned(), value.trim_matches(['"', '\'']).to_owned());
+                }
+            }
+            "menuentry" => title = quoted(rest),
+            "linux" | "linux16" | "linuxefi" => {
+                let rest = filled(rest, &variables);
+                let (kernel, cmdline) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+                let (kernel, cmdline) = (kernel.to_owned(), cmdline.to_owned());
+                drafts.push(Draft { title: title.clone(), kernel, cmdline, initrds: Vec::new() });
+            }
+            "initrd" | "initrd16" | "initrdefi" => {
+                if let Some(draft) = drafts.last_mut() {
+                    draft.initrds = filled(rest, &variables).split_whitespace().map(str::to_owned).collect();
+                }
+            }
+            _ => {}
+        }
+    }
+    drafts
+}
+
+/// Lines that end in a backslash go on in the next.
+fn joined(text: &str) -> Vec<String> {
+    text.replace("\\\r\n", " ").replace("\\\n", " ").lines().map(str::to_owned).collect()
+}
+
+fn quoted(text: &str) -> String {
+    let text = text.trim_start();
+    let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
+        return text.split_whitespace().next().unwrap_or_default().to_owned();
+    };
+    text.split(quote).nth(1).unwrap_or_default().to_owned()
+}
+
+fn filled(text: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut text = text.to_owned();
+    // The longest names first: $kernel_flags is not $kernel.
+    let mut names: Vec<_> = variables.iter().filter(|(_, value)| value.len() < 512).collect();
+    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    for (name, value) in names.into_iter().take(32) {
+        text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+        text = text.chars().take(4096).collect();
+    }
+    // What nothing sets here is empty in the path of a file: `${loopback}/casper/vmlinuz`.
+    let unset = |word: &str| match word.rsplit_once('}') {
+        Some((before, path)) if before.starts_with("${") && path.starts_with('/') => path.to_owned(),
+        _ => word.to_owned(),
+    };
+    text.split_whitespace().map(unset).collect::<Vec<_>>().join(" ")
+}
+
+/// isolinux and syslinux.
+fn isolinux(text: &str) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    for line in text.lines() {
+        let line = line.trim();
+        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = rest.trim();
+        match (command.to_ascii_lowercase().as_str(), drafts.last_mut()) {
+            ("label", _) => drafts.push(Draft { title: rest.to_owned(), ..Draft::default() }),
+            ("menu", Some(draft)) if rest.to_ascii_lowercase().starts_with("label") => {
+                draft.title = rest.get(5..).unwrap_or_default().trim().replace('^', "");
+            }
+            ("kernel" | "linux", Some(draft)) => draft.kernel = rest.to_owned(),
+            ("initrd", Some(draft)) => draft.initrds = rest.split(',').map(str::to_owned).collect(),
+            ("append", Some(draft)) => {
+                let is_initrd = |word: &&str| word.starts_with("initrd=");
+                if let Some(list) = rest.split_whitespace().find(is_initrd).and_then(|word| word.split_once('=')) {
+                    draft.initrds = list.1.split(',').map(str::to_owned).collect();
+                }
+                let words = rest.split_whitespace().filter(|word| !is_initrd(word));
+                draft.cmdline = words.collect::<Vec<_>>().join(" ");
+            }
+            _ => {}
+        }
+    }
+    drafts.retain(|draft| !draft.kernel.is_empty());
+    drafts
+}
+
+/// The Boot Loader Specification: one entry a file.
+fn entry_file(text: &str) -> Vec<Draft> {
+    let mut draft = Draft::default();
+    for line in text.lines() {
+        let (key, value) = line.trim().split_once(char::is_whitespace).unwrap_or((line, ""));
+        let value = value.trim();
+        match key {
+            "title" => draft.title = value.to_owned(),
+            "linux" => draft.kernel = value.to_owned(),
+            "initrd" => draft.initrds.push(value.to_owned()),
+            "options" => draft.cmdline = format!("{} {value}", draft.cmdline),
+            _ => {}
+        }
+    }
+    if draft.kernel.is_empty() { Vec::new() } else { vec![draft] }
+}
+
+/// Where menus are, the ones that hold less first.
+const PLACES: &[&str] = &[
+    "boot/grub/loopback.cfg",
+    "boot/grub/grub.cfg",
+    "boot/grub/kernels.cfg",
+    "boot/grub2/grub.cfg",
+    "grub/grub.cfg",
+    "EFI/BOOT/grub.cfg",
+    "EFI/*/grub.cfg",
+    "boot/grub/*.cfg",
+    "isolinux.cfg",
+    "syslinux.cfg",
+    "isolinux/isolinux.cfg",
+    "isolinux/*.cfg",
+    "boot/isolinux/*.cfg",
+    "boot/x86_64/loader/isolinux.cfg",
+    "syslinux/*.cfg",
+    "boot/syslinux/*.cfg",
+    "*/boot/syslinux/*.cfg",
+    "loader/entries/*.conf",
+];
+/// Menus that are read.
+const FILES: usize = 64;
+/// Bytes of a menu that are read.
+const LONGEST: usize = 256 << 10;
+/// Entries of one menu.
+const ENTRIES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iso::made::iso;
+
+    fn of(files: &[(&str, &str)]) -> Vec<MenuEntry> {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, (*text).into())).collect();
+        let made = iso("MENU", &files);
+        entries(&made, &Index::open(&made).expect("opened"))
+    }
+
+    fn entry(title: &str, kernel: &str, initrds: &[&str], cmdline: &str) -> MenuEntry {
+        let initrds = initrds.iter().map(|path| (*path).to_owned()).collect();
+        MenuEntry { title: title.into(), kernel: kernel.into(), initrds, cmdline: cmdline.into() }
+    }
+
+    #[test]
+    fn the_menus_of_grub_are_read() {
+        let menu = r#"
+set timeout=5
+set flags="quiet splash"
+menuentry "Try it $really" --class x {
+    set gfxpayload=keep
+    linux ${loopback}/live/vmlinuz boot=it $flags persistent="yes" \
+        --- $vt_handoff
+    initrd /live/ucode.img ($root)/live/initrd
+}
+menuentry 'Gone' { linux /nothing
+}
+"#;
+        let found =
+            of(&[("boot/grub/grub.cfg", menu), ("live/vmlinuz", "k"), ("live/initrd", "i"), ("live/ucode.img", "u")]);
+        let cmdline = "boot=it quiet splash persistent=\"yes\"";
+        let initrds = ["live/ucode.img", "live/initrd"];
+        assert_eq!(found, [entry("Try it $really", "live/vmlinuz", &initrds, cmdline)]);
+    }
+
+    #[test]
+    fn the_menus_of_isolinux_and_the_loader_entries_are_read() {
+        let menu = "default x\nLABEL one\n MENU LABEL ^Install it\n KERNEL /k/linux\n APPEND initrd=/k/a.img,b.img quiet --- \nlabel disk\n localboot 0x80\n";
+        let conf = "title  Some OS\nlinux /k/linux\ninitrd /k/a.img\noptions root=here\noptions quiet\n";
+        let found = of(&[
+            ("isolinux/isolinux.cfg", menu),
+            ("isolinux/b.img", "b"),
+            ("k/linux", "k"),
+            ("k/a.img", "a"),
+            ("loader/entries/a.conf", conf),
+        ]);
+        let first = entry("Install it", "k/linux", &["k/a.img", "isolinux/b.img"], "quiet");
+        assert_eq!(found, [first, entry("Some OS", "k/linux", &["k/a.img"], "root=here quiet")]);
+    }
+}

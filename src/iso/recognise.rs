@@ -1,0 +1,441 @@
+//! What an image is, and how a machine boots it: [`super::families`] read for one image.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    Index, ReadAt,
+    facts::Facts,
+    families::{DROPPED, FAMILIES, Family, Initrd, Memory, Test, Way},
+    index::fits,
+    kernel::{arch, arch_in},
+    menu::{self, MenuEntry},
+};
+
+/// What an image is and how it is booted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recognised {
+    /// The family, for programs; `menu` for one that only its own menu says how to boot, `unknown` for the rest.
+    pub family: &'static str,
+    /// What it is, for people.
+    pub title: String,
+    /// The family's title.
+    pub kind: &'static str,
+    /// Its version, where it says one.
+    pub version: Option<String>,
+    /// How it is booted.
+    pub how: How,
+    /// What is booted, by processor; iPXE's names.
+    pub variants: Vec<Variant>,
+    /// What a machine needs.
+    pub memory: Option<Need>,
+    /// What people must know.
+    pub notes: Vec<String>,
+}
+
+/// How an image is booted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "way", rename_all = "kebab-case")]
+pub enum How {
+    /// A Linux kernel, or what is made to look like it.
+    Linux,
+    /// Xen with modules.
+    Xen,
+    /// wimboot.
+    Wimboot,
+    /// ESXi's own loader.
+    Esxi,
+    /// A drive that iPXE makes of it.
+    San,
+    /// Not at all.
+    Refused {
+        /// Why not.
+        why: String,
+        /// The way that does work.
+        instead: String,
+    },
+}
+
+/// What is booted on one kind of processor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Variant {
+    /// iPXE's `${buildarch}`, where it is known.
+    pub arch: Option<&'static str>,
+    /// The kernel, or what stands for it.
+    pub kernel: Place,
+    /// What the kernel unpacks, in order.
+    pub initrds: Vec<Part>,
+    /// What a hypervisor or wimboot is given beside: the file and its arguments or name.
+    pub modules: Vec<(String, String)>,
+    /// The kernel's command line. `{I}`, `{W}`, `{host}` and `{path}` are left for [`Variant::cmdline_at`].
+    pub cmdline: String,
+}
+
+/// Where a file is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the image.
+    Image(String),
+    /// On this host, from a package.
+    Host {
+        /// The file.
+        path: String,
+        /// The package that has it.
+        package: String,
+    },
+    /// From the user.
+    Supplied(&'static str),
+}
+
+/// A part of what the kernel unpacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// A file.
+    File(Place),
+    /// Something of the image that is put in under a name; no path: the whole image.
+    Put {
+        /// The file's path in the image.
+        path: Option<String>,
+        /// Its name in the root of the initial RAM disk.
+        name: &'static str,
+    },
+}
+
+/// What a machine needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    /// MiB.
+    pub mib: u64,
+    /// Why.
+    pub why: &'static str,
+}
+
+impl Variant {
+    /// The command line for an image whose folder is at `tree` and which itself is at `whole`: URLs, `tree` without a
+    /// slash at its end.
+    #[must_use]
+    pub fn cmdline_at(&self, tree: &str, whole: &str) -> String {
+        let behind = tree.split_once("://").map_or(tree, |(_, behind)| behind);
+        let (host, path) = behind.split_once('/').unwrap_or((behind, ""));
+        let path = format!("/{path}");
+        let values = [("{I}", tree), ("{W}", whole), ("{host}", host), ("{path}", &path)];
+        values.iter().fold(self.cmdline.clone(), |line, (name, value)| line.replace(name, value))
+    }
+}
+
+/// Recognises an image. Only its index and a few small files are read.
+#[must_use]
+pub fn recognise(image: &dyn ReadAt, index: &Index) -> Recognised {
+    let look = Look { image, index, facts: Facts::of(image, index), menu: menu::entries(image, index) };
+    let family = FAMILIES.iter().find(|family| family.tests.iter().all(|test| look.holds(test)));
+    family.map_or_else(|| look.unknown(), |family| look.as_family(family))
+}
+
+/// One image while it is looked at.
+struct Look<'a> {
+    image: &'a dyn ReadAt,
+    index: &'a Index,
+    facts: Facts,
+    menu: Vec<MenuEntry>,
+}
+
+impl Look<'_> {
+    fn holds(&self, test: &Test) -> bool {
+        let has = |patterns: &[&str]| patterns.iter().any(|pattern| !self.index.find(pattern).is_empty());
+        let says = |text: &str, words: &[&str]| words.iter().any(|word| text.contains(word));
+        match test {
+            Test::Has(patterns) => has(patterns),
+            Test::Several(pattern) => self.index.find(pattern).len() > 1,
+            Test::Lacks(patterns) => !has(patterns),
+            Test::Label(patterns) => patterns.iter().any(|pattern| fits(pattern, &self.index.volume().label)),
+            Test::Info(words) => says(&self.facts.info, words),
+            Test::System(name) => self.index.volume().system.starts_with(name),
+            Test::Says(pattern, words) => self.index.find(pattern).iter().any(|path| {
+                let bytes = self.index.read(self.image, path, TEXT).unwrap_or_default();
+                says(&String::from_utf8_lossy(&bytes), words)
+            }),
+            Test::CasperFrom(least) => self.facts.casper.is_some_and(|casper| casper >= *least),
+            Test::CasperBefore(end) => self.facts.casper.is_some_and(|casper| casper < *end),
+        }
+    }
+
+    fn as_family(&self, family: &Family) -> Recognised {
+        let found: BTreeMap<&str, String> =
+            family.finds.iter().filter_map(|(name, patterns)| Some((*name, self.first(patterns)?))).collect();
+        let (how, variants) = match &family.way {
+            Way::Linux(cmdline) => (How::Linux, self.linux(family, cmdline, &found)),
+            Way::Netboot { package, kernel, initrd, cmdline } => {
+                (How::Linux, self.netboot(family, [package, kernel, initrd, cmdline]))
+            }
+            Way::Xen { cmdline, modules } => (How::Xen, self.xen(family, cmdline, modules)),
+            Way::Wimboot(files) => (How::Wimboot, self.wimboot(files)),
+            Way::Esxi => (How::Esxi, self.esxi(family)),
+            Way::San => (How::San, Vec::new()),
+            Way::No { why, instead } => {
+                (How::Refused { why: (*why).to_owned(), instead: (*instead).to_owned() }, Vec::new())
+            }
+        };
+        let is_lacking = variants.is_empty() && matches!(how, How::Linux | How::Xen | How::Wimboot | How::Esxi);
+        let how = if is_lacking { self.without_a_kernel(family) } else { how };
+        // Of one that is not booted, the reason is all there is to know.
+        let notes: &[&str] = if matches!(how, How::Refused { .. }) { &[] } else { family.notes };
+        Recognised {
+            family: family.id,
+            title: self.title(family.title),
+            kind: family.title,
+            version: self.facts.version.clone(),
+            memory: self.memory(&family.memory, &found).filter(|_| !variants.is_empty()),
+            how,
+            variants,
+            notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+        }
+    }
+
+    fn without_a_kernel(&self, family: &Family) -> How {
+        let places: Vec<&str> = family.kernel.iter().take(3).copied().collect();
+        let initrd = self.kernels(family.kernel).is_empty();
+        let what = if initrd { "kernel" } else { "initial RAM disk" };
+        How::Refused {
+            why: format!(
+                "it is laid out as {}, and its {what} is not where those have it ({})",
+                family.title,
+                places.join(", ")
+            ),
+            instead: "name the files yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile".into(),
+        }
+    }
+
+    fn title(&self, kind: &str) -> String {
+        let label = self.index.volume().label.trim();
+        let label = if label.is_empty() { kind } else { label };
+        self.facts.title.clone().unwrap_or_else(|| label.chars().filter(|c| !c.is_control()).collect())
+    }
+
+    fn first(&self, patterns: &[&str]) -> Option<String> {
+        patterns.iter().find_map(|pattern| self.index.find(pattern).into_iter().next())
+    }
+
+    /// Every kernel with its processor, the best first: by pattern, then the newest.
+    fn kernels(&self, patterns: &[&str]) -> Vec<(Option<&'static str>, String)> {
+        let mut all: Vec<(Option<&'static str>, String)> = Vec::new();
+        for pattern in patterns {
+            let mut paths = self.index.find(pattern);
+            paths.sort_by_cached_key(|path| std::cmp::Reverse(natural(path)));
+            for path in paths {
+                if all.iter().all(|(_, known)| *known != path) {
+                    let head = self.index.read(self.image, &path, HEAD).unwrap_or_default();
+                    all.push((arch(&head).or_else(|| arch_in(&path)).or(self.facts.arch), path));
+                }
+            }
+        }
+        all
+    }
+
+    /// The best kernel for each processor that has its initial RAM disks.
+    fn linux(&self, family: &Family, cmdline: &str, found: &BTreeMap<&str, String>) -> Vec<Variant> {
+        let mut variants: Vec<Variant> = Vec::new();
+        for (arch, kernel) in self.kernels(family.kernel) {
+            if variants.iter().any(|variant| variant.arch == arch) {
+                continue;
+            }
+            let parts: Option<Vec<Vec<Part>>> =
+                family.initrd.iter().map(|initrd| self.parts(initrd, &kernel, found)).collect();
+            let Some(cmdline) = self.filled(cmdline, &kernel, found) else { continue };
+            if let Some(parts) = parts {
+                let initrds = parts.into_iter().flatten().collect();
+                variants.push(Variant { arch, kernel: Place::Image(kernel), initrds, modules: Vec::new(), cmdline });
+            }
+        }
+        variants
+    }
+
+    /// `None` where one that is needed is missing.
+    fn parts(&self, initrd: &Initrd, kernel: &str, found: &BTreeMap<&str, String>) -> Option<Vec<Part>> {
+        let file = |path: String| Part::File(Place::Image(path));
+        match initrd {
+            Initrd::One(patterns) => self.paired(patterns, kernel).map(|path| vec![file(path)]),
+            Initrd::Any(pattern) => Some(self.index.find(pattern).into_iter().map(file).collect()),
+            Initrd::Image(name) => Some(vec![Part::Put { path: None, name }]),
+            Initrd::Found(what, name) => Some(vec![Part::Put { path: Some(found.get(what)?.clone()), name }]),
+        }
+    }
+
+    /// The initial RAM disk that belongs to a kernel: of the same version, else beside it, else the first.
+    fn paired(&self, patterns: &[&str], kernel: &str) -> Option<String> {
+        let all: Vec<String> = patterns.iter().flat_map(|pattern| self.index.find(pattern)).collect();
+        let (folder, name) = kernel.rsplit_once('/').unwrap_or(("", kernel));
+        let version = STEMS.iter().find_map(|stem| name.strip_prefix(stem)).unwrap_or_default();
+        let is_beside = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
+        let stem =
+            |path: &str| path.rsplit('/').next().map(|n| n.trim_end_matches(".img").to_owned()).unwrap_or_default();
+        let is_paired = |path: &&String| !version.is_empty() && is_beside(path) && stem(path).ends_with(version);
+        // Several kernels beside each other have theirs by version: one without a version has one without.
+        let is_plain = |path: &&String| is_beside(path) && version.is_empty() && !stem(path).contains(['-', '.']);
+        let best = all.iter().find(is_paired).or_else(|| all.iter().find(is_plain));
+        best.or_else(|| all.iter().find(|path| is_beside(path))).or(all.first()).cloned()
+    }
+
+    /// Everything but the URLs. `None` where a file that is named is missing.
+    fn filled(&self, template: &str, kernel: &str, found: &BTreeMap<&str, String>) -> Option<String> {
+        let mut line = String::new();
+        let mut rest = template;
+        while let Some((before, behind)) = rest.split_once('{') {
+            let (name, after) = behind.split_once('}')?;
+            line += before;
+            match name.split_once(':') {
+                // `${netX/mac:hexhyp}` is iPXE's.
+                _ if before.ends_with('$') => line += &format!("{{{name}}}"),
+                Some(("top", what)) => line += found.get(what)?.split('/').next()?,
+                Some(("own", default)) => line += &self.own(kernel).unwrap_or_else(|| default.to_owned()),
+                _ if matches!(name, "I" | "W" | "host" | "path") => line += &format!("{{{name}}}"),
+                _ => line += found.get(name)?,
+            }
+            rest = after;
+        }
+        Some((line + rest).trim().to_owned())
+    }
+
+    /// The arguments of the image's own menu for a kernel, without those that look for the disc.
+    fn own(&self, kernel: &str) -> Option<String> {
+        let entry = self.menu.iter().find(|entry| entry.kernel.eq_ignore_ascii_case(kernel))?;
+        let is_kept = |word: &&str| !DROPPED.iter().any(|dropped| word.starts_with(dropped));
+        let words: Vec<&str> = entry.cmdline.split_whitespace().filter(is_kept).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
+    fn netboot(&self, family: &Family, [package, kernel, initrd, cmdline]: [&str; 4]) -> Vec<Variant> {
+        let version = self.facts.version.as_deref().unwrap_or_default();
+        let Some(major) = version.split('.').next().filter(|major| !major.is_empty()) else { return Vec::new() };
+        let mut variants: Vec<Variant> = Vec::new();
+        for (arch, _) in self.kernels(family.kernel) {
+            let name = match arch {
+                Some("x86_64") => "amd64",
+                Some(arch) => arch,
+                None => continue,
+            };
+            if variants.iter().any(|variant| variant.arch == arch) {
+                continue;
+            }
+            let fill = |text: &str| text.replace("{major}", major).replace("{arch}", name);
+            let place = |path: &str| Place::Host { path: fill(path), package: fill(package) };
+            let initrds = vec![Part::File(place(initrd))];
+            variants.push(Variant {
+                arch,
+                kernel: place(kernel),
+                initrds,
+                modules: Vec::new(),
+                cmdline: cmdline.into(),
+            });
+        }
+        variants
+    }
+
+    fn xen(&self, family: &Family, cmdline: &str, modules: &[(&str, &str)]) -> Vec<Variant> {
+        let module = |(pattern, arguments): &(&str, &str)| Some((self.first(&[pattern])?, (*arguments).to_owned()));
+        let modules: Option<Vec<_>> = modules.iter().map(module).collect();
+        let variant = self.first(family.kernel).zip(modules).map(|(kernel, modules)| Variant {
+            arch: Some("x86_64"),
+            kernel: Place::Image(kernel),
+            initrds: Vec::new(),
+            modules,
+            cmdline: cmdline.to_owned(),
+        });
+        variant.into_iter().collect()
+    }
+
+    fn wimboot(&self, files: &[(&str, &str)]) -> Vec<Variant> {
+        let modules = files.iter().filter_map(|(pattern, name)| Some((self.first(&[pattern])?, (*name).to_owned())));
+        let efi = self.first(&["efi/boot/boot*.efi"]);
+        vec![Variant {
+            arch: efi.as_deref().and_then(arch_in),
+            kernel: Place::Supplied("wimboot"),
+            initrds: Vec::new(),
+            modules: modules.collect(),
+            cmdline: String::new(),
+        }]
+    }
+
+    fn esxi(&self, family: &Family) -> Vec<Variant> {
+        let kernels = self.kernels(family.kernel).into_iter();
+        let modules = || self.first(&["boot.cfg"]).map(|path| (path, "boot.cfg".to_owned())).into_iter().collect();
+        kernels
+            .map(|(arch, kernel)| Variant {
+                arch,
+                kernel: Place::Image(kernel),
+                initrds: Vec::new(),
+                modules: modules(),
+                cmdline: "-c {boot.cfg}".into(),
+            })
+            .collect()
+    }
+
+    fn memory(&self, memory: &Memory, found: &BTreeMap<&str, String>) -> Option<Need> {
+        let size = match memory.of {
+            Some((times, "")) => self.index.volume().length.saturating_mul(times),
+            Some((times, what)) => self.index.file(found.get(what)?).map_or(0, |file| file.size).saturating_mul(times),
+            None => 0,
+        };
+        (!memory.why.is_empty()).then(|| Need { mib: memory.base + size.div_ceil(1 << 20), why: memory.why })
+    }
+
+    /// Of no known family: what its own menu starts first, else a drive.
+    fn unknown(&self) -> Recognised {
+        let mut variants: Vec<Variant> = Vec::new();
+        for entry in &self.menu {
+            let head = self.index.read(self.image, &entry.kernel, HEAD).unwrap_or_default();
+            let arch = arch(&head).or_else(|| arch_in(&entry.kernel)).or(self.facts.arch);
+            if variants.iter().all(|variant| variant.arch != arch) {
+                let initrds = entry.initrds.iter().map(|path| Part::File(Place::Image(path.clone()))).collect();
+                let (kernel, cmdline) = (Place::Image(entry.kernel.clone()), entry.cmdline.clone());
+                variants.push(Variant { arch, kernel, initrds, modules: Vec::new(), cmdline });
+            }
+        }
+        let (family, kind, how, note) = match variants.is_empty() {
+            false => ("menu", "of no known family", How::Linux, FROM_MENU),
+            true => ("unknown", "of no known family", How::San, AS_DRIVE),
+        };
+        Recognised {
+            family,
+            title: self.title("CD image"),
+            kind,
+            version: self.facts.version.clone(),
+            how,
+            variants,
+            memory: None,
+            notes: vec![note.to_owned()],
+        }
+    }
+}
+
+/// Runs of digits count as numbers: 6.10 is newer than 6.9.
+fn natural(path: &str) -> Vec<(u64, String)> {
+    let mut parts: Vec<(u64, String)> = Vec::new();
+    let mut was_digit = false;
+    for c in path.chars() {
+        let digit = c.to_digit(10).map(u64::from);
+        match (digit, parts.last_mut()) {
+            (Some(digit), Some((number, _))) if was_digit => {
+                *number = number.saturating_mul(10).saturating_add(digit);
+            }
+            (Some(digit), _) => parts.push((digit, String::new())),
+            (None, Some((_, text))) => text.push(c),
+            (None, None) => parts.push((0, c.to_string())),
+        }
+        was_digit = digit.is_some();
+    }
+    parts
+}
+
+const FROM_MENU: &str = "kernel, initial RAM disk and arguments are those of the image's own menu: a system that looks for its disc does not find it";
+const AS_DRIVE: &str =
+    "iPXE makes a drive of it, which the system loses when its own kernel starts; small tools work so";
+
+/// What kernels are called before their version.
+const STEMS: &[&str] = &["vmlinuz", "vmlinux", "linux", "bzImage", "kernel"];
+/// Bytes of a kernel that say what it is for.
+const HEAD: usize = 0x400;
+/// Bytes of a text that is looked into.
+const TEXT: usize = 256 << 10;
