@@ -98,13 +98,17 @@ struct LoaderLines {
 struct Code {
     number: u16,
     hex: String,
+    /// As ISC dhcpd compares: `00:07`.
+    octets: String,
     /// As in option 60: `PXEClient:Arch:00007`.
     five: String,
 }
 
 impl Code {
     fn new(ClientArch(number): ClientArch) -> Self {
-        Self { number, hex: format!("0x{number:04x}"), five: format!("{number:05}") }
+        let [high, low] = number.to_be_bytes();
+        let octets = format!("{high:02x}:{low:02x}");
+        Self { number, hex: format!("0x{number:04x}"), octets, five: format!("{number:05}") }
     }
 }
 

@@ -25,6 +25,7 @@ mod relay;
 mod reload;
 mod report;
 mod rivals;
+mod snippets;
 mod stops;
 mod syslog;
 mod tftp;

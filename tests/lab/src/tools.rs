@@ -47,6 +47,14 @@ pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/u
 /// ISC's relay, unpacked like [`DHCPD`].
 pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
+/// ISC Kea, unpacked like [`DHCPD`], and the folders of its libraries.
+pub const KEA: Tool = Tool::new("/usr/local/lib/netbootd-lab/kea-dhcp4-server/usr/sbin/kea-dhcp4", "kea-dhcp4-server");
+/// For `LD_LIBRARY_PATH`.
+pub const KEA_LIBRARIES: &str = "/usr/local/lib/netbootd-lab/kea-common/usr/lib/x86_64-linux-gnu:\
+     /usr/local/lib/netbootd-lab/liblog4cplus-2.0.5/usr/lib/x86_64-linux-gnu:\
+     /usr/local/lib/netbootd-lab/libmariadb3/usr/lib/x86_64-linux-gnu:\
+     /usr/local/lib/netbootd-lab/libpq5/usr/lib/x86_64-linux-gnu";
+
 /// Checks metrics and alert rules; the server that it comes with would start.
 pub const PROMTOOL: Tool = Tool::new("/usr/local/lib/netbootd-lab/prometheus/usr/bin/promtool", "prometheus");
 
@@ -109,7 +117,7 @@ mod tests {
             assert!(for_tests.contains(&tool.package), "packages.txt lacks {tool}");
         }
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
-        for tool in [DHCPD, DHCRELAY, CLOUD_INIT, PROMTOOL] {
+        for tool in [DHCPD, DHCRELAY, KEA, CLOUD_INIT, PROMTOOL] {
             assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
         }
     }
