@@ -7,6 +7,7 @@ pub mod image;
 pub mod listing;
 pub mod names;
 pub mod permission;
+pub mod pxelinux;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -9,7 +9,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +17,8 @@ use std::{
 use async_tftp::server::TftpServerBuilder;
 use netbootd::{
     boot::{
+        answer::Key,
+        attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::{Live, Rules},
         roster::Roster,
@@ -64,6 +66,8 @@ async fn ours_answers_it_at_once_and_leaves_nothing_behind() -> io::Result<()> {
         link_block_size: Arc::new(u16::MAX.into()),
     };
     let stage = Stage {
+        attempts: Arc::new(Mutex::new(Attempts::new(Rates::default(), []))),
+        answer_key: Key::new([0; 64]),
         live: Live::new(rules(), Roster::default()),
         assets: None,
         ports: Ports::Any,

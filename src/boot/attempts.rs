@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use std::{
 use super::{
     client::MacAddr,
     identity::{Key, MachineId},
+    loader::Loader,
     recent::Recent,
     why::Why,
 };
@@ -96,6 +98,8 @@ pub struct Attempts {
     machines: Recent<Key, Attempt>,
     /// Who used a card last, where that is known by more than the card.
     by_card: Recent<MacAddr, Key>,
+    /// Who has taken which address lately.
+    addresses: Recent<Ipv4Addr, MachineId>,
     /// Shapes that led to a fetch, beyond [`Shape::Direct`], which is what everyone gets anyway.
     worked: HashMap<Key, Shape>,
 }
@@ -105,6 +109,8 @@ struct Attempt {
     answers: Bucket,
     /// Where it was heard last.
     interface: Option<Arc<str>>,
+    /// The build of iPXE for the architecture that it said last.
+    loader: Option<Loader>,
     offered: Option<Offered>,
     /// The transaction of the last iPXE start: its repetitions are the same start.
     xid: Option<u32>,
@@ -130,6 +136,7 @@ impl Attempts {
             total: Bucket::default(),
             machines: Recent::new(MACHINES),
             by_card: Recent::new(MACHINES),
+            addresses: Recent::new(MACHINES),
             worked: worked.into_iter().take(WORKED).collect(),
         }
     }
@@ -192,6 +199,28 @@ impl Attempts {
             self.machines.insert(key, tried);
         }
         self.machines.touch(key)
+    }
+
+    /// A machine said by DHCP which architecture it is.
+    pub fn heard_as(&mut self, mac: MacAddr, loader: Option<Loader>) {
+        self.machines.touch(Key::Card(mac)).loader = loader;
+    }
+
+    /// The build of iPXE for the architecture that a machine said last.
+    #[must_use]
+    pub fn loader_of(&self, mac: MacAddr) -> Option<Loader> {
+        self.machines.peek(&Key::Card(mac))?.loader
+    }
+
+    /// A machine was seen to take an address.
+    pub fn took_address(&mut self, machine: impl Into<MachineId>, address: Ipv4Addr) {
+        self.addresses.insert(address, machine.into());
+    }
+
+    /// The machine that took an address last.
+    #[must_use]
+    pub fn machine_at(&self, address: Ipv4Addr) -> Option<MachineId> {
+        self.addresses.peek(&address).copied()
     }
 
     /// The shape of the offer to a machine whose firmware sends DHCPDISCOVER.

@@ -180,7 +180,7 @@ async fn serve(
         began: Instant::now(),
         clock: Mutex::default(),
         attempts: attempts.clone(),
-        answer_key,
+        answer_key: answer_key.clone(),
         is_ready: AtomicBool::new(true),
         events: events.clone(),
     });
@@ -192,7 +192,7 @@ async fn serve(
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Running { clerk, recorder: ask, attempts });
+    let server = Arc::new(Running { clerk, recorder: ask, attempts: attempts.clone() });
     let bars = bars::follow(server.clone(), plan.live.clone());
     let metrics = status::metrics::router(metrics, server.clone());
     let token = plan.control.token.clone();
@@ -206,7 +206,7 @@ async fn serve(
         // Nothing that a boot needs.
         Err(error) => info!("no control socket at {}: {error}", plan.control.socket.display()),
     }
-    let tftp = tftp::start(&plan, events.clone(), &tasks)?;
+    let tftp = tftp::start(&plan, attempts, answer_key, events.clone(), &tasks)?;
     let workers = http::workers::Workers::start()?;
     let mut loops: Vec<Handle> = workers.handles().chain([Handle::current()]).collect();
     let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));

@@ -115,6 +115,9 @@ impl Recorder {
             Event { who: Who::Machine(machine), what: What::Script(_) } => self.keep(ToKeep::Heard(machine)),
             _ => {}
         }
+        if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
+            self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);
+        }
         let tally = Tally::of(&event.what);
         let lines = self.timelines.apply(event, now);
         let who = lines.first().map(|line| line.who);

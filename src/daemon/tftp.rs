@@ -1,6 +1,10 @@
 //! The TFTP stage has a thread of its own, where nothing else delays its packets.
 
-use std::{io, thread};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -8,15 +12,23 @@ use tracing::warn;
 
 use super::plan::Plan;
 use crate::{
-    boot::event::Event,
+    boot::{answer::Key, attempts::Attempts, event::Event},
     tftp::serve::{Doors, Ports, Stage, doors},
 };
 
 /// Starts it; it ends when the doors are dropped and its last transfer is over, which `tasks` wait for.
-pub(super) fn start(plan: &Plan, events: mpsc::Sender<Event>, tasks: &TaskTracker) -> io::Result<Doors> {
+pub(super) fn start(
+    plan: &Plan,
+    attempts: Arc<Mutex<Attempts>>,
+    answer_key: Key,
+    events: mpsc::Sender<Event>,
+    tasks: &TaskTracker,
+) -> io::Result<Doors> {
     let stage = Stage {
         live: plan.live.clone(),
         assets: plan.assets.clone(),
+        attempts,
+        answer_key,
         ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
             (true, _) => Ports::Single,
             (false, Some(range)) => Ports::Range(range.clone()),

@@ -95,6 +95,7 @@ pub fn answer(
         return Action::Ignore(why);
     }
     attempts.heard(client.mac, &here.interface);
+    attempts.heard_as(client.mac, client.arch().loader());
     let machine = rules.identity(&client.facts());
     let step = match next(&client, rules, roster) {
         Ok(step) => step,

@@ -9,12 +9,13 @@
 //! 4. the same as 2 behind any folder and in any case, since firmware and DHCP servers put all kinds of folders in front;
 //! 5. all of this for the name without what cannot belong to it ([`spellings`]).
 
-use super::{Asset, AssetRoot, case::Budget};
+use super::{Asset, AssetRoot, case::Budget, pxelinux::Caller};
 use crate::boot::{
     event::Of,
+    identity::MachineId,
     loader::{Loader, LoaderFile},
     machine::Rules,
-    script::{Query, Standing, script},
+    script::{Outcome, Query, Standing, script},
     why::Why,
 };
 
@@ -27,6 +28,8 @@ pub struct Names<'a> {
     pub assets: Option<&'a AssetRoot>,
     /// Our HTTP stage as the client reaches it, without a slash at its end.
     pub base: &'a str,
+    /// For texts of one machine's own; without it there are none.
+    pub caller: Option<Caller<'a>>,
 }
 
 /// Who asks, as far as the answer depends on it.
@@ -58,7 +61,18 @@ pub enum Found {
         name: String,
         /// The whole of it.
         text: String,
+        /// What was decided, where it is a boot script of one machine.
+        decided: Option<Decided>,
     },
+}
+
+/// A decision that came with a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The machine, where it is known.
+    pub machine: Option<MachineId>,
+    /// What the text is to do.
+    pub outcome: Outcome,
 }
 
 impl Names<'_> {
@@ -95,6 +109,12 @@ impl Names<'_> {
         if let Some((path, asset)) = self.assets.and_then(|assets| assets.without_case(&path, budget)) {
             return Ok(self.found(path, asset));
         }
+        // U-Boot puts the folder of its boot file in front of a path, even of one that begins with a slash.
+        if let Some((_, absolute)) = path.rsplit_once("//")
+            && let Ok(found) = self.asset(absolute.as_bytes())
+        {
+            return Ok(found);
+        }
         // A link of the user's own that leads out is a mistake to be told, and nothing to be replaced.
         if matches!(leads_out, Why::Escape(_)) && !path.split('/').any(|part| part == "..") {
             return Err(leads_out);
@@ -130,7 +150,7 @@ impl Names<'_> {
         if path == UNIVERSAL {
             return Some(self.universal(asker));
         }
-        self.rules.loaders.named(path).map(|file| Ok(self.loader(file, asker)))
+        self.rules.loaders.named(path).map(|file| Ok(self.loader(file, asker))).or_else(|| self.pxelinux(path))
     }
 
     fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Why>> {
@@ -160,7 +180,7 @@ impl Names<'_> {
     /// The script that sends an iPXE to `/boot.ipxe` with what it knows of itself.
     fn way_to_script(&self, name: &str) -> Found {
         let text = script(self.rules, self.base, &Query::default(), Standing::default()).text;
-        Found::Text { name: name.to_owned(), text }
+        Found::Text { name: name.to_owned(), text, decided: None }
     }
 }
 
@@ -239,11 +259,11 @@ mod tests {
         let loaders = Loaders::new(vec![file("snponly.efi", Loader::EfiX86_64), file("undionly.kpxe", Loader::Bios)]);
         let rules = Rules { loaders, ..Rules::default() };
         let assets = AssetRoot::open(&root).expect("opened");
-        let names = Names { rules: &rules, assets: Some(&assets), base: "http://192.0.2.1:8080" };
+        let names = Names { rules: &rules, assets: Some(&assets), base: "http://192.0.2.1:8080", caller: None };
         let answer = |(name, asker): &(&[u8], Asker)| match names.find(name, *asker) {
             Ok(Found::Loader(file)) => format!("loader {}", file.name),
             Ok(Found::Asset { path, of, .. }) => format!("{of:?} {path}"),
-            Ok(Found::Text { name, text }) => {
+            Ok(Found::Text { name, text, .. }) => {
                 assert!(text.starts_with("#!ipxe\n") && text.contains("http://192.0.2.1:8080/boot.ipxe?mac="));
                 format!("text {name}")
             }
@@ -349,7 +369,7 @@ mod tests {
     #[test]
     fn without_an_assets_folder_there_are_loaders_and_texts() {
         let rules = Rules { loaders: Loaders::new(vec![file("ipxe.efi", Loader::EfiX86_64)]), ..Rules::default() };
-        let names = Names { rules: &rules, assets: None, base: "http://192.0.2.1:8080" };
+        let names = Names { rules: &rules, assets: None, base: "http://192.0.2.1:8080", caller: None };
         assert!(matches!(names.find(b"x/ipxe.efi\xff", FIRMWARE), Ok(Found::Loader(_))));
         assert_eq!(names.find(b"../etc/passwd", FIRMWARE).err(), Some(Why::not_found("../etc/passwd")));
     }

@@ -34,7 +34,7 @@ use crate::{
         answer::{Denied, Key, Signer},
         attempts::Attempts,
         clock::Clock,
-        event::{Event, Of, What, Who, count_lost},
+        event::{Event, Of, Over, What, Who, count_lost},
         faults::Files,
         identity::MachineId,
         loader::Loader,
@@ -45,6 +45,7 @@ use crate::{
     files::{
         AssetRoot,
         names::{Asker, Found, Names},
+        pxelinux::Caller,
     },
 };
 
@@ -98,6 +99,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
         .route("/loaders/{*path}", get(file))
+        .route("/pxelinux.cfg/{*name}", get(file))
+        .route("/extlinux/extlinux.conf", get(file))
         .route("/assets/", get(folder))
         .route("/assets/{*path}", get(file))
         .route("/answers/s/{token}/{*name}", get(answers::signed).post(answers::signed))
@@ -170,7 +173,10 @@ async fn file(
             let served = Served { of, name: path, content: Source::File(asset), etag, modified };
             served.response(&connection, &method, &headers)
         }
-        Ok(Found::Text { text, .. }) => script_response(text),
+        Ok(Found::Text { text, decided, .. }) => {
+            decided.into_iter().for_each(|decided| app.tell_script(ends, decided.machine, decided.outcome));
+            script_response(text)
+        }
         Err(Why::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
             let path = String::from_utf8_lossy(&name).into_owned();
             app.list(ends, path, wants_json(uri.query(), &headers)).await
@@ -216,7 +222,20 @@ impl App {
         // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
         let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
         let rules = self.live.rules.load();
-        Names { rules: &rules, assets: self.assets.as_deref(), base: &self.base(ends) }.find(name, asker)
+        let interface = match self.base_url {
+            Some(_) => None,
+            None => ipv4(ends.local).and_then(|local| self.interfaces.load().get(&local).cloned()),
+        };
+        let caller = Caller {
+            address: ipv4(ends.peer),
+            interface: interface.as_deref(),
+            over: Over::Http,
+            attempts: &self.attempts,
+            live: &self.live,
+            signer: Some(Signer { key: &self.answer_key, now: self.now() }),
+        };
+        let base = &self.base(ends);
+        Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) }.find(name, asker)
     }
 
     /// What is wrong with a file that a profile names.

@@ -5,29 +5,34 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
     ops::RangeInclusive,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU16, AtomicU32, Ordering},
         mpsc,
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tracing::debug;
 
 use super::{
     packet::{ErrorCode, ReadRequest, error},
+    run::tell_of,
     source::Source,
     transfer::Limits,
 };
 use crate::{
     boot::{
-        event::{Event, Of},
+        answer::{Key, Signer},
+        attempts::Attempts,
+        event::{Event, Of, Over, What, Who},
         loader::Loader,
         machine::Live,
         why::Why,
     },
     files::{
         AssetRoot,
-        names::{Asker, Found, Names},
+        names::{Asker, Decided, Found, Names},
+        pxelinux::Caller,
     },
     net::port::Port,
 };
@@ -38,6 +43,10 @@ pub struct Stage {
     pub live: Arc<Live>,
     /// The files beside the loaders, where there is a folder of them.
     pub assets: Option<Arc<AssetRoot>>,
+    /// What machines have tried lately, and at which addresses they are.
+    pub attempts: Arc<Mutex<Attempts>>,
+    /// What the addresses of answer files are signed with.
+    pub answer_key: Key,
     /// Which port a transfer is answered from.
     pub ports: Ports,
     /// Transfers at once.
@@ -139,18 +148,41 @@ pub(super) struct Asked {
 
 impl Stage {
     /// What a request on a listener asks for.
-    pub(super) fn asked(&self, listener: &Listener, request: &ReadRequest) -> Result<Asked, Why> {
+    pub(super) fn asked(&self, listener: &Listener, request: &ReadRequest, peer: SocketAddrV4) -> Result<Asked, Why> {
         if request.mode != "octet" {
             return Err(Why::Mode(request.mode.clone()));
         }
         let rules = self.live.rules.load();
-        let names = Names { rules: &rules, assets: self.assets.as_deref(), base: &listener.base_url };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let caller = Caller {
+            address: Some(*peer.ip()),
+            interface: None,
+            over: Over::Tftp,
+            attempts: &self.attempts,
+            live: &self.live,
+            signer: Some(Signer { key: &self.answer_key, now }),
+        };
+        let base = &listener.base_url;
+        let names = Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) };
         let asker = Asker { firmware: Loader::Bios, is_ipxe: false };
         Ok(match names.find(&request.filename, asker)? {
             Found::Loader(file) => Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader },
             Found::Asset { path, asset, of } => Asked { name: path, source: Source::file(asset.file, asset.size), of },
-            Found::Text { name, text } => Asked { name, source: Source::Memory(text.into()), of: Of::Asset },
+            Found::Text { name, text, decided } => {
+                decided.into_iter().for_each(|decided| self.tell_script(peer, decided));
+                Asked { name, source: Source::Memory(text.into()), of: Of::Asset }
+            }
         })
+    }
+
+    /// The name told the card, the packet the address: from here on the machine's fetches can be told.
+    fn tell_script(&self, peer: SocketAddrV4, Decided { machine, outcome }: Decided) {
+        let address = *peer.ip();
+        let who = machine.map_or(Who::Address(address), Who::Machine);
+        if machine.is_some() {
+            tell_of(&self.events, who, What::Address(address));
+        }
+        tell_of(&self.events, who, What::Script(outcome));
     }
 
     /// The port that a transfer of this file is sent from.

@@ -182,7 +182,12 @@ fn silence(transfer: &Transfer) -> String {
 
 /// Sends an event, or drops it where the recorder is behind: no client must wait for a log line.
 pub(super) fn tell(events: &mpsc::Sender<Event>, peer: SocketAddrV4, what: What) {
-    if events.try_send(Event { who: Who::Address(*peer.ip()), what }).is_err() {
+    tell_of(events, Who::Address(*peer.ip()), what);
+}
+
+/// The same for a machine that said which it is.
+pub(super) fn tell_of(events: &mpsc::Sender<Event>, who: Who, what: What) {
+    if events.try_send(Event { who, what }).is_err() {
         count_lost();
         debug!("an event was dropped: the recorder is behind");
     }

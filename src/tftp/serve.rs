@@ -181,7 +181,7 @@ impl Loop {
             self.end(number, Ending::Replaced);
         }
         let Some(Some(listener)) = self.listeners.get(client.0) else { return Ok(()) };
-        let Asked { name, source, of } = self.stage.asked(listener, &request)?;
+        let Asked { name, source, of } = self.stage.asked(listener, &request, client.1)?;
         if let Some(evicted) = self.transfers.make_room(client)? {
             tell_end(evicted, Ending::Evicted);
         }

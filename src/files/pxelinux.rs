@@ -1,0 +1,268 @@
+//! `pxelinux.cfg` files, which are made for the machine that asks, by TFTP and HTTP alike.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Mutex, PoisonError},
+};
+
+use super::names::{Decided, Found, Names};
+use crate::boot::{
+    answer::Signer,
+    attempts::Attempts,
+    client::MacAddr,
+    event::Over,
+    faults::Files,
+    identity::MachineId,
+    machine::{By, Live},
+    pxelinux::{self, Asked},
+    script::{Outcome, Query, Standing},
+    why::Why,
+};
+
+/// What is known of whoever asks for a text of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Where it asks from.
+    pub address: Option<Ipv4Addr>,
+    /// The interface of ours that it asks on, where that is told by our address.
+    pub interface: Option<&'a str>,
+    /// By which protocol.
+    pub over: Over,
+    /// What machines have tried, and at which addresses they are.
+    pub attempts: &'a Mutex<Attempts>,
+    /// What decides.
+    pub live: &'a Live,
+    /// Who signs the addresses of answer files.
+    pub signer: Option<Signer<'a>>,
+}
+
+impl Caller<'_> {
+    /// The machine at the caller's address.
+    fn machine(&self) -> Option<MachineId> {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.machine_at(self.address?)
+    }
+
+    /// Such a client says no more of itself than a name; its DHCP request said the rest.
+    fn query(&self, mac: MacAddr) -> Query {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard_on = || attempts.heard_on(mac).map(|name| name.to_string());
+        Query {
+            mac: Some(mac.to_string()),
+            uuid: self
+                .address
+                .and_then(|at| attempts.machine_at(at))
+                .filter(|m| m.card == mac)
+                .and_then(|m| m.uuid())
+                .map(|uuid| uuid.to_string()),
+            arch: attempts.loader_of(mac).map(|loader| loader.arch().to_owned()),
+            interface: self.interface.map(str::to_owned).or_else(heard_on),
+            ..Query::default()
+        }
+    }
+}
+
+impl Names<'_> {
+    /// `None` where the path is no such file.
+    pub(super) fn pxelinux(&self, path: &str) -> Option<Result<Found, Why>> {
+        let asked = Asked::of(path)?;
+        Some(self.caller.map_or_else(|| Err(Why::not_found(path)), |caller| self.file_for(&caller, path, &asked)))
+    }
+
+    fn file_for(&self, caller: &Caller<'_>, path: &str, asked: &Asked) -> Result<Found, Why> {
+        let nothing = || Err(Why::not_found(path));
+        // A client asks for the next name until one is a file: only the last is worth a word on its screen.
+        let query = match (asked, caller.machine().map(|machine| machine.card)) {
+            (Asked::Mac(mac), _) => caller.query(*mac),
+            (Asked::Uuid(uuid), Some(mac)) => Query { uuid: Some(uuid.to_string()), ..caller.query(mac) },
+            (Asked::Address(address), Some(mac)) if caller.address == Some(*address) => caller.query(mac),
+            (Asked::Board | Asked::Default, Some(mac)) => caller.query(mac),
+            (Asked::Default, None) => Query::default(),
+            (Asked::Uuid(_) | Asked::Address(_) | Asked::Network | Asked::Board, _) => return nothing(),
+        };
+        let (roster, state_fault) = (caller.live.roster.load(), caller.live.state_fault.load());
+        let look = |name: &str| match self.assets {
+            Some(assets) => assets.look(name),
+            None => Err(Why::not_found(name)),
+        };
+        let standing = Standing {
+            roster: Some(&roster),
+            looping: None,
+            files: Some(Files(&look)),
+            state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
+            signer: caller.signer,
+        };
+        let made = pxelinux::file(self.rules, self.base, caller.over, &query, standing);
+        let is_anyones = matches!(&made.outcome, Outcome::Chosen { by: By::Default, .. });
+        // Whoever keeps a file for all machines means it for those that nothing else was said of.
+        if is_anyones && !matches!(asked, Asked::Default) && self.has_own_default(path) {
+            return nothing();
+        }
+        let machine = query.mac().ok().flatten().map(|mac| self.rules.identity(&query.facts(mac)));
+        let decided = Some(Decided { machine, outcome: made.outcome });
+        Ok(Found::Text { name: path.to_owned(), text: made.text, decided })
+    }
+
+    fn has_own_default(&self, path: &str) -> bool {
+        let Some((folder, _)) = path.rsplit_once('/') else { return false };
+        self.assets.is_some_and(|assets| assets.file(&format!("{folder}/default")).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, time::Instant};
+
+    use super::*;
+    use crate::{
+        boot::{
+            attempts::Rates,
+            loader::{Loader, Loaders},
+            machine::{MachineRule, Rules},
+            profile::{Boot, Linux, Profile},
+            roster::Roster,
+            selector::{RuleBook, Selector},
+        },
+        files::{AssetRoot, names::Asker},
+    };
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+    const AT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 140);
+    const BY_MAC: &str = "pxelinux.cfg/01-52-54-00-12-34-56";
+    const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+
+    fn linux(kernel: &str) -> Boot {
+        let (kernel, cmdline) = (kernel.to_owned(), "a={{ machine.arch }} i={{ machine.uuid }}".to_owned());
+        Boot::Linux(Linux { kernel, initrd: vec![], cmdline, device_tree: None })
+    }
+
+    fn rules(machines: Vec<(Selector, MachineRule)>) -> Rules {
+        let variants = BTreeMap::from([("arm64".to_owned(), linux("arm64"))]);
+        let profiles = [
+            ("any".to_owned(), Profile { variants, ..Profile::from(linux("any")) }),
+            ("of_rule".to_owned(), Profile::from(linux("of_rule"))),
+        ];
+        let (profiles, machines) = (profiles.into(), RuleBook::new(machines));
+        Rules { profiles, machines, default_profile: "any".into(), ..Rules::default() }
+    }
+
+    /// The kernel's line of what a caller gets for a name; the name of a file of the user's own; or why there is none.
+    fn got(rules: &Rules, assets: Option<&AssetRoot>, attempts: Attempts, name: &str) -> String {
+        let (attempts, live) = (Mutex::new(attempts), Live::new(Rules::default(), Roster::default()));
+        let over = Over::Tftp;
+        let caller =
+            Caller { address: Some(AT), interface: None, over, attempts: &attempts, live: &live, signer: None };
+        let names = Names { rules, assets, base: "http://192.0.2.1:8080", caller: Some(caller) };
+        match names.find(name.as_bytes(), Asker { firmware: Loader::Bios, is_ipxe: false }) {
+            Ok(Found::Text {
+                text,
+                decided: Some(Decided { machine, outcome: Outcome::Chosen { mac: MAC, .. } }),
+                ..
+            }) => {
+                assert_eq!(machine.map(|machine| machine.card), Some(MAC));
+                let of =
+                    |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
+                format!("{} {}", of("linux "), of("append "))
+            }
+            Ok(Found::Text { decided: Some(Decided { outcome: Outcome::Refused(mac, why), .. }), .. }) => {
+                format!("{mac:?} {}", why.label())
+            }
+            Ok(Found::Asset { path, .. }) => format!("own {path}"),
+            Ok(found) => format!("{found:?}"),
+            Err(why) => why.label().to_owned(),
+        }
+    }
+
+    /// With the kernels of the rules.
+    fn assets() -> (tempfile::TempDir, AssetRoot) {
+        let folder = tempfile::tempdir().expect("a folder");
+        for kernel in ["any", "arm64", "of_rule"] {
+            fs::write(folder.path().join(kernel), "kernel").expect("written");
+        }
+        let assets = AssetRoot::open(folder.path()).expect("opened");
+        (folder, assets)
+    }
+
+    fn unheard() -> Attempts {
+        Attempts::new(Rates::default(), [])
+    }
+
+    fn heard() -> Attempts {
+        let mut attempts = unheard();
+        assert!(attempts.admit(MAC, Instant::now()).is_ok());
+        attempts.heard_as(MAC, Some(Loader::EfiArm64));
+        attempts.took_address(MAC, AT);
+        attempts
+    }
+
+    #[test]
+    fn a_name_with_the_card_is_always_answered_and_others_by_the_address_they_come_from() {
+        let (rules, (_folder, assets)) = (rules(vec![]), assets());
+        let by_uuid = format!("pxelinux.cfg/{UUID}");
+        for (name, of_unheard, of_heard) in [
+            (BY_MAC, "/any a= i=", "/arm64 a=arm64 i="),
+            (by_uuid.as_str(), "not_found", &format!("/arm64 a=arm64 i={UUID}")),
+            ("pxelinux.cfg/0A4D008C", "not_found", "/arm64 a=arm64 i="),
+            ("pxelinux.cfg/0A4D008D", "not_found", "not_found"),
+            ("pxelinux.cfg/0A4D00", "not_found", "not_found"),
+            ("pxelinux.cfg/default-arm-rpi", "not_found", "/arm64 a=arm64 i="),
+            ("\\boot\\pxelinux.cfg\\default", "None bad_query", "/arm64 a=arm64 i="),
+            ("extlinux/extlinux.conf", "None bad_query", "/arm64 a=arm64 i="),
+            ("pxelinux.cfg/common", "not_found", "not_found"),
+        ] {
+            assert_eq!(got(&rules, Some(&assets), unheard(), name), of_unheard, "{name}");
+            assert_eq!(got(&rules, Some(&assets), heard(), name), of_heard, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_profile_that_cannot_boot_says_so() {
+        let rules = rules(vec![]);
+        assert_eq!(got(&rules, None, unheard(), BY_MAC), format!("Some({MAC:?}) faulty_profile"));
+    }
+
+    #[test]
+    fn a_uuid_finds_its_rule() {
+        let by_uuid = Selector { uuids: vec![UUID.parse().expect("a UUID")], ..Selector::default() };
+        let rule = MachineRule { profile: Some("of_rule".into()), ..MachineRule::default() };
+        let (rules, (_folder, assets)) = (rules(vec![(by_uuid, rule)]), assets());
+        let name = format!("pxelinux.cfg/{UUID}");
+        assert_eq!(got(&rules, Some(&assets), heard(), &name), format!("/of_rule a=arm64 i={UUID}"));
+    }
+
+    #[test]
+    fn files_of_the_users_own_go_first_and_their_default_is_for_machines_that_no_rule_names() {
+        let (folder, assets) = assets();
+        let put = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, "own").expect("written");
+        };
+        put("pxelinux.cfg/0A4D008C");
+        let stranger = rules(vec![]);
+        let get = |rules: &Rules, name: &str| got(rules, Some(&assets), heard(), name);
+        assert_eq!(get(&stranger, "pxelinux.cfg/0A4D008C"), "own pxelinux.cfg/0A4D008C");
+        assert_eq!(get(&stranger, BY_MAC), "/arm64 a=arm64 i=");
+        put("pxelinux.cfg/default");
+        assert_eq!(get(&stranger, BY_MAC), "not_found");
+        assert_eq!(get(&stranger, "pxelinux.cfg/default-arm"), "not_found");
+        assert_eq!(get(&stranger, "pxelinux.cfg/default"), "own pxelinux.cfg/default");
+        let by_mac = Selector { macs: vec![MAC], ..Selector::default() };
+        let rule = MachineRule { profile: Some("of_rule".into()), ..MachineRule::default() };
+        assert_eq!(get(&rules(vec![(by_mac, rule)]), BY_MAC), "/of_rule a=arm64 i=");
+    }
+
+    /// U-Boot puts `boot/arm/` in front of `/debian/vmlinuz`, which such a file names, where its boot file was there.
+    #[test]
+    fn a_path_begins_anew_at_two_slashes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("debian")).expect("made");
+        fs::write(folder.path().join("debian/vmlinuz"), "own").expect("written");
+        let assets = AssetRoot::open(folder.path()).expect("opened");
+        let rules = Rules { loaders: Loaders::default(), ..rules(vec![]) };
+        let get = |name: &str| got(&rules, Some(&assets), unheard(), name);
+        assert_eq!(get("boot/arm//debian/vmlinuz"), "own debian/vmlinuz");
+        assert_eq!(get("/boot/arm//debian//vmlinuz"), "not_found");
+        assert_eq!(get("boot/arm//../../debian/vmlinuz"), "not_found");
+    }
+}
