@@ -439,3 +439,82 @@ fn an_image_of_40_gb_is_opened_in_milliseconds_and_one_that_is_cut_says_so() {
     let index = Index::open(&ImageFile::open(&path).expect("opened")).expect("the folders are at its beginning");
     assert_eq!(index.missing(), 307_200 + 4096);
 }
+
+/// `netbootd iso`: its exit code, and what it says on both outputs.
+fn iso(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_netbootd")).arg("iso").args(arguments).output().expect("started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+const ISOMD5SUM: &[Tool] = &[Tool::new("implantisomd5", "isomd5sum"), Tool::new("checkisomd5", "isomd5sum")];
+
+#[test]
+fn the_command_says_what_an_image_is_whole() {
+    let Some(()) = required(&[TOOLS, PACKAGED]) else { return };
+    let said = iso(&["/usr/lib/memtest86+/memtest86+x64.iso"]);
+    let expected = r#"memtest86+x64.iso: MT86PLUS_64
+  family       memtest86+ (memtest86+)
+  version      not said
+  volume       "MT86PLUS_64", ISO 9660 with Rock Ridge, 3 files
+  size         5.9 MiB, whole
+  firmware     BIOS and UEFI boot it from a drive
+  memory       64 MiB: it is the whole program
+  for          x86_64
+    kernel     EFI/BOOT/bootx64.efi
+  warning      its name is not plain: clients that put the URL through a shell need memtest86-x64.iso
+"#;
+    assert_eq!(said, (Some(0), expected.to_owned(), String::new()));
+    let (code, json, _) = iso(&["--json", "/usr/lib/ipxe/ipxe.iso"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((code, &json["recognised"]["family"], &json["missing"]), (Some(0), &"menu".into(), &0.into()));
+    assert_eq!(json["recognised"]["variants"][0]["kernel"]["image"], "ipxe.krn");
+}
+
+#[test]
+fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
+    let Some(()) = required(&[TOOLS, ISOMD5SUM]) else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let (root, image) = (scratch.path().join("source"), scratch.path().join("fedora.iso"));
+    fs::create_dir_all(root.join("live")).expect("made");
+    fs::write(root.join("live/filesystem.squashfs"), "the system ".repeat(30_000)).expect("written");
+    let sums = run(Command::new("md5sum").arg("./live/filesystem.squashfs").current_dir(&root));
+    fs::write(root.join("md5sum.txt"), sums).expect("written");
+    run(Command::new("xorriso").args(["-as", "mkisofs", "-quiet", "-R", "-o"]).arg(&image).arg(&root));
+    run(Command::new("implantisomd5").arg(&image));
+    let path = image.to_str().expect("UTF-8");
+    let (code, said, error) = iso(&["--verify", path]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{said}");
+    assert!(said.contains("checksums    the implanted one is right; 1 files are as md5sum.txt says\n"), "{said}");
+
+    let index = Index::open(&ImageFile::open(&image).expect("opened")).expect("read");
+    let place =
+        index.file("live/filesystem.squashfs").expect("there").extents.first().expect("one").offset.expect("data")
+            + 77_777;
+    let file = File::options().write(true).open(&image).expect("opened");
+    file.write_all_at(b"?", place).expect("written");
+    let (code, said, error) = iso(&["--verify", path]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("damaged      live/filesystem.squashfs: its checksum is wrong\n"), "{said}");
+    let words = "it is damaged: 1 file is not as its checksum says; download it again";
+    assert_eq!(error, format!("netbootd: {path}: {words}\n"));
+    // isomd5sum's own program has the same opinion.
+    let theirs = Command::new("checkisomd5").arg(&image).output().expect("started");
+    assert_eq!(theirs.status.code(), Some(1), "{theirs:?}");
+
+    let length = fs::metadata(&image).expect("there").len();
+    file.set_len(length - (100 << 10)).expect("cut");
+    let (code, _, error) = iso(&[path]);
+    let words = format!("it is cut short: 100.0 KiB of {} are missing; download it again", tenths(length));
+    assert_eq!((code, error), (Some(1), format!("netbootd: {path}: {words}\n")));
+
+    file.set_len(0).expect("cut");
+    let (code, said, error) = iso(&["--json", path]);
+    let words = "it is no CD or DVD image: the file is empty";
+    assert_eq!((code, said.as_str(), error), (Some(1), "", format!("netbootd: {path}: {words}\n")));
+    assert_eq!(iso(&["/nothing.iso"]).0, Some(69));
+}
+
+fn tenths(bytes: u64) -> String {
+    format!("{}.{} KiB", bytes >> 10, ((bytes & 0x3ff) * 10) >> 10)
+}

@@ -6,6 +6,7 @@ mod control;
 mod dhcp_snippet;
 mod explain;
 mod failure;
+mod iso;
 mod loaders;
 mod up;
 mod watch;
@@ -38,6 +39,8 @@ enum Command {
     DhcpSnippet(dhcp_snippet::DhcpSnippet),
     /// Show the iPXE loaders of this host.
     Loaders(loaders::Show),
+    /// Show what a CD or DVD image is, and how a machine boots it.
+    Iso(iso::Iso),
     /// Give a machine a profile while the server runs.
     Assign(control::Assign),
     /// Leave a machine to its rule again.
@@ -75,6 +78,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::DhcpSnippet(snippet) => snippet.run(),
         Command::Loaders(show) => show.run(),
+        Command::Iso(iso) => iso.run(),
         Command::Assign(assign) => assign.run(),
         Command::Unassign(unassign) => unassign.run(),
         Command::Approve(approve) => approve.run(),

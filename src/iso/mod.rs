@@ -37,6 +37,7 @@ pub mod kernel;
 #[cfg(any(test, fuzzing))]
 pub mod made;
 pub mod menu;
+pub mod name;
 #[cfg(any(test, fuzzing))]
 pub mod ordeal;
 pub mod recognise;
@@ -45,7 +46,8 @@ pub mod source;
 mod tree;
 mod udf;
 mod udf_file;
-pub mod when;
+pub mod verify;
+mod when;
 
 pub use fault::Fault;
 pub use index::{Entry, Extent, Found, Index, Item, Kind, Side, Volume};

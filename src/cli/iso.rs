@@ -1,0 +1,341 @@
+//! `netbootd iso`: what a CD or DVD image is, how it is booted, and whether it is whole.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::failure::{EX_UNAVAILABLE, Failure, print};
+use crate::{
+    files::image::ImageFile,
+    iso::{
+        Index, Kind,
+        el_torito::Platform,
+        name::plain,
+        recognise::{How, Part, Place, Recognised, Variant, recognise},
+        verify::{Verdict, verify},
+    },
+};
+
+/// Show what a CD or DVD image is, and how a machine boots it.
+///
+/// Nothing is mounted, copied or started. Exits with 1 where the image is cut short, damaged, or none at all.
+#[derive(Debug, clap::Args)]
+pub(super) struct Iso {
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Read all of it, and compare the checksums that it carries
+    #[arg(long)]
+    verify: bool,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Iso {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let name = self.file.display();
+        let image = ImageFile::open(&self.file);
+        let image = image.map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{name}: {error}")))?;
+        let damaged = |fault: &dyn std::fmt::Display| Failure::new(DAMAGED, format!("{name}: {fault}"));
+        let index = Index::open(&image).map_err(|fault| damaged(&fault))?;
+        let verdict = match self.verify {
+            false => None,
+            true => Some(verified(&image, &index).map_err(|fault| damaged(&fault))?),
+        };
+        let shown = Shown {
+            name: self.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            found: recognise(&image, &index),
+            unreadable: Unreadable::of(&index),
+            index: &index,
+            verdict,
+        };
+        print(&if self.json { shown.as_json(&self.file) } else { shown.as_text() })?;
+        match shown.fault() {
+            Some(fault) => Err(damaged(&fault)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn verified(image: &ImageFile, index: &Index) -> Result<Verdict, crate::iso::Fault> {
+    let mut bar = Bar::new();
+    verify(image, index, &mut |done, total| bar.show(done, total))
+}
+
+/// A line on a terminal that says how far it is.
+struct Bar {
+    is_terminal: bool,
+    shown: Option<u64>,
+}
+
+impl Bar {
+    fn new() -> Self {
+        Self { is_terminal: std::io::stderr().is_terminal(), shown: None }
+    }
+
+    fn show(&mut self, done: u64, total: u64) {
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
+        if self.is_terminal && self.shown != Some(percent) {
+            self.shown = Some(percent);
+            // It is only for looking at: what cannot be written is nothing to fail for.
+            let _ = write!(std::io::stderr(), "\r{}", bar(percent, done, total));
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn bar(percent: u64, done: u64, total: u64) -> String {
+    let full = usize::try_from(percent / 4).unwrap_or(0);
+    format!("verifying [{:25}] {percent:3} %, {} of {} ", "#".repeat(full), size(done), size(total))
+}
+
+/// What the image cannot give.
+struct Unreadable {
+    count: usize,
+    first: Vec<(String, String)>,
+}
+
+impl Unreadable {
+    fn of(index: &Index) -> Self {
+        let all = index.walk().filter_map(|(path, item)| match item.kind {
+            Kind::Unreadable(fault) => Some((path, fault.to_string())),
+            _ => None,
+        });
+        let mut found = Self { count: 0, first: Vec::new() };
+        for one in all {
+            found.count += 1;
+            if found.first.len() < 5 {
+                found.first.push(one);
+            }
+        }
+        found
+    }
+}
+
+/// All that is known of one image.
+struct Shown<'a> {
+    name: String,
+    index: &'a Index,
+    found: Recognised,
+    unreadable: Unreadable,
+    verdict: Option<Verdict>,
+}
+
+impl Shown<'_> {
+    /// What is wrong with the image itself.
+    fn fault(&self) -> Option<String> {
+        let missing = self.index.missing();
+        if missing > 0 {
+            return Some(format!(
+                "it is cut short: {} of {} are missing; download it again",
+                size(missing),
+                size(self.index.volume().stated)
+            ));
+        }
+        let verdict = self.verdict.as_ref().filter(|verdict| !verdict.is_good())?;
+        Some(match verdict.damaged.len() {
+            0 => "it is damaged: its implanted checksum is wrong; download it again".into(),
+            1 => "it is damaged: 1 file is not as its checksum says; download it again".into(),
+            more => format!("it is damaged: {more} files are not as their checksums say; download it again"),
+        })
+    }
+
+    fn as_text(&self) -> String {
+        let (volume, found) = (self.index.volume(), &self.found);
+        let mut text = format!("{}: {}\n", self.name, found.title);
+        let mut line = |title: &str, value: &str| {
+            let _ = writeln!(text, "  {title:12} {value}");
+        };
+        line("family", &format!("{} ({})", found.kind, found.family));
+        line("version", found.version.as_deref().unwrap_or("not said"));
+        line("volume", &format!("\"{}\", {}, {} files", volume.label, volume.side.title(), self.files()));
+        line(
+            "size",
+            &format!("{}, {}", size(volume.length), if self.index.missing() == 0 { "whole" } else { "cut short" }),
+        );
+        line("firmware", &self.firmware());
+        if let Some(need) = &found.memory {
+            line("memory", &format!("{} MiB: {}", need.mib, need.why));
+        }
+        for variant in &found.variants {
+            self.variant(variant, &mut line);
+        }
+        match &found.how {
+            How::Refused { why, instead } => {
+                line("not booted", why);
+                line("instead", instead);
+            }
+            How::San => line("booted as", "a drive that iPXE makes of it (sanboot)"),
+            _ => {}
+        }
+        for note in &found.notes {
+            line("note", note);
+        }
+        for warning in self.warnings() {
+            line("warning", &warning);
+        }
+        if let Some(verdict) = &self.verdict {
+            line("checksums", &checksums(verdict));
+            for (path, why) in verdict.damaged.iter().take(20) {
+                line("damaged", &format!("{path}: {why}"));
+            }
+        }
+        text
+    }
+
+    fn variant(&self, variant: &Variant, line: &mut impl FnMut(&str, &str)) {
+        line("for", variant.arch.unwrap_or("a processor that the kernel does not say"));
+        line("  kernel", &place(&variant.kernel));
+        for part in &variant.initrds {
+            line("  initrd", &initrd(part));
+        }
+        for (path, arguments) in &variant.modules {
+            line("  with", format!("{path} {arguments}").trim_end());
+        }
+        if !variant.cmdline.is_empty() {
+            let url = self.url();
+            line("  cmdline", &variant.cmdline_at(&url, &url));
+        }
+    }
+
+    /// Where it would be, on a server whose address is not known here.
+    fn url(&self) -> String {
+        format!("http://SERVER:8080/assets/{}", plain(&self.name))
+    }
+
+    fn files(&self) -> usize {
+        self.index.walk().filter(|(_, item)| !matches!(item.kind, Kind::Folder)).count()
+    }
+
+    fn firmware(&self) -> String {
+        let entries = &self.index.volume().boot_entries;
+        let has = |platform| entries.iter().any(|entry| entry.platform == platform);
+        match (has(Platform::Bios), has(Platform::Efi)) {
+            (true, true) => "BIOS and UEFI boot it from a drive".into(),
+            (true, false) => "BIOS boots it from a drive, UEFI does not".into(),
+            (false, true) => "UEFI boots it from a drive, BIOS does not".into(),
+            (false, false) => "no firmware boots it from a drive".into(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if plain(&self.name) != self.name {
+            all.push(format!(
+                "its name is not plain: clients that put the URL through a shell need {}",
+                plain(&self.name)
+            ));
+        }
+        if let Some(fault) = &self.index.volume().passed_over {
+            all.push(format!("another file system in it is not read: {fault}"));
+        }
+        if self.unreadable.count > 0 {
+            all.push(format!("{} of its files and folders cannot be read:", self.unreadable.count));
+            all.extend(self.unreadable.first.iter().map(|(path, why)| format!("{path}: {why}")));
+        }
+        all
+    }
+
+    fn as_json(&self, file: &Path) -> String {
+        let volume = self.index.volume();
+        let url = self.url();
+        let entries = volume.boot_entries.iter().map(|entry| match entry.platform {
+            Platform::Bios => "bios".to_owned(),
+            Platform::Efi => "efi".to_owned(),
+            Platform::Other(id) => format!("{id:#x}"),
+        });
+        let lines: Vec<String> = self.found.variants.iter().map(|variant| variant.cmdline_at(&url, &url)).collect();
+        let all = json!({
+            "file": file.display().to_string(),
+            "name": plain(&self.name),
+            "size": volume.length,
+            "missing": self.index.missing(),
+            "volume": {
+                "label": volume.label,
+                "file_system": volume.side.title(),
+                "system": volume.system,
+                "publisher": volume.publisher,
+                "application": volume.application,
+                "files": self.files(),
+                "firmware": entries.collect::<Vec<_>>(),
+            },
+            "recognised": self.found,
+            "cmdlines": lines,
+            "warnings": self.warnings(),
+            "verified": self.verdict,
+            "fault": self.fault(),
+        });
+        format!("{all:#}\n")
+    }
+}
+
+fn checksums(verdict: &Verdict) -> String {
+    let mut parts = Vec::new();
+    match verdict.implanted {
+        Some(true) => parts.push("the implanted one is right".to_owned()),
+        Some(false) => parts.push("the implanted one is wrong".to_owned()),
+        None => {}
+    }
+    if !verdict.lists.is_empty() {
+        parts.push(format!("{} files are as {} says", verdict.intact, verdict.lists.join(", ")));
+    }
+    if verdict.is_empty() { "it carries none: nothing was compared".into() } else { parts.join("; ") }
+}
+
+fn place(place: &Place) -> String {
+    match place {
+        Place::Image(path) => path.clone(),
+        Place::Host { path, package } => format!("{path} (package {package})"),
+        Place::Supplied(name) => format!("{name}, which you supply"),
+    }
+}
+
+fn initrd(part: &Part) -> String {
+    match part {
+        Part::File(file) => place(file),
+        Part::Put { path: Some(path), name } => format!("{path}, put in as /{name}"),
+        Part::Put { path: None, name } => format!("the whole image, put in as /{name}"),
+    }
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..0x400 => format!("{bytes} bytes"),
+        0x400..0x10_0000 => format!("{} KiB", tenths(1 << 10)),
+        0x10_0000..0x4000_0000 => format!("{} MiB", tenths(1 << 20)),
+        _ => format!("{} GiB", tenths(1 << 30)),
+    }
+}
+
+/// The image is cut short, damaged or none: what was asked for was done.
+const DAMAGED: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_the_bar_are_for_people() {
+        assert_eq!(
+            [size(1023), size(1536), size(7 << 20), size(5 << 30)],
+            ["1023 bytes", "1.5 KiB", "7.0 MiB", "5.0 GiB"]
+        );
+        let half = "verifying [############             ]  50 %, 2.0 GiB of 4.0 GiB ";
+        assert_eq!(bar(50, 2 << 30, 4 << 30), half);
+        assert!(bar(100, 9 << 40, 9 << 40).len() < 80);
+    }
+}

@@ -1,0 +1,43 @@
+//! The name under which an image can stand in a URL that clients take apart.
+
+/// The name itself where it is plain, else a plain one in its place.
+///
+/// live-boot, archiso and casper put the URL through a shell, split it at dots, and know an image by `.iso` at its end: what
+/// is left is letters, digits, dots, dashes and underscores.
+#[must_use]
+pub fn plain(name: &str) -> String {
+    let stem = match name.len().checked_sub(4).and_then(|at| name.split_at_checked(at)) {
+        Some((stem, end)) if end.eq_ignore_ascii_case(".iso") => stem,
+        _ => name,
+    };
+    let mut plain = String::new();
+    for c in stem.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' => plain.push(c),
+            _ if plain.ends_with('-') => {}
+            _ => plain.push('-'),
+        }
+    }
+    let plain = plain.trim_matches(['-', '.']);
+    format!("{}.iso", if plain.is_empty() { "image" } else { plain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_name_stays_and_another_becomes_plain() {
+        for (name, expected) in [
+            ("debian-12.5.0_amd64.iso", "debian-12.5.0_amd64.iso"),
+            ("Windows 11 (x64).ISO", "Windows-11-x64.iso"),
+            ("a'; reboot #.iso", "a-reboot.iso"),
+            ("ubuntu.img", "ubuntu.img.iso"),
+            ("äöü.iso", "image.iso"),
+            ("", "image.iso"),
+            ("..iso", "image.iso"),
+        ] {
+            assert_eq!(plain(name), expected, "{name}");
+        }
+    }
+}
