@@ -6,10 +6,10 @@
 //! |---|---|
 //! | A datagram comes in on port 67 or 4011, and it is known to which of our addresses | [`net::udp`], [`dhcp::serve`] |
 //! | … or as a frame, beside another DHCP server that has the port | [`net::raw`], [`net::frame`], [`dhcp::transport`] |
-//! | Its bytes become a [`dhcp::wire::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`] |
+//! | Its bytes become a [`dhcp::request::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`], [`dhcp::request`] |
 //! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
 //! | … in which shape, and whether it goes round in circles | [`boot::attempts`], kept by [`state`] |
-//! | The answer, and where it goes | [`dhcp::proxy`], [`dhcp::destination`] |
+//! | The answer, and where it goes | [`dhcp::proxy`], [`dhcp::offer`], [`dhcp::destination`] |
 //! | Firmware fetches the loader, by TFTP | [`tftp::serve`], [`tftp::transfer`] |
 //! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
 //! | iPXE asks again, is sent to `/boot.ipxe`, and gets its script | [`boot::script`], [`boot::machine`] |

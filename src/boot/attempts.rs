@@ -32,11 +32,14 @@ pub enum Shape {
     BootServer,
     /// Options 66 and 67 beside siaddr and `file`, as the lines for a leasing server have them.
     Option66,
+    /// A PXE menu of one entry that is chosen at once, as dnsmasq's `pxe-service` sends it; the file is named on port
+    /// 4011 then. Some boards (Realtek) take no other.
+    Menu,
 }
 
 impl Shape {
     /// The rungs of the ladder, in the order in which they are tried.
-    pub const LADDER: [Self; 4] = [Self::Direct, Self::Option67, Self::BootServer, Self::Option66];
+    pub const LADDER: [Self; 5] = [Self::Direct, Self::Option67, Self::BootServer, Self::Option66, Self::Menu];
 
     /// Name in the configuration, the state and the log.
     #[must_use]
@@ -46,6 +49,7 @@ impl Shape {
             Self::Option67 => "option_67",
             Self::BootServer => "boot_server",
             Self::Option66 => "option_66",
+            Self::Menu => "menu",
         }
     }
 
@@ -53,6 +57,12 @@ impl Shape {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::LADDER.into_iter().find(|shape| shape.name() == name)
+    }
+
+    /// Whether it names no file, so that a client asks port 4011 for it.
+    #[must_use]
+    pub fn asks_the_boot_server(self) -> bool {
+        matches!(self, Self::BootServer | Self::Menu)
     }
 
     /// The next rung; behind the last one comes the first.
@@ -69,6 +79,7 @@ impl fmt::Display for Shape {
             Self::Option67 => "with option 67 beside the file field",
             Self::BootServer => "by the boot server on port 4011",
             Self::Option66 => "with options 66 and 67 beside the header's fields",
+            Self::Menu => "with a PXE menu of one entry, by the boot server on port 4011",
         })
     }
 }
@@ -109,6 +120,10 @@ struct Attempt {
     answers: Bucket,
     /// Where it was heard last.
     interface: Option<Arc<str>>,
+    /// When that was.
+    heard: Option<Instant>,
+    /// How often it has asked lately.
+    times: u32,
     /// The build of iPXE for the architecture that it said last.
     loader: Option<Loader>,
     offered: Option<Offered>,
@@ -154,12 +169,28 @@ impl Attempts {
         if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Why::TooOften("in total")) }
     }
 
-    /// A machine was heard on an interface of ours.
-    pub fn heard(&mut self, machine: impl Into<MachineId>, interface: &Arc<str>) {
-        let last = &mut self.machines.touch(Key::Card(machine.into().card)).interface;
-        if last.as_ref() != Some(interface) {
-            *last = Some(interface.clone());
+    /// A boot client was heard on an interface of ours: how often it has asked by now, this time included. A packet
+    /// that the network doubled counts once.
+    pub fn heard(&mut self, machine: impl Into<MachineId>, interface: &Arc<str>, now: Instant) -> u32 {
+        let attempt = self.machines.touch(Key::Card(machine.into().card));
+        if attempt.interface.as_ref() != Some(interface) {
+            attempt.interface = Some(interface.clone());
         }
+        let before = attempt.heard.replace(now).map(|before| now.saturating_duration_since(before));
+        attempt.times = match before {
+            Some(ago) if ago < DOUBLED => attempt.times,
+            Some(ago) if ago < JUST_NOW => attempt.times.saturating_add(1),
+            _ => 1,
+        };
+        attempt.times
+    }
+
+    /// Whether a machine asked for its boot a short while ago: an address that it takes now is that of a boot client,
+    /// whatever its message says.
+    #[must_use]
+    pub fn has_just_asked(&self, mac: MacAddr, now: Instant) -> bool {
+        let heard = self.machines.peek(&Key::Card(mac)).and_then(|attempt| attempt.heard);
+        heard.is_some_and(|heard| now.saturating_duration_since(heard) < JUST_NOW)
     }
 
     /// The interface that a machine was heard on last.
@@ -337,6 +368,10 @@ const MACHINES: usize = 4096;
 const WORKED: usize = 65_536;
 /// Firmware waits longer before it asks again: EDK2 4 s (Dhcp4Dxe), PXE ROMs 4 s (PXE 2.1 §2.4.3).
 const SAME_QUESTION: Duration = Duration::from_secs(3);
+/// Copies of one packet are no more than this apart, and firmware's repetitions a second or more.
+const DOUBLED: Duration = Duration::from_millis(500);
+/// In which firmware takes its lease, or asks again: the longest pause between two of its DISCOVERs is 32 s.
+const JUST_NOW: Duration = Duration::from_secs(120);
 /// A boot that ends in nothing takes ten seconds or more; five minutes hold a handful, and no thirty.
 pub const SHORT_WHILE: Duration = Duration::from_secs(300);
 /// iPXE starts without a boot between them that are let pass: people at a console try things, too.
@@ -366,9 +401,9 @@ mod tests {
     fn a_machine_that_repeats_its_discover_is_offered_the_next_shape() {
         let (mut attempts, start) = attempts();
         // EDK2's pattern where no offer is taken, then the same at the next power-on.
-        let shapes: Vec<Shape> = [0, 4, 12, 28, 200].map(|at| attempts.offer(MAC, start + seconds(at))).into();
-        assert_eq!(shapes[..4], Shape::LADDER);
-        assert_eq!(shapes[4], Shape::Direct, "from the top again");
+        let shapes: Vec<Shape> = [0, 4, 12, 28, 44, 200].map(|at| attempts.offer(MAC, start + seconds(at))).into();
+        assert_eq!(shapes[..5], Shape::LADDER);
+        assert_eq!(shapes[5], Shape::Direct, "from the top again");
         // A doubled packet is no repetition, and another machine is another ladder.
         assert_eq!(attempts.offer(MAC, start + seconds(202)), Shape::Direct);
         assert_eq!(attempts.offer(MacAddr([2; 6]), start + seconds(202)), Shape::Direct);
@@ -387,14 +422,27 @@ mod tests {
         attempts.offer(MAC, start + seconds(1000));
         assert_eq!(attempts.offer(MAC, start + seconds(1004)), Shape::BootServer);
         assert_eq!(attempts.offer(MAC, start + seconds(1012)), Shape::Option66);
-        assert_eq!(attempts.offer(MAC, start + seconds(1028)), Shape::Direct);
-        assert_eq!(attempts.loader_fetched(MAC, start + seconds(1030)), Some(Shape::Direct));
+        assert_eq!(attempts.offer(MAC, start + seconds(1028)), Shape::Menu);
+        assert_eq!(attempts.offer(MAC, start + seconds(1044)), Shape::Direct);
+        assert_eq!(attempts.loader_fetched(MAC, start + seconds(1046)), Some(Shape::Direct));
         assert_eq!(attempts.offer(MAC, start + seconds(2000)), Shape::Direct);
         // Nobody is told of what is the usual.
         let other = MacAddr([2; 6]);
         attempts.offer(other, start);
         assert_eq!(attempts.ipxe_started(other, 1, start + seconds(9)), None);
         assert_eq!(attempts.ipxe_started(MacAddr([3; 6]), 1, start), None, "its ROM is an iPXE");
+    }
+
+    #[test]
+    fn who_has_just_asked_is_known_for_a_while_and_its_times_are_counted() {
+        let (mut attempts, start) = attempts();
+        let eth1 = Arc::from("eth1");
+        let mut times = |millis| attempts.heard(MAC, &eth1, start + Duration::from_millis(millis));
+        assert_eq!([times(0), times(3), times(5000), times(5400), times(9000)], [1, 1, 2, 2, 3]);
+        assert_eq!(times(9000 + 120_000), 1, "another boot");
+        assert!(attempts.has_just_asked(MAC, start + seconds(200)));
+        assert!(!attempts.has_just_asked(MAC, start + seconds(249)));
+        assert!(!attempts.has_just_asked(MacAddr([2; 6]), start));
     }
 
     #[test]

@@ -39,13 +39,21 @@ impl Client {
         Facts { mac: *mac, uuid: *uuid, serial: None, arch: self.arch().loader(), interface: interface.as_deref() }
     }
 
-    /// A Raspberry Pi's boot ROM; the older ones say that they are an x86 BIOS.
+    /// A Raspberry Pi's boot ROM. Most say that they are an x86 BIOS, and are known by the maker of their card or, since
+    /// that can be another one's (an adapter, a compute module's carrier), by their UUID.
     #[must_use]
     pub fn is_raspberry_pi(&self) -> bool {
-        let is_its_card = Oui::of(self.mac).is_raspberry_pi();
-        let is_rom = |arch: ClientArch| arch == ClientArch::RASPBERRY_PI || arch == ClientArch::X86_BIOS && is_its_card;
+        let is_one = || Oui::of(self.mac).is_raspberry_pi() || self.uuid.is_some_and(is_raspberry_pis);
+        let is_rom = |arch: ClientArch| arch == ClientArch::RASPBERRY_PI || arch == ClientArch::X86_BIOS && is_one();
         self.speaks == Speaks::Pxe && is_rom(self.arch())
     }
+}
+
+/// From the Pi 4 on the UUID begins with the board's name ("RPi4"; Raspberry Pi documentation, "Network booting", DHCP
+/// request details); the ROM of the Pi 3 has the letter D in every byte.
+fn is_raspberry_pis(uuid: Uuid) -> bool {
+    let bytes = uuid.as_bytes();
+    bytes.starts_with(b"RPi") || bytes == b"DDDDDDDDDDDDDDDD"
 }
 
 /// Which program is at the other end.
@@ -125,6 +133,27 @@ mod tests {
         for text in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:00:12:34:5g", "５２5400123456"] {
             assert!(text.parse::<MacAddr>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_raspberry_pi_is_known_by_its_card_or_its_uuid_as_long_as_its_rom_asks() {
+        let of = |mac, uuid: [u8; 16], arch, speaks| {
+            let uuid = Some(Uuid::from_bytes(uuid));
+            let archs = vec![ClientArch(arch)];
+            Client { mac: MacAddr(mac), uuid, archs, speaks, interface: None }.is_raspberry_pi()
+        };
+        let (its, others) = ([0xdc, 0xa6, 0x32, 1, 2, 3], [0, 0xe0, 0x4c, 1, 2, 3]);
+        let (pi_4, pi_5, pi_3, pc) = (*b"RPi4\x141\xd0\0....tail", *b"RPi5.......tail.", [0x44; 16], [0x11; 16]);
+        for uuid in [pi_4, pi_5, pi_3] {
+            assert!(of(others, uuid, 0, Speaks::Pxe));
+            assert!(of(others, uuid, 41, Speaks::Pxe));
+            // UEFI firmware on a Pi, an iPXE, and UEFI HTTP Boot are what they say.
+            assert!(!of(its, uuid, 11, Speaks::Pxe));
+            assert!(!of(its, uuid, 0, Speaks::Ipxe { http: true }));
+            assert!(!of(its, uuid, 19, Speaks::HttpBoot));
+        }
+        assert!(of(its, pc, 0, Speaks::Pxe) && of(others, pc, 41, Speaks::Pxe));
+        assert!(!of(others, pc, 0, Speaks::Pxe));
     }
 
     #[test]

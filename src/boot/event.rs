@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    attempts::Shape, client::MacAddr, identity::MachineId, peer::Silence, rival::Rival, script::Outcome, why::Why,
+    attempts::Shape, client::MacAddr, identity::MachineId, own::Own, peer::Silence, rival::Rival, script::Outcome,
+    why::Why,
 };
 
 /// Something that a stage saw. Stages send these and forget them.
@@ -64,10 +65,15 @@ pub enum What {
     Offer(String),
     /// Our answer on port 4011; what it offers.
     BootServer(String),
+    /// What the offer behind this leads to goes on without our script.
+    Own(Own),
     /// It fetched what an offer of this shape named, and did not take the others.
     TookOffer(Shape),
     /// The machine was seen to take this address.
     Address(Ipv4Addr),
+    /// A leasing server offered the machine this address. It may take another one; but a Raspberry Pi 3 tells nobody
+    /// that it took it.
+    OfferedAddress(Ipv4Addr),
     /// A request that got no boot.
     Refused(Why),
     /// `/boot.ipxe` was answered.

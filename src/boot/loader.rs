@@ -17,6 +17,12 @@ impl ClientArch {
     /// A Raspberry Pi's boot ROM, which loads its own firmware's files and no iPXE.
     pub const RASPBERRY_PI: Self = Self(41);
 
+    /// Whether it is U-Boot's own DHCP client.
+    #[must_use]
+    pub fn is_u_boot(self) -> bool {
+        (21..=24).contains(&self.0)
+    }
+
     /// The loader for this architecture; `None` where there is none by default.
     #[must_use]
     pub fn loader(self) -> Option<Loader> {
@@ -58,7 +64,7 @@ const fn row(code: u16, title: &'static str, loader: Option<Loader>) -> Row {
 }
 
 /// RFC 4578 printed EBC (7) and x64 (9) the other way round from what firmware sends; IANA records what is sent, and
-/// both run the x86_64 build. Codes without a loader are listed so that the refusal can name the machine.
+/// both run the x86_64 build. U-Boot runs EFI programs itself. Codes without a loader are listed so that the refusal can name the machine.
 const ARCHITECTURES: &[Row] = &[
     row(0, "BIOS", Some(Loader::Bios)),
     row(2, "Itanium UEFI", None),
@@ -76,10 +82,10 @@ const ARCHITECTURES: &[Row] = &[
     row(18, "UEFI HTTP arm32", Some(Loader::EfiArm32)),
     row(19, "UEFI HTTP arm64", Some(Loader::EfiArm64)),
     row(20, "BIOS HTTP", Some(Loader::Bios)),
-    row(21, "arm32 U-Boot", None),
-    row(22, "arm64 U-Boot", None),
-    row(23, "arm32 U-Boot HTTP", None),
-    row(24, "arm64 U-Boot HTTP", None),
+    row(21, "arm32 U-Boot", Some(Loader::EfiArm32)),
+    row(22, "arm64 U-Boot", Some(Loader::EfiArm64)),
+    row(23, "arm32 U-Boot HTTP", Some(Loader::EfiArm32)),
+    row(24, "arm64 U-Boot HTTP", Some(Loader::EfiArm64)),
     row(25, "UEFI riscv32", Some(Loader::EfiRiscv32)),
     row(26, "UEFI HTTP riscv32", Some(Loader::EfiRiscv32)),
     row(27, "UEFI riscv64", Some(Loader::EfiRiscv64)),
@@ -366,12 +372,12 @@ pub(crate) mod tests {
             (&[0, 20], Some(Loader::Bios)),
             (&[6, 15], Some(Loader::EfiI386)),
             (&[7, 9, 16, 17], Some(Loader::EfiX86_64)),
-            (&[10, 18], Some(Loader::EfiArm32)),
-            (&[11, 19], Some(Loader::EfiArm64)),
+            (&[10, 18, 21, 23], Some(Loader::EfiArm32)),
+            (&[11, 19, 22, 24], Some(Loader::EfiArm64)),
             (&[25, 26], Some(Loader::EfiRiscv32)),
             (&[27, 28], Some(Loader::EfiRiscv64)),
             (&[39, 40], Some(Loader::EfiLoong64)),
-            (&[1, 2, 12, 13, 14, 21, 22, 23, 24, 29, 30, 31, 38, 41, 42, 65535], None),
+            (&[1, 2, 12, 13, 14, 29, 30, 31, 38, 41, 42, 65535], None),
         ];
         for (codes, loader) in expected {
             for code in *codes {
@@ -386,6 +392,8 @@ pub(crate) mod tests {
         assert_eq!(ClientArch::named("x86_64", false), Some(ClientArch(7)));
         assert_eq!(ClientArch::named("x86_64", true), Some(ClientArch(16)));
         assert_eq!(ClientArch::named("14", true), Some(ClientArch(14)));
+        assert_eq!(ClientArch::named("arm64", false), Some(ClientArch(11)), "and not U-Boot's");
+        assert_eq!(ClientArch::named("arm32", true), Some(ClientArch(18)));
         assert_eq!(ClientArch::named("amd64", false), None);
     }
 

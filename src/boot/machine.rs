@@ -1,13 +1,13 @@
 //! What machines are to boot: profiles, rules about machines, and the choice between them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
     answer,
     attempts::Shape,
-    client::MacAddr,
+    client::{Client, MacAddr},
     faults::ProfileFault,
     loader::{Loader, Loaders},
     profile::{Boot, Profile},
@@ -52,6 +52,8 @@ pub struct Rules {
     pub known_only: bool,
     /// The shape of offers.
     pub offer: OfferShape,
+    /// How long offers to firmware wait.
+    pub reply_delay: ReplyDelay,
     /// Whether there is an assets folder, which a Raspberry Pi's own files are in.
     pub has_assets: bool,
     /// Profiles by name.
@@ -74,6 +76,15 @@ pub enum OfferShape {
     Auto,
     /// One for all.
     Always(Shape),
+}
+
+/// How long offers to firmware wait, for boot ROMs that miss an instant one (`dhcp.reply_delay`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplyDelay {
+    /// Of all machines; zero where nothing is set.
+    pub all: Duration,
+    /// A rule has one of its own. Where none has, no rule is looked up for it.
+    pub by_rule: bool,
 }
 
 /// The built-in menu.
@@ -102,6 +113,8 @@ pub struct MachineRule {
     pub loader: Option<String>,
     /// How its firmware is sent on to its disk.
     pub local_boot: LocalBoot,
+    /// How long offers to its firmware wait; none: as long as all.
+    pub reply_delay: Option<Duration>,
 }
 
 /// How firmware is sent on to the local disk.
@@ -166,6 +179,14 @@ impl Rules {
     #[must_use]
     pub fn said(&self, facts: &Facts<'_>, roster: &Roster) -> Option<Entry> {
         roster.of(self.identity(facts))
+    }
+
+    /// How long an offer to this machine's firmware is to wait, where that is set.
+    #[must_use]
+    pub fn reply_delay(&self, client: &Client) -> Option<Duration> {
+        let ReplyDelay { all, by_rule } = self.reply_delay;
+        let rule = by_rule.then(|| self.machines.of(&client.facts())).flatten();
+        rule.and_then(|(_, rule)| rule.reply_delay).or(Some(all).filter(|all| !all.is_zero()))
     }
 
     /// What a machine boots: the profile that it asks for (as the menu does), else the one that it is assigned, else

@@ -16,6 +16,7 @@ mod mac_filters;
 pub mod machine;
 pub mod moment;
 pub mod next;
+pub mod own;
 pub mod peer;
 pub mod profile;
 pub mod pxelinux;

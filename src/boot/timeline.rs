@@ -11,6 +11,7 @@ use self::seen::Seen;
 use super::{
     event::{Discover, What},
     moment::Moment,
+    own::Own,
     stage::{Awaited, Stage},
 };
 
@@ -34,6 +35,8 @@ pub struct Timeline {
     pub has_ipxe: bool,
     /// The address that it took, or fetched from.
     pub address: Option<Ipv4Addr>,
+    /// What it was offered that goes on without our script.
+    pub own: Option<Own>,
     /// What another server told it that keeps machines from booting by us.
     pub rival: Option<String>,
     /// What its script boots.
@@ -198,7 +201,7 @@ impl Timeline {
 
     /// Takes in what was seen; what is new to people.
     pub fn apply(&mut self, what: What, now: Moment) -> Vec<Step> {
-        if !matches!(what, What::Rival(_)) {
+        if !matches!(what, What::Rival(_) | What::OfferedAddress(_)) {
             self.last = now;
         }
         let seen = self.seen(what, now);

@@ -185,15 +185,18 @@ impl Timelines {
 
     /// Takes an event in; the lines are what is new to people.
     pub fn apply(&mut self, Event { who, what }: Event, now: Moment) -> Vec<Line> {
-        let who = self.joined(who);
-        if let (Who::Machine(machine), What::Address(address)) = (who, &what) {
+        let (came_as, who) = (who, self.joined(who));
+        if let (Who::Machine(machine), What::Address(address) | What::OfferedAddress(address)) = (who, &what) {
             self.learn_address(machine, *address);
         }
         // An installer may be leased another address than the iPXE before it, and this one was signed for its machine.
         if let (Who::Machine(machine), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
             self.by_address.insert(*to, machine);
         }
-        let is_about_a_boot = !matches!(what, What::Address(_) | What::Rival(_) | What::Packet { .. } | What::Said(_));
+        let is_about_a_boot = !matches!(
+            what,
+            What::Address(_) | What::OfferedAddress(_) | What::Rival(_) | What::Packet { .. } | What::Said(_)
+        );
         // Of a machine that was not heard yet, what others say to it makes no boot; nor what it says by syslog, as
         // switches and printers do.
         if !is_about_a_boot && !matches!(what, What::Packet { .. }) && self.machines.peek(&who).is_none() {
@@ -213,6 +216,10 @@ impl Timelines {
         }
         if is_about_a_boot {
             machine.begin_unless_it_belongs_to_the_last(&what, now);
+        }
+        // Who fetches from an address has taken it, though no message said so.
+        if let (true, Who::Address(address), Some(boot)) = (is_about_a_boot, came_as, machine.current()) {
+            boot.address.get_or_insert(address);
         }
         let steps = machine.current().map(|boot| boot.apply(what, now));
         steps.unwrap_or_default().into_iter().map(|step| Line { who: shown, step }).collect()
@@ -443,6 +450,24 @@ mod tests {
                 "handed_over it has its kernel and all initrds",
             ]
         );
+    }
+
+    #[test]
+    fn the_address_that_a_leasing_server_offers_joins_a_machine_that_takes_it_without_a_word() {
+        let mut timelines = Timelines::default();
+        let (other, stranger) = (Ipv4Addr::new(192, 0, 2, 78), MacAddr([2; 6]));
+        timelines.apply(machine(discover("BIOS")), NOW);
+        timelines.apply(machine(What::OfferedAddress(other)), NOW);
+        timelines.apply(machine(What::OfferedAddress(IP)), NOW);
+        let address = |timelines: &Timelines| timelines.boot(Who::from(MAC)).and_then(|boot| boot.address);
+        assert_eq!(address(&timelines), None, "it need not take it");
+        let lines = timelines.apply(fetched(Of::Asset, "bootcode.bin", 9, None), NOW);
+        assert!(lines.iter().all(|line| line.who == Who::from(MAC)), "{lines:?}");
+        assert_eq!(address(&timelines), Some(IP));
+        assert_eq!(timelines.snapshot(NOW).machines.len(), 1);
+        // Of one that did not ask for a boot, nothing is made of it.
+        timelines.apply(Event { who: Who::from(stranger), what: What::OfferedAddress(other) }, NOW);
+        assert_eq!(timelines.snapshot(NOW).machines.len(), 1);
     }
 
     #[test]

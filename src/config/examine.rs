@@ -25,6 +25,7 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<
     }
     examination.unreachable();
     examination.rules();
+    examination.base_url();
     (examination.duplicates, examination.findings)
 }
 
@@ -63,6 +64,14 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
     }
 }
 
+/// Whether a URL's host is a name, and no address.
+#[must_use]
+pub fn names_a_host(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let is_name = |host: &str| host.parse::<std::net::Ipv4Addr>().is_err();
+    uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(is_name))
+}
+
 struct Examination<'a> {
     loaded: &'a Loaded,
     settings: &'a Settings,
@@ -72,6 +81,17 @@ struct Examination<'a> {
 }
 
 impl Examination<'_> {
+    /// It is as it should be for those that have DNS, and people want to know of those that have none.
+    fn base_url(&mut self) {
+        if let Some(url) = self.settings.base_url.as_deref().filter(|url| names_a_host(url)) {
+            let message = format!(
+                "{url} names a host: scripts use the name, so the leasing server has to give machines a DNS server that \
+                 knows it; UEFI HTTP Boot often has no DNS, so its loader URLs keep this server's address and http.port"
+            );
+            self.find(Level::Warning, &["http", "base_url"], message);
+        }
+    }
+
     fn find(&mut self, level: Level, path: &[&str], message: String) {
         if !self.loaded.is_doubtful(path) {
             let fault = Fault { place: self.loaded.places.of(path), message };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Fault, Finding, Level, arch_meant,
-    resolve::{Check, Settings},
+    resolve::{Check, REPLY_DELAY, Settings},
     schema,
 };
 use crate::{
@@ -255,6 +255,8 @@ impl Entry<'_, '_> {
             let index = self.index.clone();
             self.check.file(&["machines", &index, "override", "loader"], loader, Some(assets));
         }
+        let key = ["machines", &self.index.clone(), "reply_delay"];
+        let reply_delay = machine.reply_delay.as_ref().map(|text| self.check.duration(&key, text, REPLY_DELAY));
         MachineRule {
             name: machine.name.clone(),
             profile: machine.profile.clone(),
@@ -263,6 +265,7 @@ impl Entry<'_, '_> {
             vars: machine.vars.clone(),
             loader: machine.overrides.loader.clone(),
             local_boot: machine.overrides.local_boot,
+            reply_delay,
         }
     }
 }

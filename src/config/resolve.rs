@@ -86,6 +86,8 @@ pub struct Dhcp {
     pub socket: schema::DhcpSocket,
     /// The shape of offers.
     pub offer: OfferShape,
+    /// How long offers to firmware wait.
+    pub reply_delay: Duration,
     /// Whether only machines that a rule names are answered.
     pub known_only: bool,
     /// Answers a second.
@@ -243,8 +245,9 @@ impl Check<'_> {
     }
 
     fn dhcp(&mut self) -> Dhcp {
-        let schema::Dhcp { enabled, socket, offer, answer, max_rate, max_rate_per_client } =
+        let schema::Dhcp { enabled, socket, offer, reply_delay, answer, max_rate, max_rate_per_client } =
             self.loaded.config.dhcp.clone();
+        let reply_delay = self.duration(&["dhcp", "reply_delay"], &reply_delay, REPLY_DELAY);
         let shape = match (offer.as_str(), Shape::named(&offer)) {
             ("auto", _) => OfferShape::Auto,
             (_, Some(shape)) => OfferShape::Always(shape),
@@ -261,7 +264,7 @@ impl Check<'_> {
             }
         }
         let rates = Rates { total: max_rate, per_client: max_rate_per_client };
-        Dhcp { enabled, socket, offer: shape, known_only: answer == schema::Answer::Known, rates }
+        Dhcp { enabled, socket, offer: shape, reply_delay, known_only: answer == schema::Answer::Known, rates }
     }
 
     fn syslog(&mut self) -> Option<Syslog> {
@@ -410,6 +413,9 @@ impl Check<'_> {
 
 /// What the kernel takes for keepalive (MAX_TCP_KEEPIDLE), and enough for everything else.
 pub(super) const LONGEST: Duration = Duration::from_secs(32_767);
+/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1): what comes later than the first of these is of no
+/// use to most.
+pub(super) const REPLY_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Bytes per second.
 const SLOWEST: u64 = 64_000;
 
@@ -613,21 +619,25 @@ SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is un
             enabled: true,
             socket: schema::DhcpSocket::Auto,
             offer: OfferShape::Auto,
+            reply_delay: Duration::ZERO,
             known_only: false,
             rates: Rates::default(),
         };
         assert_eq!((settings.dhcp, settings.state), (default, StateUrl::Default(DEFAULT_STATE.into())));
         let settings = resolved(
-            "[dhcp]\noffer = \"boot_server\"\nanswer = \"known\"\nmax_rate_per_client = 50\n\
+            "[dhcp]\noffer = \"boot_server\"\nreply_delay = \"1s\"\nanswer = \"known\"\nmax_rate_per_client = 50\n\
              [state]\nurl = \"sqlite://s.db\"\n",
         );
         let settings = settings.expect("no fault");
         let rates = Rates { per_client: 50, ..Rates::default() };
         let offer = OfferShape::Always(Shape::BootServer);
-        assert_eq!(settings.dhcp, Dhcp { offer, known_only: true, rates, ..default });
+        assert_eq!(
+            settings.dhcp,
+            Dhcp { offer, reply_delay: Duration::from_secs(1), known_only: true, rates, ..default }
+        );
         assert_eq!(settings.state, StateUrl::Set("sqlite://s.db".into()));
         let faults = "\
-SRV/n.toml:2:1: there is no offer \"67\"; there are: auto, direct, option_67, boot_server, option_66
+SRV/n.toml:2:1: there is no offer \"67\"; there are: auto, direct, option_67, boot_server, option_66, menu
 SRV/n.toml:3:1: max_rate is 0: nobody could be answered
 SRV/n.toml:5:1: \"state.db\" is no URL like \"sqlite:///var/lib/netbootd/state.db\"";
         let text = "[dhcp]\noffer = \"67\"\nmax_rate = 0\n[state]\nurl = \"state.db\"\n";

@@ -78,8 +78,11 @@ pub struct Dhcp {
     /// Whether to answer at all. Without it, the LAN's own DHCP server has to name the loaders.
     pub enabled: bool,
     /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
-    /// always `"direct"`, `"option_67"`, `"boot_server"` or `"option_66"`.
+    /// always `"direct"`, `"option_67"`, `"boot_server"`, `"option_66"` or `"menu"`.
     pub offer: String,
+    /// How long an offer to firmware waits, for boot ROMs that miss an instant one; a rule may have one of its own. iPXE
+    /// is always answered at once, and a Raspberry Pi a second late from its second DISCOVER on.
+    pub reply_delay: String,
     /// Who is answered: `"all"`, or `"known"`: only machines that a rule names, or that were approved.
     pub answer: Answer,
     /// Answers a second. A thousand machines that start together ask a few thousand times a second.
@@ -94,6 +97,7 @@ impl Default for Dhcp {
             socket: DhcpSocket::Auto,
             enabled: true,
             offer: "auto".into(),
+            reply_delay: "0s".into(),
             answer: Answer::All,
             max_rate: 20_000,
             max_rate_per_client: 10,

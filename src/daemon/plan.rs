@@ -8,7 +8,7 @@ use super::loaders;
 use crate::{
     boot::{
         loader::{Loader, Loaders},
-        machine::{Choice, Live, Rules},
+        machine::{Choice, Live, ReplyDelay, Rules},
         profile::Boot,
         roster::Roster,
         selector::RuleBook,
@@ -81,11 +81,13 @@ pub(super) fn rules(settings: Settings) -> Rules {
 
 /// The rules of a configuration with these loaders.
 pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
+    let by_rule = settings.machines.iter().any(|(_, rule)| rule.reply_delay.is_some());
     Rules {
         loaders,
         machines: RuleBook::new(settings.machines),
         known_only: settings.dhcp.known_only,
         offer: settings.dhcp.offer,
+        reply_delay: ReplyDelay { all: settings.dhcp.reply_delay, by_rule },
         has_assets: settings.assets.is_some(),
         profiles: settings.profiles,
         default_profile: settings.default_profile,
@@ -94,6 +96,12 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
         answers: settings.answers,
         hears_ipxe: settings.syslog.is_some_and(|syslog| syslog.port == IPXE_SYSLOG),
     }
+}
+
+/// Our HTTP stage as firmware is told of it.
+pub(super) fn firmware_url(base_url: Option<&str>, address: Ipv4Addr, http_port: u16) -> String {
+    let with_an_address = base_url.filter(|url| !examine::names_a_host(url));
+    with_an_address.map_or_else(|| format!("http://{address}:{http_port}"), str::to_owned)
 }
 
 /// iPXE knows no other (net/udp/syslog.c, `SYSLOG_PORT`).
@@ -133,6 +141,11 @@ impl Plan {
     /// Our HTTP stage for the clients of an interface.
     pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
         self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
+    }
+
+    /// The same for firmware, which often has no DNS: where the configuration names a host, our own address all the same.
+    pub(super) fn firmware_url(&self, address: Ipv4Addr) -> String {
+        firmware_url(self.base_url.as_deref(), address, self.http_port)
     }
 
     /// `things`, and what else a stage serves.

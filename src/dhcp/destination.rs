@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::{proxy::Port, wire::Request};
+use super::{proxy::Port, relay_agent, request::Request};
 
 /// The port that DHCP clients listen on.
 const CLIENT: u16 = 68;
@@ -15,17 +15,22 @@ const SERVER: u16 = 67;
 /// such an answer is broadcast on the client's own network.
 #[must_use]
 pub fn destination(request: &Request, from: SocketAddrV4, port: Port) -> SocketAddrV4 {
-    if !request.giaddr.is_unspecified() {
-        return SocketAddrV4::new(request.giaddr, SERVER);
-    }
-    match port {
-        // EDK2 asks from port 4011 and listens there, ROMs and iPXE from 68: back to where it came from.
-        Port::BootServer if !from.ip().is_unspecified() => from,
-        Port::Dhcp if !request.ciaddr.is_unspecified() && !request.broadcast => {
+    let sender = Some(from).filter(|from| !from.ip().is_unspecified());
+    match (port, sender) {
+        // EDK2 asks from port 4011 and listens there, ROMs and iPXE from 68: back to where it came from. A client that
+        // was leased its address through a relay asks us itself, and may still name that relay in its header.
+        (Port::BootServer, Some(from)) if *from.ip() != request.giaddr => from,
+        _ if !request.giaddr.is_unspecified() => SocketAddrV4::new(request.giaddr, relay_port(request, from)),
+        (Port::Dhcp, _) if !request.ciaddr.is_unspecified() && !request.broadcast => {
             SocketAddrV4::new(request.ciaddr, CLIENT)
         }
-        Port::Dhcp | Port::BootServer => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT),
+        _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT),
     }
+}
+
+/// RFC 2131 §4.1, or for a relay that says so the port that it sent from (RFC 8357 §4.1).
+fn relay_port(request: &Request, from: SocketAddrV4) -> u16 {
+    if relay_agent::has_own_port(&request.relay_agent) { from.port() } else { SERVER }
 }
 
 #[cfg(test)]
@@ -45,6 +50,19 @@ mod tests {
         let relay = Ipv4Addr::new(198, 51, 100, 1);
         let relayed = Request { giaddr: relay, ..request.clone() };
         assert_eq!(destination(&relayed, nowhere, Port::Dhcp), SocketAddrV4::new(relay, 67));
+        // RFC 8357: to the port that the relay has chosen, in whichever place it says so.
+        let its_port = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 9), 54_321);
+        for agent in [&b"\x13\0"[..], b"\x01\x04eth7\x13\0"] {
+            let relayed = Request { relay_agent: agent.to_vec(), ..relayed.clone() };
+            assert_eq!(destination(&relayed, its_port, Port::Dhcp), SocketAddrV4::new(relay, 54_321));
+        }
+        let circuit = Request { relay_agent: b"\x01\x04eth7".to_vec(), ..relayed.clone() };
+        assert_eq!(destination(&circuit, its_port, Port::Dhcp), SocketAddrV4::new(relay, 67));
+        // Port 4011: a client behind a relay asks by itself; what the relay passes on goes back to the relay.
+        assert_eq!(destination(&relayed, edk2, Port::BootServer), edk2);
+        let by_relay = SocketAddrV4::new(relay, 67);
+        assert_eq!(destination(&relayed, by_relay, Port::BootServer), by_relay);
+        assert_eq!(destination(&relayed, nowhere, Port::BootServer), by_relay);
         let informing = Request { ciaddr: *edk2.ip(), broadcast: false, ..request };
         assert_eq!(destination(&informing, edk2, Port::Dhcp), SocketAddrV4::new(*edk2.ip(), 68));
     }

@@ -1,13 +1,23 @@
 //! Request → Action: what a ProxyDHCP server answers.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Instant};
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::wire::{Kind, Reply, ReplyKind, Request};
+use super::{
+    offer::{Offer, Servers},
+    reply::{Reply, ReplyKind},
+    request::{Kind, Request},
+    vendor_options::VendorOptions,
+};
 use crate::boot::{
     attempts::{Attempts, Shape},
     client::{Client, Speaks},
     machine::{OfferShape, Rules},
     next::{NextStep, Under, Via, next},
+    own::Own,
     roster::Roster,
     why::Why,
 };
@@ -39,6 +49,8 @@ pub struct Here {
     pub address: Ipv4Addr,
     /// Our HTTP stage: `http://192.0.2.10:8080`, without a slash at its end.
     pub base_url: String,
+    /// The same for firmware, which often has no DNS: always with an address.
+    pub firmware_url: String,
     /// The name of the interface.
     pub interface: Arc<str>,
 }
@@ -56,6 +68,10 @@ pub enum Action {
         offer: String,
         /// The shape of the offer that it took up before this one, where that is news.
         learned: Option<Shape>,
+        /// What it is offered that goes on without a script of ours.
+        own: Option<Own>,
+        /// How long the reply is to wait.
+        delay: Duration,
     },
     /// A boot client that cannot be served: people want to know.
     Refuse(Why),
@@ -94,7 +110,7 @@ pub fn answer(
     if let Err(why) = attempts.admit(client.mac, now) {
         return Action::Ignore(why);
     }
-    attempts.heard(client.mac, &here.interface);
+    let times = attempts.heard(client.mac, &here.interface, now);
     attempts.heard_as(client.mac, client.arch().loader());
     let machine = rules.identity(&client.facts());
     let step = match next(&client, rules, roster) {
@@ -112,6 +128,8 @@ pub fn answer(
             }
             if kind == ReplyKind::Offer {
                 shape = match rules.offer {
+                    // U-Boot reads `file` and siaddr of a proxy's offer, and nothing else (net/bootp.c).
+                    _ if client.arch().is_u_boot() => Shape::Direct,
                     OfferShape::Auto => attempts.offer(machine, now),
                     OfferShape::Always(shape) => shape,
                 };
@@ -119,26 +137,56 @@ pub fn answer(
         }
         _ => {}
     }
-    let told = Told::new(step, shape, here);
+    let Here { address, base_url, firmware_url, .. } = here;
+    let offer = Offer::new(step, shape, Servers { address: *address, base_url, firmware_url });
     let reply = Reply {
         kind,
         xid: request.xid,
         broadcast: request.broadcast || is_relayed_to_no_address(request),
         ciaddr: request.ciaddr,
         giaddr: request.giaddr,
-        mac: request.mac,
+        hardware: request.hardware,
         server: here.address,
+        server_id: request.server_override().unwrap_or(here.address),
         vendor_class: if client.speaks == Speaks::HttpBoot { b"HTTPClient" } else { b"PXEClient" },
-        vendor_options: told.vendor_options,
+        vendor_options: match (request.boot_item, kind) {
+            (Some(item), ReplyKind::Ack) => VendorOptions::BootItem(item),
+            _ => offer.vendor_options,
+        },
         uuid: request.uuid.clone(),
-        bootfile: told.bootfile,
-        bootfile_option: matches!(shape, Shape::Option67 | Shape::Option66),
-        server_option: shape == Shape::Option66 || step == NextStep::RaspberryPi,
-        ipxe: told.ipxe,
+        bootfile: offer.bootfile,
+        bootfile_option: offer.bootfile_option,
+        server_option: offer.server_option,
+        ipxe: offer.ipxe,
         relay_agent: request.relay_agent.clone(),
     };
-    Action::Reply { reply: Box::new(reply), client, offer: told.words, learned }
+    let delay = delay(&client, kind, rules, times);
+    Action::Reply { reply: Box::new(reply), client, offer: offer.words, learned, own: own(step), delay }
 }
+
+/// How long a reply is to wait.
+///
+/// iPXE never waits: an offer that comes more than 2 s after its DISCOVER comes too late. A Raspberry Pi 3's boot ROM
+/// fails where a proxy answers at once, so that it is given a second from its second DISCOVER on; the first is answered
+/// at once for those that need no delay.
+fn delay(client: &Client, kind: ReplyKind, rules: &Rules, times: u32) -> Duration {
+    if kind != ReplyKind::Offer || matches!(client.speaks, Speaks::Ipxe { .. }) {
+        return Duration::ZERO;
+    }
+    let by_itself = if client.is_raspberry_pi() && times > 1 { RASPBERRY_PI } else { Duration::ZERO };
+    rules.reply_delay(client).unwrap_or(by_itself)
+}
+
+fn own(step: NextStep<'_>) -> Option<Own> {
+    match step {
+        NextStep::RaspberryPi => Some(Own::RaspberryPi),
+        NextStep::Loader { name, under: Under::Assets, .. } => Some(Own::Loader(name.to_owned())),
+        NextStep::Loader { .. } | NextStep::Script => None,
+    }
+}
+
+/// dnsmasq's `dhcp-reply-delay` has 1 s for it in the guides that people follow.
+const RASPBERRY_PI: Duration = Duration::from_secs(1);
 
 /// A relay sends an answer to yiaddr where the client did not ask for a broadcast (RFC 1542 §5.4), and ours has none.
 /// iPXE, which does not ask, never heard it.
@@ -154,7 +202,7 @@ fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, W
         // also asks for an address (RFC 2131 §4.3.2) is for a leasing server on this very host, which has our address.
         (Port::Dhcp, Kind::Request) => match request.server_id {
             Some(server) if request.requested.is_some() => Err(Why::OtherServer(server)),
-            Some(server) if server == here.address => Ok(ReplyKind::Ack),
+            Some(server) if server == here.address || request.server_override() == Some(server) => Ok(ReplyKind::Ack),
             Some(server) => Err(Why::OtherServer(server)),
             None => Err(Why::MessageType(3)),
         },
@@ -164,62 +212,6 @@ fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, W
     }
 }
 
-/// The part of a reply that depends on the next step.
-struct Told {
-    bootfile: String,
-    vendor_options: &'static [u8],
-    ipxe: &'static [u8],
-    words: String,
-}
-
-impl Told {
-    fn new(step: NextStep<'_>, shape: Shape, Here { address, base_url, .. }: &Here) -> Self {
-        match step {
-            NextStep::Loader { name, via: Via::Tftp, .. } => {
-                let words = format!("{name} by TFTP from {address}");
-                let direct = Self { bootfile: name.to_owned(), vendor_options: DIRECT, ipxe: b"", words };
-                match shape {
-                    Shape::Direct => direct,
-                    Shape::BootServer => Self {
-                        bootfile: String::new(),
-                        vendor_options: b"",
-                        words: format!("{}, {shape}", direct.words),
-                        ..direct
-                    },
-                    Shape::Option67 | Shape::Option66 => Self { words: format!("{}, {shape}", direct.words), ..direct },
-                }
-            }
-            NextStep::Loader { name, under, via: Via::Http } => {
-                let folder = match under {
-                    Under::Loaders => "loaders",
-                    Under::Assets => "assets",
-                };
-                let url = format!("{base_url}/{folder}/{name}");
-                Self { words: url.clone(), bootfile: url, vendor_options: b"", ipxe: b"" }
-            }
-            NextStep::Script => {
-                let url = format!("{base_url}/boot.ipxe");
-                Self { words: url.clone(), bootfile: url, vendor_options: DIRECT, ipxe: PRIORITY }
-            }
-            NextStep::RaspberryPi => Self {
-                bootfile: String::new(),
-                vendor_options: RASPBERRY_PI,
-                ipxe: b"",
-                words: format!("its own firmware's files by TFTP from {address}"),
-            },
-        }
-    }
-}
-
-/// PXE_DISCOVERY_CONTROL (option 43.6) bit 3: take the boot file of this offer, ask no boot server and show no menu.
-/// Without it EDK2 stops with PXE-E21.
-const DIRECT: &[u8] = b"\x06\x01\x08\xff";
-/// The menu whose one entry a Raspberry Pi's boot ROM looks for, and takes siaddr (or option 66) for its TFTP server
-/// (Raspberry Pi documentation, "Network boot your Raspberry Pi").
-const RASPBERRY_PI: &[u8] = b"\x06\x01\x03\x0a\x04\0PXE\x09\x14\0\0\x11Raspberry Pi Boot\xff";
-/// Priority 1 (`DHCP_EB_PRIORITY`): our boot file goes before one that the leasing server may name.
-const PRIORITY: &[u8] = b"\x01\x01\x01";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,13 +220,16 @@ mod tests {
             attempts::Rates,
             client::MacAddr,
             loader::{Loader, Loaders, tests::file},
+            machine::{MachineRule, ReplyDelay},
+            selector::{RuleBook, Selector},
         },
-        dhcp::wire::tests::{UUID, message, reply},
+        dhcp::{reply::tests::reply, request::tests::UUID, wire::tests::message},
     };
 
     fn here() -> Here {
         let base_url = "http://192.0.2.10:8080".into();
-        Here { address: Ipv4Addr::new(192, 0, 2, 10), base_url, interface: "eth1".into() }
+        let firmware_url = "http://192.0.2.10:8080".into();
+        Here { address: Ipv4Addr::new(192, 0, 2, 10), base_url, firmware_url, interface: "eth1".into() }
     }
 
     fn rules() -> Rules {
@@ -289,7 +284,7 @@ mod tests {
         let http: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])];
         let expected = Reply {
             vendor_class: b"HTTPClient",
-            vendor_options: b"",
+            vendor_options: VendorOptions::None,
             ..reply(ReplyKind::Offer, "http://192.0.2.10:8080/loaders/snponly.efi")
         };
         assert_eq!(sent(answered(Port::Dhcp, 1, http)), expected);
@@ -345,8 +340,9 @@ mod tests {
         let shapes = [
             direct.clone(),
             Reply { bootfile_option: true, ..direct.clone() },
-            Reply { bootfile: String::new(), vendor_options: b"", ..direct.clone() },
-            Reply { bootfile_option: true, server_option: true, ..direct },
+            Reply { bootfile: String::new(), vendor_options: VendorOptions::None, ..direct.clone() },
+            Reply { bootfile_option: true, server_option: true, ..direct.clone() },
+            Reply { bootfile: String::new(), vendor_options: VendorOptions::Menu(here().address), ..direct },
         ];
         let mut attempts = Attempts::new(Rates::default(), []);
         let start = Instant::now();
@@ -354,14 +350,14 @@ mod tests {
             let now = start + std::time::Duration::from_secs(seconds);
             decided(request, Port::Dhcp, &rules(), &mut attempts, now)
         };
-        for (seconds, expected) in [0, 4, 12, 28].into_iter().zip(&shapes) {
+        for (seconds, expected) in [0, 4, 12, 28, 44].into_iter().zip(&shapes) {
             assert_eq!(&sent(ask(&request(1, X64), seconds)), expected);
         }
-        // What the fourth offer led to is an iPXE, so that is the shape to begin with from now on.
+        // What the fifth offer led to is an iPXE, so that is the shape to begin with from now on.
         let ipxe: &[(u8, &[u8])] = &[(60, b"PXEClient"), (77, b"iPXE"), (175, b"\x13\x01\x01")];
-        let Action::Reply { learned, .. } = ask(&request(1, ipxe), 40) else { panic!("no reply") };
-        assert_eq!(learned, Some(Shape::Option66));
-        assert_eq!(&sent(ask(&request(1, X64), 100)), &shapes[3]);
+        let Action::Reply { learned, .. } = ask(&request(1, ipxe), 60) else { panic!("no reply") };
+        assert_eq!(learned, Some(Shape::Menu));
+        assert_eq!(&sent(ask(&request(1, X64), 100)), &shapes[4]);
 
         for (shape, expected) in Shape::LADDER.into_iter().zip(&shapes) {
             let rules = Rules { offer: OfferShape::Always(shape), ..rules() };
@@ -379,9 +375,119 @@ mod tests {
         let mut attempts = Attempts::new(Rates::default(), []);
         let reply = sent(decided(&request, Port::Dhcp, &rules, &mut attempts, Instant::now()));
         assert_eq!((reply.bootfile.as_str(), reply.server_option), ("", true));
-        let entry = reply.vendor_options.windows(17).position(|window| window == b"Raspberry Pi Boot");
-        assert_eq!(entry, Some(14), "{:?}", reply.vendor_options);
-        assert_eq!(reply.vendor_options[10], 20, "the length of the menu's entry");
+        assert_eq!(reply.vendor_options, VendorOptions::RaspberryPi);
+        let bytes = reply.vendor_options.bytes();
+        let entry = bytes.windows(17).position(|window| window == b"Raspberry Pi Boot");
+        assert_eq!(entry, Some(14), "{bytes:?}");
+        assert_eq!(bytes[10], 20, "the length of the menu's entry");
+    }
+
+    #[test]
+    fn who_chose_our_entry_of_the_menu_gets_the_file_and_its_choice_back() {
+        let chosen: &[(u8, &[u8])] = &[(43, b"\x47\x04\x80\0\0\0\xff")];
+        let item = VendorOptions::BootItem([0x80, 0, 0, 0]);
+        for client in [BIOS, X64] {
+            let file = if client == BIOS { "undionly.kpxe" } else { "snponly.efi" };
+            let expected = Reply { vendor_options: item, ..reply(ReplyKind::Ack, file) };
+            assert_eq!(sent(answered(Port::BootServer, 3, &[client, chosen].concat())), expected);
+        }
+        // In a DISCOVER it is no choice.
+        assert_eq!(sent(answered(Port::Dhcp, 1, &[BIOS, chosen].concat())), reply(ReplyKind::Offer, "undionly.kpxe"));
+    }
+
+    #[test]
+    fn u_boot_is_offered_its_loader_in_the_header_however_often_it_asks() {
+        let files = vec![file("snponly-arm64.efi", Loader::EfiArm64)];
+        let u_boot: &[(u8, &[u8])] = &[(60, b"U-Boot.armv8"), (93, &[0, 22])];
+        for offer in [OfferShape::Auto, OfferShape::Always(Shape::BootServer)] {
+            let rules = Rules { loaders: Loaders::new(files.clone()), offer, ..Rules::default() };
+            let (mut attempts, start) = (Attempts::new(Rates::default(), []), Instant::now());
+            for n in 0..6 {
+                let now = start + Duration::from_secs(5 * n);
+                let offered = sent(decided(&request(1, u_boot), Port::Dhcp, &rules, &mut attempts, now));
+                assert_eq!(offered, reply(ReplyKind::Offer, "snponly-arm64.efi"), "{n}");
+            }
+        }
+    }
+
+    #[test]
+    fn replies_wait_as_a_rule_or_the_configuration_says_and_those_to_ipxe_never() {
+        let mac = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        let (second, half) = (Duration::from_secs(1), Duration::from_millis(500));
+        let delays = |of_rule: Option<Duration>, all: Duration, options: &[(u8, &[u8])], mac: MacAddr, kind: u8| {
+            let selector = Selector { macs: vec![mac], ..Selector::default() };
+            let rule = MachineRule { reply_delay: of_rule, ..MachineRule::default() };
+            let machines = RuleBook::new(vec![(selector, rule)]);
+            let reply_delay = ReplyDelay { all, by_rule: of_rule.is_some() };
+            let rules = Rules { machines, reply_delay, has_assets: true, ..rules() };
+            let (mut attempts, start) = (Attempts::new(Rates::default(), []), Instant::now());
+            let mut ask = |seconds: u64| {
+                let asked = Request { mac, ..request(kind, options) };
+                let now = start + Duration::from_secs(seconds);
+                match decided(&asked, Port::Dhcp, &rules, &mut attempts, now) {
+                    Action::Reply { delay, .. } => delay,
+                    other => panic!("{other:?}"),
+                }
+            };
+            [ask(0), ask(4)]
+        };
+        let ipxe: &[(u8, &[u8])] = &[(60, b"PXEClient"), (77, b"iPXE"), (175, b"\x13\x01\x01")];
+        let weak: &[(u8, &[u8])] = &[(60, b"PXEClient"), (77, b"iPXE")];
+        let (zero, pi) = (Duration::ZERO, MacAddr([0xb8, 0x27, 0xeb, 1, 2, 3]));
+        assert_eq!(delays(None, zero, BIOS, mac, 1), [zero; 2]);
+        assert_eq!(delays(None, half, BIOS, mac, 1), [half; 2]);
+        assert_eq!(delays(Some(second), half, X64, mac, 1), [second; 2]);
+        assert_eq!(delays(Some(zero), half, X64, mac, 1), [zero; 2], "its rule says so");
+        for never in [ipxe, weak] {
+            assert_eq!(delays(Some(second), half, never, mac, 1), [zero; 2]);
+        }
+        assert_eq!(delays(Some(second), half, X64, mac, 8), [zero; 2], "an ACK is no offer");
+        assert_eq!(delays(None, zero, BIOS, pi, 1), [zero, second], "a Raspberry Pi's second DISCOVER");
+        assert_eq!(delays(Some(zero), zero, BIOS, pi, 1), [zero; 2]);
+        assert_eq!(delays(None, half, BIOS, pi, 1), [half; 2]);
+    }
+
+    #[test]
+    fn a_relay_may_put_itself_in_the_place_of_our_identifier_and_of_nothing_else() {
+        let relay = Ipv4Addr::new(198, 51, 100, 1);
+        let agent: &[(u8, &[u8])] = &[(82, b"\x01\x04eth7\x0b\x04\xc6\x33\x64\x01")];
+        let through = |kind, options: &[(u8, &[u8])]| {
+            let asked = Request { giaddr: relay, ..request(kind, &[X64, agent, options].concat()) };
+            let mut attempts = Attempts::new(Rates::default(), []);
+            decided(&asked, Port::Dhcp, &rules(), &mut attempts, Instant::now())
+        };
+        let expected = Reply {
+            giaddr: relay,
+            server_id: relay,
+            relay_agent: agent[0].1.to_vec(),
+            ..reply(ReplyKind::Offer, "snponly.efi")
+        };
+        assert_eq!(sent(through(1, &[])), expected);
+        // Who names the relay's address, as it was told to, means us.
+        assert_eq!(sent(through(3, &[(54, &relay.octets())])), Reply { kind: ReplyKind::Ack, ..expected });
+        let other = Ipv4Addr::new(198, 51, 100, 2);
+        assert_eq!(through(3, &[(54, &other.octets())]), Action::Ignore(Why::OtherServer(other)));
+    }
+
+    #[test]
+    fn a_loader_of_the_users_own_and_a_raspberry_pis_files_go_on_by_themselves() {
+        let mac = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        let selector = Selector { macs: vec![mac], ..Selector::default() };
+        let own_of = |loader: Option<&str>, mac: MacAddr| {
+            let rule = MachineRule { loader: loader.map(Into::into), ..MachineRule::default() };
+            let machines = RuleBook::new(vec![(selector.clone(), rule)]);
+            let rules = Rules { machines, has_assets: true, ..rules() };
+            let asked = Request { mac, ..request(1, BIOS) };
+            let mut attempts = Attempts::new(Rates::default(), []);
+            match decided(&asked, Port::Dhcp, &rules, &mut attempts, Instant::now()) {
+                Action::Reply { own, .. } => own,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(own_of(None, mac), None);
+        assert_eq!(own_of(Some("undionly.kpxe"), mac), None, "an iPXE");
+        assert_eq!(own_of(Some("grub/core.0"), mac), Some(Own::Loader("grub/core.0".into())));
+        assert_eq!(own_of(None, MacAddr([0xb8, 0x27, 0xeb, 1, 2, 3])), Some(Own::RaspberryPi));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::wire::Offered;
+use super::offered::Offered;
 use crate::boot::rival::{Fault, Rival};
 
 /// The rivals that were told of lately.
@@ -49,13 +49,17 @@ fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterat
     let claims_pxe = offered.vendor_class.starts_with(b"PXEClient") || offered.vendor_class.starts_with(b"HTTPClient");
     let leases = !offered.yiaddr.is_unspecified();
     // A server on this very host has our address, but another proxy there would have kept us from port 4011: what
-    // leases nothing and has our address is ourselves.
-    let proxy = !leases && claims_pxe && !ours.contains(&server);
+    // leases nothing and has our address is ourselves. Behind a relay that puts itself in the place of our identifier
+    // (RFC 5107) siaddr still tells.
+    let proxy = !leases && claims_pxe && !ours.contains(&server) && !ours.contains(&offered.siaddr);
     let name = String::from_utf8_lossy(&offered.bootfile).into_owned();
+    let named = std::str::from_utf8(&offered.tftp_server).ok().and_then(|text| text.trim().parse().ok());
     // PXE 2.1 §2.4.3: the boot file is on the server itself where siaddr says nothing.
-    let holder = if offered.siaddr.is_unspecified() { server } else { offered.siaddr };
-    // One that sends its clients to us is a helper: what people paste into their DHCP server where firmware hears no proxy.
-    let leads_to_us = ours.contains(&holder) || ours.iter().any(|ours| name.contains(&format!("//{ours}")));
+    let holder = Some(offered.siaddr).filter(|siaddr| !siaddr.is_unspecified()).or(named).unwrap_or(server);
+    // One that sends its clients to us is a helper: what people paste into their DHCP server where firmware hears no
+    // proxy. They do it by siaddr, option 66, `sname` or option 150, whichever their server has.
+    let leads_to_us = [holder].iter().chain(&named).chain(&offered.tftp_addresses).any(|at| ours.contains(at))
+        || ours.iter().any(|ours| leads_to(&name, *ours));
     let bootfile = leases && !name.is_empty() && !leads_to_us;
     [
         proxy.then_some(Fault::OtherProxy),
@@ -64,6 +68,12 @@ fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterat
     ]
     .into_iter()
     .flatten()
+}
+
+/// Whether a URL's host is this address.
+fn leads_to(url: &str, address: Ipv4Addr) -> bool {
+    let host = url.split_once("//").map(|(_, rest)| rest.split([':', '/']).next().unwrap_or_default());
+    host.is_some_and(|host| host.parse() == Ok(address))
 }
 
 /// A server that was not mended is told of again.
@@ -100,6 +110,44 @@ mod tests {
         assert_eq!(told(&offered(lease, OURS, b"undionly.kpxe", &[(54, &OTHER.octets())])), []);
         assert_eq!(told(&offered(lease, none, b"", &[(67, b"http://192.0.2.10:8080/boot.ipxe\0")])), []);
         assert_eq!(told(&offered(none, OTHER, b"", &[(54, &OTHER.octets())])), [], "an answer to INFORM");
+    }
+
+    #[test]
+    fn a_lease_that_leads_to_us_by_any_of_its_options_is_no_rival() {
+        let (none, lease) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 77));
+        let (id, file) = ((54, OTHER.octets()), (67, b"undionly.kpxe\0".as_slice()));
+        let id: (u8, &[u8]) = (id.0, &id.1);
+        for siaddr in [none, OTHER] {
+            for by in [
+                (66, b"192.0.2.10".as_slice()),
+                (66, b"192.0.2.10\0\0"),
+                (150, &[192, 0, 2, 10]),
+                (150, &[192, 0, 2, 9, 192, 0, 2, 10]),
+            ] {
+                assert_eq!(told(&offered(lease, siaddr, b"", &[id, file, by])), [], "{siaddr} {by:?}");
+            }
+        }
+        // Options in the header's fields are no boot file and no name (option 52).
+        let in_file = b"\x03\x04\xc0\0\x02\x01\xff".as_slice();
+        assert_eq!(told(&offered(lease, none, in_file, &[id, (52, &[1])])), []);
+        let by_file = b"\x43\x0eundionly.kpxe\0\x42\x0a192.0.2.10\xff".as_slice();
+        assert_eq!(told(&offered(lease, none, by_file, &[id, (52, &[1])])), []);
+        // And of a server that leads elsewhere, or to an address that ours begins with, it is told where to.
+        let rival =
+            |from| Rival { server: OTHER, fault: Fault::LeaseNamesBootfile { name: "undionly.kpxe".into(), from } };
+        let elsewhere = Ipv4Addr::new(192, 0, 2, 100);
+        assert_eq!(told(&offered(lease, none, b"", &[id, file, (66, b"192.0.2.100")])), [rival(elsewhere)]);
+        assert_eq!(told(&offered(lease, none, b"", &[id, file, (66, b"boot.lab")])), [rival(OTHER)]);
+        assert_eq!(told(&offered(lease, none, b"\x43\x0eundionly.kpxe\0\xff", &[id, (52, &[3])])), [rival(OTHER)]);
+        let url = (67, b"http://192.0.2.100:8080/boot.ipxe".as_slice());
+        assert_eq!(told(&offered(lease, none, b"", &[id, url])).len(), 1);
+    }
+
+    #[test]
+    fn our_own_offer_behind_a_relay_that_took_our_identifiers_place_is_no_rival() {
+        let relay = Ipv4Addr::new(198, 51, 100, 1);
+        let options: &[(u8, &[u8])] = &[(54, &relay.octets()), (60, b"PXEClient")];
+        assert_eq!(told(&offered(Ipv4Addr::UNSPECIFIED, OURS, b"undionly.kpxe", options)), []);
     }
 
     #[test]

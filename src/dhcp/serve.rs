@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    delayed::Delayed,
     destination::destination,
     proxy::{Action, Deciding, Here, Port, answer},
+    reply::Reply,
+    request::{Kind, Request},
     transport::{Incoming, Outgoing, Transport},
-    wire::{Kind, Reply, Request},
 };
 use crate::{
     boot::{
@@ -59,11 +61,12 @@ impl Listener {
     /// No error ends it: what a stranger can send is refused with a reason, and what the network does (an interface
     /// that goes down, a host that is unreachable) passes.
     pub async fn serve(self, stop: CancellationToken) {
-        let mut answers = Vec::new();
+        let (mut answers, mut delayed) = (Vec::new(), Delayed::default());
         loop {
             let place = self.place.borrow().clone();
             let received = tokio::select! {
                 received = self.transport.receive(|incoming| answers.extend(self.guarded(incoming, &place))) => received,
+                () = until(delayed.next()) => Ok(()),
                 () = stop.cancelled() => return,
             };
             if let Err(error) = received {
@@ -71,7 +74,18 @@ impl Listener {
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
             for answer in answers.drain(..) {
-                self.send(answer).await;
+                let answer = match answer.at {
+                    Some(at) => delayed.put(at, answer),
+                    None => Some(answer),
+                };
+                if let Some(answer) = answer {
+                    self.send(answer).await;
+                }
+            }
+            if delayed.next().is_some() {
+                for answer in delayed.due(Instant::now()) {
+                    self.send(answer).await;
+                }
             }
         }
     }
@@ -89,11 +103,12 @@ impl Listener {
             return None;
         }
         let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
+        let now = Instant::now();
         let (who, action) = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let rules = self.live.rules.load();
             let deciding = Deciding { rules: &rules, roster: &self.live.roster.load() };
-            let action = answer(&request, self.port, &place.here, deciding, &mut attempts, Instant::now());
+            let action = answer(&request, self.port, &place.here, deciding, &mut attempts, now);
             let client = request.client().ok().filter(|_| !matches!(action, Action::Ignore(_)));
             let machine = client.map(|client| {
                 let client = Client { interface: Some(place.here.interface.clone()), ..client };
@@ -105,7 +120,7 @@ impl Listener {
             self.tell(who, What::Packet { port: self.port.number(), bytes: datagram.bytes.into() });
         }
         match action {
-            Action::Reply { reply, client, offer, learned } => {
+            Action::Reply { reply, client, offer, learned, own, delay } => {
                 self.learn_address(&request);
                 if let Some(shape) = learned {
                     self.tell(who, What::TookOffer(shape));
@@ -115,6 +130,7 @@ impl Listener {
                         let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
                         let discover = Discover { client: client.to_string(), is_ipxe, secs: request.secs };
                         self.tell(who, What::Discover(discover));
+                        own.into_iter().for_each(|own| self.tell(who, What::Own(own)));
                         self.tell(who, What::Offer(offer));
                     }
                     _ => self.tell(who, What::BootServer(offer)),
@@ -122,7 +138,8 @@ impl Listener {
                 // Asked by unicast, answer from that very address; a broadcast, from the one that we announce.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
-                Some(Answer { reply, to, from, link: link.map(|link| link.from) })
+                let at = (!delay.is_zero()).then(|| now + delay);
+                Some(Answer { reply, to, from, link: link.map(|link| link.from), at })
             }
             Action::Refuse(why) => {
                 self.tell(who, What::Refused(why));
@@ -137,25 +154,31 @@ impl Listener {
     }
 
     /// TFTP and HTTP know a machine by its address only. A boot client tells us its address when it asks port 4011,
-    /// and the whole network when it takes up its lease (RFC 2131 §4.3.2: by a broadcast).
+    /// and the whole network when it takes up its lease (RFC 2131 §4.3.2: by a broadcast); old Raspberry Pis without
+    /// their vendor class.
     fn learn_address(&self, request: &Request) {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
-        if let Some(address) = held.or(taken).filter(|_| request.client().is_ok()) {
+        if let Some(address) = held.or(taken).filter(|_| request.client().is_ok() || self.has_just_asked(request)) {
             self.tell(Who::from(request.mac), What::Address(address));
         }
     }
 
-    async fn send(&self, Answer { reply, to, from, link }: Answer) {
+    fn has_just_asked(&self, request: &Request) -> bool {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.has_just_asked(request.mac, Instant::now())
+    }
+
+    async fn send(&self, Answer { reply, to, from, link, .. }: Answer) {
         let bytes = match reply.encode() {
             Ok(bytes) => bytes,
-            Err(error) => return warn!(%error, mac = %reply.mac, "a DHCP reply could not be encoded"),
+            Err(error) => return warn!(%error, xid = reply.xid, "a DHCP reply could not be encoded"),
         };
         let port = self.port.number();
         if let Err(error) =
             self.transport.send(Outgoing { from: SocketAddrV4::new(from, port), to, link, bytes: &bytes }).await
         {
-            warn!(%error, mac = %reply.mac, %to, "a DHCP reply could not be sent");
+            warn!(%error, xid = reply.xid, %to, "a DHCP reply could not be sent");
         }
     }
 
@@ -177,6 +200,16 @@ struct Answer {
     to: SocketAddrV4,
     from: Ipv4Addr,
     link: Option<LinkAddress>,
+    /// When it is to be sent; none: at once.
+    at: Option<Instant>,
+}
+
+/// Waits for a moment, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Errors of a socket come in streams while an interface is away.

@@ -2,6 +2,7 @@
 
 use std::{
     net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,11 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    offered::Offered,
     rival::{Rivals, rivals},
-    wire::Offered,
 };
 use crate::{
-    boot::event::{Event, What, Who},
+    boot::{
+        attempts::Attempts,
+        event::{Event, What, Who},
+    },
     net::raw::Tap,
 };
 
@@ -24,6 +28,8 @@ pub struct Watch {
     pub tap: Tap,
     /// Our addresses on all interfaces.
     pub ours: watch::Receiver<Vec<Ipv4Addr>>,
+    /// Which machines have just asked for a boot.
+    pub attempts: Arc<Mutex<Attempts>>,
     /// Where events go.
     pub events: mpsc::Sender<Event>,
 }
@@ -53,7 +59,21 @@ impl Watch {
                     // by it: the server says the same next time.
                     let _ = self.events.try_send(Event { who: Who::from(offered.mac), what: What::Rival(rival) });
                 }
+                self.learn_address(&offered);
             }
+        }
+    }
+
+    /// TFTP and HTTP know a machine by its address only, and not every machine says which one it takes: a Raspberry Pi 3
+    /// sends no REQUEST. Of machines that do not boot from the network nothing is told.
+    fn learn_address(&self, Offered { mac, yiaddr, is_ack, .. }: &Offered) {
+        let is_booting = || {
+            let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            attempts.has_just_asked(*mac, Instant::now())
+        };
+        if !yiaddr.is_unspecified() && is_booting() {
+            let what = if *is_ack { What::Address(*yiaddr) } else { What::OfferedAddress(*yiaddr) };
+            let _ = self.events.try_send(Event { who: Who::from(*mac), what });
         }
     }
 }

@@ -51,7 +51,12 @@ impl Tally {
             What::Rival(Rival { fault, .. }) => Self { rival: Some(fault.label()), ..Self::NOTHING },
             What::Said(_) => at(Stage::Syslog, OK),
             What::Report(Report { event, .. }) => at(Stage::Reported, report(event)),
-            What::Pace(_) | What::Silent(_) | What::Address(_) | What::Packet { .. } => Self::NOTHING,
+            What::Pace(_)
+            | What::Silent(_)
+            | What::Own(_)
+            | What::Address(_)
+            | What::OfferedAddress(_)
+            | What::Packet { .. } => Self::NOTHING,
         }
     }
 }

@@ -59,8 +59,10 @@ fn unlimited() -> Result<Option<Bench>> {
 fn mutated_packets(bench: &Bench, numbers: std::ops::Range<u32>) -> Result<()> {
     let socket = bench.client_socket(68)?;
     let captured = Captured::all()?;
-    let good =
-        [(67, Captured::named("plain-rom-discover")?), (4011, Captured::named("ovmf-pxe-asks-the-boot-server")?)];
+    let good = [
+        (67, Captured::named("ipxe-rom-user-class-discover")?),
+        (4011, Captured::named("ovmf-pxe-asks-the-boot-server")?),
+    ];
     let mut noise = Noise::new(4711 + u64::from(numbers.start));
     for number in numbers {
         let seed = &captured[number as usize % captured.len()];

@@ -12,7 +12,7 @@ use netbootd::{
     dhcp::{
         destination::destination,
         proxy::{Action, Deciding, Here, Port, answer},
-        wire::Request,
+        request::Request,
     },
 };
 
@@ -39,14 +39,16 @@ impl Server {
             file("snponly.efi", Loader::EfiX86_64),
             file("ipxe-i386.efi", Loader::EfiI386),
             file("ipxe-arm64.efi", Loader::EfiArm64),
+            file("snponly-arm32.efi", Loader::EfiArm32),
         ];
         Self {
             here: Here {
                 address: Ipv4Addr::new(10, 77, 0, 2),
                 base_url: "http://10.77.0.2:8080".into(),
+                firmware_url: "http://10.77.0.2:8080".into(),
                 interface: "eth1".into(),
             },
-            rules: Rules { loaders: Loaders::new(files), ..Rules::default() },
+            rules: Rules { loaders: Loaders::new(files), has_assets: true, ..Rules::default() },
             roster: Roster::default(),
             attempts: Attempts::new(Rates { total: u32::MAX, per_client: u32::MAX }, []),
         }
@@ -66,8 +68,13 @@ impl Server {
         let Ok(request) = Request::parse(datagram) else { return };
         for port in [Port::Dhcp, Port::BootServer] {
             let reply = self.reply(&request, port, now);
-            assert!(reply.is_empty() || (reply.len() >= 300 && reply.starts_with(&[2, 1, 6, 0])), "{reply:02x?}");
+            assert!(reply.is_empty() || (reply.len() >= 300 && is_reply(&reply)), "{reply:02x?}");
             let _ = destination(&request, "192.0.2.77:4011".parse().expect("an address"), port);
         }
     }
+}
+
+/// To a card on Ethernet, or on InfiniBand with an address of its own making or none.
+fn is_reply(reply: &[u8]) -> bool {
+    matches!(reply, [2, 1, 6, 0, ..] | [2, 32, 0 | 6, 0, ..])
 }

@@ -26,6 +26,10 @@ impl Timeline {
     pub(super) fn seen(&mut self, what: What, now: Moment) -> Vec<Seen> {
         match what {
             What::Discover(discover) => self.discover(discover),
+            What::Own(own) => {
+                self.own = Some(own);
+                Vec::new()
+            }
             What::Offer(offer) => vec![Seen(Stage::Offer, offer, false)],
             What::TookOffer(shape) => {
                 let text = format!("taken {shape}: from now on its first offer is that one");
@@ -60,7 +64,7 @@ impl Timeline {
                 self.address = Some(address);
                 Vec::new()
             }
-            What::Packet { .. } => Vec::new(),
+            What::OfferedAddress(_) | What::Packet { .. } => Vec::new(),
         }
     }
 

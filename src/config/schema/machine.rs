@@ -32,6 +32,8 @@ pub struct Machine {
     pub once: bool,
     /// The profiles that the menu shows it, in this order; none: all.
     pub menu: Vec<String>,
+    /// How long an offer to its firmware waits, instead of `dhcp.reply_delay`.
+    pub reply_delay: Option<String>,
     /// `vars.…` in templates.
     pub vars: BTreeMap<String, serde_json::Value>,
     /// What its firmware needs.

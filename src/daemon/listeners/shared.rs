@@ -54,7 +54,8 @@ impl Shared {
     pub(super) fn place(&self, interface: &Interface) -> Place {
         let address = interface.address();
         let name = interface.name.as_str().into();
-        let here = Here { address, base_url: self.plan.base_url(address), interface: name };
+        let (base_url, firmware_url) = (self.plan.base_url(address), self.plan.firmware_url(address));
+        let here = Here { address, base_url, firmware_url, interface: name };
         Place { here, addresses: interface.addresses.clone() }
     }
 
@@ -76,10 +77,8 @@ impl Shared {
 
     pub(super) fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
         if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
-            self.tasks.spawn_on(
-                Watch { tap, ours: self.ours.subscribe(), events: self.events.clone() }.serve(stop),
-                self.dhcp.handle(),
-            );
+            let (ours, attempts, events) = (self.ours.subscribe(), self.app.attempts.clone(), self.events.clone());
+            self.tasks.spawn_on(Watch { tap, ours, attempts, events }.serve(stop), self.dhcp.handle());
         }
     }
 

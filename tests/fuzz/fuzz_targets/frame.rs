@@ -9,8 +9,9 @@ use std::{net::Ipv4Addr, time::Instant};
 use libfuzzer_sys::fuzz_target;
 use netbootd::{
     dhcp::{
+        offered::Offered,
+        request::Request,
         rival::{Rivals, rivals},
-        wire::{Offered, Request},
     },
     net::frame::Frame,
 };

@@ -196,9 +196,9 @@ fn boot_disk(line: &str) -> Vec<u8> {
     disk
 }
 
-/// The user class is cleared again before the loader starts: the ROM would hand it on, and the loader hide itself too.
+/// As gPXE, which sends what iPXE does and cannot run our script. The user class is cleared again before the loader starts: the ROM would hand it on, and the loader hide itself too.
 const AS_PLAIN_ROM: [&str; 4] =
-    ["set user-class PXE", "dhcp", "clear user-class", "chain tftp://${proxydhcp/next-server}/${proxydhcp/filename}"];
+    ["set user-class gPXE", "dhcp", "clear user-class", "chain tftp://${proxydhcp/next-server}/${proxydhcp/filename}"];
 
 const BOOTED: &str = "LAB-BOOT ok ";
 const CMDLINE: &str = "LAB-CMDLINE ";

@@ -1,0 +1,126 @@
+//! What a reply says of the next step, in one of the shapes that firmware takes.
+
+use std::net::Ipv4Addr;
+
+use super::vendor_options::VendorOptions;
+use crate::boot::{
+    attempts::Shape,
+    next::{NextStep, Under, Via},
+    urls::asset_url,
+};
+
+/// Our servers as one network sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct Servers<'a> {
+    /// Our address there.
+    pub address: Ipv4Addr,
+    /// Our HTTP stage for scripts.
+    pub base_url: &'a str,
+    /// Our HTTP stage for firmware, which seldom has DNS.
+    pub firmware_url: &'a str,
+}
+
+/// The part of a reply that depends on the next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// A path or a URL; may be empty.
+    pub bootfile: String,
+    /// Option 43.
+    pub vendor_options: VendorOptions,
+    /// Option 67 says the path too.
+    pub bootfile_option: bool,
+    /// Option 66.
+    pub server_option: bool,
+    /// Option 175.
+    pub ipxe: &'static [u8],
+    /// What it is, in words.
+    pub words: String,
+}
+
+impl Offer {
+    /// The offer of a step. The shape is that of a loader by TFTP; it changes nothing of the others.
+    #[must_use]
+    pub fn new(step: NextStep<'_>, shape: Shape, servers: Servers<'_>) -> Self {
+        let Servers { address, base_url, firmware_url } = servers;
+        match step {
+            NextStep::Loader { name, via: Via::Tftp, .. } => Self::loader(name, shape, address),
+            NextStep::Loader { name, under: Under::Loaders, via: Via::Http } => {
+                Self::url(format!("{firmware_url}/loaders/{name}"))
+            }
+            NextStep::Loader { name, under: Under::Assets, via: Via::Http } => Self::url(asset_url(firmware_url, name)),
+            NextStep::Script => Self {
+                vendor_options: VendorOptions::Direct,
+                ipxe: PRIORITY,
+                ..Self::url(format!("{base_url}/boot.ipxe"))
+            },
+            NextStep::RaspberryPi => Self {
+                bootfile: String::new(),
+                vendor_options: VendorOptions::RaspberryPi,
+                bootfile_option: false,
+                server_option: true,
+                ipxe: b"",
+                words: format!("its own firmware's files by TFTP from {address}"),
+            },
+        }
+    }
+
+    fn loader(name: &str, shape: Shape, address: Ipv4Addr) -> Self {
+        let mut words = format!("{name} by TFTP from {address}");
+        if shape != Shape::Direct {
+            words = format!("{words}, {shape}");
+        }
+        let vendor_options = match shape {
+            Shape::Direct | Shape::Option67 | Shape::Option66 => VendorOptions::Direct,
+            Shape::BootServer => VendorOptions::None,
+            Shape::Menu => VendorOptions::Menu(address),
+        };
+        Self {
+            // Who asks port 4011 for its file is not to take one from here.
+            bootfile: if shape.asks_the_boot_server() { String::new() } else { name.to_owned() },
+            vendor_options,
+            bootfile_option: matches!(shape, Shape::Option67 | Shape::Option66),
+            server_option: shape == Shape::Option66,
+            ipxe: b"",
+            words,
+        }
+    }
+
+    fn url(url: String) -> Self {
+        Self {
+            words: url.clone(),
+            bootfile: url,
+            vendor_options: VendorOptions::None,
+            bootfile_option: false,
+            server_option: false,
+            ipxe: b"",
+        }
+    }
+}
+
+/// Priority 1 (`DHCP_EB_PRIORITY`): our boot file goes before one that the leasing server may name.
+const PRIORITY: &[u8] = b"\x01\x01\x01";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_for_firmware_have_an_address_and_escape_what_a_url_cannot_hold() {
+        let servers = Servers {
+            address: Ipv4Addr::new(192, 0, 2, 10),
+            base_url: "http://boot.lab:8080",
+            firmware_url: "http://192.0.2.10:8080",
+        };
+        let bootfile = |step| Offer::new(step, Shape::Direct, servers).bootfile;
+        let loader = |name, under| bootfile(NextStep::Loader { name, under, via: Via::Http });
+        assert_eq!(loader("snponly.efi", Under::Loaders), "http://192.0.2.10:8080/loaders/snponly.efi");
+        assert_eq!(
+            loader("my tools/grub 100% é#?.efi", Under::Assets),
+            "http://192.0.2.10:8080/assets/my%20tools/grub%20100%25%20%C3%A9%23%3F.efi"
+        );
+        assert_eq!(bootfile(NextStep::Script), "http://boot.lab:8080/boot.ipxe");
+        // TFTP names are names, and no URLs.
+        let by_tftp = NextStep::Loader { name: "my tools/grub.efi", under: Under::Assets, via: Via::Tftp };
+        assert_eq!(bootfile(by_tftp), "my tools/grub.efi");
+    }
+}

@@ -1,0 +1,160 @@
+//! What a proxy answers.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    vendor_options::VendorOptions,
+    wire::{FILE_MAX, Hardware, ReplyHeader, Unwritable, encode},
+};
+
+/// The message; everything that is not a field here is the same for all clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// DHCPOFFER or DHCPACK.
+    pub kind: ReplyKind,
+    /// From the request.
+    pub xid: u32,
+    /// Whether the client can only hear broadcasts.
+    pub broadcast: bool,
+    /// From the request.
+    pub ciaddr: Ipv4Addr,
+    /// From the request.
+    pub giaddr: Ipv4Addr,
+    /// From the request.
+    pub hardware: Hardware,
+    /// Our address on the client's network: siaddr. iPXE takes no ACK whose siaddr is zero.
+    pub server: Ipv4Addr,
+    /// Option 54: ours too, but for a relay that wants its own (RFC 5107).
+    pub server_id: Ipv4Addr,
+    /// Option 60.
+    pub vendor_class: &'static [u8],
+    /// Option 43.
+    pub vendor_options: VendorOptions,
+    /// Option 97, from the request.
+    pub uuid: Vec<u8>,
+    /// TFTP path or URL: in `file`, or in option 67 where it is longer; empty for none.
+    pub bootfile: String,
+    /// Whether option 67 says it too.
+    pub bootfile_option: bool,
+    /// Option 66: [`Self::server`] once more, as text.
+    pub server_option: bool,
+    /// Option 175.
+    pub ipxe: &'static [u8],
+    /// Option 82, from the request.
+    pub relay_agent: Vec<u8>,
+}
+
+/// Option 53 of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// DHCPOFFER.
+    Offer,
+    /// DHCPACK.
+    Ack,
+}
+
+impl ReplyKind {
+    fn code(self) -> &'static [u8] {
+        match self {
+            Self::Offer => &[2],
+            Self::Ack => &[5],
+        }
+    }
+}
+
+impl Reply {
+    /// The datagram.
+    ///
+    /// # Errors
+    /// Where an option does not fit its length byte, which the callers' own values always do.
+    pub fn encode(&self) -> Result<Vec<u8>, Unwritable> {
+        let in_file = self.bootfile.len() <= FILE_MAX;
+        let header = ReplyHeader {
+            xid: self.xid,
+            broadcast: self.broadcast,
+            ciaddr: self.ciaddr,
+            siaddr: self.server,
+            giaddr: self.giaddr,
+            hardware: self.hardware,
+            file: if in_file { self.bootfile.as_bytes() } else { b"" },
+        };
+        // EDK2 writes a NUL one byte past option 67; one of our own keeps that inside the option.
+        let mut bootfile_option = Vec::new();
+        if (!in_file || self.bootfile_option) && !self.bootfile.is_empty() {
+            bootfile_option = [self.bootfile.as_bytes(), b"\0"].concat();
+        }
+        let server_option = if self.server_option { self.server.to_string() } else { String::new() };
+        let (server_id, vendor_options) = (self.server_id.octets(), self.vendor_options.bytes());
+        let options: [(u8, &[u8]); 9] = [
+            (53, self.kind.code()),
+            (54, &server_id),
+            (60, self.vendor_class),
+            (97, &self.uuid),
+            (43, &vendor_options),
+            (66, server_option.as_bytes()),
+            (67, &bootfile_option),
+            (175, self.ipxe),
+            (82, &self.relay_agent),
+        ];
+        encode(&header, options)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{boot::client::MacAddr, dhcp::request::tests::UUID};
+
+    /// What a PXE client is answered.
+    pub(crate) fn reply(kind: ReplyKind, bootfile: &str) -> Reply {
+        Reply {
+            kind,
+            xid: 0x1234_5678,
+            broadcast: true,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            hardware: Hardware::ethernet(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56])),
+            server: Ipv4Addr::new(192, 0, 2, 10),
+            server_id: Ipv4Addr::new(192, 0, 2, 10),
+            vendor_class: b"PXEClient",
+            vendor_options: VendorOptions::Direct,
+            uuid: UUID.to_vec(),
+            bootfile: bootfile.into(),
+            bootfile_option: false,
+            server_option: false,
+            ipxe: b"",
+            relay_agent: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_reply_is_this_datagram() {
+        let reply = reply(ReplyKind::Offer, "undionly.kpxe");
+        let mut expected = vec![0; 236];
+        expected[..4].copy_from_slice(&[2, 1, 6, 0]);
+        expected[4..8].copy_from_slice(b"\x12\x34\x56\x78");
+        expected[10] = 0x80;
+        expected[20..24].copy_from_slice(&[192, 0, 2, 10]);
+        expected[28..34].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        expected[108..121].copy_from_slice(b"undionly.kpxe");
+        expected.extend_from_slice(b"\x63\x82\x53\x63\x35\x01\x02\x36\x04\xc0\x00\x02\x0a\x3c\x09PXEClient\x61\x11");
+        expected.extend_from_slice(UUID);
+        expected.extend_from_slice(b"\x2b\x04\x06\x01\x08\xff\xff");
+        expected.resize(300, 0);
+        assert_eq!(reply.encode().expect("it fits"), expected);
+
+        // 127 bytes are the most that `file` holds beside its NUL; more goes into option 67.
+        let longest = Reply { bootfile: "x".repeat(127), ..reply.clone() }.encode().expect("it fits");
+        assert_eq!(&longest[108..236], [&[b'x'; 127][..], &[0]].concat());
+        let longer = Reply { bootfile: "x".repeat(128), ..reply }.encode().expect("it fits");
+        assert_eq!(longer[108..236], [0; 128]);
+        // Firmware that reads options only gets both names in options too.
+        let options =
+            Reply { bootfile_option: true, server_option: true, ..self::reply(ReplyKind::Offer, "undionly.kpxe") };
+        let options = options.encode().expect("it fits");
+        assert_eq!(&options[108..122], b"undionly.kpxe\0");
+        assert!(options.ends_with(b"\x42\x0a192.0.2.10\x43\x0eundionly.kpxe\0\xff"));
+        let option_67 = [&[67, 129][..], &[b'x'; 128], &[0]].concat();
+        assert!(longer.windows(option_67.len()).any(|window| window == option_67));
+    }
+}

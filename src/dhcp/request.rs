@@ -1,0 +1,392 @@
+//! A client's message, as far as a proxy looks at it (RFC 2131, 2132, 4578).
+
+use std::net::Ipv4Addr;
+
+use uuid::Uuid;
+
+use super::{
+    infiniband, ipxe, relay_agent,
+    vendor_options::boot_item,
+    wire::{Hardware, Message, Sender, until_nul},
+};
+use crate::boot::{
+    client::{Client, MacAddr, Speaks},
+    loader::ClientArch,
+    why::Why,
+};
+
+/// A client's message, with the options that a proxy looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Option 53.
+    pub kind: Kind,
+    /// Transaction id.
+    pub xid: u32,
+    /// Seconds since the client began.
+    pub secs: u16,
+    /// Whether it can only hear broadcasts.
+    pub broadcast: bool,
+    /// The address that it has.
+    pub ciaddr: Ipv4Addr,
+    /// The relay that it came through; zero for none.
+    pub giaddr: Ipv4Addr,
+    /// The hardware address, to be repeated.
+    pub hardware: Hardware,
+    /// Its card.
+    pub mac: MacAddr,
+    /// Option 60.
+    pub vendor_class: Vec<u8>,
+    /// Option 77.
+    pub user_class: Vec<u8>,
+    /// Option 93, all values.
+    pub archs: Vec<ClientArch>,
+    /// Option 93 of one byte, as some old firmware sends it.
+    pub half_arch: Option<u8>,
+    /// Option 97 as it came, to be echoed.
+    pub uuid: Vec<u8>,
+    /// Option 54: the server that the client has chosen.
+    pub server_id: Option<Ipv4Addr>,
+    /// Option 50: the address that it takes.
+    pub requested: Option<Ipv4Addr>,
+    /// Option 43.71: the entry of a PXE menu that it has chosen.
+    pub boot_item: Option<[u8; 4]>,
+    /// Option 175 as it came: iPXE's features.
+    pub ipxe: Vec<u8>,
+    /// Option 82 as it came, which a relay wants back (RFC 3046 §2.2).
+    pub relay_agent: Vec<u8>,
+}
+
+/// Option 53, as far as a proxy tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// DHCPDISCOVER.
+    Discover,
+    /// DHCPREQUEST.
+    Request,
+    /// DHCPINFORM.
+    Inform,
+    /// Any other type.
+    Other(u8),
+}
+
+impl Request {
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// [`Why::NotARequest`] and [`Why::MalformedDhcp`]. Unknown and malformed options are passed over: firmware that
+    /// gets one wrong still wants to boot.
+    pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
+        let message = Message::parse(datagram, Sender::Client)?;
+        let hardware = message.hardware();
+        let mut request = Self::new(hardware, hardware.mac().unwrap_or(NO_CARD));
+        request.xid = message.xid();
+        request.secs = message.secs();
+        request.broadcast = message.broadcast();
+        request.ciaddr = message.ciaddr();
+        request.giaddr = message.giaddr();
+        message.each_option(|code, data| request.read(code, data));
+        if request.mac == NO_CARD && hardware.length == 0 {
+            return Err(Why::MalformedDhcp("an InfiniBand card without its GUID in option 61 (RFC 4390 §2.1)"));
+        }
+        if request.kind == Kind::Other(0) {
+            return Err(Why::MalformedDhcp("option 53 (message type) is missing"));
+        }
+        Ok(request)
+    }
+
+    /// One that says nothing yet.
+    fn new(hardware: Hardware, mac: MacAddr) -> Self {
+        let none = Ipv4Addr::UNSPECIFIED;
+        Self {
+            kind: Kind::Other(0),
+            xid: 0,
+            secs: 0,
+            broadcast: false,
+            ciaddr: none,
+            giaddr: none,
+            hardware,
+            mac,
+            vendor_class: Vec::new(),
+            user_class: Vec::new(),
+            archs: Vec::new(),
+            half_arch: None,
+            uuid: Vec::new(),
+            server_id: None,
+            requested: None,
+            boot_item: None,
+            ipxe: Vec::new(),
+            relay_agent: Vec::new(),
+        }
+    }
+
+    /// The DHCPDISCOVER that a machine would send, for what is explained without one.
+    #[must_use]
+    pub fn discover(mac: MacAddr, arch: ClientArch, uuid: Option<Uuid>, speaks: Speaks) -> Self {
+        let class = if speaks == Speaks::HttpBoot { "HTTPClient" } else { "PXEClient" };
+        let (user_class, ipxe): (&[u8], &[u8]) = match speaks {
+            Speaks::Ipxe { http: true } => (b"iPXE", ipxe::HTTP),
+            Speaks::Ipxe { http: false } => (b"iPXE", b""),
+            Speaks::Pxe | Speaks::HttpBoot => (b"", b""),
+        };
+        Self {
+            kind: Kind::Discover,
+            vendor_class: format!("{class}:Arch:{:05}:UNDI:003016", arch.0).into_bytes(),
+            archs: vec![arch],
+            uuid: uuid.map(|uuid| [&[0], uuid.as_bytes().as_slice()].concat()).unwrap_or_default(),
+            user_class: user_class.to_vec(),
+            ipxe: ipxe.to_vec(),
+            ..Self::new(Hardware::ethernet(mac), mac)
+        }
+    }
+
+    fn read(&mut self, code: u8, data: &[u8]) {
+        let address = || data.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
+        match code {
+            43 => self.boot_item = boot_item(data),
+            50 => self.requested = address(),
+            53 => self.kind = data.first().map_or(Kind::Other(0), |byte| Kind::from(*byte)),
+            54 => self.server_id = address(),
+            60 => self.vendor_class = data.to_vec(),
+            61 if self.hardware.length == 0 => {
+                self.mac = infiniband::guid(data).map_or(NO_CARD, infiniband::mac);
+            }
+            77 => self.user_class = data.to_vec(),
+            82 => self.relay_agent = data.to_vec(),
+            93 => {
+                let codes = data.as_chunks().0.iter().map(|code| ClientArch(u16::from_be_bytes(*code)));
+                self.archs = codes.collect();
+                self.half_arch = data.first().copied();
+            }
+            // Type 0 and 16 bytes (RFC 4578 §2.3). What is no UUID is not sent back: firmware checks its length.
+            97 if data.len() == 17 => self.uuid = data.to_vec(),
+            175 => self.ipxe = data.to_vec(),
+            _ => {}
+        }
+    }
+
+    /// The boot client behind the message.
+    ///
+    /// # Errors
+    /// [`Why::NotPxe`]: option 60 decides, since ordinary clients may send any of the others.
+    pub fn client(&self) -> Result<Client, Why> {
+        let firmware = self.firmware()?;
+        let speaks = ipxe::speaks(&self.user_class, &self.ipxe).unwrap_or(firmware);
+        // Type 0, then the UUID (RFC 4578 §2.3).
+        let uuid = self.uuid.get(1..).and_then(|uuid| Uuid::from_slice(uuid).ok());
+        Ok(Client { mac: self.mac, uuid, archs: self.archs(), speaks, interface: None })
+    }
+
+    fn firmware(&self) -> Result<Speaks, Why> {
+        let class = self.vendor_class.as_slice();
+        // U-Boot's own vendor class (CONFIG_BOOTP_VCI_STRING, "U-Boot.armv8"). Where it does not tell its architecture
+        // it asks for an address alone, and x86 builds run no BIOS program.
+        let is_u_boot = class.starts_with(b"U-Boot") && !matches!(self.archs.as_slice(), [] | [ClientArch::X86_BIOS]);
+        if class.starts_with(b"PXEClient") || is_u_boot {
+            Ok(Speaks::Pxe)
+        } else if class.starts_with(b"HTTPClient") {
+            Ok(Speaks::HttpBoot)
+        } else {
+            Err(Why::NotPxe)
+        }
+    }
+
+    /// What option 93 says. The vendor class says it too, which counts where 93 is missing or is half a value, and where
+    /// nothing that 93 names has a loader.
+    fn archs(&self) -> Vec<ClientArch> {
+        let has_loader = |arch: &ClientArch| arch.loader().is_some();
+        let by_class = || arch_of_vendor_class(&self.vendor_class);
+        if self.archs.is_empty() {
+            let half = self.half_arch.map(|byte| ClientArch(byte.into()));
+            return vec![by_class().or(half).unwrap_or(ClientArch::X86_BIOS)];
+        }
+        if self.archs.iter().any(has_loader) {
+            return self.archs.clone();
+        }
+        by_class().filter(has_loader).map_or_else(|| self.archs.clone(), |arch| vec![arch])
+    }
+
+    /// The address that the relay wants to be the server's.
+    #[must_use]
+    pub fn server_override(&self) -> Option<Ipv4Addr> {
+        relay_agent::server_id(&self.relay_agent)
+    }
+}
+
+impl From<u8> for Kind {
+    fn from(byte: u8) -> Self {
+        match byte {
+            1 => Self::Discover,
+            3 => Self::Request,
+            8 => Self::Inform,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// The architecture in `PXEClient:Arch:00007:UNDI:003016`, for firmware that sends no option 93; some of it ends the
+/// class with a NUL.
+fn arch_of_vendor_class(class: &[u8]) -> Option<ClientArch> {
+    let class = std::str::from_utf8(until_nul(class)).ok()?;
+    let mut parts = class.split(':').skip_while(|part| *part != "Arch").skip(1);
+    parts.next()?.trim().parse().ok().map(ClientArch)
+}
+
+/// Of a message that names none.
+const NO_CARD: MacAddr = MacAddr([0; 6]);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dhcp::{offered::Offered, wire::tests::message};
+
+    pub(crate) const UUID: &[u8] = b"\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
+
+    fn client(options: &[(u8, &[u8])]) -> Result<Client, Why> {
+        let options = [&[(53u8, [1u8].as_slice())], options].concat();
+        Request::parse(&message(&options)).and_then(|request| request.client())
+    }
+
+    #[test]
+    fn the_client_is_told_by_option_60_93_77_and_175() {
+        let speaks = |options: &[(u8, &[u8])]| client(options).map(|client| (client.speaks, client.arch().0));
+        assert_eq!(speaks(&[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])]), Ok((Speaks::Pxe, 7)));
+        assert_eq!(speaks(&[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])]), Ok((Speaks::HttpBoot, 16)));
+        // No option 93: the vendor class tells, and where it does not, it is an old BIOS.
+        assert_eq!(speaks(&[(60, b"PXEClient:Arch:00007:UNDI:003016")]), Ok((Speaks::Pxe, 7)));
+        assert_eq!(speaks(&[(60, b"PXEClient")]), Ok((Speaks::Pxe, 0)));
+        assert_eq!(speaks(&[(60, b"PXEClient"), (93, &[0])]), Ok((Speaks::Pxe, 0)), "half an option");
+        assert_eq!(speaks(&[(60, b"PXEClient"), (93, &[0, 2, 0, 11])]), Ok((Speaks::Pxe, 11)), "a list");
+        // A host name that is not UTF-8 hides nothing behind it.
+        assert_eq!(speaks(&[(12, b"\xff\xfe"), (60, b"PXEClient"), (93, &[0, 7])]), Ok((Speaks::Pxe, 7)));
+        let ipxe = |class: &[u8], features: &[u8]| speaks(&[(60, b"PXEClient"), (77, class), (175, features)]);
+        assert_eq!(ipxe(b"iPXE", b"\xb1\x05\x01\x1a\xf4\x10\x00\x13\x01\x01"), Ok((Speaks::Ipxe { http: true }, 0)));
+        assert_eq!(ipxe(b"\x04iPXE", b"\x13\x01\x01"), Ok((Speaks::Ipxe { http: true }, 0)));
+        assert_eq!(ipxe(b"iPXE", b"\x15\x01\x01"), Ok((Speaks::Ipxe { http: false }, 0)));
+        assert_eq!(ipxe(b"iPXE", b"\x13\x09\x01"), Ok((Speaks::Ipxe { http: false }, 0)), "cut short");
+        assert_eq!(ipxe(b"gPXE", b"\x13\x01\x01"), Ok((Speaks::Pxe, 0)));
+        assert_eq!(ipxe(b"xNBA", b"\x13\x01\x01"), Ok((Speaks::Ipxe { http: true }, 0)));
+        assert_eq!(speaks(&[(60, b"MSFT 5.0")]), Err(Why::NotPxe));
+        assert_eq!(speaks(&[]), Err(Why::NotPxe));
+    }
+
+    #[test]
+    fn the_architecture_is_found_however_an_old_firmware_says_it() {
+        let arch = |options: &[(u8, &[u8])]| client(options).map(|client| client.arch().0);
+        let x64 = b"PXEClient:Arch:00007:UNDI:003016".as_slice();
+        for class in [&b"PXEClient:Arch:00007\0"[..], b"PXEClient:Arch:00007", b"PXEClient:Arch:00007\0\0\0", x64] {
+            assert_eq!(arch(&[(60, class)]), Ok(7), "{class:?}");
+            // Nothing, half a value, and a value whose bytes are turned round.
+            for arch_option in [&b""[..], b"\0", b"\x07", b"\x07\0"] {
+                assert_eq!(arch(&[(60, class), (93, arch_option)]), Ok(7), "{class:?} {arch_option:?}");
+            }
+        }
+        assert_eq!(arch(&[(60, b"PXEClient\0"), (93, b"\x07")]), Ok(7), "half a value, and nothing else");
+        assert_eq!(arch(&[(60, b"PXEClient\0")]), Ok(0));
+        assert_eq!(arch(&[(60, x64), (93, b"\0\x07\0")]), Ok(7), "one value and a half");
+        assert_eq!(arch(&[(60, b"HTTPClient:Arch:00016:UNDI:003001\0")]), Ok(16));
+        // What 93 says goes before the class where there is a loader for it, and where there is none for either.
+        assert_eq!(arch(&[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, b"\0\x0b")]), Ok(11));
+        assert_eq!(arch(&[(60, b"PXEClient:Arch:00012:UNDI:003016"), (93, b"\0\x0e")]), Ok(14));
+        assert_eq!(arch(&[(60, b"PXEClient:Arch:seven"), (93, b"\0\x0e")]), Ok(14));
+    }
+
+    #[test]
+    fn u_boot_is_a_client_where_it_tells_its_architecture() {
+        let speaks = |options: &[(u8, &[u8])]| client(options).map(|client| (client.speaks, client.arch().0));
+        assert_eq!(speaks(&[(60, b"U-Boot.armv8"), (93, &[0, 22])]), Ok((Speaks::Pxe, 22)));
+        assert_eq!(speaks(&[(60, b"U-Boot.arm"), (93, &[0, 21])]), Ok((Speaks::Pxe, 21)));
+        assert_eq!(speaks(&[(60, b"PXEClient:Arch:0000b:UNDI:003000"), (93, &[0, 11])]), Ok((Speaks::Pxe, 11)));
+        assert_eq!(speaks(&[(60, b"HTTPClient:Arch:00024"), (93, &[0, 24])]), Ok((Speaks::HttpBoot, 24)));
+        for options in [&[(60, b"U-Boot.armv8".as_slice())][..], &[(60, b"U-Boot"), (93, &[0, 0])]] {
+            assert_eq!(speaks(options), Err(Why::NotPxe));
+        }
+    }
+
+    #[test]
+    fn a_card_on_infiniband_is_known_by_its_guid() {
+        let of = |length: u8, client_id: &[u8]| {
+            let mut bytes = message(&[(53, &[1]), (61, client_id)]);
+            (bytes[1], bytes[2]) = (32, length);
+            Request::parse(&bytes).map(|request| (request.mac.to_string(), request.hardware.length))
+        };
+        let client_id = b"\xff\0\0\0\0\0\x02\0\0\x02\xc9\0\0\x02\xc9\x03\0\xa1\xb2\xc3";
+        assert_eq!(of(0, client_id), Ok(("00:02:c9:a1:b2:c3".into(), 0)));
+        assert_eq!(of(6, client_id), Ok(("52:54:00:12:34:56".into(), 6)), "iPXE has made its address itself");
+        assert!(matches!(of(0, b"\x01"), Err(Why::MalformedDhcp(why)) if why.contains("GUID")));
+        for length in [1, 8, 16, 17, 20, 255] {
+            assert!(matches!(of(length, client_id), Err(Why::MalformedDhcp(_))), "{length}");
+        }
+    }
+
+    #[test]
+    fn the_request_that_is_explained_is_one_that_comes_by_the_wire() {
+        for (speaks, arch) in [
+            (Speaks::Pxe, 7),
+            (Speaks::Pxe, 22),
+            (Speaks::HttpBoot, 16),
+            (Speaks::Ipxe { http: true }, 0),
+            (Speaks::Ipxe { http: false }, 0),
+        ] {
+            let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+            let uuid = Some(Uuid::from_u128(0x0011_2233));
+            let client = Request::discover(mac, ClientArch(arch), uuid, speaks).client().expect("a client");
+            assert_eq!(client, Client { mac, uuid, archs: vec![ClientArch(arch)], speaks, interface: None });
+        }
+    }
+
+    #[test]
+    fn only_a_uuid_is_kept_to_be_echoed() {
+        let uuid = |data: &[u8]| Request::parse(&message(&[(53, &[1]), (97, data)])).map(|request| request.uuid);
+        assert_eq!(uuid(UUID), Ok(UUID.to_vec()));
+        assert_eq!(uuid(b""), Ok(Vec::new()));
+        assert_eq!(uuid(&[0; 200]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_no_request_has_a_name() {
+        let good = message(&[(53, &[1])]);
+        let broken = |change: fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            Request::parse(&bytes).map(|request| request.kind)
+        };
+        assert_eq!(broken(|_| {}), Ok(Kind::Discover));
+        assert_eq!(broken(|b| b[0] = 2), Err(Why::NotARequest));
+        assert!(matches!(broken(|b| b[2] = 255), Err(Why::MalformedDhcp(_))), "the length that panics dhcproto");
+        assert!(matches!(broken(|b| b[236] = 0), Err(Why::MalformedDhcp(_))));
+        assert!(matches!(broken(|b| b.truncate(239)), Err(Why::MalformedDhcp(_))));
+        assert!(matches!(broken(|b| b.truncate(240)), Err(Why::MalformedDhcp(_))), "no message type");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_have_a_reason(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+            let _ = Request::parse(&bytes).and_then(|request| request.client());
+            let _ = Offered::parse(&bytes);
+        }
+
+        #[test]
+        fn a_good_message_with_some_bytes_changed_never_panics(
+            changes in prop::collection::vec((0usize..330, any::<u8>()), 1..40),
+            cut in 0usize..330,
+        ) {
+            let mut bytes = message(&[
+                (53, &[1]), (60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7]), (77, b"iPXE"),
+                (175, b"\x13\x01\x01\x15\x01\x01"), (97, UUID),
+            ]);
+            for (at, byte) in changes {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            bytes.truncate(cut);
+            let _ = Request::parse(&bytes).and_then(|request| request.client());
+            if let Some(opcode) = bytes.first_mut() {
+                *opcode = 2;
+            }
+            let _ = Offered::parse(&bytes);
+        }
+    }
+}
