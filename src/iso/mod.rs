@@ -15,6 +15,8 @@
 //! | … behind one type, which picks the side | [`index`] |
 //! | What an image is, and how a machine boots it | [`recognise`], by the table in ★ [`families`] |
 //! | … what it says of itself, and what its own menus start | `facts`, [`menu`], [`kernel`] |
+//! | Whether it is damaged, by the checksums that it carries | [`verify`] |
+//! | Files that are made of pieces of it | [`segments`], [`esxi`] |
 //!
 //! # Why this is our own and no library
 //!
@@ -26,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod el_torito;
+pub mod esxi;
 mod facts;
 pub mod families;
 #[cfg(test)]
@@ -42,6 +45,7 @@ pub mod name;
 pub mod ordeal;
 pub mod recognise;
 mod rock_ridge;
+pub mod segments;
 pub mod source;
 mod tree;
 mod udf;
