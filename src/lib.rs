@@ -47,3 +47,4 @@ pub mod state;
 pub mod status;
 pub mod syslog;
 pub mod tftp;
+pub mod trouble;

@@ -22,7 +22,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("status", &["boot"]),
     ("config", &["boot", "files", "net"]),
     ("daemon", &["boot", "config", "dhcp", "files", "http", "net", "state", "status", "syslog", "tftp"]),
-    ("cli", &["boot", "config", "daemon", "files", "iso", "net", "snippet", "status"]),
+    ("cli", &["boot", "config", "daemon", "files", "iso", "net", "snippet", "status", "trouble"]),
+    ("trouble", &[]),
     ("lib", &[]),
     ("main", &[]),
 ];
@@ -50,6 +51,7 @@ const PURE: &[&str] = &[
     "http/range.rs",
     "snippet.rs",
     "status/tally.rs",
+    "trouble.rs",
     "syslog/bounds.rs",
     "syslog/line.rs",
     "net/frame.rs",

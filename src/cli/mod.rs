@@ -10,6 +10,7 @@ mod iso;
 mod loaders;
 mod up;
 mod watch;
+mod what;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
@@ -55,6 +56,8 @@ enum Command {
     Report(control::Report),
     /// Show every boot as it happens.
     Watch(watch::Watch),
+    /// Show the cause and the fix of a text on a machine's screen.
+    What(what::What),
 }
 
 /// Parses, dispatches, and turns the result into an exit code.
@@ -86,6 +89,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Machines(machines) => machines.run(),
         Command::Report(report) => report.run(),
         Command::Watch(watch) => watch.run(),
+        Command::What(what) => what.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
