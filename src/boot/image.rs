@@ -69,7 +69,15 @@ impl Image {
         }
     }
 
-    fn title(self) -> &'static str {
+    /// Whether it is of a kind that some machine boots.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        !matches!(self, Self::Other(_))
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn title(self) -> &'static str {
         match self {
             Self::X86Kernel => "a Linux kernel for x86",
             Self::Arm32Kernel => "a Linux kernel for arm32",

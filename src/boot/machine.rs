@@ -1,6 +1,10 @@
 //! What machines are to boot: profiles, rules about machines, and the choice between them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -27,6 +31,8 @@ pub struct Live {
     pub roster: ArcSwap<Roster>,
     /// The profiles that cannot boot, as they were when it was last looked.
     pub faults: ArcSwap<Vec<ProfileFault>>,
+    /// How often the configuration was read again.
+    pub reads: AtomicU64,
     /// Why the state cannot be used, where it cannot: what was said of machines is not known then.
     pub state_fault: ArcSwapOption<String>,
 }
@@ -36,6 +42,16 @@ impl Live {
     #[must_use]
     pub fn new(rules: Rules, roster: Roster) -> Arc<Self> {
         Arc::new(Self { rules: ArcSwap::from_pointee(rules), roster: ArcSwap::from_pointee(roster), ..Self::default() })
+    }
+}
+
+impl Live {
+    /// All that does not work although the server does, a line each.
+    #[must_use]
+    pub fn fault_lines(&self) -> Vec<String> {
+        let state = self.state_fault.load();
+        let state = state.iter().map(|fault| format!("the state cannot be used: {fault}"));
+        state.chain(self.faults.load().iter().map(ToString::to_string)).collect()
     }
 }
 

@@ -1,23 +1,39 @@
 //! `netbootd check`: everything that is wrong with a configuration and the files that it names, before anything starts.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 use serde_json::json;
 
-use super::failure::{Failure, configuration, print};
+use super::{
+    failure::{EX_NOPERM, EX_OSERR, EX_USAGE, FAULTS, Failure, configuration, print},
+    what_is,
+};
 use crate::{
     config::{Fault, Finding, Level, examine, load::load, resolve::attempt, schema::Config},
-    daemon::loaders,
+    daemon::{
+        loaders,
+        privileges::{self, PrivilegeError},
+    },
 };
 
-/// Show every fault of the configuration, its assets and loaders at once.
+/// Show every fault of the configuration, its assets and loaders at once; or what a FILE is.
 ///
 /// Nothing is started and no port is opened. Exits with 1 where there is a fault, and with 0 where there are warnings only.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
+    /// Say what these files are instead: a CD image, a kernel, an initrd, a loader…
+    #[arg(value_name = "FILE", conflicts_with_all = ["config", "schema"])]
+    files: Vec<PathBuf>,
     /// Configuration [default: /etc/netbootd/netbootd.toml where it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// See files with the rights of this user, which only root can [default: netbootd, the service's user, where root
+    /// asks and there is one]
+    #[arg(long = "as", value_name = "USER", conflicts_with = "schema")]
+    user: Option<String>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -31,8 +47,13 @@ impl Check {
         if self.schema {
             return print(&schema());
         }
+        let user = self.user.clone().or_else(|| privileges::service_user().map(str::to_owned));
+        let user = user.as_deref();
+        if !self.files.is_empty() {
+            return seen_by(user, || what_is::tell(&self.files, self.json))?;
+        }
         let file = configuration(self.config.as_deref());
-        let findings = findings(file);
+        let findings = seen_by(user, || findings(file))?;
         let faults = findings.iter().filter(|finding| finding.level == Level::Fault).count();
         print(&if self.json { as_json(&findings) } else { as_text(&findings) })?;
         match faults {
@@ -45,6 +66,21 @@ impl Check {
             faults => Err(Failure::new(FAULTS, format!("{faults} faults"))),
         }
     }
+}
+
+/// Does something with the rights of a user, in a thread of its own: a thread that gave up its rights cannot have them
+/// again.
+fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let Some(user) = user else { return Ok(look()) };
+    let looked = thread::scope(|scope| scope.spawn(|| privileges::see_as(user).map(|()| look())).join());
+    let looked = looked.map_err(|_| Failure::new(EX_OSERR, "a fault in netbootd ended the check"))?;
+    looked.map_err(|error| match error {
+        PrivilegeError::NoUser(user) => Failure::new(EX_USAGE, format!("there is no user {user} in /etc/passwd")),
+        PrivilegeError::NotRoot(user) => {
+            Failure::new(EX_NOPERM, format!("only root can see files with the rights of {user}: use sudo"))
+        }
+        error => Failure::new(EX_OSERR, error),
+    })
 }
 
 /// In the order of the files, and of their lines; what stands in none comes last.
@@ -108,9 +144,6 @@ impl<'a> Place<'a> {
 fn schema() -> String {
     format!("{:#}\n", schemars::schema_for!(Config).as_value())
 }
-
-/// The configuration has faults: unlike `up`, which was asked for something else, `check` has done what it was asked for.
-const FAULTS: u8 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,8 @@ pub(super) fn configuration(named: Option<&Path>) -> Option<&Path> {
 /// Where the packages install it.
 const DEFAULT_CONFIG: &str = "/etc/netbootd/netbootd.toml";
 
+/// What was checked has faults: unlike `up`, which was asked for something else, `check` has done what it was asked for.
+pub(super) const FAULTS: u8 = 1;
 /// The command line is wrong.
 pub(super) const EX_USAGE: u8 = 64;
 /// Something is missing that is needed: a port is taken, an asset does not exist.

@@ -11,6 +11,7 @@ mod loaders;
 mod up;
 mod watch;
 mod what;
+mod what_is;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 

@@ -1,6 +1,7 @@
 //! `netbootd up`: serve until stopped, on a laptop and as a service alike.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -41,7 +42,7 @@ pub(super) struct Up {
     /// TCP port of the HTTP stage [default: 8080]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// Folder to serve under /assets/ [default: /var/lib/netbootd/assets, or the folder that KERNEL is in]
+    /// Folder to serve under /assets/ [default: /var/lib/netbootd/assets; with a KERNEL, only the files that are named]
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
     /// Profile of machines that no rule names [default: menu, or KERNEL]
@@ -64,8 +65,8 @@ pub(super) struct Up {
 impl Up {
     pub(super) fn run(self) -> Result<(), Failure> {
         logging::start(self.log_format);
-        let flags = self.flags()?;
-        let settings = self.loaded(&flags).map_err(|faults| Failure::new(EX_CONFIG, faults))?;
+        let (flags, only) = self.flags()?;
+        let settings = self.loaded(&flags, only.as_ref()).map_err(|faults| Failure::new(EX_CONFIG, faults))?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
         let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
         let confinement = match self.no_sandbox {
@@ -73,10 +74,9 @@ impl Up {
             false => Confinement::Yes { user: self.user.clone() },
         };
         // The same files, environment and flags, whenever they are read again.
-        let read = Box::new(move || self.loaded(&flags));
+        let read = Box::new(move || self.loaded(&flags, only.as_ref()));
         daemon::run(plan, read, &confinement).map_err(|error| {
             let code = match &error {
-                StartError::State(_) => EX_UNAVAILABLE,
                 StartError::Privilege(PrivilegeError::NoUser(_)) => EX_USAGE,
                 StartError::Privilege(PrivilegeError::NotRoot(_)) => EX_NOPERM,
                 StartError::Privilege(_) | StartError::Sandbox(_) => EX_OSERR,
@@ -92,12 +92,23 @@ impl Up {
         })
     }
 
-    fn loaded(&self, flags: &[(&str, Value)]) -> Result<Settings, Faults> {
-        resolve(&load(configuration(self.config.as_deref()), std::env::vars(), flags)?)
+    fn loaded(&self, flags: &[(&str, Value)], only: Option<&BTreeSet<String>>) -> Result<Settings, Faults> {
+        let mut loaded = load(configuration(self.config.as_deref()), std::env::vars(), flags)?;
+        loaded.only = only.cloned();
+        resolve(&loaded)
     }
 
-    /// The flags as keys of the configuration, of which they are the last layer.
-    fn flags(&self) -> Result<Vec<(&'static str, Value)>, Failure> {
+    /// The assets folder of the configuration, where it holds the kernel.
+    fn configured_assets(&self, kernel: &Path) -> Option<PathBuf> {
+        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).ok()?;
+        let folder = loaded.config.assets?;
+        kernel.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?).then_some(folder)
+    }
+
+    /// The flags as keys of the configuration, of which they are the last layer; and the files that are served, where no
+    /// folder was named to be.
+    fn flags(&self) -> Result<(Vec<(&'static str, Value)>, Option<BTreeSet<String>>), Failure> {
+        let mut only = None;
         let mut flags: Vec<(&'static str, Value)> = Vec::new();
         let mut list = |key, values: &[PathBuf]| {
             let values: Vec<Value> = values.iter().map(|value| text(value)).collect();
@@ -111,7 +122,10 @@ impl Up {
         flags.extend(self.http_port.map(|port| ("http.port", Value::from(port))));
         flags.extend(self.assets.as_deref().map(|folder| ("assets", text(folder))));
         if let Some(kernel) = &self.kernel {
-            let Files { folder, kernel, initrds } = Files::of(kernel, &self.initrds, self.assets.as_deref())?;
+            let named = self.assets.clone().or_else(|| self.configured_assets(kernel));
+            let Files { folder, kernel, initrds } = Files::of(kernel, &self.initrds, named.as_deref())?;
+            // Downloads and homes hold more than what was meant for everyone on the network.
+            only = named.is_none().then(|| initrds.iter().chain([&kernel]).cloned().collect());
             flags.push(("assets", text(&folder)));
             flags.push(("profiles.command-line.kernel", Value::from(kernel)));
             flags.push(("profiles.command-line.initrd", Value::from(initrds)));
@@ -119,7 +133,7 @@ impl Up {
             flags.push(("default_profile", Value::from("command-line")));
         }
         flags.extend(self.profile.as_deref().map(|name| ("default_profile", Value::from(name))));
-        Ok(flags)
+        Ok((flags, only))
     }
 }
 

@@ -27,7 +27,7 @@ impl Settings {
     pub fn fixed(&self) -> Fixed {
         Fixed {
             interfaces: self.interfaces.clone(),
-            assets: self.assets.as_ref().map(|assets| assets.path().to_owned()),
+            assets: self.assets.as_ref().map(|assets| assets.named().to_owned()),
             dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
             tftp: self.tftp.clone(),
             syslog: self.syslog,

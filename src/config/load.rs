@@ -25,8 +25,8 @@ pub struct Loaded {
     pub config: Config,
     /// Their places.
     pub places: Places,
-    /// The folders that its files are in, or would be.
-    pub folders: Vec<PathBuf>,
+    /// The patterns of files that it includes, with the configuration's folder.
+    pub patterns: Vec<PathBuf>,
     /// Unknown keys, and values of a wrong type, as whose place the default stands.
     pub faults: Vec<Fault>,
     /// Keys and tables of which nothing more is to be said: it would only follow from those faults.
@@ -95,8 +95,9 @@ pub fn load(
         doubtful.push(path);
         doubtful.extend(meant.map(|key| vec![key]));
     }
-    let folders = file.map(|file| folders(file, &config.include)).unwrap_or_default();
-    Ok(Loaded { config, places, folders, faults, doubtful, only: None })
+    let own = file.map(folder);
+    let patterns = own.iter().flat_map(|own| config.include.iter().map(|pattern| own.join(pattern))).collect();
+    Ok(Loaded { config, places, patterns, faults, doubtful, only: None })
 }
 
 impl Loaded {
@@ -131,13 +132,6 @@ const PREFIX: &str = "NETBOOTD_";
 
 fn folder(file: &Path) -> PathBuf {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-}
-
-fn folders(file: &Path, patterns: &[String]) -> Vec<PathBuf> {
-    let own = folder(file);
-    let included = patterns.iter().map(|pattern| folder(&own.join(pattern))).filter(|folder| folder.is_dir());
-    let all: BTreeSet<PathBuf> = included.chain([own.clone()]).collect();
-    all.into_iter().collect()
 }
 
 /// The files that the patterns of `include` name, relative to the configuration's folder, each once and in order.

@@ -11,6 +11,7 @@ pub mod resolve;
 pub mod schema;
 mod tftp;
 pub mod units;
+pub mod watched;
 
 use std::fmt;
 

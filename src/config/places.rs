@@ -6,6 +6,7 @@ use toml_edit::{Document, Item, Table, TableLike};
 
 use super::{Fault, Faults};
 use crate::boot::source::plain_text;
+use crate::files::permission;
 
 /// Where keys were set.
 #[derive(Debug, Default)]
@@ -38,6 +39,9 @@ impl Places {
         let name = path.display().to_string();
         let fault = |place: String, message: String| Faults(vec![Fault { place, message }]);
         let text = fs::read_to_string(path).map_err(|error| {
+            if let Some(reason) = permission::denied(path) {
+                return fault(name.clone(), format!("cannot be read: {reason}"));
+            }
             let mend = match error.kind() {
                 io::ErrorKind::NotFound => "; name another one with --config, or leave it out",
                 _ => "",

@@ -92,14 +92,6 @@ impl Check<'_> {
         answer::Policy { open, lifetime: self.duration(&["http", "answers_expire"], &answers_expire, range) }
     }
 
-    /// The folders that a change of the configuration shows in.
-    pub(super) fn watched(&self) -> Vec<PathBuf> {
-        let templates = self.loaded.config.templates.iter();
-        let below = templates.clone().flat_map(|folder| entries(folder).unwrap_or_default());
-        let below = below.filter_map(|(_, path)| path.is_dir().then_some(path));
-        self.loaded.folders.iter().chain(templates).cloned().chain(below).collect()
-    }
-
     /// Every file of the templates folder by its name, and of the folders in it, by `FOLDER/NAME`.
     pub(super) fn templates(&mut self) -> Templates {
         let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };

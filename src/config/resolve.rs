@@ -4,14 +4,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     ops::RangeInclusive,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 pub use super::fixed::Fixed;
 use super::{
-    Fault, Faults, Finding, Level, examine::examine, load::Loaded, machines::is_profile, meant, schema, units,
+    Fault, Faults, Finding, Level,
+    examine::examine,
+    load::Loaded,
+    machines::is_profile,
+    meant, schema, units,
+    watched::{Watched, fingerprint},
 };
 use crate::{
     boot::{
@@ -69,8 +74,10 @@ pub struct Settings {
     pub machines: Vec<(Selector, MachineRule)>,
     /// Who may change something while the server runs.
     pub control: schema::Control,
-    /// The folders that a change of all this shows in.
-    pub watched: Vec<PathBuf>,
+    /// What it was read from.
+    pub watched: Watched,
+    /// The same number as long as nothing has changed of that.
+    pub read: u64,
     /// What a server runs with, and people want to know of.
     pub findings: Vec<Finding>,
     /// Where each rule names a loader, by its place among the rules.
@@ -157,6 +164,8 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     let mut check = Check { loaded, faults: loaded.faults.clone(), findings: Vec::new(), asked: BTreeSet::new() };
     let config = &loaded.config;
+    // Before it is read: what changes meanwhile is read again, and is another number then.
+    let read = fingerprint(loaded);
     let assets = check.assets();
     let templates = check.templates();
     let profiles = check.profiles(assets.as_ref(), &templates);
@@ -167,7 +176,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     let machines = check.machines(&profiles, assets.as_ref(), &templates);
     check.control();
     let answers = check.answers();
-    let watched = check.watched();
+    let watched = Watched::of(loaded);
     let loader_place = |index: usize| loaded.places.of(&["machines", &index.to_string(), "override", "loader"]);
     let named = machines.iter().enumerate().filter(|(_, (_, rule))| rule.loader.is_some());
     let mut settings = Settings {
@@ -192,6 +201,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         machines,
         control: config.control.clone(),
         watched,
+        read,
         findings: Vec::new(),
     };
     settings.findings = std::mem::take(&mut check.findings);

@@ -31,6 +31,8 @@ pub struct Sockets {
     pub addresses: Vec<(Interface, Ipv4Addr, Address)>,
     /// For those who look at the server from the host itself.
     pub loopback: Option<TcpListener>,
+    /// What could not be opened, while something else could.
+    pub failed: Vec<BindError>,
 }
 
 /// An interface's.
@@ -60,8 +62,10 @@ pub struct Address {
     pub tftp: Option<UdpSocket>,
     /// Where syslog is heard.
     pub syslog: Option<UdpSocket>,
-    /// HTTP.
+    /// HTTP, without which there is nothing to send a machine to.
     pub http: TcpListener,
+    /// Why one of the others is missing.
+    pub failed: Vec<BindError>,
 }
 
 /// A socket that could not be opened: what it was for, and the mend.
@@ -104,24 +108,47 @@ impl BindError {
     }
 }
 
-/// Opens what can be opened now: interfaces that are down, or without an address, are waited for.
+/// Opens what can be opened now: interfaces that are down, or without an address, are waited for, and a port that is
+/// taken on one of them keeps nobody on the others from booting.
 ///
 /// # Errors
-/// The first that could not be opened.
+/// The first that could not be opened, where no machine could boot, or where time does not mend it.
 pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
-    let mut sockets = Sockets { dhcp: Vec::new(), addresses: Vec::new(), loopback: None };
+    let mut sockets = Sockets { dhcp: Vec::new(), addresses: Vec::new(), loopback: None, failed: Vec::new() };
     for interface in plan.interfaces.iter().filter(|interface| interface.usable().is_ok()) {
         if plan.dhcp.enabled {
-            sockets.dhcp.push((interface.clone(), dhcp(plan.dhcp.socket, interface)?));
+            match dhcp(plan.dhcp.socket, interface) {
+                Ok(opened) => sockets.dhcp.push((interface.clone(), opened)),
+                Err(error) => sockets.failed.push(error),
+            }
         }
         for address in &interface.addresses {
-            sockets.addresses.push((interface.clone(), *address, self::address(plan, *address)?));
+            match self::address(plan, *address) {
+                Ok(mut opened) => {
+                    sockets.failed.append(&mut opened.failed);
+                    sockets.addresses.push((interface.clone(), *address, opened));
+                }
+                Err(error) => sockets.failed.push(error),
+            }
         }
     }
     if !plan.interfaces.iter().any(|interface| interface.addresses.contains(&Ipv4Addr::LOCALHOST)) {
-        sockets.loopback = Some(http(Ipv4Addr::LOCALHOST, plan.http_port)?);
+        match http(Ipv4Addr::LOCALHOST, plan.http_port) {
+            Ok(socket) => sockets.loopback = Some(socket),
+            Err(error) => sockets.failed.push(error),
+        }
     }
-    Ok(sockets)
+    let is_for_ever = |failed: &BindError| {
+        matches!(failed.error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+    };
+    let fatal = match sockets.addresses.is_empty() {
+        true => (!sockets.failed.is_empty()).then_some(0),
+        false => sockets.failed.iter().position(is_for_ever),
+    };
+    match fatal {
+        Some(index) => Err(sockets.failed.swap_remove(index)),
+        None => Ok(sockets),
+    }
 }
 
 /// An interface's DHCP sockets.
@@ -200,14 +227,22 @@ fn udp_67_or_4011(interface: &Interface, port: Port) -> io::Result<UdpSocket> {
 /// An address's sockets.
 ///
 /// # Errors
-/// The first that could not be opened.
+/// That of HTTP; of the others, see [`Address::failed`].
 pub fn address(plan: &Plan, address: Ipv4Addr) -> Result<Address, BindError> {
-    let tftp = plan.tftp.enabled.then(|| tftp(address, plan.tftp.port)).transpose()?;
-    let syslog = plan.syslog.map(|stage| syslog(address, stage.port)).transpose()?;
-    Ok(Address { tftp, syslog, http: http(address, plan.http_port)? })
+    let mut failed = Vec::new();
+    let mut opened = |socket: Option<Result<UdpSocket, BindError>>| {
+        socket.and_then(|socket| socket.map_err(|error| failed.push(error)).ok())
+    };
+    let tftp = opened(plan.tftp.enabled.then(|| tftp(address, plan.tftp.port)));
+    let syslog = opened(plan.syslog.map(|stage| syslog(address, stage.port)));
+    Ok(Address { tftp, syslog, http: http(address, plan.http_port)?, failed })
 }
 
-fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
+/// A socket for TFTP.
+///
+/// # Errors
+/// That it could not be opened.
+pub fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
     let opened = open(Open {
         address: SocketAddrV4::new(address, port),
         device: None,
@@ -221,7 +256,11 @@ fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
     })
 }
 
-fn syslog(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
+/// A socket for syslog.
+///
+/// # Errors
+/// That it could not be opened.
+pub fn syslog(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
     let opened = open(Open {
         address: SocketAddrV4::new(address, port),
         device: None,

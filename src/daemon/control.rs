@@ -145,6 +145,7 @@ impl ControlSocket {
             let stop = stop.clone();
             tokio::spawn(async move {
                 let mut http = http1::Builder::new();
+                http.title_case_headers(true);
                 let conversation = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
                 tokio::select! {
                     ended = conversation => drop(ended.inspect_err(|error| debug!(%error, "the control socket's client"))),

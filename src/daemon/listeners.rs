@@ -6,7 +6,7 @@ mod shared;
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
@@ -67,23 +67,40 @@ struct Address {
     /// The name of the interface that it is on.
     interface: Arc<str>,
     link_block_size: Arc<AtomicU16>,
+    /// What is to be opened there and could not be.
+    lacks: Lacks,
     stop: CancellationToken,
+}
+
+/// Sockets of an address that could not be opened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lacks {
+    tftp: bool,
+    syslog: bool,
 }
 
 impl Listeners {
     /// Serves what was opened before there was a runtime.
     pub(super) fn start(shared: Shared, sockets: Sockets) -> io::Result<Self> {
-        let seen = shared.plan.interfaces.iter().map(|i| (i.name.clone(), Some(i.clone()))).collect();
+        let there = |interface: &Interface| (interface.index != 0).then(|| interface.clone());
+        let seen = shared.plan.interfaces.iter().map(|i| (i.name.clone(), there(i))).collect();
         let (dhcp, addresses, failed) = (HashMap::new(), HashMap::new(), HashSet::new());
         let rates = shared.plan.syslog.map(|syslog| syslog.rates).unwrap_or_default();
         let said = Arc::new(Mutex::new(Bounds::new(rates)));
         let mut listeners = Self { shared, seen, dhcp, addresses, said, failed };
+        let mut failed: Vec<String> = sockets.failed.iter().map(ToString::to_string).collect();
         for (interface, sockets) in sockets.dhcp {
-            listeners.serve_dhcp(&interface, sockets)?;
+            let served = listeners.serve_dhcp(&interface, sockets);
+            failed.extend(served.err().map(|error| format!("DHCP on {}: {error}", interface.name)));
         }
         for (interface, address, sockets) in sockets.addresses {
-            listeners.serve_address(&interface, address, sockets)?;
+            let served = listeners.serve_address(&interface, address, sockets);
+            failed.extend(served.err().map(|error| format!("{address}: {error}")));
         }
+        for failed in &failed {
+            warn!("{failed}; everything else is served, and it is tried again");
+        }
+        listeners.failed = failed.into_iter().collect();
         if let Some(loopback) = sockets.loopback {
             listeners.shared.serve_http(loopback, listeners.shared.stop.clone())?;
         }
@@ -194,9 +211,11 @@ impl Listeners {
             if let Some(open) = self.addresses.get_mut(&address) {
                 open.interface = interface.name.as_str().into();
                 open.link_block_size.store(block_size(interface), Ordering::Relaxed);
+                failed.extend(self.open_what_lacks(address));
             } else if interface.is_up {
                 let opened = bind::address(&self.shared.plan, address);
                 let served = opened.map_err(|error| error.to_string()).and_then(|sockets| {
+                    failed.extend(sockets.failed.iter().map(ToString::to_string));
                     self.serve_address(interface, address, sockets).map_err(|error| format!("{address}: {error}"))
                 });
                 failed.extend(served.err());
@@ -278,23 +297,66 @@ impl Listeners {
             all
         });
         self.shared.serve_http(sockets.http, stop.clone())?;
+        let lacks = Lacks {
+            tftp: plan.tftp.enabled && sockets.tftp.is_none(),
+            syslog: plan.syslog.is_some() && sockets.syslog.is_none(),
+        };
         if let Some(socket) = sockets.tftp {
-            info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
-            let link_block_size = link_block_size.clone();
-            let limits = Limits { block_size: plan.tftp.max_block_size, window_size: plan.tftp.max_window_size };
-            let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
-            self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
+            self.serve_tftp(address, socket, link_block_size.clone())?;
         }
-        if let (Some(socket), Some(syslog)) = (sockets.syslog, plan.syslog) {
-            info!("syslog {address}:{}: what machines say while they boot", syslog.port);
-            let (endpoint, bounds, events) = (Endpoint::new(socket)?, self.said.clone(), self.shared.events.clone());
-            let listener = syslog::serve::Listener { endpoint, bounds, events };
-            self.shared.tasks.spawn(listener.serve(stop.clone()));
+        if let Some(socket) = sockets.syslog {
+            self.serve_syslog(address, socket, stop.clone())?;
         }
         info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
-        self.addresses.insert(address, Address { interface: name, link_block_size, stop });
+        self.addresses.insert(address, Address { interface: name, link_block_size, lacks, stop });
         self.tell_ours();
         Ok(())
+    }
+
+    fn serve_tftp(&self, address: Ipv4Addr, socket: UdpSocket, link_block_size: Arc<AtomicU16>) -> io::Result<()> {
+        let plan = &self.shared.plan;
+        let limits = Limits { block_size: plan.tftp.max_block_size, window_size: plan.tftp.max_window_size };
+        let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
+        self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
+        info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
+        Ok(())
+    }
+
+    fn serve_syslog(&self, address: Ipv4Addr, socket: UdpSocket, stop: CancellationToken) -> io::Result<()> {
+        let Some(syslog) = self.shared.plan.syslog else { return Ok(()) };
+        let (endpoint, bounds, events) = (Endpoint::new(socket)?, self.said.clone(), self.shared.events.clone());
+        let listener = syslog::serve::Listener { endpoint, bounds, events };
+        self.shared.tasks.spawn(listener.serve(stop));
+        info!("syslog {address}:{}: what machines say while they boot", syslog.port);
+        Ok(())
+    }
+
+    /// Tries again what could not be opened on an address; why it still cannot.
+    fn open_what_lacks(&mut self, address: Ipv4Addr) -> Vec<String> {
+        let Some(open) = self.addresses.get(&address) else { return Vec::new() };
+        let (mut lacks, stop, size) = (open.lacks, open.stop.clone(), open.link_block_size.clone());
+        let plan = self.shared.plan.clone();
+        let mut failed = Vec::new();
+        if lacks.tftp {
+            let opened = bind::tftp(address, plan.tftp.port).map_err(|error| error.to_string());
+            let served = opened.and_then(|socket| {
+                self.serve_tftp(address, socket, size).map_err(|error| format!("TFTP on {address}: {error}"))
+            });
+            lacks.tftp = served.is_err();
+            failed.extend(served.err());
+        }
+        if let Some(syslog) = plan.syslog.filter(|_| lacks.syslog) {
+            let opened = bind::syslog(address, syslog.port).map_err(|error| error.to_string());
+            let served = opened.and_then(|socket| {
+                self.serve_syslog(address, socket, stop).map_err(|error| format!("syslog on {address}: {error}"))
+            });
+            lacks.syslog = served.is_err();
+            failed.extend(served.err());
+        }
+        if let Some(open) = self.addresses.get_mut(&address) {
+            open.lacks = lacks;
+        }
+        failed
     }
 
     fn tell_ours(&self) {

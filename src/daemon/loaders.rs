@@ -59,7 +59,11 @@ pub fn behind_links(folders: &[PathBuf]) -> Vec<PathBuf> {
 /// The folders that are searched after those of the configuration.
 pub const PACKAGES: &[&str] = &["/usr/lib/ipxe", "/usr/share/ipxe", "assets/loaders"];
 
-fn read(path: &Path, LoaderName { name, loader, .. }: LoaderName) -> Result<Option<LoaderFile>, Reason> {
+/// Reads a loader by its path; none where there is no such file.
+///
+/// # Errors
+/// That it cannot be read, or is something else than its name says.
+pub fn read(path: &Path, LoaderName { name, loader, .. }: LoaderName) -> Result<Option<LoaderFile>, Reason> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -5,7 +5,9 @@ pub mod bind;
 pub mod clerk;
 mod control;
 pub mod explain;
+mod faults;
 mod footer;
+mod keeping;
 mod listeners;
 pub mod loaders;
 pub mod logging;
@@ -19,7 +21,6 @@ mod tftp;
 
 use std::{
     io,
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -53,10 +54,9 @@ use self::{
 };
 use crate::{
     boot::{answer::Key, attempts::Attempts},
-    config::resolve::StateUrl,
     http,
     net::own_loop::OwnLoop,
-    state::{State, StateError},
+    state::State,
     status::{self, api::Api, metrics::Metrics, page::Waiting},
 };
 
@@ -71,8 +71,9 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     // Before there are threads: each has rights of its own.
     let bounds = confine(&plan, confinement)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
-    let state = runtime.block_on(open_state(&plan.state))?;
-    runtime.block_on(serve(Arc::new(plan), read, sockets, state, bounds)).map_err(BindError::runtime)?;
+    let opened = runtime.block_on(keeping::open(&plan.state));
+    plan.live.state_fault.store(opened.fault.map(Arc::new));
+    runtime.block_on(serve(Arc::new(plan), read, sockets, opened.state, bounds)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
     Ok(())
@@ -94,6 +95,9 @@ pub enum Confinement {
 fn confine(plan: &Plan, confinement: &Confinement) -> Result<Option<Bounds>, StartError> {
     let Confinement::Yes { user } = confinement else { return Ok(None) };
     let user = privileges::whom(user.as_deref())?;
+    if let Some(user) = &user {
+        keeping::hand_over(&plan.state, user);
+    }
     if let Some(folder) = plan.control.socket.parent() {
         privileges::hand_over(folder, user.as_ref());
     }
@@ -119,29 +123,12 @@ pub enum StartError {
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// What is to outlive a restart.
-    #[error(transparent)]
-    State(#[from] StateError),
     /// Who it is to be.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
     /// What it may reach.
     #[error("the sandbox: {0}; --no-sandbox goes on without")]
     Sandbox(#[from] landlock::RulesetError),
-}
-
-/// Where the configuration names no state, none is needed: a laptop has no folder for it, and boots go on without.
-async fn open_state(at: &StateUrl) -> Result<Option<State>, StartError> {
-    match at {
-        StateUrl::Set(url) => Ok(Some(State::open(url).await?)),
-        StateUrl::Default(url) => {
-            if !at.path().parent().is_some_and(Path::is_dir) {
-                return Ok(None);
-            }
-            let opened = State::open(url).await.inspect_err(|error| warn!("{error}; boots go on without it"));
-            Ok(opened.ok())
-        }
-    }
 }
 
 /// A connection and the file that it sends are two descriptors, and the usual limit is 1,024 of them; every process may
@@ -194,7 +181,7 @@ async fn serve(
     let tasks = TaskTracker::new();
     let server = Arc::new(Running { clerk, recorder: ask, attempts: attempts.clone() });
     let bars = bars::follow(server.clone(), plan.live.clone());
-    let metrics = status::metrics::router(metrics, server.clone());
+    let metrics = status::metrics::router(metrics, server.clone(), plan.live.clone());
     let token = plan.control.token.clone();
     let api = Arc::new(Api { live: plan.live.clone(), server, token, stop: stop.clone() });
     let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
@@ -225,8 +212,10 @@ async fn serve(
     };
     loops.push(shared.dhcp.handle().clone());
     let mut listeners = Listeners::start(shared, sockets)?;
-    let (live, fixed, state) = (plan.live.clone(), plan.fixed.clone(), plan.state.path().to_owned());
-    let mut reload = Reload::new(read, live, fixed, plan.watched.clone(), state, bounds)?;
+    let is_sandboxed = bounds.is_some();
+    let mut reload = Reload::new(read, &plan, bounds)?;
+    plan.live.faults.store(Arc::new(faults::look(&plan.live, plan.assets.as_deref())));
+    let files = faults::follow(plan.live.clone(), plan.assets.clone(), is_sandboxed);
     plan.announce();
     let waiting = format!("waiting on {}: {}", waiting.on, waiting.clients);
     info!("{waiting}");
@@ -237,6 +226,7 @@ async fn serve(
         () = first_signal(&mut signals) => {}
         () = listeners.follow() => {}
         () = reload.follow() => {}
+        () = files => {}
         () = bars => {}
     }
     notify::stopping(plan.grace);

@@ -1,6 +1,6 @@
 //! What a server is about to do: the configuration, and what was found of it on this host.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -17,6 +17,7 @@ use crate::{
         examine,
         resolve::{Dhcp, Fixed, Settings, StateUrl, Syslog, Tftp},
         schema::Control,
+        watched::Watched,
     },
     files::AssetRoot,
     net::{
@@ -58,8 +59,10 @@ pub struct Plan {
     pub loader_dirs: Vec<PathBuf>,
     /// What a reload cannot change.
     pub fixed: Fixed,
-    /// The folders that a change of the configuration shows in.
-    pub watched: Vec<PathBuf>,
+    /// What the configuration was read from.
+    pub watched: Watched,
+    /// The same number as long as nothing has changed of that.
+    pub read: u64,
 }
 
 /// The rules of a configuration, with the loaders of this host. What is missing is logged.
@@ -104,6 +107,11 @@ pub(super) fn firmware_url(base_url: Option<&str>, address: Ipv4Addr, http_port:
     with_an_address.map_or_else(|| format!("http://{address}:{http_port}"), str::to_owned)
 }
 
+fn joined(files: &BTreeSet<String>) -> String {
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    files.join(", ")
+}
+
 /// iPXE knows no other (net/udp/syslog.c, `SYSLOG_PORT`).
 const IPXE_SYSLOG: u16 = 514;
 
@@ -123,6 +131,7 @@ impl Plan {
             control: settings.control.clone(),
             fixed: settings.fixed(),
             watched: settings.watched.clone(),
+            read: settings.read,
             loader_dirs: settings.loader_dirs.clone(),
             assets: settings.assets.clone(),
             dhcp: settings.dhcp,
@@ -151,7 +160,10 @@ impl Plan {
     /// `things`, and what else a stage serves.
     pub(super) fn and_assets(&self, things: &str) -> String {
         match &self.assets {
-            Some(assets) => format!("{things}, and every file in {}", assets.path().display()),
+            Some(assets) => match assets.served_only() {
+                Some(files) => format!("{things}, and of {} only {}", assets.path().display(), joined(files)),
+                None => format!("{things}, and every file in {}", assets.path().display()),
+            },
             None => things.to_owned(),
         }
     }

@@ -26,6 +26,25 @@ pub struct User {
     gid: u32,
 }
 
+impl User {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub(super) fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    #[cfg(test)]
+    pub(super) fn sample(name: &str, uid: u32, gid: u32) -> Self {
+        Self { name: name.into(), uid, gid }
+    }
+}
+
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "user {} (uid {})", self.name, self.uid)
@@ -65,6 +84,43 @@ pub fn whom(named: Option<&str>) -> Result<Option<User>, PrivilegeError> {
         // The root of a container often may not become anyone.
         None => Ok((is_root && may_change_user()).then(|| lookup(SERVICE_USER)).flatten()),
     }
+}
+
+/// Sees the host as another user does, in the calling thread: with its groups, and without root's capabilities.
+///
+/// # Errors
+/// There is no such user, or only root can.
+pub fn see_as(name: &str) -> Result<(), PrivilegeError> {
+    let user = lookup(name).ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))?;
+    if user.uid == geteuid().as_raw() {
+        return Ok(());
+    }
+    if !geteuid().is_root() || !may_change_user() {
+        return Err(PrivilegeError::NotRoot(name.to_owned()));
+    }
+    let failed = |what| move |errno: rustix::io::Errno| PrivilegeError::System(what, errno.into());
+    let groups = groups_in(&fs::read_to_string("/etc/group").unwrap_or_default(), name);
+    set_thread_groups(&groups.into_iter().map(Gid::from_raw).collect::<Vec<_>>()).map_err(failed("setgroups"))?;
+    let (gid, uid) = (Gid::from_raw(user.gid), Uid::from_raw(user.uid));
+    set_thread_res_gid(gid, gid, gid).map_err(failed("setresgid"))?;
+    // With it go the capabilities (capabilities(7)).
+    set_thread_res_uid(uid, uid, uid).map_err(failed("setresuid"))
+}
+
+/// The user that the packages' service runs as, where there is one and we may look as it does.
+#[must_use]
+pub fn service_user() -> Option<&'static str> {
+    (geteuid().is_root() && may_change_user() && lookup(SERVICE_USER).is_some()).then_some(SERVICE_USER)
+}
+
+/// group(5): `name:password:GID:USER,USER…`
+fn groups_in(group: &str, user: &str) -> Vec<u32> {
+    let lines = group.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let number = fields.nth(2)?.parse().ok()?;
+        fields.next()?.split(',').any(|member| member == user).then_some(number)
+    });
+    lines.collect()
 }
 
 fn may_change_user() -> bool {
@@ -162,6 +218,8 @@ mod tests {
         let user = User { name: "netbootd".into(), uid: 998, gid: 997 };
         assert_eq!(user.to_string(), "user netbootd (uid 998)");
         assert_eq!(user_in(passwd, "netbootd"), Some(user));
+        let group = "root:x:0:\nadm:x:4:syslog,netbootd\nnetboot:x:5:netbootd2\nsrv:x:77:netbootd\n";
+        assert_eq!(groups_in(group, "netbootd"), [4, 77]);
         assert_eq!(user_in(passwd, "netboot"), None);
         assert_eq!(user_in("netbootd:x:many:997::/:/x\n", "netbootd"), None);
         let nobody = whom(Some("no-such-user")).expect_err("there is none");

@@ -6,7 +6,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,19 +17,29 @@ use tokio::{
     sync::mpsc,
     time::sleep,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::{notify as manager, plan, sandbox::Bounds};
+use super::{faults, loaders, notify as manager, plan, sandbox::Bounds};
 use crate::{
-    boot::machine::Live,
+    boot::{loader::LOADER_NAMES, machine::Live},
     config::{
         Faults,
         resolve::{Fixed, Settings},
+        watched::Watched,
     },
+    files::AssetRoot,
 };
 
 /// Reads the configuration anew, with the environment and the flags that the server was started with.
 pub type Read = Box<dyn Fn() -> Result<Settings, Faults> + Send + Sync>;
+
+/// What rules were made of: the same makes the same.
+#[derive(Debug, Default)]
+struct Made {
+    read: u64,
+    findings: String,
+    loaders: Vec<(String, String)>,
+}
 
 /// Follows the configuration.
 pub(super) struct Reload {
@@ -40,7 +50,15 @@ pub(super) struct Reload {
     hangup: Signal,
     changes: mpsc::UnboundedReceiver<PathBuf>,
     watcher: Option<RecommendedWatcher>,
-    watched: Vec<PathBuf>,
+    /// What was read, which the watcher asks as well.
+    watched: Arc<Mutex<Watched>>,
+    folders: Vec<PathBuf>,
+    /// The assets folder that is served.
+    assets: Option<Arc<AssetRoot>>,
+    /// What the rules in use were made of.
+    current: Made,
+    /// What was found at fault last, so that it is said once.
+    faults: Option<Faults>,
     /// What may be read since the start; none: everything.
     bounds: Option<Bounds>,
 }
@@ -50,27 +68,38 @@ impl Reload {
     ///
     /// # Errors
     /// Where SIGHUP cannot be heard. Files that cannot be watched are told, and SIGHUP still works.
-    pub(super) fn new(
-        read: Read,
-        live: Arc<Live>,
-        fixed: Fixed,
-        watched: Vec<PathBuf>,
-        state: PathBuf,
-        bounds: Option<Bounds>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(read: Read, plan: &plan::Plan, bounds: Option<Bounds>) -> io::Result<Self> {
         let (changed, changes) = mpsc::unbounded_channel();
+        let watched = Arc::new(Mutex::new(Watched::default()));
+        let asked = watched.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             // Our own reading is an event too.
             if matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)) {
-                let meant = event.paths.into_iter().filter(|path| is_meant(path) && !is_of_database(path, &state));
+                let watched = asked.lock().unwrap_or_else(PoisonError::into_inner);
+                let meant = event.paths.into_iter().filter(|path| watched.means(path));
                 meant.for_each(|path| drop(changed.send(path)));
             }
         });
         let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
         let hangup = signal(SignalKind::hangup())?;
-        let mut reload = Self { read, live, fixed, hangup, changes, watcher, watched: Vec::new(), bounds };
-        reload.watch(watched);
+        let current = Made { read: plan.read, ..Made::default() };
+        let mut reload = Self {
+            read,
+            live: plan.live.clone(),
+            fixed: plan.fixed.clone(),
+            hangup,
+            changes,
+            watcher,
+            watched,
+            folders: Vec::new(),
+            assets: plan.assets.clone(),
+            current,
+            faults: None,
+            bounds,
+        };
+        reload.current.loaders = reload.loaders_now();
+        reload.watch(plan.watched.clone(), &plan.loader_dirs);
         Ok(reload)
     }
 
@@ -86,28 +115,55 @@ impl Reload {
                 }
             }
             manager::reloading();
+            self.live.reads.fetch_add(1, Ordering::Relaxed);
+            if let Some(assets) = &self.assets {
+                faults::follow_folder(assets, self.bounds.is_some(), &mut None);
+            }
             match tokio::task::block_in_place(|| (self.read)()) {
                 Ok(settings) => self.take(settings),
-                Err(faults) => {
-                    error!("the configuration has faults, and the old one stays:\n{faults}");
-                    if self.bounds.is_some() && is_denied(&faults) {
-                        warn!("{CLOSED}");
-                    }
-                }
+                Err(faults) => self.refuse(faults),
             }
             manager::ready_again();
         }
     }
 
+    fn refuse(&mut self, faults: Faults) {
+        // A change of something else does not make them news.
+        if self.faults.as_ref() != Some(&faults) {
+            error!("the configuration has faults, and the old one stays:\n{faults}");
+            if self.bounds.is_some() && is_denied(&faults) {
+                warn!("{CLOSED}");
+            }
+        }
+        self.faults = Some(faults);
+    }
+
+    /// The loaders that are in use, by their places and contents.
+    fn loaders_now(&self) -> Vec<(String, String)> {
+        let rules = self.live.rules.load();
+        rules.loaders.iter().map(|file| (file.origin.clone(), file.sha256.clone())).collect()
+    }
+
     fn take(&mut self, settings: Settings) {
+        let had_faults = self.faults.take().is_some();
+        self.watch(settings.watched.clone(), &settings.loader_dirs);
+        let (read, findings) = (settings.read, format!("{:?}", settings.findings));
+        let same = self.current.read == read && (self.current.findings.is_empty() || self.current.findings == findings);
+        let (found, _) = loaders::find(&settings.loader_dirs);
+        let found: Vec<_> = found.iter().map(|file| (file.origin.clone(), file.sha256.clone())).collect();
+        if same && found == self.current.loaders && !had_faults {
+            self.current.findings = findings;
+            return debug!("the configuration was read again, and nothing has changed");
+        }
         let differences = self.fixed.differences(&settings.fixed());
         let is_closed = |folder: &&PathBuf| self.bounds.as_ref().is_some_and(|bounds| !bounds.cover(folder));
         for folder in settings.loader_dirs.iter().filter(is_closed) {
             warn!("no loader is read from {}: {CLOSED}", folder.display());
         }
-        self.watch(settings.watched.clone());
         let rules = Arc::new(plan::rules(settings));
         self.live.rules.store(rules.clone());
+        self.live.faults.store(Arc::new(faults::look(&self.live, self.assets.as_deref())));
+        self.current = Made { read, findings, loaders: self.loaders_now() };
         info!("configuration read again: {} profiles, {} rules", rules.profiles.len(), rules.machines.iter().count());
         if !differences.is_empty() {
             warn!("changes of {} take effect at the next start", differences.join(", "));
@@ -115,17 +171,23 @@ impl Reload {
     }
 
     /// Folders, since editors put a new file in the old one's place.
-    fn watch(&mut self, folders: Vec<PathBuf>) {
+    fn watch(&mut self, mut watched: Watched, loader_dirs: &[PathBuf]) {
+        let packages = loaders::PACKAGES.iter().map(Path::new).filter(|place| place.is_absolute());
+        for folder in loader_dirs.iter().map(PathBuf::as_path).chain(packages).filter(|folder| folder.is_dir()) {
+            LOADER_NAMES.iter().for_each(|name| watched.add(&folder.join(name.path)));
+        }
+        let folders = watched.folders();
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         let Some(watcher) = &mut self.watcher else { return };
-        for folder in self.watched.iter().filter(|folder| !folders.contains(folder)) {
+        for folder in self.folders.iter().filter(|folder| !folders.contains(folder)) {
             let _ = watcher.unwatch(folder);
         }
-        for folder in folders.iter().filter(|folder| !self.watched.contains(folder)) {
+        for folder in folders.iter().filter(|folder| !self.folders.contains(folder)) {
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                 cannot_watch(&folder.display().to_string(), &error);
             }
         }
-        self.watched = folders;
+        self.folders = folders;
     }
 }
 
@@ -140,17 +202,6 @@ fn is_denied(faults: &Faults) -> bool {
 }
 
 const CLOSED: &str = "a sandboxed netbootd reads only the folders that it was started with: restart it to read others";
-
-/// Editors leave copies of their own beside a file.
-fn is_meant(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    !name.starts_with(['.', '#']) && !name.ends_with(['~', '#']) && !name.ends_with(".swp") && !name.ends_with(".swx")
-}
-
-/// The state may be in the configuration's folder: SQLite's file, and those that it has beside it (`-wal`, `-shm`).
-fn is_of_database(path: &Path, database: &Path) -> bool {
-    path.as_os_str().as_encoded_bytes().starts_with(database.as_os_str().as_encoded_bytes())
-}
 
 /// From the first sign of a change until it is read.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -55,14 +55,28 @@ impl Bounds {
 fn reads(plan: &Plan) -> impl Iterator<Item = PathBuf> {
     let (packages, nearby): (Vec<&Path>, Vec<&Path>) =
         loaders::PACKAGES.iter().map(Path::new).partition(|place| place.is_absolute());
-    let named = plan.watched.iter().chain(&plan.loader_dirs).map(PathBuf::as_path);
-    let folders = named.chain(packages).filter_map(nearest);
+    let watched = plan.watched.read_from();
+    let named = watched.iter().chain(&plan.loader_dirs).map(PathBuf::as_path);
+    let folders: Vec<PathBuf> = named.chain(packages).filter_map(nearest).collect();
     // Of the working folder only what is there: the folder itself may be anyone's home.
     let nearby = nearby.into_iter().filter_map(|place| absolute(place).ok()).filter(|place| place.is_dir());
-    let assets = plan.assets.as_ref().map(|assets| assets.path().to_owned());
-    let links = plan.watched.iter().flat_map(|folder| behind_links(folder));
-    folders.chain(nearby).chain(assets).chain(links).chain(loaders::behind_links(&plan.loader_dirs))
+    let assets = plan.assets.iter().flat_map(|assets| assets_and_around(&assets.path()));
+    let links: Vec<PathBuf> = watched.iter().flat_map(|folder| behind_links(folder)).collect();
+    folders.into_iter().chain(nearby).chain(assets).chain(links).chain(loaders::behind_links(&plan.loader_dirs))
 }
+
+/// The assets folder, and the one that it is in: it may be a link that is switched to a folder beside, and a rule for a
+/// folder is none for what is mounted over it (landlock(7) goes by the folder above then). What is served stays beneath
+/// the assets folder.
+fn assets_and_around(path: &Path) -> Vec<PathBuf> {
+    let is_home = |folder: &Path| folder == Path::new("/root") || folder.parent() == Some(Path::new("/home"));
+    let is_wide = |folder: &Path| WIDE.iter().any(|wide| folder == Path::new(wide)) || is_home(folder);
+    let around = path.parent().and_then(nearest).filter(|folder| !is_wide(folder));
+    nearest(path).into_iter().filter(|folder| folder == path || !is_wide(folder)).chain(around).collect()
+}
+
+/// Folders with more in them than a boot server has any business with.
+const WIDE: [&str; 6] = ["/", "/home", "/etc", "/usr", "/var", "/tmp"];
 
 /// A folder that is not there yet may come: its rule is that of the folder that it would be in, but never that of the
 /// whole file system.

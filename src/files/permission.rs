@@ -30,6 +30,24 @@ pub fn denied(path: &Path) -> Option<String> {
     Some(format!("user {user} cannot {verb} {path} ({mode:04o} {owner}:{group}): chmod {bits} {path}"))
 }
 
+/// Why a user cannot make files in a folder, with the fix; `None` where owner and mode let it.
+#[must_use]
+pub fn cannot_write(folder: &Path, user: &str, uid: u32, gid: u32) -> Option<String> {
+    let metadata = fs::metadata(folder).ok()?;
+    let bits = match (metadata.uid() == uid, metadata.gid() == gid) {
+        (true, _) => metadata.mode() >> 6,
+        (false, true) => metadata.mode() >> 3,
+        (false, false) => metadata.mode(),
+    };
+    if bits & 0o3 == 0o3 {
+        return None;
+    }
+    let owner = name_in("/etc/passwd", metadata.uid()).unwrap_or_else(|| metadata.uid().to_string());
+    let group = name_in("/etc/group", metadata.gid()).unwrap_or_else(|| metadata.gid().to_string());
+    let (mode, path) = (metadata.mode() & 0o7777, folder.display());
+    Some(format!("user {user} cannot write in {path} ({mode:04o} {owner}:{group}): chown {user} {path}"))
+}
+
 struct Culprit {
     path: PathBuf,
     is_on_the_way: bool,

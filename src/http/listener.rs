@@ -152,7 +152,10 @@ impl Stage {
             request.extensions_mut().insert(on.clone());
             router.clone().oneshot(request)
         });
+        // GRUB compares the names of headers with their case (grub-core/net/http.c, `parse_line`): a file whose
+        // `content-length` it does not know is empty to it.
         let serving = http1::Builder::new()
+            .title_case_headers(true)
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(BUFFER)
@@ -176,7 +179,10 @@ async fn refuse(stream: TcpStream, peer: SocketAddr, place: Place, full: Full) {
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         Ok::<_, std::convert::Infallible>(response)
     });
-    let answer = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let answer = http1::Builder::new()
+        .title_case_headers(true)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
     // This one has no claim to patience: nothing is on its way to it.
     if tokio::time::timeout(REFUSAL_TIMEOUT, answer).await.is_err() {
         debug!(%peer, "a client that was refused did not ask for anything");

@@ -93,6 +93,21 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
+/// A range in which letters of a printf format stand for the numbers, as an iPXE sends that cannot print 64-bit numbers
+/// (`bytes=u-u`: 32-bit builds, and SAN boots, which read a disk part by part). To such a client the whole file is as
+/// wrong as any part, and may have gigabytes. What else is no range is ignored, as RFC 9110 §14.2 has it.
+#[must_use]
+pub fn without_numbers(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::RANGE)?.to_str().ok()?;
+    let (unit, spec) = value.split_once('=')?;
+    let (first, last) = spec.trim().split_once('-')?;
+    let is_format = |part: &str| {
+        let conversion = part.trim_start_matches('%').trim_start_matches(['l', 'h', 'j', 'z', 't', 'q', 'L']);
+        matches!(conversion, "u" | "d" | "i" | "x")
+    };
+    (unit.trim().eq_ignore_ascii_case("bytes") && is_format(first) && is_format(last)).then_some(value)
+}
+
 /// One range is served; several, or what is no byte range, get the whole file (RFC 9110 §14.2 lets a server ignore
 /// them, and no boot client sends them).
 fn part(range: &str, size: u64) -> Selection {
@@ -147,6 +162,22 @@ mod tests {
         }
         for whole in ["bytes=0-1,4-5", "bytes=4-2", "bytes=-", "bytes=a-b", "bytes=+1-2", "lines=1-2", "bytes", ""] {
             assert_eq!(range(whole), Selection::Whole, "{whole}");
+        }
+    }
+
+    #[test]
+    fn letters_of_a_format_in_place_of_numbers_are_told_from_what_is_no_range() {
+        let is_format = |value: &str| {
+            let headers = HeaderMap::from_iter([(header::RANGE, value.parse().expect("a value"))]);
+            without_numbers(&headers).is_some()
+        };
+        for format in ["bytes=u-u", "bytes=lu-lu", "bytes=llu-llu", "bytes=%llu-%llu", "Bytes = zd-zd", "bytes=x-x"] {
+            assert!(is_format(format), "{format}");
+        }
+        for other in
+            ["bytes=0-1", "bytes=-", "bytes=a-b", "bytes=0-u", "lines=u-u", "bytes=u", "bytes=l-l", "bytes=uu-uu"]
+        {
+            assert!(!is_format(other), "{other}");
         }
     }
 

@@ -27,6 +27,7 @@ use super::{
     connection::Connection,
     io::Source,
     listing::{listing, wants_json},
+    range::without_numbers,
     report::{self, report},
 };
 use crate::{
@@ -157,6 +158,9 @@ async fn file(
     let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
     let name: Vec<u8> = percent_decode_str(path).collect();
     let ends = connection.ends;
+    if let Some(range) = without_numbers(&headers) {
+        return app.refuse(ends, &Why::NoNumbers(range.chars().take(40).collect()));
+    }
     match app.find(ends, &name, &headers) {
         Ok(Found::Loader(file)) => {
             let etag = format!("\"{}\"", file.sha256);
@@ -203,9 +207,15 @@ async fn folder(
     }
 }
 
-async fn ready(State(app): State<Arc<App>>) -> Response {
+/// With `?verbose`, what does not work although the server does: one profile that is at fault is no reason to send
+/// everybody else away.
+async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
     if app.is_ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
+        let is_verbose =
+            query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
+        let faults = if is_verbose { app.live.fault_lines() } else { Vec::new() };
+        let lines = std::iter::once("ready".to_owned()).chain(faults);
+        lines.map(|line| line + "\n").collect::<String>().into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
     }
@@ -310,6 +320,7 @@ impl App {
         let status = match why {
             Why::Unreadable { .. } | Why::AnswerDenied { .. } | Why::Unknown => StatusCode::FORBIDDEN,
             Why::BadQuery(_) => StatusCode::BAD_REQUEST,
+            Why::NoNumbers(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Why::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::NOT_FOUND,
         };

@@ -41,6 +41,8 @@ impl Interface {
     /// That it is down, or without an address.
     pub fn usable(&self) -> Result<(), Unusable> {
         match (self.is_up, self.addresses.is_empty()) {
+            // The kernel counts from 1.
+            _ if self.index == 0 => Err(Unusable::Missing),
             (false, _) => Err(Unusable::Down),
             (true, true) => Err(Unusable::NoAddress),
             (true, false) => Ok(()),
@@ -100,6 +102,9 @@ pub enum Unusable {
     /// `ip link set … up` is missing.
     #[error("is down: bring it up with ip link set dev NAME up")]
     Down,
+    /// It does not exist.
+    #[error("is not there")]
+    Missing,
     /// No address to tell clients.
     #[error("has no IPv4 address: give it one with ip address add ADDRESS/PREFIX dev NAME")]
     NoAddress,
@@ -113,6 +118,7 @@ impl Unusable {
     #[must_use]
     pub fn short(self) -> &'static str {
         match self {
+            Self::Missing => "not there",
             Self::Down => "down",
             Self::NoAddress => "no IPv4 address",
             Self::Skipped(what) => what,
@@ -142,7 +148,12 @@ fn choose_from(
 ) -> Result<Vec<Interface>, Unclear> {
     if !named.is_empty() {
         let mut once = HashSet::new();
-        return named.iter().filter(|name| once.insert(*name)).map(|name| by_name(all, name)).collect();
+        let named: Vec<&String> = named.iter().filter(|name| once.insert(*name)).collect();
+        // One that is there is served, whatever has become of the others.
+        if named.iter().any(|name| by_name(all, name).is_ok()) {
+            return Ok(named.into_iter().map(|name| by_name(all, name).unwrap_or_else(|_| missing(name))).collect());
+        }
+        return named.into_iter().map(|name| by_name(all, name)).collect();
     }
     let judged: Vec<_> = all.iter().map(|i| (i, skipped(i, has_radio).map_or_else(|| usable(i), Err))).collect();
     let mut fit: Vec<_> = judged.iter().filter_map(|(_, judged)| judged.clone().ok()).collect();
@@ -165,6 +176,12 @@ fn by_name(all: &[NetworkInterface], name: &str) -> Result<Interface, Unclear> {
         name: name.to_owned(),
         there: all.iter().map(|interface| interface.name.clone()).collect(),
     })
+}
+
+/// One that may come later: a card that its driver finds late, a VLAN that is set up behind us.
+fn missing(name: &str) -> Interface {
+    let (addresses, mtu) = (Vec::new(), ETHERNET_MTU);
+    Interface { name: name.into(), index: 0, link_address: None, addresses, mtu, is_up: false }
 }
 
 fn usable(interface: &NetworkInterface) -> Result<Interface, Unusable> {

@@ -5,9 +5,9 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::SystemTime,
 };
 
@@ -34,6 +34,7 @@ use super::{process::Process, server::Server, tally::Tally};
 use crate::boot::{
     cause::State as BootState,
     event::{Of, lost},
+    machine::Live,
     moment::Moment,
     stage::Stage,
     timeline::{Going, Timeline},
@@ -62,6 +63,10 @@ struct Standing {
     boots: Family<OfState, Gauge>,
     stopped: Family<OfCause, Gauge>,
     transfers: Family<Active, Gauge>,
+    faulty: Gauge,
+    faulty_profile: Family<OfProfile, Gauge>,
+    state_lost: Gauge,
+    reads: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -134,7 +139,7 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let Self { events, bytes, took, boot_took, handed_over, stops, rivals, standing, registry } = self;
-        let Standing { machines, boots, stopped, transfers } =
+        let Standing { machines, boots, stopped, transfers, faulty, faulty_profile, state_lost, reads } =
             standing.get_mut().unwrap_or_else(PoisonError::into_inner);
         registry.register("netbootd_events", "What was seen, by stage and what it came to", events.clone());
         let help = "Bytes of loaders and assets that clients acknowledged";
@@ -159,6 +164,12 @@ impl Metrics {
         registry.register("netbootd_stopped_boots", "Those that stopped, by the probable cause", stopped.clone());
         let help = "Transfers on their way; one that is slow_but_alive takes nothing for now";
         registry.register("netbootd_active_transfers", help, transfers.clone());
+        let help = "Profiles that cannot boot: a file is missing, or their configuration is at fault";
+        registry.register("netbootd_faulty_profiles", help, faulty.clone());
+        registry.register("netbootd_faulty_profile", "Those, one by one", faulty_profile.clone());
+        let help = "1 where the state cannot be used: one-time profiles are not given then";
+        registry.register("netbootd_state_lost", help, state_lost.clone());
+        registry.register("netbootd_configuration_reads", "How often the configuration was read again", reads.clone());
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("netbootd_build_info", "Which netbootd this is", build);
@@ -212,6 +223,22 @@ impl Metrics {
         if boot.discovers > 0 {
             self.boot_took.observe(now.since(boot.began).as_secs_f64());
         }
+    }
+
+    /// How the configuration stands.
+    pub fn set_configuration(&self, live: &Live) {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults = live.faults.load();
+        let profiles: BTreeSet<&str> = faults.iter().map(|fault| fault.profile.as_str()).collect();
+        standing.faulty.set(i64::try_from(profiles.len()).unwrap_or(i64::MAX));
+        // Those that are mended are left out.
+        standing.faulty_profile.clear();
+        for profile in profiles {
+            standing.faulty_profile.get_or_create(&OfProfile { profile: profile.to_owned() }).set(1);
+        }
+        standing.state_lost.set(i64::from(live.state_fault.load().is_some()));
+        let reads = live.reads.load(Ordering::Relaxed);
+        standing.reads.inc_by(reads.saturating_sub(standing.reads.get()));
     }
 
     /// Counts a boot that was found to have stopped.
@@ -268,12 +295,15 @@ impl Standing {
 }
 
 /// The route.
-pub fn router(metrics: Arc<Metrics>, server: Arc<dyn Server>) -> Router {
-    Router::new().route("/metrics", get(metrics_for)).with_state((metrics, server))
+pub fn router(metrics: Arc<Metrics>, server: Arc<dyn Server>, live: Arc<Live>) -> Router {
+    Router::new().route("/metrics", get(metrics_for)).with_state((metrics, server, live))
 }
 
-async fn metrics_for(State((metrics, server)): State<(Arc<Metrics>, Arc<dyn Server>)>, headers: HeaderMap) -> Response {
+type Shared = (Arc<Metrics>, Arc<dyn Server>, Arc<Live>);
+
+async fn metrics_for(State((metrics, server, live)): State<Shared>, headers: HeaderMap) -> Response {
     let snapshot = server.snapshot().await;
+    metrics.set_configuration(&live);
     let Ok(text) = metrics.exposition(&snapshot, Moment::from(SystemTime::now())) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

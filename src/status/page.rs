@@ -112,8 +112,12 @@ async fn machines(
         let rows = lines.iter().map(|line| Value::from_safe_string(line.html().to_owned())).collect::<Vec<_>>();
         let live = page.live_address(&picture, &asked);
         let summary = Serde(summary(&picture, &asked, more));
+        let faults = page.api.live.fault_lines();
         let common = page.common(viewer, picture.at);
-        render::page("machines.html", context! { rows, live, it => summary, waiting => Serde(&page.waiting), ..common })
+        render::page(
+            "machines.html",
+            context! { rows, live, faults, it => summary, waiting => Serde(&page.waiting), ..common },
+        )
     });
     Html(rendered.await.unwrap_or_default())
 }

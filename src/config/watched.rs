@@ -1,0 +1,209 @@
+//! What was read of a configuration, so that a change of it is noticed and a change of anything beside it is not.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf, absolute},
+};
+
+use super::load::Loaded;
+
+/// Files and folders that a configuration was read from, or would be. Paths are absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Single files, folders that may come, and the links on the way to them.
+    paths: BTreeSet<PathBuf>,
+    /// Of `include`.
+    patterns: Vec<glob::Pattern>,
+    /// Of templates: every file in them counts.
+    whole: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    /// What this configuration was read from.
+    #[must_use]
+    pub fn of(loaded: &Loaded) -> Self {
+        let mut watched = Self::default();
+        loaded.places.files().for_each(|file| watched.add(Path::new(file)));
+        for pattern in loaded.patterns.iter().filter_map(|pattern| absolute(pattern).ok()) {
+            if let Some(folder) = pattern.parent() {
+                watched.add(folder);
+            }
+            watched.patterns.extend(glob::Pattern::new(&pattern.to_string_lossy()));
+        }
+        if let Some(folder) = loaded.config.templates.as_deref() {
+            watched.add(folder);
+            watched.add_whole(folder, DEEPEST);
+        }
+        if let Some(folder) = loaded.config.assets.as_deref() {
+            // The folder itself is not read here, but the link to it may be switched.
+            let mut links = BTreeSet::new();
+            way(folder, LINKS, &mut links);
+            watched.paths.extend(links);
+        }
+        watched
+    }
+
+    /// Adds a file, or a folder that may come.
+    pub fn add(&mut self, path: &Path) {
+        if let Ok(path) = absolute(path) {
+            way(&path, LINKS, &mut self.paths);
+            self.paths.insert(path);
+        }
+    }
+
+    fn add_whole(&mut self, folder: &Path, deepest: usize) {
+        let Ok(folder) = absolute(folder) else { return };
+        let entries = folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        for path in entries.filter(|path| is_meant(path)) {
+            if path.is_symlink() {
+                self.add(&path);
+            }
+            if path.is_dir() && deepest > 0 {
+                self.add_whole(&path, deepest - 1);
+            }
+        }
+        self.whole.insert(folder);
+    }
+
+    /// The folders in which a change shows: editors put a new file in the old one's place. Only those that are there.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
+        let of_patterns = self.patterns.iter().flat_map(|pattern| {
+            let folder = Path::new(pattern.as_str()).parent().map(|folder| folder.to_string_lossy().into_owned());
+            glob::glob(&folder.unwrap_or_default()).into_iter().flatten().flatten()
+        });
+        let all: BTreeSet<PathBuf> = parents.chain(of_patterns).chain(self.whole.iter().cloned()).collect();
+        all.into_iter().filter(|folder| folder.is_dir()).collect()
+    }
+
+    /// The folders that are read from: the sandbox lets no others be.
+    #[must_use]
+    pub fn read_from(&self) -> Vec<PathBuf> {
+        self.folders().into_iter().filter(|folder| folder != Path::new("/")).collect()
+    }
+
+    /// Whether a change of this path changes what was read.
+    #[must_use]
+    pub fn means(&self, path: &Path) -> bool {
+        if self.paths.contains(path) {
+            return true;
+        }
+        let matches = |pattern: &glob::Pattern| pattern.matches_path(path);
+        is_meant(path)
+            && (self.patterns.iter().any(matches) || path.parent().is_some_and(|folder| self.whole.contains(folder)))
+    }
+}
+
+/// A number for all that was read, the same as long as nothing of it has changed.
+#[must_use]
+pub(super) fn fingerprint(loaded: &Loaded) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (number, file) in loaded.places.files().enumerate() {
+        (file, loaded.places.text_of(number)).hash(&mut hasher);
+    }
+    if let Some(folder) = loaded.config.templates.as_deref() {
+        hash_folder(folder, DEEPEST, &mut hasher);
+    }
+    hasher.finish()
+}
+
+fn hash_folder(folder: &Path, deepest: usize, hasher: &mut DefaultHasher) {
+    let entries = folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut paths: Vec<PathBuf> = entries.filter(|path| is_meant(path)).collect();
+    paths.sort();
+    for path in paths {
+        path.hash(hasher);
+        if path.is_dir() {
+            if deepest > 0 {
+                hash_folder(&path, deepest - 1, hasher);
+            }
+        } else if path.is_file() {
+            fs::read(&path).ok().hash(hasher);
+        }
+    }
+}
+
+/// Every link on the way to a file, links of links too: a configuration may be switched by any of them.
+fn way(path: &Path, links: usize, found: &mut BTreeSet<PathBuf>) {
+    let mut parts: Vec<&Path> = path.ancestors().collect();
+    parts.reverse();
+    for part in parts {
+        let Ok(target) = fs::read_link(part) else { continue };
+        found.insert(part.to_owned());
+        let (Some(folder), Ok(rest), Some(links)) = (part.parent(), path.strip_prefix(part), links.checked_sub(1))
+        else {
+            return;
+        };
+        let next = if rest.as_os_str().is_empty() { folder.join(target) } else { folder.join(target).join(rest) };
+        found.insert(next.clone());
+        return way(&next, links, found);
+    }
+}
+
+/// Editors leave copies of their own beside a file.
+fn is_meant(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    !name.starts_with(['.', '#']) && !name.ends_with(['~', '#']) && !name.ends_with(".swp") && !name.ends_with(".swx")
+}
+
+/// Folders in the templates folder.
+const DEEPEST: usize = 8;
+/// As the kernel follows them (path_resolution(7)).
+const LINKS: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::config::load::load;
+
+    #[test]
+    fn only_what_was_read_is_watched() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        for folder in ["etc", "kept", "templates/debian"] {
+            fs::create_dir_all(at(folder)).expect("made");
+        }
+        let text = format!("include = [\"machines.d/*.toml\"]\ntemplates = \"{}\"\n", at("templates").display());
+        fs::write(at("kept/netbootd.toml"), text).expect("written");
+        fs::write(at("templates/debian/preseed.cfg"), "x").expect("written");
+        symlink("../kept/netbootd.toml", at("etc/netbootd.toml")).expect("made");
+        let read = || load(Some(&at("etc/netbootd.toml")), [], &[]).expect("read");
+        let watched = Watched::of(&read());
+        for meant in [
+            "etc/netbootd.toml",
+            "etc/machines.d",
+            "etc/machines.d/10.toml",
+            "templates/new.ipxe",
+            "templates/debian/preseed.cfg",
+        ] {
+            assert!(watched.means(&at(meant)), "{meant}");
+        }
+        assert!(watched.means(&at("etc/../kept/netbootd.toml")), "where the link leads to");
+        for other in [
+            "etc/netbootd.log",
+            "etc/.netbootd.toml.swp",
+            "etc/4913",
+            "etc/machines.d/notes.txt",
+            "etc/machines.d/.10.toml.swp",
+            "templates/boot.ipxe~",
+            "kept/other.toml",
+        ] {
+            assert!(!watched.means(&at(other)), "{other}");
+        }
+        let folders = watched.folders();
+        assert!(folders.contains(&at("etc")) && folders.contains(&at("templates/debian")), "{folders:?}");
+        assert!(folders.contains(&at("etc/../kept")), "{folders:?}");
+        assert!(!folders.contains(&at("etc/machines.d")), "it is not there yet");
+
+        let before = fingerprint(&read());
+        fs::write(at("etc/netbootd.log"), "a line").expect("written");
+        assert_eq!(fingerprint(&read()), before);
+        fs::write(at("templates/debian/preseed.cfg"), "y").expect("written");
+        assert_ne!(fingerprint(&read()), before);
+    }
+}

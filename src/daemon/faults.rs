@@ -1,0 +1,81 @@
+//! Follows the assets folder and the files that profiles name: what was missing and comes is served without a restart,
+//! and what goes is reported.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::{
+    boot::{
+        faults::{Files, ProfileFault, faults},
+        machine::Live,
+        why::Why,
+    },
+    files::{AssetRoot, Followed},
+};
+
+/// The profiles that cannot boot now.
+pub(super) fn look(live: &Live, assets: Option<&AssetRoot>) -> Vec<ProfileFault> {
+    let look = |name: &str| assets.map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name));
+    faults(&live.rules.load(), Files(&look))
+}
+
+/// Looks what the name of the assets folder leads to now, and says where that has changed.
+pub(super) fn follow_folder(assets: &AssetRoot, is_sandboxed: bool, lost: &mut Option<String>) {
+    let problem = match assets.follow() {
+        Followed::Same => None,
+        Followed::Other(path) => {
+            info!("the assets folder {} leads to {} now, which is served", assets.named().display(), path.display());
+            None
+        }
+        Followed::Lost(error) => {
+            let mend = match error.kind() {
+                io::ErrorKind::PermissionDenied if is_sandboxed => {
+                    ": a sandboxed netbootd reads only the folders that it was started with, so restart it"
+                }
+                _ => "",
+            };
+            Some(format!("{error}{mend}"))
+        }
+    };
+    if problem != *lost {
+        match &problem {
+            Some(problem) => warn!("the assets folder {} cannot be used: {problem}", assets.named().display()),
+            None => info!("the assets folder {} is there", assets.named().display()),
+        }
+        *lost = problem;
+    }
+}
+
+/// Follows until dropped.
+pub(super) async fn follow(live: Arc<Live>, assets: Option<Arc<AssetRoot>>, is_sandboxed: bool) {
+    let mut lost = None;
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let (seen, folder) = (live.clone(), assets.clone());
+        // A file system on a network may let the look wait.
+        let looked = tokio::task::spawn_blocking(move || {
+            if let Some(assets) = &folder {
+                follow_folder(assets, is_sandboxed, &mut lost);
+            }
+            (look(&seen, folder.as_deref()), lost)
+        });
+        let Ok((now, still_lost)) = looked.await else { return };
+        lost = still_lost;
+        let before = live.faults.swap(Arc::new(now.clone()));
+        for fault in now.iter().filter(|fault| !before.contains(fault)) {
+            warn!("{fault}");
+        }
+        let is_whole = |profile: &str| now.iter().all(|fault| fault.profile != profile);
+        let mut mended: Vec<&str> = before.iter().map(|fault| fault.profile.as_str()).collect();
+        mended.dedup();
+        let rules = live.rules.load();
+        for profile in mended.into_iter().filter(|name| is_whole(name) && rules.profiles.contains_key(*name)) {
+            info!("profile {profile} can boot now");
+        }
+    }
+}
+
+/// Until a file that has come is reported; it is served from its first moment on.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,151 @@
+//! The state at the start: opened where that can be done, handed over to the user that will write it, and done without
+//! where neither is possible.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, lchown},
+    path::{Path, PathBuf},
+};
+
+use tracing::{info, warn};
+
+use super::privileges::User;
+use crate::{config::resolve::StateUrl, files::permission, state::State};
+
+/// A state that was opened, or why boots go on without it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) state: Option<State>,
+    /// Why nobody knows what machines have booted already. `None` too where there never was a state.
+    pub(super) fault: Option<String>,
+}
+
+/// Opens it. Where the configuration names none, none is needed: a laptop has no folder for it.
+pub(super) async fn open(at: &StateUrl) -> Opened {
+    let (StateUrl::Set(url) | StateUrl::Default(url)) = at;
+    if matches!(at, StateUrl::Default(_)) && !folder(at.path()).is_dir() {
+        return Opened { state: None, fault: None };
+    }
+    // Looked at before SQLite may make one.
+    let may_exist = may_exist(at.path());
+    match State::open(url).await {
+        Ok(state) => Opened { state: Some(state), fault: None },
+        Err(error) => {
+            let once =
+                if may_exist { "; one-time profiles are not given, since nobody knows who had them" } else { "" };
+            warn!("{error}; boots go on without it{once}");
+            Opened { state: None, fault: may_exist.then(|| error.to_string()) }
+        }
+    }
+}
+
+/// Whether there may be a state, seen or not: a folder that is missing may be a mount that comes later.
+fn may_exist(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => !folder(path).is_dir(),
+        _ => true,
+    }
+}
+
+/// Gives the state's files, and a folder that is there for nothing else, to the user who will write them: it is root's
+/// last chance to. What belongs to somebody else, or is used for other things too, is left alone, and said.
+pub(super) fn hand_over(at: &StateUrl, user: &User) {
+    let folder = folder(at.path());
+    let Ok(about) = fs::metadata(&folder) else { return };
+    if about.uid() != 0 && about.uid() != user.uid() {
+        return;
+    }
+    let files = files(at.path());
+    for file in
+        files.iter().filter(|file| fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.uid() == 0))
+    {
+        give(file, user);
+    }
+    if about.uid() == 0 && is_for_nothing_else(&folder, &files) {
+        give(&folder, user);
+    } else if let Some(words) = permission::cannot_write(&folder, user.name(), user.uid(), user.gid()) {
+        warn!("{words}, or name a folder of its own with state.url, or stay root with --user root");
+    }
+}
+
+fn give(path: &Path, user: &User) {
+    match lchown(path, Some(user.uid()), Some(user.gid())) {
+        Ok(()) => info!("{} belongs to {user} now, who keeps the state in it", path.display()),
+        Err(error) => warn!("{} cannot be given to {user}: {error}", path.display()),
+    }
+}
+
+/// The file, and those that SQLite has beside it.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let beside = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    ["", "-wal", "-shm", "-journal"].map(beside).into()
+}
+
+fn is_for_nothing_else(folder: &Path, files: &[PathBuf]) -> bool {
+    if folder == Path::new(STATE_FOLDER) {
+        return true;
+    }
+    let names: Vec<_> = files.iter().filter_map(|file| file.file_name()).collect();
+    let Ok(entries) = folder.read_dir() else { return false };
+    folder.parent().is_some() && entries.flatten().all(|entry| names.contains(&entry.file_name().as_os_str()))
+}
+
+/// A file without a folder is in the working one.
+fn folder(path: &Path) -> PathBuf {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Where the packages put it.
+const STATE_FOLDER: &str = "/var/lib/netbootd";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(path: &Path) -> StateUrl {
+        StateUrl::Set(format!("sqlite://{}", path.display()))
+    }
+
+    #[tokio::test]
+    async fn a_state_that_cannot_be_opened_is_done_without() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let broken = scratch.path().join("broken.db");
+        fs::write(&broken, vec![b'x'; 5000]).expect("written");
+        let opened = open(&at(&broken)).await;
+        assert!(opened.state.is_none() && opened.fault.is_some_and(|fault| fault.contains("is broken")));
+        let on_a_mount = open(&at(&scratch.path().join("later/state.db"))).await;
+        assert!(on_a_mount.state.is_none() && on_a_mount.fault.is_some(), "{on_a_mount:?}");
+        let good = open(&at(&scratch.path().join("state.db"))).await;
+        assert!(good.state.is_some() && good.fault.is_none());
+        let none = open(&StateUrl::Default("sqlite:///no/such/folder/state.db".into())).await;
+        assert!(none.state.is_none() && none.fault.is_none());
+    }
+
+    #[test]
+    fn only_what_is_there_for_the_state_is_handed_over() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("skipped: only root can give a file away");
+        }
+        let scratch = tempfile::tempdir().expect("a folder");
+        let owner = |path: &Path| fs::metadata(path).expect("there").uid();
+        let user = User::sample("nobody", 65_534, 65_534);
+        for (name, other, expected) in [("own", None, 65_534), ("shared", Some("notes.txt"), 0)] {
+            let folder = scratch.path().join(name);
+            fs::create_dir(&folder).expect("made");
+            let state = folder.join("state.db");
+            fs::write(&state, "").expect("written");
+            if let Some(other) = other {
+                fs::write(folder.join(other), "").expect("written");
+            }
+            hand_over(&at(&state), &user);
+            assert_eq!((owner(&folder), owner(&state)), (expected, 65_534), "{name}");
+            if let Some(other) = other {
+                assert_eq!(owner(&folder.join(other)), 0, "somebody else's file was given away");
+            }
+        }
+    }
+}
