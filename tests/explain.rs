@@ -156,7 +156,7 @@ fn a_refusal_is_told_in_the_words_of_the_server_and_ends_the_boot() {
 fn a_fault_of_the_configuration_and_of_the_command_line_have_their_exit_codes() {
     let scratch = tempfile::tempdir().expect("a folder");
     let code = |lines: &str, arguments: &[&str]| explain(scratch.path(), lines, arguments).status.code();
-    assert_eq!(code("default_profile = \"nothing\"\n", &["--mac", "52:54:00:00:00:01"]), Some(78));
+    assert_eq!(code("defualt_profile = \"nothing\"\n", &["--mac", "52:54:00:00:00:01"]), Some(78));
     assert_eq!(code("", &["--mac", "52:54:00:00:00"]), Some(64));
     assert_eq!(code("", &["--mac", "52:54:00:00:00:01", "--arch", "amd64"]), Some(64));
 }

@@ -102,7 +102,7 @@ fn uefi_through_a_relay() -> Result<()> {
     boots(Place::BehindRelay, Firmware::UefiPxe, 11, cmdline, &stages)
 }
 
-/// The kernel is not there when the machine asks for it: its screen says so, and half a minute later it tries again by
+/// The kernel is not there when the machine asks for its script: its screen says so, and half a minute later it tries again by
 /// itself, when someone has put it back.
 #[test]
 fn a_boot_that_failed_says_so_and_tries_again() -> Result<()> {
@@ -110,13 +110,40 @@ fn a_boot_that_failed_says_so_and_tries_again() -> Result<()> {
     let (kernel, aside) = (stand.files.kernel(), stand.files.folder().join("aside"));
     fs::rename(&kernel, &aside)?;
     let vm = Vm::start(&stand.lab, Firmware::Bios, 5)?;
-    vm.wait_for_line("netbootd: profile command-line did not boot; the lines above say why", BOOT)
-        .with_context(|| stand.printed())?;
+    vm.wait_for_line("cannot boot: there is no file vmlinuz", BOOT).with_context(|| stand.printed())?;
     vm.wait_for_line("Try again (by itself after 30 s)", START)?;
-    stand.netbootd.wait_for_line("refused      there is no file vmlinuz", START)?;
+    stand.netbootd.wait_for_line("cannot boot: there is no file vmlinuz", START)?;
     fs::rename(&aside, &kernel)?;
     let words = vm.last_words(BOOT).with_context(|| stand.printed())?;
     ensure!(words.payload_ok, "{words:?}");
+    Ok(())
+}
+
+/// Ten profiles that cannot boot, each for another reason, and a state that cannot be read: the eleventh boots.
+#[test]
+fn ten_faulty_profiles_keep_no_machine_from_the_good_one() -> Result<()> {
+    let faulty = "[profiles.kernel]\nkernel = \"later/vmlinuz\"\n\
+                  [profiles.initrd]\nkernel = \"vmlinuz\"\ninitrd = [\"gone.img\"]\n\
+                  [profiles.folder]\nkernel = \".\"\n\
+                  [profiles.outside]\nkernel = \"../outside\"\n\
+                  [profiles.template]\nscript = \"gone.ipxe\"\n\
+                  [profiles.cmdline]\nkernel = \"vmlinuz\"\ncmdline = \"{{ machine.nmae }}\"\n\
+                  [profiles.nothing]\ntitle = \"Nothing\"\n\
+                  [profiles.two]\nkernel = \"vmlinuz\"\niso = \"x.iso\"\n\
+                  [profiles.efi]\nefi = \"gone.efi\"\n\
+                  [profiles.disk]\ndisk = \"gone.img\"\n";
+    let good = "default_profile = \"good\"\n[profiles.good]\nkernel = \"vmlinuz\"\n\
+                initrd = [\"base.img\", \"payload.img\"]\ncmdline = \"console=ttyS0 chosen=good\"\n";
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        let path = files.folder().join("netbootd.toml");
+        fs::write(&path, format!("{good}[state]\nurl = \"sqlite:///no/such/folder/state.db\"\n{faulty}"))?;
+        command.arg("--config").arg(path).arg("--assets").arg(files.folder());
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start(&stand.lab, Firmware::Bios, 9)?;
+    let words = vm.last_words(BOOT).with_context(|| stand.printed())?;
+    ensure!(words.payload_ok && words.cmdline == "console=ttyS0 chosen=good", "{words:?}");
     Ok(())
 }
 

@@ -145,6 +145,7 @@ fn launch(lab: &Lab, server: &Host, interfaces: &[String], environment: &[(Strin
     let (folder, mut command) = (lab.directory(), daemon(server));
     command.args(["up", "--config"]).arg(folder.join("netbootd.toml"));
     command.args(interfaces.iter().flat_map(|interface| ["--interface", interface]));
+    command.arg("--assets").arg(folder.join("assets"));
     command.arg(folder.join("assets/vmlinuz")).arg(folder.join("assets/debian/initrd.img"));
     command.args(["--", "console=ttyS0", "hostname={{ machine.name }}"]);
     command.envs(environment.iter().map(|(key, value)| (key, value)));

@@ -248,10 +248,24 @@ fn what_keeps_a_port_is_named_with_its_mend() -> Result<()> {
         }
         Ok(())
     };
+    let goes_on = |settings: &[(&str, &str)], words: &[&str]| -> Result<()> {
+        let mut command = daemon(&bench.server);
+        command.args(["up", "--interface", "eth1"]).envs(settings.iter().copied());
+        let process = Process::spawn("netbootd", &mut command)?;
+        process.wait_for_line("waiting on eth1", START)?;
+        let printed = process.lines().join("\n");
+        for words in words {
+            ensure!(printed.contains(words), "{words:?} is missing: {printed}");
+        }
+        ensure!(bench.curl(&[], "/boot.ipxe?mac=52:54:00:12:34:56")?.starts_with(b"#!ipxe"), "no script by HTTP");
+        Ok(())
+    };
     let bind = ("NETBOOTD_DHCP__SOCKET", "bind");
+    let again = "; everything else is served, and it is tried again";
     let capture = ("NETBOOTD_DHCP__SOCKET", "capture");
-    fails(&[bind], &[], 69, &["DHCP on eth1, UDP port 67: Address already in use", "; dnsmasq (pid ", "\"capture\""])?;
-    fails(&[], &[], 69, &["TFTP on 10.77.0.2, UDP port 69: Address already in use", "; dnsmasq (pid "])?;
+    let of_dhcp = "DHCP on eth1, UDP port 67: Address already in use";
+    goes_on(&[bind], &[of_dhcp, "; dnsmasq (pid ", "\"capture\"", again])?;
+    goes_on(&[], &["TFTP on 10.77.0.2, UDP port 69: Address already in use", "; dnsmasq (pid ", again])?;
     let no_raw = &["--bounding-set=-net_raw", "--inh-caps=-net_raw"];
     fails(
         &[capture],

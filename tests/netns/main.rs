@@ -14,6 +14,7 @@ mod control;
 mod cut;
 mod dhcp;
 mod dhcp_crowd;
+mod field;
 mod full_disk;
 mod http;
 mod interfaces;
