@@ -1,6 +1,10 @@
 //! The answer files that are shipped as examples, rendered for a machine and read by parsers of their formats.
 
-use std::fs;
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use netbootd::{
     boot::{
@@ -16,6 +20,7 @@ use netbootd::{
         resolve::{Settings, resolve},
     },
 };
+use netbootd_lab::{CLOUD_INIT, KSVALIDATOR, Tool, required};
 use saphyr::{LoadableYamlNode as _, Yaml};
 
 const TEMPLATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/templates");
@@ -41,12 +46,15 @@ cmdline = 'ds=nocloud-net;s={{ answers("cloud") }}'
 [profiles.coreos]
 kernel = "vmlinuz"
 cmdline = 'ignition.config.url={{ answer("coreos/config.ign") }}'
+[profiles.proxmox]
+kernel = "vmlinuz"
+cmdline = 'x={{ answer("proxmox/answer.toml") }}'
 "#;
 
 /// Of the machine of each profile: there are as many as profiles.
 const VARS: &str = r#"vars = { user = "o'brien: \"admin\" # {x}", password_hash = "$6$salt$a/b.c", disk = "/dev/sda", ssh_keys = ["ssh-ed25519 AAAA me: it's \"I\" <me@lab>"] }"#;
 
-const PROFILES: [&str; 5] = ["debian", "fedora", "ubuntu", "cloud", "coreos"];
+const PROFILES: [&str; 6] = ["debian", "fedora", "ubuntu", "cloud", "coreos", "proxmox"];
 
 const USER: &str = "o'brien: \"admin\" # {x}";
 const KEY: &str = "ssh-ed25519 AAAA me: it's \"I\" <me@lab>";
@@ -174,6 +182,88 @@ fn ignition_is_json_whatever_its_values_hold() {
 }
 
 #[test]
+fn proxmox_is_toml_whatever_its_values_hold() {
+    let Rendered { text, content_type } = rendered("proxmox/answer.toml");
+    assert_eq!(content_type, "application/toml");
+    let answer: toml_edit::DocumentMut = text.parse().expect("TOML");
+    assert_eq!(answer["global"]["fqdn"].as_str(), Some("k8s05.lan"));
+    assert_eq!(answer["global"]["root-ssh-keys"][0].as_str(), Some(KEY));
+    assert_eq!(answer["disk-setup"]["disk-list"][0].as_str(), Some("/dev/sda"));
+}
+
+/// The programs that installers and clouds read their answers with, or their makers' checkers.
+#[test]
+fn the_parsers_of_installers_take_every_example() {
+    const PYTHON: &str = "/usr/bin/python3";
+    const TOOLS: &[Tool] =
+        &[CLOUD_INIT, KSVALIDATOR, Tool::new(PYTHON, "python3-yaml"), Tool::new("debconf-set-selections", "debconf")];
+    let Some(()) = required(&[TOOLS]) else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let cloud_init = Path::new(CLOUD_INIT.file).ancestors().nth(2).expect("usr").join("lib/python3/dist-packages");
+    let read = |by: &str, name: &str| -> Output {
+        let path = scratch.path().join(name.replace('/', "-"));
+        fs::write(&path, rendered(name).text).expect("written");
+        let mut command = match by {
+            "cloud-init" => {
+                let mut command = Command::new(PYTHON);
+                command.args(["-m", "cloudinit.cmd.main", "schema", "--config-file"]).env("PYTHONPATH", &cloud_init);
+                command
+            }
+            "ksvalidator" => {
+                let mut command = Command::new(KSVALIDATOR.file);
+                command.args(["--version", "F40"]);
+                command
+            }
+            "debconf" => {
+                let mut command = Command::new("debconf-set-selections");
+                command.args(["--checkonly"]);
+                command
+            }
+            "yaml" => {
+                let mut command = Command::new(PYTHON);
+                command.args(["-c", "import sys, yaml; assert yaml.safe_load(open(sys.argv[1]))"]);
+                command
+            }
+            "toml" => {
+                let mut command = Command::new(PYTHON);
+                command.args(["-c", "import sys, tomllib; assert tomllib.load(open(sys.argv[1], 'rb'))"]);
+                command
+            }
+            "json" => {
+                let mut command = Command::new(PYTHON);
+                command.args(["-m", "json.tool"]);
+                command
+            }
+            other => panic!("no parser {other}"),
+        };
+        command.arg(&path).output().expect("started")
+    };
+    let all = [
+        ("cloud/meta-data", "yaml"),
+        ("cloud/user-data", "cloud-init"),
+        ("cloud/user-data", "yaml"),
+        ("cloud/vendor-data", "cloud-init"),
+        ("coreos/config.ign", "json"),
+        ("debian/preseed.cfg", "debconf"),
+        ("fedora/install.ks", "ksvalidator"),
+        ("proxmox/answer.toml", "toml"),
+        ("ubuntu/meta-data", "yaml"),
+        ("ubuntu/user-data", "cloud-init"),
+        ("ubuntu/user-data", "yaml"),
+    ];
+    for (name, by) in all {
+        let Output { status, stdout, stderr } = read(by, name);
+        let words = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        // debconf warns and goes on.
+        let is_taken = status.success() && !words.contains("warning:") && !words.to_lowercase().contains("invalid");
+        assert!(is_taken, "{by} of {name}: {status}\n{words}\n{}", rendered(name).text);
+    }
+    let examples = rules(&configuration()).expect("no fault").templates.answers();
+    let left: Vec<&String> = examples.iter().filter(|name| all.iter().all(|(read, _)| read != name)).collect();
+    assert!(left.is_empty(), "no parser reads {left:?}");
+}
+
+#[test]
 fn a_slip_in_an_answer_is_told_before_a_machine_asks_for_it() {
     let faults = |configuration: String| {
         // The server starts: only those machines lack something.
@@ -187,7 +277,7 @@ fn a_slip_in_an_answer_is_told_before_a_machine_asks_for_it() {
             .collect::<Vec<_>>()
     };
     let there = "cloud/meta-data, cloud/user-data, cloud/vendor-data, coreos/config.ign, debian/preseed.cfg, \
-                 fedora/install.ks, ubuntu/meta-data, ubuntu/user-data";
+                 fedora/install.ks, proxmox/answer.toml, ubuntu/meta-data, ubuntu/user-data";
     assert_eq!(
         faults(configuration().replace("debian/preseed.cfg", "debian/preseed")),
         [format!(
@@ -200,7 +290,7 @@ fn a_slip_in_an_answer_is_told_before_a_machine_asks_for_it() {
     assert_eq!(
         faults(poor),
         [
-            "13:1: the profile's template fails: undefined value: `vars.user` is undefined (in ubuntu/user-data:12) (for \
+            "13:1: the profile's template fails: undefined value: `vars.user` is undefined (in ubuntu/user-data:14) (for \
           the machine poor)"
         ]
     );

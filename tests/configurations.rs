@@ -128,6 +128,12 @@ fn furnish(folder: &Path) {
         ("loaders/snponly.efi", &efi),
     ];
     files.iter().for_each(|(name, bytes)| put(name, bytes));
+    let old: Vec<u8> = x86.iter().enumerate().map(|(at, byte)| if at == 0x206 { 5 } else { *byte }).collect();
+    put("assets/old/vmlinuz", &old);
+    // Without a block of its own on the disk.
+    let large = fs::File::create(folder.join("assets/large.img")).expect("created");
+    large.set_len(1536 << 20).expect("as long");
+    std::os::unix::fs::FileExt::write_all_at(&large, b"\x1f\x8b\x08", 0).expect("written");
 }
 
 /// The header of an EFI program, which a kernel's of x86 is as well.
@@ -137,7 +143,9 @@ fn image(machine: u16, is_x86_kernel: bool) -> Vec<u8> {
     bytes.splice(0x3c..0x3d, [0x40]);
     bytes.splice(0x40..0x46, [b"PE\0\0", &machine.to_le_bytes()[..]].concat());
     if is_x86_kernel {
-        bytes.splice(0x1fe..0x206, *b"\x55\xaa\0\0HdrS");
+        bytes.splice(0x1fe..0x208, *b"\x55\xaa\0\0HdrS\x0f\x02");
+        bytes.splice(0x22c..0x230, 0x7fff_ffff_u32.to_le_bytes());
+        bytes.splice(0x238..0x23c, 2047_u32.to_le_bytes());
     }
     bytes
 }

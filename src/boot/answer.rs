@@ -156,6 +156,24 @@ impl Urls {
         &self.assets
     }
 
+    /// For nobody: addresses that open nothing and are as long as those of most machines.
+    #[must_use]
+    pub fn sample(base: &str, mac: MacAddr, profile: &str) -> Self {
+        let said = |text: &str| Some(text.to_owned());
+        let query = Query {
+            mac: Some(mac.to_string()),
+            uuid: said("00000000-0000-0000-0000-000000000000"),
+            serial: said("0000000000"),
+            arch: said("x86_64"),
+            platform: said("efi"),
+            profile: said(profile),
+            interface: said("eth0"),
+            ..Query::default()
+        };
+        let key = Key::new([0; Key::LENGTH]);
+        Self { base: base.to_owned(), query, signed: Some((key, 0)), assets: AssetUrls::new(base), ..Self::default() }
+    }
+
     /// The answers that templates have asked for so far.
     #[must_use]
     pub fn asked(&self) -> BTreeSet<String> {

@@ -149,6 +149,48 @@ impl Role {
     }
 }
 
+/// What a Linux kernel for x86 says of how it is loaded (Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinuxHeader {
+    /// Version of the boot protocol: 0x020f is 2.15.
+    pub protocol: u16,
+    initrd_addr_max: u32,
+    cmdline_size: u32,
+}
+
+impl LinuxHeader {
+    /// Reads it from a kernel's beginning; none where that is none for x86.
+    #[must_use]
+    pub fn of(kernel: &[u8]) -> Option<Self> {
+        let long = |at: usize| Some(u32::from_le_bytes(*kernel.get(at..)?.first_chunk()?));
+        (Image::of(kernel) == Image::X86Kernel).then_some(())?;
+        Some(Self {
+            protocol: u16::from_le_bytes(*kernel.get(0x206..)?.first_chunk()?),
+            initrd_addr_max: long(0x22c)?,
+            cmdline_size: long(0x238)?,
+        })
+    }
+
+    /// Bytes of the longest command line that it takes, without the NUL. Before 2.06 the header does not say.
+    #[must_use]
+    pub fn longest_cmdline(self) -> usize {
+        match (self.protocol, self.cmdline_size) {
+            (..0x0206, _) => 255,
+            (_, 0) => 2047,
+            (_, size) => usize::try_from(size).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The first byte of memory that an initrd may not lie in, where a BIOS loads it. Before 2.03 it is fixed.
+    #[must_use]
+    pub fn initrds_end(self) -> u64 {
+        match (self.protocol, self.initrd_addr_max) {
+            (..0x0203, _) | (_, 0) => 0x3800_0000,
+            (_, last) => u64::from(last) + 1,
+        }
+    }
+}
+
 /// Whether what this kernel is given beside it need not be an initial RAM disk: a multiboot kernel takes modules, and
 /// wimboot and memdisk, which look like Linux but for the name in their header, take files and images.
 #[must_use]

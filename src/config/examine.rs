@@ -1,7 +1,7 @@
 //! What a server runs with, and people want to know of: files that are not what they are named for, rules that never
 //! win, profiles that nothing leads to, loaders that are missing.
 
-use super::{Fault, Finding, Level, load::Loaded, machines::is_profile, meant, resolve::Settings};
+use super::{Fault, Finding, Level, limits, load::Loaded, machines::is_profile, meant, resolve::Settings};
 use crate::{
     boot::{
         image::{HEAD, Role, takes_any_file},
@@ -26,6 +26,7 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<
     examination.unreachable();
     examination.rules();
     examination.base_url();
+    examination.findings.extend(limits::examine(loaded, settings));
     (examination.duplicates, examination.findings)
 }
 
@@ -43,7 +44,7 @@ pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
         let message = unfit(rule.loader.as_deref()?, selector, settings.assets.as_deref(), loaders)?;
         Some(Finding { level: Level::Fault, fault: Fault { place: place.clone(), message } })
     });
-    missing.chain(named).collect()
+    missing.chain(named).chain(limits::loaders(settings, loaders)).collect()
 }
 
 /// Why machines that a rule is about cannot be given the loader that it names.
@@ -262,7 +263,7 @@ impl Examination<'_> {
     }
 }
 
-fn head(assets: &AssetRoot, path: &str) -> Option<Vec<u8>> {
+pub(super) fn head(assets: &AssetRoot, path: &str) -> Option<Vec<u8>> {
     assets.file(path).ok()?.head(HEAD).ok()
 }
 

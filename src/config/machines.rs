@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Fault, Finding, Level, arch_meant,
+    limits::Cmdline,
     resolve::{Check, REPLY_DELAY, Settings},
     schema,
 };
@@ -57,9 +58,12 @@ impl Check<'_> {
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
             let mut asked = Asked::default();
             for (arch, boot) in profile.boots() {
+                let mut length = 0;
                 let fault = named().chain(&for_anyone).find_map(|rule| {
                     let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(SAMPLE, Some(rule)) };
-                    let fault = of_templates(templates, boot, name, &machine, rule, &mut asked).err();
+                    let made = of_templates(templates, boot, name, &machine, rule, &mut asked);
+                    length = length.max(made.as_ref().copied().unwrap_or_default());
+                    let fault = made.err();
                     fault.map(|why| match &rule.name {
                         Some(name) => format!("{why} (for the machine {name})"),
                         None => why.to_string(),
@@ -67,6 +71,14 @@ impl Check<'_> {
                 });
                 let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
                 let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat();
+                if let Boot::Linux(linux) = boot {
+                    // As the script names them: `initrd=NAME` for each.
+                    let names = linux.initrd.iter().map(|path| 8 + path.rsplit('/').next().unwrap_or(path).len());
+                    let length = length + names.sum::<usize>();
+                    let (profile, arch) = (name.clone(), arch.map(str::to_owned));
+                    let place = self.loaded.places.of(&path);
+                    self.cmdlines.push(Cmdline { profile, arch, place, length });
+                }
                 if let Some(fault) = fault {
                     // Whoever gets it is told so on its own screen; everybody else boots.
                     self.part(&path, fault);
@@ -125,7 +137,8 @@ fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), 
 const SAMPLE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const SAMPLE_BASE: &str = "http://192.0.2.1:8080";
 
-/// Whether what a profile's templates make for a machine is whole, with the answer files that they ask for.
+/// Whether what a profile's templates make for a machine is whole, with the answer files that they ask for. The bytes of
+/// the command line.
 fn of_templates(
     templates: &Templates,
     boot: &Boot,
@@ -133,19 +146,19 @@ fn of_templates(
     machine: &Machine,
     MachineRule { vars, .. }: &MachineRule,
     asked: &mut Asked,
-) -> Result<(), Why> {
-    let (base, urls) = (SAMPLE_BASE, Urls::default());
+) -> Result<usize, Why> {
+    let (base, urls) = (SAMPLE_BASE, Urls::sample(SAMPLE_BASE, SAMPLE, profile));
     let rendered = match (boot, boot.cmdline()) {
-        (Boot::Script(asset), _) if !templates.has(asset) => Ok(()),
+        (Boot::Script(asset), _) if !templates.has(asset) => Ok(0),
         (Boot::Script(template), _) => {
             let context = script_context(base, profile, machine, vars, &urls, templates);
-            templates.script(template, context).map(|_| ())
+            templates.script(template, context).map(|_| 0)
         }
-        (_, Some(cmdline)) => templates.cmdline(cmdline, machine, vars, &urls).map(|_| ()),
-        (_, None) => Ok(()),
+        (_, Some(cmdline)) => templates.cmdline(cmdline, machine, vars, &urls).map(|cmdline| cmdline.len()),
+        (_, None) => Ok(0),
     };
     asked.assets.extend(urls.assets().asked());
-    rendered?;
+    let length = rendered?;
     let assets = AssetUrls::new(base);
     for name in urls.asked() {
         asked.answers.insert(name.clone());
@@ -155,7 +168,7 @@ fn of_templates(
         }
     }
     asked.assets.extend(assets.asked());
-    Ok(())
+    Ok(length)
 }
 
 /// What templates have asked for.

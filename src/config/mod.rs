@@ -3,6 +3,7 @@
 
 pub mod examine;
 mod fixed;
+pub mod limits;
 pub mod load;
 mod machines;
 pub mod places;

@@ -13,6 +13,7 @@ pub use super::fixed::Fixed;
 use super::{
     Fault, Faults, Finding, Level,
     examine::examine,
+    limits::Cmdline,
     load::Loaded,
     machines::is_profile,
     meant, schema, units,
@@ -80,6 +81,8 @@ pub struct Settings {
     pub read: u64,
     /// What a server runs with, and people want to know of.
     pub findings: Vec<Finding>,
+    /// How long the command lines of the profiles get.
+    pub cmdlines: Vec<Cmdline>,
     /// Where each rule names a loader, by its place among the rules.
     pub loader_places: BTreeMap<usize, String>,
 }
@@ -162,7 +165,13 @@ pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
 /// Resolves as much of a configuration as there is sense in, and tells all faults that keep a server from running.
 #[must_use]
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
-    let mut check = Check { loaded, faults: loaded.faults.clone(), findings: Vec::new(), asked: BTreeSet::new() };
+    let mut check = Check {
+        loaded,
+        faults: loaded.faults.clone(),
+        findings: Vec::new(),
+        cmdlines: Vec::new(),
+        asked: BTreeSet::new(),
+    };
     let config = &loaded.config;
     // Before it is read: what changes meanwhile is read again, and is another number then.
     let read = fingerprint(loaded);
@@ -197,6 +206,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         templates,
         answers,
         menu,
+        cmdlines: std::mem::take(&mut check.cmdlines),
         loader_places: named.map(|(index, _)| (index, loader_place(index))).collect(),
         machines,
         control: config.control.clone(),
@@ -220,6 +230,8 @@ pub(super) struct Check<'a> {
     pub(super) faults: Vec<Fault>,
     /// What a server runs with, and somebody does not get what is promised.
     pub(super) findings: Vec<Finding>,
+    /// How long the command lines of the profiles get.
+    pub(super) cmdlines: Vec<Cmdline>,
     /// The answer files that profiles name.
     pub(super) asked: BTreeSet<String>,
 }

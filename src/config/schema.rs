@@ -305,7 +305,8 @@ pub struct Profile {
     pub fdtdir: Option<String>,
     /// One device tree, for boards of one kind.
     pub fdt: Option<String>,
-    /// A script template of the templates folder.
+    /// An iPXE script: a template of the templates folder, else a file below the assets folder, which is chained where it
+    /// lies.
     pub script: Option<String>,
     /// An EFI program.
     pub efi: Option<String>,

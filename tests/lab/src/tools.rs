@@ -61,6 +61,9 @@ pub const PROMTOOL: Tool = Tool::new("/usr/local/lib/netbootd-lab/prometheus/usr
 /// cloud-init, unpacked like [`DHCPD`].
 pub const CLOUD_INIT: Tool = Tool::new("/usr/local/lib/netbootd-lab/cloud-init/usr/bin/cloud-init", "cloud-init");
 
+/// pykickstart's, which Debian does not package: `install-packages` has it from PyPI.
+pub const KSVALIDATOR: Tool = Tool::new("/usr/local/lib/netbootd-lab/python/bin/ksvalidator", "pykickstart");
+
 /// For a [`Browser`](crate::Browser).
 pub const BROWSER_TOOLS: &[Tool] = &[Tool::new("chromium", "chromium")];
 
@@ -116,6 +119,7 @@ mod tests {
         for tool in BROWSER_TOOLS.iter().chain(VM_TOOLS_32_BIT) {
             assert!(for_tests.contains(&tool.package), "packages.txt lacks {tool}");
         }
+        assert!(include_str!("../pypi.txt").lines().any(|line| line.starts_with("pykickstart==")), "{KSVALIDATOR}");
         let unpacked: Vec<&str> = include_str!("../unpacked.txt").lines().collect();
         for tool in [DHCPD, DHCRELAY, KEA, CLOUD_INIT, PROMTOOL] {
             assert!(unpacked.contains(&tool.package), "unpacked.txt lacks {tool}");
