@@ -22,6 +22,7 @@ use sha2::Sha256;
 
 use super::{
     client::MacAddr,
+    hardware::Hardware,
     machine::{Machine, Rules},
     report,
     roster::Roster,
@@ -81,8 +82,13 @@ impl Key {
     /// Signs for a scope: an answer's name, or a folder's with the slash at its end, which opens what is directly in it.
     pub(super) fn token(&self, scope: &str, expires: u64, query: &Query) -> String {
         let said = |value: &Option<String>| value.clone().filter(|value| value.len() <= LONGEST).unwrap_or_default();
-        let Query { mac, uuid, serial, arch, platform, profile, interface } = query;
-        let fields = [mac, uuid, serial, arch, platform, profile, interface].map(said);
+        let Query { mac, uuid, serial, arch, platform, profile, interface, hardware, .. } = query;
+        let Hardware { manufacturer, product, asset, .. } = hardware;
+        let fields =
+            [mac, uuid, serial, arch, platform, profile, interface, manufacturer, product, asset].map(said).to_vec();
+        // Command lines are short, and most machines have nothing at the end.
+        let used = fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1);
+        let fields = fields.get(..used).unwrap_or_default();
         let mut token = serde_json::json!((expires, fields)).to_string().into_bytes();
         let tag = self.mac(&token, scope).finalize().into_bytes();
         token.extend(tag.iter().take(TAG));
@@ -102,12 +108,16 @@ impl Key {
         if !opens(name) && !opens(&folder) {
             return Err(Denied::NotSigned);
         }
-        let (expires, fields): (u64, [String; 7]) = serde_json::from_slice(signed).map_err(|_| Denied::NotSigned)?;
+        let (expires, fields): (u64, Vec<String>) = serde_json::from_slice(signed).map_err(|_| Denied::NotSigned)?;
         if expires <= now {
             return Err(Denied::Expired);
         }
-        let [mac, uuid, serial, arch, platform, profile, interface] = fields.map(Some);
-        Ok(Query { mac, uuid, serial, arch, platform, profile, interface })
+        let mut fields = fields.into_iter();
+        let mut next = || fields.next();
+        let [mac, uuid, serial, arch, platform, profile, interface] = std::array::from_fn(|_| next());
+        let [manufacturer, product, asset] = std::array::from_fn(|_| next());
+        let hardware = Hardware { manufacturer, product, asset, ..Hardware::default() };
+        Ok(Query { mac, uuid, serial, arch, platform, profile, interface, hardware, ..Query::default() })
     }
 
     fn mac(&self, signed: &[u8], scope: &str) -> Hmac<Sha256> {
@@ -145,7 +155,11 @@ impl Urls {
     /// For a machine, and the profile that it is sent to.
     #[must_use]
     pub fn new(rules: &Rules, base: &str, query: &Query, profile: &str, signer: Option<Signer<'_>>) -> Self {
-        let query = Query { profile: Some(profile.to_owned()), ..query.clone() };
+        let mut query = Query { profile: Some(profile.to_owned()), ..query.clone() };
+        if !rules.machines.asks_parts() {
+            // They decide nothing, and command lines are short.
+            query.hardware = Hardware::default();
+        }
         let signed = signer.map(|Signer { key, now }| (key.clone(), now + rules.answers.lifetime.as_secs()));
         Self { base: base.to_owned(), query, signed, assets: AssetUrls::new(base), ..Self::default() }
     }
@@ -287,7 +301,7 @@ fn content_type(name: &str, body: &[u8]) -> &'static str {
 /// Half of the hash: enough for a signature (RFC 2104 §5), and a kernel's command line is short.
 const TAG: usize = 16;
 /// Of what a machine says of itself, in bytes; a UUID has 36.
-const LONGEST: usize = 64;
+const LONGEST: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +323,7 @@ mod tests {
             platform: said("efi"),
             profile: said("debian"),
             interface: said("eth1"),
+            ..Query::default()
         }
     }
 

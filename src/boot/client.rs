@@ -36,7 +36,14 @@ impl Client {
     #[must_use]
     pub fn facts(&self) -> Facts<'_> {
         let Self { mac, uuid, interface, .. } = self;
-        Facts { mac: *mac, uuid: *uuid, serial: None, arch: self.arch().loader(), interface: interface.as_deref() }
+        Facts {
+            mac: *mac,
+            uuid: *uuid,
+            serial: None,
+            hardware: None,
+            arch: self.arch().loader(),
+            interface: interface.as_deref(),
+        }
     }
 
     /// A Raspberry Pi's boot ROM. Most say that they are an x86 BIOS, and are known by the maker of their card or, since

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    attempts::Shape, client::MacAddr, identity::MachineId, own::Own, peer::Silence, rival::Rival, script::Outcome,
-    why::Why,
+    attempts::Shape, client::MacAddr, hardware::Hardware, identity::MachineId, own::Own, peer::Silence, rival::Rival,
+    script::Outcome, why::Why,
 };
 
 /// Something that a stage saw. Stages send these and forget them.
@@ -78,6 +78,10 @@ pub enum What {
     Refused(Why),
     /// `/boot.ipxe` was answered.
     Script(Outcome),
+    /// A script has failed, and asks for another one.
+    Retry,
+    /// What a machine said of its parts.
+    Hardware(Hardware),
     /// A file's transfer began.
     Started(Progress),
     /// How far a transfer is: told every few seconds while its client takes something.

@@ -312,7 +312,9 @@ mod tests {
         let book = vec![(by_mac, rule("N1")), (by_maker, rule("all")), (by_filler, rule("boards"))];
         let rules = Rules { machines: RuleBook::new(book), ..Rules::default() };
         let of = |mac, said: Option<&str>, serial| {
-            rules.identity(&Facts { mac, uuid: said.map(uuid), serial, arch: None, interface: None }).key()
+            rules
+                .identity(&Facts { mac, uuid: said.map(uuid), serial, hardware: None, arch: None, interface: None })
+                .key()
         };
         assert_eq!((of(A, Some(U), None), of(B, None, None)), (Key::Name("n1"), Key::Name("n1")));
         let other = MacAddr([0x0e, 0, 0, 0, 0, 1]);

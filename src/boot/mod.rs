@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod event;
 pub mod faults;
+pub mod hardware;
 pub mod identity;
 pub mod image;
 pub mod installer;

@@ -10,10 +10,11 @@ use super::{
     answer::{Signer, Urls, answer_context},
     client::MacAddr,
     faults::Files,
+    hardware::Hardware,
     loader::Loader,
     machine::{By, Choice, Machine, MachineRule, Rules},
     profile::{Boot, Linux, Profile},
-    roster::Roster,
+    roster::{Entry, Roster},
     selector::Facts,
     template::{Templates, on_screen},
     urls::{asset_url, is_remote},
@@ -35,6 +36,13 @@ pub struct Query {
     pub platform: Option<String>,
     /// The profile that the menu's user chose.
     pub profile: Option<String>,
+    /// Set where an earlier script of this boot failed and asks for another one.
+    pub retry: Option<String>,
+    /// The profile that the menu's user chose for the boot that failed. It is taken where the menu would be shown again.
+    pub tried: Option<String>,
+    /// What is in the machine.
+    #[serde(flatten)]
+    pub hardware: Hardware,
     /// The interface of ours that the machine is heard on. No machine says this of itself: it is filled in here.
     #[serde(skip)]
     pub interface: Option<String>,
@@ -48,6 +56,19 @@ impl Query {
     pub fn mac(&self) -> Result<Option<MacAddr>, Why> {
         let parsed = said(&self.mac).map(str::parse::<MacAddr>).transpose();
         parsed.map_err(|error| Why::BadQuery(format!("mac is wrong: {error}")))
+    }
+
+    /// Whether an earlier script of this boot has failed.
+    #[must_use]
+    pub fn is_retry(&self) -> bool {
+        said(&self.retry).is_some()
+    }
+
+    /// With what is kept of the machine's parts cut to its bounds.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let hardware = self.hardware.bounded();
+        Self { hardware, ..self }
     }
 
     /// The machine as templates see it.
@@ -71,6 +92,7 @@ impl Query {
             // Boards without one say all kinds of things; such a machine is known by its card.
             uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
             serial: said(&self.serial),
+            hardware: Some(&self.hardware),
             arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
             interface: said(&self.interface),
         }
@@ -82,7 +104,8 @@ fn on_one_line(text: &str) -> String {
     on_screen(text).chars().take(100).collect()
 }
 
-fn said(value: &Option<String>) -> Option<&str> {
+/// A text of a query; an empty one is none.
+pub(super) fn said(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|value| !value.is_empty())
 }
 
@@ -174,12 +197,12 @@ pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) 
         Decision::Looping(asking, why) => {
             Script { text: asking.sent_on(&why), outcome: Outcome::Refused(Some(asking.mac), why) }
         }
-        Decision::Refused(mac, why) => refused(rules, base, mac, None, why),
+        Decision::Refused(mac, why) => refused(rules, base, mac, None, None, why),
         Decision::Boots(asking, choice) => match asking.rendered(choice) {
             Ok(text) => Script { text, outcome: asking.chosen(choice) },
-            Err(why) => refused(rules, base, Some(asking.mac), asking.rule, why),
+            Err(why) => asking.refused(why),
         },
-        Decision::NoChoice(asking, why) => refused(rules, base, Some(asking.mac), asking.rule, why),
+        Decision::NoChoice(asking, why) => asking.refused(why),
     }
 }
 
@@ -214,7 +237,7 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
     if let Some(why) = standing.looping {
         return Decision::Looping(asking, why);
     }
-    match rules.choose(rule, entry.as_ref(), said(&query.profile), &asking.machine.arch) {
+    match asking.choice(entry.as_ref()) {
         Ok(choice) => match standing.fault_of(choice, rules) {
             Some(why) => Decision::NoChoice(asking, why),
             None => Decision::Boots(asking, choice),
@@ -226,7 +249,7 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
 /// The script for a request whose query cannot be read at all.
 #[must_use]
 pub fn unreadable(rules: &Rules, base: &str, problem: &str) -> Script {
-    refused(rules, base, None, None, Why::BadQuery(format!("query is wrong: {problem}")))
+    refused(rules, base, None, None, None, Why::BadQuery(format!("query is wrong: {problem}")))
 }
 
 fn way(boot: &Boot) -> Way {
@@ -257,6 +280,27 @@ impl<'a> Asking<'a> {
         Outcome::Chosen { mac: self.mac, profile: profile.to_owned(), by, once, report_within, way: way(boot) }
     }
 
+    fn choice(&self, entry: Option<&Entry>) -> Result<Choice<'a>, Why> {
+        let choose = |wanted| self.rules.choose(self.rule, entry, wanted, &self.machine.arch);
+        let choice = choose(said(&self.query.profile))?;
+        // Nobody may stand before the machine to choose once more.
+        match self.tried().filter(|_| matches!(choice.boot, Boot::Menu)) {
+            Some(tried) => choose(Some(tried)),
+            None => Ok(choice),
+        }
+    }
+
+    /// The profile that the menu's user chose, for the script that follows a boot that failed.
+    fn tried(&self) -> Option<&'a str> {
+        let Self { rules, query, .. } = self;
+        let chosen = said(&query.profile).or(said(&query.tried))?;
+        rules.profiles.get_key_value(chosen).map(|(name, _)| name.as_str())
+    }
+
+    fn refused(&self, why: Why) -> Script {
+        refused(self.rules, self.base, Some(self.mac), self.rule, self.tried(), why)
+    }
+
     /// The command line of a profile for this machine.
     ///
     /// # Errors
@@ -281,14 +325,15 @@ impl<'a> Asking<'a> {
         Urls::new(self.rules, self.base, self.query, profile, self.signer)
     }
 
-    fn rendered(&self, Choice { profile: name, boot, .. }: Choice<'_>) -> Result<String, Why> {
+    fn rendered(&self, Choice { profile: name, boot, by, .. }: Choice<'_>) -> Result<String, Why> {
         let Self { rules, base, machine, rule, .. } = self;
         let Rules { templates, .. } = rules;
         let (base, url) = (*base, |path: &str| asset_url(base, path));
+        let tried = self.tried().filter(|_| by == By::Menu);
         let cmdline = |template: &str| self.cmdline(name, template);
         let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
         let render = |template: &str, own: minijinja::Value| {
-            templates.render(template, context! { base, name, syslog, machine => Serde(machine), ..own })
+            templates.render(template, context! { base, name, syslog, tried, machine => Serde(machine), ..own })
         };
         Ok(match boot {
             Boot::Linux(linux) => {
@@ -305,7 +350,8 @@ impl<'a> Asking<'a> {
             Boot::Script(template) => {
                 let none = BTreeMap::new();
                 let vars = rule.map_or(&none, |rule| &rule.vars);
-                templates.script(template, script_context(base, name, machine, vars, &self.urls(name), templates))?
+                let context = script_context(base, name, machine, vars, &self.urls(name), templates);
+                templates.script(template, context! { tried, ..context })?
             }
             Boot::Menu => render("menu.ipxe", self.menu()),
             Boot::Local => render("local.ipxe", context! {}),
@@ -346,11 +392,18 @@ pub fn script_context(
     context! { ..urls.functions(templates), ..answer_context(base, profile, machine, vars, urls.assets()) }
 }
 
-fn refused(rules: &Rules, base: &str, mac: Option<MacAddr>, rule: Option<&MachineRule>, why: Why) -> Script {
+fn refused(
+    rules: &Rules,
+    base: &str,
+    mac: Option<MacAddr>,
+    rule: Option<&MachineRule>,
+    tried: Option<&str>,
+    why: Why,
+) -> Script {
     let who = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
     let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), rule);
     let why_on_screen = on_screen(&why.to_string());
-    let own = context! { base, who, machine => Serde(&machine), why => why_on_screen };
+    let own = context! { base, who, tried, machine => Serde(&machine), why => why_on_screen };
     Script { text: rules.templates.render("refused.ipxe", own), outcome: Outcome::Refused(mac, why) }
 }
 
@@ -435,6 +488,7 @@ mod tests {
             platform: Some(platform.into()),
             profile: Some(String::new()),
             interface: None,
+            ..Query::default()
         }
     }
 
@@ -447,7 +501,6 @@ mod tests {
     const EFI_SCRIPT: &str = "\
 #!ipxe
 echo netbootd: 52-54-00-12-34-56 boots profile debian
-:retry
 imgfree
 kernel http://192.0.2.10:8080/assets/debian/vmlinuz initrd=0-initrd.img initrd=1-initrd.img initrd=one_more.cpio console=ttyS0 hostname=52-54-00-12-34-56 mac=52:54:00:12:34:56 arch=x86_64 || goto failed
 initrd --name 0-initrd.img http://192.0.2.10:8080/assets/debian/initrd.img || goto failed
@@ -457,22 +510,30 @@ boot || goto failed
 
 :failed
 echo netbootd: profile debian did not boot; the lines above say why
-menu netbootd: what now? || goto retry_later
-item retry Try again (by itself after 30 s)
-item shell iPXE shell
-item local Boot from the local disk
-choose --default retry --timeout 30000 way || goto retry
+:way_on
+menu netbootd: what now? || goto ask_again_later
+item ask_again Try again (by itself after 30 s)
+item way_on_shell iPXE shell
+item way_on_local Boot from the local disk
+choose --default ask_again --timeout 30000 way || goto ask_again
 goto ${way}
 
-:retry_later
+:ask_again_later
 sleep 30
-goto retry
+:ask_again
+# Not the same commands again: the profile may be another one by now, or its files may have other names.
+imgfree
+chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&retry=1 || goto no_script
 
-:shell
+:no_script
+echo netbootd: http://192.0.2.10:8080 gave no script; the lines above say why
+goto way_on
+
+:way_on_shell
 shell
-goto retry
+goto ask_again
 
-:local
+:way_on_local
 # UEFI goes on with its own boot order after an exit that failed; after a clean one some Dell and Lenovo machines open
 # their setup. A BIOS is handed its first disk, since many do not go on by themselves.
 iseq ${platform} efi && exit 1 ||
@@ -510,7 +571,7 @@ sanboot --no-describe --drive 0x80 || exit
         // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" for ever.
         assert!(bootstrap.text.contains("\nisset ${netX/mac} || ifconf || goto failed\nchain "));
         assert!(bootstrap.text.contains(
-            "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform} || goto failed\n"
+            "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw} || goto failed\n"
         ));
     }
 
@@ -577,7 +638,7 @@ sanboot --no-describe --drive 0x80 || exit
                       id=00112233-4455-6677-8899-aabbccddeeff || goto failed\n";
         let known = script(&rules, BASE, &query("efi"), Standing::default());
         assert!(known.text.contains(kernel), "{}", known.text);
-        assert!(known.text.trim_end().ends_with(":local\nexit"), "{}", known.text);
+        assert!(known.text.trim_end().ends_with(":way_on_local\nexit"), "{}", known.text);
         let other = Query { serial: Some("CZ 9999".into()), ..query("efi") };
         assert_eq!(script(&rules, BASE, &other, Standing::default()).outcome, chosen("local", By::Default, Way::Local));
         // A machine without the value that its profile asks for is told so.
@@ -732,5 +793,98 @@ sanboot --no-describe --drive 0x80 || exit";
         };
         assert_eq!(outcome(&roster(None)), shell);
         assert_eq!(outcome(&roster(Some("shell"))), chosen("local", By::Spent, Way::Local));
+    }
+
+    const ASK: &str = "http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}\
+                       &arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}\
+                       &product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}\
+                       &chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&retry=1";
+
+    #[test]
+    fn every_try_again_asks_for_the_script_anew() {
+        let own = ("own.ipxe".to_owned(), "#!ipxe\n:retry\nfoo || goto way_on\n{% include \"way_on.ipxe\" %}\n".into());
+        let linux = Linux { kernel: "k".into(), initrd: vec![], cmdline: String::new(), device_tree: None };
+        let boots = [
+            Boot::Linux(linux),
+            Boot::Efi { path: "a.efi".into(), cmdline: String::new() },
+            Boot::Iso("a.iso".into()),
+            Boot::Disk("a.img".into()),
+            Boot::Script("asset.ipxe".into()),
+            Boot::Script("own.ipxe".into()),
+        ];
+        let refused = Query { profile: Some("nothing".into()), ..query("efi") };
+        let nobody = Query { mac: Some("nobody".into()), ..Query::default() };
+        let mut texts: Vec<String> = Vec::new();
+        for boot in boots {
+            let rules = Rules {
+                profiles: BTreeMap::from([("it".to_owned(), boot.into())]),
+                templates: Templates::with([own.clone()]).expect("good"),
+                ..rules("it")
+            };
+            texts.extend(
+                [query("efi"), refused.clone(), nobody.clone()]
+                    .map(|query| script(&rules, BASE, &query, Standing::default()).text),
+            );
+        }
+        for text in texts {
+            let ask = format!(
+                "\n:ask_again\n# Not the same commands again: the profile may be another one by now, or its \
+                               files may have other names.\nimgfree\nchain --replace --autofree {ASK} || goto no_script\n"
+            );
+            assert!(text.contains(&ask), "{text}");
+            let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(':')).collect();
+            for line in text.lines() {
+                let to = line.split("goto ").nth(1).filter(|to| !to.contains('$'));
+                assert!(to.is_none_or(|to| labels.contains(&to)), "{line} leads nowhere in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_chosen_from_the_menu_is_tried_again_until_there_is_something_else() {
+        let of = |rules: &Rules, roster: &Roster, query: &Query| {
+            let script = script(rules, BASE, query, Standing { roster: Some(roster), ..Standing::default() });
+            let Outcome::Chosen { profile, by, .. } = script.outcome else { panic!("{:?}", script.outcome) };
+            (profile, by, script.text.contains(&format!("{ASK}&tried=debian || goto no_script\n")))
+        };
+        let (nothing, menu) = (Roster::default(), rules("menu"));
+        let chosen = Query { profile: Some("debian".into()), ..query("efi") };
+        assert_eq!(of(&menu, &nothing, &chosen), ("debian".into(), By::Menu, true));
+        let again = Query { retry: Some("1".into()), tried: Some("debian".into()), ..query("efi") };
+        assert_eq!(of(&menu, &nothing, &again), ("debian".into(), By::Menu, true));
+        let shell = Assignment { profile: "shell".into(), once: false };
+        let assigned = Roster::from_iter([(MAC, Entry { assigned: Some(shell), ..Entry::default() })]);
+        assert_eq!(of(&menu, &assigned, &again), ("shell".into(), By::Assignment, false));
+        // The profile has gone, or is no name of one: the menu again.
+        for gone in ["gone", "x || shell"] {
+            let again = Query { tried: Some(gone.into()), ..again.clone() };
+            assert_eq!(of(&menu, &nothing, &again), ("menu".into(), By::Default, false));
+        }
+    }
+
+    #[test]
+    fn what_a_machine_says_of_its_parts_chooses_only_where_no_rule_names_it() {
+        use crate::boot::hardware::Pattern;
+        let rule = |profile: &str| MachineRule { profile: Some(profile.into()), ..MachineRule::default() };
+        let dell = || Selector { manufacturers: vec![Pattern::new("Dell*")], ..Selector::default() };
+        let tagged = Selector { assets: vec![Pattern::new("A-17")], products: vec![Pattern::new("*")], ..dell() };
+        let card = Selector { macs: vec![MAC], ..Selector::default() };
+        let all = vec![(tagged, rule("shell")), (dell(), rule("local")), (card, rule("menu"))];
+        let outcome = |rules: Vec<(Selector, MachineRule)>, asset: Option<&str>| {
+            let hardware = Hardware {
+                manufacturer: Some("Dell Inc.".into()),
+                product: Some("OptiPlex".into()),
+                asset: asset.map(str::to_owned),
+                ..Hardware::default()
+            };
+            let rules = Rules { machines: RuleBook::new(rules), ..Rules::default() };
+            match script(&rules, BASE, &Query { hardware, ..query("efi") }, Standing::default()).outcome {
+                Outcome::Chosen { profile, .. } => profile,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(outcome(all.clone(), Some("a-17")), "menu");
+        assert_eq!(outcome(all[..2].to_vec(), Some("a-17")), "shell");
+        assert_eq!(outcome(all[..2].to_vec(), None), "local");
     }
 }

@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use super::{
     client::MacAddr,
+    hardware::{Hardware, Pattern},
     identity::{is_own_serial, own_uuid},
     loader::Loader,
 };
 
-/// What a stage knows of a machine. DHCP never knows a serial number.
+/// What a stage knows of a machine. DHCP never knows a serial number or the parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
     /// The card that it boots from.
@@ -19,6 +20,8 @@ pub struct Facts<'a> {
     pub uuid: Option<Uuid>,
     /// iPXE's `${serial}`.
     pub serial: Option<&'a str>,
+    /// What it says of its parts.
+    pub hardware: Option<&'a Hardware>,
     /// Its firmware; `None` where a query did not tell.
     pub arch: Option<Loader>,
     /// The interface of ours that it is heard on; `None` where that is not known.
@@ -34,6 +37,12 @@ pub struct Selector {
     pub uuids: Vec<Uuid>,
     /// SMBIOS serial numbers, whole, in any case.
     pub serials: Vec<String>,
+    /// Makers of machines, as these say themselves.
+    pub manufacturers: Vec<Pattern>,
+    /// Models.
+    pub products: Vec<Pattern>,
+    /// Asset tags.
+    pub assets: Vec<Pattern>,
     /// The first three bytes of cards.
     pub ouis: Vec<Oui>,
     /// Interfaces of ours, by their names.
@@ -53,9 +62,30 @@ impl Selector {
         (self.macs.is_empty() || self.macs.contains(&facts.mac))
             && (self.uuids.is_empty() || facts.uuid.is_some_and(is_named))
             && (self.serials.is_empty() || facts.serial.is_some_and(is_serial))
+            && self.asks_parts().into_iter().all(|(_, patterns, part)| {
+                let said = facts.hardware.and_then(part);
+                patterns.is_empty() || said.is_some_and(|said| patterns.iter().any(|pattern| pattern.fits(said)))
+            })
             && (self.ouis.is_empty() || self.ouis.contains(&Oui::of(facts.mac)))
             && (self.interfaces.is_empty() || facts.interface.is_some_and(is_interface))
             && (self.archs.is_empty() || facts.arch.is_some_and(|arch| self.archs.contains(&arch)))
+    }
+
+    /// What it asks of a machine's parts, by the keys of the configuration.
+    #[must_use]
+    pub fn asks_parts(&self) -> [(&'static str, &[Pattern], Part); 3] {
+        [
+            ("manufacturer", &self.manufacturers, |hardware| hardware.manufacturer.as_deref()),
+            ("product", &self.products, |hardware| hardware.product.as_deref()),
+            ("asset", &self.assets, |hardware| hardware.asset.as_deref()),
+        ]
+    }
+
+    /// The key of something that only iPXE tells, where it asks for such: no DHCP request fits it.
+    #[must_use]
+    pub fn known_to_ipxe_only(&self) -> Option<&'static str> {
+        let serial = (!self.serials.is_empty()).then_some("serial");
+        serial.or_else(|| self.asks_parts().into_iter().find(|(_, asked, _)| !asked.is_empty()).map(|(key, ..)| key))
     }
 
     /// Whether it is about one machine: it names cards, or a UUID or a serial number that is one of its own.
@@ -66,19 +96,25 @@ impl Selector {
             || self.serials.iter().any(|serial| is_own_serial(serial))
     }
 
-    /// The more of a machine's own names, the more specific; a maker goes before an interface, and that before an
-    /// architecture, each also before what stands behind it taken together.
+    /// The more of a machine's own names, the more specific; an asset tag goes before
+    /// a model, that before a machine's maker, that before a card's, that before an interface, and that before an architecture, each also before what stands behind it taken together.
     #[must_use]
     pub fn specificity(&self) -> u32 {
         let named = |is_empty: bool, weight: u32| if is_empty { 0 } else { weight };
         named(self.macs.is_empty(), 1000)
             + named(self.uuids.is_empty(), 1000)
             + named(self.serials.is_empty(), 1000)
+            + named(self.assets.is_empty(), 100)
+            + named(self.products.is_empty(), 40)
+            + named(self.manufacturers.is_empty(), 20)
             + named(self.ouis.is_empty(), 10)
             + named(self.interfaces.is_empty(), 3)
             + named(self.archs.is_empty(), 1)
     }
 }
+
+/// Where a part is found in what a machine says.
+pub type Part = fn(&Hardware) -> Option<&str>;
 
 /// Rules in the order of the configuration, found by a machine's names without a look at all the others.
 #[derive(Clone, Debug, Default)]
@@ -147,6 +183,12 @@ impl<R> RuleBook<R> {
             let (selector, rule) = self.rules.get(*index)?;
             selector.matches(facts).then_some((*index, selector, rule))
         })
+    }
+
+    /// Whether a rule asks for a machine's parts.
+    #[must_use]
+    pub fn asks_parts(&self) -> bool {
+        self.rules.iter().any(|(selector, _)| selector.asks_parts().iter().any(|(_, asked, _)| !asked.is_empty()))
     }
 
     /// All rules in their order.
@@ -228,6 +270,7 @@ mod tests {
             mac: MAC,
             uuid: Some(uuid("00112233-4455-6677-8899-aabbccddeeff")),
             serial: Some("CZ1234"),
+            hardware: None,
             arch: Some(Loader::EfiX86_64),
             interface: Some("eth1"),
         }
@@ -265,7 +308,7 @@ mod tests {
         let on =
             |interface: &str| Selector { interfaces: vec!["eth0".into(), interface.into()], ..Selector::default() };
         assert!(fits(on("eth1")) && !fits(on("eth10")));
-        let nameless = Facts { uuid: None, serial: None, arch: None, interface: None, ..facts() };
+        let nameless = Facts { uuid: None, serial: None, hardware: None, arch: None, interface: None, ..facts() };
         for selector in [
             Selector { uuids: vec![Uuid::nil()], ..Selector::default() },
             Selector { serials: vec![String::new()], ..Selector::default() },

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::selector::Selector;
+use super::{hardware::Pattern, selector::Selector};
 
 /// A rule that loses machines to an earlier one, which fits them as well and is as specific.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Shadowed {
 /// One name of a selector that leads to another rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The key of the selector: `mac`, `uuid`, `serial`, `oui`, `interface` or `arch`.
+    /// The key of the selector: `mac`, `uuid`, `serial`, `manufacturer`, `product`, `asset`, `oui`, `interface` or `arch`.
     pub key: &'static str,
     /// Its place in the key's list.
     pub index: usize,
@@ -67,12 +67,16 @@ fn is_within_but_for(key: &str, one: &Selector, other: &Selector) -> bool {
 }
 
 /// A selector's names by kind, each in the one notation that makes equals equal.
-fn kinds(selector: &Selector) -> [(&'static str, Vec<String>); 6] {
+fn kinds(selector: &Selector) -> [(&'static str, Vec<String>); 9] {
+    let patterns = |all: &[Pattern]| all.iter().map(ToString::to_string).collect();
     let uuid = |uuid: &Uuid| (*uuid).min(Uuid::from_bytes(uuid.to_bytes_le())).to_string();
     [
         ("mac", selector.macs.iter().map(ToString::to_string).collect()),
         ("uuid", selector.uuids.iter().map(uuid).collect()),
         ("serial", selector.serials.iter().map(|serial| serial.to_ascii_lowercase()).collect()),
+        ("manufacturer", patterns(&selector.manufacturers)),
+        ("product", patterns(&selector.products)),
+        ("asset", patterns(&selector.assets)),
         ("oui", selector.ouis.iter().map(ToString::to_string).collect()),
         ("interface", selector.interfaces.clone()),
         ("arch", selector.archs.iter().map(|arch| arch.arch().to_owned()).collect()),

@@ -263,6 +263,7 @@ pub fn on_screen(text: &str) -> String {
 }
 
 const EMBEDDED: &[(&str, &str)] = &[
+    ("ask.ipxe", include_str!("../../ipxe-scripts/ask.ipxe")),
     ("bootstrap.ipxe", include_str!("../../ipxe-scripts/bootstrap.ipxe")),
     ("boot.ipxe", include_str!("../../ipxe-scripts/boot.ipxe")),
     ("menu.ipxe", include_str!("../../ipxe-scripts/menu.ipxe")),

@@ -10,6 +10,7 @@ use self::seen::Seen;
 
 use super::{
     event::{Discover, What},
+    hardware::Hardware,
     moment::Moment,
     own::Own,
     stage::{Awaited, Stage},
@@ -52,6 +53,9 @@ pub struct Timeline {
     awaited: Awaited,
     /// Steps since the boot last got further: firmware repeats its requests, and a repetition is no news.
     repeatable: usize,
+    /// What the machine said of its parts, in this boot or in an earlier one.
+    #[serde(default)]
+    pub hardware: Hardware,
     /// The cause that was told of its stop.
     pub told: Option<Cow<'static, str>>,
 }

@@ -14,6 +14,7 @@ use super::{
     cause::State,
     client::MacAddr,
     event::{Event, What, Who},
+    hardware::Hardware,
     identity::{Key, MachineId},
     moment::Moment,
     recent::Recent,
@@ -128,6 +129,12 @@ impl Machine {
         self.boots.back()
     }
 
+    /// What it said of its parts last.
+    #[must_use]
+    pub fn hardware(&self) -> Option<&Hardware> {
+        self.boot().map(|boot| &boot.hardware).filter(|hardware| !hardware.is_empty())
+    }
+
     /// The boot that is under way, to be changed.
     fn current(&mut self) -> Option<&mut Timeline> {
         self.boots.back_mut().map(Arc::make_mut)
@@ -172,7 +179,11 @@ impl Machine {
             return;
         }
         let number = last.map_or(1, |boot| boot.number.saturating_add(1));
-        self.boots.push_back(Arc::new(Timeline::begin(number, now)));
+        // Firmware that comes no further than DHCP tells nothing, and its parts are the same.
+        let hardware = last.map(|boot| boot.hardware.clone()).unwrap_or_default();
+        let mut boot = Timeline::begin(number, now);
+        boot.hardware = hardware;
+        self.boots.push_back(Arc::new(boot));
         while self.boots.len() > Self::BOOTS {
             self.boots.pop_front();
         }
@@ -195,7 +206,12 @@ impl Timelines {
         }
         let is_about_a_boot = !matches!(
             what,
-            What::Address(_) | What::OfferedAddress(_) | What::Rival(_) | What::Packet { .. } | What::Said(_)
+            What::Address(_)
+                | What::OfferedAddress(_)
+                | What::Hardware(_)
+                | What::Rival(_)
+                | What::Packet { .. }
+                | What::Said(_)
         );
         // Of a machine that was not heard yet, what others say to it makes no boot; nor what it says by syslog, as
         // switches and printers do.

@@ -17,7 +17,7 @@ use super::{
     failure::{self, EX_OSERR, Failure},
 };
 use crate::{
-    boot::{cause::rough, moment::Moment, timeline::Step},
+    boot::{cause::rough, hardware::Hardware, moment::Moment, timeline::Step},
     status::bundle,
 };
 
@@ -67,6 +67,12 @@ pub(super) struct Unapprove {
 pub(super) struct Machines {
     /// Only this one: MAC address, or the name that a rule gives it
     machine: Option<String>,
+    /// Only those with all of these words in their names, addresses or parts
+    #[arg(long, value_name = "WORDS", conflicts_with = "machine")]
+    find: Option<String>,
+    /// Show what they say of their parts, instead of what they boot
+    #[arg(long, conflicts_with = "machine")]
+    inventory: bool,
     #[command(flatten)]
     at: At,
 }
@@ -124,9 +130,12 @@ impl Unapprove {
 
 impl Machines {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let answer = self.at.ask(Method::GET, &path(self.machine.as_deref()), None)?;
-        let one = |answer: &Value, now| format!("{}{}", table(answer, now), boots(answer));
-        print(&self.at, &answer, if self.machine.is_some() { one } else { table })
+        let find = self.find.map(|words| format!("?q={}", utf8_percent_encode(&words, NON_ALPHANUMERIC)));
+        let path = path(self.machine.as_deref()) + &find.unwrap_or_default();
+        let answer = self.at.ask(Method::GET, &path, None)?;
+        let one = |answer: &Value, now| format!("{}{}{}", table(answer, now), parts(answer), boots(answer));
+        let all = if self.inventory { inventory } else { table };
+        print(&self.at, &answer, if self.machine.is_some() { one } else { all })
     }
 }
 
@@ -185,6 +194,38 @@ fn table(answer: &Value, now: SystemTime) -> String {
     table
 }
 
+/// What each machine said of its parts, a line for each machine.
+fn inventory(answer: &Value, _: SystemTime) -> String {
+    let titles = ["MANUFACTURER", "PRODUCT", "ASSET", "BOARD SERIAL", "CARD", "CARD ID"];
+    let keys = ["manufacturer", "product", "asset", "board_serial", "chip", "busid"];
+    let rows = answer.as_array().into_iter().flatten().map(|machine| {
+        let text = |pointer: &str| machine.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+        ["/id".to_owned(), "/name".to_owned()]
+            .into_iter()
+            .chain(keys.map(|key| format!("/hardware/{key}")))
+            .map(|at| text(&at))
+            .collect()
+    });
+    let head = ["MACHINE", "NAME"].into_iter().chain(titles).map(str::to_owned).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().enumerate().map(|(i, cell)| format!("{cell:<0$}", width(i).unwrap_or_default()));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// What one machine said of its parts.
+fn parts(machine: &Value) -> String {
+    let hardware =
+        machine.get("hardware").and_then(|hardware| serde_json::from_value::<Hardware>(hardware.clone()).ok());
+    let hardware = hardware.unwrap_or_default();
+    hardware.known().map(|(name, text)| format!("  {name:<14} {text}\n")).collect()
+}
+
 /// Every boot that is remembered of a machine, the last one first, with its steps, and why it stopped.
 fn boots(machine: &Value) -> String {
     let mut text = String::new();
@@ -217,6 +258,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn an_inventory_has_a_column_for_each_part() {
+        let machines = json!([
+            { "id": "52:54:00:12:34:56", "name": "k8s08", "hardware": { "manufacturer": "Dell Inc.", "busid": "8086:100e" } },
+            { "id": "52:54:00:12:34:57", "name": null, "hardware": {} },
+        ]);
+        assert_eq!(
+            inventory(&machines, SystemTime::UNIX_EPOCH),
+            "MACHINE            NAME   MANUFACTURER  PRODUCT  ASSET  BOARD SERIAL  CARD  CARD ID\n\
+             52:54:00:12:34:56  k8s08  Dell Inc.     -        -      -             -     8086:100e\n\
+             52:54:00:12:34:57  -      -             -        -      -             -     -\n"
+        );
+    }
 
     #[test]
     fn machines_are_a_table_for_people() {

@@ -8,6 +8,7 @@ use super::failure::{EX_CONFIG, EX_OSERR, EX_USAGE, Failure, configuration, prin
 use crate::{
     boot::{
         client::MacAddr,
+        hardware::Hardware,
         loader::{ClientArch, Loader},
     },
     config::{Faults, load::load, resolve::resolve},
@@ -32,6 +33,15 @@ pub(super) struct Explain {
     /// Its SMBIOS serial number, which iPXE tells and firmware does not
     #[arg(long, value_name = "SERIAL")]
     serial: Option<String>,
+    /// Its maker, as its firmware tells iPXE
+    #[arg(long, value_name = "TEXT")]
+    manufacturer: Option<String>,
+    /// Its model, as its firmware tells iPXE
+    #[arg(long, value_name = "TEXT")]
+    product: Option<String>,
+    /// Its asset tag, as its firmware tells iPXE
+    #[arg(long, value_name = "TEXT")]
+    asset: Option<String>,
     /// The interface of this host that it is heard on [default: the first one that is served]
     #[arg(short, long, value_name = "NAME")]
     interface: Option<String>,
@@ -62,6 +72,13 @@ impl Explain {
             arch,
             uuid: self.uuid,
             serial: self.serial,
+            hardware: Hardware {
+                manufacturer: self.manufacturer,
+                product: self.product,
+                asset: self.asset,
+                ..Hardware::default()
+            }
+            .bounded(),
             interface: self.interface,
             http_boot: self.http_boot,
             ipxe: self.ipxe,

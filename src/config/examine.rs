@@ -199,10 +199,21 @@ impl Examination<'_> {
     fn rules(&mut self) {
         let Settings { machines, interfaces, .. } = self.settings;
         for (index, (selector, rule)) in machines.iter().enumerate() {
-            if rule.loader.is_some() && !selector.serials.is_empty() {
-                let message = "a serial number is known to iPXE only, so this rule never chooses a loader: name its machines \
-                               by mac or uuid";
-                self.find(Level::Warning, &["machines", &index.to_string(), "override", "loader"], message.into());
+            let Some(key) = selector.known_to_ipxe_only() else { continue };
+            let what =
+                if key == "serial" { "a serial number is" } else { "what firmware tells of a machine's parts is" };
+            if rule.loader.is_some() {
+                let message = format!(
+                    "{what} known to iPXE only, so this rule never chooses a loader: name its machines by mac or uuid"
+                );
+                self.find(Level::Warning, &["machines", &index.to_string(), "override", "loader"], message);
+            }
+            if self.settings.dhcp.known_only {
+                let message = format!(
+                    "{what} known to iPXE only, and with dhcp.answer = \"known\" a machine that only this rule is about \
+                     never gets there: name it by mac or uuid, or approve it"
+                );
+                self.find(Level::Warning, &["machines", &index.to_string(), key], message);
             }
         }
         // Where none is named, one is chosen at the start.

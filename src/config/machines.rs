@@ -12,6 +12,7 @@ use crate::{
     boot::{
         answer::{Urls, answer_context},
         client::{MacAddr, NotAMac},
+        hardware::{Hardware, Pattern},
         loader::Loader,
         machine::{Machine, MachineRule, Rules},
         profile::{Boot, Profile},
@@ -219,6 +220,9 @@ impl Entry<'_, '_> {
                 text.parse().map_err(refuse)
             }),
             serials: machine.serial.all().iter().map(|serial| serial.trim().to_owned()).collect(),
+            manufacturers: self.parsed("manufacturer", &machine.manufacturer, pattern),
+            products: self.parsed("product", &machine.product, pattern),
+            assets: self.parsed("asset", &machine.asset, pattern),
             ouis: self.parsed("oui", &machine.oui, |text| text.parse().map_err(|error: NotAnOui| error.to_string())),
             interfaces: self.parsed("interface", &machine.interface, |name| {
                 let is_name = is_interface_name(name);
@@ -228,10 +232,9 @@ impl Entry<'_, '_> {
             }),
             archs,
         };
-        let named = [&machine.mac, &machine.uuid, &machine.serial, &machine.oui, &machine.interface, &machine.arch];
-        if named.iter().all(|names| names.all().is_empty()) {
-            let message = "the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, \
-                           set default_profile)";
+        if selector == Selector::default() && SELECTORS.iter().all(|key| machine.names(key).is_empty()) {
+            let message = "the rule names no machine: give it mac, uuid, serial, manufacturer, product, asset, oui, \
+                           interface or arch (for all machines, set default_profile)";
             self.fault(&[], message.into());
         }
         selector
@@ -285,6 +288,20 @@ impl Entry<'_, '_> {
 
 pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bool {
     profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)
+}
+
+/// The keys that a rule may name machines by.
+const SELECTORS: [&str; 9] = ["mac", "uuid", "serial", "manufacturer", "product", "asset", "oui", "interface", "arch"];
+
+/// A text that machines tell of themselves.
+fn pattern(text: &str) -> Result<Pattern, String> {
+    match text {
+        "" => Err("it is empty: write what the machine tells, or a part of it with * for the rest".into()),
+        text if text.chars().count() > Hardware::LONGEST => {
+            Err(format!("it is longer than {} characters: end it with *", Hardware::LONGEST))
+        }
+        text => Ok(Pattern::new(text)),
+    }
 }
 
 /// What Linux takes for one (net/core/dev.c, `dev_valid_name`).

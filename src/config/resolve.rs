@@ -627,7 +627,7 @@ SRV/n.toml:6:1: \"k8s_08\" is no host name: letters, digits, hyphens and dots, 2
 SRV/n.toml:14:1: there is no architecture \"amd64\" (is it \"x86_64\"?); there are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
 SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
-SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, oui, interface or arch (for all machines, set default_profile)
+SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, manufacturer, product, asset, oui, interface or arch (for all machines, set default_profile)
 SRV/n.toml:10:1: there is no profile \"debain\" (is it \"debian\"?); there are: debian, local, menu, shell
 SRV/n.toml:16:1: there is no file no/shim.efi (looked for below SRV)
 SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";

@@ -11,6 +11,7 @@ use crate::{
     boot::{
         client::{Client, MacAddr, Speaks},
         faults::Files,
+        hardware::Hardware,
         loader::{ClientArch, Loader},
         machine::{By, MachineRule, Rules},
         next::{NextStep, Under, Via, next},
@@ -39,6 +40,8 @@ pub struct Asked {
     pub uuid: Option<Uuid>,
     /// SMBIOS serial number.
     pub serial: Option<String>,
+    /// Its maker, model and asset tag.
+    pub hardware: Hardware,
     /// The interface that it is heard on; `None`: the one that a server would serve first.
     pub interface: Option<String>,
     /// Its firmware boots by HTTP.
@@ -99,7 +102,8 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
     let rules = plan::rules_with(settings, found);
     let heard_on = interface.as_deref();
     let uuid = asked.uuid;
-    let facts = Facts { mac: asked.mac, uuid, serial: asked.serial.as_deref(), arch: None, interface: heard_on };
+    let (serial, hardware) = (asked.serial.as_deref(), Some(&asked.hardware));
+    let facts = Facts { mac: asked.mac, uuid, serial, hardware, arch: None, interface: heard_on };
     let said = rules.said(&facts, &roster);
     let stages = Explaining { loaded, assets, rules, roster: &roster, base, heard_on, asked }.stages();
     Explanation { stages, interface: interface.filter(|_| is_asked), said, state }
@@ -207,7 +211,7 @@ impl Explaining<'_> {
 
     /// As the iPXE of this firmware fills it in.
     fn query(&self) -> Query {
-        let Asked { mac, arch, uuid, serial, .. } = self.asked;
+        let Asked { mac, arch, uuid, serial, hardware, .. } = self.asked;
         let (arch, platform) = match arch.loader() {
             Some(Loader::Bios) => (Some("i386"), Some("pcbios")),
             Some(loader) => (Some(loader.arch()), Some("efi")),
@@ -219,8 +223,9 @@ impl Explaining<'_> {
             serial: serial.clone(),
             arch: arch.map(str::to_owned),
             platform: platform.map(str::to_owned),
-            profile: None,
+            hardware: hardware.clone(),
             interface: self.heard_on.map(str::to_owned),
+            ..Query::default()
         }
     }
 

@@ -37,6 +37,7 @@ use crate::{
         clock::Clock,
         event::{Event, Of, Over, What, Who, count_lost},
         faults::Files,
+        hardware::Hardware,
         identity::MachineId,
         loader::Loader,
         machine::Live,
@@ -122,10 +123,13 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
     let base = app.base(ends);
     let rules = app.live.rules.load();
     let mut machine = None;
+    let (mut is_retry, mut hardware) = (false, Hardware::default());
     let answer = match asked {
         Ok(Query(query)) => {
-            let query = app.heard(ends, query);
+            let query = app.heard(ends, query.bounded());
             let mac = query.mac().ok().flatten();
+            is_retry = query.is_retry();
+            hardware = query.hardware.clone();
             machine = mac.map(|mac| rules.identity(&query.facts(mac)));
             let looping = machine.and_then(|machine| app.attempts().ipxe_loop(machine, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: app.now() };
@@ -142,7 +146,13 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
         }
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
     };
+    if let Some(machine) = machine.filter(|_| is_retry) {
+        app.tell(Who::Machine(machine), What::Retry);
+    }
     app.tell_script(ends, machine, answer.outcome);
+    if let Some(machine) = machine.filter(|_| !hardware.is_empty()) {
+        app.tell(Who::Machine(machine), What::Hardware(hardware));
+    }
     script_response(answer.text)
 }
 

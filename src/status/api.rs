@@ -4,7 +4,7 @@ use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Request, State, rejection::JsonRejection},
+    extract::{Path, Query, Request, State, rejection::JsonRejection},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, put},
@@ -81,8 +81,18 @@ async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, requ
     }
 }
 
-async fn machines(State(api): State<Arc<Api>>) -> Json<Vec<view::Machine>> {
-    Json(api.machines().await)
+async fn machines(State(api): State<Arc<Api>>, Query(Wish { q }): Query<Wish>) -> Json<Vec<view::Machine>> {
+    let mut machines = api.machines().await;
+    machines.retain(|machine| machine.has_words(&q));
+    Json(machines)
+}
+
+/// Which machines are asked for.
+#[derive(Debug, Deserialize)]
+struct Wish {
+    /// Words that each of them has to have; none: all machines.
+    #[serde(default)]
+    q: String,
 }
 
 /// This server.

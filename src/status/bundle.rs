@@ -18,11 +18,13 @@ use crate::boot::{
     timelines::{self, Packet},
 };
 
-/// The bundle, as JSON. Left out or masked are: the machine's half of its MAC address, its name, UUID, serial number and
+/// The bundle, as JSON. Left out or masked are: the machine's half of its MAC address, its name, UUID, serial numbers, asset tag and
 /// host name, the values of `vars`, and words that look like `password=…`.
 #[must_use]
 pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Value {
-    let machine = view::Machine::new(live, server, who, seen, now);
+    let mut machine = view::Machine::new(live, server, who, seen, now);
+    // They name one machine, as its serial number does.
+    (machine.hardware.asset, machine.hardware.board_serial) = (None, None);
     let boots: Vec<WholeBoot> =
         seen.iter().flat_map(|seen| seen.boots.iter().rev()).map(|boot| WholeBoot::new(boot, now)).collect();
     let packets: Vec<Value> = seen.iter().flat_map(|seen| &seen.packets).map(packet).collect();
@@ -33,7 +35,7 @@ pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&timeline
         "machine": &machine,
         "boots": boots,
         "packets": packets,
-        "configuration": configuration(&rules, server, who, machine.profile.as_deref()),
+        "configuration": configuration(&rules, server, who, seen, machine.profile.as_deref()),
     });
     let hidden: Vec<String> = match who {
         Who::Machine(id) => {
@@ -55,12 +57,19 @@ fn packet(Packet { at, port, bytes }: &Packet) -> Value {
     json!({ "at": at, "port": port, "bytes": bytes })
 }
 
-fn configuration(rules: &Rules, server: &dyn Server, who: Who, profile: Option<&str>) -> Value {
+fn configuration(
+    rules: &Rules,
+    server: &dyn Server,
+    who: Who,
+    seen: Option<&timelines::Machine>,
+    profile: Option<&str>,
+) -> Value {
     let rule = match who {
         Who::Machine(machine) => {
             let interface = server.heard_on(machine);
             let (mac, uuid) = (machine.card, machine.uuid());
-            rules.machines.of(&Facts { mac, uuid, serial: None, arch: None, interface: interface.as_deref() })
+            let hardware = seen.and_then(timelines::Machine::hardware);
+            rules.machines.of(&Facts { mac, uuid, serial: None, hardware, arch: None, interface: interface.as_deref() })
         }
         Who::Address(_) => None,
     };

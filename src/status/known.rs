@@ -47,7 +47,8 @@ pub(super) fn all<'a>(
 
 /// A machine with the name that its rule gives it, as far as the rule is known by what is known of the machine.
 pub(super) fn of_rules(rules: &Rules, machine: MachineId) -> MachineId {
-    let facts = Facts { mac: machine.card, uuid: machine.uuid(), serial: None, arch: None, interface: None };
+    let facts =
+        Facts { mac: machine.card, uuid: machine.uuid(), serial: None, hardware: None, arch: None, interface: None };
     rules.identity(&facts).with(machine)
 }
 

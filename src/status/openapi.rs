@@ -76,7 +76,7 @@ fn operations() -> Vec<Operation> {
         get("/api/v1/openapi.json", "This description", Answer::Free("application/json")),
         get(
             "/api/v1/machines",
-            "All machines that were seen, named by a rule or assigned something",
+            "All machines that were seen, named by a rule or assigned something; with ?q=WORDS those that have all these words in their names, addresses or parts",
             json::<Vec<Machine>>(),
         ),
         Operation { problems: &[404], ..get(MACHINE, "A machine with its boots", json::<Whole>()) },

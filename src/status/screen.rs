@@ -182,6 +182,7 @@ const RECENT: Duration = Duration::from_secs(120);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::hardware::Hardware;
     use crate::{
         boot::stage::Stage,
         status::view::{StageView, StopView},
@@ -218,6 +219,7 @@ mod tests {
             approved: false,
             spent: None,
             kept: true,
+            hardware: Hardware::default(),
             last: None,
             boot: Some(boot),
         }

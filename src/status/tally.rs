@@ -51,11 +51,13 @@ impl Tally {
             What::Rival(Rival { fault, .. }) => Self { rival: Some(fault.label()), ..Self::NOTHING },
             What::Said(_) => at(Stage::Syslog, OK),
             What::Report(Report { event, .. }) => at(Stage::Reported, report(event)),
+            What::Retry => at(Stage::Script, "retry"),
             What::Pace(_)
             | What::Silent(_)
             | What::Own(_)
             | What::Address(_)
             | What::OfferedAddress(_)
+            | What::Hardware(_)
             | What::Packet { .. } => Self::NOTHING,
         }
     }

@@ -9,6 +9,7 @@ use super::{known::of_rules, server::Server};
 use crate::boot::{
     cause::{State, Stop},
     event::Who,
+    hardware::Hardware,
     identity::MachineId,
     machine::{By, Live},
     moment::Moment,
@@ -50,6 +51,9 @@ pub struct Machine {
     pub spent: Option<String>,
     /// Whether what is said of it outlives a restart.
     pub kept: bool,
+    /// What it said of its parts, as iPXE reads them; anyone may claim to be this machine and say something else.
+    #[serde(default)]
+    pub hardware: Hardware,
     /// The last thing that was seen of it.
     pub last: Option<Step>,
     /// Its last boot.
@@ -145,10 +149,12 @@ impl Machine {
             Who::Address(_) => None,
         };
         let interface = machine.and_then(|machine| server.heard_on(machine));
+        let hardware = seen.and_then(timelines::Machine::hardware).cloned();
         let facts = machine.map(|machine| Facts {
             mac: machine.card,
             uuid: machine.uuid(),
             serial: None,
+            hardware: hardware.as_ref(),
             arch: None,
             interface: interface.as_deref(),
         });
@@ -177,6 +183,7 @@ impl Machine {
             approved: said.is_some_and(|said| said.approved),
             spent: said.and_then(|said| said.spent.clone()),
             kept: server.keeps(),
+            hardware: hardware.unwrap_or_default(),
             last: timeline.and_then(|timeline| timeline.steps.last().cloned()),
             boot: timeline.map(|timeline| Boot::new(timeline, now)),
         }
@@ -194,6 +201,16 @@ impl Machine {
             None => 4,
         };
         (group, Reverse(self.boot.as_ref().map(|boot| boot.last)), self.id.clone())
+    }
+
+    /// Whether its names, addresses and parts hold all of these words, in any case.
+    #[must_use]
+    pub fn has_words(&self, words: &str) -> bool {
+        let optional = [&self.mac, &self.uuid, &self.address, &self.name, &self.profile].into_iter().flatten();
+        let texts = optional.chain([&self.id]).chain(&self.cards).map(String::as_str);
+        let texts: Vec<&str> = texts.chain(self.hardware.known().map(|(_, text)| text)).collect();
+        let haystack = texts.join(" ").to_lowercase();
+        words.to_lowercase().split_whitespace().all(|word| haystack.contains(word))
     }
 
     /// What people call it.

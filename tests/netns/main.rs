@@ -25,6 +25,7 @@ mod page;
 mod relay;
 mod reload;
 mod report;
+mod retry;
 mod rivals;
 mod snippets;
 mod stops;

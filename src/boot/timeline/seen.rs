@@ -37,6 +37,15 @@ impl Timeline {
             }
             What::BootServer(offer) => vec![Seen(Stage::BootServer, offer, false)],
             What::Refused(why) => self.refused(&why),
+            What::Retry => {
+                // What it was handed did not run: it is back in iPXE.
+                self.ending = None;
+                vec![Seen(Stage::Script, "the boot failed, and it asks for its script again".into(), false)]
+            }
+            What::Hardware(hardware) => {
+                self.hardware = hardware;
+                Vec::new()
+            }
             What::Script(outcome) => self.script(outcome, now),
             What::Started(progress) | What::Progress(progress) => {
                 self.progress(progress, now);

@@ -20,6 +20,13 @@ pub struct Machine {
     pub uuid: Names,
     /// SMBIOS serial numbers. Known to iPXE only, so they choose a profile and no loader.
     pub serial: Names,
+    /// Makers of machines, as their firmware tells iPXE, in any case; `*` stands for any characters. Like `product` and
+    /// `asset` a claim of the machine's own: it decides where no rule names the machine, and it chooses no loader.
+    pub manufacturer: Names,
+    /// Models, likewise.
+    pub product: Names,
+    /// Asset tags, likewise.
+    pub asset: Names,
     /// Makers of cards: the first three bytes of their MAC addresses.
     pub oui: Names,
     /// Interfaces of this host, by name: machines that are heard there, those behind a relay too.
@@ -45,9 +52,18 @@ impl Machine {
     /// The names that it gives by a key of its selector.
     #[must_use]
     pub fn names(&self, key: &str) -> &[String] {
-        let Self { mac, uuid, serial, oui, interface, arch, .. } = self;
-        let keys =
-            [("mac", mac), ("uuid", uuid), ("serial", serial), ("oui", oui), ("interface", interface), ("arch", arch)];
+        let Self { mac, uuid, serial, manufacturer, product, asset, oui, interface, arch, .. } = self;
+        let keys = [
+            ("mac", mac),
+            ("uuid", uuid),
+            ("serial", serial),
+            ("manufacturer", manufacturer),
+            ("product", product),
+            ("asset", asset),
+            ("oui", oui),
+            ("interface", interface),
+            ("arch", arch),
+        ];
         keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Row {
     mac: Option<String>,
     /// Likewise.
     address: Option<String>,
+    /// What it said of its parts.
+    hardware: Vec<(&'static str, String)>,
     client: Option<String>,
     /// [`crate::boot::cause::State::name`], or `unseen`.
     pub(super) state: Cow<'static, str>,
@@ -148,6 +150,7 @@ impl Row {
             href: format!("/machines/{}", super::encoded(&machine.id)),
             mac: machine.mac.clone().filter(other),
             address: machine.address.clone().filter(other),
+            hardware: machine.hardware.known().map(|(name, text)| (name, text.to_owned())).collect(),
             client: boot.and_then(|boot| boot.client.clone()),
             words: words(&state),
             state,
@@ -162,7 +165,8 @@ impl Row {
         let next = self.next.as_ref().map(|next| next.profile.as_str());
         let optional = [&self.mac, &self.address, &self.client].into_iter().filter_map(|text| text.as_deref());
         let all = [self.title.as_str(), self.machine.as_str(), self.words].into_iter().chain(optional).chain(next);
-        all.collect::<Vec<_>>().join(" ").to_lowercase()
+        let parts = self.hardware.iter().map(|(_, text)| text.as_str());
+        all.chain(parts).collect::<Vec<_>>().join(" ").to_lowercase()
     }
 }
 

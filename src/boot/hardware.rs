@@ -1,0 +1,191 @@
+//! What a machine says of its parts: maker, model and numbers from its firmware (SMBIOS), and its network card.
+//!
+//! Anyone who asks for a script may claim anything here, so it is shown, and it chooses a profile where no rule names the
+//! machine itself.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::template::on_screen;
+
+/// The parts of a machine as iPXE reads them. What it does not know is `None`. iPXE has had all of these settings since
+/// 2012, for BIOS and EFI alike (interface/smbios/smbios_settings.c, net/netdev_settings.c).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Hardware {
+    /// `${manufacturer}`: who made the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manufacturer: Option<String>,
+    /// `${product}`: the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+    /// `${asset}`: the owner's number, on the enclosure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asset: Option<String>,
+    /// `${board-serial}`: the main board's serial number.
+    #[serde(alias = "board-serial", skip_serializing_if = "Option::is_none")]
+    pub board_serial: Option<String>,
+    /// `${netX/chip}`: the driver of the card that it booted from; `SNP` or `UNDI` where that is the firmware's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chip: Option<String>,
+    /// `${netX/busid}` of that card: for PCI its vendor and device in hexadecimal, like `8086:100e`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busid: Option<String>,
+}
+
+impl Hardware {
+    /// How many characters of a text are kept. SMBIOS sets no bound; until version 3 a text was to have 64 at most.
+    pub const LONGEST: usize = 64;
+
+    /// The same without what is empty, with texts that fit a line of a screen or a terminal.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let text = |text: Option<String>| {
+            let plain: String = on_screen(text?.trim()).chars().take(Self::LONGEST).collect();
+            Some(plain).filter(|plain| !plain.is_empty())
+        };
+        Self {
+            manufacturer: text(self.manufacturer),
+            product: text(self.product),
+            asset: text(self.asset),
+            board_serial: text(self.board_serial),
+            chip: text(self.chip),
+            busid: self.busid.and_then(|busid| bus_id(&busid)),
+        }
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.texts().all(|(_, text)| text.is_none())
+    }
+
+    /// What is known, with what people call it.
+    pub fn known(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.texts().filter_map(|(name, text)| Some((name, text?)))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+        let Self { manufacturer, product, asset, board_serial, chip, busid } = self;
+        let texts = [
+            ("manufacturer", manufacturer),
+            ("product", product),
+            ("asset", asset),
+            ("board serial", board_serial),
+            ("card", chip),
+            ("card ID", busid),
+        ];
+        texts.into_iter().map(|(name, text)| (name, text.as_deref()))
+    }
+}
+
+/// iPXE's bus ID is the type of the bus, the vendor and the device, as in DHCP option 175.177: `018086100e`, with or
+/// without something between the bytes. Anything else is no bus ID.
+fn bus_id(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
+    let has_others = text.chars().any(|c| !c.is_ascii_hexdigit() && !matches!(c, ':' | '-'));
+    let (bus, ids) = digits.split_at_checked(2).filter(|_| !has_others && digits.len() == 10)?;
+    let (vendor, device) = ids.split_at_checked(4)?;
+    match bus {
+        // All zeros: a card that the firmware gives without its place on a bus.
+        _ if ids.chars().all(|digit| digit == '0') => None,
+        "01" => Some(format!("{vendor}:{device}")),
+        _ => Some(format!("{bus}-{vendor}:{device}")),
+    }
+}
+
+/// What a rule asks of such a text: all of it, in any case; `*` stands for any characters, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// From the configuration.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_lowercase())
+    }
+
+    /// Whether a text is one of those that are meant.
+    #[must_use]
+    pub fn fits(&self, text: &str) -> bool {
+        let text = text.trim().to_lowercase();
+        let mut parts = self.0.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = text.strip_prefix(first) else { return false };
+        let mut parts = parts.peekable();
+        if parts.peek().is_none() {
+            return rest.is_empty();
+        }
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                return rest.ends_with(part);
+            }
+            let Some((_, behind)) =
+                rest.split_once(part).filter(|_| !part.is_empty()).or(part.is_empty().then_some(("", rest)))
+            else {
+                return false;
+            };
+            rest = behind;
+        }
+        true
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_whole_texts_in_any_case() {
+        let fits = |pattern: &str, text: &str| Pattern::new(pattern).fits(text);
+        assert!(fits("Dell Inc.", " dell inc. ") && !fits("Dell", "Dell Inc."));
+        assert!(fits("PowerEdge R6*", "PowerEdge R640") && !fits("PowerEdge R6*", "PowerEdge R740"));
+        assert!(fits("*server*", "ProLiant MicroServer Gen10") && fits("*", "") && fits("a*", "A"));
+        assert!(fits("a*b*c", "a--b--b-c") && !fits("a*b*c", "a--c") && !fits("ab*ba", "aba"));
+        assert!(fits("a**b", "axb") && !fits("", "a"));
+        // A dotted capital I is another number of bytes in lower case.
+        assert!(fits("İ*", "İx"));
+    }
+
+    #[test]
+    fn what_a_machine_says_is_cut_to_a_line() {
+        let said = |text: &str| Some(text.to_owned());
+        let hardware = Hardware {
+            manufacturer: said(&"x".repeat(5000)),
+            product: said("  "),
+            asset: said("a || shell\n${x}"),
+            board_serial: said(""),
+            chip: said("virtio-net"),
+            busid: said("01:1a:f4:10:00"),
+        };
+        let kept = hardware.bounded();
+        assert_eq!(kept.manufacturer.map(|text| text.len()), Some(Hardware::LONGEST));
+        assert_eq!((kept.product, kept.board_serial), (None, None));
+        assert!(kept.asset.as_ref().is_some_and(|text| !text.contains(['\n', '$', '|'])), "{:?}", kept.asset);
+        assert_eq!(kept.busid.as_deref(), Some("1af4:1000"));
+        assert!(Hardware { busid: said("0000000000"), ..Hardware::default() }.bounded().is_empty());
+    }
+
+    #[test]
+    fn a_bus_id_has_five_bytes() {
+        for (text, id) in [
+            ("018086100e", Some("8086:100e")),
+            ("01-80-86-10-0E", Some("8086:100e")),
+            ("0412345678", Some("04-1234:5678")),
+            ("018086", None),
+            ("01 80 86 10 0e", None),
+            ("", None),
+            ("é18086100e", None),
+        ] {
+            assert_eq!(bus_id(text).as_deref(), id, "{text}");
+        }
+    }
+}
