@@ -1,14 +1,15 @@
 //! What is counted of a boot; and the dashboard and the alert rules that are shipped: well formed, and about metrics that
 //! there are.
 
-use std::{borrow::Cow, collections::BTreeSet, fs, process::Command, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fs, process::Command, sync::Arc, time::Duration};
 
 use netbootd::{
     boot::{
         cause::Cause,
         client::MacAddr,
         event::{Discover, Event, Of, Over, Progress, Transfer, What, Who},
-        machine::By,
+        faults::ProfileFault,
+        machine::{By, Live},
         moment::Moment,
         script::{Outcome, Way},
         timelines::Timelines,
@@ -44,6 +45,10 @@ fn exposition() -> String {
         let lines = timelines.apply(Event { who, what }, NOW);
         metrics.count(tally, &lines, || timelines.boot(who), NOW);
     }
+    let live = Live::default();
+    let fault = ProfileFault { profile: "debian".into(), arch: None, fault: "there is no file k".into() };
+    live.faults.store(Arc::new(vec![fault]));
+    metrics.set_configuration(&live);
     metrics.exposition(&timelines.snapshot(NOW), NOW).expect("written")
 }
 
@@ -136,7 +141,7 @@ fn promtool_finds_no_fault_with_the_alerts_and_the_dashboards_expressions() {
         said
     };
     let said = checked(&path("prometheus-alerts.yml"));
-    assert!(said.contains("SUCCESS: 11 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 13 rules found"), "{said}");
     // It reads no dashboards, and their expressions as those of rules. JSON is YAML.
     let dashboard: serde_json::Value = serde_json::from_str(&read("grafana-dashboard.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels").iter();
