@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{
-    BootFiles, Firmware, Host, Lab, LastWords, LeaseServer, NETWORK_TOOLS, Process, Relay, Signal, VM_TOOLS,
-    VM_TOOLS_32_BIT, Vm, required,
+    ARM64_TOOLS, BootFiles, Firmware, Host, Lab, LastWords, LeaseServer, NETWORK_TOOLS, Process, Relay, Signal,
+    VM_TOOLS, VM_TOOLS_32_BIT, Vm, required,
 };
 
 /// Where the two servers are.
@@ -81,12 +81,30 @@ impl Stand {
         serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>,
     ) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS, VM_TOOLS_32_BIT]) else { return Ok(None) };
+        Self::standing(place, BootFiles::prepare, None, serve).map(Some)
+    }
+
+    /// For Arm machines, beside a leasing server that names a boot file of ours where it is to.
+    pub(crate) fn arm64(
+        boot_file: Option<&str>,
+        serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>,
+    ) -> Result<Option<Self>> {
+        let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS, ARM64_TOOLS]) else { return Ok(None) };
+        Self::standing(Place::TwoHosts, BootFiles::prepare_arm64, boot_file, serve).map(Some)
+    }
+
+    fn standing(
+        place: Place,
+        prepare: impl FnOnce(&Lab) -> Result<BootFiles>,
+        boot_file: Option<&str>,
+        serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>,
+    ) -> Result<Self> {
         // An emulated machine takes a whole core, and a slow one runs into the timeouts of its own firmware.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
         let lab = Lab::new()?;
-        let files = BootFiles::prepare(&lab)?;
+        let files = prepare(&lab)?;
         let relay = match place {
             Place::BehindRelay => {
                 let far = Lab::new()?;
@@ -104,12 +122,11 @@ impl Stand {
             }
         };
         let network = if relay.is_some() { 78 } else { 77 };
-        let leases = LeaseServer::start_with_ipv6_router(
-            servers,
-            &dhcp,
-            [10, network, 0, 100].into(),
-            [10, network, 0, 199].into(),
-        )?;
+        let (first, last) = ([10, network, 0, 100].into(), [10, network, 0, 199].into());
+        let leases = match boot_file {
+            Some(file) => LeaseServer::start_with_boot_file(servers, &dhcp, (first, last), (file, address))?,
+            None => LeaseServer::start_with_ipv6_router(servers, &dhcp, first, last)?,
+        };
         if relay.is_some() {
             for host in [&dhcp, &host] {
                 host.ip(&["route", "add", "10.78.0.0/24", "via", "10.77.0.254"])?;
@@ -120,7 +137,7 @@ impl Stand {
         serve(&files, command.args(["up", "--interface", "eth1"]))?;
         let netbootd = Process::spawn("netbootd", &mut command)?;
         netbootd.wait_for_line(&format!("waiting on eth1 ({address})"), START)?;
-        Ok(Some(Self { netbootd, host, files, leases, relay, lab, _turn: turn }))
+        Ok(Self { netbootd, host, files, leases, relay, lab, _turn: turn })
     }
 
     /// Switches a machine on, and holds what it says at the end against what it was to boot, and what netbootd saw

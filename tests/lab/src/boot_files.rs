@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 pub struct BootFiles {
     folder: PathBuf,
     release: String,
+    loaders: PathBuf,
 }
 
 impl BootFiles {
@@ -23,15 +24,31 @@ impl BootFiles {
     /// The initrds' file names, in the order in which they are to be loaded.
     pub const INITRDS: [&str; 2] = ["base.img", "payload.img"];
 
+    /// Both initrds in one file, for boot programs that load one.
+    pub const WHOLE: &str = "whole.img";
+
     /// Takes the kernel from the cache (`target/lab`), or from Debian's mirror the first time.
     pub fn prepare(lab: &Lab) -> Result<BootFiles> {
-        let kernel = DebianKernel::fetch(Path::new(CACHE)).context("getting a Debian kernel")?;
+        Self::of(lab, DebianKernel::fetch(Path::new(CACHE)).context("getting a Debian kernel")?)
+    }
+
+    /// The same for arm64, with [`Self::WHOLE`], and iPXE in the folder [`Self::loaders`].
+    pub fn prepare_arm64(lab: &Lab) -> Result<BootFiles> {
+        let kernel = DebianKernel::fetch_arm64(Path::new(CACHE)).context("getting a Debian kernel for arm64")?;
+        let loaders = kernel.loaders();
+        let files = Self { loaders, ..Self::of(lab, kernel)? };
+        let [base, payload] = files.initrds().map(fs::read);
+        fs::write(files.folder.join(Self::WHOLE), [base?, payload?].concat()).context("joining the initrds")?;
+        Ok(files)
+    }
+
+    fn of(lab: &Lab, kernel: DebianKernel) -> Result<BootFiles> {
         let folder = lab.directory().join("boot");
         fs::create_dir(&folder).with_context(|| format!("creating {}", folder.display()))?;
         fs::copy(kernel.image(), folder.join(Self::KERNEL)).context("copying the kernel")?;
         base_initrd(&kernel, &folder.join(Self::INITRDS[0])).context("making the first initrd")?;
         payload_initrd(&folder.join(Self::INITRDS[1])).context("making the second initrd")?;
-        Ok(BootFiles { folder, release: kernel.release().to_owned() })
+        Ok(BootFiles { folder, release: kernel.release().to_owned(), loaders: PathBuf::new() })
     }
 
     /// Where all of them are.
@@ -49,6 +66,11 @@ impl BootFiles {
         Self::INITRDS.map(|name| self.folder().join(name))
     }
 
+    /// Where iPXE for arm64 is.
+    pub fn loaders(&self) -> &Path {
+        &self.loaders
+    }
+
     /// The kernel's version, as `uname -r` prints it.
     pub fn release(&self) -> &str {
         &self.release
@@ -61,7 +83,8 @@ fn base_initrd(kernel: &DebianKernel, archive: &Path) -> Result<()> {
     for folder in ["bin", "proc", "sys", "modules"] {
         fs::create_dir(root.path().join(folder))?;
     }
-    fs::copy(BUSYBOX, root.path().join("bin/busybox")).with_context(|| format!("copying {BUSYBOX}"))?;
+    let busybox = kernel.busybox();
+    fs::copy(&busybox, root.path().join("bin/busybox")).with_context(|| format!("copying {}", busybox.display()))?;
     for (name, script) in [("init", include_str!("init.sh")), ("leased", include_str!("leased.sh"))] {
         let path = root.path().join(name);
         fs::write(&path, script)?;
@@ -120,6 +143,5 @@ fn pseudo_random(length: usize) -> Vec<u8> {
     bytes
 }
 
-const BUSYBOX: &str = "/usr/bin/busybox";
 const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/lab");
 const PAYLOAD_LENGTH: usize = 4 << 20;

@@ -15,6 +15,12 @@ pub enum Firmware {
     UefiHttp,
     /// OVMF for IA32, its own PXE.
     UefiIa32Pxe,
+    /// EDK2 for arm64, its own PXE.
+    UefiArm64Pxe,
+    /// EDK2 for arm64, HTTP Boot.
+    UefiArm64Http,
+    /// U-Boot for arm64, stopped at its prompt.
+    UBootArm64,
 }
 
 impl Firmware {
@@ -26,6 +32,9 @@ impl Firmware {
             Firmware::UefiPxe => "uefi",
             Firmware::UefiHttp => "uefi-http",
             Firmware::UefiIa32Pxe => "uefi-ia32",
+            Firmware::UefiArm64Pxe => "uefi-arm64",
+            Firmware::UefiArm64Http => "uefi-arm64-http",
+            Firmware::UBootArm64 => "u-boot-arm64",
         }
     }
 
@@ -37,6 +46,28 @@ impl Firmware {
             Firmware::UefiPxe => "OVMF x86_64, PXE",
             Firmware::UefiHttp => "OVMF x86_64, HTTP Boot",
             Firmware::UefiIa32Pxe => "OVMF IA32, PXE",
+            Firmware::UefiArm64Pxe => "EDK2 arm64, PXE",
+            Firmware::UefiArm64Http => "EDK2 arm64, HTTP Boot",
+            Firmware::UBootArm64 => "U-Boot arm64",
+        }
+    }
+
+    /// Whether its processor is an Arm.
+    fn is_arm64(self) -> bool {
+        matches!(self, Firmware::UefiArm64Pxe | Firmware::UefiArm64Http | Firmware::UBootArm64)
+    }
+
+    /// The emulator of its processor.
+    pub(crate) fn qemu(self) -> &'static str {
+        if self.is_arm64() { "qemu-system-aarch64" } else { "qemu-system-x86_64" }
+    }
+
+    /// The MAC address of a machine's card. U-Boot before 2025.07 reads the first byte of a virtio card's address six
+    /// times (drivers/virtio, `virtio_cread_bytes`), so that such a card's has to be one that this leaves as it is.
+    pub(crate) fn mac(self, number: u8) -> String {
+        match self {
+            Firmware::UBootArm64 => vec![format!("{:02x}", number & 0xfe); 6].join(":"),
+            _ => format!("52:54:00:6c:62:{number:02x}"),
         }
     }
 
@@ -46,21 +77,29 @@ impl Firmware {
             Firmware::Bios | Firmware::BiosPlainRom => None,
             Firmware::UefiPxe | Firmware::UefiHttp => Some(Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd")),
             Firmware::UefiIa32Pxe => Some(Path::new("/usr/share/OVMF/OVMF32_VARS_4M.fd")),
+            Firmware::UefiArm64Pxe | Firmware::UefiArm64Http | Firmware::UBootArm64 => None,
         }
     }
 
     /// `variables`: this machine's own copy.
     pub(crate) fn qemu_arguments(self, variables: Option<&PathBuf>) -> Vec<String> {
+        const WITHOUT_PXE: [&str; 2] =
+            ["name=opt/org.tianocore/IPv4PXESupport,string=n", "name=opt/org.tianocore/IPv6PXESupport,string=n"];
+        const ARM64: [&str; 4] = ["-machine", "virt", "-cpu", "cortex-a57"];
+        const EDK2: [&str; 4] = ["-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "-device", "virtio-rng-pci"];
         let mut arguments: Vec<String> = match self {
+            Firmware::UefiArm64Pxe => [ARM64, EDK2].concat(),
+            Firmware::UefiArm64Http => {
+                let [v4, v6] = WITHOUT_PXE;
+                [&ARM64[..], &EDK2, &["-fw_cfg", v4, "-fw_cfg", v6]].concat()
+            }
+            Firmware::UBootArm64 => [&ARM64[..], &["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"]].concat(),
             // Without graphics SeaBIOS writes its text, and that of the ROM, to the serial port.
             Firmware::Bios | Firmware::BiosPlainRom => vec!["-machine", "pc,graphics=off"],
             Firmware::UefiPxe => vec!["-machine", "q35"],
             Firmware::UefiHttp => {
                 // With PXE switched off HTTP Boot is what remains. Version 6 as well: it would be tried first, for a minute.
-                let off = [
-                    "name=opt/org.tianocore/IPv4PXESupport,string=n",
-                    "name=opt/org.tianocore/IPv6PXESupport,string=n",
-                ];
+                let off = WITHOUT_PXE;
                 vec!["-machine", "q35", "-fw_cfg", off[0], "-fw_cfg", off[1]]
             }
             // Debian builds it for Secure Boot only, and such a build insists on SMM.
@@ -87,7 +126,7 @@ impl Firmware {
     pub(crate) fn card_options(self) -> &'static str {
         match self {
             Firmware::Bios | Firmware::BiosPlainRom => "",
-            Firmware::UefiPxe | Firmware::UefiHttp | Firmware::UefiIa32Pxe => ",romfile=",
+            _ => ",romfile=",
         }
     }
 
@@ -96,6 +135,7 @@ impl Firmware {
             Firmware::Bios | Firmware::BiosPlainRom => None,
             Firmware::UefiPxe | Firmware::UefiHttp => Some(Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd")),
             Firmware::UefiIa32Pxe => Some(Path::new("/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd")),
+            Firmware::UefiArm64Pxe | Firmware::UefiArm64Http | Firmware::UBootArm64 => None,
         }
     }
 }

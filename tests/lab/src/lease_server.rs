@@ -28,6 +28,16 @@ impl LeaseServer {
         run(dnsmasq(lab, host, first, last).args(["--enable-ra", "--dhcp-range=fd77::,ra-only"]))
     }
 
+    /// The same, and it names a boot file on another server to everyone, for firmware that hears no proxy.
+    pub fn start_with_boot_file(
+        lab: &Lab,
+        host: &Host,
+        (first, last): (Ipv4Addr, Ipv4Addr),
+        (file, server): (&str, Ipv4Addr),
+    ) -> Result<LeaseServer> {
+        run(dnsmasq(lab, host, first, last).arg(format!("--dhcp-boot={file},,{server}")))
+    }
+
     /// Its log, a line for each packet and option.
     pub fn process(&self) -> &Process {
         &self.process

@@ -82,6 +82,13 @@ pub const VM_TOOLS: &[Tool] = &[
 /// For a [`Vm`](crate::Vm) with 32-bit firmware, which the demo has none of.
 pub const VM_TOOLS_32_BIT: &[Tool] = &[Tool::new("/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd", "ovmf-ia32")];
 
+/// For a [`Vm`](crate::Vm) with an Arm processor, beside [`VM_TOOLS`].
+pub const ARM64_TOOLS: &[Tool] = &[
+    Tool::new("qemu-system-aarch64", "qemu-system-arm"),
+    Tool::new("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "qemu-efi-aarch64"),
+    Tool::new("/usr/lib/u-boot/qemu_arm64/u-boot.bin", "u-boot-qemu"),
+];
+
 /// One error for all that is missing.
 pub fn check(tools: &[&[Tool]]) -> Result<()> {
     if !geteuid().is_root() {

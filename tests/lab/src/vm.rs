@@ -56,7 +56,7 @@ impl Vm {
     pub const DISK: &str = "LAB-DISK ok";
 
     fn start_with(lab: &Lab, firmware: Firmware, number: u8, more: &[&str]) -> Result<Vm> {
-        let mac = format!("52:54:00:6c:62:{number:02x}");
+        let mac = firmware.mac(number);
         let tap = lab.tap()?;
         let variables = match firmware.variables() {
             None => None,
@@ -67,7 +67,7 @@ impl Vm {
             }
         };
         let card = format!("virtio-net-pci,netdev=lan,mac={mac},bootindex=1{}", firmware.card_options());
-        let mut qemu = lab.switch().command("qemu-system-x86_64");
+        let mut qemu = lab.switch().command(firmware.qemu());
         qemu.args(["-nodefaults", "-accel", "tcg", "-m", "512", "-no-reboot"])
             .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
             .args(["-uuid", &format!("6e626f74-6c61-4000-8000-5254006c62{number:02x}")])
@@ -79,6 +79,12 @@ impl Vm {
         let mut vm = Vm { firmware, mac, console, port: (lab.switch().clone(), tap) };
         if firmware == Firmware::BiosPlainRom {
             vm.hide_ipxe().context("giving the ROM another user class")?;
+        }
+        if firmware == Firmware::UBootArm64 {
+            // What is typed before the card is found is lost; behind it U-Boot waits 2 s for a key.
+            vm.wait_for_line("Net:   eth0: ", Duration::from_secs(60))?;
+            vm.console.send(b"\n")?;
+            vm.console.wait_for_prompt(U_BOOT, Duration::from_secs(60))?;
         }
         Ok(vm)
     }
@@ -101,6 +107,13 @@ impl Vm {
     /// The same, to type into.
     pub fn console_mut(&mut self) -> &mut Process {
         &mut self.console
+    }
+
+    /// Types a command at U-Boot's prompt, which has to come again where the command is to end.
+    pub fn type_to_u_boot(&mut self, command: &str, ends: bool) -> Result<()> {
+        self.console.send(format!("{command}\n").as_bytes())?;
+        self.console.wait_for_line(&format!("{U_BOOT} {command}"), Duration::from_secs(20))?;
+        if ends { self.console.wait_for_prompt(U_BOOT, Duration::from_secs(60)) } else { Ok(()) }
     }
 
     /// Pulls its cable out of the switch. The machine's own card does not notice, as behind another switch.
@@ -200,6 +213,7 @@ fn boot_disk(line: &str) -> Vec<u8> {
 const AS_PLAIN_ROM: [&str; 4] =
     ["set user-class gPXE", "dhcp", "clear user-class", "chain tftp://${proxydhcp/next-server}/${proxydhcp/filename}"];
 
+const U_BOOT: &str = "=>";
 const BOOTED: &str = "LAB-BOOT ok ";
 const CMDLINE: &str = "LAB-CMDLINE ";
 const PAYLOAD: &str = "LAB-PAYLOAD ";
