@@ -18,6 +18,7 @@ use crate::boot::{
     machine::{OfferShape, Rules},
     next::{NextStep, Under, Via, next},
     own::Own,
+    pxelinux,
     roster::Roster,
     why::Why,
 };
@@ -157,6 +158,10 @@ pub fn answer(
         bootfile: offer.bootfile,
         bootfile_option: offer.bootfile_option,
         server_option: offer.server_option,
+        config_file: match client.speaks == Speaks::Pxe && (request.asks_for_pxelinux || client.arch().is_u_boot()) {
+            true => pxelinux::name_of(client.mac),
+            false => String::new(),
+        },
         ipxe: offer.ipxe,
         relay_agent: request.relay_agent.clone(),
     };
@@ -396,6 +401,19 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_a_pxelinux_file_is_told_its_name() {
+        let name = |option_55: &[u8], client: &[(u8, &[u8])]| {
+            sent(answered(Port::Dhcp, 1, &[client, &[(55, option_55)]].concat())).config_file
+        };
+        for asked in [&[1, 209][..], &[210]] {
+            assert_eq!(name(asked, BIOS), "pxelinux.cfg/01-52-54-00-12-34-56");
+        }
+        assert_eq!(name(&[1, 3, 43, 60, 66, 67], BIOS), "");
+        let ipxe: &[(u8, &[u8])] = &[(60, b"PXEClient"), (77, b"iPXE"), (175, b"\x13\x01\x01")];
+        assert_eq!(name(&[209, 210], ipxe), "");
+    }
+
+    #[test]
     fn u_boot_is_offered_its_loader_in_the_header_however_often_it_asks() {
         let files = vec![file("snponly-arm64.efi", Loader::EfiArm64)];
         let u_boot: &[(u8, &[u8])] = &[(60, b"U-Boot.armv8"), (93, &[0, 22])];
@@ -405,7 +423,9 @@ mod tests {
             for n in 0..6 {
                 let now = start + Duration::from_secs(5 * n);
                 let offered = sent(decided(&request(1, u_boot), Port::Dhcp, &rules, &mut attempts, now));
-                assert_eq!(offered, reply(ReplyKind::Offer, "snponly-arm64.efi"), "{n}");
+                let config_file = "pxelinux.cfg/01-52-54-00-12-34-56".to_owned();
+                let expected = Reply { config_file, ..reply(ReplyKind::Offer, "snponly-arm64.efi") };
+                assert_eq!(offered, expected, "{n}");
             }
         }
     }

@@ -38,6 +38,8 @@ pub struct Reply {
     pub bootfile_option: bool,
     /// Option 66: [`Self::server`] once more, as text.
     pub server_option: bool,
+    /// Option 209 (RFC 5071 §4): the name of its `pxelinux.cfg` file; empty for none. Option 210 goes with it.
+    pub config_file: String,
     /// Option 175.
     pub ipxe: &'static [u8],
     /// Option 82, from the request.
@@ -85,7 +87,9 @@ impl Reply {
         }
         let server_option = if self.server_option { self.server.to_string() } else { String::new() };
         let (server_id, vendor_options) = (self.server_id.octets(), self.vendor_options.bytes());
-        let options: [(u8, &[u8]); 9] = [
+        // An absolute prefix: petitboot and PXELINUX put it in front of the name, and of no path that begins with a slash.
+        let path_prefix: &[u8] = if self.config_file.is_empty() { b"" } else { b"/" };
+        let options: [(u8, &[u8]); 11] = [
             (53, self.kind.code()),
             (54, &server_id),
             (60, self.vendor_class),
@@ -94,6 +98,8 @@ impl Reply {
             (66, server_option.as_bytes()),
             (67, &bootfile_option),
             (175, self.ipxe),
+            (209, self.config_file.as_bytes()),
+            (210, path_prefix),
             (82, &self.relay_agent),
         ];
         encode(&header, options)
@@ -122,6 +128,7 @@ pub(crate) mod tests {
             bootfile: bootfile.into(),
             bootfile_option: false,
             server_option: false,
+            config_file: String::new(),
             ipxe: b"",
             relay_agent: Vec::new(),
         }
@@ -142,6 +149,14 @@ pub(crate) mod tests {
         expected.extend_from_slice(b"\x2b\x04\x06\x01\x08\xff\xff");
         expected.resize(300, 0);
         assert_eq!(reply.encode().expect("it fits"), expected);
+
+        // Behind the others, for boot programs that asked for them.
+        let config_file = "pxelinux.cfg/01-52-54-00-12-34-56".to_owned();
+        let with_file = Reply { config_file, ..reply.clone() }.encode().expect("it fits");
+        let mut options = expected[..expected.iter().rposition(|byte| *byte == 0xff).expect("the end")].to_vec();
+        options.extend_from_slice(b"\xd1\x21pxelinux.cfg/01-52-54-00-12-34-56\xd2\x01/\xff");
+        options.resize(options.len().max(300), 0);
+        assert_eq!(with_file, options);
 
         // 127 bytes are the most that `file` holds beside its NUL; more goes into option 67.
         let longest = Reply { bootfile: "x".repeat(127), ..reply.clone() }.encode().expect("it fits");

@@ -34,6 +34,8 @@ pub struct Request {
     pub hardware: Hardware,
     /// Its card.
     pub mac: MacAddr,
+    /// Whether it asks for option 209 or 210 in its option 55: a boot program that reads `pxelinux.cfg`.
+    pub asks_for_pxelinux: bool,
     /// Option 60.
     pub vendor_class: Vec<u8>,
     /// Option 77.
@@ -106,6 +108,7 @@ impl Request {
             giaddr: none,
             hardware,
             mac,
+            asks_for_pxelinux: false,
             vendor_class: Vec::new(),
             user_class: Vec::new(),
             archs: Vec::new(),
@@ -146,6 +149,7 @@ impl Request {
             50 => self.requested = address(),
             53 => self.kind = data.first().map_or(Kind::Other(0), |byte| Kind::from(*byte)),
             54 => self.server_id = address(),
+            55 => self.asks_for_pxelinux = data.contains(&209) || data.contains(&210),
             60 => self.vendor_class = data.to_vec(),
             61 if self.hardware.length == 0 => {
                 self.mac = infiniband::guid(data).map_or(NO_CARD, infiniband::mac);
