@@ -32,7 +32,7 @@ fn exposition() -> String {
     let transfer = |of| Transfer { of, name: name.clone(), sent: 9, size: 9, took, failure: None, fresh: 4, over };
     let progress = Progress { of: Of::Asset, name: "x".into(), acked: 5, size: 9, took, rate: 5, fresh: 5, over };
     let seen = [
-        What::Discover(Discover { client: "UEFI".into(), is_ipxe: false, secs: 0 }),
+        What::Discover(Discover { client: "UEFI".into(), is_ipxe: false, is_http_boot: false, secs: 0 }),
         What::Transfer(Transfer { over: Over::Tftp, ..transfer(Of::Loader) }),
         What::Script(Outcome::Chosen { mac: MacAddr([2; 6]), profile, by, once: false, report_within, way }),
         What::Progress(Progress { name: name.clone(), ..progress.clone() }),
@@ -93,6 +93,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::LoaderNotStarted(words()),
         Cause::ScriptNotFetched,
         Cause::NotFetched(vec![]),
+        Cause::HttpBootIgnored,
         Cause::ClosedByMachine(words()),
         Cause::Dead(words()),
         Cause::OurFault(words()),
@@ -102,8 +103,8 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
     for cause in causes {
         // Whatever is added to the causes has to be added above; refusals are counted as events.
         match cause {
-            Cause::Rival(_) | Cause::HeldBack(_) | Cause::NotLeased | Cause::OfferIgnored | Cause::LoaderNotFetched => {
-            }
+            Cause::Rival(_) | Cause::HeldBack(_) | Cause::NotLeased | Cause::OfferIgnored => {}
+            Cause::HttpBootIgnored | Cause::LoaderNotFetched => {}
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
             Cause::ReportedFailure(_) | Cause::Refused { .. } => {}

@@ -76,6 +76,8 @@ pub enum Cause {
     NotLeased,
     /// It took an address, and no offer to boot.
     OfferIgnored,
+    /// It took an address, and did not fetch its loader by HTTP.
+    HttpBootIgnored,
     /// It asked port 4011, and fetched nothing.
     LoaderNotFetched,
     /// The loader's transfer ended before its end.
@@ -108,6 +110,7 @@ impl Cause {
             Self::HeldBack(_) => "held_back",
             Self::NotLeased => "not_leased",
             Self::OfferIgnored => "offer_ignored",
+            Self::HttpBootIgnored => "http_boot_ignored",
             Self::LoaderNotFetched => "loader_not_fetched",
             Self::LoaderStopped(_) => "loader_stopped",
             Self::LoaderNotStarted(_) => "loader_not_started",
@@ -132,6 +135,7 @@ impl Cause {
             }
             Self::NotLeased => "it keeps asking and takes no address from any DHCP server".into(),
             Self::OfferIgnored => "it took an address but did not fetch the boot file that it was offered".into(),
+            Self::HttpBootIgnored => "it took an address but did not fetch its loader by HTTP".into(),
             Self::LoaderNotFetched => "it got the name of its loader on port 4011 but sent no TFTP request".into(),
             Self::LoaderStopped(what) => format!("the download of its loader stopped early: {what}"),
             Self::LoaderNotStarted(name) => format!("it fetched {name} completely, but no iPXE has started since"),
@@ -163,7 +167,10 @@ impl Cause {
                 "check that a DHCP server leases addresses on this network, has free ones, and serves this machine"
             }
             Self::OfferIgnored => {
-                "some firmware reads only the leasing server's offer: set options 66 and 67 there; its screen may show a PXE-E number"
+                "some firmware reads only the leasing server's offer: name this host there, next-server (siaddr) first and then the file, since options 66 and 67 alone are not enough for all; netbootd dhcp-snippet prints the lines for dnsmasq, ISC dhcpd, Kea, Windows, OpenWrt, pfSense, UniFi and MikroTik (PAN-OS: option 150); its screen may show a PXE-E number"
+            }
+            Self::HttpBootIgnored => {
+                "its firmware may allow https only: allow HTTP in its setup, or boot it by PXE; else allow the HTTP port to this host in every firewall on the way"
             }
             Self::LoaderNotFetched => "allow UDP port 69 to this host in every firewall on the way",
             Self::LoaderStopped(_) => {
@@ -211,7 +218,11 @@ impl Timeline {
                 }
             }
             // Loaders and firmware look for files that need not be there, and go on.
-            Some(Ending::Refused { label, .. }) if label == "not_found" && quiet < LOOKING => State::Booting,
+            Some(Ending::Refused { label, .. })
+                if label == "not_found" && (quiet < LOOKING || self.has_own_files()) =>
+            {
+                State::Booting
+            }
             Some(Ending::Refused { label, text }) => {
                 self.stopped(Cause::Refused { label: label.clone(), text: text.clone() })
             }
@@ -257,6 +268,7 @@ impl Timeline {
             Stage::Discover | Stage::Offer if !asks_in_vain => None,
             Stage::Discover | Stage::Offer => Some(match (&self.rival, self.address) {
                 (Some(rival), _) => Cause::Rival(rival.clone()),
+                (None, Some(_)) if self.is_http_boot => Cause::HttpBootIgnored,
                 (None, Some(_)) => Cause::OfferIgnored,
                 (None, None) if self.secs >= HELD_BACK => Cause::HeldBack(self.secs),
                 (None, None) => Cause::NotLeased,
@@ -307,9 +319,9 @@ pub fn rough(seconds: u64) -> String {
 
 /// For a loader that looks for files that need not be there.
 const LOOKING: Duration = Duration::from_secs(5);
-/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1) and asks again after each; whoever asks a fifth time
-/// took none of four different ones.
-const ASKED_OFTEN: u32 = 5;
+/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1) and asks again after each; whoever asks a sixth time
+/// took none of five different ones.
+const ASKED_OFTEN: u32 = 6;
 /// Between two of its DISCOVERs, or to the fetch of what it was offered.
 const NEXT_OFFER: Duration = Duration::from_secs(40);
 /// From one stage to the next: iPXE needs 16 s for its IPv6 routers alone, and some cards as long to come up.
@@ -335,7 +347,12 @@ mod tests {
     const NOW: Moment = Moment::from_secs(1_000_000);
 
     fn discover(client: &str) -> What {
-        What::Discover(Discover { client: client.into(), is_ipxe: client.starts_with("iPXE"), secs: 0 })
+        What::Discover(Discover {
+            client: client.into(),
+            is_ipxe: client.starts_with("iPXE"),
+            is_http_boot: client.contains("UEFI HTTP"),
+            secs: 0,
+        })
     }
 
     fn boot(files: &[&str]) -> What {
@@ -379,14 +396,14 @@ mod tests {
         let kernel = || with(script(), vec![ended(Of::Asset, "k", None)]);
         let over = || with(kernel(), vec![ended(Of::Asset, "i", None)]);
         let rival = || What::Rival(Rival { server: Ipv4Addr::new(192, 0, 2, 1), fault: Fault::LeaseClaimsPxe });
-        let late = What::Discover(Discover { client: "BIOS".into(), is_ipxe: false, secs: 30 });
+        let late = What::Discover(Discover { client: "BIOS".into(), is_ipxe: false, is_http_boot: false, secs: 30 });
         let closed = || ended(Of::Asset, "k", Some(Failure::Closed));
         let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
         let dead = ended(Of::Asset, "k", Some(Failure::Dead { silence, may_have_started: false }));
         let silent = ended(Of::Loader, "undionly.kpxe", Some(Failure::Silent("silent".into())));
         let ours = ended(Of::Asset, "k", Some(Failure::Ours("changed".into())));
         let report = |event| What::Report(Report { event, text: "no disk".into() });
-        let often = std::iter::repeat_with(|| discover("BIOS")).take(5).collect();
+        let often = std::iter::repeat_with(|| discover("BIOS")).take(6).collect();
         let rows: Vec<(u64, u64, Vec<What>, &str)> = vec![
             (40, 41, pxe(), "not_leased at offer"),
             (0, 0, often, "not_leased at discover"),

@@ -123,6 +123,8 @@ pub struct Discover {
     pub client: String,
     /// An iPXE asks: the firmware's own part is over, or there was none.
     pub is_ipxe: bool,
+    /// Its firmware boots by HTTP.
+    pub is_http_boot: bool,
     /// Seconds that it has been at it, by its own count (RFC 2131 §2, `secs`). Many firmwares leave it at 0.
     pub secs: u16,
 }

@@ -57,7 +57,8 @@ impl fmt::Display for Rival {
             Fault::LeaseNamesBootfile { name, from } => write!(
                 f,
                 "the DHCP server {server} names a boot file of its own, {name} from {from}: some machines take that \
-                 and not ours; remove it there (options 66 and 67, next-server and filename, dhcp-boot)"
+                 and not ours; remove it there (options 66 and 67, next-server and filename, dhcp-boot), or let it name \
+                 this server, next-server first: netbootd dhcp-snippet prints the lines for each kind of server"
             ),
         }
     }

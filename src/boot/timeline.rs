@@ -34,6 +34,8 @@ pub struct Timeline {
     pub secs: u16,
     /// An iPXE has asked.
     pub has_ipxe: bool,
+    /// Its firmware boots by HTTP.
+    pub is_http_boot: bool,
     /// The address that it took, or fetched from.
     pub address: Option<Ipv4Addr>,
     /// What it was offered that goes on without our script.
@@ -179,6 +181,8 @@ impl Timeline {
     pub const DOWNLOADS: usize = 12;
     /// Of words that come from elsewhere, how many characters are kept.
     const TEXT: usize = 400;
+    /// For the file behind the last one: a Raspberry Pi asks for it within a second or two.
+    const LAST_FILE: Duration = Duration::from_secs(10);
     /// A machine that was silent for so long is at another boot when it asks again.
     const QUIET: Duration = Duration::from_secs(120);
 
@@ -197,7 +201,10 @@ impl Timeline {
             What::Discover(Discover { is_ipxe: false, .. }) => {
                 is_quiet || self.has_ipxe || self.ending.is_some() || got_beyond(Stage::BootServer)
             }
+            // Behind a loader of the user's own, a shim, there may come an iPXE: it goes on with the boot.
+            What::Discover(_) if self.has_own_loader() => is_quiet || self.has_script(),
             What::Discover(_) => is_quiet || got_beyond(Stage::Loader),
+            What::Script(_) if self.has_own_loader() && !self.has_script() => is_quiet,
             What::Script(_) => is_quiet || matches!(self.ending, Some(Ending::HandedOver { .. } | Ending::Local)),
             _ => false,
         }
@@ -215,6 +222,42 @@ impl Timeline {
             Step { at: now, stage, text, failed }
         });
         steps.filter(|step| self.is_news(step)).collect()
+    }
+
+    fn has_own_loader(&self) -> bool {
+        matches!(self.own, Some(Own::Loader(_)))
+    }
+
+    fn has_script(&self) -> bool {
+        self.steps.iter().any(|step| step.stage == Stage::Script)
+    }
+
+    /// Whether it has taken some of the files by which it goes on without our script.
+    pub(super) fn has_own_files(&self) -> bool {
+        self.own.is_some() && self.downloads.iter().any(|download| download.pace == Going::Done)
+    }
+
+    /// Whether a Raspberry Pi has taken files, asks for no more, and so has most likely started them. What it asked for
+    /// in vain need not be there.
+    pub(super) fn goes_on_by_itself(&self, now: Moment) -> bool {
+        let is_open = match &self.ending {
+            None => true,
+            Some(Ending::Refused { label, .. }) => label == "not_found",
+            Some(_) => false,
+        };
+        let has_all = || self.downloads.iter().all(|download| download.pace == Going::Done);
+        let is_quiet = now.since(self.last) >= Self::LAST_FILE;
+        is_open && is_quiet && self.own == Some(Own::RaspberryPi) && self.has_own_files() && has_all()
+    }
+
+    /// Takes that in; the step.
+    pub(super) fn hand_over_by_itself(&mut self, now: Moment) -> Step {
+        self.ending = Some(Ending::HandedOver { at: now, probable: true });
+        let text = "probably: it has taken its firmware's files, and asks for no more".to_owned();
+        let step = Step { at: now, stage: Stage::HandedOver, text, failed: false };
+        self.steps.push(step.clone());
+        self.bound_steps();
+        step
     }
 
     /// Adds what was seen of a machine when its card was not known yet.

@@ -248,6 +248,13 @@ impl Timelines {
             let who = machine.who;
             // What is older was looked at before; only a report may still be awaited.
             let Some(boot) = machine.boots.back() else { continue };
+            if boot.goes_on_by_itself(now) {
+                let step = machine.current().map(|boot| boot.hand_over_by_itself(now));
+                self.version += 1;
+                machine.version = self.version;
+                lines.extend(step.map(|step| Line { who, step }));
+                continue;
+            }
             let State::Stopped(stop) = boot.state(now) else { continue };
             let label = stop.cause.label();
             if boot.told.as_ref() == Some(&label) {
@@ -399,8 +406,10 @@ mod tests {
     use crate::boot::{
         event::{At, Discover, Failure, Of, Over, Pace, Pause, Progress, Silent, Transfer},
         machine::By,
+        own::Own,
         script::{Outcome, Way},
         stage::Stage,
+        why::Why,
     };
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -409,7 +418,12 @@ mod tests {
     const NOW: Moment = Moment::from_secs(1_000_000);
 
     fn discover(client: &str) -> What {
-        What::Discover(Discover { client: client.into(), is_ipxe: client.starts_with("iPXE"), secs: 0 })
+        What::Discover(Discover {
+            client: client.into(),
+            is_ipxe: client.starts_with("iPXE"),
+            is_http_boot: client.contains("UEFI HTTP"),
+            secs: 0,
+        })
     }
 
     fn line(stage: Stage, text: &str, failed: bool) -> Line {
@@ -484,6 +498,82 @@ mod tests {
         // Of one that did not ask for a boot, nothing is made of it.
         timelines.apply(Event { who: Who::from(stranger), what: What::OfferedAddress(other) }, NOW);
         assert_eq!(timelines.snapshot(NOW).machines.len(), 1);
+    }
+
+    #[test]
+    fn a_loader_of_the_users_own_hands_over_and_an_ipxe_behind_it_goes_on_with_the_boot() {
+        let mut timelines = Timelines::default();
+        let at = |seconds: u64| Moment::from_secs(1_000_000 + seconds);
+        for what in [
+            discover("UEFI x86_64"),
+            What::Own(Own::Loader("boot/shimx64.efi".into())),
+            What::Offer("boot/shimx64.efi by TFTP".into()),
+            What::Address(IP),
+        ] {
+            timelines.apply(machine(what), at(0));
+        }
+        let stages = |lines: Vec<Line>| lines.iter().map(|line| line.step.stage).collect::<Vec<_>>();
+        let state = |timelines: &Timelines, now| {
+            timelines.boot(Who::from(MAC)).map(|boot| (boot.number, boot.state(now).name()))
+        };
+        let cut = fetched(Of::Asset, "boot/shimx64.efi", 5, Some(Failure::Closed));
+        assert_eq!(stages(timelines.apply(cut, at(1))), [Stage::Loader]);
+        assert_eq!(state(&timelines, at(1)), Some((1, "stopped")), "it did not get the whole of it");
+        let whole = || fetched(Of::Asset, "boot/shimx64.efi", 9, None);
+        assert_eq!(stages(timelines.apply(whole(), at(2))), [Stage::Loader, Stage::HandedOver]);
+        // It looks for files that need not be there, takes others, and is silent then.
+        timelines.apply(machine(What::Refused(Why::not_found("boot/revocations.efi"))), at(3));
+        timelines.apply(fetched(Of::Asset, "boot/grubx64.efi", 9, None), at(4));
+        assert_eq!(timelines.tick(at(500)), []);
+        assert_eq!(state(&timelines, at(500)), Some((1, "handed_over")));
+
+        // The next boot is another one; and an iPXE that comes of the loader belongs to the same.
+        timelines.apply(machine(discover("UEFI x86_64")), at(600));
+        timelines.apply(machine(What::Own(Own::Loader("boot/shimx64.efi".into()))), at(600));
+        timelines.apply(whole(), at(601));
+        assert_eq!(state(&timelines, at(602)), Some((2, "handed_over")));
+        for seconds in [620, 621] {
+            timelines.apply(machine(discover("iPXE on UEFI x86_64")), at(seconds));
+            assert_eq!(state(&timelines, at(seconds)), Some((2, "booting")));
+        }
+        timelines.apply(machine(What::Script(boot("debian", &["vmlinuz"]))), at(622));
+        assert_eq!(state(&timelines, at(622)), Some((2, "booting")));
+        timelines.apply(fetched(Of::Asset, "vmlinuz", 9, None), at(623));
+        assert_eq!(state(&timelines, at(623)), Some((2, "handed_over")));
+    }
+
+    #[test]
+    fn a_raspberry_pi_that_asks_for_no_more_files_has_most_likely_started_them() {
+        let mut timelines = Timelines::default();
+        let at = |seconds: u64| Moment::from_secs(1_000_000 + seconds);
+        for what in [discover("BIOS"), What::Own(Own::RaspberryPi), What::OfferedAddress(IP)] {
+            timelines.apply(machine(what), at(0));
+        }
+        let not_found = |name: &str| Event { who: Who::Address(IP), what: What::Refused(Why::not_found(name)) };
+        let state = |timelines: &Timelines, now| timelines.boot(Who::from(MAC)).map(|boot| boot.state(now).name());
+        timelines.apply(not_found("1a2b3c4d/start4.elf"), at(1));
+        assert_eq!(state(&timelines, at(7)), Some("stopped"), "nothing of its own is there");
+        for (name, seconds) in [("config.txt", 10), ("start4.elf", 11), ("kernel8.img", 14)] {
+            timelines.apply(fetched(Of::Asset, name, 9, None), at(seconds));
+        }
+        timelines.apply(not_found("overlays/none.dtbo"), at(15));
+        assert_eq!((timelines.tick(at(20)), state(&timelines, at(20))), (Vec::new(), Some("booting")));
+        let lines = timelines.tick(at(25));
+        let text = "probably: it has taken its firmware's files, and asks for no more";
+        assert_eq!(lines.iter().map(|line| line.step.text.as_str()).collect::<Vec<_>>(), [text]);
+        assert_eq!((timelines.tick(at(500)), state(&timelines, at(500))), (Vec::new(), Some("handed_over")));
+        assert_eq!(timelines.snapshot(at(500)).machines.len(), 1, "one machine in the views");
+    }
+
+    #[test]
+    fn http_boot_that_fetches_nothing_may_allow_https_only() {
+        let mut timelines = Timelines::default();
+        for what in [discover("UEFI HTTP x86_64"), What::Offer("http://192.0.2.10".into()), What::Address(IP)] {
+            timelines.apply(machine(what), NOW);
+        }
+        let lines = timelines.tick(Moment::from_secs(1_000_060));
+        let text = lines.first().map(|line| line.step.text.as_str()).unwrap_or_default();
+        assert!(text.contains("did not fetch its loader by HTTP; its firmware may allow https only"), "{text}");
     }
 
     #[test]

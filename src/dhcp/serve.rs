@@ -128,7 +128,9 @@ impl Listener {
                 match (self.port, request.kind) {
                     (Port::Dhcp, Kind::Discover) => {
                         let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
-                        let discover = Discover { client: client.to_string(), is_ipxe, secs: request.secs };
+                        let is_http_boot = client.speaks == Speaks::HttpBoot;
+                        let discover =
+                            Discover { client: client.to_string(), is_ipxe, is_http_boot, secs: request.secs };
                         self.tell(who, What::Discover(discover));
                         own.into_iter().for_each(|own| self.tell(who, What::Own(own)));
                         self.tell(who, What::Offer(offer));

@@ -134,9 +134,7 @@ fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
         (LOAD_HALF, 12, Stay::Equal(u32::from(ETHERTYPE_IPV4))),
         (LOAD_BYTE, 14 + 9, Stay::Equal(UDP)),
         (LOAD_HALF, 14 + 6, Stay::NoneOf(MORE_FRAGMENTS_OR_OFFSET)),
-        // Of another VLAN: its frames pass the parent too, where an answer would go to the wrong network. The tag
-        // stands beside the frame; or the frame is already on its way to another interface.
-        (LOAD_WORD, ancillary(libc::SKF_AD_VLAN_TAG_PRESENT), Stay::Equal(0)),
+        // The frame is already on its way to another interface.
         (LOAD_WORD, ancillary(libc::SKF_AD_IFINDEX), Stay::Equal(index)),
         (LOAD_WORD, ancillary(libc::SKF_AD_PKTTYPE), Stay::NotEqual(PACKET_OTHERHOST)),
     ];
@@ -149,6 +147,14 @@ fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
     };
     let mut program: Vec<Step> =
         checks.iter().flat_map(|(load, at, stay)| [Step::Load(*load, *at), Step::Check(*stay)]).collect();
+    // Of another VLAN: its frames pass the parent too, where an answer would go to the wrong network. The tag stands
+    // beside the frame. One of VLAN 0 is no VLAN but a priority (IEEE 802.1Q §9.6), as some firmware and switches send.
+    program.extend([
+        Step::Load(LOAD_WORD, ancillary(libc::SKF_AD_VLAN_TAG_PRESENT)),
+        Step::SkipCheckedLoad(0),
+        Step::Load(LOAD_WORD, ancillary(libc::SKF_AD_VLAN_TAG)),
+        Step::Check(Stay::NoneOf(VLAN_ID)),
+    ]);
     // The IP header's length, with its options, goes into the index register.
     program.push(Step::Load(LOAD_INDEX_BY_HEADER, 14));
     for (at, among) in ports {
@@ -169,6 +175,8 @@ enum Step {
     Load(u16, u32),
     /// Over the next check, where equal.
     Skip(u32),
+    /// Over the next load and its check, where equal.
+    SkipCheckedLoad(u32),
     Check(Stay),
 }
 
@@ -186,6 +194,7 @@ impl Step {
         match self {
             Self::Load(code, at) => SockFilter::new(code, 0, 0, at),
             Self::Skip(value) => SockFilter::new(JUMP_IF_EQUAL, 1, 0, value),
+            Self::SkipCheckedLoad(value) => SockFilter::new(JUMP_IF_EQUAL, 2, 0, value),
             Self::Check(Stay::Equal(value)) => SockFilter::new(JUMP_IF_EQUAL, 0, drop, value),
             Self::Check(Stay::NotEqual(value)) => SockFilter::new(JUMP_IF_EQUAL, drop, 0, value),
             Self::Check(Stay::NoneOf(bits)) => SockFilter::new(JUMP_IF_BITS, drop, 0, bits),
@@ -204,6 +213,8 @@ pub const BATCH: usize = 32;
 const LARGEST_FRAME: usize = 2048;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const UDP: u32 = 17;
+/// Of a tag, whose other four bits are the priority.
+const VLAN_ID: u32 = 0x0fff;
 const MORE_FRAGMENTS_OR_OFFSET: u32 = 0x3fff;
 const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;

@@ -369,11 +369,12 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::Refused, &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy"]),
 ];
 /// [`crate::boot::cause::Cause::label`], but for refusals, which are events.
-const CAUSES: [&str; 14] = [
+const CAUSES: [&str; 15] = [
     "rival",
     "held_back",
     "not_leased",
     "offer_ignored",
+    "http_boot_ignored",
     "loader_not_fetched",
     "loader_stopped",
     "loader_not_started",

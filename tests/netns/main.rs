@@ -15,6 +15,7 @@ mod cut;
 mod dhcp;
 mod dhcp_crowd;
 mod field;
+mod firmware;
 mod full_disk;
 mod http;
 mod interfaces;

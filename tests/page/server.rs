@@ -173,7 +173,12 @@ pub(crate) fn mac(number: u8) -> MacAddr {
 }
 
 pub(crate) fn discover(client: &str) -> What {
-    What::Discover(Discover { client: client.into(), is_ipxe: client.starts_with("iPXE"), secs: 0 })
+    What::Discover(Discover {
+        client: client.into(),
+        is_ipxe: client.starts_with("iPXE"),
+        is_http_boot: client.contains("UEFI HTTP"),
+        secs: 0,
+    })
 }
 
 pub(crate) fn script(number: u8, profile: &str) -> What {

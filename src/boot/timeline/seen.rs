@@ -2,9 +2,10 @@
 
 use super::{Chosen, Download, Ending, Going, Timeline};
 use crate::boot::{
-    event::{At, Discover, Pace, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
+    event::{At, Discover, Of, Pace, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
     machine::By,
     moment::Moment,
+    own::Own,
     script::{Outcome, Way},
     stage::{Awaited, Stage},
     why::Why,
@@ -77,7 +78,12 @@ impl Timeline {
         }
     }
 
-    fn discover(&mut self, Discover { client, is_ipxe, secs }: Discover) -> Vec<Seen> {
+    fn discover(&mut self, Discover { client, is_ipxe, is_http_boot, secs }: Discover) -> Vec<Seen> {
+        if is_ipxe && self.has_own_loader() {
+            // What its loader came to is known now.
+            self.ending.take_if(|ending| matches!(ending, Ending::HandedOver { probable: true, .. }));
+        }
+        self.is_http_boot |= is_http_boot;
         if self.discovers == 0 {
             self.secs = secs;
         }
@@ -92,6 +98,10 @@ impl Timeline {
     /// What is refused to the system that was booted, an installer that looks for files, says nothing of the boot.
     fn refused(&mut self, why: &Why) -> Vec<Seen> {
         let text = shortened(why.to_string());
+        if why.label() == "not_found" && self.has_own_files() {
+            // A loader of the user's own and a Raspberry Pi look for files that need not be there, and go on.
+            return vec![Seen(Stage::Refused, text, false)];
+        }
         if matches!(self.ending, None | Some(Ending::Refused { .. } | Ending::Menu)) {
             self.ending = Some(Ending::Refused { label: why.label().into(), text: text.clone() });
         }
@@ -147,8 +157,16 @@ impl Timeline {
         seen
     }
 
+    /// The stage that a file belongs to. A loader of the user's own is below the assets, as all other files are.
+    fn stage_of(&self, of: Of, name: &str) -> Stage {
+        match &self.own {
+            Some(Own::Loader(own)) if of == Of::Asset && own.trim_start_matches('/') == name => Stage::Loader,
+            _ => self.awaited.stage(of, name),
+        }
+    }
+
     fn pace(&mut self, Pace { of, name, acked, size, at }: &Pace, now: Moment) -> Seen {
-        let stage = self.awaited.stage(*of, name);
+        let stage = self.stage_of(*of, name);
         let so_far = format!("at {} of {}", bytes(*acked), bytes(*size));
         let text = match at {
             At::Paused(Pause { lasted, window_closed: true }) => {
@@ -176,7 +194,7 @@ impl Timeline {
     }
 
     fn progress(&mut self, Progress { of, name, acked, size, rate, .. }: Progress, now: Moment) {
-        let stage = self.awaited.stage(of, &name);
+        let stage = self.stage_of(of, &name);
         self.forget_refusal();
         self.download(stage, &name, now, |download| {
             (download.acked, download.size, download.rate) = (acked, size, rate);
@@ -198,7 +216,7 @@ impl Timeline {
     }
 
     fn transfer(&mut self, Transfer { of, name, sent, size, took, failure, .. }: &Transfer, now: Moment) -> Vec<Seen> {
-        let stage = self.awaited.stage(*of, name);
+        let stage = self.stage_of(*of, name);
         let seconds = took.as_secs_f64();
         let rate = (*sent as f64 / seconds.max(1e-6)) as u64;
         self.forget_refusal();
@@ -219,6 +237,12 @@ impl Timeline {
         }
         let text = format!("{name}, {} in {seconds:.2} s ({}/s)", bytes(*sent), bytes(rate));
         let mut seen = vec![Seen(stage, text, false)];
+        if stage == Stage::Loader && *of == Of::Asset && self.ending.is_none() {
+            // A machine that was sent on by it is not stopped for want of our script; an iPXE that comes of it goes on.
+            self.ending = Some(Ending::HandedOver { at: now, probable: true });
+            let words = format!("probably: it has all of {name}, its rule's own loader, which goes on by itself");
+            seen.push(Seen(Stage::HandedOver, words, false));
+        }
         if self.awaited.got(name) {
             self.ending = Some(Ending::HandedOver { at: now, probable: false });
             seen.push(Seen(Stage::HandedOver, "it has its kernel and all initrds".into(), false));
