@@ -153,6 +153,41 @@ fn a_refusal_is_told_in_the_words_of_the_server_and_ends_the_boot() {
 }
 
 #[test]
+fn firmware_of_the_field_is_explained_by_what_answers_it_on_the_wire() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(scratch.path().join("assets/my tools")).expect("made");
+    fs::write(scratch.path().join("assets/my tools/grub.efi"), b"MZ").expect("written");
+    let mut arm64 = vec![0; 0x46];
+    arm64.splice(..2, *b"MZ");
+    arm64.splice(0x3c..0x3d, [0x40]);
+    arm64.splice(0x40.., *b"PE\0\0\x64\xaa");
+    fs::create_dir_all(scratch.path().join("loaders/arm64-efi")).expect("made");
+    fs::write(scratch.path().join("loaders/arm64-efi/snponly.efi"), arm64).expect("written");
+    let lines = "default_profile = \"local\"\nassets = \"assets\"\n\
+                 [[machines]]\nmac = \"52:54:00:12:34:56\"\nreply_delay = \"500ms\"\n\
+                 [[machines]]\nmac = \"52:54:00:12:34:57\"\noverride = { loader = \"my tools/grub.efi\" }\n";
+    let first = |arguments: &[&str]| {
+        let output = explain(scratch.path(), lines, &[&["--json", "--mac"], arguments].concat());
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let told = |key: &str| shown["stages"][0][key].as_str().unwrap_or_default().to_owned();
+        (told("client"), told("answer") + &told("refused"))
+    };
+    let (_, delayed) = first(&["52:54:00:12:34:56", "--arch", "bios"]);
+    assert_eq!(delayed, "undionly.kpxe by TFTP, 500ms late");
+    let (_, own) = first(&["52:54:00:12:34:57"]);
+    assert_eq!(own, "my tools/grub.efi by TFTP");
+    // An address, for the name of base_url is nothing to firmware without DNS; and a URL has no spaces.
+    let (_, url) = first(&["52:54:00:12:34:57", "--http-boot"]);
+    assert!(url.starts_with("http://") && url.ends_with(":8080/assets/my%20tools/grub.efi"), "{url}");
+    assert!(!url.contains("boot.lab"), "{url}");
+    let pi = "52506934-1431-d000-83a5-b1c7f2e04b19";
+    let (_, files) = first(&["00:e0:4c:01:02:03", "--arch", "bios", "--uuid", pi]);
+    assert_eq!(files, "its own firmware's files by TFTP, 1s late from its second DISCOVER on");
+    let (client, loader) = first(&["00:e0:4c:01:02:03", "--arch", "22"]);
+    assert_eq!((client.as_str(), loader.as_str()), ("arm64 U-Boot asks by DHCP", "snponly-arm64.efi by TFTP"));
+}
+
+#[test]
 fn a_fault_of_the_configuration_and_of_the_command_line_have_their_exit_codes() {
     let scratch = tempfile::tempdir().expect("a folder");
     let code = |lines: &str, arguments: &[&str]| explain(scratch.path(), lines, arguments).status.code();

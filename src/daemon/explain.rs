@@ -1,6 +1,11 @@
 //! What a machine would get at each stage of its boot, and why: the answers of the code that serves, without a server.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use tokio::runtime;
@@ -9,12 +14,13 @@ use uuid::Uuid;
 use super::{loaders, plan};
 use crate::{
     boot::{
+        attempts::{Attempts, Rates},
         client::{Client, MacAddr, Speaks},
         faults::Files,
         hardware::Hardware,
         loader::{ClientArch, Loader},
         machine::{By, MachineRule, Rules},
-        next::{NextStep, Under, Via, next},
+        own::Own,
         roster::{Entry, Roster},
         script::{Outcome, Query, Standing, Way, script},
         selector::Facts,
@@ -24,8 +30,12 @@ use crate::{
         load::Loaded,
         resolve::{Settings, StateUrl},
     },
+    dhcp::{
+        proxy::{self, Action, Deciding, Here, Port},
+        request::Request,
+    },
     files::AssetRoot,
-    net::interface::choose,
+    net::interface::{Interface, choose},
     state::State,
 };
 
@@ -95,7 +105,7 @@ pub struct Fitting {
 #[must_use]
 pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanation {
     let (roster, state) = roster(&settings.state);
-    let (interface, base) = place(&settings, asked.interface.as_ref());
+    let (interface, here) = place(&settings, asked.interface.as_ref());
     let is_asked = settings.machines.iter().any(|(selector, _)| !selector.interfaces.is_empty());
     let (found, _) = loaders::find(&settings.loader_dirs);
     let assets = settings.assets.clone();
@@ -105,19 +115,22 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
     let (serial, hardware) = (asked.serial.as_deref(), Some(&asked.hardware));
     let facts = Facts { mac: asked.mac, uuid, serial, hardware, arch: None, interface: heard_on };
     let said = rules.said(&facts, &roster);
-    let stages = Explaining { loaded, assets, rules, roster: &roster, base, heard_on, asked }.stages();
+    let stages = Explaining { loaded, assets, rules, roster: &roster, here, heard_on, asked }.stages();
     Explanation { stages, interface: interface.filter(|_| is_asked), said, state }
 }
 
 /// The interface that a machine is heard on, and our HTTP stage as it is reached there; where none is named, the first
 /// one that would be served.
-fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, String) {
+fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, Here) {
     let names = named.map_or(settings.interfaces.as_slice(), std::slice::from_ref);
     let there = choose(names).ok().and_then(|all| all.into_iter().next());
-    let address = there.as_ref().map_or_else(|| "SERVER".into(), |there| there.address().to_string());
+    let address = there.as_ref().map_or(Ipv4Addr::UNSPECIFIED, Interface::address);
     let base = settings.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", settings.http_port));
+    let firmware_url = plan::firmware_url(settings.base_url.as_deref(), address, settings.http_port);
     // It need not be on this host: the configuration may be another one's.
-    (names.first().cloned().or(there.map(|there| there.name)), base)
+    let name = names.first().cloned().or(there.map(|there| there.name));
+    let heard_on = name.as_deref().unwrap_or_default().into();
+    (name, Here { address, base_url: base, firmware_url, interface: heard_on })
 }
 
 /// What was said of machines, and where that stands.
@@ -146,7 +159,7 @@ struct Explaining<'a> {
     assets: Option<Arc<AssetRoot>>,
     rules: Rules,
     roster: &'a Roster,
-    base: String,
+    here: Here,
     heard_on: Option<&'a str>,
     asked: &'a Asked,
 }
@@ -171,26 +184,39 @@ impl Explaining<'_> {
     /// What a request on port 67 gets, and whether iPXE comes of it.
     fn dhcp(&self, speaks: Speaks) -> (Stage, bool) {
         let Asked { mac, arch, uuid, .. } = *self.asked;
-        let client = Client { mac, uuid, archs: vec![arch], speaks, interface: self.heard_on.map(Into::into) };
-        let step = next(&client, &self.rules, self.roster);
-        let goes_on = step.as_ref().is_ok_and(|step| *step != NextStep::RaspberryPi);
-        let answer = step.map(|step| match step {
-            NextStep::Loader { name, via: Via::Tftp, .. } => format!("{name} by TFTP"),
-            NextStep::Loader { name, under: Under::Loaders, via: Via::Http } => format!("{}/loaders/{name}", self.base),
-            NextStep::Loader { name, under: Under::Assets, via: Via::Http } => format!("{}/assets/{name}", self.base),
-            NextStep::Script => format!("{}/boot.ipxe", self.base),
-            NextStep::RaspberryPi => "its own firmware's files by TFTP, from the assets folder".into(),
-        });
-        let refused = answer.as_ref().err().map(ToString::to_string);
+        let request = Request::discover(mac, arch, uuid, speaks);
+        let heard_on: Arc<str> = self.heard_on.unwrap_or_default().into();
+        let client = Client { mac, uuid, archs: vec![arch], speaks, interface: Some(heard_on) };
+        let mut attempts = Attempts::new(Rates::default(), []);
+        let mut ask = |now| {
+            let deciding = Deciding { rules: &self.rules, roster: self.roster };
+            proxy::answer(&request, Port::Dhcp, &self.here, deciding, &mut attempts, now)
+        };
+        let now = Instant::now();
+        let answer = match ask(now) {
+            Action::Reply { offer, own, delay, .. } => {
+                // Its server's address is that of the network which this host has, or has not.
+                let words = offer.replace(&format!(" from {}", self.here.address), "").replace("0.0.0.0", "SERVER");
+                Ok((words + &late(delay, &ask(now + AGAIN)), own))
+            }
+            Action::Refuse(why) | Action::Ignore(why) => Err(why.to_string()),
+        };
+        let goes_on = answer.as_ref().is_ok_and(|(_, own)| *own != Some(Own::RaspberryPi));
+        let (answer, refused) = answer.map_or_else(|why| (None, Some(why)), |(words, _)| (Some(words), None));
         let rules = self.fitting(&client.facts());
-        (Stage { client: format!("{client} asks by DHCP"), rules, answer: answer.ok(), refused, script: None }, goes_on)
+        (Stage { client: format!("{client} asks by DHCP"), rules, answer, refused, script: None }, goes_on)
+    }
+
+    /// Where it is not known, our address has a word in its place.
+    fn base(&self) -> String {
+        self.here.base_url.replace("//0.0.0.0", "//SERVER")
     }
 
     fn script(&self) -> Stage {
         let query = self.query();
         let look = |name: &str| self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |a| a.look(name));
         let standing = Standing { roster: Some(self.roster), files: Some(Files(&look)), ..Standing::default() };
-        let answered = script(&self.rules, &self.base, &query, standing);
+        let answered = script(&self.rules, &self.base(), &query, standing);
         let (answer, refused) = match answered.outcome {
             Outcome::Chosen { profile, by, once, way, .. } => {
                 let once = if once { ", once" } else { "" };
@@ -245,6 +271,19 @@ impl Explaining<'_> {
         rules.collect()
     }
 }
+
+/// That an offer waits, and whether that is so from the second one on.
+fn late(first: Duration, second: &Action) -> String {
+    match second {
+        Action::Reply { delay, .. } if delay.is_zero() => String::new(),
+        Action::Reply { delay, .. } if *delay == first => format!(", {first:?} late"),
+        Action::Reply { delay, .. } => format!(", {delay:?} late from its second DISCOVER on"),
+        Action::Refuse(_) | Action::Ignore(_) => String::new(),
+    }
+}
+
+/// Until firmware asks a second time (PXE 2.1 §2.2.1).
+const AGAIN: Duration = Duration::from_secs(4);
 
 fn words(by: By) -> &'static str {
     match by {
