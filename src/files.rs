@@ -4,6 +4,7 @@
 mod case;
 mod folder;
 pub mod image;
+mod inside;
 pub mod listing;
 pub mod names;
 pub mod permission;
@@ -26,8 +27,8 @@ use rustix::{
     io::Errno,
 };
 
-use self::folder::Folder;
-use crate::boot::why::Why;
+use self::{folder::Folder, inside::Images};
+use crate::{boot::why::Why, iso::segments::Segments};
 
 /// The assets folder by its name: everything is resolved beneath the folder that the name leads to. That folder may come
 /// later, and another one may take its place.
@@ -39,7 +40,9 @@ pub struct AssetRoot {
     /// Where only some files of the folder are served: their paths below it.
     only: Option<BTreeSet<String>>,
     /// What [`AssetRoot::shared`] has given away, as long as someone has it.
-    open: Mutex<HashMap<Version, Weak<Asset>>>,
+    open: Mutex<HashMap<(Version, String), Weak<Asset>>>,
+    /// What is in the images that were asked for.
+    images: Images,
 }
 
 /// What [`AssetRoot::follow`] found behind the folder's name.
@@ -56,7 +59,7 @@ pub enum Followed {
 /// An open file. It goes on giving the same version when another one takes its name.
 #[derive(Debug)]
 pub struct Asset {
-    /// For positioned reads.
+    /// For positioned reads at the places that [`Asset::at`] says.
     pub file: File,
     /// Bytes.
     pub size: u64,
@@ -66,6 +69,8 @@ pub struct Asset {
     /// size and the modification time in nanoseconds.
     pub etag: String,
     version: Version,
+    /// For a file inside an image: where its bytes are in `file`.
+    layout: Option<Segments>,
 }
 
 /// What tells a file from every other one, and from itself after someone has written into it.
@@ -91,6 +96,11 @@ impl Asset {
     /// # Errors
     /// Those of read(2).
     pub fn head(&self, most: usize) -> io::Result<Vec<u8>> {
+        if self.layout.is_some() {
+            let mut head = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX).min(most)];
+            self.read_exact_at(&mut head, 0)?;
+            return Ok(head);
+        }
         let mut head = Vec::new();
         (&self.file).take(most as u64).read_to_end(&mut head)?;
         Ok(head)
@@ -112,7 +122,13 @@ impl AssetRoot {
     /// A folder that is not there yet, or cannot be used for now: [`AssetRoot::follow`] opens it when it can.
     #[must_use]
     pub fn waiting_for(path: &Path) -> Self {
-        Self { named: path.to_owned(), folder: ArcSwapOption::empty(), only: None, open: Mutex::default() }
+        Self {
+            named: path.to_owned(),
+            folder: ArcSwapOption::empty(),
+            only: None,
+            open: Mutex::default(),
+            images: Images::default(),
+        }
     }
 
     /// The same folder, of which only these files are served, by their paths below it.
@@ -165,16 +181,19 @@ impl AssetRoot {
     /// One that is open already, instead of this one, where someone has the same version.
     pub fn share(&self, asset: Asset) -> Arc<Asset> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(asset) = open.get(&asset.version).and_then(Weak::upgrade) {
+        // Files inside one image have its version, and tags of their own.
+        let key = (asset.version, asset.etag.clone());
+        if let Some(asset) = open.get(&key).and_then(Weak::upgrade) {
             return asset;
         }
         open.retain(|_, asset| asset.strong_count() > 0);
         let asset = Arc::new(asset);
-        open.insert(asset.version, Arc::downgrade(&asset));
+        open.insert(key, Arc::downgrade(&asset));
         asset
     }
 
-    /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out.
+    /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out. An image is a
+    /// folder as well: a path may go on inside it.
     ///
     /// # Errors
     /// [`Why::NotFound`], also for what is no regular file; [`Why::NoFolder`]; [`Why::Escape`]; [`Why::Unreadable`].
@@ -190,9 +209,18 @@ impl AssetRoot {
         let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
         let name = Path::new(OsStr::from_bytes(name.get(start..).unwrap_or_default()));
         let is_served = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
-        if !self.only.as_ref().is_none_or(is_served) {
-            return Err(Why::not_found(&name.to_string_lossy()));
+        let found = match self.only.as_ref().is_none_or(is_served) {
+            true => self.whole_file(name),
+            false => Err(Why::not_found(&name.to_string_lossy())),
+        };
+        match (found, name.to_str()) {
+            (Err(why @ Why::NotFound(_)), Some(path)) => self.inside(path).unwrap_or(Err(why)),
+            (found, _) => found,
         }
+    }
+
+    /// A file that is one of the folder's own.
+    fn whole_file(&self, name: &Path) -> Result<Asset, Why> {
         // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.beneath(name, flags)?;
@@ -207,6 +235,7 @@ impl AssetRoot {
             modified: modified(&stat),
             etag: version.etag(),
             version,
+            layout: None,
         })
     }
 

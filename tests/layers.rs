@@ -15,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("files", &["boot", "iso"]),
     ("dhcp", &["boot", "net"]),
     ("tftp", &["boot", "files", "net"]),
-    ("http", &["boot", "files", "net"]),
+    ("http", &["boot", "files", "iso", "net"]),
     ("syslog", &["boot", "net"]),
     ("snippet", &["boot"]),
     ("state", &["boot"]),

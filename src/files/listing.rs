@@ -44,7 +44,11 @@ impl AssetRoot {
             return Err(Why::not_found(name));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = self.beneath(if name.is_empty() { "." } else { name }, flags)?;
+        let folder = match self.beneath(if name.is_empty() { "." } else { name }, flags) {
+            // An image is a folder as well.
+            Err(why @ Why::NotFound(_)) => return self.list_inside(&format!("{name}/")).unwrap_or(Err(why)),
+            folder => folder?,
+        };
         let names = Dir::read_from(&folder).map_err(|errno| unreadable(name, errno))?;
         let names = names.flatten().filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
         let shown = names.filter(|entry| !entry.starts_with('.') && self.leads_to_served(name, entry));

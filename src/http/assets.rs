@@ -25,7 +25,7 @@ use super::{
     io::{HOLE, Piece, Source, in_hole},
     range::{Selection, Version, select},
 };
-use crate::{boot::event::Of, files::Asset};
+use crate::{boot::event::Of, files::Asset, iso::segments::Piece as Place};
 
 /// Something to serve.
 #[derive(Clone, Debug)]
@@ -131,16 +131,31 @@ impl Paced {
                 if !asset.is_as_it_was()? {
                     return Poll::Ready(Err(io::Error::other(CHANGED)));
                 }
-                if is_cached(asset, self.offset, length)? {
+                let Some(Place::Image(offset, _)) = asset.at(self.offset, length as u64) else {
+                    return Poll::Ready(Ok(()));
+                };
+                if is_cached(asset, offset, length)? {
                     return Poll::Ready(Ok(()));
                 }
-                let (asset, offset) = (asset.clone(), self.offset);
+                let asset = asset.clone();
                 self.reading.insert(tokio::task::spawn_blocking(move || read_ahead(&asset, offset, length)))
             }
         };
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         Poll::Ready(read.map_err(io::Error::other).flatten())
+    }
+}
+
+impl Source {
+    /// How many of these bytes stand in one run: a file inside an image may be in several.
+    fn run(&self, offset: u64, length: usize) -> usize {
+        match self {
+            Self::Memory(_) => length,
+            Self::File(asset) => {
+                asset.at(offset, length as u64).and_then(|place| usize::try_from(place.length()).ok()).unwrap_or(length)
+            }
+        }
     }
 }
 
@@ -183,6 +198,7 @@ impl http_body::Body for Paced {
         }
         let room = HOLE.len() - in_hole(self.offset);
         let length = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(room);
+        let length = self.source.run(self.offset, length);
         if let Err(error) = ready!(self.poll_cached(length, context)) {
             self.connection.fail(&error.to_string());
             self.remaining = 0;
@@ -226,6 +242,7 @@ mod tests {
         boot::event::{Failure, Transfer, What},
         files::AssetRoot,
         http::{io::Io, routes::Ends, watch::watch},
+        iso::made::{Of as Content, iso},
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {
@@ -299,6 +316,32 @@ mod tests {
         assert_eq!((transfer.of, transfer.sent, transfer.failure), (Of::Loader, 2_000_000, None));
         let (_, body, _) = fetch(in_memory, "", to_the_end).await;
         assert!(body == bytes, "{}", body.len());
+    }
+
+    #[tokio::test]
+    async fn a_file_inside_an_image_comes_whole_and_in_parts_as_a_plain_one_does() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let bytes: Vec<u8> = (0..3_000_003u32).map(|i| (i % 251) as u8).collect();
+        let files = [
+            ("boot/initrd.img", Content::Bytes(&bytes)),
+            ("empty", Content::Size(0)),
+            ("zeros", Content::Size(2_000_000)),
+        ];
+        let made = iso("SERVED", &files);
+        let mut file = fs::File::create(scratch.path().join("x.iso")).expect("made");
+        file.write_all(&made.bytes).and_then(|()| file.set_len(made.length)).expect("written");
+        let inside = |name: &str| served(scratch.path(), &format!("x.iso/{name}"));
+        let (head, body, transfer) = fetch(inside("boot/initrd.img"), "", to_the_end).await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body == bytes, "{head} {}", body.len());
+        assert_eq!((transfer.sent, transfer.size, transfer.failure), (3_000_003, 3_000_003, None));
+        let asked = "Range: bytes=1000001-2999999\r\n";
+        let (head, body, _) = fetch(inside("BOOT/INITRD.IMG"), asked, to_the_end).await;
+        assert!(head.starts_with("HTTP/1.1 206 ") && body == bytes[1_000_001..3_000_000], "{head} {}", body.len());
+        assert!(head.contains("content-range: bytes 1000001-2999999/3000003\r\n"), "{head}");
+        let (_, body, _) = fetch(inside("zeros"), "", to_the_end).await;
+        assert!(body == vec![0; 2_000_000]);
+        let (head, body, _) = fetch(inside("empty"), "", to_the_end).await;
+        assert!(head.contains("content-length: 0\r\n") && body.is_empty(), "{head}");
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use rustix::{
 use tokio::{io::Interest, net::TcpStream};
 
 use super::connection::Connection;
-use crate::files::Asset;
+use crate::{files::Asset, iso::segments::Piece as Place};
 
 /// What a body is made of.
 #[derive(Clone, Debug)]
@@ -86,18 +86,27 @@ impl Piece {
         let start = usize::try_from(self.offset).unwrap_or(usize::MAX);
         match &self.source {
             Source::Memory(bytes) => stream.try_write(bytes.get(start..start + length).unwrap_or_default()),
-            Source::File(asset) => {
-                let mut offset = self.offset;
-                match sendfile(stream, &asset.file, Some(&mut offset), length) {
-                    // A file system that cannot: a few kinds of FUSE and network ones.
-                    Err(Errno::INVAL | Errno::NOSYS) => {
-                        let mut buffer = vec![0; length.min(COPIED)];
-                        let count = asset.file.read_at(&mut buffer, self.offset)?;
-                        stream.try_write(buffer.get(..count).unwrap_or_default())
-                    }
-                    sent => Ok(sent?),
+            Source::File(asset) => match asset.at(self.offset, length as u64) {
+                None => Ok(0),
+                Some(Place::Bytes(bytes)) => stream.try_write(bytes),
+                Some(Place::Zeros(count)) => {
+                    let count = usize::try_from(count).unwrap_or(usize::MAX).min(HOLE.len());
+                    stream.try_write(HOLE.get(..count).unwrap_or_default())
                 }
-            }
+                Some(Place::Image(at, count)) => {
+                    let length = usize::try_from(count).unwrap_or(usize::MAX);
+                    let mut offset = at;
+                    match sendfile(stream, &asset.file, Some(&mut offset), length) {
+                        // A file system that cannot: a few kinds of FUSE and network ones.
+                        Err(Errno::INVAL | Errno::NOSYS) => {
+                            let mut buffer = vec![0; length.min(COPIED)];
+                            let count = asset.file.read_at(&mut buffer, at)?;
+                            stream.try_write(buffer.get(..count).unwrap_or_default())
+                        }
+                        sent => Ok(sent?),
+                    }
+                }
+            },
         }
     }
 }

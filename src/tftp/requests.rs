@@ -167,7 +167,7 @@ impl Stage {
         let asker = Asker { firmware: Loader::Bios, is_ipxe: false };
         Ok(match names.find(&request.filename, asker)? {
             Found::Loader(file) => Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader },
-            Found::Asset { path, asset, of } => Asked { name: path, source: Source::file(asset.file, asset.size), of },
+            Found::Asset { path, asset, of } => Asked { name: path, source: Source::asset(asset), of },
             Found::Text { name, text, decided } => {
                 decided.into_iter().for_each(|decided| self.tell_script(peer, decided));
                 Asked { name, source: Source::Memory(text.into()), of: Of::Asset }

@@ -5,6 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 use bytes::Bytes;
 
 use super::packet::data_header;
+use crate::files::Asset;
 
 /// What a transfer sends.
 #[derive(Debug)]
@@ -18,17 +19,39 @@ pub enum Source {
 /// A file with the piece of it that was read last.
 #[derive(Debug)]
 pub struct ReadAhead {
-    file: File,
+    from: Origin,
     size: u64,
     start: u64,
     piece: Vec<u8>,
 }
 
+#[derive(Debug)]
+enum Origin {
+    File(File),
+    Asset(Box<Asset>),
+}
+
+impl Origin {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_exact_at(buffer, offset),
+            Self::Asset(asset) => asset.read_exact_at(buffer, offset),
+        }
+    }
+}
+
 impl Source {
+    /// A file of the assets folder, or inside an image there.
+    #[must_use]
+    pub fn asset(asset: Asset) -> Self {
+        let size = asset.size;
+        Self::File(ReadAhead { from: Origin::Asset(Box::new(asset)), size, start: 0, piece: Vec::new() })
+    }
+
     /// A file of a known size in bytes.
     #[must_use]
     pub fn file(file: File, size: u64) -> Self {
-        Self::File(ReadAhead { file, size, start: 0, piece: Vec::new() })
+        Self::File(ReadAhead { from: Origin::File(file), size, start: 0, piece: Vec::new() })
     }
 
     /// Bytes.
@@ -75,7 +98,7 @@ impl ReadAhead {
                 // A failed read must not leave a piece that looks like the file.
                 self.start = u64::MAX;
                 self.piece.resize(PIECE.max(length).min(left), 0);
-                self.file.read_exact_at(&mut self.piece, offset)?;
+                self.from.read_exact_at(&mut self.piece, offset)?;
                 self.start = offset;
                 0
             }

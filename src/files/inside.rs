@@ -1,0 +1,266 @@
+//! An image as a folder: `x.iso/live/vmlinuz` is the file inside `x.iso`, served from the image itself. No mount, no copy.
+//!
+//! What is in an image is read once for each version of it. A file inside it is an [`Asset`] of the open image with the
+//! ranges that hold its bytes: who fetches it goes on with that version when another one takes the image's name.
+
+use std::{
+    io,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use rustix::fs::fstat;
+
+use super::{
+    Asset, AssetRoot, Version,
+    image::ImageFile,
+    listing::{Entry, Kind},
+};
+use crate::{
+    boot::why::Why,
+    iso::{
+        self, Fault, Found, Index,
+        segments::{Piece, Segments},
+    },
+};
+
+/// The indexes of the images that were asked for lately, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct Images(Mutex<Vec<(Version, Slot)>>);
+
+/// Filled by whoever asks first, while the others wait for that image and for no other one.
+type Slot = Arc<OnceLock<Result<Index, Fault>>>;
+
+impl Images {
+    fn slot(&self, version: Version) -> Slot {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().position(|(known, _)| *known == version).map(|at| all.remove(at));
+        let entry = known.unwrap_or_else(|| (version, Slot::default()));
+        if all.len() >= IMAGES {
+            all.remove(0);
+        }
+        let slot = Arc::clone(&entry.1);
+        all.push(entry);
+        slot
+    }
+}
+
+impl Asset {
+    /// What stands at an offset: up to `most` bytes that follow each other. `None` behind the end.
+    pub fn at(&self, offset: u64, most: u64) -> Option<Piece<'_>> {
+        match &self.layout {
+            Some(segments) => segments.at(offset, most),
+            // As long as it was when it was opened; a read says where that is no longer so.
+            None => {
+                let left = self.size.checked_sub(offset).filter(|left| *left > 0)?;
+                Some(Piece::Image(offset, left.min(most)))
+            }
+        }
+    }
+
+    /// Fills the whole buffer.
+    ///
+    /// # Errors
+    /// Those of read(2); `UnexpectedEof` where the file has no more.
+    pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let piece = self.at(offset, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let length = usize::try_from(piece.length()).unwrap_or(usize::MAX).min(buffer.len());
+            let (now, rest) = buffer.split_at_mut(length);
+            match piece {
+                Piece::Bytes(bytes) => now.copy_from_slice(bytes),
+                Piece::Image(at, _) => self.file.read_exact_at(now, at)?,
+                Piece::Zeros(_) => now.fill(0),
+            }
+            (buffer, offset) = (rest, offset + length as u64);
+        }
+        Ok(())
+    }
+}
+
+impl AssetRoot {
+    /// A file inside an image. `None` where no part of the path is an image.
+    pub(super) fn inside(&self, path: &str) -> Option<Result<Asset, Why>> {
+        let (image, rest) = self.image_of(path)?;
+        Some(self.index(image, path).and_then(|(image, index)| {
+            let index = opened(&index, path)?;
+            let entry = index.file(rest).map_err(|fault| told(path, &fault))?;
+            let segments = Segments::of(entry);
+            let etag = format!("{}-{}\"", image.etag.trim_end_matches('"'), segments.fingerprint());
+            Ok(Asset { size: entry.size, etag, layout: Some(segments), ..image })
+        }))
+    }
+
+    /// What is in a folder of an image, as [`AssetRoot::list`] has it. `None` where no part of the path is an image.
+    pub(super) fn list_inside(&self, path: &str) -> Option<Result<Vec<Entry>, Why>> {
+        let (image, rest) = self.image_of(path)?;
+        Some(self.index(image, path).and_then(|(image, index)| {
+            let index = opened(&index, path)?;
+            let items = index.list(rest).map_err(|fault| told(path, &fault))?;
+            let entry = |item: iso::Item<'_>| {
+                let kind = match index.lookup(&format!("{rest}/{}", item.name)).ok()? {
+                    Found::Folder => Kind::Folder,
+                    Found::File(file) => Kind::File { size: file.size },
+                };
+                Some(Entry { name: item.name.to_owned(), kind, modified: image.modified })
+            };
+            let shown = items.into_iter().filter(|item| !item.name.starts_with('.'));
+            let mut entries: Vec<Entry> = shown.filter_map(entry).collect();
+            entries.sort_by(|a, b| (a.kind != Kind::Folder, &a.name).cmp(&(b.kind != Kind::Folder, &b.name)));
+            Ok(entries)
+        }))
+    }
+
+    /// The image that a path leads into, and the rest of the path. Where only some files are served, it is one of them, or
+    /// the path is.
+    fn image_of<'a>(&self, path: &'a str) -> Option<(Asset, &'a str)> {
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        let (image, rest) = ends.filter_map(|at| path.split_at_checked(at)).find(|(image, _)| is_named_image(image))?;
+        let is_served = self.only.as_ref().is_none_or(|only| only.contains(image) || only.contains(path));
+        let asset = is_served.then(|| self.whole_file(Path::new(image)).ok())??;
+        Some((asset, rest))
+    }
+
+    /// The index of an open image.
+    fn index(&self, image: Asset, path: &str) -> Result<(Asset, Slot), Why> {
+        let slot = self.images.slot(image.version);
+        if slot.get().is_none() {
+            let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
+            slot.get_or_init(|| Index::open(&file));
+            // Of one that someone writes into, nothing is kept under the version that it had.
+            let now = fstat(&image.file).map_err(|error| unreadable(path, &error))?;
+            if Version::of(&now) != image.version {
+                return Err(unreadable(path, &"the image was changed while it was read"));
+            }
+        }
+        Ok((image, slot))
+    }
+}
+
+fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Index, Why> {
+    match slot.get() {
+        Some(Ok(index)) => Ok(index),
+        Some(Err(fault)) => Err(told(path, fault)),
+        None => Err(Why::not_found(path)),
+    }
+}
+
+fn told(path: &str, fault: &Fault) -> Why {
+    match fault {
+        Fault::NotFound(_) => Why::not_found(path),
+        fault => unreadable(path, fault),
+    }
+}
+
+fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Why {
+    Why::Unreadable { name: path.chars().take(200).collect(), error: error.to_string() }
+}
+
+fn is_named_image(path: &str) -> bool {
+    path.len().checked_sub(4).and_then(|at| path.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(".iso"))
+}
+
+/// Images whose indexes are kept. That of a large medium takes a few megabytes.
+const IMAGES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write as _,
+        path::PathBuf,
+    };
+
+    use super::*;
+    use crate::iso::made::{Of, iso};
+
+    fn made(folder: &Path, name: &str, files: &[(&str, Of<'_>)]) -> PathBuf {
+        let made = iso("MADE", files);
+        let path = folder.join(name);
+        let mut file = File::create(&path).expect("made");
+        file.write_all(&made.bytes).expect("written");
+        file.set_len(made.length).expect("long");
+        path
+    }
+
+    fn content(asset: &Asset) -> String {
+        let mut bytes = vec![0; asset.size as usize];
+        asset.read_exact_at(&mut bytes, 0).expect("read");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn a_file_inside_an_image_is_a_file_of_the_folder() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        fs::create_dir(scratch.path().join("isos")).expect("made");
+        let files = [("live/vmlinuz", "kernel".into()), ("live/initrd", "initrd".into()), ("link", Of::Link("live"))];
+        made(scratch.path(), "isos/debian.iso", &files);
+        fs::write(scratch.path().join("none.iso"), "no image").expect("written");
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        for path in
+            ["isos/debian.iso/live/vmlinuz", "/isos/debian.iso//link/VMLINUZ", "isos/debian.iso/live/../live/vmlinuz"]
+        {
+            assert_eq!(assets.file(path).map(|asset| content(&asset)), Ok("kernel".into()), "{path}");
+        }
+        for path in
+            ["isos/debian.iso/nothing", "isos/debian.iso/live", "isos/debian.iso/", "isos/other.iso/x", "isos/x/y"]
+        {
+            assert!(matches!(assets.file(path), Err(Why::NotFound(_))), "{path}: {:?}", assets.file(path));
+        }
+        let fault = assets.file("none.iso/x").expect_err("no image").to_string();
+        assert!(fault.contains("it is no CD or DVD image"), "{fault}");
+        let [kernel, initrd, whole] = ["live/vmlinuz", "live/initrd", ""].map(|path| {
+            let name = format!("isos/debian.iso/{path}");
+            assets.file(name.trim_end_matches('/')).expect("there").etag
+        });
+        assert!(
+            kernel != initrd && kernel != whole && kernel.starts_with(whole.trim_end_matches('"')),
+            "{kernel} {whole}"
+        );
+        assert_eq!(assets.file("isos/debian.iso/live/vmlinuz").expect("there").head(3).expect("read"), b"ker");
+    }
+
+    #[test]
+    fn who_began_goes_on_with_the_old_image_and_others_get_the_new_one() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        made(scratch.path(), "x.iso", &[("k", "old".into())]);
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let old = assets.shared("x.iso/k").expect("there");
+        let again = assets.shared("x.iso/k").expect("there");
+        assert!(Arc::ptr_eq(&old, &again), "open once");
+        let new = made(scratch.path(), "x.iso.new", &[("other", "file".into()), ("k", "newer".into())]);
+        fs::rename(new, scratch.path().join("x.iso")).expect("replaced");
+        let newer = assets.shared("x.iso/k").expect("there");
+        assert_eq!((content(&old), content(&newer)), ("old".into(), "newer".into()));
+        assert!(old.etag != newer.etag && old.is_as_it_was().expect("told"));
+    }
+
+    #[test]
+    fn folders_of_an_image_are_listed() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        made(scratch.path(), "x.iso", &[("b/c", "12345".into()), ("a", "1".into()), (".disk/info", "x".into())]);
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let listed = |path: &str| {
+            let entries = assets.list(path).expect("listed");
+            entries.into_iter().map(|entry| (entry.name, entry.kind)).collect::<Vec<_>>()
+        };
+        let file = |name: &str, size| (name.to_owned(), Kind::File { size });
+        assert_eq!(listed("x.iso/"), [("b".to_owned(), Kind::Folder), file("a", 1)]);
+        assert_eq!(listed("x.iso/b"), [file("c", 5)]);
+        assert!(matches!(assets.list("x.iso/nothing"), Err(Why::NotFound(_))));
+    }
+
+    #[test]
+    fn where_only_some_files_are_served_so_is_what_is_in_them() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        for name in ["x.iso", "y.iso", "z.iso"] {
+            made(scratch.path(), name, &[("a", "1".into()), ("b", "1".into())]);
+        }
+        let only = ["x.iso", "y.iso/a"].map(str::to_owned).into();
+        let assets = AssetRoot::open(scratch.path()).expect("opened").only(only);
+        let served =
+            ["x.iso/a", "x.iso/b", "y.iso/a", "y.iso/b", "y.iso", "z.iso/a"].map(|path| assets.file(path).is_ok());
+        assert_eq!(served, [true, true, true, false, false, false]);
+    }
+}
