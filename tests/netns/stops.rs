@@ -182,7 +182,10 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
 
     let missing = victim(9, "not_found at script");
     missing.discovers(&socket, IPXE)?;
+    // It is there when the script is made, and gone when the machine asks for it.
+    std::fs::write(bench.assets.join("gone"), "x")?;
     missing.script(&bench)?;
+    std::fs::remove_file(bench.assets.join("gone"))?;
     missing.curl(&bench, &[], &http("/assets/gone"))?;
 
     let gives_up = victim(10, "closed_by_machine at initrd");
