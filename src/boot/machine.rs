@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use super::{
     attempts::Shape,
     client::{Client, MacAddr},
     faults::ProfileFault,
+    heard::Heard,
     loader::{Loader, Loaders},
     profile::{Boot, Profile},
     roster::{Entry, Roster},
@@ -35,6 +36,7 @@ pub struct Live {
     pub reads: AtomicU64,
     /// Why the state cannot be used, where it cannot: what was said of machines is not known then.
     pub state_fault: ArcSwapOption<String>,
+    heard: Mutex<Heard>,
 }
 
 impl Live {
@@ -42,6 +44,11 @@ impl Live {
     #[must_use]
     pub fn new(rules: Rules, roster: Roster) -> Arc<Self> {
         Arc::new(Self { rules: ArcSwap::from_pointee(rules), roster: ArcSwap::from_pointee(roster), ..Self::default() })
+    }
+
+    /// What machines said of their firmware.
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

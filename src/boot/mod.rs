@@ -9,6 +9,7 @@ pub mod clock;
 pub mod event;
 pub mod faults;
 pub mod hardware;
+pub mod heard;
 pub mod identity;
 pub mod image;
 pub mod installer;

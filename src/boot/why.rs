@@ -178,6 +178,16 @@ impl Why {
         Self::AnswerDenied { name: name.chars().take(200).collect(), denied }
     }
 
+    /// What to do about it, for people; where the sentence says so itself there is none.
+    #[must_use]
+    pub fn fix(&self) -> Option<&'static str> {
+        let is_malformed = matches!(self, Self::MalformedTftp(_));
+        is_malformed.then_some(
+            "if a DHCP server names the boot file, let it send a whole name that ends with a NUL byte; else look for newer \
+             firmware of this machine",
+        )
+    }
+
     /// A short fixed name for logs and metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {

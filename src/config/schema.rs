@@ -177,7 +177,8 @@ pub struct Tftp {
     pub max_window_size: u16,
     /// Transfers at once: a rack of machines; the next one is told to try again.
     pub max_transfers: usize,
-    /// Transfers at once for one address: a machine needs one.
+    /// Transfers of one address that are not answered, or whose client fell silent: of more, the oldest ends. Those that
+    /// get on do not count, so that many machines may share one address.
     pub max_transfers_per_client: usize,
 }
 

@@ -121,6 +121,7 @@ impl Listener {
         }
         match action {
             Action::Reply { reply, client, offer, learned, own, delay } => {
+                self.live.heard().asked(&client);
                 self.learn_address(&request);
                 if let Some(shape) = learned {
                     self.tell(who, What::TookOffer(shape));
@@ -162,6 +163,7 @@ impl Listener {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
         if let Some(address) = held.or(taken).filter(|_| request.client().is_ok() || self.has_just_asked(request)) {
+            self.live.heard().took(request.mac, address);
             self.tell(Who::from(request.mac), What::Address(address));
         }
     }

@@ -75,6 +75,18 @@ pub struct Decided {
     pub outcome: Outcome,
 }
 
+impl Found {
+    /// The name of a loader, one of this host's or of the user's own.
+    #[must_use]
+    pub fn loader(&self) -> Option<&str> {
+        match self {
+            Self::Loader(file) => Some(&file.name),
+            Self::Asset { path, of: Of::Loader, .. } => Some(path),
+            Self::Asset { .. } | Self::Text { .. } => None,
+        }
+    }
+}
+
 impl Names<'_> {
     /// What a client gets for a name, slashes and backslashes alike.
     ///
@@ -164,7 +176,7 @@ impl Names<'_> {
     /// An iPXE takes a script whatever its name is, and with a loader it would come back for the same again.
     fn loader(&self, file: &LoaderFile, asker: Asker) -> Found {
         if asker.is_ipxe {
-            return self.way_to_script(&format!("{} (iPXE asks: the script)", file.name));
+            return self.script_instead_of(&file.name);
         }
         Found::Loader(file.clone())
     }
@@ -172,9 +184,15 @@ impl Names<'_> {
     fn universal(&self, asker: Asker) -> Result<Found, Why> {
         let file = self.rules.loaders.of(asker.firmware).ok_or(Why::LoaderMissing(asker.firmware));
         match file {
-            _ if asker.is_ipxe => Ok(self.way_to_script(&format!("{UNIVERSAL} (iPXE asks: the script)"))),
+            _ if asker.is_ipxe => Ok(self.script_instead_of(UNIVERSAL)),
             file => file.map(|file| self.loader(file, asker)),
         }
+    }
+
+    /// What an iPXE gets that would only load itself again.
+    #[must_use]
+    pub fn script_instead_of(&self, loader: &str) -> Found {
+        self.way_to_script(&format!("{loader} (iPXE asks: the script)"))
     }
 
     /// The script that sends an iPXE to `/boot.ipxe` with what it knows of itself.

@@ -15,12 +15,14 @@ use std::{
 
 use tracing::debug;
 
-use super::run::{Ending, Run};
+use super::run::{Ending, Left, Run};
 
 /// The thread, from the loop's side.
 pub(super) struct Apart {
     runs: mpsc::Sender<(Run, Arc<AtomicBool>)>,
     ended: PipeReader,
+    /// Ports of those that were given up, and their clients.
+    given_up: mpsc::Receiver<Left>,
     is_busy: bool,
 }
 
@@ -30,9 +32,9 @@ pub(super) struct Cancel(Arc<AtomicBool>);
 impl Apart {
     pub(super) fn new() -> io::Result<Self> {
         let (ended, ending) = io::pipe()?;
-        let (runs, received) = mpsc::channel();
-        thread::Builder::new().name("tftp-alone".into()).spawn(move || serve(&received, &ending))?;
-        Ok(Self { runs, ended, is_busy: false })
+        let ((runs, received), (left, given_up)) = (mpsc::channel(), mpsc::channel());
+        thread::Builder::new().name("tftp-alone".into()).spawn(move || serve(&received, &ending, &left))?;
+        Ok(Self { runs, ended, given_up, is_busy: false })
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -47,11 +49,12 @@ impl Apart {
         }
     }
 
-    /// The transfer has come to its end: [`AsFd`] became readable.
-    pub(super) fn ended(&mut self) {
+    /// The transfer has come to its end: [`AsFd`] became readable. Where it was given up, its port.
+    pub(super) fn ended(&mut self) -> Option<Left> {
         self.is_busy = false;
         // One byte for one transfer, and it is there.
         let _ = self.ended.read(&mut [0]);
+        self.given_up.try_recv().ok()
     }
 }
 
@@ -74,9 +77,12 @@ impl Drop for Cancel {
     }
 }
 
-fn serve(runs: &mpsc::Receiver<(Run, Arc<AtomicBool>)>, mut ending: &PipeWriter) {
+fn serve(runs: &mpsc::Receiver<(Run, Arc<AtomicBool>)>, mut ending: &PipeWriter, given_up: &mpsc::Sender<Left>) {
     for (mut run, cancelled) in runs {
         let end = drive(&mut run, &cancelled);
+        if let Some(left) = run.left_open(&end) {
+            let _ = given_up.send(left);
+        }
         run.tell_end(end);
         // Without the loop there is nobody to tell.
         let _ = ending.write(&[0]);
@@ -94,8 +100,8 @@ fn drive(run: &mut Run, cancelled: &AtomicBool) -> Ending {
         let wait = run.transfer.deadline().saturating_duration_since(now).max(SHORTEST_WAIT);
         // To wake before the deadline costs little, a system call for each block much: it is set anew only when it is
         // far off.
-        if patience > wait || patience < wait / 2 {
-            patience = (wait * 3 / 4).max(SHORTEST_WAIT);
+        if patience > wait || patience < (wait / 2).min(LONGEST_WAIT) {
+            patience = (wait * 3 / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT);
             if let Err(error) = run.port.set_patience(patience) {
                 return Ending::Unreadable(error);
             }
@@ -121,3 +127,5 @@ fn drive(run: &mut Run, cancelled: &AtomicBool) -> Ending {
 
 /// What the kernel's clock can tell apart; zero would be for ever.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// So long it may take to be seen that a transfer is over for others.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);

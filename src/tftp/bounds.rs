@@ -1,60 +1,11 @@
-//! What the transfers of all addresses are held to: how many there may be, which clients' paths carry small packets
-//! only, and how much is told of strangers.
+//! What the transfers of all addresses are held to: which clients' paths carry small packets only, and how much is told
+//! of strangers.
 
 use std::{
     collections::HashMap,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
-
-use crate::boot::why::Why;
-
-/// How many transfers there may be.
-#[derive(Debug)]
-pub(super) struct Slots {
-    max_transfers: usize,
-    max_per_client: usize,
-    taken: usize,
-    per_client: HashMap<Ipv4Addr, usize>,
-}
-
-impl Slots {
-    /// As many at once, in total and for one client's address.
-    pub(super) fn new(max_transfers: usize, max_per_client: usize) -> Self {
-        Self { max_transfers, max_per_client, taken: 0, per_client: HashMap::new() }
-    }
-
-    /// One more transfer, until it is given back.
-    ///
-    /// # Errors
-    /// [`Why::Busy`].
-    pub(super) fn take(&mut self, client: Ipv4Addr) -> Result<(), Why> {
-        if self.per_client.get(&client).is_some_and(|count| *count >= self.max_per_client) {
-            return Err(Why::Busy("of this client"));
-        }
-        if self.is_full() {
-            return Err(Why::Busy("in total"));
-        }
-        self.taken += 1;
-        *self.per_client.entry(client).or_default() += 1;
-        Ok(())
-    }
-
-    pub(super) fn give_back(&mut self, client: Ipv4Addr) {
-        self.taken = self.taken.saturating_sub(1);
-        if let Some(count) = self.per_client.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_client.remove(&client);
-            }
-        }
-    }
-
-    /// Whether no client can begin another transfer.
-    pub(super) fn is_full(&self) -> bool {
-        self.taken >= self.max_transfers
-    }
-}
 
 /// The clients whose paths carry small packets only.
 #[derive(Debug, Default)]
@@ -113,20 +64,6 @@ mod tests {
 
     const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-
-    #[test]
-    fn slots_are_bounded_in_total_and_for_each_client_and_come_back() {
-        let mut slots = Slots::new(3, 2);
-        assert_eq!((slots.take(A), slots.take(A)), (Ok(()), Ok(())));
-        assert_eq!(slots.take(A), Err(Why::Busy("of this client")));
-        assert_eq!(slots.take(B), Ok(()));
-        assert_eq!(slots.take(B), Err(Why::Busy("in total")));
-        assert!(slots.is_full());
-        for client in [A, A, B] {
-            slots.give_back(client);
-        }
-        assert!(!slots.is_full() && slots.per_client.is_empty());
-    }
 
     #[test]
     fn a_path_gets_smaller_blocks_step_by_step_for_a_while_and_memory_is_bounded() {

@@ -1,5 +1,6 @@
 //! TFTP packets (RFC 1350, options of RFC 2347, 2348, 2349, 7440).
 
+use super::asker::Program;
 use crate::boot::why::Why;
 
 /// What a server can be sent.
@@ -38,6 +39,8 @@ pub struct ReadRequest {
     pub timeout: Option<u8>,
     /// `tsize`: the client wants to know the size.
     pub wants_size: bool,
+    /// Who asks, by the options.
+    pub program: Program,
 }
 
 impl Packet {
@@ -76,26 +79,54 @@ impl ReadRequest {
             window_size: None,
             timeout: None,
             wants_size: false,
+            program: Program::default(),
         };
-        while let (Some(name), Some(value)) = (strings.next(), strings.next()) {
-            request.option(name, value);
+        let mut options: Vec<(Vec<u8>, &[u8])> = Vec::new();
+        while let (Some(name), Some(value)) = (strings.next(), strings.next())
+            && options.len() < MOST_OPTIONS
+        {
+            let name = name.to_ascii_lowercase();
+            // An option may stand once only (RFC 2347 §2): what a second one says is passed over.
+            if !options.iter().any(|(known, _)| *known == name) {
+                request.option(&name, value);
+                options.push((name, value));
+            }
         }
+        request.program = Program::of(&options);
         Ok(request)
     }
 
+    /// What is below a range does not hold and is left out of the OACK (RFC 2347 §3). What is above one is answered with
+    /// the most that there is, which RFC 2348 and 7440 let a server choose: without it a client that asks for more than
+    /// anyone grants would get blocks of 512 bytes, one at a time. A timeout has to be granted as it is or not at all
+    /// (RFC 2349).
     fn option(&mut self, name: &[u8], value: &[u8]) {
-        let value: Option<u64> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-        let Some(value) = value else { return };
-        let within = |low: u16| u16::try_from(value).ok().filter(|value| *value >= low);
-        match name.to_ascii_lowercase().as_slice() {
-            b"blksize" => self.block_size = within(8).filter(|size| *size <= 65_464),
-            b"windowsize" => self.window_size = within(1),
+        let Some(value) = number(value) else { return };
+        let from = |least: u16, most: u16| (value >= u64::from(least)).then(|| capped(value).min(most));
+        match name {
+            b"blksize" => self.block_size = from(8, 65_464),
+            b"windowsize" => self.window_size = from(1, u16::MAX),
             b"timeout" => self.timeout = u8::try_from(value).ok().filter(|seconds| *seconds >= 1),
+            // A request's value is 0 (RFC 2349); one that names another wants to know all the same.
             b"tsize" => self.wants_size = true,
             _ => {}
         }
     }
 }
+
+/// A decimal number, however long; nothing else is one.
+fn number(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let value = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(*digit - b'0'));
+    is_number.then(|| digits.iter().fold(0, value))
+}
+
+fn capped(value: u64) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+/// Of one request. There are six in all RFCs together, and each is compared with those before it.
+const MOST_OPTIONS: usize = 16;
 
 /// Up to 128 characters of what a peer wrote.
 fn words(bytes: &[u8]) -> String {
@@ -164,12 +195,18 @@ mod tests {
             window_size: None,
             timeout: None,
             wants_size: false,
+            program: Program::Other,
         };
         assert_eq!(request(b"\0\x01a\0OcTet\0"), Ok(Packet::Read(plain.clone())));
         // EDK2's second request.
         assert_eq!(
             request(b"\0\x01a\0octet\0blksize\x001468\0windowsize\x004\0"),
-            Ok(Packet::Read(ReadRequest { block_size: Some(1468), window_size: Some(4), ..plain.clone() }))
+            Ok(Packet::Read(ReadRequest {
+                block_size: Some(1468),
+                window_size: Some(4),
+                program: Program::Edk2,
+                ..plain.clone()
+            }))
         );
         assert_eq!(
             request(b"\0\x01a\0octet\0TSIZE\x000\0timeout\x003\0multicast\0\0"),
@@ -178,7 +215,8 @@ mod tests {
         // Out of range, not a number, without a value, without the last NUL.
         for bytes in [
             b"\0\x01a\0octet\0blksize\x007\0windowsize\x000\0timeout\x00256\0".as_slice(),
-            b"\0\x01a\0octet\0blksize\x0065465\0tsize\0x\0",
+            b"\0\x01a\0octet\0blksize\x00-1\0tsize\0x\0",
+            b"\0\x01a\0octet\0blksize\x00+1468\0tsize\x00 0\0",
             b"\0\x01a\0octet\0blksize\0",
             b"\0\x01a\0octet",
         ] {
@@ -187,6 +225,20 @@ mod tests {
         for bytes in [b"".as_slice(), b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01a", b"\0\x09"] {
             assert!(matches!(request(bytes), Err(Why::MalformedTftp(_))), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn what_is_above_a_range_is_the_most_and_what_is_said_twice_is_what_was_said_first() {
+        let options = |bytes: &[u8]| match Packet::parse(bytes) {
+            Ok(Packet::Read(r)) => (r.block_size, r.window_size, r.timeout, r.wants_size),
+            other => panic!("{other:?}"),
+        };
+        let most = (Some(65_464), Some(65_535), None, false);
+        assert_eq!(options(b"\0\x01a\0octet\0blksize\x0065465\0windowsize\x0065536\0timeout\x00256\0"), most);
+        let long = b"\0\x01a\0octet\0blksize\x0099999999999999999999999\0windowsize\x00123456789012345678901\0";
+        assert_eq!(options(long), most);
+        let twice = b"\0\x01a\0octet\0blksize\x001468\0BLKSIZE\x00512\0timeout\x000\0timeout\x003\0tsize\x0099\0";
+        assert_eq!(options(twice), (Some(1468), None, None, true));
     }
 
     #[test]

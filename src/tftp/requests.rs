@@ -9,12 +9,13 @@ use std::{
         atomic::{AtomicU16, AtomicU32, Ordering},
         mpsc,
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tracing::debug;
 
 use super::{
+    asker::{Program, Returns, firmware},
     packet::{ErrorCode, ReadRequest, error},
     run::tell_of,
     source::Source,
@@ -25,7 +26,6 @@ use crate::{
         answer::{Key, Signer},
         attempts::Attempts,
         event::{Event, Of, Over, What, Who},
-        loader::Loader,
         machine::Live,
         why::Why,
     },
@@ -51,7 +51,7 @@ pub struct Stage {
     pub ports: Ports,
     /// Transfers at once.
     pub max_transfers: usize,
-    /// Transfers at once of one client's address.
+    /// Transfers of one client's address that it does not answer, or that fell silent; of others there may be more.
     pub max_transfers_per_client: usize,
     /// Where events go.
     pub events: tokio::sync::mpsc::Sender<Event>,
@@ -147,29 +147,44 @@ pub(super) struct Asked {
 }
 
 impl Stage {
-    /// What a request on a listener asks for.
-    pub(super) fn asked(&self, listener: &Listener, request: &ReadRequest, peer: SocketAddrV4) -> Result<Asked, Why> {
+    /// What a request on a listener asks for. An iPXE that would only load itself again is sent to its script: by what
+    /// its request looks like, or by its coming back.
+    pub(super) fn asked(
+        &self,
+        listener: &Listener,
+        request: &ReadRequest,
+        client: SocketAddrV4,
+        (returns, now): (&mut Returns, Instant),
+    ) -> Result<Asked, Why> {
         if request.mode != "octet" {
             return Err(Why::Mode(request.mode.clone()));
         }
         let rules = self.live.rules.load();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let caller = Caller {
-            address: Some(*peer.ip()),
+            address: Some(*client.ip()),
             interface: None,
             over: Over::Tftp,
             attempts: &self.attempts,
             live: &self.live,
-            signer: Some(Signer { key: &self.answer_key, now }),
+            signer: Some(Signer { key: &self.answer_key, now: since_1970 }),
         };
         let base = &listener.base_url;
         let names = Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) };
-        let asker = Asker { firmware: Loader::Bios, is_ipxe: false };
-        Ok(match names.find(&request.filename, asker)? {
+        let heard = self.live.heard().at(*client.ip());
+        let runs_scripts = !heard.is_some_and(|firmware| firmware.is_weak_ipxe);
+        let is_ipxe = request.program == Program::Ipxe && runs_scripts;
+        let mut found = names.find(&request.filename, Asker { firmware: firmware(request.program, heard), is_ipxe })?;
+        if let Some(name) = found.loader().filter(|_| runs_scripts)
+            && returns.is_ipxe(*client.ip(), request.program, name, now)
+        {
+            found = names.script_instead_of(name);
+        }
+        Ok(match found {
             Found::Loader(file) => Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader },
             Found::Asset { path, asset, of } => Asked { name: path, source: Source::asset(asset), of },
             Found::Text { name, text, decided } => {
-                decided.into_iter().for_each(|decided| self.tell_script(peer, decided));
+                decided.into_iter().for_each(|decided| self.tell_script(client, decided));
                 Asked { name, source: Source::Memory(text.into()), of: Of::Asset }
             }
         })

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use super::{
     transfer::{End, Send, Step, Transfer},
 };
 use crate::{
-    boot::event::{self, Event, Failure, Of, Over, Progress, What, Who, count_lost},
+    boot::event::{self, At, Event, Failure, Of, Over, Pace, Pause, Progress, What, Who, count_lost},
     net::port::Port,
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) began: Instant,
     /// When its progress was told, and how many bytes were acknowledged then; `None` before the first.
     pub(super) told: Option<(Instant, u64)>,
+    /// It was told that the client pauses.
+    pub(super) is_paused: bool,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -51,13 +53,24 @@ pub(super) enum Ending {
     Replaced,
     /// To make room.
     Evicted,
+    /// The server stops, and the client is silent.
+    Stopping,
     /// The file could not be read on.
     Unreadable(io::Error),
     /// By a fault of ours, which is this transfer's only.
     Panic,
 }
 
+/// The port of a transfer that is over, and its client.
+pub(super) type Left = (Arc<Port>, SocketAddrV4);
+
 impl Run {
+    /// The port, where the client has not heard that this is the end, and may come back.
+    pub(super) fn left_open(&self, ending: &Ending) -> Option<Left> {
+        let is_unheard = matches!(ending, Ending::Protocol(End::Silent) | Ending::Evicted);
+        (is_unheard && self.heard.ever()).then(|| (self.port.clone(), self.peer))
+    }
+
     /// Takes a datagram in that came to its port. `packets` is room to build the answer in, kept so that a block costs
     /// no allocation.
     pub(super) fn receive(&mut self, datagram: &[u8], from: SocketAddrV4, packets: &mut Vec<u8>) -> Option<Ending> {
@@ -70,7 +83,13 @@ impl Run {
             }
             let packet = Packet::parse(datagram).ok()?;
             let now = run.heard.now();
+            let (_, silence) = run.transfer.silence(now);
             let step = run.transfer.receive(&packet, now);
+            run.heard.acked.store(run.transfer.acked_bytes(), Ordering::Relaxed);
+            if run.is_paused && run.transfer.silence(now).1.is_zero() {
+                run.is_paused = false;
+                run.tell_pace(At::GoesOn { paused: silence });
+            }
             run.tell_progress(now);
             run.act(step, packets)
         })
@@ -82,6 +101,11 @@ impl Run {
             return None;
         }
         self.guarded(|run| {
+            let (_, silence) = run.transfer.silence(now);
+            if silence >= PAUSE && run.told.is_some() && !run.is_paused && !run.heard.is_superseded() {
+                run.is_paused = true;
+                run.tell_pace(At::Paused(Pause { lasted: silence, window_closed: false }));
+            }
             let step = run.transfer.timed_out(now);
             run.act(step, packets)
         })
@@ -141,8 +165,16 @@ impl Run {
         tell(&self.events, self.peer, kind(progress));
     }
 
+    fn tell_pace(&self, at: At) {
+        let (acked, size) = (self.transfer.acked_bytes(), self.source.size());
+        tell(&self.events, self.peer, What::Pace(Pace { of: self.of, name: self.name.clone(), acked, size, at }));
+    }
+
     /// Tells of the end, where it is news.
     pub(super) fn tell_end(self, ending: Ending) {
+        if self.heard.is_superseded() {
+            return debug!(peer = %self.peer, name = self.name, ?ending, "the end of a TFTP transfer that its client had left");
+        }
         let failure = match ending {
             Ending::Protocol(End::Complete) => None,
             // EDK2 asks for the size alone and ends the transfer before its first block: no failure and no news.
@@ -152,8 +184,9 @@ impl Run {
             Ending::Protocol(End::Aborted(code, words)) => Some(Failure::Ended(code, words)),
             Ending::Protocol(End::Silent) => Some(Failure::Silent(silence(&self.transfer))),
             Ending::Replaced => Some(Failure::Anew),
+            Ending::Evicted | Ending::Stopping if self.heard.ever() => Some(Failure::Silent(silence(&self.transfer))),
             // Nobody knows whether there is such a client at all: no news.
-            Ending::Evicted => {
+            Ending::Evicted | Ending::Stopping => {
                 return debug!(peer = %self.peer, name = self.name, "TFTP gave up a client that did not answer for another one");
             }
             Ending::Unreadable(error) => Some(Failure::Ours(error.to_string())),
@@ -193,41 +226,80 @@ pub(super) fn tell_of(events: &mpsc::Sender<Event>, who: Who, what: What) {
     }
 }
 
-/// When a transfer's client was last heard, for who does not run it.
+/// What the others know of a transfer that they do not drive.
 #[derive(Default)]
-pub(super) struct LastHeard(AtomicU64);
+pub(super) struct LastHeard {
+    /// When its client was heard, in milliseconds; 0: never.
+    at: AtomicU64,
+    /// Bytes that it has acknowledged.
+    acked: AtomicU64,
+    /// Its client has begun another one since, and most likely left this one.
+    superseded: AtomicBool,
+}
 
 impl LastHeard {
     fn now(&self) -> Instant {
         let now = Instant::now();
-        self.0.store(millis(now).max(1), Ordering::Relaxed);
+        self.at.store(millis(now), Ordering::Relaxed);
+        if self.is_superseded() {
+            self.superseded.store(false, Ordering::Relaxed);
+        }
         now
     }
 
     /// Whether it was heard at all.
     pub(super) fn ever(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.at.load(Ordering::Relaxed) != 0
     }
 
     /// Never heard counts as just now: it is still being asked.
     pub(super) fn within(&self, time: Duration) -> bool {
-        match self.0.load(Ordering::Relaxed) {
+        match self.at.load(Ordering::Relaxed) {
             0 => true,
-            heard => u128::from(millis(Instant::now()).saturating_sub(heard)) < time.as_millis(),
+            _ => self.silence() < time,
         }
+    }
+
+    /// Since it was heard.
+    pub(super) fn silence(&self) -> Duration {
+        Duration::from_millis(millis(Instant::now()).saturating_sub(self.at.load(Ordering::Relaxed)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_silence(&self, silence: Duration) {
+        let silence = u64::try_from(silence.as_millis()).expect("short");
+        self.at.store(millis(Instant::now()) - silence, Ordering::Relaxed);
+    }
+
+    pub(super) fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// What becomes of the transfer is no news of its client's boot from here on, unless it goes on. Whether that is
+    /// new.
+    pub(super) fn supersede(&self) -> bool {
+        !self.superseded.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
     }
 }
 
+/// Since an hour before the first question: 0 is no time.
 fn millis(now: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = *START.get_or_init(Instant::now);
-    u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+    let since = now.saturating_duration_since(start) + Duration::from_secs(3600);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Opcode and block number.
 const DATA_HEADER: usize = 4;
 /// A loader is there in less; a kernel by TFTP may take minutes, and somebody waits for it.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
+/// A silence that people are told of. It is longer than those that lost packets make.
+const PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -246,7 +318,8 @@ pub(super) mod tests {
         let (transfer, _) = Transfer::begin(&request, source.size(), limits, began);
         let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
         let (name, of, heard, wants_size) = ("f".into(), Of::Loader, Arc::default(), request.wants_size);
-        Run { port, peer, transfer, source, name, of, wants_size, heard, began, told: None, events }
+        let (told, is_paused) = (None, false);
+        Run { port, peer, transfer, source, name, of, wants_size, heard, began, told, is_paused, events }
     }
 
     /// What is told of a transfer that gets these packets, and then this much silence.
@@ -289,9 +362,11 @@ pub(super) mod tests {
         let aborted = told(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
         assert_eq!(at(&aborted[0]), ("started", 512, 5000));
         assert_eq!(failure(aborted.last()).as_deref(), Some("the client ended it (TFTP error 3 \"disk full\")"));
-        let silent = told(&[oack, first], Duration::from_secs(60));
+        let silent = told(&[oack, first], Duration::from_secs(400));
+        assert!(matches!(&silent[1], What::Pace(Pace { at: At::Paused(_), acked: 512, .. })), "{:?}", silent[1]);
+        assert_eq!(silent.len(), 3, "once: {silent:?}");
         let words = failure(silent.last()).expect("told");
-        assert!(words.starts_with("the client fell silent after block 1 (1"), "{words}");
+        assert!(words.starts_with("the client fell silent after block 1 ("), "{words}");
         let never = failure(told(&[], Duration::from_secs(60)).last());
         assert_eq!(never.as_deref(), Some("the client never answered"));
         assert_eq!(told(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");

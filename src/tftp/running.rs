@@ -4,7 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     mem,
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,10 +13,12 @@ use slab::Slab;
 
 use super::{
     apart::Cancel,
-    bounds::Slots,
     run::{LastHeard, Run},
 };
-use crate::boot::why::Why;
+use crate::boot::{
+    event::{self, Failure, Of, Over},
+    why::Why,
+};
 
 /// See the module.
 pub(super) struct Table {
@@ -24,9 +26,22 @@ pub(super) struct Table {
     by_client: HashMap<Client, usize>,
     /// When to look at a transfer. One that is put off stays here until it is due, so that a packet costs nothing.
     alarms: BinaryHeap<Reverse<(Instant, usize)>>,
+    by_address: HashMap<Ipv4Addr, Vec<usize>>,
     /// In the order in which they began, some of them gone or answered meanwhile.
     unanswered: VecDeque<(Instant, usize)>,
-    slots: Slots,
+    limits: Limits,
+    /// Until when a search for one that is silent need not be made again: nothing was found.
+    full_until: Option<Instant>,
+}
+
+/// How many transfers there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// In all.
+    pub(super) total: usize,
+    /// Of one address, of those that its client does not answer. There is none for those that it does: behind one
+    /// address there may be a room full of machines.
+    pub(super) silent_per_address: usize,
 }
 
 /// The listener that was asked, and who asked.
@@ -34,6 +49,9 @@ pub(super) type Client = (usize, SocketAddrV4);
 
 pub(super) struct Running {
     pub(super) client: Client,
+    name: String,
+    of: Of,
+    size: u64,
     request: Vec<u8>,
     began: Instant,
     heard: Arc<LastHeard>,
@@ -50,14 +68,26 @@ pub(super) enum Place {
     },
 }
 
+impl Running {
+    /// As it stands, for people.
+    fn left(&self) -> event::Transfer {
+        let (of, name, size, sent) = (self.of, self.name.clone(), self.size, self.heard.acked());
+        let (took, failure, over) = (self.began.elapsed(), Some(Failure::Anew), Over::Tftp);
+        // What was acknowledged since it was told last is counted at its end.
+        event::Transfer { of, name, sent, size, took, failure, fresh: 0, over }
+    }
+}
+
 impl Table {
-    pub(super) fn new(slots: Slots) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             transfers: Slab::new(),
             by_client: HashMap::new(),
+            by_address: HashMap::new(),
             alarms: BinaryHeap::new(),
             unanswered: VecDeque::new(),
-            slots,
+            limits,
+            full_until: None,
         }
     }
 
@@ -65,14 +95,60 @@ impl Table {
         self.transfers.is_empty()
     }
 
-    /// Takes the right to one transfer more. Where there is none left, the oldest that was never answered has to go:
-    /// one who never answered may not exist, and a flood of forged requests must not keep the real clients out, who
-    /// answer within milliseconds. Its number comes back.
-    pub(super) fn make_room(&mut self, client: Client) -> Result<Option<Running>, Why> {
-        let evicted = if self.slots.is_full() { self.oldest_unanswered() } else { None };
-        let evicted = evicted.and_then(|number| self.remove(number));
-        self.slots.take(*client.1.ip())?;
+    /// Makes room for one transfer more; those that have to go for it come back.
+    ///
+    /// First it is the client's own turn: of the transfers of its address that were never answered, and of those that
+    /// fell silent, the oldest goes where there are too many. A machine that is switched off and on in the middle of a
+    /// transfer, ten times, is served at once; and a flood of forged requests makes us send its victim no more than a few
+    /// packets a second. Then, where the table is full, the oldest of all that was never answered has to go: its client
+    /// may not exist, and real ones answer within milliseconds. Then the one that is silent the longest.
+    ///
+    /// # Errors
+    /// [`Why::Busy`].
+    pub(super) fn make_room(&mut self, client: Client, now: Instant) -> Result<Vec<Running>, Why> {
+        let mut evicted = Vec::new();
+        let own = self.by_address.get(client.1.ip()).map(Vec::as_slice).unwrap_or_default();
+        let own = || own.iter().filter_map(|number| Some((*number, self.transfers.get(*number)?)));
+        let limit = self.limits.silent_per_address;
+        let unanswered = || own().filter(|(_, running)| !running.heard.ever());
+        let silent = || own().filter(|(_, running)| !running.heard.within(SILENT));
+        let (unheard, fell_silent) = (unanswered().count(), silent().count());
+        let oldest = unanswered().min_by_key(|(_, running)| running.began).filter(|_| unheard >= limit);
+        let quietest = silent().max_by_key(|(_, running)| running.heard.silence()).filter(|_| fell_silent >= limit);
+        let is_young = |running: &Running| now.saturating_duration_since(running.began) < UNANSWERED;
+        match oldest {
+            Some((_, running)) if is_young(running) && unheard >= limit.max(AT_ONCE) => {
+                return Err(Why::Busy("of this client"));
+            }
+            Some((number, running)) if !is_young(running) => evicted.push(number),
+            _ => {}
+        }
+        evicted.extend(quietest.map(|(number, _)| number));
+        let mut evicted: Vec<Running> = evicted.into_iter().filter_map(|number| self.remove(number)).collect();
+        if self.transfers.len() >= self.limits.total {
+            let number = self.oldest_unanswered().or_else(|| self.quietest(now)).ok_or(Why::Busy("in total"));
+            evicted.extend(self.remove(number?));
+        }
         Ok(evicted)
+    }
+
+    /// The transfer that is silent the longest of all. It is searched for once a second at most, whoever asks.
+    fn quietest(&mut self, now: Instant) -> Option<usize> {
+        if self.full_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        let silent = self.transfers.iter().filter(|(_, running)| !running.heard.within(SILENT));
+        let quietest = silent.max_by_key(|(_, running)| running.heard.silence()).map(|(number, _)| number);
+        self.full_until = quietest.is_none().then_some(now + SEARCH_AGAIN);
+        quietest
+    }
+
+    /// What an address has left, most likely, because it begins another one: each is told of once.
+    pub(super) fn left_behind(&self, client: Client) -> Vec<event::Transfer> {
+        let own = self.by_address.get(client.1.ip()).map(Vec::as_slice).unwrap_or_default();
+        let own = own.iter().filter_map(|number| self.transfers.get(*number));
+        let left = own.filter(|running| !running.heard.within(LEFT) && running.heard.supersede());
+        left.map(Running::left).collect()
     }
 
     fn oldest_unanswered(&mut self) -> Option<usize> {
@@ -88,17 +164,15 @@ impl Table {
         self.transfers.get(number).is_some_and(|running| running.began == began && !running.heard.ever())
     }
 
-    /// Gives back what [`Self::make_room`] took and nothing came of.
-    pub(super) fn give_back(&mut self, client: Client) {
-        self.slots.give_back(*client.1.ip());
-    }
-
-    /// Adds a transfer that has its right; its number.
+    /// Adds a transfer that there is room for; its number.
     pub(super) fn add(&mut self, client: Client, request: Vec<u8>, run: Run) -> usize {
         let (began, heard, alarm) = (run.began, run.heard.clone(), run.transfer.deadline());
+        let (name, of, size) = (run.name.clone(), run.of, run.source.size());
         let place = Place::Here(Box::new(run));
-        let number = self.transfers.insert(Running { client, request, began, heard, alarm, place });
+        let running = Running { client, name, of, size, request, began, heard, alarm, place };
+        let number = self.transfers.insert(running);
         self.by_client.insert(client, number);
+        self.by_address.entry(*client.1.ip()).or_default().push(number);
         self.alarms.push(Reverse((alarm, number)));
         while self.unanswered.front().is_some_and(|(began, number)| !self.is_unanswered(*began, *number)) {
             self.unanswered.pop_front();
@@ -112,7 +186,13 @@ impl Table {
         if self.by_client.get(&running.client) == Some(&number) {
             self.by_client.remove(&running.client);
         }
-        self.give_back(running.client);
+        if let Some(own) = self.by_address.get_mut(running.client.1.ip()) {
+            own.retain(|other| *other != number);
+            if own.is_empty() {
+                self.by_address.remove(running.client.1.ip());
+            }
+        }
+        self.full_until = None;
         Some(running)
     }
 
@@ -140,6 +220,12 @@ impl Table {
             Place::Here(run) => Some(*run),
             Place::Apart { .. } => None,
         }
+    }
+
+    /// Those that are silent, for a server that stops.
+    pub(super) fn silent(&self) -> Vec<usize> {
+        let silent = self.transfers.iter().filter(|(_, running)| !running.heard.within(SILENT));
+        silent.map(|(number, _)| number).collect()
     }
 
     /// The transfer that somebody else drove to its end.
@@ -195,11 +281,18 @@ impl Table {
 
 /// Beyond every deadline.
 const FAR: Duration = Duration::from_secs(3600);
+/// A client that acknowledged and takes so long for the next block pauses, or is gone.
+const SILENT: Duration = Duration::from_secs(10);
+/// One that begins another transfer has left the one that it was silent in: no lost packet takes so long.
+const LEFT: Duration = Duration::from_secs(3);
+/// A real client's first answer takes milliseconds.
+const UNANSWERED: Duration = Duration::from_secs(1);
+/// Transfers of one address that may begin together: a room full of machines behind a router.
+const AT_ONCE: usize = 64;
+const SEARCH_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use tokio::sync::mpsc;
 
     use super::*;
@@ -212,39 +305,113 @@ mod tests {
         crate::tftp::run::tests::run(peer, began, mpsc::channel(1).0)
     }
 
+    fn table(total: usize, silent_per_address: usize) -> Table {
+        Table::new(Limits { total, silent_per_address })
+    }
+
+    /// Adds one of an address that began at a time; its number, and those that had to go.
+    fn begin(table: &mut Table, client: Client, began: Instant) -> Result<(usize, Vec<u16>), Why> {
+        let evicted = table.make_room(client, began)?;
+        let number = table.add(client, Vec::new(), run(client.1, began));
+        Ok((number, evicted.into_iter().map(|running| running.client.1.port()).collect()))
+    }
+
+    fn heard(table: &mut Table, number: usize) {
+        let run = table.run(number).expect("it runs");
+        let peer = run.peer;
+        assert!(run.receive(&[0, 4, 0, 0], peer, &mut Vec::new()).is_none());
+    }
+
+    /// Behind one address.
+    fn behind(port: u16) -> Client {
+        (0, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 200), port))
+    }
+
     #[test]
     fn of_a_full_table_the_oldest_goes_that_never_answered_and_no_other() {
-        let mut table = Table::new(Slots::new(3, 8));
+        let mut table = table(3, 8);
         let now = Instant::now();
         let numbers: Vec<usize> = (0..3)
-            .map(|n| {
-                assert!(table.make_room(client(n)).expect("room").is_none());
-                table.add(client(n), Vec::new(), run(client(n).1, now + Duration::from_millis(n.into())))
-            })
+            .map(|n| begin(&mut table, client(n), now + Duration::from_millis(n.into())).expect("room").0)
             .collect();
-        let heard = |table: &mut Table, number| {
-            let mut packets = Vec::new();
-            let run = table.run(number).expect("it runs");
-            let peer = run.peer;
-            assert!(run.receive(&[0, 4, 0, 0], peer, &mut packets).is_none());
-        };
         heard(&mut table, numbers[0]);
-        let evicted = table.make_room(client(3)).expect("room").expect("one had to go");
-        assert_eq!(evicted.client, client(1));
+        let evicted = table.make_room(client(3), now).expect("room");
+        assert_eq!(evicted.into_iter().map(|running| running.client).collect::<Vec<_>>(), [client(1)]);
         let fourth = table.add(client(3), Vec::new(), run(client(3).1, now + Duration::from_secs(1)));
         heard(&mut table, numbers[2]);
         heard(&mut table, fourth);
-        assert_eq!(table.make_room(client(4)).map(|_| ()), Err(Why::Busy("in total")), "these are real");
+        assert_eq!(table.make_room(client(4), now).map(|_| ()), Err(Why::Busy("in total")), "these are real");
         table.remove(numbers[0]);
-        assert!(table.make_room(client(4)).expect("room").is_none());
+        assert!(table.make_room(client(4), now).expect("room").is_empty());
+    }
+
+    #[test]
+    fn many_clients_behind_one_address_are_served_and_those_that_never_answer_make_room() {
+        let mut table = table(256, 8);
+        let now = Instant::now();
+        for port in 0..20 {
+            let (number, evicted) = begin(&mut table, behind(port), now).expect("room");
+            assert!(evicted.is_empty(), "{port}");
+            heard(&mut table, number);
+        }
+        // Those that begin together have no time to answer, and a flood ends somewhere.
+        for port in 100..164 {
+            assert!(begin(&mut table, behind(port), now).expect("room").1.is_empty(), "{port}");
+        }
+        assert_eq!(begin(&mut table, behind(999), now).map(|_| ()), Err(Why::Busy("of this client")));
+        let later = now + Duration::from_secs(2);
+        assert_eq!(begin(&mut table, behind(999), later).expect("room").1, [100]);
+        assert_eq!(begin(&mut table, behind(998), later).expect("room").1, [101]);
+        assert!(begin(&mut table, client(1), now).expect("room").1.is_empty(), "another address");
+    }
+
+    #[test]
+    fn what_an_address_leaves_behind_is_told_once_and_is_no_news_at_its_end() {
+        let mut table = table(256, 8);
+        let (number, _) = begin(&mut table, behind(1), Instant::now()).expect("room");
+        heard(&mut table, number);
+        assert_eq!(table.left_behind(behind(2)), [], "it was heard just now");
+        table.transfers.get(number).expect("it runs").heard.pretend_silence(Duration::from_secs(5));
+        assert_eq!(table.left_behind(client(9)), [], "another address");
+        let left = table.left_behind(behind(2));
+        assert_eq!(
+            left.iter().map(|t| (t.name.as_str(), &t.failure)).collect::<Vec<_>>(),
+            [("f", &Some(Failure::Anew))]
+        );
+        assert_eq!(table.left_behind(behind(2)), []);
+        let is_superseded = |table: &Table| table.transfers.get(number).expect("it runs").heard.is_superseded();
+        assert!(is_superseded(&table));
+        heard(&mut table, number);
+        assert!(!is_superseded(&table), "it goes on after all");
+    }
+
+    #[test]
+    fn of_an_addresss_silent_transfers_the_oldest_goes() {
+        let mut table = table(256, 8);
+        let now = Instant::now();
+        for port in 0..30 {
+            let (number, evicted) = begin(&mut table, behind(port), now).expect("room");
+            assert_eq!(evicted, if port < 8 { vec![] } else { vec![port - 8] }, "{port}");
+            heard(&mut table, number);
+            let silence = Duration::from_secs(100 - u64::from(port));
+            table.transfers.get(number).expect("it runs").heard.pretend_silence(silence);
+        }
+        assert_eq!(table.transfers.len(), 8);
+        let mut small = self::table(2, 8);
+        for (n, silence) in [(0, 20), (1, 40)] {
+            let (number, _) = begin(&mut small, client(n), now).expect("room");
+            heard(&mut small, number);
+            small.transfers.get(number).expect("it runs").heard.pretend_silence(Duration::from_secs(silence));
+        }
+        let evicted = small.make_room(client(2), now).expect("room");
+        assert_eq!(evicted.into_iter().map(|running| running.client).collect::<Vec<_>>(), [client(1)]);
     }
 
     #[test]
     fn a_transfer_is_due_at_its_deadline_and_once() {
-        let mut table = Table::new(Slots::new(3, 8));
+        let mut table = table(3, 8);
         let now = Instant::now();
-        table.make_room(client(0)).expect("room");
-        let number = table.add(client(0), Vec::new(), run(client(0).1, now));
+        let (number, _) = begin(&mut table, client(0), now).expect("room");
         let deadline = table.run(number).expect("it runs").transfer.deadline();
         assert_eq!((table.next_alarm(), table.due(now)), (Some(deadline), None));
         assert_eq!((table.due(deadline), table.due(deadline)), (Some(number), None));

@@ -5,9 +5,6 @@ use std::{
     io::{self, Read as _},
     net::SocketAddrV4,
     os::fd::OwnedFd,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,23 +12,24 @@ use rustix::{
     buffer::spare_capacity,
     event::{
         Timespec,
-        epoll::{self, CreateFlags, EventData, EventFlags},
+        epoll::{self, CreateFlags, EventFlags},
     },
     io::Errno,
 };
-use tracing::{error, warn};
+use tracing::warn;
 
 pub use super::requests::{Doors, Inside, Listener, Ports, Stage, doors};
 use super::{
     apart::{Apart, Cancel},
-    bounds::{News, Paths, Slots},
-    packet::Packet,
-    requests::{Asked, Door, is_news},
-    run::{Ending, LastHeard, Run, tell},
-    running::{Client, Place, Running, Table},
-    transfer::{Limits, Transfer},
+    asker::Returns,
+    bounds::{News, Paths},
+    gone::{Ended, Gone},
+    requests::Door,
+    run::{Ending, Left},
+    running::{self, Place, Running, Table},
+    token::Token,
+    transfer::End,
 };
-use crate::boot::{event::What, why::Why};
 
 impl Stage {
     /// Serves until the doors are dropped, then lets what runs come to its end.
@@ -45,19 +43,22 @@ impl Stage {
     }
 }
 
-struct Loop {
-    stage: Stage,
+pub(super) struct Loop {
+    pub(super) stage: Stage,
     /// In the order in which they came; `None` for one that has gone, whose transfers still bear its number.
-    listeners: Vec<Option<Listener>>,
-    epoll: OwnedFd,
-    transfers: Table,
-    paths: Paths,
-    news: News,
-    apart: Apart,
+    pub(super) listeners: Vec<Option<Listener>>,
+    pub(super) epoll: OwnedFd,
+    pub(super) transfers: Table,
+    pub(super) paths: Paths,
+    pub(super) news: News,
+    pub(super) returns: Returns,
+    pub(super) gone: Gone,
+    pub(super) ended: Ended,
+    pub(super) apart: Apart,
     /// `None` from the time on when there will be no more requests.
-    doors: Option<Inside>,
+    pub(super) doors: Option<Inside>,
     /// Room to build packets in.
-    packets: Vec<u8>,
+    pub(super) packets: Vec<u8>,
 }
 
 impl Loop {
@@ -66,10 +67,11 @@ impl Loop {
         let apart = Apart::new()?;
         epoll::add(&epoll, &doors.wake, Token::Doors.into(), EventFlags::IN)?;
         epoll::add(&epoll, &apart, Token::Apart.into(), EventFlags::IN)?;
-        let transfers = Table::new(Slots::new(stage.max_transfers, stage.max_transfers_per_client));
-        let (paths, news, packets) = (Paths::default(), News::default(), Vec::new());
-        let listeners = Vec::new();
-        Ok(Self { stage, listeners, epoll, transfers, paths, news, apart, doors: Some(doors), packets })
+        let limits = running::Limits { total: stage.max_transfers, silent_per_address: stage.max_transfers_per_client };
+        let transfers = Table::new(limits);
+        let (paths, news, returns, packets) = (Paths::default(), News::default(), Returns::default(), Vec::new());
+        let (listeners, gone, ended, doors) = (Vec::new(), Gone::default(), Ended::default(), Some(doors));
+        Ok(Self { stage, listeners, epoll, transfers, paths, news, returns, gone, ended, apart, doors, packets })
     }
 
     fn serve(mut self) -> io::Result<()> {
@@ -77,6 +79,7 @@ impl Loop {
         while self.doors.is_some() || !self.transfers.is_empty() {
             events.clear();
             let wait = self.transfers.next_alarm().map(|at| at.saturating_duration_since(Instant::now()));
+            let wait = if self.doors.is_some() { wait } else { Some(wait.unwrap_or(LOOK_AROUND).min(LOOK_AROUND)) };
             let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
             match epoll::wait(&self.epoll, spare_capacity(&mut events), wait.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -87,13 +90,19 @@ impl Loop {
                     Token::Listener(index) => self.listen(index),
                     Token::Transfer(number) => self.receive(number),
                     Token::Apart => {
-                        self.apart.ended();
+                        let left = self.apart.ended();
                         self.transfers.ended_apart();
+                        self.leave_open(left);
                     }
+                    Token::Gone(number) => self.gone.answer(number),
                     Token::Doors => self.open_and_close()?,
                 }
             }
             self.ring();
+            // Nobody waits minutes for a server to stop because of a client that may be switched off.
+            if self.doors.is_none() {
+                self.transfers.silent().into_iter().for_each(|number| self.end(number, Ending::Stopping));
+            }
         }
         Ok(())
     }
@@ -127,109 +136,8 @@ impl Loop {
         Ok(())
     }
 
-    /// Requests, but not so many in one go that the transfers would not get their turn: under a flood there is always
-    /// another one.
-    fn listen(&mut self, index: usize) {
-        let mut buffer = [0; LONGEST_REQUEST];
-        for _ in 0..REQUESTS_AT_ONCE {
-            let Some(Some(listener)) = self.listeners.get(index) else { return };
-            match listener.port.clone().try_receive(&mut buffer) {
-                Ok(Some((datagram, peer))) => {
-                    let taken = catch_unwind(AssertUnwindSafe(|| self.take(datagram, (index, peer))));
-                    match taken {
-                        Ok(Ok(())) => {}
-                        Ok(Err(why)) => self.refuse(&why, (index, peer)),
-                        Err(_) => error!(%peer, "a fault in netbootd, which is told above, lost a TFTP request"),
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    warn!(%error, "receiving TFTP requests failed");
-                    // Errors of a socket come in streams while an interface is away.
-                    thread::sleep(PAUSE_AFTER_ERROR);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Takes a datagram in: it belongs to a transfer that runs, begins one, or is refused.
-    fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Why> {
-        let request = match Packet::parse(datagram)? {
-            Packet::Read(request) => request,
-            Packet::Write => return Err(Why::Write),
-            // With a port for each transfer, it is meant for one that is no more. To answer could start a quarrel of
-            // errors.
-            Packet::Ack(_) | Packet::Error { .. } | Packet::Other(_) => {
-                if self.stage.ports == Ports::Single
-                    && let Some(number) = self.transfers.of_client(client)
-                {
-                    self.received(number, datagram, client.1);
-                }
-                return Ok(());
-            }
-        };
-        if self.doors.is_none() || self.transfers.is_repetition(client, datagram) {
-            return Ok(());
-        }
-        // The old transfer of this address and port ends here, and gives its slot to the new one.
-        if let Some(number) = self.transfers.of_client(client) {
-            // Its client may have said that it is over, just before.
-            if self.stage.ports != Ports::Single {
-                self.receive(number);
-            }
-            self.end(number, Ending::Replaced);
-        }
-        let Some(Some(listener)) = self.listeners.get(client.0) else { return Ok(()) };
-        let Asked { name, source, of } = self.stage.asked(listener, &request, client.1)?;
-        if let Some(evicted) = self.transfers.make_room(client)? {
-            tell_end(evicted, Ending::Evicted);
-        }
-        let began = Instant::now();
-        let of_path = self.paths.block_size(*client.1.ip(), began).unwrap_or(u16::MAX);
-        let of_link = listener.link_block_size.load(Ordering::Relaxed);
-        let block_size = listener.limits.block_size.min(of_path).min(of_link);
-        let limits = Limits { block_size, ..listener.limits };
-        let port = self.stage.port(listener, &name).inspect_err(|_| self.transfers.give_back(client))?;
-        let (transfer, first) = Transfer::begin(&request, source.size(), limits, began);
-        let run = Run {
-            port: port.clone(),
-            peer: client.1,
-            transfer,
-            source,
-            name,
-            of,
-            wants_size: request.wants_size,
-            heard: Arc::new(LastHeard::default()),
-            began,
-            told: None,
-            events: self.stage.events.clone(),
-        };
-        let number = self.transfers.add(client, datagram.to_vec(), run);
-        let heard = match self.stage.ports {
-            Ports::Single => Ok(()),
-            _ => epoll::add(&self.epoll, &port, Token::Transfer(number).into(), EventFlags::IN),
-        };
-        let end = match (heard, self.transfers.run(number)) {
-            (Err(error), _) => Some(Ending::Unreadable(error.into())),
-            (Ok(()), Some(run)) => run.act(first, &mut self.packets),
-            (Ok(()), None) => None,
-        };
-        end.into_iter().for_each(|end| self.end(number, end));
-        Ok(())
-    }
-
-    fn refuse(&mut self, why: &Why, (index, peer): Client) {
-        if let Some(Some(listener)) = self.listeners.get(index) {
-            listener.refuse(why, peer);
-        }
-        if is_news(why) && self.news.may_tell(Instant::now()) {
-            tell(&self.stage.events, peer, What::Refused(why.clone()));
-        }
-    }
-
     /// One datagram: lock-step has no second one, and epoll tells of a port until it is empty.
-    fn receive(&mut self, number: usize) {
+    pub(super) fn receive(&mut self, number: usize) {
         let mut buffer = [0; LONGEST_REQUEST];
         let Some(run) = self.transfers.run(number) else { return };
         match run.port.clone().try_receive(&mut buffer) {
@@ -239,7 +147,7 @@ impl Loop {
         }
     }
 
-    fn received(&mut self, number: usize, datagram: &[u8], from: SocketAddrV4) {
+    pub(super) fn received(&mut self, number: usize, datagram: &[u8], from: SocketAddrV4) {
         let Some(run) = self.transfers.run(number) else { return };
         if let Some(end) = run.receive(datagram, from, &mut self.packets) {
             return self.end(number, end);
@@ -278,50 +186,31 @@ impl Loop {
         }
     }
 
-    fn end(&mut self, number: usize, ending: Ending) {
+    pub(super) fn end(&mut self, number: usize, ending: Ending) {
         if let Some(running) = self.transfers.remove(number) {
-            tell_end(running, ending);
+            self.tell_end(running, ending);
         }
     }
-}
 
-/// Its port is closed with it, which takes it from the epoll as well.
-fn tell_end(running: Running, ending: Ending) {
-    match running.place {
-        Place::Here(run) => run.tell_end(ending),
-        // Its thread tells.
-        Place::Apart { .. } => {}
+    /// Its port is closed with it, which takes it from the epoll as well, where nobody may come back to it.
+    pub(super) fn tell_end(&mut self, running: Running, ending: Ending) {
+        match running.place {
+            Place::Here(run) => {
+                let is_known_to_client = matches!(ending, Ending::Protocol(End::Complete | End::Aborted(..)));
+                if self.stage.ports == Ports::Single && is_known_to_client {
+                    self.ended.remember(running.client, Instant::now());
+                }
+                self.leave_open(run.left_open(&ending));
+                run.tell_end(ending);
+            }
+            // Its thread tells.
+            Place::Apart { .. } => {}
+        }
     }
-}
 
-/// What an event is about.
-enum Token {
-    Listener(usize),
-    Transfer(usize),
-    Apart,
-    Doors,
-}
-
-impl From<Token> for EventData {
-    fn from(token: Token) -> Self {
-        let (kind, number) = match token {
-            Token::Transfer(number) => (0, number),
-            Token::Listener(index) => (1, index),
-            Token::Apart => (2, 0),
-            Token::Doors => (3, 0),
-        };
-        Self::new_u64((number as u64) << 2 | kind)
-    }
-}
-
-impl From<EventData> for Token {
-    fn from(data: EventData) -> Self {
-        let number = usize::try_from(data.u64() >> 2).unwrap_or(usize::MAX);
-        match data.u64() & 3 {
-            0 => Self::Transfer(number),
-            1 => Self::Listener(number),
-            2 => Self::Apart,
-            _ => Self::Doors,
+    fn leave_open(&mut self, left: Option<Left>) {
+        if let Some((port, peer)) = left.filter(|_| self.stage.ports != Ports::Single) {
+            self.gone.keep(port, peer, Instant::now(), &self.epoll, |number| Token::Gone(number).into());
         }
     }
 }
@@ -329,10 +218,9 @@ impl From<EventData> for Token {
 /// Events in one call.
 const EVENTS: usize = 128;
 /// An ACK has 4 bytes and a request rarely more than 100.
-const LONGEST_REQUEST: usize = 2048;
-/// A fraction of a millisecond, which is what a flood adds to every round trip.
-const REQUESTS_AT_ONCE: usize = 8;
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_REQUEST: usize = 2048;
+/// Until a server that stops looks again whether those that are left are silent.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Blocks that a client has acknowledged before its transfer is worth a thread: a size probe, a script or a small file
 /// never is.
 const PROVED: u64 = 16;

@@ -122,6 +122,7 @@ impl Transfer {
         #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
         let ahead = u64::from(block.wrapping_sub(self.acked as u16));
         if ahead == 0 {
+            self.timer.last_alive = now;
             return self.asked_again(now);
         }
         if ahead > self.sent - self.acked {
@@ -146,6 +147,12 @@ impl Transfer {
         self.retransmissions += 1;
         self.timer.repetitions = self.timer.repetitions.max(1);
         self.send(now)
+    }
+
+    /// Whether the client has answered at all, and the time since it last moved the transfer on.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> (bool, Duration) {
+        (self.timer.has_heard, now.saturating_duration_since(self.timer.last_heard))
     }
 
     /// When [`Self::timed_out`] is due.
@@ -224,7 +231,9 @@ struct Timer {
     sent: (Instant, Instant),
     /// The longest that a timeout grows to.
     most: Duration,
+    /// When the client last moved on, and when it last acknowledged anything.
     last_heard: Instant,
+    last_alive: Instant,
     has_heard: bool,
     repetitions: u32,
 }
@@ -239,6 +248,7 @@ impl Timer {
             sent: (now, now),
             most: asked.unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT),
             last_heard: now,
+            last_alive: now,
             has_heard: false,
             repetitions: 0,
         }
@@ -264,7 +274,9 @@ impl Timer {
             let (smoothed, variation) = self.sample(now.saturating_duration_since(self.sent.0));
             self.timeout = (smoothed + variation * 4).clamp(SHORTEST_TIMEOUT, self.most);
         }
-        self.last_heard = now;
+        // A client that comes back from a long pause is one to answer promptly.
+        self.timeout = self.timeout.min(self.most);
+        (self.last_heard, self.last_alive) = (now, now);
         self.has_heard = true;
         self.repetitions = 0;
     }
@@ -279,11 +291,14 @@ impl Timer {
     }
 
     /// Doubles the timeout; `false` when it is time to give up. One who never answered may never have asked: a forged
-    /// RRQ must not make us send more than a few packets to its victim.
+    /// RRQ must not make us send more than a few packets to its victim. One who did may be erasing flash, or show a
+    /// prompt to somebody who has gone for coffee.
     fn back_off(&mut self, now: Instant) -> bool {
         self.repetitions += 1;
-        self.timeout = (self.timeout * 2).min(self.most);
-        if self.has_heard { now - self.last_heard < GIVE_UP_AFTER } else { self.repetitions <= REPETITIONS_UNHEARD }
+        let silence = now.saturating_duration_since(self.last_alive);
+        let is_long = self.has_heard && silence > LONG_SILENCE;
+        self.timeout = (self.timeout * 2).min(if is_long { LONGEST_IN_SILENCE } else { self.most });
+        if self.has_heard { silence < GIVE_UP_AFTER } else { self.repetitions <= REPETITIONS_UNHEARD }
     }
 }
 
@@ -293,8 +308,13 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(20);
 /// A client that comes back from a pause should not wait longer than this for the next block.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longer than any known client waits (EDK2: 6 tries of 4 s; iPXE: 10 s).
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// Longer than any known client waits for us (EDK2: 6 tries of 4 s; iPXE: 10 s): from here on it is the client that
+/// pauses, and what is sent to it only shows that we are still there.
+const LONG_SILENCE: Duration = Duration::from_secs(30);
+/// Between two packets to a client that pauses for long.
+const LONGEST_IN_SILENCE: Duration = Duration::from_secs(16);
+/// A machine that acknowledged once is dead when nothing came of it for so long.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 /// Twice could be chance.
 const STUCK_AFTER: u32 = 3;
 /// Four packets in all, over about 11 s.
@@ -303,6 +323,7 @@ const REPETITIONS_UNHEARD: u32 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tftp::asker::Program;
 
     const LIMITS: Limits = Limits { block_size: 1468, window_size: 64 };
 
@@ -315,6 +336,7 @@ mod tests {
             window_size: option("windowsize"),
             timeout: option("timeout").map(|seconds| seconds as u8),
             wants_size: option("tsize").is_some(),
+            program: Program::Other,
         }
     }
 
@@ -434,8 +456,30 @@ mod tests {
             }
         }
         let silence = now - silent_from;
-        assert!((30.0..35.0).contains(&silence.as_secs_f64()), "{silence:?}");
-        assert!((10..20).contains(&repetitions), "{repetitions}");
+        assert!((300.0..320.0).contains(&silence.as_secs_f64()), "{silence:?}");
+        assert!((25..40).contains(&repetitions), "{repetitions}");
+    }
+
+    /// A client that erases flash, or waits for somebody at a prompt, between two blocks.
+    #[test]
+    fn a_client_that_was_silent_for_minutes_goes_on_where_it_was_and_is_answered_promptly() {
+        for pause in [40, 120, 290] {
+            let mut now = Instant::now();
+            let (mut transfer, _) = Transfer::begin(&request(&[]), 1 << 20, LIMITS, now);
+            for block in 1..20 {
+                now += Duration::from_millis(2);
+                assert_eq!(transfer.receive(&Packet::Ack(block), now), blocks(u64::from(block) + 1, 1));
+            }
+            let back = now + Duration::from_secs(pause);
+            while transfer.deadline() < back {
+                assert_eq!(transfer.timed_out(transfer.deadline()), blocks(20, 1), "{pause}");
+            }
+            assert_eq!(transfer.receive(&Packet::Ack(20), back), blocks(21, 1), "{pause}");
+            assert!(transfer.deadline() - back <= LONGEST_TIMEOUT, "{:?}", transfer.deadline() - back);
+            let next = back + Duration::from_millis(2);
+            assert_eq!(transfer.receive(&Packet::Ack(21), next), blocks(22, 1));
+            assert!(transfer.deadline() - next < Duration::from_millis(25), "{:?}", transfer.deadline() - next);
+        }
     }
 
     /// A crowd of clients makes the round trip longer than the timeout was: it must not be taken for loss again and

@@ -32,5 +32,6 @@ mod snippets;
 mod stops;
 mod syslog;
 mod tftp;
+mod tftp_firmware;
 mod tftp_weather;
 mod watch;

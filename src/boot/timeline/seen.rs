@@ -97,7 +97,8 @@ impl Timeline {
 
     /// What is refused to the system that was booted, an installer that looks for files, says nothing of the boot.
     fn refused(&mut self, why: &Why) -> Vec<Seen> {
-        let text = shortened(why.to_string());
+        let text = why.fix().map_or_else(|| why.to_string(), |fix| format!("{why}; {fix}"));
+        let text = shortened(text);
         if why.label() == "not_found" && self.has_own_files() {
             // A loader of the user's own and a Raspberry Pi look for files that need not be there, and go on.
             return vec![Seen(Stage::Refused, text, false)];

@@ -1,0 +1,151 @@
+//! What comes to the listeners: requests that begin transfers, and what belongs to transfers that run or are over.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::event::epoll::{self, EventFlags};
+use tracing::{error, warn};
+
+use super::{
+    gone::tell_it_is_over,
+    packet::{Packet, ReadRequest},
+    requests::{Asked, Ports, is_news},
+    run::{Ending, LastHeard, Run, tell},
+    running::Client,
+    serve::{LONGEST_REQUEST, Loop},
+    token::Token,
+    transfer::{Limits, Transfer},
+};
+use crate::boot::{event::What, why::Why};
+
+impl Loop {
+    /// Requests, but not so many in one go that the transfers would not get their turn: under a flood there is always
+    /// another one.
+    pub(super) fn listen(&mut self, index: usize) {
+        let mut buffer = [0; LONGEST_REQUEST];
+        for _ in 0..REQUESTS_AT_ONCE {
+            let Some(Some(listener)) = self.listeners.get(index) else { return };
+            match listener.port.clone().try_receive(&mut buffer) {
+                Ok(Some((datagram, peer))) => {
+                    let taken = catch_unwind(AssertUnwindSafe(|| self.take(datagram, (index, peer))));
+                    match taken {
+                        Ok(Ok(())) => {}
+                        Ok(Err(why)) => self.refuse(&why, (index, peer)),
+                        Err(_) => error!(%peer, "a fault in netbootd, which is told above, lost a TFTP request"),
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    warn!(%error, "receiving TFTP requests failed");
+                    // Errors of a socket come in streams while an interface is away.
+                    thread::sleep(PAUSE_AFTER_ERROR);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a datagram in: it belongs to a transfer that runs, begins one, or is refused.
+    fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Why> {
+        let request = match Packet::parse(datagram)? {
+            Packet::Read(request) => request,
+            Packet::Write => return Err(Why::Write),
+            Packet::Ack(_) | Packet::Error { .. } | Packet::Other(_) => {
+                self.continued(datagram, client);
+                return Ok(());
+            }
+        };
+        if self.doors.is_none() || self.transfers.is_repetition(client, datagram) {
+            return Ok(());
+        }
+        self.begin(&request, datagram, client)
+    }
+
+    /// What goes on with a transfer, where all share one port. With a port for each, or where there is no such transfer
+    /// any more, it comes from a client that has missed the end of its own.
+    fn continued(&mut self, datagram: &[u8], client: Client) {
+        if self.stage.ports == Ports::Single {
+            if let Some(number) = self.transfers.of_client(client) {
+                return self.received(number, datagram, client.1);
+            }
+            if self.ended.is_recent(client, Instant::now()) {
+                return;
+            }
+        }
+        if let Some(Some(listener)) = self.listeners.get(client.0) {
+            tell_it_is_over(&listener.port, client.1, datagram);
+        }
+    }
+
+    fn begin(&mut self, request: &ReadRequest, datagram: &[u8], client: Client) -> Result<(), Why> {
+        // The old transfer of this address and port ends here, and gives its slot to the new one.
+        if let Some(number) = self.transfers.of_client(client) {
+            // Its client may have said that it is over, just before.
+            if self.stage.ports != Ports::Single {
+                self.receive(number);
+            }
+            self.end(number, Ending::Replaced);
+        }
+        let Some(Some(listener)) = self.listeners.get(client.0) else { return Ok(()) };
+        let began = Instant::now();
+        let Asked { name, source, of } = self.stage.asked(listener, request, client.1, (&mut self.returns, began))?;
+        for left in self.transfers.left_behind(client) {
+            tell(&self.stage.events, client.1, What::Transfer(left));
+        }
+        let evicted = self.transfers.make_room(client, began)?;
+        evicted.into_iter().for_each(|running| self.tell_end(running, Ending::Evicted));
+        let Some(Some(listener)) = self.listeners.get(client.0) else { return Ok(()) };
+        let of_path = self.paths.block_size(*client.1.ip(), began).unwrap_or(u16::MAX);
+        let of_link = listener.link_block_size.load(Ordering::Relaxed);
+        let block_size = listener.limits.block_size.min(of_path).min(of_link);
+        let limits = Limits { block_size, ..listener.limits };
+        let port = self.stage.port(listener, &name).or_else(|_| {
+            self.gone.forget();
+            self.stage.port(listener, &name)
+        })?;
+        let (transfer, first) = Transfer::begin(request, source.size(), limits, began);
+        let run = Run {
+            port: port.clone(),
+            peer: client.1,
+            transfer,
+            source,
+            name,
+            of,
+            wants_size: request.wants_size,
+            heard: Arc::new(LastHeard::default()),
+            began,
+            told: None,
+            is_paused: false,
+            events: self.stage.events.clone(),
+        };
+        let number = self.transfers.add(client, datagram.to_vec(), run);
+        let heard = match self.stage.ports {
+            Ports::Single => Ok(()),
+            _ => epoll::add(&self.epoll, &port, Token::Transfer(number).into(), EventFlags::IN),
+        };
+        let end = match (heard, self.transfers.run(number)) {
+            (Err(error), _) => Some(Ending::Unreadable(error.into())),
+            (Ok(()), Some(run)) => run.act(first, &mut self.packets),
+            (Ok(()), None) => None,
+        };
+        end.into_iter().for_each(|end| self.end(number, end));
+        Ok(())
+    }
+
+    fn refuse(&mut self, why: &Why, (index, peer): Client) {
+        if let Some(Some(listener)) = self.listeners.get(index) {
+            listener.refuse(why, peer);
+        }
+        if is_news(why) && self.news.may_tell(Instant::now()) {
+            tell(&self.stage.events, peer, What::Refused(why.clone()));
+        }
+    }
+}
+
+/// A fraction of a millisecond, which is what a flood adds to every round trip.
+const REQUESTS_AT_ONCE: usize = 8;
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);
