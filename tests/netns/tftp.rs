@@ -158,15 +158,19 @@ impl Client {
         Ok(None)
     }
 
-    /// Acknowledges lock-step blocks to the end; the file.
+    /// Acknowledges lock-step blocks to the end; the file. One that was sent again before its ACK came is passed over.
     pub(crate) fn rest(&self, mut packet: Vec<u8>, from: SocketAddr, block_size: usize) -> Result<Vec<u8>> {
         let mut file = Vec::new();
+        let mut last = None;
         loop {
             ensure!(packet.starts_with(&[0, 3]), "not DATA: {:?}", &packet[..packet.len().min(40)]);
-            file.extend_from_slice(&packet[4..]);
-            self.socket.send_to(&[0, 4, packet[2], packet[3]], from)?;
-            if packet.len() < block_size + 4 {
-                return Ok(file);
+            let number = [packet[2], packet[3]];
+            if last.replace(number) != Some(number) {
+                file.extend_from_slice(&packet[4..]);
+                self.socket.send_to(&[0, 4, packet[2], packet[3]], from)?;
+                if packet.len() < block_size + 4 {
+                    return Ok(file);
+                }
             }
             let (next, sender) = self.packet()?;
             ensure!(sender == from, "DATA from {sender} instead of {from}");
