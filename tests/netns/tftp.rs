@@ -91,11 +91,13 @@ fn what_is_not_served_gets_an_error_at_once() -> Result<()> {
         let words = String::from_utf8_lossy(&buffer[4..length]).trim_end_matches('\0').to_owned();
         Ok((u16::from_be_bytes([buffer[2], buffer[3]]), words))
     };
+    let leads_out = "../secret leads out of the assets folder: mount its target within the folder (mount --bind), or copy it \
+                     there; a link that stays inside is made with ln -sr";
     let expected = [
         (b"\0\x01nothing\0octet\0".as_slice(), 1, "there is no file nothing"),
         (b"\0\x02new\0octet\0", 4, "writing is refused: netbootd only serves files"),
-        (b"\0\x01../secret\0octet\0", 2, "../secret leads out of the assets folder"),
-        (b"\0\x01..\\secret\0octet\0", 2, "../secret leads out of the assets folder"),
+        (b"\0\x01../secret\0octet\0", 2, leads_out),
+        (b"\0\x01..\\secret\0octet\0", 2, leads_out),
         (
             b"\0\x01snponly.efi\0netascii\0",
             4,
