@@ -82,6 +82,8 @@ pub enum What {
     Retry,
     /// What a machine said of its parts.
     Hardware(Hardware),
+    /// The interface of ours that it fetched its script by.
+    HeardOn(String),
     /// A file's transfer began.
     Started(Progress),
     /// How far a transfer is: told every few seconds while its client takes something.

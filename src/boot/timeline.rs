@@ -58,6 +58,9 @@ pub struct Timeline {
     /// What the machine said of its parts, in this boot or in an earlier one.
     #[serde(default)]
     pub hardware: Hardware,
+    /// The interface of ours that it fetched its script by, in this boot or in an earlier one.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// The cause that was told of its stop.
     pub told: Option<Cow<'static, str>>,
 }

@@ -180,9 +180,9 @@ impl Machine {
         }
         let number = last.map_or(1, |boot| boot.number.saturating_add(1));
         // Firmware that comes no further than DHCP tells nothing, and its parts are the same.
-        let hardware = last.map(|boot| boot.hardware.clone()).unwrap_or_default();
+        let known = last.map(|boot| (boot.hardware.clone(), boot.interface.clone())).unwrap_or_default();
         let mut boot = Timeline::begin(number, now);
-        boot.hardware = hardware;
+        (boot.hardware, boot.interface) = known;
         self.boots.push_back(Arc::new(boot));
         while self.boots.len() > Self::BOOTS {
             self.boots.pop_front();
@@ -209,6 +209,7 @@ impl Timelines {
             What::Address(_)
                 | What::OfferedAddress(_)
                 | What::Hardware(_)
+                | What::HeardOn(_)
                 | What::Rival(_)
                 | What::Packet { .. }
                 | What::Said(_)

@@ -31,6 +31,20 @@ pub(super) struct Assign {
     /// For its next boot that comes to its hand-over; then it goes on to its local disk
     #[arg(long)]
     once: bool,
+    /// Switch it on, by a magic packet (Wake-on-LAN)
+    #[arg(long)]
+    wake: bool,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Switch a machine on, by a magic packet (Wake-on-LAN) on the interface that it was heard on.
+///
+/// It has to be allowed in the machine's firmware, and no machine says whether it heard the packet.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wake {
+    /// MAC address, or the name that a rule gives it
+    machine: String,
     #[command(flatten)]
     at: At,
 }
@@ -100,8 +114,31 @@ impl Assign {
         let body = json!({ "profile": self.profile, "once": self.once });
         let machine = self.at.ask(Method::PUT, &format!("{}/assignment", path(Some(&self.machine))), Some(&body))?;
         print(&self.at, &machine, table)?;
-        warn_unless_kept(&machine)
+        warn_unless_kept(&machine)?;
+        if !self.wake {
+            return Ok(());
+        }
+        // Of two answers a program could read neither: what was assigned is the one.
+        let woken = wake(&self.at, &self.machine)?;
+        if self.at.json { Ok(()) } else { failure::print(&woken_text(&woken, SystemTime::now())) }
     }
+}
+
+impl Wake {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let woken = wake(&self.at, &self.machine)?;
+        print(&self.at, &woken, woken_text)
+    }
+}
+
+fn wake(at: &At, machine: &str) -> Result<Value, Failure> {
+    at.ask(Method::POST, &format!("{}/wake", path(Some(machine))), None)
+}
+
+fn woken_text(woken: &Value, _: SystemTime) -> String {
+    let cards = woken.get("cards").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let interface = woken.get("interface").and_then(Value::as_str).unwrap_or_default();
+    format!("magic packet sent on {interface} for {}\n", cards.collect::<Vec<_>>().join(", "))
 }
 
 impl Unassign {

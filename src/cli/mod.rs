@@ -45,6 +45,7 @@ enum Command {
     Iso(iso::Iso),
     /// Give a machine a profile while the server runs.
     Assign(control::Assign),
+    Wake(control::Wake),
     /// Leave a machine to its rule again.
     Unassign(control::Unassign),
     /// Let a machine in that no rule names, where only known ones are answered.
@@ -84,6 +85,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Loaders(show) => show.run(),
         Command::Iso(iso) => iso.run(),
         Command::Assign(assign) => assign.run(),
+        Command::Wake(wake) => wake.run(),
         Command::Unassign(unassign) => unassign.run(),
         Command::Approve(approve) => approve.run(),
         Command::Unapprove(unapprove) => unapprove.run(),

@@ -25,7 +25,8 @@ use super::{
     recorder::Question,
 };
 use crate::{
-    boot::{attempts::Attempts, identity::MachineId, roster::Assignment, timelines::Snapshot},
+    boot::{attempts::Attempts, client::MacAddr, identity::MachineId, roster::Assignment, timelines::Snapshot},
+    net::wake::wake,
     status::{
         access::Via,
         server::{Answer, Refusal, Server, Steps},
@@ -37,6 +38,8 @@ pub(super) struct Running {
     pub(super) clerk: Arc<Clerk>,
     pub(super) recorder: mpsc::Sender<Question>,
     pub(super) attempts: Arc<Mutex<Attempts>>,
+    /// That are served.
+    pub(super) interfaces: Vec<String>,
 }
 
 impl Server for Running {
@@ -50,6 +53,30 @@ impl Server for Running {
 
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move { self.clerk.approve(machine, approved).await.map_err(refusal) })
+    }
+
+    fn wake(
+        &self,
+        machine: MachineId,
+        cards: Vec<MacAddr>,
+        known: Option<String>,
+    ) -> Answer<'_, Result<String, Refusal>> {
+        Box::pin(async move {
+            let heard = cards.iter().find_map(|card| self.heard_on((*card).into())).map(|name| name.to_string());
+            let only = || match self.interfaces.as_slice() {
+                [only] => Some(only.clone()),
+                _ => None,
+            };
+            let interface = heard.or(known).or_else(only).ok_or_else(|| {
+                let served = self.interfaces.join(", ");
+                Refusal::Wrong(format!(
+                    "{machine} was heard on no interface yet, and any of {served} may be meant: boot it from the network once"
+                ))
+            })?;
+            let cards: Vec<_> = cards.into_iter().map(|MacAddr(card)| card).collect();
+            wake(&interface, &cards).map_err(|error| Refusal::Failed(error.to_string()))?;
+            Ok(interface)
+        })
     }
 
     fn keeps(&self) -> bool {

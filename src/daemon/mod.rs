@@ -179,7 +179,12 @@ async fn serve(
     let clerk = Arc::new(clerk);
     let keeper = tokio::spawn(clerk.clone().keep(kept));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Running { clerk, recorder: ask, attempts: attempts.clone() });
+    let server = Arc::new(Running {
+        clerk,
+        recorder: ask,
+        attempts: attempts.clone(),
+        interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+    });
     let bars = bars::follow(server.clone(), plan.live.clone());
     let metrics = status::metrics::router(metrics, server.clone(), plan.live.clone());
     let token = plan.control.token.clone();

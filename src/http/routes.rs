@@ -123,13 +123,14 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
     let base = app.base(ends);
     let rules = app.live.rules.load();
     let mut machine = None;
-    let (mut is_retry, mut hardware) = (false, Hardware::default());
+    let (mut is_retry, mut hardware, mut interface) = (false, Hardware::default(), None);
     let answer = match asked {
         Ok(Query(query)) => {
             let query = app.heard(ends, query.bounded());
             let mac = query.mac().ok().flatten();
             is_retry = query.is_retry();
             hardware = query.hardware.clone();
+            interface = query.interface.clone();
             machine = mac.map(|mac| rules.identity(&query.facts(mac)));
             let looping = machine.and_then(|machine| app.attempts().ipxe_loop(machine, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: app.now() };
@@ -152,6 +153,9 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
     app.tell_script(ends, machine, answer.outcome);
     if let Some(machine) = machine.filter(|_| !hardware.is_empty()) {
         app.tell(Who::Machine(machine), What::Hardware(hardware));
+    }
+    if let Some((machine, interface)) = machine.zip(interface) {
+        app.tell(Who::Machine(machine), What::HeardOn(interface));
     }
     script_response(answer.text)
 }

@@ -11,3 +11,4 @@ pub mod port;
 pub mod raw;
 pub mod tcp_info;
 pub mod udp;
+pub mod wake;

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Query, Request, State, rejection::JsonRejection},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, put},
+    routing::{MethodRouter, get, post, put},
 };
 use http::{HeaderMap, Method, StatusCode, header};
 use schemars::JsonSchema;
@@ -25,10 +25,11 @@ use super::{
     view::{self, WholeBoot},
 };
 use crate::boot::{
+    client::MacAddr,
     event::Who,
     identity::MachineId,
     loader,
-    machine::{Live, Rules},
+    machine::{Live, MachineRule, Rules},
     moment::Moment,
     roster::Assignment,
     timeline::Timeline,
@@ -65,6 +66,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/machines/{machine}/report", get(report)),
         ("/api/v1/machines/{machine}/assignment", put(assign).delete(unassign)),
         ("/api/v1/machines/{machine}/approval", put(approve).delete(unapprove)),
+        ("/api/v1/machines/{machine}/wake", post(wake)),
         ("/api/v1/boots", get(boots)),
         ("/api/v1/profiles", get(profiles)),
         ("/api/v1/loaders", get(loaders)),
@@ -263,7 +265,46 @@ async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> 
     Ok(api.changed(id))
 }
 
+/// What was sent to wake a machine.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Woken {
+    /// On this interface.
+    interface: String,
+    /// For these MAC addresses.
+    cards: Vec<String>,
+}
+
+async fn wake(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Woken>, Problem> {
+    let id = api.id(&machine).await?;
+    let (interface, cards) = api.wake(id).await?;
+    Ok(Json(Woken { interface, cards: cards.iter().map(ToString::to_string).collect() }))
+}
+
 impl Api {
+    /// Sends the magic packet for every card of a machine. On which interface, and for which cards.
+    pub(super) async fn wake(&self, machine: MachineId) -> Result<(String, Vec<MacAddr>), Refusal> {
+        let snapshot = self.server.snapshot().await;
+        let seen = snapshot.find(Who::Machine(machine));
+        let rules = self.live.rules.load();
+        let is_its =
+            |rule: &MachineRule| rule.name.as_ref().map(|name| name.to_lowercase()).as_deref() == machine.name();
+        let named = rules.machines.iter().filter(|(_, rule)| machine.name().is_some() && is_its(rule));
+        let named = named.flat_map(|(selector, _)| selector.macs.iter().copied());
+        let heard = seen.map(|seen| seen.cards.as_slice()).unwrap_or_default().iter().copied();
+        let mut cards: Vec<MacAddr> = Vec::new();
+        for card in heard.chain(machine.has_card().then_some(machine.card)).chain(named) {
+            if !cards.contains(&card) {
+                cards.push(card);
+            }
+        }
+        if cards.is_empty() {
+            return Err(Refusal::Wrong(format!("no MAC address of {machine} is known: name one in its rule")));
+        }
+        let known = seen.and_then(timelines::Machine::boot).and_then(|boot| boot.interface.clone());
+        let interface = self.server.wake(machine, cards.clone(), known).await?;
+        Ok((interface, cards))
+    }
+
     /// Everything that was seen, named by a rule or assigned something.
     pub(super) async fn machines(&self) -> Vec<view::Machine> {
         let (snapshot, now) = (self.server.snapshot().await, Moment::from(SystemTime::now()));

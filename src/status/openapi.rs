@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    api::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole},
+    api::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
     view::Machine,
 };
 
@@ -31,6 +31,7 @@ type Shape = fn(&mut SchemaGenerator) -> Schema;
 const GET: &str = "get";
 const MACHINE: &str = "/api/v1/machines/{machine}";
 const ASSIGNMENT: &str = "/api/v1/machines/{machine}/assignment";
+const WAKE: &str = "/api/v1/machines/{machine}/wake";
 const APPROVAL: &str = "/api/v1/machines/{machine}/approval";
 
 /// The description, with an entry for each operation.
@@ -95,6 +96,10 @@ fn operations() -> Vec<Operation> {
         change(ASSIGNMENT, "delete", "Leave it to its rule", &[401, 403, 404, 500]),
         change(APPROVAL, "put", "Let it in where only known machines are answered", &[401, 403, 404, 500]),
         change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 500]),
+        Operation {
+            answer: json::<Woken>(),
+            ..change(WAKE, "post", "Send it a magic packet, which switches it on", &[401, 403, 404, 422, 500])
+        },
         get("/api/v1/boots", "All boots that are remembered, the last one first", json::<Vec<OneBoot>>()),
         get("/api/v1/profiles", "What there is to boot", json::<Vec<Profile>>()),
         get("/api/v1/loaders", "The iPXE binaries", json::<Vec<Loader>>()),

@@ -65,6 +65,7 @@ pub fn router(page: Arc<Page>) -> Router {
         .route("/", get(machines))
         .route("/machines/{machine}", get(machine))
         .route("/machines/{machine}/assign", post(forms::assign))
+        .route("/machines/{machine}/wake", post(forms::wake))
         .route("/machines/{machine}/unassign", post(forms::unassign))
         .route("/machines/{machine}/approve", post(forms::approve))
         .route("/machines/{machine}/unapprove", post(forms::unapprove))

@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::broadcast;
 
 use crate::boot::{
+    client::MacAddr,
     identity::MachineId,
     roster::Assignment,
     timelines::{Line, Snapshot},
@@ -18,6 +19,14 @@ pub trait Server: Send + Sync + 'static {
     fn unassign(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>>;
     /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
+    /// Sends the magic packet for each of these cards on the interface that the machine was heard on; `known` is that of
+    /// an earlier run. The interface's name.
+    fn wake(
+        &self,
+        machine: MachineId,
+        cards: Vec<MacAddr>,
+        known: Option<String>,
+    ) -> Answer<'_, Result<String, Refusal>>;
     /// Whether there is a disk to keep what is said.
     fn keeps(&self) -> bool;
     /// The interface that a machine was heard on last.

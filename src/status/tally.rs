@@ -58,6 +58,7 @@ impl Tally {
             | What::Address(_)
             | What::OfferedAddress(_)
             | What::Hardware(_)
+            | What::HeardOn(_)
             | What::Packet { .. } => Self::NOTHING,
         }
     }

@@ -34,4 +34,5 @@ mod syslog;
 mod tftp;
 mod tftp_firmware;
 mod tftp_weather;
+mod wake;
 mod watch;

@@ -150,6 +150,10 @@ impl Server for Fake {
         Box::pin(std::future::ready(Ok(before)))
     }
 
+    fn wake(&self, _: MachineId, _: Vec<MacAddr>, _: Option<String>) -> Answer<'_, Result<String, Refusal>> {
+        Box::pin(std::future::ready(Ok("eth1".into())))
+    }
+
     fn keeps(&self) -> bool {
         true
     }

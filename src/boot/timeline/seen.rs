@@ -47,6 +47,10 @@ impl Timeline {
                 self.hardware = hardware;
                 Vec::new()
             }
+            What::HeardOn(interface) => {
+                self.interface = Some(interface);
+                Vec::new()
+            }
             What::Script(outcome) => self.script(outcome, now),
             What::Started(progress) | What::Progress(progress) => {
                 self.progress(progress, now);

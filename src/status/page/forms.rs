@@ -33,6 +33,7 @@ impl Done {
             "assigned" => "Assigned. The machine boots this from now on.",
             "once" => "Assigned for the next boot that reaches its hand-over.",
             "unassigned" => "Assignment removed. The machine's rule applies again.",
+            "woken" => "Magic packet sent. The machine starts if its firmware allows Wake-on-LAN.",
             "approved" => "Approved. The machine is answered from now on.",
             "unapproved" => "Approval removed.",
             _ => return None,
@@ -71,6 +72,15 @@ pub(super) async fn unassign(
     headers: HeaderMap,
 ) -> Response {
     page.act(via, &headers, &machine, "unassigned", async |id| page.api.server.unassign(id).await.map(drop)).await
+}
+
+pub(super) async fn wake(
+    State(page): State<Arc<Page>>,
+    Extension(via): Extension<Via>,
+    Path(machine): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    page.act(via, &headers, &machine, "woken", async |id| page.api.wake(id).await.map(drop)).await
 }
 
 pub(super) async fn approve(
