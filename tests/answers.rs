@@ -99,7 +99,7 @@ fn rendered(name: &str) -> Rendered {
     let number = PROFILES.iter().position(|profile| *profile == of).expect("a profile");
     let query = Query { mac: Some(mac(number)), profile: Some(of.into()), ..Query::default() };
     let Answer { body, content_type, .. } =
-        answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, &query).expect("rendered");
+        answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, &query, None).expect("rendered");
     Rendered { text: String::from_utf8(body).expect("text"), content_type }
 }
 

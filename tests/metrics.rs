@@ -34,7 +34,15 @@ fn exposition() -> String {
     let seen = [
         What::Discover(Discover { client: "UEFI".into(), is_ipxe: false, is_http_boot: false, secs: 0 }),
         What::Transfer(Transfer { over: Over::Tftp, ..transfer(Of::Loader) }),
-        What::Script(Outcome::Chosen { mac: MacAddr([2; 6]), profile, by, once: false, report_within, way }),
+        What::Script(Outcome::Chosen {
+            mac: MacAddr([2; 6]),
+            profile,
+            by,
+            once: false,
+            until_installed: false,
+            report_within,
+            way,
+        }),
         What::Progress(Progress { name: name.clone(), ..progress.clone() }),
         What::Transfer(transfer(Of::Asset)),
         What::Progress(progress),

@@ -23,6 +23,7 @@ use sha2::Sha256;
 use super::{
     client::MacAddr,
     hardware::Hardware,
+    identity::MachineId,
     machine::{Machine, Rules},
     report,
     roster::Roster,
@@ -120,6 +121,25 @@ impl Key {
         Ok(Query { mac, uuid, serial, arch, platform, profile, interface, hardware, ..Query::default() })
     }
 
+    /// What a machine's files begin with where several machines boot from one address: it says whose they are.
+    #[must_use]
+    pub fn claim(&self, machine: MachineId) -> String {
+        let mut claim = machine.key().to_string().into_bytes();
+        let tag = self.mac(&claim, CLAIM).finalize().into_bytes();
+        claim.extend(tag.iter().take(TAG));
+        URL_SAFE_NO_PAD.encode(claim)
+    }
+
+    /// Whose a claim is; none where it is not ours.
+    #[must_use]
+    pub fn claimed(&self, claim: &str) -> Option<MachineId> {
+        let bytes = URL_SAFE_NO_PAD.decode(claim).ok()?;
+        let (signed, tag) = bytes.split_last_chunk::<TAG>()?;
+        self.mac(signed, CLAIM).verify_truncated_left(tag).ok()?;
+        let key = std::str::from_utf8(signed).ok()?.parse().ok()?;
+        Some(MachineId::of_key(key, []))
+    }
+
     fn mac(&self, signed: &[u8], scope: &str) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new(&self.0.into());
         mac.update(signed);
@@ -149,6 +169,8 @@ pub struct Urls {
     /// The answers that were asked for.
     asked: Arc<Mutex<BTreeSet<String>>>,
     assets: AssetUrls,
+    /// Its profile is served until it reports that it is installed.
+    decides: bool,
 }
 
 impl Urls {
@@ -161,7 +183,10 @@ impl Urls {
             query.hardware = Hardware::default();
         }
         let signed = signer.map(|Signer { key, now }| (key.clone(), now + rules.answers.lifetime.as_secs()));
-        Self { base: base.to_owned(), query, signed, assets: AssetUrls::new(base), ..Self::default() }
+        let mac = query.mac().ok().flatten().unwrap_or(MacAddr([0; 6]));
+        let rule = rules.machines.of(&query.facts(mac)).map(|(_, rule)| rule);
+        let decides = rule.is_some_and(|rule| rule.until_installed.is_some());
+        Self { base: base.to_owned(), query, signed, decides, assets: AssetUrls::new(base), ..Self::default() }
     }
 
     /// The addresses of assets that templates have asked for.
@@ -214,9 +239,16 @@ impl Urls {
             }
             Ok(urls.url(scope, inside))
         };
-        let report = report::function(&self.base, &self.card());
+        let report = self.report();
         let (base, asset) = (&self.base, self.assets.function());
         context! { base, asset, answer => Value::from_function(answer), answers => Value::from_function(answers), report }
+    }
+
+    /// The function `report()`, by an address that is signed for the machine.
+    fn report(&self) -> Value {
+        let scope = report::scope(self.decides);
+        let token = self.signed.as_ref().map(|(key, expires)| key.token(scope, *expires, &self.query));
+        report::function(&self.base, &self.card(), token)
     }
 
     /// The machine's MAC address as it is written here; empty where it is not known.
@@ -254,7 +286,14 @@ pub struct Answer {
 ///
 /// # Errors
 /// Why there is none.
-pub fn answer(rules: &Rules, roster: &Roster, base: &str, name: &str, query: &Query) -> Result<Answer, Why> {
+pub fn answer(
+    rules: &Rules,
+    roster: &Roster,
+    base: &str,
+    name: &str,
+    query: &Query,
+    signer: Option<Signer<'_>>,
+) -> Result<Answer, Why> {
     let mac = query.mac()?.ok_or_else(|| Why::BadQuery("mac is missing".into()))?;
     if !rules.templates.answers().contains(name) {
         return Err(Why::not_found(name));
@@ -268,7 +307,8 @@ pub fn answer(rules: &Rules, roster: &Roster, base: &str, name: &str, query: &Qu
     let none = BTreeMap::new();
     let vars = rule.map_or(&none, |rule| &rule.vars);
     let context = answer_context(base, profile, &machine, vars, &AssetUrls::new(base));
-    let body = rules.templates.answer(name, context)?;
+    let report = Urls::new(rules, base, query, profile, signer).report();
+    let body = rules.templates.answer(name, context! { report, ..context })?;
     Ok(Answer { mac, content_type: content_type(name, &body), body })
 }
 
@@ -281,7 +321,7 @@ pub fn answer_context(
     vars: &BTreeMap<String, serde_json::Value>,
     assets: &AssetUrls,
 ) -> Value {
-    let (report, asset) = (report::function(base, &machine.mac), assets.function());
+    let (report, asset) = (report::function(base, &machine.mac, None), assets.function());
     context! { base, profile, report, asset, machine => Serde(machine), vars => Serde(vars) }
 }
 
@@ -298,6 +338,8 @@ fn content_type(name: &str, body: &[u8]) -> &'static str {
     }
 }
 
+/// What claims are signed for. No answer file has such a name.
+const CLAIM: &str = "/m/";
 /// Half of the hash: enough for a signature (RFC 2104 §5), and a kernel's command line is short.
 const TAG: usize = 16;
 /// Of what a machine says of itself, in bytes; a UUID has 36.
@@ -403,7 +445,7 @@ mod tests {
     fn an_answer_is_rendered_for_the_machine_that_its_script_was_made_for() {
         let rules = rules();
         let put = |name: &str, query: &Query| {
-            let answer = answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, query);
+            let answer = answer(&rules, &Roster::default(), "http://192.0.2.10:8080", name, query, None);
             answer.map(|answer| {
                 (
                     String::from_utf8(answer.body).expect("text"),

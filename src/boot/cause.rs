@@ -358,12 +358,29 @@ mod tests {
     fn boot(files: &[&str]) -> What {
         let way = Way::Boot(files.iter().map(|&file| file.to_owned()).collect());
         let (mac, profile, within) = (MacAddr([2; 6]), "p".into(), Some(Duration::from_secs(3600)));
-        What::Script(Outcome::Chosen { mac, profile, by: By::Default, once: false, report_within: within, way })
+        What::Script(Outcome::Chosen {
+            mac,
+            profile,
+            by: By::Default,
+            once: false,
+            until_installed: false,
+            report_within: within,
+            way,
+        })
     }
 
     fn ended(of: Of, name: &str, failure: Option<Failure>) -> What {
         let took = Duration::from_secs(1);
-        What::Transfer(Transfer { of, name: name.into(), sent: 5, size: 9, took, failure, fresh: 5, over: Over::Http })
+        What::Transfer(Transfer {
+            of,
+            name: name.into(),
+            sent: if failure.is_none() { 9 } else { 5 },
+            size: 9,
+            took,
+            failure,
+            fresh: 5,
+            over: Over::Http,
+        })
     }
 
     fn refused(why: Why) -> What {

@@ -84,12 +84,20 @@ pub enum What {
     Hardware(Hardware),
     /// The interface of ours that it fetched its script by.
     HeardOn(String),
+    /// The same where other machines boot from the same address: the script's files say whose they are.
+    OwnScript(Outcome),
+    /// A file was fetched from its address, where it is not the only machine whose script is under way.
+    NotSaidWhose(String),
+    /// Another machine has the same UUID, and boots at the same time by this card.
+    SharedUuid(MacAddr),
     /// A file's transfer began.
     Started(Progress),
     /// How far a transfer is: told every few seconds while its client takes something.
     Progress(Progress),
     /// A file's transfer ended.
     Transfer(Transfer),
+    /// The transfer of a part of a file ended, or one that was for somebody who looks and boots nothing.
+    Part(Transfer, Part),
     /// A file's transfer pauses, or goes on.
     Pace(Pace),
     /// All of a file was sent, and the client fell silent before it had acknowledged the end.
@@ -114,8 +122,10 @@ pub enum What {
     },
     /// What the machine's own words were: a line that it sent by syslog.
     Said(String),
-    /// What booted says how it went.
+    /// What booted says how it went. Anyone can say so of any machine.
     Report(Report),
+    /// The same by an address that was signed for the machine.
+    SignedReport(Report, Signed),
 }
 
 /// A machine that asks where to boot.
@@ -129,6 +139,26 @@ pub struct Discover {
     pub is_http_boot: bool,
     /// Seconds that it has been at it, by its own count (RFC 2131 §2, `secs`). Many firmwares leave it at 0.
     pub secs: u16,
+}
+
+/// What an address for reports was signed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The profile that its machine was sent to.
+    pub profile: String,
+    /// That one is served until it is installed.
+    pub decides: bool,
+}
+
+/// Which part of a file a transfer carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// In bytes, from the beginning of the file.
+    pub start: u64,
+    /// Bytes of the whole file.
+    pub whole: u64,
+    /// Nobody boots by it: a browser, or a program that is no boot client.
+    pub is_look: bool,
 }
 
 /// What an installer or cloud-init says of itself.

@@ -16,7 +16,7 @@ use super::{
     heard::Heard,
     loader::{Loader, Loaders},
     profile::{Boot, Profile},
-    roster::{Entry, Roster},
+    roster::{Entry, Roster, Tried},
     selector::{Facts, RuleBook},
     template::Templates,
     why::Why,
@@ -128,6 +128,8 @@ pub struct MachineRule {
     pub profile: Option<String>,
     /// Its next boot that comes to its hand-over only; then the local disk.
     pub once: bool,
+    /// Once in this sense: until it reports that it is installed, and at most so many hand-overs.
+    pub until_installed: Option<u32>,
     /// The profiles that the menu shows it; none: all.
     pub menu: Vec<String>,
     /// For templates.
@@ -166,6 +168,8 @@ pub struct Choice<'a> {
     pub by: By,
     /// Whether it is to be had once, and this is the time.
     pub once: bool,
+    /// Once in this sense: it is served until the machine reports that it is installed.
+    pub until_installed: bool,
 }
 
 /// Who chose a profile.
@@ -182,6 +186,8 @@ pub enum By {
     Default,
     /// It has had what it was to have once.
     Spent,
+    /// It was handed over as often as `once_tries` allows, and never reported that it is installed.
+    Tried,
 }
 
 impl Rules {
@@ -216,7 +222,7 @@ impl Rules {
     /// that of its rule, else the default. `arch` is iPXE's `${buildarch}`.
     ///
     /// # Errors
-    /// [`Why::NoProfile`].
+    /// [`Why::NoProfile`], [`Why::TriedOften`].
     pub fn choose<'a>(
         &'a self,
         rule: Option<&'a MachineRule>,
@@ -234,10 +240,23 @@ impl Rules {
         let once = match by {
             By::Assignment => assigned.is_some_and(|assigned| assigned.once),
             By::Rule | By::Default => rule.is_some_and(|rule| rule.once),
-            By::Menu | By::Spent => false,
+            By::Menu | By::Spent | By::Tried => false,
         };
         if once && said.and_then(|entry| entry.spent.as_deref()) == Some(name) {
-            return Ok(Choice { profile: "local", boot: &Boot::Local, by: By::Spent, once: false });
+            return Ok(Choice {
+                profile: "local",
+                boot: &Boot::Local,
+                by: By::Spent,
+                once: false,
+                until_installed: false,
+            });
+        }
+        let most = rule.and_then(|rule| rule.until_installed).filter(|_| once && by != By::Assignment);
+        let tried = said.and_then(|entry| entry.tried.as_ref()).filter(|tried| tried.profile == name);
+        if let (Some(most), Some(Tried { count, failed, .. })) = (most, tried)
+            && *count >= most
+        {
+            return Err(Why::TriedOften { count: *count, failed: failed.clone() });
         }
         let built_in: Option<(&str, &Boot)> = match name {
             "menu" => Some(("menu", &Boot::Menu)),
@@ -247,7 +266,7 @@ impl Rules {
         };
         let own = || self.profiles.get_key_value(name).map(|(name, profile)| (name.as_str(), profile.boot(arch)));
         let found = built_in.or_else(own).ok_or_else(|| Why::NoProfile(name.chars().take(64).collect()))?;
-        Ok(Choice { profile: found.0, boot: found.1, by, once })
+        Ok(Choice { profile: found.0, boot: found.1, by, once, until_installed: most.is_some() })
     }
 
     /// Kinds of firmware that can be served, for the line that says what is waited for.

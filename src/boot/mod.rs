@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod event;
 pub mod faults;
+mod handover;
 pub mod hardware;
 pub mod heard;
 pub mod identity;

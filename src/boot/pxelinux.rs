@@ -379,6 +379,7 @@ localboot -1
             profile: "debian".into(),
             by: By::Default,
             once: false,
+            until_installed: false,
             report_within: None,
             way: Way::Boot(files.into()),
         };

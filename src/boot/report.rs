@@ -1,7 +1,8 @@
 //! `/report`: what a machine that was booted says of itself, and the address that templates name for it.
 //!
-//! Anyone on the network can say anything of any machine here, as with `/boot.ipxe`. It changes what people are shown of
-//! a boot, and nothing of what a machine boots.
+//! Anyone on the network can say anything of any machine at `/report?mac=…`. It changes what people are shown of a boot, and
+//! nothing of what a machine boots. An address that was signed for a machine (`/report/s/TOKEN`) says it of that machine,
+//! and decides where that is served a profile until it is installed.
 
 use minijinja::Value;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -57,9 +58,18 @@ fn on_one_line(text: &str) -> String {
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What an address for reports is signed for. No answer file has such a name, so no address of one is good for it.
+#[must_use]
+pub fn scope(decides: bool) -> &'static str {
+    if decides { "/report/installed" } else { "/report/any" }
+}
+
 /// The function `report("EVENT")`, or `report("EVENT", "MESSAGE")`, of templates: the address that says so of a machine.
-pub(super) fn function(base: &str, mac: &str) -> Value {
-    let address = format!("{base}/report?mac={mac}&event=");
+pub(super) fn function(base: &str, mac: &str, token: Option<String>) -> Value {
+    let address = match token {
+        Some(token) => format!("{base}/report/s/{token}?event="),
+        None => format!("{base}/report?mac={mac}&event="),
+    };
     Value::from_function(move |event: String, message: Option<String>| {
         let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
         let message = message.map_or_else(String::new, |message| format!("&message={}", escaped(&message)));
@@ -127,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_template_names_the_address_whole() {
-        let report = function("http://192.0.2.10:8080", &MAC.to_string());
+        let report = function("http://192.0.2.10:8080", &MAC.to_string(), None);
         let context = context! { report };
         let rendered = |template| Environment::new().render_str(template, &context).expect("rendered");
         let address = "http://192.0.2.10:8080/report?mac=52:54:00:12:34:56&event=";

@@ -133,6 +133,8 @@ pub enum Outcome {
         by: By,
         /// Whether it is to be had once.
         once: bool,
+        /// Once in this sense: it is served until the machine reports that it is installed.
+        until_installed: bool,
         /// What it boots reports within this time of its hand-over.
         report_within: Option<Duration>,
         /// What that comes to.
@@ -150,6 +152,8 @@ pub enum Way {
     Boot(Vec<String>),
     /// To a boot of files on another server, at least of some: nobody here sees when the machine has them all.
     Elsewhere,
+    /// To a CD or disk image, a path below the assets folder, that is read over the network while it runs.
+    Disk(String),
     /// To the menu of profiles.
     Menu,
     /// To the local disk.
@@ -242,6 +246,8 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
             Some(why) => Decision::NoChoice(asking, why),
             None => Decision::Boots(asking, choice),
         },
+        // It is installed, or never will be: the disk, and no second look at what might wipe it.
+        Err(why @ Why::TriedOften { .. }) => Decision::Looping(asking, why),
         Err(why) => Decision::NoChoice(asking, why),
     }
 }
@@ -257,6 +263,7 @@ fn way(boot: &Boot) -> Way {
         Boot::Menu => Way::Menu,
         Boot::Local => Way::Local,
         Boot::Shell => Way::Shell,
+        Boot::Iso(image) | Boot::Disk(image) if !is_remote(image) => Way::Disk(image.clone()),
         boot if boot.named().iter().any(|name| is_remote(name)) => Way::Elsewhere,
         boot => Way::Boot(boot.files().into_iter().map(str::to_owned).collect()),
     }
@@ -275,9 +282,17 @@ pub(super) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     /// What is told of a choice that could be written down.
-    pub(super) fn chosen(&self, Choice { profile, boot, by, once }: Choice<'_>) -> Outcome {
+    pub(super) fn chosen(&self, Choice { profile, boot, by, once, until_installed }: Choice<'_>) -> Outcome {
         let report_within = self.rules.profiles.get(profile).and_then(|profile| profile.report_within);
-        Outcome::Chosen { mac: self.mac, profile: profile.to_owned(), by, once, report_within, way: way(boot) }
+        Outcome::Chosen {
+            mac: self.mac,
+            profile: profile.to_owned(),
+            by,
+            once,
+            until_installed,
+            report_within,
+            way: way(boot),
+        }
     }
 
     fn choice(&self, entry: Option<&Entry>) -> Result<Choice<'a>, Why> {
@@ -375,7 +390,12 @@ impl<'a> Asking<'a> {
     /// No menu and no second try, which would lead round again.
     fn sent_on(&self, why: &Why) -> String {
         let Self { rules: Rules { templates, .. }, machine, .. } = self;
-        templates.render("looping.ipxe", context! { machine => Serde(machine), why => on_screen(&why.to_string()) })
+        let again = match why {
+            Why::TriedOften { .. } => format!("To install it again: netbootd once {}", machine.name),
+            _ => "It is served again when it has left iPXE alone for some minutes".to_owned(),
+        };
+        templates
+            .render("looping.ipxe", context! { machine => Serde(machine), why => on_screen(&why.to_string()), again })
     }
 }
 
@@ -493,7 +513,15 @@ mod tests {
     }
 
     fn chosen(profile: &str, by: By, way: Way) -> Outcome {
-        Outcome::Chosen { mac: MAC, profile: profile.into(), by, once: false, report_within: None, way }
+        Outcome::Chosen {
+            mac: MAC,
+            profile: profile.into(),
+            by,
+            once: false,
+            until_installed: false,
+            report_within: None,
+            way,
+        }
     }
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -551,6 +579,7 @@ sanboot --no-describe --drive 0x80 || exit
                 profile: "debian".into(),
                 by: By::Default,
                 once: false,
+                until_installed: false,
                 report_within: None,
                 way: Way::Boot(
                     ["debian/vmlinuz", "debian/initrd.img", "late/initrd.img", "one more.cpio"]
@@ -788,6 +817,7 @@ sanboot --no-describe --drive 0x80 || exit";
             profile: "shell".into(),
             by: By::Assignment,
             once: true,
+            until_installed: false,
             report_within: None,
             way: Way::Shell,
         };

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Of;
+use super::{
+    event::Of,
+    handover::{Bytes, Got},
+};
 
 /// The stages of a boot, in order.
 #[derive(
@@ -68,13 +71,20 @@ pub(super) struct Awaited {
     files: Vec<(Stage, String)>,
     /// The last one, of which an acknowledgement is missing and nothing else.
     unacknowledged: Option<(Stage, String)>,
+    #[serde(default)]
+    pub(super) got: Got,
 }
 
 impl Awaited {
     /// The kernel, or what stands for it, goes first.
     pub(super) fn new(files: Vec<String>) -> Self {
         let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
-        Self { files: stages.zip(files).collect(), unacknowledged: None }
+        Self { files: stages.zip(files).collect(), unacknowledged: None, got: Got::default() }
+    }
+
+    /// Whether there is a file, or more of a disk, that counts.
+    pub(super) fn waits(&self) -> bool {
+        !self.files.is_empty() || self.got != Got::default()
     }
 
     /// Their names.
@@ -93,15 +103,32 @@ impl Awaited {
         match (of, known) {
             (Of::Loader, _) => Stage::Loader,
             (Of::Asset, Some((stage, _))) => *stage,
+            (Of::Asset, None) if self.got.is_disk(name) => Stage::Kernel,
             (Of::Asset, None) => Stage::File,
         }
     }
 
-    /// The machine has a file; whether it has them all now.
-    pub(super) fn got(&mut self, name: &str) -> bool {
+    /// With what counts where no files are named, or not by themselves.
+    pub(super) fn with(self, got: Got) -> Self {
+        Self { got, ..self }
+    }
+
+    /// What the machine has acknowledged of a file; whether it has all that its script names now.
+    pub(super) fn got(&mut self, name: &str, bytes: Bytes) -> bool {
+        if !self.got.covers(name, bytes) {
+            return false;
+        }
+        if self.files.is_empty() && self.got.take_any() {
+            return true;
+        }
         let Some(i) = self.files.iter().position(|(_, path)| path == name) else { return false };
         self.files.remove(i);
         self.files.is_empty()
+    }
+
+    /// A disk image is not waited for any more: it is there.
+    pub(super) fn is_read(&mut self) {
+        self.files.clear();
     }
 
     /// The machine was sent all of a file, and is silent since; whether that leaves nothing that it would wait for.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use self::seen::Seen;
 
 use super::{
-    event::{Discover, What},
+    event::{Discover, What, bytes},
     hardware::Hardware,
     moment::Moment,
     own::Own,
@@ -50,6 +50,8 @@ pub struct Timeline {
     pub left_out: u32,
     /// The files that it fetched, or fetches.
     pub downloads: Vec<Download>,
+    /// Its script's files say whose they are, since other machines boot from the same address.
+    pub claims: bool,
     /// What it has come to, where that is known.
     pub ending: Option<Ending>,
     awaited: Awaited,
@@ -72,6 +74,9 @@ pub struct Chosen {
     pub profile: String,
     /// Whether it is to be had once.
     pub once: bool,
+    /// Once in this sense: it is served until the machine reports that it is installed.
+    #[serde(default)]
+    pub until_installed: bool,
     /// In seconds: what it boots reports within this time of its hand-over.
     pub report_within: Option<u64>,
     /// Whether some of its files are on another server: then what it boots has to say that it runs.
@@ -188,6 +193,8 @@ impl Timeline {
     const LAST_FILE: Duration = Duration::from_secs(10);
     /// A machine that was silent for so long is at another boot when it asks again.
     const QUIET: Duration = Duration::from_secs(120);
+    /// For so long after it was heard last a script may be under way.
+    pub const UNDER_WAY: Duration = Duration::from_secs(3600);
 
     /// A boot of which nothing is known yet.
     #[must_use]
@@ -207,8 +214,10 @@ impl Timeline {
             // Behind a loader of the user's own, a shim, there may come an iPXE: it goes on with the boot.
             What::Discover(_) if self.has_own_loader() => is_quiet || self.has_script(),
             What::Discover(_) => is_quiet || got_beyond(Stage::Loader),
-            What::Script(_) if self.has_own_loader() && !self.has_script() => is_quiet,
-            What::Script(_) => is_quiet || matches!(self.ending, Some(Ending::HandedOver { .. } | Ending::Local)),
+            What::Script(_) | What::OwnScript(_) if self.has_own_loader() && !self.has_script() => is_quiet,
+            What::Script(_) | What::OwnScript(_) => {
+                is_quiet || matches!(self.ending, Some(Ending::HandedOver { .. } | Ending::Local))
+            }
             _ => false,
         }
     }
@@ -261,6 +270,30 @@ impl Timeline {
         self.steps.push(step.clone());
         self.bound_steps();
         step
+    }
+
+    /// Whether its script is under way, so that a file that is fetched from its address may be its own.
+    #[must_use]
+    pub fn waits(&self, now: Moment) -> bool {
+        let is_running = |download: &Download| matches!(download.pace, Going::Progressing | Going::Paused { .. });
+        let is_fresh = now.since(self.last) < Self::UNDER_WAY || self.downloads.iter().any(is_running);
+        let waits = self.awaited.waits();
+        self.chosen.is_some() && waits && is_fresh
+    }
+
+    /// Looks whether time alone has made it a boot that is handed over: one that runs from a disk image.
+    pub(super) fn runs_by_now(&self, now: Moment) -> bool {
+        self.awaited.got.runs(now).is_some()
+    }
+
+    /// The step of that.
+    pub(super) fn runs(&mut self, now: Moment) -> Option<Step> {
+        let (read, lasted) = self.awaited.got.runs(now)?;
+        self.awaited.got.end_disk();
+        self.ending = Some(Ending::HandedOver { at: now, probable: false });
+        let text = format!("it runs from its disk image: {} read in {} s", bytes(read), lasted.as_secs());
+        let step = Step { at: now, stage: Stage::HandedOver, text, failed: false };
+        self.is_news(&step).then_some(step)
     }
 
     /// Adds what was seen of a machine when its card was not known yet.

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use super::{
     cause::State,
     client::MacAddr,
-    event::{Event, What, Who},
+    event::{Event, Of, Part, What, Who},
     hardware::Hardware,
     identity::{Key, MachineId},
     moment::Moment,
@@ -29,14 +31,28 @@ pub struct Timelines {
     by_address: Recent<Ipv4Addr, MachineId>,
     /// Who used a card last, where that is known by more than the card.
     by_card: Recent<MacAddr, MachineId>,
+    /// Machines that were seen at an address.
+    at_address: Recent<Ipv4Addr, Vec<MachineId>>,
+    /// By which cards a UUID was heard lately.
+    turns: Recent<Uuid, Turns>,
     /// Counts changes.
     version: u64,
+}
+
+/// The cards that one UUID is heard by, in turn.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    last: MacAddr,
+    /// How often it was another one since then.
+    count: u32,
+    since: Moment,
 }
 
 impl Default for Timelines {
     fn default() -> Self {
         let (machines, by_address) = (Recent::new(Self::MACHINES), Recent::new(Self::MACHINES));
-        Self { machines, by_address, by_card: Recent::new(Self::MACHINES), version: 0 }
+        let (at_address, turns) = (Recent::new(Self::MACHINES), Recent::new(Self::MACHINES));
+        Self { machines, by_address, by_card: Recent::new(Self::MACHINES), at_address, turns, version: 0 }
     }
 }
 
@@ -195,8 +211,73 @@ impl Timelines {
     pub const MACHINES: usize = 2048;
 
     /// Takes an event in; the lines are what is new to people.
-    pub fn apply(&mut self, Event { who, what }: Event, now: Moment) -> Vec<Line> {
-        let (came_as, who) = (who, self.joined(who));
+    pub fn apply(&mut self, event: Event, now: Moment) -> Vec<Line> {
+        let mut lines = self.told_of_shared_uuid(&event, now);
+        let came_as = event.who;
+        let Whose { who, what, told } = self.whose(event, now);
+        for (other, what) in told {
+            lines.extend(self.apply_to(other, other, what, now));
+        }
+        lines.extend(self.apply_to(who, came_as, what, now));
+        lines
+    }
+
+    /// Whose a file was that was fetched from an address. One machine whose script is under way there is whose it was; of
+    /// two none can be told from the other, unless their files say so themselves.
+    fn whose(&mut self, Event { who, what }: Event, now: Moment) -> Whose {
+        let nobody = |what: What| match what {
+            What::Transfer(transfer) => {
+                let part = Part { start: 0, whole: transfer.size, is_look: true };
+                What::Part(transfer, part)
+            }
+            What::Part(transfer, part) => What::Part(transfer, Part { is_look: true, ..part }),
+            what => what,
+        };
+        let Who::Address(address) = who else { return Whose { who: self.joined(who), what, told: vec![] } };
+        let Some(name) = file(&what) else { return Whose { who: self.joined(who), what, told: vec![] } };
+        let there = self.at_address.peek(&address).cloned().unwrap_or_default();
+        let boot = |machine: &MachineId| self.machines.peek(&Who::Machine(*machine)).and_then(Machine::boot);
+        let waits = |machine: &&MachineId| boot(machine).is_some_and(|boot| boot.waits(now) && !boot.claims);
+        let waiting: Vec<MachineId> = there.iter().filter(waits).copied().collect();
+        match waiting.as_slice() {
+            [one] => Whose { who: Who::Machine(*one), what, told: vec![] },
+            [] => {
+                let who = self.joined(who);
+                let claims = self.machines.peek(&who).and_then(Machine::boot).is_some_and(|boot| boot.claims);
+                Whose { who, what: if claims { nobody(what) } else { what }, told: vec![] }
+            }
+            several => {
+                let is_end = matches!(&what, What::Transfer(_) | What::Part(_, Part { is_look: false, .. }));
+                let tell = |machine: &MachineId| (Who::Machine(*machine), What::NotSaidWhose(name.to_owned()));
+                let told = if is_end { several.iter().map(tell).collect() } else { vec![] };
+                let name = match what {
+                    What::Silent(_) => return Whose { who, what: What::NotSaidWhose(name.to_owned()), told },
+                    what => what,
+                };
+                Whose { who, what: nobody(name), told }
+            }
+        }
+    }
+
+    /// Two machines that boot at the same time and say the same UUID: told where one is heard by two cards in turn.
+    fn told_of_shared_uuid(&mut self, Event { who, what }: &Event, now: Moment) -> Vec<Line> {
+        let Who::Machine(machine) = *who else { return Vec::new() };
+        let is_boot = matches!(what, What::Discover(_) | What::Script(_) | What::OwnScript(_));
+        let Some(uuid) = machine.uuid().filter(|_| is_boot && machine.name().is_none()) else { return Vec::new() };
+        let new = Turns { last: machine.card, count: 0, since: now };
+        let turns = self.turns.touch_or(uuid, || new);
+        if now.since(turns.since) > IN_TURN && turns.count < TURNS {
+            *turns = Turns { last: turns.last, ..new };
+        }
+        if turns.last == machine.card {
+            return Vec::new();
+        }
+        let other = std::mem::replace(&mut turns.last, machine.card);
+        turns.count = turns.count.saturating_add(1);
+        if turns.count == TURNS { self.apply_to(*who, *who, What::SharedUuid(other), now) } else { Vec::new() }
+    }
+
+    fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {
         if let (Who::Machine(machine), What::Address(address) | What::OfferedAddress(address)) = (who, &what) {
             self.learn_address(machine, *address);
         }
@@ -247,6 +328,13 @@ impl Timelines {
         let mut lines = Vec::new();
         for (_, machine) in self.machines.iter_mut() {
             let who = machine.who;
+            if machine.boot().is_some_and(|boot| boot.runs_by_now(now)) {
+                self.version += 1;
+                machine.version = self.version;
+                let step = machine.current().and_then(|boot| boot.runs(now));
+                lines.extend(step.map(|step| Line { who, step }));
+                continue;
+            }
             // What is older was looked at before; only a report may still be awaited.
             let Some(boot) = machine.boots.back() else { continue };
             if boot.goes_on_by_itself(now) {
@@ -305,6 +393,7 @@ impl Timelines {
         }
         if let Some(address) = machine.boot().and_then(|boot| boot.address) {
             self.by_address.insert(address, id);
+            self.at_address.touch(address).push(id);
         }
         self.learn_card(id);
     }
@@ -388,6 +477,15 @@ impl Timelines {
         {
             self.by_address.remove(&before);
         }
+        if let Some(before) = before.filter(|before| *before != address) {
+            self.at_address.touch(before).retain(|other| *other != machine);
+        }
+        let there = self.at_address.touch(address);
+        there.retain(|other| *other != machine);
+        there.push(machine);
+        if there.len() > AT_ONE_ADDRESS {
+            there.remove(0);
+        }
         self.by_address.insert(address, machine);
         let Some(nameless) = self.machines.remove(&Who::Address(address)) else { return };
         let machine = self.machine(Who::Machine(machine));
@@ -398,6 +496,36 @@ impl Timelines {
     }
 }
 
+/// An event, as it is meant.
+struct Whose {
+    who: Who,
+    what: What,
+    /// What others are told of it.
+    told: Vec<(Who, What)>,
+}
+
+/// The file that an event is about.
+fn file(what: &What) -> Option<&str> {
+    match what {
+        What::Transfer(transfer) | What::Part(transfer, _) => {
+            Some(transfer.name.as_str()).filter(|_| transfer.of == Of::Asset)
+        }
+        What::Started(progress) | What::Progress(progress) => {
+            Some(progress.name.as_str()).filter(|_| progress.of == Of::Asset)
+        }
+        What::Pace(pace) => Some(pace.name.as_str()).filter(|_| pace.of == Of::Asset),
+        What::Silent(silent) => Some(silent.name.as_str()),
+        _ => None,
+    }
+}
+
+/// Machines of one address that are remembered.
+const AT_ONE_ADDRESS: usize = 64;
+/// Two machines are told of where one UUID is heard by two cards this often in turn. A firmware that goes on from one
+/// card to the other does it once.
+const TURNS: u32 = 3;
+/// Within this time.
+const IN_TURN: Duration = Duration::from_secs(60);
 /// Between what is seen of an address and what tells whose it is.
 const SAME_BOOT: Duration = Duration::from_secs(120);
 
@@ -405,7 +533,9 @@ const SAME_BOOT: Duration = Duration::from_secs(120);
 mod tests {
     use super::*;
     use crate::boot::{
-        event::{At, Discover, Failure, Of, Over, Pace, Pause, Progress, Silent, Transfer},
+        event::{
+            At, Discover, Failure, Of, Over, Pace, Pause, Progress, Report, ReportEvent, Signed, Silent, Transfer,
+        },
         machine::By,
         own::Own,
         script::{Outcome, Way},
@@ -437,7 +567,15 @@ mod tests {
 
     fn boot(profile: &str, files: &[&str]) -> Outcome {
         let way = Way::Boot(files.iter().map(|&file| file.to_owned()).collect());
-        Outcome::Chosen { mac: MAC, profile: profile.into(), by: By::Default, once: false, report_within: None, way }
+        Outcome::Chosen {
+            mac: MAC,
+            profile: profile.into(),
+            by: By::Default,
+            once: false,
+            until_installed: false,
+            report_within: None,
+            way,
+        }
     }
 
     fn fetched(of: Of, name: &str, size: u64, failure: Option<Failure>) -> Event {
@@ -578,13 +716,19 @@ mod tests {
     }
 
     #[test]
-    fn a_script_of_the_users_own_is_all_that_a_machine_is_handed() {
+    fn a_script_of_the_users_own_is_handed_over_with_the_first_whole_file() {
         let mut timelines = Timelines::default();
         let lines = timelines.apply(machine(What::Script(boot("own", &[]))), NOW);
         let stages: Vec<&str> = lines.iter().map(|line| line.step.stage.name()).collect();
-        assert_eq!(stages, ["script", "handed_over"]);
-        let chosen = Chosen { profile: "own".into(), ..Chosen::default() };
+        assert_eq!(stages, ["script"]);
+        let chosen = Chosen { profile: "own".into(), is_elsewhere: true, ..Chosen::default() };
         assert_eq!(timelines.chosen(Who::from(MAC)), Some(&chosen));
+        timelines.apply(machine(What::Address(IP)), NOW);
+        let lines = timelines.apply(fetched(Of::Asset, "k", 9, None), NOW);
+        let stages: Vec<&str> = lines.iter().map(|line| line.step.stage.name()).collect();
+        assert_eq!(stages, ["file", "handed_over"], "the first file that it fetches whole");
+        let lines = timelines.apply(fetched(Of::Asset, "other", 9, None), NOW);
+        assert_eq!(lines.len(), 1, "once");
     }
 
     #[test]
@@ -721,6 +865,7 @@ mod tests {
                 profile: "menu".into(),
                 by: By::Default,
                 once: false,
+                until_installed: false,
                 report_within: None,
                 way: Way::Menu,
             };
@@ -757,6 +902,7 @@ mod tests {
             profile: "mirror".into(),
             by: By::Default,
             once: true,
+            until_installed: false,
             report_within: None,
             way,
         };
@@ -764,14 +910,12 @@ mod tests {
             timelines.apply(machine(what), NOW).into_iter().map(|line| line.step.stage).collect()
         };
         assert_eq!(stages(What::Script(boot)), [Stage::Script]);
-        let report = |word: &str| {
-            What::Report(crate::boot::event::Report {
-                event: crate::boot::event::ReportEvent::Other(word.into()),
-                text: String::new(),
-            })
-        };
-        assert_eq!(stages(report("partitioned")), [Stage::HandedOver, Stage::Reported]);
-        assert_eq!(stages(report("formatted")), [Stage::Reported]);
+        let report = |word: &str| Report { event: ReportEvent::Other(word.into()), text: String::new() };
+        let signed = Signed { profile: "mirror".into(), decides: false };
+        assert_eq!(stages(What::Report(report("forged"))), [Stage::Reported], "anyone can say that");
+        let told = What::SignedReport(report("partitioned"), signed.clone());
+        assert_eq!(stages(told), [Stage::HandedOver, Stage::Reported]);
+        assert_eq!(stages(What::SignedReport(report("formatted"), signed)), [Stage::Reported]);
         assert!(timelines.chosen(Who::from(MAC)).is_some_and(|chosen| chosen.once && chosen.profile == "mirror"));
     }
 

@@ -112,6 +112,17 @@ pub enum Why {
         /// What is wrong with the state.
         fault: String,
     },
+    /// Its installer was handed over as often as `once_tries` allows.
+    #[error(
+        "it was handed over {count} times and never reported that it is installed{}",
+        .failed.as_ref().map(|words| format!("; its last report: failed: {words}")).unwrap_or_default()
+    )]
+    TriedOften {
+        /// How often.
+        count: u32,
+        /// The words of the last report that it failed.
+        failed: Option<String>,
+    },
     /// A range that no number stands in: an iPXE that cannot print 64-bit numbers sends its format's letters.
     #[error(
         "it asks for the range {0:?}, in which the numbers are missing: this build of iPXE cannot read a part of a file, \
@@ -214,6 +225,7 @@ impl Why {
             Self::NoFolder(_) => "no_assets_folder",
             Self::Empty(_) => "empty",
             Self::Faulty { .. } => "faulty_profile",
+            Self::TriedOften { .. } => "tried_often",
             Self::NobodyKnows { .. } => "state_not_known",
             Self::NoNumbers(_) => "range_without_numbers",
             Self::Unreadable { .. } => "unreadable",

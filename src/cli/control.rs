@@ -24,7 +24,7 @@ use crate::{
 /// Give a machine a profile, instead of its rule's.
 #[derive(Debug, clap::Args)]
 pub(super) struct Assign {
-    /// MAC address, or the name that a rule gives it
+    /// MAC address, UUID, or the name that a rule gives it
     machine: String,
     /// A profile of the configuration, or menu, local or shell
     profile: String,
@@ -52,16 +52,34 @@ pub(super) struct Wake {
 /// Leave a machine to its rule again, also one that has had what it was to boot once.
 #[derive(Debug, clap::Args)]
 pub(super) struct Unassign {
-    /// MAC address, or the name that a rule gives it
+    /// MAC address, UUID, or the name that a rule gives it
     machine: String,
     #[command(flatten)]
     at: At,
 }
 
+/// Give a machine its one-time profile again: the next boot that comes to its hand-over, or until it reports that it is
+/// installed. An installer wipes the disk again.
+#[derive(Debug, clap::Args)]
+pub(super) struct Once {
+    /// MAC address, UUID, or the name that a rule gives it
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
+impl Once {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::PUT, &format!("{}/once", path(Some(&self.machine))), None)?;
+        print(&self.at, &machine, table)?;
+        warn_unless_kept(&machine)
+    }
+}
+
 /// Let a machine in that no rule names, where only known machines are answered (dhcp.answer = "known").
 #[derive(Debug, clap::Args)]
 pub(super) struct Approve {
-    /// MAC address, or the name that a rule gives it
+    /// MAC address, UUID, or the name that a rule gives it
     machine: String,
     #[command(flatten)]
     at: At,
@@ -70,7 +88,7 @@ pub(super) struct Approve {
 /// Take an approval back.
 #[derive(Debug, clap::Args)]
 pub(super) struct Unapprove {
-    /// MAC address, or the name that a rule gives it
+    /// MAC address, UUID, or the name that a rule gives it
     machine: String,
     #[command(flatten)]
     at: At,
@@ -79,7 +97,7 @@ pub(super) struct Unapprove {
 /// Show the machines that were seen, named by a rule or assigned something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machines {
-    /// Only this one: MAC address, or the name that a rule gives it
+    /// Only this one: MAC address, UUID, or the name that a rule gives it
     machine: Option<String>,
     /// Only those with all of these words in their names, addresses or parts
     #[arg(long, value_name = "WORDS", conflicts_with = "machine")]
@@ -96,7 +114,7 @@ pub(super) struct Machines {
 /// What names the machine and what looks like a secret is masked; read it before you pass it on.
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
-    /// MAC address, or the name that a rule gives it
+    /// MAC address, UUID, or the name that a rule gives it
     machine: String,
     #[command(flatten)]
     at: At,
@@ -213,6 +231,8 @@ fn table(answer: &Value, now: SystemTime) -> String {
             "assignment" if is("once") => " (assigned, once)",
             "assignment" => " (assigned)",
             "spent" => " (had its one boot)",
+            "tried" => " (stopped: never reported installed)",
+            _ if is("until_installed") => " (until installed)",
             _ if is("once") => " (once)",
             _ => "",
         };

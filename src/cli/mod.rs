@@ -48,6 +48,8 @@ enum Command {
     Wake(control::Wake),
     /// Leave a machine to its rule again.
     Unassign(control::Unassign),
+    /// Give a machine its one-time profile again.
+    Once(control::Once),
     /// Let a machine in that no rule names, where only known ones are answered.
     Approve(control::Approve),
     /// Take an approval back.
@@ -87,6 +89,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Assign(assign) => assign.run(),
         Command::Wake(wake) => wake.run(),
         Command::Unassign(unassign) => unassign.run(),
+        Command::Once(once) => once.run(),
         Command::Approve(approve) => approve.run(),
         Command::Unapprove(unapprove) => unapprove.run(),
         Command::Machines(machines) => machines.run(),

@@ -270,7 +270,7 @@ mod tests {
             Err("n.toml:1:1: unknown key \"asets\" (is it \"assets\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp\n\
                  n.toml:4:3: unknown key \"prot\" (is it \"port\"?); in [http] there are: answers_expire, answers_open, base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit\n\
                  n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, fdt, fdtdir, initrd, iso, kernel, report_within, script, title\n\
-                 n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, asset, interface, mac, manufacturer, menu, name, once, oui, override, product, profile, reply_delay, serial, uuid, vars\n\
+                 n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, asset, interface, mac, manufacturer, menu, name, once, once_tries, oui, override, product, profile, reply_delay, serial, uuid, vars\n\
                  n.toml:14:1: unknown key \"local\" (is it \"local_boot\"?); in [[machines].override] there are: loader, local_boot\n\
                  environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (is it \"http\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp"
                 .into())

@@ -273,10 +273,16 @@ impl Entry<'_, '_> {
         }
         let key = ["machines", &self.index.clone(), "reply_delay"];
         let reply_delay = machine.reply_delay.as_ref().map(|text| self.check.duration(&key, text, REPLY_DELAY));
+        if machine.once_tries == Some(0) {
+            let message = "once_tries is 0: hand-overs until the machine has to report that it is installed, from 1 on";
+            self.fault(&["once_tries"], message.into());
+        }
         MachineRule {
             name: machine.name.clone(),
             profile: machine.profile.clone(),
-            once: machine.once,
+            once: machine.once != schema::Once::Next(false),
+            until_installed: matches!(machine.once, schema::Once::Until(_))
+                .then_some(machine.once_tries.unwrap_or(ONCE_TRIES)),
             menu: machine.menu.clone(),
             vars: machine.vars.clone(),
             loader: machine.overrides.loader.clone(),
@@ -285,6 +291,9 @@ impl Entry<'_, '_> {
         }
     }
 }
+
+/// Hand-overs of an installer: one that fails twice is looked at.
+const ONCE_TRIES: u32 = 3;
 
 pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bool {
     profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)

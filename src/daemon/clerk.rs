@@ -18,7 +18,7 @@ use crate::{
         identity::{Key, MachineId},
         machine::{Live, Rules},
         moment::Moment,
-        roster::{Assignment, Change, Entry, Roster},
+        roster::{Assignment, Change, Entry, Roster, Tried},
         timeline::Timeline,
         timelines::Timelines,
     },
@@ -55,10 +55,22 @@ pub enum ToKeep {
     Shape(MachineId, Shape),
     /// A machine has booted its one-time profile. Beside it, its other cards.
     Spent(MachineId, Vec<Key>, String),
+    /// A machine has everything of a profile that is served until it reports that it is installed.
+    Tried(MachineId, Vec<Key>, String),
+    /// It reported that such a profile failed, in these words.
+    Failed(MachineId, Vec<Key>, String, String),
     /// A machine fetched its script: what was said of it before all its names were known is said of it now.
     Heard(MachineId),
     /// Boots as they are now.
     Boots(Vec<(MachineId, Arc<Timeline>)>),
+}
+
+impl ToKeep {
+    /// Whether a machine may be installed twice where this is lost.
+    #[must_use]
+    pub fn is_lost_for_ever(&self) -> bool {
+        matches!(self, Self::Spent(..) | Self::Tried(..) | Self::Failed(..))
+    }
 }
 
 /// Why nothing was changed.
@@ -128,6 +140,16 @@ impl Clerk {
         Ok(before)
     }
 
+    /// Gives a machine its one-time profile again; whether it had used it up, or tried it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKept`]; nothing was changed then.
+    pub async fn renew(&self, machine: MachineId) -> Result<bool, Refusal> {
+        let before = self.live.roster.load().of(machine);
+        self.change(machine, |before| Entry { spent: None, tried: None, ..before }).await?;
+        Ok(before.is_some_and(|entry| entry.spent.is_some() || entry.tried.is_some()))
+    }
+
     /// Lets a machine in that no rule names, or no more; whether it was in.
     ///
     /// # Errors
@@ -178,7 +200,23 @@ impl Clerk {
             tokio::select! {
                 what = to_keep.recv() => match what {
                     Some(ToKeep::Spent(machine, cards, profile)) => {
-                        self.note(machine, &cards, |before| Entry { spent: Some(profile), ..before }).await;
+                        self.note(machine, &cards, |before| Entry { spent: Some(profile), tried: None, ..before }).await;
+                    }
+                    Some(ToKeep::Tried(machine, cards, profile)) => {
+                        self.note(machine, &cards, |before| {
+                            let tried = before.tried.clone().filter(|tried| tried.profile == profile);
+                            let Tried { count, failed, .. } = tried.unwrap_or_default();
+                            Entry { tried: Some(Tried { profile, count: count.saturating_add(1), failed }), ..before }
+                        })
+                        .await;
+                    }
+                    Some(ToKeep::Failed(machine, cards, profile, words)) => {
+                        self.note(machine, &cards, |before| {
+                            let tried = before.tried.clone().filter(|tried| tried.profile == profile);
+                            let tried = Tried { profile, failed: Some(words), ..tried.unwrap_or_default() };
+                            Entry { tried: Some(tried), ..before }
+                        })
+                        .await;
                     }
                     Some(ToKeep::Heard(machine)) => self.heard(machine).await,
                     Some(ToKeep::Shape(machine, shape)) => self.turn.lock().await.put_shape(machine.key(), shape),

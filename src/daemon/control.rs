@@ -51,6 +51,10 @@ impl Server for Running {
         Box::pin(async move { self.clerk.unassign(machine).await.map_err(refusal) })
     }
 
+    fn renew(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move { self.clerk.renew(machine).await.map_err(refusal) })
+    }
+
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move { self.clerk.approve(machine, approved).await.map_err(refusal) })
     }

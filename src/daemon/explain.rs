@@ -223,6 +223,7 @@ impl Explaining<'_> {
                 let by = words(by);
                 let files = match way {
                     Way::Elsewhere => ": from another server".to_owned(),
+                    Way::Disk(image) => format!(": {image}"),
                     Way::Boot(files) if !files.is_empty() => format!(": {}", files.join(", ")),
                     _ => String::new(),
                 };
@@ -291,6 +292,7 @@ fn words(by: By) -> &'static str {
         By::Assignment => "an assignment",
         By::Rule => "its rule",
         By::Default => "default_profile",
+        By::Tried => "once_tries: it was handed over as often, and never reported that it is installed",
         By::Spent => "what it has had once, and is not to have again",
     }
 }

@@ -53,7 +53,7 @@ use self::{
     sandbox::{Bounds, Held},
 };
 use crate::{
-    boot::{answer::Key, attempts::Attempts},
+    boot::{answer::Key, attempts::Attempts, recent::Recent},
     http,
     net::own_loop::OwnLoop,
     state::State,
@@ -158,6 +158,7 @@ async fn serve(
     let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
     let app = Arc::new(http::routes::App {
+        scripts: Mutex::new(Recent::new(http::routes::ADDRESSES)),
         live: plan.live.clone(),
         assets: plan.assets.clone(),
         listing: plan.listing,

@@ -7,7 +7,11 @@ use std::{
 };
 
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{
+        broadcast,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{info, warn};
@@ -16,10 +20,11 @@ use super::{clerk::ToKeep, logging::Together};
 use crate::{
     boot::{
         attempts::Attempts,
-        event::{Event, What, Who},
-        identity::Key,
+        event::{Event, ReportEvent, What, Who},
+        identity::{Key, MachineId},
         moment::Moment,
         stage::Stage,
+        timeline::Chosen,
         timelines::{Line, Snapshot, Timelines},
     },
     status::{
@@ -47,6 +52,28 @@ pub(super) struct Recorder {
     /// The last picture that was asked for.
     snapshot: Arc<Snapshot>,
     metrics: Arc<Metrics>,
+    /// To the clerk, who is behind.
+    waiting: VecDeque<ToKeep>,
+}
+
+/// A signed report that decides.
+struct Reported {
+    machine: MachineId,
+    profile: String,
+    /// Its words where it failed.
+    failed: Option<String>,
+}
+
+impl Reported {
+    fn of(event: &Event) -> Option<Self> {
+        let Event { who: Who::Machine(machine), what: What::SignedReport(report, signed) } = event else { return None };
+        let failed = match report.event {
+            ReportEvent::Installed => None,
+            ReportEvent::Failed => Some(report.text.clone()),
+            ReportEvent::Other(_) => return None,
+        };
+        signed.decides.then(|| Self { machine: *machine, profile: signed.profile.clone(), failed })
+    }
 }
 
 /// What the views ask.
@@ -74,7 +101,7 @@ impl Recorder {
         let kept = (timelines.version(), Moment::default());
         let (tell, _) = broadcast::channel(STEPS_WAITING);
         let (told, snapshot) = (VecDeque::new(), Arc::default());
-        Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot, metrics }
+        Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot, metrics, waiting: VecDeque::new() }
     }
 
     /// Records until every stage has gone, and answers what it is asked.
@@ -112,12 +139,15 @@ impl Recorder {
             Event { who: Who::Machine(machine), what: What::TookOffer(shape) } => {
                 self.keep(ToKeep::Shape(machine, shape))
             }
-            Event { who: Who::Machine(machine), what: What::Script(_) } => self.keep(ToKeep::Heard(machine)),
+            Event { who: Who::Machine(machine), what: What::Script(_) | What::OwnScript(_) } => {
+                self.keep(ToKeep::Heard(machine))
+            }
             _ => {}
         }
         if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);
         }
+        let reported = Reported::of(&event);
         let tally = Tally::of(&event.what);
         let lines = self.timelines.apply(event, now);
         let who = lines.first().map(|line| line.who);
@@ -126,6 +156,17 @@ impl Recorder {
             self.pass_on(&line, now);
             self.show(line);
         }
+        if let Some(Reported { machine, profile, failed }) = reported {
+            let cards = self.cards(Who::Machine(machine));
+            self.keep(match failed {
+                None => ToKeep::Spent(machine, cards, profile),
+                Some(words) => ToKeep::Failed(machine, cards, profile, words),
+            });
+        }
+    }
+
+    fn cards(&self, who: Who) -> Vec<Key> {
+        self.timelines.cards(who).iter().copied().map(Key::Card).collect()
     }
 
     /// What a line means to the other stages.
@@ -145,9 +186,13 @@ impl Recorder {
             Stage::HandedOver => {
                 attempts.handed_over(machine);
                 drop(attempts);
-                if let Some(chosen) = self.timelines.chosen(*who).filter(|chosen| chosen.once) {
-                    let cards = self.timelines.cards(*who).iter().copied().map(Key::Card).collect();
-                    self.keep(ToKeep::Spent(machine, cards, chosen.profile.clone()));
+                let cards = self.cards(*who);
+                let chosen = self.timelines.chosen(*who).filter(|chosen| chosen.once);
+                if let Some(Chosen { profile, until_installed, .. }) = chosen.cloned() {
+                    self.keep(match until_installed {
+                        true => ToKeep::Tried(machine, cards, profile),
+                        false => ToKeep::Spent(machine, cards, profile),
+                    });
                 }
             }
             _ => {}
@@ -156,13 +201,20 @@ impl Recorder {
 
     fn tick(&mut self) {
         let together = Together::hold();
-        let lines = self.timelines.tick(Moment::from(SystemTime::now()));
+        let now = Moment::from(SystemTime::now());
+        let lines = self.timelines.tick(now);
         for line in lines {
+            if line.step.stage == Stage::HandedOver {
+                self.pass_on(&line, now);
+                self.show(line);
+                continue;
+            }
             let cause = self.timelines.boot(line.who).and_then(|boot| boot.told.clone());
             cause.into_iter().for_each(|cause| self.metrics.count_stop(cause));
             self.show(line);
         }
         drop(together);
+        self.send_waiting();
         self.keep_boots();
     }
 
@@ -214,11 +266,26 @@ impl Recorder {
         }
     }
 
-    fn keep(&self, what: ToKeep) {
-        let _ = self.to_keep.try_send(what);
+    /// What uses something up waits for its turn; what the next boot tells again does not.
+    fn keep(&mut self, what: ToKeep) {
+        if self.waiting.len() < WAITING || what.is_lost_for_ever() {
+            self.waiting.push_back(what);
+        }
+        self.send_waiting();
+    }
+
+    fn send_waiting(&mut self) {
+        while let Some(what) = self.waiting.pop_front() {
+            if let Err(TrySendError::Full(what)) = self.to_keep.try_send(what) {
+                self.waiting.push_front(what);
+                return;
+            }
+        }
     }
 }
 
+/// What waits for the clerk, beside what must not be lost.
+const WAITING: usize = 256;
 /// Events taken at once.
 const BATCH: usize = 256;
 /// Whoever sends an event to one that waits for it wakes a thread, which costs more than a small file: under load there

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::boot::{
-    event::{At, Failure, Of, Over, Pace, Pause, Progress, Silent, Transfer, What},
+    event::{At, Failure, Of, Over, Pace, Part, Pause, Progress, Silent, Transfer, What},
     peer::Sample,
 };
 
@@ -30,6 +30,7 @@ struct Running {
     of: Of,
     name: String,
     length: u64,
+    part: Option<Part>,
     began: Instant,
     /// Of its first byte; `None` until that was written.
     start: Option<u64>,
@@ -53,11 +54,17 @@ struct Told {
 }
 
 impl Account {
-    /// A body of this length is about to be sent.
+    /// A body of this length is about to be sent: a whole file.
+    #[cfg(test)]
     pub(super) fn begin(&mut self, of: Of, name: String, length: u64, now: Instant) {
+        self.begin_part(of, name, length, None, now);
+    }
+
+    /// The same of a part of a file.
+    pub(super) fn begin_part(&mut self, of: Of, name: String, length: u64, part: Option<Part>, now: Instant) {
         let told = (now, 0);
         let (start, pause, is_told) = (None, None, false);
-        let transfer = Running { of, name, length, began: now, start, given: 0, is_told, told, pause, pauses: 0 };
+        let transfer = Running { of, name, length, part, began: now, start, given: 0, is_told, told, pause, pauses: 0 };
         self.transfers.push_back(transfer);
     }
 
@@ -146,6 +153,9 @@ impl Account {
         let transfer = self.transfers.front().filter(|transfer| transfer.given == transfer.length)?;
         let unacknowledged = transfer.length - transfer.acked(self.acked);
         let is_end = self.transfers.len() == 1 && *notsent == 0 && (1..=UNACKNOWLEDGED).contains(&unacknowledged);
+        // A part in the middle of a file is no end; a look at one starts nothing.
+        let reaches_the_end = |part: Part| !part.is_look && part.start + transfer.length >= part.whole;
+        let is_end = is_end && transfer.part.is_none_or(reaches_the_end);
         is_end.then(|| What::Silent(Silent { name: transfer.name.clone(), unacknowledged, since: *since_ack }))
     }
 
@@ -205,9 +215,13 @@ impl Running {
             tell.push(What::Pace(self.pace(acked, At::GoesOn { paused: lasted })));
         }
         let (sent, took) = (self.acked(acked), at.saturating_duration_since(self.began));
-        let Self { of, name, length: size, told: (_, before), .. } = self;
+        let Self { of, name, length: size, part, told: (_, before), .. } = self;
         let (fresh, over) = (sent.saturating_sub(before), Over::Http);
-        tell.push(What::Transfer(Transfer { of, name, sent, size, took, failure, fresh, over }));
+        let transfer = Transfer { of, name, sent, size, took, failure, fresh, over };
+        tell.push(match part {
+            Some(part) => What::Part(transfer, part),
+            None => What::Transfer(transfer),
+        });
     }
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, header};
 
 use super::routes::{App, Asked, Ends};
 use crate::boot::{
-    answer::{Answer, Denied, answer},
+    answer::{Answer, Denied, Signer, answer},
     event::{What, Who},
     installer::Installer,
     script::Query,
@@ -61,13 +61,14 @@ pub(super) async fn open(
 impl App {
     fn answer(&self, ends: Ends, name: &str, query: &Query) -> Response {
         let rules = self.live.rules.load();
-        match answer(&rules, &self.live.roster.load(), &self.base(ends), name, query) {
+        let signer = Signer { key: &self.answer_key, now: self.now() };
+        match answer(&rules, &self.live.roster.load(), &self.base(ends), name, query, Some(signer)) {
             Ok(Answer { mac, body, content_type }) => {
                 let told = What::Answer { name: name.to_owned(), size: body.len() as u64, to: ends.peer.ip() };
                 // One that a rule knows by its serial number may have named no card.
                 match rules.identity(&query.facts(mac)) {
                     machine if machine.keys().next().is_none() => self.tell_of(ends, told),
-                    machine => self.tell(Who::Machine(machine), told),
+                    machine => drop(self.tell(Who::Machine(machine), told)),
                 }
                 let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")];
                 (headers, body).into_response()

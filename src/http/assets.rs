@@ -24,8 +24,13 @@ use super::{
     connection::Connection,
     io::{HOLE, Piece, Source, in_hole},
     range::{Selection, Version, select},
+    whose::Whose,
 };
-use crate::{boot::event::Of, files::Asset, iso::segments::Piece as Place};
+use crate::{
+    boot::event::{Of, Part},
+    files::Asset,
+    iso::segments::Piece as Place,
+};
 
 /// Something to serve.
 #[derive(Clone, Debug)]
@@ -51,7 +56,13 @@ impl Served {
     }
 
     /// The response to a GET or HEAD that came on a connection.
-    pub(super) fn response(self, connection: &Arc<Connection>, method: &Method, headers: &HeaderMap) -> Response {
+    pub(super) fn response(
+        self,
+        connection: &Arc<Connection>,
+        method: &Method,
+        headers: &HeaderMap,
+        whose: Whose,
+    ) -> Response {
         let size = self.size();
         let selection = select(headers, Version { etag: &self.etag, modified: self.modified, size });
         let (status, start, length) = match selection {
@@ -63,7 +74,7 @@ impl Served {
         };
         let (content_type, etag, modified) = (content_type(&self.name), self.etag.clone(), self.modified);
         let has_body = status.is_success() && method != Method::HEAD;
-        let body = if has_body { self.body(connection, start, length) } else { Body::empty() };
+        let body = if has_body { self.body(connection, whose, start, length) } else { Body::empty() };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let out = response.headers_mut();
@@ -88,8 +99,11 @@ impl Served {
         response
     }
 
-    fn body(self, connection: &Arc<Connection>, offset: u64, remaining: u64) -> Body {
-        connection.begin(self.of, self.name, remaining);
+    fn body(self, connection: &Arc<Connection>, whose: Whose, offset: u64, remaining: u64) -> Body {
+        let whole = self.size();
+        let is_part = whose.is_look || remaining != whole;
+        let part = is_part.then_some(Part { start: offset, whole, is_look: whose.is_look });
+        connection.begin(self.of, self.name, remaining, part, whose.who);
         let (connection, source) = (Arc::clone(connection), self.content);
         Body::new(Paced { connection, source, offset, remaining, reading: None })
     }
@@ -270,7 +284,7 @@ mod tests {
         let connection = Arc::new(connection.expect("a connection"));
         let on = Arc::clone(&connection);
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = served.clone().response(&on, request.method(), request.headers());
+            let response = served.clone().response(&on, request.method(), request.headers(), Whose::default());
             async move { Ok::<_, io::Error>(response) }
         });
         let serving = http1::Builder::new().serve_connection(Io::new(Arc::clone(&connection)), service);
@@ -278,8 +292,9 @@ mod tests {
         let answer = client.await.expect("read");
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
         let transfer = loop {
-            if let What::Transfer(transfer) = told.recv().await.expect("an end").what {
-                break transfer;
+            match told.recv().await.expect("an end").what {
+                What::Transfer(transfer) | What::Part(transfer, _) => break transfer,
+                _ => {}
             }
         };
         (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end..].to_vec(), transfer)

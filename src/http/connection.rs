@@ -13,14 +13,18 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     net::TcpStream,
-    sync::{Notify, mpsc},
+    runtime::Handle,
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+    },
 };
 use tracing::debug;
 
 use super::{account::Account, io::Promised, routes::Ends};
 use crate::{
     boot::{
-        event::{Event, Failure, Of, Pause, What, Who, count_lost},
+        event::{Event, Failure, Of, Part, Pause, What, Who, count_lost},
         peer::Sample,
     },
     net::tcp_info::{TcpInfo, tcp_info},
@@ -41,6 +45,16 @@ pub(super) struct Connection {
     events: mpsc::Sender<Event>,
     /// Transfers of all connections that are not at their end.
     running: Arc<AtomicUsize>,
+    /// Whose the transfers on it are.
+    whose: Mutex<Option<Who>>,
+}
+
+/// Who a request is from that says nothing of it.
+fn by_address(ends: Ends) -> Option<Who> {
+    match ends.peer.ip() {
+        IpAddr::V4(address) => Some(Who::Address(address)),
+        IpAddr::V6(_) => None,
+    }
 }
 
 impl Connection {
@@ -54,17 +68,30 @@ impl Connection {
     ) -> io::Result<Self> {
         let acked_before = tcp_info(&stream)?.bytes_acked;
         let (changed, account, promised) = (Notify::new(), Mutex::default(), Promised::default());
-        Ok(Self { stream, ends, acked_before, changed, account, promised, events, running })
+        Ok(Self { stream, ends, acked_before, changed, account, promised, events, running, whose: Mutex::default() })
     }
 
     /// A body is about to be sent.
-    pub(super) fn begin(&self, of: Of, name: String, length: u64) {
+    pub(super) fn begin(&self, of: Of, name: String, length: u64, part: Option<Part>, who: Option<Who>) {
         // Its request came behind the acknowledgement of what was sent before: the old transfer's end is told first.
         if self.account().is_busy() {
             let _ = self.look();
         }
+        let mut part = part;
+        let mut whose = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
+        let who = who.or_else(|| by_address(self.ends));
+        if self.account().is_busy() && *whose != who {
+            // A proxy sends the request of one machine behind that of another, and which of them an acknowledgement is of
+            // is not known: it counts for neither.
+            *whose = None;
+            let size = length;
+            part = Some(Part { is_look: true, ..part.unwrap_or(Part { start: 0, whole: size, is_look: true }) });
+        } else {
+            *whose = who;
+        }
+        drop(whose);
         self.running.fetch_add(1, Ordering::Relaxed);
-        self.account().begin(of, name, length, Instant::now());
+        self.account().begin_part(of, name, length, part, Instant::now());
         self.changed.notify_one();
     }
 
@@ -150,13 +177,22 @@ impl Connection {
 
     fn tell(&self, told: impl IntoIterator<Item = What>) {
         for what in told {
-            if matches!(what, What::Transfer(_)) {
+            if matches!(what, What::Transfer(_) | What::Part(..)) {
                 self.running.fetch_sub(1, Ordering::Relaxed);
             }
-            let IpAddr::V4(address) = self.ends.peer.ip() else { continue };
-            if self.events.try_send(Event { who: Who::Address(address), what }).is_err() {
-                count_lost();
-                debug!("an event was dropped: the recorder is behind");
+            let Some(who) = *self.whose.lock().unwrap_or_else(PoisonError::into_inner) else { continue };
+            let is_end = matches!(what, What::Transfer(_) | What::Part(..) | What::Silent(_));
+            match self.events.try_send(Event { who, what }) {
+                // The end of a file may be what uses a one-time profile up: that waits for its turn.
+                Err(TrySendError::Full(event)) if is_end && Handle::try_current().is_ok() => {
+                    let events = self.events.clone();
+                    tokio::spawn(async move { events.send(event).await });
+                }
+                Err(_) => {
+                    count_lost();
+                    debug!("an event was dropped: the recorder is behind");
+                }
+                Ok(()) => {}
             }
         }
     }

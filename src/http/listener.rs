@@ -29,6 +29,7 @@ use super::{
     io::Io,
     routes::{Ends, On},
     watch,
+    whose::take_claim,
     workers::Workers,
 };
 use crate::{
@@ -148,6 +149,9 @@ impl Stage {
         let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
         let service = service_fn(move |mut request: Request<Incoming>| {
             normalise(request.uri_mut());
+            if let Some(claim) = take_claim(request.uri_mut()) {
+                request.extensions_mut().insert(claim);
+            }
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(on.clone());
             router.clone().oneshot(request)

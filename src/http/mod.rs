@@ -15,4 +15,5 @@ pub mod range;
 mod report;
 pub mod routes;
 mod watch;
+mod whose;
 pub mod workers;

@@ -6,7 +6,7 @@ use axum::{
     Extension,
     body::Bytes,
     extract::{
-        Query, State,
+        Path, Query, State,
         rejection::{BytesRejection, QueryRejection},
     },
     response::{IntoResponse, Response},
@@ -16,8 +16,10 @@ use tracing::debug;
 
 use super::routes::{App, Ends, ipv4};
 use crate::boot::{
-    event::{Event, ReportEvent, What, Who},
-    report::read,
+    answer::Denied,
+    client::MacAddr,
+    event::{Event, Report, ReportEvent, Signed, What, Who},
+    report::{read, scope},
 };
 
 type Fields = Vec<(String, String)>;
@@ -31,21 +33,66 @@ pub(super) async fn report(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let (mac, report) = match heard(ends, query, &headers, body) {
+        Ok(heard) => heard,
+        Err(refused) => return *refused,
+    };
+    match mac.map(Who::from).or_else(|| ipv4(ends.peer).map(Who::Address)) {
+        Some(who) => noted(&app, who, report, None),
+        None => (StatusCode::BAD_REQUEST, "mac is missing, and your address tells nothing\n").into_response(),
+    }
+}
+
+/// By an address that was signed for its machine, which no field names then.
+pub(super) async fn signed(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    Path(token): Path<String>,
+    query: Result<Query<Fields>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let opened = [true, false].map(|decides| (decides, app.open(&token, scope(decides))));
+    let denied = opened.iter().find_map(|(_, opened)| opened.as_ref().err().filter(|why| **why == Denied::Expired));
+    let denied = denied.copied().unwrap_or(Denied::NotSigned);
+    let Some((decides, said)) = opened.into_iter().find_map(|(decides, opened)| Some((decides, opened.ok()?))) else {
+        let words = match denied {
+            Denied::Expired => "the address of this report is no longer good: it was signed too long ago",
+            Denied::NotSigned => "the address of this report is not signed: use report(\"installed\") of a template",
+        };
+        debug!(peer = %ends.peer, "a report was refused: {words}");
+        return (StatusCode::FORBIDDEN, format!("{words}\n")).into_response();
+    };
+    let report = match heard(ends, query, &headers, body) {
+        Ok((_, report)) => report,
+        Err(refused) => return *refused,
+    };
+    let mac = said.mac().ok().flatten().unwrap_or(MacAddr([0; 6]));
+    let machine = app.live.rules.load().identity(&said.facts(mac));
+    let signed = Signed { profile: said.profile.clone().unwrap_or_default(), decides };
+    noted(&app, Who::Machine(machine), report, Some(signed))
+}
+
+fn heard(
+    ends: Ends,
+    query: Result<Query<Fields>, QueryRejection>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(Option<MacAddr>, Report), Box<Response>> {
     let mut fields = query.map_or_else(|_| Vec::new(), |Query(fields)| fields);
     match body {
-        Ok(body) => fields.extend(fields_of(&headers, &body)),
-        Err(rejection) => return (rejection.status(), format!("{}\n", rejection.body_text())).into_response(),
-    }
-    let (mac, report) = match read(&fields) {
-        Ok(read) => read,
-        Err(wrong) => {
-            debug!(peer = %ends.peer, "a report was refused: {wrong}");
-            return (StatusCode::BAD_REQUEST, format!("{wrong}\n")).into_response();
+        Ok(body) => fields.extend(fields_of(headers, &body)),
+        Err(rejection) => {
+            return Err(Box::new((rejection.status(), format!("{}\n", rejection.body_text())).into_response()));
         }
-    };
-    let Some(who) = mac.map(Who::from).or_else(|| ipv4(ends.peer).map(Who::Address)) else {
-        return (StatusCode::BAD_REQUEST, "mac is missing, and your address tells nothing\n").into_response();
-    };
+    }
+    read(&fields).map_err(|wrong| {
+        debug!(peer = %ends.peer, "a report was refused: {wrong}");
+        Box::new((StatusCode::BAD_REQUEST, format!("{wrong}\n")).into_response())
+    })
+}
+
+fn noted(app: &App, who: Who, report: Report, signed: Option<Signed>) -> Response {
     let word = match &report.event {
         ReportEvent::Installed => "installed",
         ReportEvent::Failed => "failed",
@@ -53,7 +100,11 @@ pub(super) async fn report(
     };
     let noted = format!("noted of {who}: {word}\n");
     // Other events may be lost under load. A machine that reports once would be shown as one that never did.
-    match app.events.try_send(Event { who, what: What::Report(report) }) {
+    let what = match signed {
+        Some(signed) => What::SignedReport(report, signed),
+        None => What::Report(report),
+    };
+    match app.events.try_send(Event { who, what }) {
         Ok(()) => noted.into_response(),
         Err(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: say it again\n").into_response()

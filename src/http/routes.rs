@@ -29,6 +29,7 @@ use super::{
     listing::{listing, wants_json},
     range::without_numbers,
     report::{self, report},
+    whose::{Claim, Whose, is_boot_client},
 };
 use crate::{
     boot::{
@@ -41,7 +42,9 @@ use crate::{
         identity::MachineId,
         loader::Loader,
         machine::Live,
+        recent::Recent,
         script::{self, Outcome, Standing, script},
+        timeline::Timeline,
         why::Why,
     },
     files::{
@@ -76,6 +79,8 @@ pub struct App {
     pub started: SystemTime,
     /// Cleared when the server begins to stop.
     pub is_ready: AtomicBool,
+    /// Who had a script at which address, and when.
+    pub scripts: Mutex<Recent<Ipv4Addr, Vec<(MachineId, Instant)>>>,
     /// Where events go.
     pub events: tokio::sync::mpsc::Sender<Event>,
 }
@@ -110,6 +115,10 @@ pub fn router(app: Arc<App>) -> Router {
             "/answers/{*name}",
             get(answers::open).post(answers::open).layer(DefaultBodyLimit::max(answers::LARGEST)),
         )
+        .route(
+            "/report/s/{token}",
+            get(report::signed).post(report::signed).layer(DefaultBodyLimit::max(report::LARGEST)),
+        )
         .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -119,8 +128,16 @@ pub fn router(app: Arc<App>) -> Router {
 pub(super) type Asked = Result<Query<script::Query>, QueryRejection>;
 
 /// Always 200 with a script, since an iPXE shows no more of an error than its number.
-async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, asked: Asked) -> Response {
-    let base = app.base(ends);
+async fn boot(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    method: Method,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Response {
+    let mut base = app.base(ends);
+    let mut claims = false;
+    let is_look = method == Method::HEAD || !is_boot_client(&headers);
     let rules = app.live.rules.load();
     let mut machine = None;
     let (mut is_retry, mut hardware, mut interface) = (false, Hardware::default(), None);
@@ -132,6 +149,10 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
             hardware = query.hardware.clone();
             interface = query.interface.clone();
             machine = mac.map(|mac| rules.identity(&query.facts(mac)));
+            if let Some(machine) = machine.filter(|_| !is_look && app.is_shared(ends, machine)) {
+                claims = true;
+                base = format!("{base}/m/{}", app.answer_key.claim(machine));
+            }
             let looping = machine.and_then(|machine| app.attempts().ipxe_loop(machine, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: app.now() };
             let state_fault = app.live.state_fault.load();
@@ -147,10 +168,18 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
         }
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
     };
+    if is_look {
+        debug!(peer = %ends.peer, "somebody looks at a script");
+        return script_response(answer.text);
+    }
     if let Some(machine) = machine.filter(|_| is_retry) {
         app.tell(Who::Machine(machine), What::Retry);
     }
-    app.tell_script(ends, machine, answer.outcome);
+    let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
+    if !app.tell_script(ends, machine, claims, answer.outcome) && is_once {
+        // What is to happen once is not begun unless it is noted.
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n").into_response();
+    }
     if let Some(machine) = machine.filter(|_| !hardware.is_empty()) {
         app.tell(Who::Machine(machine), What::Hardware(hardware));
     }
@@ -164,6 +193,7 @@ async fn boot(State(app): State<Arc<App>>, Extension(ends): Extension<Ends>, ask
 async fn file(
     State(app): State<Arc<App>>,
     Extension(On(connection)): Extension<On>,
+    claim: Option<Extension<Claim>>,
     uri: Uri,
     method: Method,
     headers: HeaderMap,
@@ -175,12 +205,13 @@ async fn file(
     if let Some(range) = without_numbers(&headers) {
         return app.refuse(ends, &Why::NoNumbers(range.chars().take(40).collect()));
     }
+    let whose = app.whose(claim.map(|Extension(claim)| claim), &headers);
     match app.find(ends, &name, &headers) {
         Ok(Found::Loader(file)) => {
             let etag = format!("\"{}\"", file.sha256);
             let content = Source::Memory(file.bytes);
             let served = Served { of: Of::Loader, name: file.name, content, etag, modified: app.started };
-            served.response(&connection, &method, &headers)
+            served.response(&connection, &method, &headers, whose)
         }
         Ok(Found::Asset { path, asset, of }) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
@@ -189,10 +220,12 @@ async fn file(
                 None => Arc::new(asset),
             };
             let served = Served { of, name: path, content: Source::File(asset), etag, modified };
-            served.response(&connection, &method, &headers)
+            served.response(&connection, &method, &headers, whose)
         }
         Ok(Found::Text { text, decided, .. }) => {
-            decided.into_iter().for_each(|decided| app.tell_script(ends, decided.machine, decided.outcome));
+            if let Some(decided) = decided {
+                app.tell_script(ends, decided.machine, false, decided.outcome);
+            }
             script_response(text)
         }
         Err(Why::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
@@ -268,7 +301,7 @@ impl App {
     }
 
     /// Seconds since 1970. A clock that has jumped is told.
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         let now = seconds(SystemTime::now());
         if let Some(by) = self.clock().read(now, self.began.elapsed()) {
             let way = if by > 0 { "forward" } else { "back" };
@@ -342,14 +375,43 @@ impl App {
     }
 
     /// The query tells the card, the connection the address: from here on the machine's fetches can be told.
-    fn tell_script(&self, ends: Ends, machine: Option<MachineId>, outcome: Outcome) {
-        if let (Some(machine), Some(address)) = (machine, ipv4(ends.peer)) {
+    /// Whether it could be told.
+    fn tell_script(&self, ends: Ends, machine: Option<MachineId>, claims: bool, outcome: Outcome) -> bool {
+        let is_told = match machine {
+            Some(machine) if claims => self.tell(Who::Machine(machine), What::OwnScript(outcome)),
+            Some(machine) => self.tell(Who::Machine(machine), What::Script(outcome)),
+            None => {
+                self.tell_of(ends, What::Script(outcome));
+                true
+            }
+        };
+        if let (Some(machine), Some(address), false) = (machine, ipv4(ends.peer), claims) {
             self.tell(Who::Machine(machine), What::Address(address));
         }
-        match machine {
-            Some(machine) => self.tell(Who::Machine(machine), What::Script(outcome)),
-            None => self.tell_of(ends, What::Script(outcome)),
+        is_told
+    }
+
+    /// Whose a file is.
+    fn whose(&self, claim: Option<Claim>, headers: &HeaderMap) -> Whose {
+        let machine = claim.as_ref().map(|Claim(token)| self.answer_key.claimed(token));
+        // A claim that is not ours says that it is not for whoever is alone at its address.
+        let is_look = !is_boot_client(headers) || machine == Some(None);
+        Whose { who: machine.flatten().map(Who::Machine), is_look }
+    }
+
+    /// Whether another machine had its script at this address lately, so that this one's files have to say whose they are.
+    fn is_shared(&self, ends: Ends, machine: Option<MachineId>) -> bool {
+        let (Some(address), Some(machine)) = (ipv4(ends.peer), machine) else { return false };
+        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let there = scripts.touch(address);
+        there.retain(|(other, at)| *other != machine && now.saturating_duration_since(*at) < Timeline::UNDER_WAY);
+        let is_shared = !there.is_empty();
+        there.push((machine, now));
+        if there.len() > AT_ONE_ADDRESS {
+            there.remove(0);
         }
+        is_shared
     }
 
     pub(super) fn tell_of(&self, ends: Ends, what: What) {
@@ -358,13 +420,21 @@ impl App {
         }
     }
 
-    pub(super) fn tell(&self, who: Who, what: What) {
-        if self.events.try_send(Event { who, what }).is_err() {
+    /// Whether it could be told.
+    pub(super) fn tell(&self, who: Who, what: What) -> bool {
+        let is_told = self.events.try_send(Event { who, what }).is_ok();
+        if !is_told {
             count_lost();
             debug!("an event was dropped: the recorder is behind");
         }
+        is_told
     }
 }
+
+/// Machines that are remembered of one address.
+const AT_ONE_ADDRESS: usize = 64;
+/// Addresses whose machines are remembered at least.
+pub const ADDRESSES: usize = 2048;
 
 /// Since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {

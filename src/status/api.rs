@@ -65,6 +65,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/machines/{machine}", get(machine)),
         ("/api/v1/machines/{machine}/report", get(report)),
         ("/api/v1/machines/{machine}/assignment", put(assign).delete(unassign)),
+        ("/api/v1/machines/{machine}/once", put(renew)),
         ("/api/v1/machines/{machine}/approval", put(approve).delete(unapprove)),
         ("/api/v1/machines/{machine}/wake", post(wake)),
         ("/api/v1/boots", get(boots)),
@@ -247,6 +248,15 @@ async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> R
     let id = api.id(&machine).await?;
     if !api.server.unassign(id).await? {
         return Err(Problem::of(StatusCode::NOT_FOUND, format!("nothing was assigned to {machine}")));
+    }
+    Ok(api.changed(id))
+}
+
+async fn renew(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
+    let id = api.id(&machine).await?;
+    if !api.server.renew(id).await? {
+        let words = format!("{machine} has not booted its one-time profile yet, or has none");
+        return Err(Problem::of(StatusCode::NOT_FOUND, words));
     }
     Ok(api.changed(id))
 }

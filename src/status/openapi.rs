@@ -32,6 +32,7 @@ const GET: &str = "get";
 const MACHINE: &str = "/api/v1/machines/{machine}";
 const ASSIGNMENT: &str = "/api/v1/machines/{machine}/assignment";
 const WAKE: &str = "/api/v1/machines/{machine}/wake";
+const ONCE: &str = "/api/v1/machines/{machine}/once";
 const APPROVAL: &str = "/api/v1/machines/{machine}/approval";
 
 /// The description, with an entry for each operation.
@@ -95,6 +96,7 @@ fn operations() -> Vec<Operation> {
         },
         change(ASSIGNMENT, "delete", "Leave it to its rule", &[401, 403, 404, 500]),
         change(APPROVAL, "put", "Let it in where only known machines are answered", &[401, 403, 404, 500]),
+        change(ONCE, "put", "Give a machine its one-time profile again", &[401, 403, 404, 500]),
         change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 500]),
         Operation {
             answer: json::<Woken>(),

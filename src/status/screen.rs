@@ -207,6 +207,8 @@ mod tests {
         };
         Machine {
             uuid: None,
+            until_installed: false,
+            tried: None,
             cards: Vec::new(),
             id: id.into(),
             mac: Some(id.into()),

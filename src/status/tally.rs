@@ -37,11 +37,11 @@ impl Tally {
             What::TookOffer(_) => at(Stage::Offer, "taken"),
             What::BootServer(_) => at(Stage::BootServer, OK),
             What::Refused(why) => at(Stage::Refused, why.label()),
-            What::Script(outcome) => at(Stage::Script, script(outcome)),
+            What::Script(outcome) | What::OwnScript(outcome) => at(Stage::Script, script(outcome)),
             What::Started(progress) | What::Progress(progress) => {
                 Self { carried: Some((progress.over, progress.of, progress.fresh)), ..Self::NOTHING }
             }
-            What::Transfer(transfer) => Self {
+            What::Transfer(transfer) | What::Part(transfer, _) => Self {
                 outcome: Some(transfer.failure.as_ref().map_or(OK, |failure| failure.label())),
                 carried: Some((transfer.over, transfer.of, transfer.fresh)),
                 took: transfer.failure.is_none().then_some(transfer.took),
@@ -50,8 +50,10 @@ impl Tally {
             What::Answer { .. } => at(Stage::Answer, OK),
             What::Rival(Rival { fault, .. }) => Self { rival: Some(fault.label()), ..Self::NOTHING },
             What::Said(_) => at(Stage::Syslog, OK),
-            What::Report(Report { event, .. }) => at(Stage::Reported, report(event)),
             What::Retry => at(Stage::Script, "retry"),
+            What::Report(Report { event, .. }) | What::SignedReport(Report { event, .. }, _) => {
+                at(Stage::Reported, report(event))
+            }
             What::Pace(_)
             | What::Silent(_)
             | What::Own(_)
@@ -59,6 +61,8 @@ impl Tally {
             | What::OfferedAddress(_)
             | What::Hardware(_)
             | What::HeardOn(_)
+            | What::NotSaidWhose(_)
+            | What::SharedUuid(_)
             | What::Packet { .. } => Self::NOTHING,
         }
     }
@@ -68,7 +72,7 @@ fn script(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Bootstrap => "bootstrap",
         Outcome::Refused(_, why) => why.label(),
-        Outcome::Chosen { way: Way::Boot(_) | Way::Elsewhere, .. } => "boot",
+        Outcome::Chosen { way: Way::Boot(_) | Way::Disk(_) | Way::Elsewhere, .. } => "boot",
         Outcome::Chosen { way: Way::Menu, .. } => "menu",
         Outcome::Chosen { way: Way::Local, .. } => "local",
         Outcome::Chosen { way: Way::Shell, .. } => "shell",

@@ -13,11 +13,12 @@ use crate::boot::{
     identity::MachineId,
     machine::{By, Live},
     moment::Moment,
-    roster::Assignment,
+    roster::{Assignment, Tried},
     selector::Facts,
     stage::Stage,
     timeline::{Chosen, Download, Going, Step, Timeline},
     timelines,
+    why::Why,
 };
 
 /// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
@@ -49,6 +50,12 @@ pub struct Machine {
     pub approved: bool,
     /// The profile that it was to have once, and has had.
     pub spent: Option<String>,
+    /// For one boot only in this sense: until it reports that it is installed.
+    #[serde(default)]
+    pub until_installed: bool,
+    /// Hand-overs of such a profile without that report.
+    #[serde(default)]
+    pub tried: Option<Tried>,
     /// Whether what is said of it outlives a restart.
     pub kept: bool,
     /// What it said of its parts, as iPXE reads them; anyone may claim to be this machine and say something else.
@@ -163,7 +170,9 @@ impl Machine {
         let said = machine.and_then(|machine| roster.of(machine));
         let said = said.as_ref();
         let let_in = facts.and_then(|facts| rules.rule(&facts, &roster).ok());
-        let choice = let_in.and_then(|rule| rules.choose(rule, said, None, "").ok());
+        let choice = let_in.map(|rule| rules.choose(rule, said, None, ""));
+        let stopped = matches!(choice, Some(Err(Why::TriedOften { .. })));
+        let choice = choice.and_then(Result::ok);
         let timeline = seen.and_then(timelines::Machine::boot);
         Self {
             id: who.to_string(),
@@ -176,8 +185,10 @@ impl Machine {
             }
             .map(|address| address.to_string()),
             name: rule.and_then(|rule| rule.name.clone()),
-            profile: choice.map(|choice| choice.profile.to_owned()),
-            by: choice.map(|choice| choice.by),
+            profile: choice.map(|choice| choice.profile).or(stopped.then_some("local")).map(str::to_owned),
+            by: choice.map(|choice| choice.by).or(stopped.then_some(By::Tried)),
+            until_installed: choice.is_some_and(|choice| choice.until_installed),
+            tried: said.and_then(|said| said.tried.clone()),
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
             approved: said.is_some_and(|said| said.approved),

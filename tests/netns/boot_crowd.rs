@@ -45,7 +45,7 @@ fn fetch(number: u32, path: &str) -> Result<Vec<u8>> {
         TcpStream::from(socket)
     };
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: iPXE/1.21.1\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("no header")?;

@@ -18,6 +18,7 @@ mod field;
 mod firmware;
 mod full_disk;
 mod http;
+mod identity;
 mod interfaces;
 mod lifecycle;
 mod liveness;

@@ -50,7 +50,11 @@ impl Victim {
 
     fn curl(self, bench: &Bench, arguments: &[&str], url: &str) -> Result<Vec<u8>> {
         let address = self.address().to_string();
-        bench.run("curl", &[&["-sS", "-o", "/dev/null", "--interface", &address], arguments, &[url]].concat())
+        bench.run(
+            "curl",
+            &[&["-sS", "-o", "/dev/null", "--user-agent", "iPXE/1.21.1", "--interface", &address], arguments, &[url]]
+                .concat(),
+        )
     }
 
     fn script(self, bench: &Bench) -> Result<()> {
@@ -65,7 +69,7 @@ impl Victim {
             socket.bind(&SocketAddr::from((self.address(), 0)).into())?;
             socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
             let mut stream = TcpStream::from(socket);
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: iPXE/1.21.1\r\n\r\n")?;
             Ok(stream)
         })?
     }

@@ -142,6 +142,14 @@ impl Server for Fake {
         Box::pin(std::future::ready(Ok(true)))
     }
 
+    fn renew(&self, mac: MachineId) -> Answer<'_, Result<bool, Refusal>> {
+        let roster = self.live.roster.load_full();
+        let before = roster.of(mac).unwrap_or_default();
+        let after = Entry { spent: None, tried: None, ..before.clone() };
+        self.live.roster.store(Arc::new(roster.with(mac, after)));
+        Box::pin(std::future::ready(Ok(before.spent.is_some())))
+    }
+
     fn approve(&self, mac: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         let roster = self.live.roster.load_full();
         let entry = roster.of(mac).unwrap_or_default();
@@ -188,7 +196,7 @@ pub(crate) fn discover(client: &str) -> What {
 pub(crate) fn script(number: u8, profile: &str) -> What {
     let way = Way::Boot(vec!["debian/vmlinuz".into(), "debian/initrd.img".into()]);
     let (mac, profile, by) = (mac(number), profile.into(), By::Rule);
-    What::Script(Outcome::Chosen { mac, profile, by, once: false, report_within: None, way })
+    What::Script(Outcome::Chosen { mac, profile, by, once: false, until_installed: false, report_within: None, way })
 }
 
 pub(crate) fn fetched(of: Of, name: &str, size: u64) -> What {

@@ -1,8 +1,9 @@
 //! What each event means to a boot: the words for people, and what is known of it then.
 
-use super::{Chosen, Download, Ending, Going, Timeline};
+use super::{Chosen, Download, Ending, Going, Step, Timeline};
 use crate::boot::{
-    event::{At, Discover, Of, Pace, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
+    event::{At, Discover, Of, Pace, Part, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
+    handover::{Bytes, Got},
     machine::By,
     moment::Moment,
     own::Own,
@@ -51,12 +52,37 @@ impl Timeline {
                 self.interface = Some(interface);
                 Vec::new()
             }
-            What::Script(outcome) => self.script(outcome, now),
+            What::Script(outcome) => {
+                self.claims = false;
+                self.script(outcome, now)
+            }
+            What::OwnScript(outcome) => {
+                self.claims = true;
+                self.script(outcome, now)
+            }
+            What::NotSaidWhose(name) => {
+                let text = format!(
+                    "{name} was fetched from its address, where other machines boot too: it is counted for none of \
+                     them; once = \"installed\" needs no such count"
+                );
+                vec![Seen(Stage::File, text, false)]
+            }
+            What::SharedUuid(other) => {
+                let text = format!(
+                    "its SMBIOS UUID is also that of the machine with the card {other}, which boots at the same time: \
+                     give each a [[machines]] rule with a name and its MAC address"
+                );
+                vec![Seen(Stage::Discover, text, false)]
+            }
             What::Started(progress) | What::Progress(progress) => {
                 self.progress(progress, now);
                 Vec::new()
             }
-            What::Transfer(transfer) => self.transfer(&transfer, now),
+            What::Transfer(transfer) => {
+                let part = Part { start: 0, whole: transfer.size, is_look: false };
+                self.transfer(&transfer, part, now)
+            }
+            What::Part(transfer, part) => self.transfer(&transfer, part, now),
             What::Pace(pace) => vec![self.pace(&pace, now)],
             What::Silent(silent) => self.silent(&silent, now).into_iter().collect(),
             What::Answer { name, size, to } => {
@@ -69,9 +95,15 @@ impl Timeline {
                 Vec::new()
             }
             What::Said(line) => vec![Seen(Stage::Syslog, shortened(line), false)],
+            What::SignedReport(report, _) => {
+                self.may_run_already(now);
+                let runs = self.runs_unseen();
+                runs.into_iter().chain([self.report(report)]).collect()
+            }
             What::Report(report) => {
                 self.may_run_already(now);
-                let runs = self.runs_from_elsewhere();
+                let is_once = self.chosen.as_ref().is_some_and(|chosen| chosen.once);
+                let runs = if is_once { None } else { self.runs_unseen() };
                 runs.into_iter().chain([self.report(report)]).collect()
             }
             What::Address(address) => {
@@ -117,7 +149,7 @@ impl Timeline {
         self.awaited = Awaited::default();
         self.chosen = None;
         self.ending = None;
-        let Outcome::Chosen { way, profile, by, once, report_within, .. } = outcome else {
+        let Outcome::Chosen { way, profile, by, once, until_installed, report_within, .. } = outcome else {
             return match outcome {
                 Outcome::Refused(_, why) => self.refused(&why),
                 _ => vec![Seen(Stage::Script, "asked who it is".into(), false)],
@@ -126,17 +158,22 @@ impl Timeline {
         let text = match (&way, by, once) {
             (Way::Menu, ..) => "the menu".into(),
             (Way::Shell, ..) => "iPXE's shell".into(),
-            (Way::Local, By::Spent, _) => "on to the local disk: it has had what it was to boot once".into(),
+            (Way::Local, By::Spent, _) => "on to the local disk: already booted its one-time profile".into(),
             (Way::Local, ..) => "on to the local disk".into(),
             (Way::Elsewhere, ..) => {
                 format!("profile {profile}: it has files on another server, and only a report says that it runs")
             }
-            (Way::Boot(_), By::Assignment, true) => format!("profile {profile}, assigned, once"),
-            (Way::Boot(_), By::Assignment, false) => format!("profile {profile}, assigned"),
-            (Way::Boot(_), _, true) => format!("profile {profile}, once"),
-            (Way::Boot(_), _, false) => format!("profile {profile}"),
+            (Way::Boot(_) | Way::Disk(_), _, true) if until_installed => {
+                format!("profile {profile}, until it reports that it is installed")
+            }
+            (Way::Boot(_) | Way::Disk(_), By::Assignment, true) => format!("profile {profile}, assigned, once"),
+            (Way::Boot(_) | Way::Disk(_), By::Assignment, false) => format!("profile {profile}, assigned"),
+            (Way::Boot(_) | Way::Disk(_), _, true) => format!("profile {profile}, once"),
+            (Way::Boot(_) | Way::Disk(_), _, false) => format!("profile {profile}"),
         };
-        let mut seen = vec![Seen(Stage::Script, text, false)];
+        let seen = vec![Seen(Stage::Script, text, false)];
+        let report_within = report_within.map(|within| within.as_secs());
+        let chosen = Chosen { profile, once, until_installed, report_within, is_elsewhere: false };
         match way {
             Way::Menu => self.ending = Some(Ending::Menu),
             Way::Shell => self.ending = Some(Ending::Shell),
@@ -144,19 +181,21 @@ impl Timeline {
             Way::Elsewhere => {
                 // That it stands still could not be seen.
                 self.ending = Some(Ending::HandedOver { at: now, probable: true });
-                let report_within = report_within.map(|within| within.as_secs());
-                self.chosen = Some(Chosen { profile, once, report_within, is_elsewhere: true });
+                self.chosen = Some(Chosen { is_elsewhere: true, ..chosen });
+            }
+            // A script of the user's own: where it stands could not be seen either, until it fetches a file from here.
+            Way::Boot(files) if files.is_empty() => {
+                self.ending = Some(Ending::HandedOver { at: now, probable: true });
+                self.awaited = Awaited::default().with(Got::of_any());
+                self.chosen = Some(Chosen { is_elsewhere: true, ..chosen });
+            }
+            Way::Disk(image) => {
+                self.awaited = Awaited::new(vec![image.clone()]).with(Got::of_disk(image, now));
+                self.chosen = Some(chosen);
             }
             Way::Boot(files) => {
-                // Of a script of the user's own nothing is known but that the machine has it.
-                if files.is_empty() {
-                    self.ending = Some(Ending::HandedOver { at: now, probable: false });
-                    let has_it = "it has its script, and does what that says".to_owned();
-                    seen.push(Seen(Stage::HandedOver, has_it, false));
-                }
                 self.awaited = Awaited::new(files);
-                let report_within = report_within.map(|within| within.as_secs());
-                self.chosen = Some(Chosen { profile, once, report_within, is_elsewhere: false });
+                self.chosen = Some(chosen);
             }
         }
         seen
@@ -220,7 +259,8 @@ impl Timeline {
         })
     }
 
-    fn transfer(&mut self, Transfer { of, name, sent, size, took, failure, .. }: &Transfer, now: Moment) -> Vec<Seen> {
+    fn transfer(&mut self, transfer: &Transfer, part: Part, now: Moment) -> Vec<Seen> {
+        let Transfer { of, name, sent, size, took, failure, .. } = transfer;
         let stage = self.stage_of(*of, name);
         let seconds = took.as_secs_f64();
         let rate = (*sent as f64 / seconds.max(1e-6)) as u64;
@@ -235,22 +275,60 @@ impl Timeline {
         self.download(stage, name, now, |download| {
             (download.acked, download.size, download.rate, download.pace) = (*sent, *size, rate, pace);
         });
-        if let Some(failure) = failure {
-            let what = if is_started { "acknowledged" } else { "stopped at" };
-            let text = format!("{name}: {what} {} of {}: {failure}", bytes(*sent), bytes(*size));
-            return vec![Seen(stage, text, !is_started)];
+        // A client that is gone with the last byte has not said that it has it.
+        let has = if failure.is_some() && sent >= size { 0 } else { *sent };
+        let bytes_of = Bytes { from: part.start, to: part.start.saturating_add(has), whole: part.whole };
+        if self.awaited.got.is_disk(name) && !part.is_look {
+            return self.read(transfer, bytes_of, now);
         }
-        let text = format!("{name}, {} in {seconds:.2} s ({}/s)", bytes(*sent), bytes(rate));
-        let mut seen = vec![Seen(stage, text, false)];
-        if stage == Stage::Loader && *of == Of::Asset && self.ending.is_none() {
+        let (is_script, has_all) =
+            (self.chosen.as_ref().is_some_and(|it| it.is_elsewhere), *of == Of::Asset && !part.is_look);
+        let has_all = has_all && self.awaited.got(name, bytes_of);
+        let is_part = if *sent == part.whole { String::new() } else { format!(" of {}", bytes(part.whole)) };
+        let text = match failure {
+            Some(failure) => {
+                let what = if is_started { "acknowledged" } else { "stopped at" };
+                format!("{name}: {what} {} of {}: {failure}", bytes(*sent), bytes(*size))
+            }
+            None => format!("{name}, {}{is_part} in {seconds:.2} s ({}/s)", bytes(*sent), bytes(rate)),
+        };
+        let mut seen = vec![Seen(stage, text, failure.is_some() && !is_started)];
+        if stage == Stage::Loader && *of == Of::Asset && self.ending.is_none() && failure.is_none() && !part.is_look {
             // A machine that was sent on by it is not stopped for want of our script; an iPXE that comes of it goes on.
             self.ending = Some(Ending::HandedOver { at: now, probable: true });
             let words = format!("probably: it has all of {name}, its rule's own loader, which goes on by itself");
             seen.push(Seen(Stage::HandedOver, words, false));
         }
-        if self.awaited.got(name) {
+        if has_all {
             self.ending = Some(Ending::HandedOver { at: now, probable: false });
-            seen.push(Seen(Stage::HandedOver, "it has its kernel and all initrds".into(), false));
+            let words = if is_script { "it has a whole file" } else { "it has its kernel and all initrds" };
+            if let Some(chosen) = &mut self.chosen {
+                chosen.is_elsewhere = false;
+            }
+            seen.push(Seen(Stage::HandedOver, words.into(), false));
+        }
+        seen
+    }
+
+    /// A disk image is read in small ranges, without end: the first one is told, and what fails.
+    fn read(&mut self, Transfer { name, sent, size, failure, .. }: &Transfer, of: Bytes, now: Moment) -> Vec<Seen> {
+        let is_first = self.awaited.got.read(of);
+        if is_first {
+            self.awaited.is_read();
+        }
+        let mut seen = Vec::new();
+        match failure {
+            Some(failure) => {
+                let text = format!("{name}: stopped at {} of {}: {failure}", bytes(*sent), bytes(*size));
+                seen.push(Seen(Stage::Kernel, text, true));
+            }
+            None if is_first => seen.push(Seen(Stage::Kernel, format!("{name} is read"), false)),
+            None => {}
+        }
+        if let Some(Step { stage, text, .. }) = self.runs(now) {
+            // Taken in by its caller, as every step.
+            self.steps.pop();
+            seen.push(Seen(stage, text, false));
         }
         seen
     }
@@ -263,8 +341,9 @@ impl Timeline {
         }
     }
 
-    /// The first word of a machine whose files came from another server: it was handed over.
-    fn runs_from_elsewhere(&mut self) -> Option<Seen> {
+    /// The first word of a machine whose files came from another server, or that ran a script: it was handed over. Where
+    /// that uses something up, the word has to be signed.
+    fn runs_unseen(&mut self) -> Option<Seen> {
         let is_elsewhere = self.chosen.as_mut().map(|chosen| std::mem::take(&mut chosen.is_elsewhere));
         is_elsewhere?.then(|| Seen(Stage::HandedOver, "it runs: it reports".into(), false))
     }

@@ -35,8 +35,11 @@ pub struct Machine {
     pub arch: Names,
     /// What it boots.
     pub profile: Option<String>,
-    /// Its next boot that comes to its hand-over only; then the local disk.
-    pub once: bool,
+    /// `true`: its next boot that comes to its hand-over only; `"installed"`: until it reports that it is installed
+    /// (`report("installed")` in a template). Then the local disk.
+    pub once: Once,
+    /// With `once = "installed"`: how often it is handed over at most, from 1 on; none: 3 times.
+    pub once_tries: Option<u32>,
     /// The profiles that the menu shows it, in this order; none: all.
     pub menu: Vec<String>,
     /// How long an offer to its firmware waits, instead of `dhcp.reply_delay`.
@@ -65,6 +68,30 @@ impl Machine {
             ("arch", arch),
         ];
         keys.into_iter().find(|(name, _)| *name == key).map_or(&[], |(_, names)| names.all())
+    }
+}
+
+/// How often a machine boots its profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "true, false or \"installed\" is wanted")]
+pub enum Once {
+    /// `once = true`: its next boot only.
+    Next(bool),
+    /// `once = "installed"`
+    Until(Reported),
+}
+
+/// What a machine reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reported {
+    /// That it is installed.
+    Installed,
+}
+
+impl Default for Once {
+    fn default() -> Self {
+        Self::Next(false)
     }
 }
 

@@ -34,6 +34,7 @@ impl Done {
             "once" => "Assigned for the next boot that reaches its hand-over.",
             "unassigned" => "Assignment removed. The machine's rule applies again.",
             "woken" => "Magic packet sent. The machine starts if its firmware allows Wake-on-LAN.",
+            "renewed" => "Its one-time profile is served again.",
             "approved" => "Approved. The machine is answered from now on.",
             "unapproved" => "Approval removed.",
             _ => return None,
@@ -81,6 +82,15 @@ pub(super) async fn wake(
     headers: HeaderMap,
 ) -> Response {
     page.act(via, &headers, &machine, "woken", async |id| page.api.wake(id).await.map(drop)).await
+}
+
+pub(super) async fn renew(
+    State(page): State<Arc<Page>>,
+    Extension(via): Extension<Via>,
+    Path(machine): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    page.act(via, &headers, &machine, "renewed", async |id| page.api.server.renew(id).await.map(drop)).await
 }
 
 pub(super) async fn approve(

@@ -179,6 +179,12 @@ fn next(machine: &view::Machine) -> Option<Next> {
         By::Rule => format!("by its rule{once}"),
         By::Default => format!("the default{once}"),
         By::Menu => "chosen from the menu".to_owned(),
+        By::Tried => {
+            let words = machine.tried.as_ref().and_then(|tried| tried.failed.as_deref()).unwrap_or_default();
+            let count = machine.tried.as_ref().map(|tried| tried.count).unwrap_or_default();
+            let failed = if words.is_empty() { String::new() } else { format!("; its last report: failed: {words}") };
+            format!("stopped: handed over {count} times and never reported installed{failed}")
+        }
         By::Spent => format!("already booted {had} (one-time)"),
     };
     let chosen = machine.boot.as_ref().and_then(|boot| boot.chosen.as_ref());

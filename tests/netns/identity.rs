@@ -1,0 +1,329 @@
+//! Which machine it is, and when its one-time profile is used up: what wipes a disk when it goes wrong.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    bench::{Bench, SOON, noise},
+    control::{said, tell},
+};
+
+const A: &str = "52:54:00:00:00:0a";
+const B: &str = "52:54:00:00:00:0b";
+const U1: &str = "4c4c4544-0042-3510-8052-b4c04f564e31";
+const U2: &str = "4c4c4544-0042-3510-8052-b4c04f564e32";
+/// [`U1`] with its first three fields turned round, as some firmware and labels have it.
+const U1_TURNED: &str = "44454c4c-4200-1035-8052-b4c04f564e31";
+
+/// What an iPXE asks that boots from a card.
+fn script(bench: &Bench, mac: &str, uuid: &str) -> Result<String> {
+    let path = format!("/boot.ipxe?mac={mac}&uuid={uuid}&arch=x86_64&platform=efi");
+    Ok(String::from_utf8(bench.curl(&[], &path)?)?)
+}
+
+fn is_installer(script: &str) -> bool {
+    script.contains("boots profile ")
+}
+
+fn is_disk(script: &str) -> bool {
+    script.contains("local disk") && !script.contains("\nkernel ")
+}
+
+/// Fetches every file that a script names, as it names it.
+fn fetch_all(bench: &Bench, script: &str) -> Result<()> {
+    let urls: Vec<&str> = script
+        .lines()
+        .filter(|line| line.starts_with("kernel ") || line.starts_with("initrd "))
+        .filter_map(|line| line.split(' ').find(|word| word.starts_with("http://")))
+        .collect();
+    ensure!(!urls.is_empty(), "{script}");
+    for url in urls {
+        let path = url.strip_prefix("http://10.77.0.2:8080").with_context(|| url.to_owned())?;
+        bench.curl(&["-o", "/dev/null"], path)?;
+    }
+    Ok(())
+}
+
+/// A whole boot by a card, up to its hand-over.
+fn boots(bench: &Bench, mac: &str, uuid: &str) -> Result<()> {
+    let script = script(bench, mac, uuid)?;
+    ensure!(is_installer(&script), "{mac} {uuid} does not get its profile: {script}");
+    let before = handed_over(bench);
+    fetch_all(bench, &script)?;
+    for _ in 0..200 {
+        if handed_over(bench) > before {
+            // What it uses up is noted a moment after it was told.
+            std::thread::sleep(Duration::from_millis(100));
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("{mac} is not handed over: {:#?}", bench.netbootd.lines())
+}
+
+fn handed_over(bench: &Bench) -> usize {
+    bench.netbootd.lines().iter().filter(|line| line.contains(" handed_over ")).count()
+}
+
+/// Long enough for anything that would be told of what was fetched.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(1500));
+}
+
+#[test]
+fn a_machine_with_two_cards_installs_once() -> Result<()> {
+    let rule = format!("[[machines]]\nname = \"n\"\nmac = [\"{A}\", \"{B}\"]\nonce = true\n");
+    let Some(bench) = Bench::with_configuration(&rule)? else { return Ok(()) };
+    boots(&bench, A, U1)?;
+    for (mac, uuid) in [(B, U1), (A, U1), (B, "")] {
+        let next = script(&bench, mac, uuid)?;
+        ensure!(is_disk(&next), "it is installed again by {mac}: {next}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_machine_without_a_rule_of_its_own_is_known_by_its_uuid_in_either_byte_order() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[[machines]]\noui = \"52:54:00\"\nonce = true\n")? else {
+        return Ok(());
+    };
+    boots(&bench, A, U1)?;
+    ensure!(is_disk(&script(&bench, B, U1)?), "it is installed again by its other card");
+    ensure!(is_disk(&script(&bench, B, U1_TURNED)?), "it is installed again in the other byte order");
+    ensure!(is_disk(&script(&bench, A, "")?), "it is installed again where it does not say its UUID");
+    Ok(())
+}
+
+#[test]
+fn two_machines_that_boot_by_one_adapter_are_each_installed_once() -> Result<()> {
+    let rule = |uuid| format!("[[machines]]\nuuid = \"{uuid}\"\nprofile = \"command-line\"\nonce = true\n");
+    let Some(bench) = Bench::with_configuration(&(rule(U1) + &rule(U2)))? else { return Ok(()) };
+    boots(&bench, A, U1)?;
+    boots(&bench, A, U2)?;
+    ensure!(is_disk(&script(&bench, A, U1)?) && is_disk(&script(&bench, A, U2)?), "one is installed again");
+    Ok(())
+}
+
+#[test]
+fn boards_that_share_a_uuid_are_told_apart_by_their_cards() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[[machines]]\noui = \"52:54:00\"\nonce = true\n")? else {
+        return Ok(());
+    };
+    for uuid in ["03000200-0400-0500-0006-000700080009", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
+        ensure!(tell(&bench.server, &["unassign", A])?.status.code().is_some(), "no answer");
+        boots(&bench, A, uuid)?;
+        ensure!(is_installer(&script(&bench, B, uuid)?), "{uuid}: the second board is sent to its empty disk");
+        ensure!(is_disk(&script(&bench, A, uuid)?), "{uuid}: the first is installed again");
+    }
+    Ok(())
+}
+
+/// Two that do share one are told of, once.
+#[test]
+fn two_machines_with_one_uuid_that_boot_at_the_same_time_are_told_of_once() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    for _ in 0..4 {
+        script(&bench, A, U1)?;
+        script(&bench, B, U1)?;
+    }
+    let words = "its SMBIOS UUID is also that of the machine with the card";
+    bench.netbootd.wait_for_line(words, SOON)?;
+    settle();
+    let told = bench.netbootd.lines().iter().filter(|line| line.contains(words)).count();
+    ensure!(told == 1, "it is told {told} times");
+    Ok(())
+}
+
+#[test]
+fn a_look_uses_nothing_up() -> Result<()> {
+    let configuration = "[profiles.own]\nscript = \"own.ipxe\"\n[profiles.disk]\niso = \"cd.iso\"\n\
+                         [[machines]]\nmac = \"52:54:00:00:00:0a\"\nprofile = \"own\"\nonce = true\n\
+                         [[machines]]\nmac = \"52:54:00:00:00:0b\"\nprofile = \"disk\"\nonce = true\n\
+                         [[machines]]\nmac = \"52:54:00:00:00:0c\"\nonce = true\n";
+    let bench = Bench::prepared(&["eth1"], &[], configuration, |lab, _| {
+        let (folder, templates) = (lab.directory(), lab.directory().join("templates"));
+        fs::create_dir_all(&templates)?;
+        fs::write(templates.join("own.ipxe"), "#!ipxe\nchain {{ base }}/assets/vmlinuz\n")?;
+        let whole = format!("templates = {:?}\n{configuration}", templates.display().to_string());
+        fs::write(folder.join("netbootd.toml"), whole)?;
+        Ok(fs::write(folder.join("assets/cd.iso"), noise(4_000_000, 7))?)
+    })?;
+    let Some(bench) = bench else { return Ok(()) };
+    let path = |mac: &str| format!("/boot.ipxe?mac={mac}&arch=x86_64&platform=efi");
+    let asks = |mac: &str| -> Result<String> { Ok(String::from_utf8(bench.curl(&[], &path(mac))?)?) };
+
+    // A script of the user's own: a HEAD, a browser, and the script itself.
+    bench.curl(&["--head"], &path(A))?;
+    bench.curl(&["--user-agent", "curl/7.88.1"], &path(A))?;
+    settle();
+    for _ in 0..2 {
+        let script = asks(A)?;
+        ensure!(script.contains("/assets/vmlinuz"), "a look used it up: {script}");
+    }
+    bench.curl(&["-o", "/dev/null", "--user-agent", "curl/7.88.1"], "/assets/vmlinuz")?;
+    bench.curl(&["-o", "/dev/null", "--range", "0-511"], "/assets/vmlinuz")?;
+    bench.curl(&["--head"], "/assets/vmlinuz")?;
+    settle();
+    ensure!(asks(A)?.contains("/assets/vmlinuz"), "a look at a file used it up");
+    bench.curl(&["-o", "/dev/null"], "/assets/vmlinuz")?;
+    settle();
+    ensure!(is_disk(&asks(A)?), "it booted, and is served again");
+
+    // A CD image, of which firmware looks at the first sectors.
+    ensure!(asks(B)?.contains("sanboot"), "it does not get its image");
+    bench.curl(&["-o", "/dev/null", "--range", "0-511"], "/assets/cd.iso")?;
+    settle();
+    ensure!(asks(B)?.contains("sanboot"), "a range used it up");
+
+    // Ranges count where they cover the file.
+    let third = "52:54:00:00:00:0c";
+    ensure!(is_installer(&asks(third)?), "it does not get its profile");
+    bench.curl(&["-o", "/dev/null"], "/assets/debian/initrd.img")?;
+    bench.curl(&["-o", "/dev/null", "--range", "0-1999999"], "/assets/vmlinuz")?;
+    settle();
+    ensure!(is_installer(&asks(third)?), "a part of the kernel used it up");
+    bench.curl(&["-o", "/dev/null"], "/assets/debian/initrd.img")?;
+    bench.curl(&["-o", "/dev/null", "--range", "0-1999999"], "/assets/vmlinuz")?;
+    bench.curl(&["-o", "/dev/null", "--range", "2000000-"], "/assets/vmlinuz")?;
+    settle();
+    ensure!(is_disk(&asks(third)?), "it has its whole kernel in two parts, and is served again");
+    Ok(())
+}
+
+#[test]
+fn of_two_machines_behind_one_address_the_one_that_fetched_is_installed() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[[machines]]\noui = \"52:54:00\"\nonce = true\n")? else {
+        return Ok(());
+    };
+    let first = script(&bench, A, U1)?;
+    let second = script(&bench, B, U2)?;
+    ensure!(is_installer(&first) && is_installer(&second), "{first}\n{second}");
+    fetch_all(&bench, &first)?;
+    bench.netbootd.wait_for_line(&format!("{A} handed_over"), SOON)?;
+    settle();
+    ensure!(is_installer(&script(&bench, B, U2)?), "the one that fetched nothing counts as installed");
+    ensure!(is_disk(&script(&bench, A, U1)?), "the one that fetched all is installed again");
+    fetch_all(&bench, &script(&bench, B, U2)?)?;
+    bench.netbootd.wait_for_line(&format!("{B} handed_over"), SOON)?;
+    settle();
+    ensure!(is_disk(&script(&bench, B, U2)?), "the second is installed again");
+    Ok(())
+}
+
+/// A server that was restarted does not know that the address is shared: nobody's files are counted, and that is said.
+#[test]
+fn what_cannot_be_told_apart_is_nobodys() -> Result<()> {
+    let Some(mut bench) = Bench::with_configuration("[[machines]]\noui = \"52:54:00\"\nonce = true\n")? else {
+        return Ok(());
+    };
+    let first = script(&bench, A, U1)?;
+    bench.netbootd.wait_for_line(&format!("{A} script"), SOON)?;
+    settle();
+    bench.netbootd.signal(netbootd_lab::Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(SOON)?;
+    bench.netbootd = bench.again()?;
+    let second = script(&bench, B, U2)?;
+    ensure!(first.contains("/assets/vmlinuz") && second.contains("/assets/vmlinuz"), "{first}{second}");
+    fetch_all(&bench, &first)?;
+    bench.netbootd.wait_for_line("where other machines boot too: it is counted for none of them", SOON)?;
+    settle();
+    ensure!(is_installer(&script(&bench, A, U1)?) && is_installer(&script(&bench, B, U2)?), "somebody is sent away");
+    Ok(())
+}
+
+/// The address that `report("EVENT")` gave a machine.
+fn report_address<'a>(script: &'a str, key: &str) -> Result<&'a str> {
+    let word = script.split([' ', '\n']).find_map(|word| word.strip_prefix(&format!("{key}=")));
+    word.and_then(|url| url.strip_prefix("http://10.77.0.2:8080")).with_context(|| script.to_owned())
+}
+
+#[test]
+fn an_installer_is_served_until_its_signed_report_and_no_more_than_once_tries() -> Result<()> {
+    let configuration = format!(
+        "[profiles.installer]\nkernel = \"vmlinuz\"\ncmdline = \"ok={{{{ report('installed') }}}} \
+         no={{{{ report('failed', 'no disk') }}}}\"\n[[machines]]\nname = \"n\"\nmac = [\"{A}\", \"{B}\"]\n\
+         profile = \"installer\"\nonce = \"installed\"\nonce_tries = 2\n"
+    );
+    let Some(mut bench) = Bench::with_configuration(&configuration)? else { return Ok(()) };
+    boots(&bench, A, U1)?;
+    let again = script(&bench, B, U1)?;
+    ensure!(is_installer(&again), "a hand-over alone used it up: {again}");
+    // Anyone can say this of any machine: it is shown, and decides nothing.
+    bench.curl(&[], &format!("/report?mac={A}&event=installed"))?;
+    bench.netbootd.wait_for_line("reported     installed", SOON)?;
+    bench.curl(&[], report_address(&again, "no")?)?;
+    bench.netbootd.wait_for_line("reported     failed: no disk", SOON)?;
+    settle();
+    ensure!(is_installer(&script(&bench, A, U1)?), "it failed, and is not served again");
+    boots(&bench, B, U1)?;
+    let stopped = script(&bench, A, U1)?;
+    ensure!(!stopped.contains("\nkernel ") && stopped.contains("handed over 2 times"), "{stopped}");
+    ensure!(stopped.contains("failed: no disk"), "the last report's words are missing: {stopped}");
+    ensure!(stopped.lines().filter(|line| line.starts_with("echo ")).count() > 1, "{stopped}");
+    let machines = said(&tell(&bench.server, &["machines"])?);
+    ensure!(machines.contains("never reported installed"), "{machines}");
+    // It outlives a kill.
+    bench.netbootd.signal(netbootd_lab::Signal::SIGKILL)?;
+    bench.netbootd.wait_exit(SOON)?;
+    bench.netbootd = bench.again()?;
+    ensure!(!script(&bench, A, U1)?.contains("\nkernel "), "it is served again after a restart");
+
+    let renewed = tell(&bench.server, &["once", "n"])?;
+    ensure!(renewed.status.success(), "{}", said(&renewed));
+    let again = script(&bench, B, U1)?;
+    ensure!(is_installer(&again), "it does not get its profile again: {again}");
+    let address = report_address(&again, "ok")?;
+    ensure!(address.starts_with("/report/s/"), "{address}");
+    bench.curl(&[], address)?;
+    bench.netbootd.wait_for_line("reported     installed", SOON)?;
+    settle();
+    ensure!(is_disk(&script(&bench, A, U1)?), "it is installed, and is served its installer");
+    let forged = bench.curl(&["-w", "%{http_code}"], "/report/s/AAAA?event=installed")?;
+    ensure!(forged.ends_with(b"403"), "{}", String::from_utf8_lossy(&forged));
+    let nothing = tell(&bench.server, &["once", "52:54:00:00:00:77"])?;
+    ensure!(nothing.status.code() == Some(64), "{}", said(&nothing));
+    Ok(())
+}
+
+#[test]
+fn a_machine_is_assigned_by_its_name_whatever_its_rule_knows_it_by() -> Result<()> {
+    let rules = format!(
+        "[[machines]]\nname = \"cards\"\nmac = [\"{A}\", \"{B}\"]\n[[machines]]\nname = \"board\"\nuuid = \"{U1}\"\n\
+         [[machines]]\nname = \"label\"\nserial = \"CZ1234\"\n[[machines]]\nname = \"all\"\noui = \"0e:00:00\"\n"
+    );
+    let Some(bench) = Bench::with_configuration(&rules)? else { return Ok(()) };
+    let other = "52:54:00:00:00:77";
+    let asks = [
+        ("cards", format!("mac={B}")),
+        ("board", format!("mac={other}&uuid={U1_TURNED}")),
+        ("label", format!("mac={other}&uuid={U2}&serial=cz1234")),
+    ];
+    for (name, query) in asks {
+        for (words, is) in [(&["assign", name, "shell"][..], true), (&["unassign", name], false)] {
+            let done = tell(&bench.server, words)?;
+            ensure!(done.status.success(), "{words:?}: {}", said(&done));
+            let script = String::from_utf8(bench.curl(&[], &format!("/boot.ipxe?{query}&arch=x86_64&platform=efi"))?)?;
+            ensure!(script.contains("\nshell\n") && !is_installer(&script) == is || !is, "{words:?}: {script}");
+        }
+        for words in [["approve", name], ["unapprove", name]] {
+            let done = tell(&bench.server, &words)?;
+            ensure!(done.status.success(), "{words:?}: {}", said(&done));
+        }
+    }
+    let refused = tell(&bench.server, &["assign", "all", "shell"])?;
+    ensure!(said(&refused).contains("is the name of a rule about many machines"), "{}", said(&refused));
+    Ok(())
+}
+
+/// An assignment that was made by a card is that machine's from its first boot on, and of no other one that uses the card.
+#[test]
+fn an_assignment_by_a_card_is_joined_with_the_machine_that_comes_with_it() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    ensure!(tell(&bench.server, &["assign", A, "command-line", "--once"])?.status.success(), "it is not assigned");
+    ensure!(tell(&bench.server, &["assign", B, "local"])?.status.success(), "it is not assigned");
+    boots(&bench, A, U1)?;
+    ensure!(is_disk(&script(&bench, A, U1)?), "it is served again");
+    ensure!(is_installer(&script(&bench, A, U2)?), "another machine with the same adapter has its assignment");
+    Ok(())
+}
