@@ -71,6 +71,12 @@ impl Entry {
         self.approved || self.assigned.is_some()
     }
 
+    /// Whether it may be all that keeps a machine from its installer.
+    fn protects(&self) -> bool {
+        let is_for_good = self.assigned.as_ref().is_some_and(|assigned| !assigned.once);
+        is_for_good || self.spent.is_some() || self.tried.is_some()
+    }
+
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -152,13 +158,18 @@ impl Roster {
         self.changed(&self.change(machine.into(), &[], |before| Entry { known_as: before.known_as, ..entry }))
     }
 
-    /// Whether something is said of a machine under weaker names than the strongest one that is known now.
+    /// What changes by itself, when a machine boots or reports.
+    ///
+    /// What is said of a card alone, and keeps a disk from being wiped, stays said of the card: another machine may use the
+    /// card now, or somebody may say that one does.
     #[must_use]
-    pub fn is_to_be_joined(&self, machine: MachineId) -> bool {
-        let known =
-            |key: &Key| self.entries.get(key).is_some_and(|entry| machine.keys().all(|k| entry.known_as.contains(&k)));
-        let found = self.found(machine);
-        !found.is_empty() && !matches!(found.as_slice(), [only] if *only == machine.key() && known(only))
+    pub fn noted(&self, machine: MachineId, beside: &[Key], change: impl FnOnce(Entry) -> Entry) -> Change {
+        let change = self.change(machine, beside, change);
+        let protects = |key: &Key| {
+            let is_card = matches!(key, Key::Card(_));
+            is_card && self.entries.get(key).is_some_and(Entry::protects)
+        };
+        Change { replaced: change.replaced.iter().filter(|key| !protects(key)).copied().collect(), ..change }
     }
 
     /// All machines of which something was said.
@@ -187,8 +198,18 @@ impl<M: Into<MachineId>> FromIterator<(M, Entry)> for Roster {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
     use super::*;
-    use crate::boot::client::MacAddr;
+    use crate::boot::{
+        client::MacAddr,
+        machine::{By, MachineRule, Rules},
+        profile::{Boot, Profile},
+        selector::{Facts, RuleBook, Selector},
+    };
 
     const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
     const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
@@ -215,15 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_of_a_card_is_said_of_the_machine_that_turns_up_with_it() {
-        let roster = Roster::default().with(A, spent());
+    fn an_assignment_for_one_boot_by_a_card_is_of_the_machine_that_boots_it() {
+        let once = Some(Assignment { profile: "demo".into(), once: true });
+        let roster = Roster::default().with(A, Entry { assigned: once, ..Entry::default() });
         assert!(roster.of(id(None, U1, A)).is_some());
-        assert!(roster.is_to_be_joined(id(None, U1, A)));
-        let joined = roster.changed(&roster.change(id(None, U1, A), &[], |before| before));
-        assert!(!joined.is_to_be_joined(id(None, U1, A)));
-        assert!(joined.of(id(None, U1, B)).is_some(), "from now on by its UUID");
-        assert_eq!(joined.of(id(None, U2, A)), None, "another machine behind the same adapter");
-        assert_eq!(joined.iter().count(), 1);
+        let change = roster.noted(id(None, U1, A), &[], |before| Entry { spent: Some("demo".into()), ..before });
+        let booted = roster.changed(&change);
+        assert!(booted.of(id(None, U1, B)).is_some(), "from now on by its UUID");
+        assert_eq!(booted.of(id(None, U2, A)), None, "another machine behind the same adapter");
+        assert_eq!(booted.iter().count(), 1);
+    }
+
+    #[test]
+    fn what_keeps_a_card_from_an_installer_is_taken_away_by_no_other_machine_that_uses_it() {
+        let roster = Roster::default().with(A, spent());
+        let change = roster.noted(id(None, U2, A), &[], |before| Entry { spent: Some("other".into()), ..before });
+        let after = roster.changed(&change);
+        assert_eq!(after.of(id(None, U1, A)).and_then(|entry| entry.spent), Some("demo".into()));
     }
 
     #[test]
@@ -234,5 +263,42 @@ mod tests {
         assert!(plain.of(id(Some("n"), U1, B)).is_some());
         let renewed = plain.with(id(Some("n"), U1, B), Entry::default());
         assert_eq!(renewed, Roster::default());
+    }
+
+    /// One boot: a machine, the card that it boots by, and whether it tells its UUID.
+    fn boots() -> impl Strategy<Value = Vec<(usize, u8, bool, bool)>> {
+        proptest::collection::vec((0..4_usize, 0..3_u8, any::<bool>(), any::<bool>()), 1..40)
+    }
+
+    proptest! {
+        /// For any order of boots, by any cards: no machine that was installed is given its installer again, and none that
+        /// was not, and says who it is, is sent away.
+        #[test]
+        fn each_machine_is_installed_once(boots in boots()) {
+            let rule = MachineRule { profile: Some("demo".into()), once: true, ..MachineRule::default() };
+            let profiles = BTreeMap::from([("demo".to_owned(), Profile::from(Boot::Shell))]);
+            let machines = RuleBook::new(vec![(Selector::default(), rule)]);
+            let rules = Rules { machines, profiles, ..Rules::default() };
+            let (mut roster, mut installed) = (Roster::default(), BTreeSet::new());
+            for (machine, card, says, completes) in boots {
+                let mac = MacAddr([2, 0, 0, 0, 0, card]);
+                let own = Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564e40 + machine as u128);
+                let told = if machine % 2 == 0 { own } else { Uuid::from_bytes(own.to_bytes_le()) };
+                // One that does not tell its UUID is not told apart from others that use its card, so it looks only.
+                let facts = Facts { mac, uuid: says.then_some(told), serial: None, arch: None, interface: None };
+                let said = rules.said(&facts, &roster);
+                let rule = rules.rule(&facts, &roster).expect("a rule");
+                let choice = rules.choose(rule, said.as_ref(), None, "x86_64").expect("a choice");
+                let is_served = choice.by == By::Rule;
+                if says {
+                    prop_assert_eq!(is_served, !installed.contains(&machine), "machine {} by card {}", machine, card);
+                }
+                if is_served && says && completes {
+                    let note = |before| Entry { spent: Some(choice.profile.to_owned()), ..before };
+                    roster = roster.changed(&roster.noted(rules.identity(&facts), &[], note));
+                    installed.insert(machine);
+                }
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 use super::{Fault, Finding, Level, limits, load::Loaded, machines::is_profile, meant, resolve::Settings};
 use crate::{
     boot::{
+        identity::{is_own_serial, own_uuid},
         image::{HEAD, Role, takes_any_file},
         loader::{Loader, Loaders},
         machine::MachineRule,
@@ -196,6 +197,23 @@ impl Examination<'_> {
         }
     }
 
+    /// Names of machines that many boards share, so that a rule which asks for one is about all of them.
+    fn shared_names(&mut self) {
+        for (index, (selector, _)) in self.settings.machines.iter().enumerate() {
+            let uuids = selector.uuids.iter().enumerate().filter(|(_, uuid)| own_uuid(**uuid).is_none());
+            let uuids = uuids.map(|(place, uuid)| ("uuid", place, uuid.to_string()));
+            let serials = selector.serials.iter().enumerate().filter(|(_, serial)| !is_own_serial(serial));
+            let serials = serials.map(|(place, serial)| ("serial", place, format!("{serial:?}")));
+            for (key, place, name) in uuids.chain(serials) {
+                let message = format!(
+                    "many boards share the {key} {name}, so this rule is about all of them, and none is told from another by \
+                     it: name the machine by mac"
+                );
+                self.find(Level::Warning, &["machines", &index.to_string(), key, &place.to_string()], message);
+            }
+        }
+    }
+
     fn rules(&mut self) {
         let Settings { machines, interfaces, .. } = self.settings;
         for (index, (selector, rule)) in machines.iter().enumerate() {
@@ -216,6 +234,7 @@ impl Examination<'_> {
                 self.find(Level::Warning, &["machines", &index.to_string(), key], message);
             }
         }
+        self.shared_names();
         // Where none is named, one is chosen at the start.
         let is_served = |name: &String| interfaces.is_empty() || interfaces.contains(name);
         for (index, (selector, _)) in machines.iter().enumerate() {

@@ -59,8 +59,6 @@ pub enum ToKeep {
     Tried(MachineId, Vec<Key>, String),
     /// It reported that such a profile failed, in these words.
     Failed(MachineId, Vec<Key>, String, String),
-    /// A machine fetched its script: what was said of it before all its names were known is said of it now.
-    Heard(MachineId),
     /// Boots as they are now.
     Boots(Vec<(MachineId, Arc<Timeline>)>),
 }
@@ -181,16 +179,10 @@ impl Clerk {
     async fn note(&self, machine: MachineId, beside: &[Key], change: impl FnOnce(Entry) -> Entry) {
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
-        let change = roster.change(machine, beside, change);
+        let change = roster.noted(machine, beside, change);
         self.live.roster.store(Arc::new(roster.changed(&change)));
         unkept.replaced.extend(change.replaced);
         unkept.machines.insert(machine);
-    }
-
-    async fn heard(&self, machine: MachineId) {
-        if self.live.roster.load().is_to_be_joined(machine) {
-            self.note(machine, &[], |before| before).await;
-        }
     }
 
     /// Keeps what comes until all senders have gone.
@@ -218,7 +210,6 @@ impl Clerk {
                         })
                         .await;
                     }
-                    Some(ToKeep::Heard(machine)) => self.heard(machine).await,
                     Some(ToKeep::Shape(machine, shape)) => self.turn.lock().await.put_shape(machine.key(), shape),
                     Some(ToKeep::Boots(boots)) => self.turn.lock().await.put_boots(boots),
                     None => break,
@@ -273,7 +264,7 @@ impl Unkept {
     /// Writes until something cannot be written.
     async fn write(&mut self, state: &State, roster: &Roster) -> Result<(), sqlx::Error> {
         while let Some(machine) = self.machines.first().copied() {
-            let change = roster.change(machine, &[], |before| before);
+            let change = roster.noted(machine, &[], |before| before);
             let replaced = change.replaced.iter().chain(&self.replaced).copied().filter(|key| *key != change.key);
             state.set_entry(&Change { replaced: replaced.collect(), ..change.clone() }).await?;
             self.replaced.clear();

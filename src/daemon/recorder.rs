@@ -139,9 +139,6 @@ impl Recorder {
             Event { who: Who::Machine(machine), what: What::TookOffer(shape) } => {
                 self.keep(ToKeep::Shape(machine, shape))
             }
-            Event { who: Who::Machine(machine), what: What::Script(_) | What::OwnScript(_) } => {
-                self.keep(ToKeep::Heard(machine))
-            }
             _ => {}
         }
         if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
