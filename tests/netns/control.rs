@@ -110,7 +110,7 @@ fn once_is_once_and_outlives_a_kill() -> Result<()> {
         ensure!(tries < 100, "it is served again");
         std::thread::sleep(Duration::from_millis(50));
     }
-    bench.netbootd.wait_for_line("script       on to the local disk: it has had what it was to boot once", SOON)?;
+    bench.netbootd.wait_for_line("script       on to the local disk: already booted its one-time profile", SOON)?;
     bench.netbootd.signal(Signal::SIGKILL)?;
     bench.netbootd.wait_exit(SOON)?;
     bench.netbootd = bench.again()?;
