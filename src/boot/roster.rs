@@ -285,7 +285,7 @@ mod tests {
                 let own = Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564e40 + machine as u128);
                 let told = if machine % 2 == 0 { own } else { Uuid::from_bytes(own.to_bytes_le()) };
                 // One that does not tell its UUID is not told apart from others that use its card, so it looks only.
-                let facts = Facts { mac, uuid: says.then_some(told), serial: None, arch: None, interface: None };
+                let facts = Facts { mac, uuid: says.then_some(told), serial: None, hardware: None, arch: None, interface: None };
                 let said = rules.said(&facts, &roster);
                 let rule = rules.rule(&facts, &roster).expect("a rule");
                 let choice = rules.choose(rule, said.as_ref(), None, "x86_64").expect("a choice");
