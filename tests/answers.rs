@@ -14,11 +14,7 @@ use netbootd::{
         script::Query,
         selector::RuleBook,
     },
-    config::{
-        Fault, Level,
-        load::load,
-        resolve::{Settings, resolve},
-    },
+    config::{Fault, Level, load::load, resolve::resolve, settings::Settings},
 };
 use netbootd_lab::{CLOUD_INIT, KSVALIDATOR, Tool, required};
 use saphyr::{LoadableYamlNode as _, Yaml};

@@ -7,11 +7,7 @@ use clap::ValueEnum as _;
 use super::failure::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration, print};
 use crate::{
     boot::loader::Loader,
-    config::{
-        Faults,
-        load::load,
-        resolve::{Settings, resolve},
-    },
+    config::{Faults, load::load, resolve::resolve, settings::Settings},
     daemon::loaders::find,
     net::interface::choose,
     snippet::{Here, Kind, snippet},

@@ -11,11 +11,7 @@ use tracing::info;
 
 use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
 use crate::{
-    config::{
-        Faults,
-        load::load,
-        resolve::{Settings, resolve},
-    },
+    config::{Faults, load::load, resolve::resolve, settings::Settings},
     daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError},
 };
 

@@ -1,11 +1,18 @@
 //! What a server runs with, and people want to know of: files that are not what they are named for, rules that never
 //! win, profiles that nothing leads to, loaders that are missing.
 
-use super::{Fault, Finding, Level, limits, load::Loaded, machines::is_profile, meant, resolve::Settings};
+use super::{
+    Fault, Finding, Level,
+    check::is_profile,
+    limits::{self, head},
+    load::Loaded,
+    meant,
+    settings::Settings,
+};
 use crate::{
     boot::{
         identity::{is_own_serial, own_uuid},
-        image::{HEAD, Role, takes_any_file},
+        image::{Role, takes_any_file},
         loader::{Loader, Loaders},
         machine::MachineRule,
         profile::{Boot, Linux, Profile},
@@ -291,10 +298,6 @@ impl Examination<'_> {
         let place = self.loaded.places.of(&["machines", &index.to_string()]);
         format!("rule {} ({place})", index + 1)
     }
-}
-
-pub(super) fn head(assets: &AssetRoot, path: &str) -> Option<Vec<u8>> {
-    assets.file(path).ok()?.head(HEAD).ok()
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    resolve::{Settings, StateUrl, Syslog, Tftp},
     schema,
+    settings::{Settings, StateUrl, Syslog, Tftp},
 };
 use crate::{boot::attempts::Rates, net::limits::ClientLimits};
 

@@ -1,27 +1,18 @@
 //! What kernels and loaders cannot take: command lines that they cut, and initrds that do not fit.
 
-use super::{Fault, Finding, Level, examine::head, load::Loaded, resolve::Settings};
+use super::{
+    Fault, Finding, Level,
+    load::Loaded,
+    settings::{Cmdline, Settings},
+};
 use crate::{
     boot::{
-        image::{Image, LinuxHeader},
+        image::{HEAD, Image, LinuxHeader},
         loader::{Loader, Loaders},
         profile::{Boot, Linux},
     },
     files::AssetRoot,
 };
-
-/// The longest command line that a profile's template makes, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cmdline {
-    /// The profile.
-    pub profile: String,
-    /// Its variant.
-    pub arch: Option<String>,
-    /// Where the template stands.
-    pub place: String,
-    /// Bytes, with the names of the initrds that are put before it.
-    pub length: usize,
-}
 
 impl Cmdline {
     fn warning(&self, message: String) -> Finding {
@@ -143,6 +134,11 @@ fn cuts_arm64(version: &str) -> bool {
 
 /// Bytes of a command line that reach the kernel.
 const ARM64_LONGEST: usize = 280;
+
+/// The beginning of a file, by which its kind is known.
+pub(super) fn head(assets: &AssetRoot, path: &str) -> Option<Vec<u8>> {
+    assets.file(path).ok()?.head(HEAD).ok()
+}
 
 #[cfg(test)]
 mod tests {

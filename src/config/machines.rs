@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Fault, Finding, Level, arch_meant,
-    limits::Cmdline,
-    resolve::{Check, REPLY_DELAY, Settings},
+    check::{Check, is_profile},
     schema,
+    settings::{Cmdline, Settings},
+    stages::REPLY_DELAY,
 };
 use crate::{
     boot::{
@@ -14,7 +15,7 @@ use crate::{
         client::{MacAddr, NotAMac},
         hardware::{Hardware, Pattern},
         loader::Loader,
-        machine::{Machine, MachineRule, Rules},
+        machine::{Machine, MachineRule},
         profile::{Boot, Profile},
         script::script_context,
         selector::{NotAnOui, Selector},
@@ -294,10 +295,6 @@ impl Entry<'_, '_> {
 
 /// Hand-overs of an installer: one that fails twice is looked at.
 const ONCE_TRIES: u32 = 3;
-
-pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bool {
-    profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)
-}
 
 /// The keys that a rule may name machines by.
 const SELECTORS: [&str; 9] = ["mac", "uuid", "serial", "manufacturer", "product", "asset", "oui", "interface", "arch"];

@@ -1,8 +1,9 @@
 //! What users write → what the daemon runs: `schema` is the file's shape, `load` puts the layers together, `resolve`
 //! turns them into domain types. Faults come all at once, each with its place and its mend.
 
+mod check;
 pub mod examine;
-mod fixed;
+pub mod fixed;
 pub mod limits;
 pub mod load;
 mod machines;
@@ -10,6 +11,8 @@ pub mod places;
 mod profiles;
 pub mod resolve;
 pub mod schema;
+pub mod settings;
+mod stages;
 mod tftp;
 pub mod units;
 pub mod watched;

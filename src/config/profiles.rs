@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Level, arch_meant,
-    resolve::{Check, LONGEST},
+    check::{Check, LONGEST},
     schema,
 };
 use crate::{

@@ -1,157 +1,15 @@
 //! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    ops::RangeInclusive,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-pub use super::fixed::Fixed;
 use super::{
     Fault, Faults, Finding, Level,
+    check::{Check, LONGEST, is_profile},
     examine::examine,
-    limits::Cmdline,
     load::Loaded,
-    machines::is_profile,
-    meant, schema, units,
+    settings::Settings,
     watched::{Watched, fingerprint},
 };
-use crate::{
-    boot::{
-        answer,
-        attempts::{Rates, Shape},
-        machine::{MachineRule, Menu, OfferShape, Rules},
-        profile::Profile,
-        selector::Selector,
-        template::Templates,
-        urls::is_remote,
-        why::Why,
-    },
-    files::{AssetRoot, permission},
-    net::limits::ClientLimits,
-};
-
-/// What the daemon runs, but for what it finds on the host: interfaces and loaders.
-#[derive(Debug)]
-pub struct Settings {
-    /// Interfaces by name; none: to be chosen.
-    pub interfaces: Vec<String>,
-    /// The assets folder, open.
-    pub assets: Option<Arc<AssetRoot>>,
-    /// Folders to look for loaders in, before the packages' places.
-    pub loader_dirs: Vec<std::path::PathBuf>,
-    /// The DHCP stage.
-    pub dhcp: Dhcp,
-    /// Where what outlives a restart is kept.
-    pub state: StateUrl,
-    /// The TFTP stage.
-    pub tftp: Tftp,
-    /// The syslog stage, where it is served.
-    pub syslog: Option<Syslog>,
-    /// TCP port of the HTTP stage.
-    pub http_port: u16,
-    /// Whether HTTP shows the folders below the assets folder.
-    pub listing: bool,
-    /// Base of all URLs, without a slash at its end.
-    pub base_url: Option<String>,
-    /// What HTTP clients are held to.
-    pub http_limits: ClientLimits,
-    /// For transfers that run when the server is told to stop.
-    pub grace: Duration,
-    /// Profiles by name.
-    pub profiles: BTreeMap<String, Profile>,
-    /// The profile of a machine that no rule names.
-    pub default_profile: String,
-    /// The embedded templates with the user's own.
-    pub templates: Templates,
-    /// Who gets answer files.
-    pub answers: answer::Policy,
-    /// The built-in menu.
-    pub menu: Menu,
-    /// Rules about machines.
-    pub machines: Vec<(Selector, MachineRule)>,
-    /// Who may change something while the server runs.
-    pub control: schema::Control,
-    /// What it was read from.
-    pub watched: Watched,
-    /// The same number as long as nothing has changed of that.
-    pub read: u64,
-    /// What a server runs with, and people want to know of.
-    pub findings: Vec<Finding>,
-    /// How long the command lines of the profiles get.
-    pub cmdlines: Vec<Cmdline>,
-    /// Where each rule names a loader, by its place among the rules.
-    pub loader_places: BTreeMap<usize, String>,
-}
-
-/// The DHCP stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dhcp {
-    /// Whether to serve it.
-    pub enabled: bool,
-    /// How to listen on port 67.
-    pub socket: schema::DhcpSocket,
-    /// The shape of offers.
-    pub offer: OfferShape,
-    /// How long offers to firmware wait.
-    pub reply_delay: Duration,
-    /// Whether only machines that a rule names are answered.
-    pub known_only: bool,
-    /// Answers a second.
-    pub rates: Rates,
-}
-
-/// Where the state is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateUrl {
-    /// Where the configuration says: it has to work.
-    Set(String),
-    /// Where the packages put it, if they did.
-    Default(String),
-}
-
-impl StateUrl {
-    /// The file that it names.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        let (Self::Set(url) | Self::Default(url)) = self;
-        let path = url.strip_prefix("sqlite://").unwrap_or(url);
-        Path::new(path.split('?').next().unwrap_or(path))
-    }
-}
-
-/// The TFTP stage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tftp {
-    /// Whether to serve it.
-    pub enabled: bool,
-    /// UDP port.
-    pub port: u16,
-    /// Answer from that port itself.
-    pub single_port: bool,
-    /// Ports to answer from; none: any.
-    pub transfer_ports: Option<RangeInclusive<u16>>,
-    /// Largest block in bytes of data.
-    pub max_block_size: u16,
-    /// Blocks in flight at most.
-    pub max_window_size: u16,
-    /// Transfers at once.
-    pub max_transfers: usize,
-    /// Transfers at once for one address.
-    pub max_transfers_per_client: usize,
-}
-
-/// The syslog stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Syslog {
-    /// UDP port.
-    pub port: u16,
-    /// Lines a second.
-    pub rates: Rates,
-}
 
 /// Resolves a configuration.
 ///
@@ -224,241 +82,26 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     (settings, check.faults)
 }
 
-pub(super) struct Check<'a> {
-    pub(super) loaded: &'a Loaded,
-    /// Of the text itself: with these no server starts.
-    pub(super) faults: Vec<Fault>,
-    /// What a server runs with, and somebody does not get what is promised.
-    pub(super) findings: Vec<Finding>,
-    /// How long the command lines of the profiles get.
-    pub(super) cmdlines: Vec<Cmdline>,
-    /// The answer files that profiles name.
-    pub(super) asked: BTreeSet<String>,
-}
-
-impl Check<'_> {
-    pub(super) fn fault(&mut self, path: &[&str], message: String) {
-        if self.loaded.is_doubtful(path) {
-            return;
-        }
-        self.faults.push(Fault { place: self.loaded.places.of(path), message });
-    }
-
-    /// A fault of one part of the configuration, which a server runs with: whoever needs that part is told.
-    pub(super) fn part(&mut self, path: &[&str], message: String) {
-        self.finding(Level::Fault, path, message);
-    }
-
-    pub(super) fn finding(&mut self, level: Level, path: &[&str], message: String) {
-        if !self.loaded.is_doubtful(path) {
-            self.findings.push(Finding { level, fault: Fault { place: self.loaded.places.of(path), message } });
-        }
-    }
-
-    pub(super) fn no_profile(&mut self, path: &[&str], name: &str, profiles: &BTreeMap<String, Profile>) {
-        if self.loaded.is_doubtful(&["profiles"]) {
-            return;
-        }
-        let mut names: Vec<&str> = profiles.keys().map(String::as_str).chain(Rules::BUILT_IN).collect();
-        names.sort_unstable();
-        names.dedup();
-        let meant = meant(name, names.iter().copied());
-        self.part(path, format!("there is no profile {name:?}{meant}; there are: {}", names.join(", ")));
-    }
-
-    fn dhcp(&mut self) -> Dhcp {
-        let schema::Dhcp { enabled, socket, offer, reply_delay, answer, max_rate, max_rate_per_client } =
-            self.loaded.config.dhcp.clone();
-        let reply_delay = self.duration(&["dhcp", "reply_delay"], &reply_delay, REPLY_DELAY);
-        let shape = match (offer.as_str(), Shape::named(&offer)) {
-            ("auto", _) => OfferShape::Auto,
-            (_, Some(shape)) => OfferShape::Always(shape),
-            (_, None) => {
-                let there = Shape::LADDER.map(Shape::name);
-                let (meant, there) = (meant(&offer, there), there.join(", "));
-                self.fault(&["dhcp", "offer"], format!("there is no offer {offer:?}{meant}; there are: auto, {there}"));
-                OfferShape::Auto
-            }
-        };
-        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
-            if rate == 0 {
-                self.fault(&["dhcp", key], format!("{key} is 0: nobody could be answered"));
-            }
-        }
-        let rates = Rates { total: max_rate, per_client: max_rate_per_client };
-        Dhcp { enabled, socket, offer: shape, reply_delay, known_only: answer == schema::Answer::Known, rates }
-    }
-
-    fn syslog(&mut self) -> Option<Syslog> {
-        let schema::Syslog { enabled, port, max_rate, max_rate_per_client } = self.loaded.config.syslog.clone();
-        if port == 0 {
-            self.fault(&["syslog", "port"], "port is 0: a UDP port, from 1 to 65535".into());
-        }
-        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
-            if rate == 0 {
-                self.fault(&["syslog", key], format!("{key} is 0: nobody could say anything"));
-            }
-        }
-        enabled.then_some(Syslog { port, rates: Rates { total: max_rate, per_client: max_rate_per_client } })
-    }
-
-    fn control(&mut self) {
-        if let Some(token) = self.loaded.config.control.token.as_deref().filter(|token| token.len() < 16) {
-            let message = format!(
-                "{} characters are too easy to guess: at least 16, such as openssl rand -hex 16 gives",
-                token.len()
-            );
-            self.fault(&["control", "token"], message);
-        }
-    }
-
-    fn state(&mut self) -> StateUrl {
-        let Some(url) = self.loaded.config.state.url.clone() else {
-            return StateUrl::Default(DEFAULT_STATE.into());
-        };
-        if !url.starts_with("sqlite://") || url.len() == "sqlite://".len() {
-            self.fault(&["state", "url"], format!("{url:?} is no URL like {DEFAULT_STATE:?}"));
-        }
-        StateUrl::Set(url)
-    }
-
-    fn assets(&mut self) -> Option<AssetRoot> {
-        let named = self.loaded.config.assets.as_deref();
-        let path = named.or_else(|| Some(Path::new(DEFAULT_ASSETS)).filter(|path| path.is_dir()))?;
-        let root = AssetRoot::open(path).unwrap_or_else(|error| {
-            let reason = permission::denied(path).unwrap_or_else(|| error.to_string());
-            let message = format!("the assets folder {} cannot be used: {reason}", path.display());
-            match error.kind() {
-                io::ErrorKind::InvalidInput => self.fault(&["assets"], message),
-                _ => self.part(&["assets"], message),
-            }
-            AssetRoot::waiting_for(path)
-        });
-        Some(match &self.loaded.only {
-            Some(only) => root.only(only.clone()),
-            None => root,
-        })
-    }
-
-    pub(super) fn file(&mut self, key: &[&str], name: &str, assets: Option<&AssetRoot>) {
-        if is_remote(name) {
-            return self.remote(key, name);
-        }
-        let problem = match assets {
-            None if self.loaded.is_doubtful(&["assets"]) => return,
-            None => format!("{name} is a path below the assets folder, and there is none: set assets"),
-            Some(assets) => match assets.look(name) {
-                // Of the folder itself it has been told already.
-                Ok(()) | Err(Why::NoFolder(_)) => return,
-                Err(why @ Why::Empty(_)) => why.to_string(),
-                Err(why @ Why::Unreadable { .. }) => {
-                    permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string())
-                }
-                Err(why) => format!("{why} (looked for below {})", assets.path().display()),
-            },
-        };
-        self.part(key, problem);
-    }
-
-    /// A file on another server, which nobody looks at before a machine does.
-    fn remote(&mut self, key: &[&str], url: &str) {
-        let is_url = |uri: http::Uri| uri.host().is_some_and(|host| !host.is_empty());
-        if !url.parse().is_ok_and(is_url) {
-            return self.fault(key, format!("{url:?} is no URL: percent-encode what it may not hold, a space as %20"));
-        }
-        let message = format!(
-            "{url} is on another server: it was not looked at, and that a machine has fetched it is seen only by its report"
-        );
-        self.finding(Level::Warning, key, message);
-    }
-
-    fn http_limits(&mut self) -> ClientLimits {
-        let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
-            &self.loaded.config.http;
-        for (key, value) in
-            [("max_connections", max_connections), ("max_connections_per_client", max_connections_per_client)]
-        {
-            if *value == 0 {
-                self.fault(&["http", key], format!("{key} is 0: nobody could be served"));
-            }
-        }
-        let rate = units::bytes(rate_limit).and_then(|rate| match rate {
-            // Slower, and the largest segment would take seconds: UEFI HTTP Boot gives up after 5 s without progress.
-            1..SLOWEST => Err(format!("{rate_limit:?} is too slow for firmware: at least 64kB, or 0 for no limit")),
-            rate => Ok(rate),
-        });
-        let rate_limit = rate.unwrap_or_else(|message| {
-            self.fault(&["http", "rate_limit"], message);
-            0
-        });
-        let schema::Keepalive { idle, interval, probes, dead_after } = keepalive;
-        let second = Duration::from_secs(1);
-        let key = |key| ["http", "keepalive", key];
-        if !(1..=127).contains(probes) {
-            self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
-        }
-        ClientLimits {
-            max_connections: *max_connections,
-            max_connections_per_client: *max_connections_per_client,
-            rate_limit,
-            idle: self.duration(&key("idle"), idle, second..=LONGEST),
-            interval: self.duration(&key("interval"), interval, second..=LONGEST),
-            probes: *probes,
-            dead_after: self.duration(&key("dead_after"), dead_after, 2 * second..=LONGEST),
-        }
-    }
-
-    pub(super) fn duration(&mut self, key: &[&str], text: &str, range: std::ops::RangeInclusive<Duration>) -> Duration {
-        let checked = units::duration(text).and_then(|duration| match range.contains(&duration) {
-            true => Ok(duration),
-            false => {
-                Err(format!("{text:?} is not within {} s and {} s", range.start().as_secs(), range.end().as_secs()))
-            }
-        });
-        checked.unwrap_or_else(|message| {
-            self.fault(key, message);
-            *range.start()
-        })
-    }
-
-    fn base_url(&mut self) -> Option<String> {
-        let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
-        let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
-            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
-        });
-        if !is_good {
-            self.fault(&["http", "base_url"], format!("{url:?} is no URL like http://boot.lab:8080"));
-        }
-        Some(url.to_owned())
-    }
-}
-
-/// What the kernel takes for keepalive (MAX_TCP_KEEPIDLE), and enough for everything else.
-pub(super) const LONGEST: Duration = Duration::from_secs(32_767);
-/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1): what comes later than the first of these is of no
-/// use to most.
-pub(super) const REPLY_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
-/// Bytes per second.
-const SLOWEST: u64 = 64_000;
-
-/// Where the packages put it.
-const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
-/// Beside it.
-const DEFAULT_STATE: &str = "sqlite:///var/lib/netbootd/state.db";
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{collections::BTreeMap, fs};
 
     use super::*;
     use crate::{
         boot::{
+            attempts::{Rates, Shape},
             client::MacAddr,
             loader::Loader,
-            machine::LocalBoot,
-            profile::{Boot, Linux},
+            machine::{LocalBoot, OfferShape},
+            profile::{Boot, Linux, Profile},
         },
-        config::load::load,
+        config::{
+            load::load,
+            schema,
+            settings::{Dhcp, StateUrl, Tftp},
+            stages::DEFAULT_STATE,
+        },
+        net::limits::ClientLimits,
     };
 
     fn resolved(text: &str) -> Result<Settings, String> {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::resolve::{Check, Tftp};
+use super::{check::Check, settings::Tftp};
 
 impl Check<'_> {
     pub(super) fn tftp(&mut self) -> Tftp {

@@ -28,7 +28,7 @@ use crate::{
     },
     config::{
         load::Loaded,
-        resolve::{Settings, StateUrl},
+        settings::{Settings, StateUrl},
     },
     dhcp::{
         proxy::{self, Action, Deciding, Here, Port},

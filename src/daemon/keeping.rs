@@ -10,7 +10,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::privileges::User;
-use crate::{config::resolve::StateUrl, files::permission, state::State};
+use crate::{config::settings::StateUrl, files::permission, state::State};
 
 /// A state that was opened, or why boots go on without it.
 #[derive(Debug)]

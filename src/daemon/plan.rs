@@ -15,8 +15,9 @@ use crate::{
     },
     config::{
         examine,
-        resolve::{Dhcp, Fixed, Settings, StateUrl, Syslog, Tftp},
+        fixed::Fixed,
         schema::Control,
+        settings::{Dhcp, Settings, StateUrl, Syslog, Tftp},
         watched::Watched,
     },
     files::AssetRoot,

@@ -22,11 +22,7 @@ use tracing::{debug, error, info, warn};
 use super::{faults, loaders, notify as manager, plan, sandbox::Bounds};
 use crate::{
     boot::{loader::LOADER_NAMES, machine::Live},
-    config::{
-        Faults,
-        resolve::{Fixed, Settings},
-        watched::Watched,
-    },
+    config::{Faults, fixed::Fixed, settings::Settings, watched::Watched},
     files::AssetRoot,
 };
 

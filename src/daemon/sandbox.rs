@@ -11,7 +11,7 @@ use landlock::{
 };
 
 use super::{loaders, plan::Plan};
-use crate::{config::resolve::StateUrl, state::State};
+use crate::{config::settings::StateUrl, state::State};
 
 /// What a server may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,152 @@
+//! `[dhcp]`, `[http]` and the other sections → what their stages run by.
+
+use std::{io, ops::RangeInclusive, path::Path, time::Duration};
+
+use super::{
+    check::{Check, LONGEST},
+    meant, schema,
+    settings::{Dhcp, StateUrl, Syslog},
+    units,
+};
+use crate::{
+    boot::{
+        attempts::{Rates, Shape},
+        machine::OfferShape,
+    },
+    files::{AssetRoot, permission},
+    net::limits::ClientLimits,
+};
+
+impl Check<'_> {
+    pub(super) fn dhcp(&mut self) -> Dhcp {
+        let schema::Dhcp { enabled, socket, offer, reply_delay, answer, max_rate, max_rate_per_client } =
+            self.loaded.config.dhcp.clone();
+        let reply_delay = self.duration(&["dhcp", "reply_delay"], &reply_delay, REPLY_DELAY);
+        let shape = match (offer.as_str(), Shape::named(&offer)) {
+            ("auto", _) => OfferShape::Auto,
+            (_, Some(shape)) => OfferShape::Always(shape),
+            (_, None) => {
+                let there = Shape::LADDER.map(Shape::name);
+                let (meant, there) = (meant(&offer, there), there.join(", "));
+                self.fault(&["dhcp", "offer"], format!("there is no offer {offer:?}{meant}; there are: auto, {there}"));
+                OfferShape::Auto
+            }
+        };
+        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
+            if rate == 0 {
+                self.fault(&["dhcp", key], format!("{key} is 0: nobody could be answered"));
+            }
+        }
+        let rates = Rates { total: max_rate, per_client: max_rate_per_client };
+        Dhcp { enabled, socket, offer: shape, reply_delay, known_only: answer == schema::Answer::Known, rates }
+    }
+
+    pub(super) fn syslog(&mut self) -> Option<Syslog> {
+        let schema::Syslog { enabled, port, max_rate, max_rate_per_client } = self.loaded.config.syslog.clone();
+        if port == 0 {
+            self.fault(&["syslog", "port"], "port is 0: a UDP port, from 1 to 65535".into());
+        }
+        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
+            if rate == 0 {
+                self.fault(&["syslog", key], format!("{key} is 0: nobody could say anything"));
+            }
+        }
+        enabled.then_some(Syslog { port, rates: Rates { total: max_rate, per_client: max_rate_per_client } })
+    }
+
+    pub(super) fn control(&mut self) {
+        if let Some(token) = self.loaded.config.control.token.as_deref().filter(|token| token.len() < 16) {
+            let message = format!(
+                "{} characters are too easy to guess: at least 16, such as openssl rand -hex 16 gives",
+                token.len()
+            );
+            self.fault(&["control", "token"], message);
+        }
+    }
+
+    pub(super) fn state(&mut self) -> StateUrl {
+        let Some(url) = self.loaded.config.state.url.clone() else {
+            return StateUrl::Default(DEFAULT_STATE.into());
+        };
+        if !url.starts_with("sqlite://") || url.len() == "sqlite://".len() {
+            self.fault(&["state", "url"], format!("{url:?} is no URL like {DEFAULT_STATE:?}"));
+        }
+        StateUrl::Set(url)
+    }
+
+    pub(super) fn assets(&mut self) -> Option<AssetRoot> {
+        let named = self.loaded.config.assets.as_deref();
+        let path = named.or_else(|| Some(Path::new(DEFAULT_ASSETS)).filter(|path| path.is_dir()))?;
+        let root = AssetRoot::open(path).unwrap_or_else(|error| {
+            let reason = permission::denied(path).unwrap_or_else(|| error.to_string());
+            let message = format!("the assets folder {} cannot be used: {reason}", path.display());
+            match error.kind() {
+                io::ErrorKind::InvalidInput => self.fault(&["assets"], message),
+                _ => self.part(&["assets"], message),
+            }
+            AssetRoot::waiting_for(path)
+        });
+        Some(match &self.loaded.only {
+            Some(only) => root.only(only.clone()),
+            None => root,
+        })
+    }
+
+    pub(super) fn http_limits(&mut self) -> ClientLimits {
+        let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
+            &self.loaded.config.http;
+        for (key, value) in
+            [("max_connections", max_connections), ("max_connections_per_client", max_connections_per_client)]
+        {
+            if *value == 0 {
+                self.fault(&["http", key], format!("{key} is 0: nobody could be served"));
+            }
+        }
+        let rate = units::bytes(rate_limit).and_then(|rate| match rate {
+            // Slower, and the largest segment would take seconds: UEFI HTTP Boot gives up after 5 s without progress.
+            1..SLOWEST => Err(format!("{rate_limit:?} is too slow for firmware: at least 64kB, or 0 for no limit")),
+            rate => Ok(rate),
+        });
+        let rate_limit = rate.unwrap_or_else(|message| {
+            self.fault(&["http", "rate_limit"], message);
+            0
+        });
+        let schema::Keepalive { idle, interval, probes, dead_after } = keepalive;
+        let second = Duration::from_secs(1);
+        let key = |key| ["http", "keepalive", key];
+        if !(1..=127).contains(probes) {
+            self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
+        }
+        ClientLimits {
+            max_connections: *max_connections,
+            max_connections_per_client: *max_connections_per_client,
+            rate_limit,
+            idle: self.duration(&key("idle"), idle, second..=LONGEST),
+            interval: self.duration(&key("interval"), interval, second..=LONGEST),
+            probes: *probes,
+            dead_after: self.duration(&key("dead_after"), dead_after, 2 * second..=LONGEST),
+        }
+    }
+
+    pub(super) fn base_url(&mut self) -> Option<String> {
+        let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
+        let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
+            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
+        });
+        if !is_good {
+            self.fault(&["http", "base_url"], format!("{url:?} is no URL like http://boot.lab:8080"));
+        }
+        Some(url.to_owned())
+    }
+}
+
+/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1): what comes later than the first of these is of no
+/// use to most.
+pub(super) const REPLY_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
+/// Bytes per second.
+const SLOWEST: u64 = 64_000;
+
+/// Where the packages put it.
+const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
+/// Beside it.
+pub(super) const DEFAULT_STATE: &str = "sqlite:///var/lib/netbootd/state.db";
