@@ -157,8 +157,8 @@ async fn serve(
     let answer_key = answer_key(state.as_ref(), signs_answers).await?;
     let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
     let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
-    let app = Arc::new(http::routes::App {
-        scripts: Mutex::new(Recent::new(http::routes::ADDRESSES)),
+    let app = Arc::new(http::app::App {
+        scripts: Mutex::new(Recent::new(http::app::ADDRESSES)),
         live: plan.live.clone(),
         assets: plan.assets.clone(),
         listing: plan.listing,

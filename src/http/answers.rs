@@ -10,7 +10,10 @@ use axum::{
 };
 use http::{HeaderMap, header};
 
-use super::routes::{App, Asked, Ends};
+use super::{
+    app::{App, Asked},
+    ends::Ends,
+};
 use crate::boot::{
     answer::{Answer, Denied, Signer, answer},
     event::{What, Who},

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     connection::Connection,
-    io::{HOLE, Piece, Source, in_hole},
+    piece::{HOLE, Piece, Source, in_hole},
     range::{Selection, Version, select},
     whose::Whose,
 };
@@ -255,7 +255,7 @@ mod tests {
     use crate::{
         boot::event::{Failure, Transfer, What},
         files::AssetRoot,
-        http::{io::Io, routes::Ends, watch::watch},
+        http::{ends::Ends, io::Io, watch::watch},
         iso::made::{Of as Content, iso},
     };
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{account::Account, io::Promised, routes::Ends};
+use super::{account::Account, ends::Ends, piece::Promised};
 use crate::{
     boot::{
         event::{Event, Failure, Of, Part, Pause, What, Who, count_lost},

@@ -25,9 +25,10 @@ use tracing::{debug, warn};
 
 use super::{
     admission::{Admission, Full, Place},
+    app::On,
     connection::Connection,
+    ends::Ends,
     io::Io,
-    routes::{Ends, On},
     watch,
     whose::take_claim,
     workers::Workers,

@@ -6,11 +6,14 @@
 mod account;
 mod admission;
 mod answers;
+pub mod app;
 pub mod assets;
 mod connection;
+pub mod ends;
 mod io;
 pub mod listener;
 mod listing;
+mod piece;
 pub mod range;
 mod report;
 pub mod routes;

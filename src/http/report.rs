@@ -14,7 +14,10 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use tracing::debug;
 
-use super::routes::{App, Ends, ipv4};
+use super::{
+    app::App,
+    ends::{Ends, ipv4},
+};
 use crate::boot::{
     answer::Denied,
     client::MacAddr,

@@ -1,102 +1,42 @@
 //! The route table, which is the list of what can be fetched.
 
 use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
-use arc_swap::ArcSwap;
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, Query, RawQuery, State, rejection::QueryRejection},
+    extract::{DefaultBodyLimit, Query, RawQuery, State},
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     answers,
+    app::{App, Asked, On},
     assets::Served,
-    connection::Connection,
-    io::Source,
-    listing::{listing, wants_json},
+    ends::Ends,
+    listing::wants_json,
+    piece::Source,
     range::without_numbers,
     report::{self, report},
-    whose::{Claim, Whose, is_boot_client},
+    whose::{Claim, is_boot_client},
 };
 use crate::{
     boot::{
-        answer::{Denied, Key, Signer},
-        attempts::Attempts,
-        clock::Clock,
-        event::{Event, Of, Over, What, Who, count_lost},
+        answer::Signer,
+        event::{Of, What, Who},
         faults::Files,
         hardware::Hardware,
-        identity::MachineId,
-        loader::Loader,
-        machine::Live,
-        recent::Recent,
         script::{self, Outcome, Standing, script},
-        timeline::Timeline,
         why::Why,
     },
-    files::{
-        AssetRoot,
-        names::{Asker, Found, Names},
-        pxelinux::Caller,
-    },
+    files::names::Found,
 };
-
-/// What the routes share.
-#[derive(Debug)]
-pub struct App {
-    /// What decides.
-    pub live: Arc<Live>,
-    /// What machines have tried lately.
-    pub attempts: Arc<Mutex<Attempts>>,
-    /// The assets folder, where there is one.
-    pub assets: Option<Arc<AssetRoot>>,
-    /// Whether the folders below it are shown.
-    pub listing: bool,
-    /// Base of all URLs, where it is not the address that the client came to.
-    pub base_url: Option<String>,
-    /// The interface that each of our addresses is on.
-    pub interfaces: ArcSwap<HashMap<Ipv4Addr, Arc<str>>>,
-    /// What the addresses of answer files are signed with.
-    pub answer_key: Key,
-    /// What their ends go by.
-    pub clock: Mutex<Clock>,
-    /// The same moment as `started`, by a clock that never jumps.
-    pub began: Instant,
-    /// When the server began, which is how old the loaders in memory are for a client.
-    pub started: SystemTime,
-    /// Cleared when the server begins to stop.
-    pub is_ready: AtomicBool,
-    /// Who had a script at which address, and when.
-    pub scripts: Mutex<Recent<Ipv4Addr, Vec<(MachineId, Instant)>>>,
-    /// Where events go.
-    pub events: tokio::sync::mpsc::Sender<Event>,
-}
-
-/// Both ends of the connection that a request came on.
-#[derive(Clone, Copy, Debug)]
-pub struct Ends {
-    /// The client's.
-    pub peer: SocketAddr,
-    /// Ours.
-    pub local: SocketAddr,
-}
-
-/// The connection that a request came on, for what is sent back on it.
-#[derive(Clone, Debug)]
-pub(super) struct On(pub(super) Arc<Connection>);
 
 /// Everything that can be fetched.
 pub fn router(app: Arc<App>) -> Router {
@@ -124,8 +64,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .with_state(app)
 }
-
-pub(super) type Asked = Result<Query<script::Query>, QueryRejection>;
 
 /// Always 200 with a script, since an iPXE shows no more of an error than its number.
 async fn boot(
@@ -265,185 +203,5 @@ async fn ready(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Respon
         lines.map(|line| line + "\n").collect::<String>().into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    }
-}
-
-impl App {
-    /// This server as a client reaches it.
-    pub(super) fn base(&self, ends: Ends) -> String {
-        self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
-    }
-
-    fn find(&self, ends: Ends, name: &[u8], headers: &HeaderMap) -> Result<Found, Why> {
-        let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), HeaderValue::as_bytes);
-        // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
-        let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
-        let rules = self.live.rules.load();
-        let interface = match self.base_url {
-            Some(_) => None,
-            None => ipv4(ends.local).and_then(|local| self.interfaces.load().get(&local).cloned()),
-        };
-        let caller = Caller {
-            address: ipv4(ends.peer),
-            interface: interface.as_deref(),
-            over: Over::Http,
-            attempts: &self.attempts,
-            live: &self.live,
-            signer: Some(Signer { key: &self.answer_key, now: self.now() }),
-        };
-        let base = &self.base(ends);
-        Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) }.find(name, asker)
-    }
-
-    /// What is wrong with a file that a profile names.
-    fn look(&self, name: &str) -> Result<(), Why> {
-        self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name))
-    }
-
-    /// Seconds since 1970. A clock that has jumped is told.
-    pub(super) fn now(&self) -> u64 {
-        let now = seconds(SystemTime::now());
-        if let Some(by) = self.clock().read(now, self.began.elapsed()) {
-            let way = if by > 0 { "forward" } else { "back" };
-            warn!(
-                "the clock jumped {way} by {} s: addresses of answer files that were signed before go on being good",
-                by.unsigned_abs()
-            );
-        }
-        now
-    }
-
-    /// What an address of an answer file was signed for.
-    pub(super) fn open(&self, token: &str, name: &str) -> Result<script::Query, Denied> {
-        self.now();
-        let lifetime = self.live.rules.load().answers.lifetime;
-        self.clock().open(&self.answer_key, token, name, self.began.elapsed(), lifetime)
-    }
-
-    fn clock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn attempts(&self) -> MutexGuard<'_, Attempts> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A query with the interface that its machine is heard on: the one whose address it came to, which is the one that
-    /// its DHCP request was answered from. A base URL of the user's own leads everyone to one address, which tells
-    /// nothing, and then it is where its DHCP request was heard.
-    pub(super) fn heard(&self, ends: Ends, query: script::Query) -> script::Query {
-        let by_address = || {
-            let local = ipv4(ends.local)?;
-            self.interfaces.load().get(&local).cloned()
-        };
-        let by_dhcp = || {
-            let mac = query.mac().ok().flatten()?;
-            self.attempts().heard_on(mac)
-        };
-        let interface = match self.base_url {
-            Some(_) => by_dhcp().or_else(by_address),
-            None => by_address().or_else(by_dhcp),
-        };
-        script::Query { interface: interface.map(|name| name.to_string()), ..query }
-    }
-
-    async fn list(&self, ends: Ends, path: String, json: bool) -> Response {
-        let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Why::not_found(&path)) };
-        // A look at every entry of a folder may wait for a disk.
-        let listed = tokio::task::spawn_blocking(move || assets.list(&path).map(|entries| (path, entries))).await;
-        match listed {
-            Ok(Ok((path, entries))) => listing(&path, &entries, json),
-            Ok(Err(why)) => self.refuse(ends, &why),
-            Err(error) => {
-                warn!(%error, "listing a folder failed");
-                StatusCode::INTERNAL_SERVER_ERROR.into_response()
-            }
-        }
-    }
-
-    pub(super) fn refuse(&self, ends: Ends, why: &Why) -> Response {
-        debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
-        self.tell_of(ends, What::Refused(why.clone()));
-        let status = match why {
-            Why::Unreadable { .. } | Why::AnswerDenied { .. } | Why::Unknown => StatusCode::FORBIDDEN,
-            Why::BadQuery(_) => StatusCode::BAD_REQUEST,
-            Why::NoNumbers(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Why::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::NOT_FOUND,
-        };
-        (status, format!("{why}\n")).into_response()
-    }
-
-    /// The query tells the card, the connection the address: from here on the machine's fetches can be told.
-    /// Whether it could be told.
-    fn tell_script(&self, ends: Ends, machine: Option<MachineId>, claims: bool, outcome: Outcome) -> bool {
-        let is_told = match machine {
-            Some(machine) if claims => self.tell(Who::Machine(machine), What::OwnScript(outcome)),
-            Some(machine) => self.tell(Who::Machine(machine), What::Script(outcome)),
-            None => {
-                self.tell_of(ends, What::Script(outcome));
-                true
-            }
-        };
-        if let (Some(machine), Some(address), false) = (machine, ipv4(ends.peer), claims) {
-            self.tell(Who::Machine(machine), What::Address(address));
-        }
-        is_told
-    }
-
-    /// Whose a file is.
-    fn whose(&self, claim: Option<Claim>, headers: &HeaderMap) -> Whose {
-        let machine = claim.as_ref().map(|Claim(token)| self.answer_key.claimed(token));
-        // A claim that is not ours says that it is not for whoever is alone at its address.
-        let is_look = !is_boot_client(headers) || machine == Some(None);
-        Whose { who: machine.flatten().map(Who::Machine), is_look }
-    }
-
-    /// Whether another machine had its script at this address lately, so that this one's files have to say whose they are.
-    fn is_shared(&self, ends: Ends, machine: Option<MachineId>) -> bool {
-        let (Some(address), Some(machine)) = (ipv4(ends.peer), machine) else { return false };
-        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let there = scripts.touch(address);
-        there.retain(|(other, at)| *other != machine && now.saturating_duration_since(*at) < Timeline::UNDER_WAY);
-        let is_shared = !there.is_empty();
-        there.push((machine, now));
-        if there.len() > AT_ONE_ADDRESS {
-            there.remove(0);
-        }
-        is_shared
-    }
-
-    pub(super) fn tell_of(&self, ends: Ends, what: What) {
-        if let Some(address) = ipv4(ends.peer) {
-            self.tell(Who::Address(address), what);
-        }
-    }
-
-    /// Whether it could be told.
-    pub(super) fn tell(&self, who: Who, what: What) -> bool {
-        let is_told = self.events.try_send(Event { who, what }).is_ok();
-        if !is_told {
-            count_lost();
-            debug!("an event was dropped: the recorder is behind");
-        }
-        is_told
-    }
-}
-
-/// Machines that are remembered of one address.
-const AT_ONE_ADDRESS: usize = 64;
-/// Addresses whose machines are remembered at least.
-pub const ADDRESSES: usize = 2048;
-
-/// Since 1970.
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-pub(super) fn ipv4(address: SocketAddr) -> Option<Ipv4Addr> {
-    match address {
-        SocketAddr::V4(address) => Some(*SocketAddrV4::ip(&address)),
-        SocketAddr::V6(_) => None,
     }
 }

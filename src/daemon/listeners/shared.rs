@@ -39,7 +39,7 @@ pub(in crate::daemon) struct Shared {
     pub(in crate::daemon) plan: Arc<Plan>,
     pub(in crate::daemon) events: mpsc::Sender<Event>,
     pub(in crate::daemon) http: Arc<http::listener::Stage>,
-    pub(in crate::daemon) app: Arc<http::routes::App>,
+    pub(in crate::daemon) app: Arc<http::app::App>,
     pub(in crate::daemon) api: Router,
     /// To the thread that serves TFTP.
     pub(in crate::daemon) tftp: Doors,
@@ -86,7 +86,7 @@ impl Shared {
         let listener = TcpListener::from_std(listener)?;
         // The API asks where a request came from, and does not know the stage that it came by.
         let came_by = async |mut request: Request, next: Next| {
-            let ends = request.extensions().get::<http::routes::Ends>().copied();
+            let ends = request.extensions().get::<http::ends::Ends>().copied();
             if let Some(ends) = ends {
                 request.extensions_mut().insert(Via::Tcp(ends.peer.ip()));
             }
