@@ -14,15 +14,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::shared::Dhcp;
 pub(super) use self::shared::Shared;
 use super::bind::{self, Requests, SHARED, Sockets};
 use crate::{
     config::schema::DhcpSocket,
-    dhcp::{proxy::Port, serve::Place, transport::Transport},
+    dhcp::{proxy::Port, transport::Transport},
     net::{
         changes::Changes,
         holder::other_holder,
@@ -46,20 +47,6 @@ pub(super) struct Listeners {
     said: Arc<Mutex<Bounds>>,
     /// What could not be opened, so that it is told once, and tried again.
     failed: HashSet<String>,
-}
-
-/// An interface's listeners.
-struct Dhcp {
-    index: u32,
-    place: watch::Sender<Place>,
-    /// Ends them all.
-    stop: CancellationToken,
-    /// Ends those that change when another server comes to this host.
-    exchange: CancellationToken,
-    /// Port 67's, where it is bound and would make way.
-    bound: Option<JoinHandle<()>>,
-    /// Who had the port at the last look: to find out whose they are is more work than to see that nothing has changed.
-    holders: Vec<u64>,
 }
 
 /// An address's listeners.

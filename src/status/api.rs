@@ -9,9 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post, put},
 };
-use http::{HeaderMap, Method, StatusCode, header};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +21,7 @@ use super::{
     known,
     openapi::document,
     server::{Refusal, Server},
+    shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
     view::{self, WholeBoot},
 };
 use crate::boot::{
@@ -98,56 +98,6 @@ struct Wish {
     q: String,
 }
 
-/// This server.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Version {
-    version: String,
-}
-
-/// A machine with everything that is remembered of it.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Whole {
-    #[serde(flatten)]
-    machine: view::Machine,
-    /// Its boots, the last one first.
-    boots: Vec<WholeBoot>,
-}
-
-/// A boot, and whose.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct OneBoot {
-    /// The machine's `id`.
-    machine: String,
-    boot: view::Boot,
-}
-
-/// Something to boot.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Profile {
-    name: String,
-    /// What people read in the menu.
-    title: Option<String>,
-    /// Below the assets folder, where no variant fits.
-    files: Vec<String>,
-    /// The builds of iPXE that it has variants for.
-    arch: Vec<String>,
-    built_in: bool,
-}
-
-/// An iPXE binary.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Loader {
-    /// The firmware that runs it.
-    #[serde(rename = "for")]
-    of: &'static str,
-    name: String,
-    /// Where it was found.
-    origin: String,
-    /// In bytes.
-    size: usize,
-    sha256: String,
-}
-
 async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Whole>, Problem> {
     let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
@@ -221,17 +171,6 @@ async fn loaders(State(api): State<Arc<Api>>) -> Json<Vec<Loader>> {
     Json(found.collect())
 }
 
-/// What `PUT …/assignment` brings.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
-    /// Its name; `menu`, `local` and `shell` are built in.
-    profile: String,
-    /// For its next boot that comes to its hand-over only.
-    #[serde(default)]
-    once: bool,
-}
-
 async fn assign(
     State(api): State<Arc<Api>>,
     Path(machine): Path<String>,
@@ -273,15 +212,6 @@ async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> 
         return Err(Problem::of(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
     }
     Ok(api.changed(id))
-}
-
-/// What was sent to wake a machine.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Woken {
-    /// On this interface.
-    interface: String,
-    /// For these MAC addresses.
-    cards: Vec<String>,
 }
 
 async fn wake(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Woken>, Problem> {
@@ -352,41 +282,6 @@ impl Api {
             None,
             Moment::from(SystemTime::now()),
         ))
-    }
-}
-
-/// An error, in words for people in a shape for programs (RFC 9457).
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Problem {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// Of the status.
-    title: &'static str,
-    pub(super) status: u16,
-    /// What is wrong, and the mend.
-    pub(super) detail: String,
-}
-
-impl Problem {
-    pub(super) fn of(status: StatusCode, detail: impl Into<String>) -> Self {
-        let title = status.canonical_reason().unwrap_or_default();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into() }
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Wrong(words) => Self::of(StatusCode::UNPROCESSABLE_ENTITY, words),
-            Refusal::Failed(words) => Self::of(StatusCode::INTERNAL_SERVER_ERROR, words),
-        }
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
     }
 }
 

@@ -11,5 +11,6 @@ pub mod page;
 mod process;
 pub mod screen;
 pub mod server;
+mod shapes;
 pub mod tally;
 pub mod view;

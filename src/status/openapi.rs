@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    api::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
+    shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
     view::Machine,
 };
 

@@ -4,60 +4,30 @@
 mod board;
 mod files;
 mod forms;
+mod link;
 mod live;
 mod packet;
 mod render;
+mod shared;
+mod time;
 mod viewer;
 mod words;
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{
     Extension, Router,
     extract::{DefaultBodyLimit, Path, Query, State},
     middleware,
-    response::{Html, IntoResponse, Response},
+    response::{Html, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use minijinja::{Value, context, value::Serde};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
-use tokio::sync::Semaphore;
 
-use self::{
-    board::{Asked, Board, Picture},
-    viewer::Viewer,
-    words::{Time, Whole},
-};
-use super::{access::Via, api::Api, known, view};
-use crate::boot::{event::Who, machine::Rules, moment::Moment, timelines::Snapshot};
-
-/// What the page's routes share.
-pub struct Page {
-    api: Arc<Api>,
-    waiting: Waiting,
-    board: Board,
-    viewers: Arc<Semaphore>,
-}
-
-/// What the server waits for, for those who see no machine.
-#[derive(Clone, Debug, Serialize)]
-pub struct Waiting {
-    /// The interfaces with their addresses, in words.
-    pub on: String,
-    /// The kinds of firmware that it has loaders for, in words.
-    pub clients: String,
-}
-
-impl Page {
-    /// A page; what is followed live ends with the API's `stop`.
-    #[must_use]
-    pub fn new(api: Arc<Api>, waiting: Waiting) -> Arc<Self> {
-        let (board, viewers) = (Board::new(api.clone()), Arc::new(Semaphore::new(VIEWERS)));
-        Arc::new(Self { api, waiting, board, viewers })
-    }
-}
+pub use self::shared::{Page, Waiting};
+use self::{board::Asked, shared::summary};
+use super::access::Via;
 
 /// The routes. Each request has to bring an [`Extension`] of [`Via`].
 pub fn router(page: Arc<Page>) -> Router {
@@ -124,13 +94,6 @@ async fn machines(
     Html(rendered.await.unwrap_or_default())
 }
 
-/// The counts above the list.
-fn summary(picture: &Picture, asked: &Asked, more: usize) -> impl Serialize + use<> {
-    let Asked { q, state, .. } = asked;
-    let whole = format!("/?all=1&state={}&q={}", encoded(state), encoded(q));
-    serde_json::json!({ "counts": picture.counts(), "more": more, "q": q, "state": state, "whole": whole })
-}
-
 async fn machine(
     State(page): State<Arc<Page>>,
     Extension(via): Extension<Via>,
@@ -142,76 +105,5 @@ async fn machine(
     page.machine(&machine, viewer, done.words().map(|words| (true, words.to_owned()))).await
 }
 
-impl Page {
-    fn viewer(&self, via: Via, headers: &HeaderMap) -> Viewer {
-        Viewer::new(via, headers, self.api.token.as_deref())
-    }
-
-    /// What every page is given.
-    fn common(&self, viewer: Viewer, now: Moment) -> Value {
-        let version = env!("CARGO_PKG_VERSION");
-        context! { viewer => Serde(viewer), now => Time::new(now).millis, version }
-    }
-
-    /// A page that says one thing.
-    fn message(&self, viewer: Viewer, title: &str, text: &str, sign_in: bool) -> String {
-        let common = self.common(viewer, Moment::from(SystemTime::now()));
-        render::page("message.html", context! { title, text, sign_in, live => "", ..common })
-    }
-
-    /// A machine's page, with what became of a form above it.
-    async fn machine(&self, machine: &str, viewer: Viewer, news: Option<(bool, String)>) -> Response {
-        let who = match self.api.who(machine) {
-            Ok(who) => who,
-            Err(problem) => {
-                let text = format!("{}.", problem.detail);
-                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::NOT_FOUND);
-                return (status, Html(self.message(viewer, "No such machine", &text, false))).into_response();
-            }
-        };
-        let now = Moment::from(SystemTime::now());
-        let whole = self.whole(&*self.api.server.snapshot().await, who, now);
-        let status = match &news {
-            Some((false, _)) => StatusCode::UNPROCESSABLE_ENTITY,
-            _ => StatusCode::OK,
-        };
-        let rules = self.api.live.rules.load();
-        let profiles: Vec<String> = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
-        let live = format!("/live?machine={}", encoded(&who.to_string()));
-        let (ok, news) = news.map_or((true, None), |(ok, words)| (ok, Some(words)));
-        let said = match who {
-            Who::Machine(machine) => self.api.live.roster.load().of(known::of_rules(&rules, machine)),
-            Who::Address(_) => None,
-        };
-        let (has_card, known_only) = (matches!(who, Who::Machine(_)), rules.known_only);
-        let html = Value::from_safe_string(render::whole(&whole));
-        let common = self.common(viewer, now);
-        let page = context! {
-            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), has_card, known_only, ..common
-        };
-        (status, Html(render::page("machine.html", page))).into_response()
-    }
-
-    fn whole(&self, snapshot: &Snapshot, who: Who, now: Moment) -> Whole {
-        let seen = snapshot.find(who);
-        let machine = view::Machine::new(&self.api.live, &*self.api.server, who, seen, now);
-        Whole::new(&machine, seen, now)
-    }
-
-    fn live_address(&self, picture: &Picture, Asked { q, state, all }: &Asked) -> String {
-        let after = self.board.name(picture);
-        format!("/live?after={after}&q={}&state={}&all={}", encoded(q), encoded(state), encoded(all))
-    }
-}
-
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, PATH).to_string()
-}
-
-/// As they stand in MAC addresses, IP addresses and names.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b':').remove(b'.').remove(b'-').remove(b'_');
-
-/// Pages that are followed at once. More are shown, and stay as they are.
-const VIEWERS: usize = 64;
 /// Of a form, in bytes.
 const FORM: usize = 4096;

@@ -141,6 +141,9 @@ impl<'ast> Visit<'ast> for Paths<'_, '_> {
         self.follow_use(&item.tree, &mut Vec::new());
     }
 
+    /// `pub(in crate::daemon)` says who may see an item, and imports nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         if names.len() > 1 {

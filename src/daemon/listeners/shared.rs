@@ -14,7 +14,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Dhcp;
 use crate::{
     boot::event::Event,
     daemon::plan::Plan,
@@ -96,4 +95,18 @@ impl Shared {
         self.tasks.spawn(self.http.clone().serve(listener, router, stop));
         Ok(())
     }
+}
+
+/// An interface's listeners.
+pub(super) struct Dhcp {
+    pub(super) index: u32,
+    pub(super) place: watch::Sender<Place>,
+    /// Ends them all.
+    pub(super) stop: CancellationToken,
+    /// Ends those that change when another server comes to this host.
+    pub(super) exchange: CancellationToken,
+    /// Port 67's, where it is bound and would make way.
+    pub(super) bound: Option<JoinHandle<()>>,
+    /// Who had the port at the last look: to find out whose they are is more work than to see that nothing has changed.
+    pub(super) holders: Vec<u64>,
 }

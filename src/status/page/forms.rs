@@ -12,7 +12,8 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Page, encoded,
+    link::encoded,
+    shared::Page,
     viewer::{NO_COOKIE, cookie, is_own_form, may_post},
 };
 use crate::{

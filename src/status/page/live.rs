@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use tokio::{select, sync::OwnedSemaphorePermit, time::sleep};
 
 use super::{
-    Page,
     board::{Asked, Key, Line},
     render,
-    words::Time,
+    shared::{self, Page},
+    time::Time,
 };
 use crate::boot::{event::Who, machine::Rules, moment::Moment};
 
@@ -130,7 +130,7 @@ impl Viewed {
             rows.iter().filter(|line| known.get(&line.row.id) != Some(&line.since)).cloned().collect();
         *known = rows.iter().map(|line| (line.row.id.clone(), line.since)).collect();
         let mut changes = Changes { now: Time::new(picture.at).millis, ..Changes::default() };
-        let context = super::summary(&picture, asked, more);
+        let context = shared::summary(&picture, asked, more);
         // The threads that serve downloads do not wait for a thousand rows.
         let rendered = tokio::task::spawn_blocking(move || {
             let html = |line: &Arc<Line>| (line.row.id.clone(), line.html().to_owned());

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 
 use serde::Serialize;
 
-use super::words::Time;
+use super::time::Time;
 use crate::boot::timelines::Packet;
 
 /// See the module.

@@ -1,11 +1,10 @@
 //! What the page says of a machine and its boots, in words: the values that its templates are filled with.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::borrow::Cow;
 
-use chrono::{DateTime, Local};
 use serde::Serialize;
 
-use super::packet::PacketShown;
+use super::{link::encoded, packet::PacketShown, time::Time};
 use crate::{
     boot::{
         event::bytes,
@@ -118,18 +117,6 @@ struct StepShown {
     failed: bool,
 }
 
-/// A point in time: the script tells how long ago that is, and without it the clock's time is there to be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Time {
-    /// Since 1970.
-    pub(super) millis: u64,
-    /// As HTML reads it (§2.3.5.5).
-    iso: String,
-    /// On the server.
-    date: String,
-    clock: String,
-}
-
 /// A machine's own page, as far as it changes by itself.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Whole {
@@ -147,7 +134,7 @@ impl Row {
         Self {
             id: format!("m-{}", machine.id),
             machine: machine.id.clone(),
-            href: format!("/machines/{}", super::encoded(&machine.id)),
+            href: format!("/machines/{}", encoded(&machine.id)),
             mac: machine.mac.clone().filter(other),
             address: machine.address.clone().filter(other),
             hardware: machine.hardware.known().map(|(name, text)| (name, text.to_owned())).collect(),
@@ -278,20 +265,6 @@ impl StepShown {
     fn new(step: &Step, began: Moment) -> Self {
         let after = format!("+{:.1} s", step.at.since(began).as_secs_f64());
         Self { at: Time::new(step.at), after, stage: title(step.stage), text: step.text.clone(), failed: step.failed }
-    }
-}
-
-impl Time {
-    pub(super) fn new(moment: Moment) -> Self {
-        let time = SystemTime::from(moment);
-        let local = DateTime::<Local>::from(time);
-        let millis = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self {
-            millis: u64::try_from(millis).unwrap_or_default(),
-            iso: local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-            date: local.format("%-d %b").to_string(),
-            clock: local.format("%H:%M:%S").to_string(),
-        }
     }
 }
 
