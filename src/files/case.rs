@@ -3,7 +3,7 @@
 
 use rustix::fs::{Dir, OFlags};
 
-use super::{Asset, AssetRoot};
+use super::{asset::Asset, root::AssetRoot};
 
 /// How many entries of folders may be looked at for one request. It bounds what a request for a file that is not there
 /// costs: a fraction of a millisecond.

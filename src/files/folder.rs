@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::unreadable;
+use super::asset::unreadable;
 use crate::boot::why::Why;
 
 /// An open folder.

@@ -3,81 +3,21 @@
 //! What is in an image is read once for each version of it. A file inside it is an [`Asset`] of the open image with the
 //! ranges that hold its bytes: who fetches it goes on with that version when another one takes the image's name.
 
-use std::{
-    io,
-    os::unix::fs::FileExt as _,
-    path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::path::Path;
 
 use rustix::fs::fstat;
 
 use super::{
-    Asset, AssetRoot, Version,
+    asset::{Asset, Version},
     image::ImageFile,
+    images::Slot,
     listing::{Entry, Kind},
+    root::AssetRoot,
 };
 use crate::{
     boot::why::Why,
-    iso::{
-        self, Fault, Found, Index,
-        segments::{Piece, Segments},
-    },
+    iso::{self, Fault, Found, Index, segments::Segments},
 };
-
-/// The indexes of the images that were asked for lately, the latest last.
-#[derive(Debug, Default)]
-pub(super) struct Images(Mutex<Vec<(Version, Slot)>>);
-
-/// Filled by whoever asks first, while the others wait for that image and for no other one.
-type Slot = Arc<OnceLock<Result<Index, Fault>>>;
-
-impl Images {
-    fn slot(&self, version: Version) -> Slot {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.iter().position(|(known, _)| *known == version).map(|at| all.remove(at));
-        let entry = known.unwrap_or_else(|| (version, Slot::default()));
-        if all.len() >= IMAGES {
-            all.remove(0);
-        }
-        let slot = Arc::clone(&entry.1);
-        all.push(entry);
-        slot
-    }
-}
-
-impl Asset {
-    /// What stands at an offset: up to `most` bytes that follow each other. `None` behind the end.
-    pub fn at(&self, offset: u64, most: u64) -> Option<Piece<'_>> {
-        match &self.layout {
-            Some(segments) => segments.at(offset, most),
-            // As long as it was when it was opened; a read says where that is no longer so.
-            None => {
-                let left = self.size.checked_sub(offset).filter(|left| *left > 0)?;
-                Some(Piece::Image(offset, left.min(most)))
-            }
-        }
-    }
-
-    /// Fills the whole buffer.
-    ///
-    /// # Errors
-    /// Those of read(2); `UnexpectedEof` where the file has no more.
-    pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let piece = self.at(offset, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let length = usize::try_from(piece.length()).unwrap_or(usize::MAX).min(buffer.len());
-            let (now, rest) = buffer.split_at_mut(length);
-            match piece {
-                Piece::Bytes(bytes) => now.copy_from_slice(bytes),
-                Piece::Image(at, _) => self.file.read_exact_at(now, at)?,
-                Piece::Zeros(_) => now.fill(0),
-            }
-            (buffer, offset) = (rest, offset + length as u64);
-        }
-        Ok(())
-    }
-}
 
 impl AssetRoot {
     /// A file inside an image. `None` where no part of the path is an image.
@@ -161,15 +101,13 @@ fn is_named_image(path: &str) -> bool {
     path.len().checked_sub(4).and_then(|at| path.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(".iso"))
 }
 
-/// Images whose indexes are kept. That of a large medium takes a few megabytes.
-const IMAGES: usize = 32;
-
 #[cfg(test)]
 mod tests {
     use std::{
         fs::{self, File},
         io::Write as _,
         path::PathBuf,
+        sync::Arc,
     };
 
     use super::*;

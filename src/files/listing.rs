@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use rustix::fs::{Dir, FileType, OFlags, fstat};
 
-use super::{AssetRoot, modified, unreadable};
+use super::{
+    asset::{modified, unreadable},
+    root::AssetRoot,
+};
 use crate::boot::why::Why;
 
 /// Something in a folder that can be fetched or listed.

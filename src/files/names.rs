@@ -9,83 +9,17 @@
 //! 4. the same as 2 behind any folder and in any case, since firmware and DHCP servers put all kinds of folders in front;
 //! 5. all of this for the name without what cannot belong to it ([`spellings`]).
 
-use super::{Asset, AssetRoot, case::Budget, pxelinux::Caller};
+use super::{
+    asset::Asset,
+    case::Budget,
+    found::{Asker, Found, Names},
+};
 use crate::boot::{
     event::Of,
-    identity::MachineId,
-    loader::{Loader, LoaderFile},
-    machine::Rules,
-    script::{Outcome, Query, Standing, script},
+    loader::LoaderFile,
+    script::{Query, Standing, script},
     why::Why,
 };
-
-/// What names are looked up in.
-#[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
-    /// The loaders, and what texts are made by.
-    pub rules: &'a Rules,
-    /// The assets folder, where there is one.
-    pub assets: Option<&'a AssetRoot>,
-    /// Our HTTP stage as the client reaches it, without a slash at its end.
-    pub base: &'a str,
-    /// For texts of one machine's own; without it there are none.
-    pub caller: Option<Caller<'a>>,
-}
-
-/// Who asks, as far as the answer depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// The loader that its firmware runs, for the name [`UNIVERSAL`].
-    pub firmware: Loader,
-    /// It is an iPXE that can run a script: a loader would only lead it back here.
-    pub is_ipxe: bool,
-}
-
-/// What a client gets.
-#[derive(Debug)]
-pub enum Found {
-    /// A loader of this host.
-    Loader(LoaderFile),
-    /// A file below the assets folder.
-    Asset {
-        /// Its path there, which may be written otherwise than the client wrote it.
-        path: String,
-        /// The open file.
-        asset: Asset,
-        /// A loader of the user's own goes by the name of one of this host's.
-        of: Of,
-    },
-    /// A text that was made for whoever asks.
-    Text {
-        /// What it is called in the timeline.
-        name: String,
-        /// The whole of it.
-        text: String,
-        /// What was decided, where it is a boot script of one machine.
-        decided: Option<Decided>,
-    },
-}
-
-/// A decision that came with a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// The machine, where it is known.
-    pub machine: Option<MachineId>,
-    /// What the text is to do.
-    pub outcome: Outcome,
-}
-
-impl Found {
-    /// The name of a loader, one of this host's or of the user's own.
-    #[must_use]
-    pub fn loader(&self) -> Option<&str> {
-        match self {
-            Self::Loader(file) => Some(&file.name),
-            Self::Asset { path, of: Of::Loader, .. } => Some(path),
-            Self::Asset { .. } | Self::Text { .. } => None,
-        }
-    }
-}
 
 impl Names<'_> {
     /// What a client gets for a name, slashes and backslashes alike.
@@ -256,7 +190,13 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-    use crate::boot::loader::{Loaders, tests::file};
+    use crate::{
+        boot::{
+            loader::{Loader, Loaders, tests::file},
+            machine::Rules,
+        },
+        files::AssetRoot,
+    };
 
     const FIRMWARE: Asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: false };
     const IPXE: Asker = Asker { is_ipxe: true, ..FIRMWARE };

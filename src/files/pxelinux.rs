@@ -1,66 +1,13 @@
 //! `pxelinux.cfg` files, which are made for the machine that asks, by TFTP and HTTP alike.
 
-use std::{
-    net::Ipv4Addr,
-    sync::{Mutex, PoisonError},
-};
-
-use super::names::{Decided, Found, Names};
+use super::found::{Caller, Decided, Found, Names};
 use crate::boot::{
-    answer::Signer,
-    attempts::Attempts,
-    client::MacAddr,
-    event::Over,
     faults::Files,
-    identity::MachineId,
-    machine::{By, Live},
+    machine::By,
     pxelinux::{self, Asked},
     script::{Outcome, Query, Standing},
     why::Why,
 };
-
-/// What is known of whoever asks for a text of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
-    /// Where it asks from.
-    pub address: Option<Ipv4Addr>,
-    /// The interface of ours that it asks on, where that is told by our address.
-    pub interface: Option<&'a str>,
-    /// By which protocol.
-    pub over: Over,
-    /// What machines have tried, and at which addresses they are.
-    pub attempts: &'a Mutex<Attempts>,
-    /// What decides.
-    pub live: &'a Live,
-    /// Who signs the addresses of answer files.
-    pub signer: Option<Signer<'a>>,
-}
-
-impl Caller<'_> {
-    /// The machine at the caller's address.
-    fn machine(&self) -> Option<MachineId> {
-        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.machine_at(self.address?)
-    }
-
-    /// Such a client says no more of itself than a name; its DHCP request said the rest.
-    fn query(&self, mac: MacAddr) -> Query {
-        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let heard_on = || attempts.heard_on(mac).map(|name| name.to_string());
-        Query {
-            mac: Some(mac.to_string()),
-            uuid: self
-                .address
-                .and_then(|at| attempts.machine_at(at))
-                .filter(|m| m.card == mac)
-                .and_then(|m| m.uuid())
-                .map(|uuid| uuid.to_string()),
-            arch: attempts.loader_of(mac).map(|loader| loader.arch().to_owned()),
-            interface: self.interface.map(str::to_owned).or_else(heard_on),
-            ..Query::default()
-        }
-    }
-}
 
 impl Names<'_> {
     /// `None` where the path is no such file.
@@ -111,19 +58,21 @@ impl Names<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, time::Instant};
+    use std::{collections::BTreeMap, fs, net::Ipv4Addr, sync::Mutex, time::Instant};
 
     use super::*;
     use crate::{
         boot::{
-            attempts::Rates,
+            attempts::{Attempts, Rates},
+            client::MacAddr,
+            event::Over,
             loader::{Loader, Loaders},
-            machine::{MachineRule, Rules},
+            machine::{Live, MachineRule, Rules},
             profile::{Boot, Linux, Profile},
             roster::Roster,
             selector::{RuleBook, Selector},
         },
-        files::{AssetRoot, names::Asker},
+        files::{AssetRoot, found::Asker},
     };
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);

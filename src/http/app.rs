@@ -37,8 +37,7 @@ use crate::{
     },
     files::{
         AssetRoot,
-        names::{Asker, Found, Names},
-        pxelinux::Caller,
+        found::{Asker, Caller, Found, Names},
     },
 };
 

@@ -35,7 +35,7 @@ use crate::{
         script::{self, Outcome, Standing, script},
         why::Why,
     },
-    files::names::Found,
+    files::found::Found,
 };
 
 /// Everything that can be fetched.

@@ -31,8 +31,7 @@ use crate::{
     },
     files::{
         AssetRoot,
-        names::{Asker, Decided, Found, Names},
-        pxelinux::Caller,
+        found::{Asker, Caller, Decided, Found, Names},
     },
     net::port::Port,
 };

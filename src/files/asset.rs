@@ -1,0 +1,127 @@
+//! An open file below the assets folder, or inside an image there.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::{
+    fs::{Stat, fstat},
+    io::Errno,
+};
+
+use crate::{
+    boot::why::Why,
+    iso::segments::{Piece, Segments},
+};
+
+/// An open file. It goes on giving the same version when another one takes its name.
+#[derive(Debug)]
+pub struct Asset {
+    /// For positioned reads at the places that [`Asset::at`] says.
+    pub file: File,
+    /// Bytes.
+    pub size: u64,
+    /// Time of last modification.
+    pub modified: SystemTime,
+    /// Strong entity tag with its quotes (RFC 9110 §8.8.3), the same after a restart: it is made of the inode, the
+    /// size and the modification time in nanoseconds.
+    pub etag: String,
+    pub(super) version: Version,
+    /// For a file inside an image: where its bytes are in `file`.
+    pub(super) layout: Option<Segments>,
+}
+
+/// What tells a file from every other one, and from itself after someone has written into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Version {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
+}
+
+impl Asset {
+    /// Whether nobody has written into the file since it was opened. One that was replaced by another is as it was.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn is_as_it_was(&self) -> io::Result<bool> {
+        Ok(Version::of(&fstat(&self.file)?) == self.version)
+    }
+
+    /// Its first bytes, as many as there are up to `most`.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn head(&self, most: usize) -> io::Result<Vec<u8>> {
+        if self.layout.is_some() {
+            let mut head = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX).min(most)];
+            self.read_exact_at(&mut head, 0)?;
+            return Ok(head);
+        }
+        let mut head = Vec::new();
+        (&self.file).take(most as u64).read_to_end(&mut head)?;
+        Ok(head)
+    }
+
+    /// What stands at an offset: up to `most` bytes that follow each other. `None` behind the end.
+    pub fn at(&self, offset: u64, most: u64) -> Option<Piece<'_>> {
+        match &self.layout {
+            Some(segments) => segments.at(offset, most),
+            // As long as it was when it was opened; a read says where that is no longer so.
+            None => {
+                let left = self.size.checked_sub(offset).filter(|left| *left > 0)?;
+                Some(Piece::Image(offset, left.min(most)))
+            }
+        }
+    }
+
+    /// Fills the whole buffer.
+    ///
+    /// # Errors
+    /// Those of read(2); `UnexpectedEof` where the file has no more.
+    pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let piece = self.at(offset, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let length = usize::try_from(piece.length()).unwrap_or(usize::MAX).min(buffer.len());
+            let (now, rest) = buffer.split_at_mut(length);
+            match piece {
+                Piece::Bytes(bytes) => now.copy_from_slice(bytes),
+                Piece::Image(at, _) => self.file.read_exact_at(now, at)?,
+                Piece::Zeros(_) => now.fill(0),
+            }
+            (buffer, offset) = (rest, offset + length as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Its time of last modification, within the years that HTTP can write.
+pub(super) fn modified(stat: &Stat) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0).min(END_OF_9999))
+}
+
+/// The operating system would not give a file.
+pub(super) fn unreadable(name: &str, errno: Errno) -> Why {
+    Why::Unreadable { name: name.chars().take(200).collect(), error: io::Error::from(errno).to_string() }
+}
+
+impl Version {
+    pub(super) fn of(stat: &Stat) -> Self {
+        let modified = (stat.st_mtime, stat.st_mtime_nsec);
+        Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
+    }
+
+    /// Without the device, whose number another start of the host may change.
+    pub(super) fn etag(&self) -> String {
+        let Self { inode, size, modified: (seconds, nanoseconds), .. } = self;
+        format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
+    }
+}
+
+/// Seconds. A clock that was wrong can leave any time in a file, and HTTP's dates have four digits for the year
+/// (RFC 9110 §5.6.7).
+const END_OF_9999: u64 = 253_402_300_799;

@@ -1,0 +1,361 @@
+//! The assets folder: what is opened by its path is beneath it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::OsStr,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use arc_swap::ArcSwapOption;
+use rustix::fs::{FileType, OFlags, fstat};
+
+use super::{
+    asset::{Asset, Version, modified, unreadable},
+    folder::Folder,
+    images::Images,
+};
+use crate::boot::why::Why;
+
+/// The assets folder by its name: everything is resolved beneath the folder that the name leads to. That folder may come
+/// later, and another one may take its place.
+#[derive(Debug)]
+pub struct AssetRoot {
+    /// As the configuration names it.
+    pub(super) named: PathBuf,
+    pub(super) folder: ArcSwapOption<Folder>,
+    /// Where only some files of the folder are served: their paths below it.
+    pub(super) only: Option<BTreeSet<String>>,
+    /// What [`AssetRoot::shared`] has given away, as long as someone has it.
+    pub(super) open: Mutex<HashMap<(Version, String), Weak<Asset>>>,
+    /// What is in the images that were asked for.
+    pub(super) images: Images,
+}
+
+/// What [`AssetRoot::follow`] found behind the folder's name.
+#[derive(Debug)]
+pub enum Followed {
+    /// The folder that was served before.
+    Same,
+    /// Another folder, which is served from now on: where it is.
+    Other(PathBuf),
+    /// Nothing that can be served: the folder that was served before still is, where there was one.
+    Lost(io::Error),
+}
+
+impl AssetRoot {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// Those of the system call; `InvalidInput` for `/`, which would show every file of the host to the network;
+    /// `Unsupported` for a kernel that cannot keep a path beneath a folder.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let root = Self::waiting_for(path);
+        root.folder.store(Some(Arc::new(Folder::open(path)?)));
+        Ok(root)
+    }
+
+    /// A folder that is not there yet, or cannot be used for now: [`AssetRoot::follow`] opens it when it can.
+    #[must_use]
+    pub fn waiting_for(path: &Path) -> Self {
+        Self {
+            named: path.to_owned(),
+            folder: ArcSwapOption::empty(),
+            only: None,
+            open: Mutex::default(),
+            images: Images::default(),
+        }
+    }
+
+    /// The same folder, of which only these files are served, by their paths below it.
+    #[must_use]
+    pub fn only(self, files: BTreeSet<String>) -> Self {
+        Self { only: Some(files), ..self }
+    }
+
+    /// The files that are served, where it is not the whole folder.
+    #[must_use]
+    pub fn served_only(&self) -> Option<&BTreeSet<String>> {
+        self.only.as_ref()
+    }
+
+    /// Where it is; its name, as long as it is not there.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.load().as_ref().map_or_else(|| self.named.clone(), |folder| folder.path.clone())
+    }
+
+    /// As the configuration names it.
+    #[must_use]
+    pub fn named(&self) -> &Path {
+        &self.named
+    }
+
+    /// Looks what the name leads to now: a link may have been switched, something may have been mounted there.
+    pub fn follow(&self) -> Followed {
+        let now = match Folder::open(&self.named) {
+            Ok(now) => now,
+            Err(error) => return Followed::Lost(error),
+        };
+        if self.folder.load().as_ref().is_some_and(|served| served.is(&now)) {
+            return Followed::Same;
+        }
+        let path = now.path.clone();
+        self.folder.store(Some(Arc::new(now)));
+        Followed::Other(path)
+    }
+
+    /// [`AssetRoot::file`], open once for all who have the same version: a thousand downloads of one image cost one
+    /// descriptor.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Why> {
+        self.file(name).map(|asset| self.share(asset))
+    }
+
+    /// One that is open already, instead of this one, where someone has the same version.
+    pub fn share(&self, asset: Asset) -> Arc<Asset> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Files inside one image have its version, and tags of their own.
+        let key = (asset.version, asset.etag.clone());
+        if let Some(asset) = open.get(&key).and_then(Weak::upgrade) {
+            return asset;
+        }
+        open.retain(|_, asset| asset.strong_count() > 0);
+        let asset = Arc::new(asset);
+        open.insert(key, Arc::downgrade(&asset));
+        asset
+    }
+
+    /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out. An image is a
+    /// folder as well: a path may go on inside it.
+    ///
+    /// # Errors
+    /// [`Why::NotFound`], also for what is no regular file; [`Why::NoFolder`]; [`Why::Escape`]; [`Why::Unreadable`].
+    pub fn file(&self, name: &str) -> Result<Asset, Why> {
+        self.file_of_bytes(name.as_bytes())
+    }
+
+    /// [`AssetRoot::file`] for a name in any bytes, as a disk has them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Why> {
+        let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
+        let name = Path::new(OsStr::from_bytes(name.get(start..).unwrap_or_default()));
+        let is_served = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
+        let found = match self.only.as_ref().is_none_or(is_served) {
+            true => self.whole_file(name),
+            false => Err(Why::not_found(&name.to_string_lossy())),
+        };
+        match (found, name.to_str()) {
+            (Err(why @ Why::NotFound(_)), Some(path)) => self.inside(path).unwrap_or(Err(why)),
+            (found, _) => found,
+        }
+    }
+
+    /// A file that is one of the folder's own.
+    pub(super) fn whole_file(&self, name: &Path) -> Result<Asset, Why> {
+        // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let descriptor = self.beneath(name, flags)?;
+        let stat = fstat(&descriptor).map_err(|errno| unreadable(&name.to_string_lossy(), errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Why::not_found(&name.to_string_lossy()));
+        }
+        let version = Version::of(&stat);
+        Ok(Asset {
+            file: descriptor.into(),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: modified(&stat),
+            etag: version.etag(),
+            version,
+            layout: None,
+        })
+    }
+
+    /// Whether a machine that is sent to this file gets something.
+    ///
+    /// # Errors
+    /// As [`AssetRoot::file`]; [`Why::Empty`].
+    pub fn look(&self, name: &str) -> Result<(), Why> {
+        match self.file(name)?.size {
+            0 => Err(Why::Empty(name.chars().take(200).collect())),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn beneath(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Why> {
+        match self.folder.load().as_ref() {
+            Some(folder) => folder.beneath(name.as_ref(), flags),
+            None => Err(Why::NoFolder(self.named.display().to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::symlink,
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_beneath_the_folder_are_opened() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("debian")).expect("made");
+        fs::write(scratch.path().join("secret"), "secret").expect("made");
+        fs::write(root.join("debian/vmlinuz"), "kernel").expect("made");
+        symlink("debian/vmlinuz", root.join("inside")).expect("made");
+        symlink("../secret", root.join("outside")).expect("made");
+        symlink("/etc/passwd", root.join("absolute")).expect("made");
+        symlink("loop", root.join("loop")).expect("made");
+        let assets = AssetRoot::open(&root).expect("opened");
+        let size = |name: &str| assets.file(name).map(|asset| asset.size);
+        for name in ["debian/vmlinuz", "/debian/vmlinuz", "//debian//vmlinuz", "./debian/./vmlinuz", "inside"] {
+            assert_eq!(size(name), Ok(6), "{name}");
+        }
+        // `..` that stays inside is as harmless as it looks.
+        assert_eq!(size("debian/../inside"), Ok(6));
+        let with_itself = format!("../{}/debian/vmlinuz", root.file_name().expect("a name").display());
+        for name in ["../secret", "outside", "absolute", "debian/../../secret", "loop", &with_itself] {
+            assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
+        }
+        for name in ["", "nothing", "debian", "inside/x", "nul\0byte", &"x".repeat(300)] {
+            assert!(matches!(size(name), Err(Why::NotFound(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_tag_tells_versions_apart_and_an_open_file_keeps_its_own() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        fs::write(scratch.path().join("k"), "old").expect("made");
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let old = assets.file("k").expect("there");
+        assert_eq!(old.etag, assets.file("k").expect("there").etag);
+        fs::write(scratch.path().join("k.new"), "new!").expect("made");
+        fs::rename(scratch.path().join("k.new"), scratch.path().join("k")).expect("replaced");
+        let new = assets.file("k").expect("there");
+        assert_ne!(old.etag, new.etag);
+        assert_eq!(io::read_to_string(&old.file).expect("read"), "old");
+        assert_eq!(io::read_to_string(&new.file).expect("read"), "new!");
+    }
+
+    #[test]
+    fn a_version_is_open_once_as_long_as_anyone_has_it() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("k");
+        fs::write(&path, "old").expect("made");
+        symlink("k", scratch.path().join("link")).expect("made");
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let [first, again, linked] = ["k", "/k", "link"].map(|name| assets.shared(name).expect("there"));
+        assert!(Arc::ptr_eq(&first, &again) && Arc::ptr_eq(&first, &linked));
+        fs::write(&path, "written into").expect("changed");
+        let other = assets.shared("k").expect("there");
+        assert!(!Arc::ptr_eq(&first, &other) && !first.is_as_it_was().expect("told"));
+        assert_eq!(assets.open.lock().expect("unharmed").len(), 2);
+        drop((first, again, linked, other));
+        for n in 0..100 {
+            fs::write(&path, n.to_string()).expect("changed");
+            assets.shared("k").expect("there");
+        }
+        assert_eq!(assets.open.lock().expect("unharmed").len(), 1, "what nobody has is forgotten");
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_is_one_that_http_can_say() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let file = fs::File::create(scratch.path().join("k")).expect("made");
+        let far = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        // Some file systems hold fewer years, which serves as well.
+        let _ = file.set_modified(far);
+        let modified = AssetRoot::open(scratch.path()).expect("opened").file("k").expect("there").modified;
+        assert!(httpdate::fmt_http_date(modified).ends_with(" GMT"));
+    }
+
+    #[test]
+    fn an_absolute_link_that_stays_inside_is_followed() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("v2/debian")).expect("made");
+        fs::create_dir(scratch.path().join("beside")).expect("made");
+        fs::write(root.join("v2/debian/vmlinuz"), "kernel").expect("made");
+        fs::write(scratch.path().join("beside/secret"), "secret").expect("made");
+        symlink(&root, scratch.path().join("served")).expect("made");
+        // By the folder's own path, by another name of it, out and in again, and one behind another.
+        symlink(root.join("v2"), root.join("current")).expect("made");
+        symlink(scratch.path().join("served/v2"), root.join("by-name")).expect("made");
+        symlink("../root/v2", root.join("round")).expect("made");
+        symlink(root.join("current/debian"), root.join("behind")).expect("made");
+        symlink(scratch.path().join("beside"), root.join("beside")).expect("made");
+        symlink(scratch.path().join("nowhere"), root.join("nowhere")).expect("made");
+        for opened in [root.clone(), scratch.path().join("served")] {
+            let assets = AssetRoot::open(&opened).expect("opened");
+            let size = |name: &str| assets.file(name).map(|asset| asset.size);
+            for name in ["current/debian/vmlinuz", "by-name/debian/vmlinuz", "round/debian/vmlinuz", "behind/vmlinuz"] {
+                assert_eq!(size(name), Ok(6), "{name}");
+            }
+            assert_eq!(assets.list("current").map(|entries| entries.len()), Ok(1));
+            assert!(assets.list("").expect("listed").iter().any(|entry| entry.name == "current"));
+            for name in ["beside/secret", "beside/nothing", "nowhere", "nowhere/x"] {
+                assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
+            }
+            assert!(matches!(size("current/nothing"), Err(Why::NotFound(_))));
+        }
+    }
+
+    #[test]
+    fn the_folder_is_followed_when_its_link_is_switched_and_when_it_comes() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (link, fresh) = (scratch.path().join("link"), scratch.path().join("link.new"));
+        let assets = AssetRoot::waiting_for(&link);
+        assert!(matches!(assets.follow(), Followed::Lost(_)));
+        assert_eq!(assets.file("k").map(|_| ()), Err(Why::NoFolder(link.display().to_string())));
+        for version in ["v1", "v2"] {
+            fs::create_dir(scratch.path().join(version)).expect("made");
+            fs::write(scratch.path().join(version).join("k"), version).expect("made");
+            symlink(version, &fresh).expect("made");
+            fs::rename(&fresh, &link).expect("switched");
+            let there = scratch.path().join(version).canonicalize().expect("there");
+            assert!(matches!(assets.follow(), Followed::Other(path) if path == there), "{version}");
+            assert!(matches!(assets.follow(), Followed::Same));
+            assert_eq!(io::read_to_string(assets.file("k").expect("there").file).expect("read"), version);
+        }
+        fs::remove_file(&link).expect("removed");
+        assert!(matches!(assets.follow(), Followed::Lost(_)));
+        assert!(assets.file("k").is_ok(), "the folder that is still open is served");
+    }
+
+    #[test]
+    fn of_named_files_the_folder_shows_nothing_else() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        fs::create_dir(scratch.path().join("more")).expect("made");
+        for name in ["vmlinuz", "more/initrd", "diary.txt"] {
+            fs::write(scratch.path().join(name), "x").expect("made");
+        }
+        let only = ["vmlinuz", "more/initrd"].map(String::from).into();
+        let assets = AssetRoot::open(scratch.path()).expect("opened").only(only);
+        let is_served = |name: &str| assets.file(name).is_ok();
+        assert!(is_served("vmlinuz") && is_served("/vmlinuz") && is_served("more/initrd"));
+        for name in ["diary.txt", "./diary.txt", "more/../diary.txt", "more/../vmlinuz", "more", ""] {
+            assert!(matches!(assets.file(name), Err(Why::NotFound(_))), "{name}");
+        }
+        let listed = |name: &str| {
+            let names = assets.list(name).map(|entries| entries.into_iter().map(|entry| entry.name).collect());
+            names.unwrap_or_else(|_| vec!["nothing".to_owned()])
+        };
+        assert_eq!((listed(""), listed("more")), (vec!["more".into(), "vmlinuz".into()], vec!["initrd".into()]));
+    }
+
+    #[test]
+    fn the_whole_file_system_is_no_assets_folder() {
+        assert_eq!(AssetRoot::open(Path::new("/")).map(|_| ()).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidInput));
+    }
+}
