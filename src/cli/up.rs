@@ -58,6 +58,9 @@ pub(super) struct Up {
     log_format: logging::Format,
 }
 
+/// Keys of the configuration, and what the command line gives them.
+type Flags = Vec<(&'static str, Value)>;
+
 impl Up {
     pub(super) fn run(self) -> Result<(), Failure> {
         logging::start(self.log_format);
@@ -103,9 +106,9 @@ impl Up {
 
     /// The flags as keys of the configuration, of which they are the last layer; and the files that are served, where no
     /// folder was named to be.
-    fn flags(&self) -> Result<(Vec<(&'static str, Value)>, Option<BTreeSet<String>>), Failure> {
+    fn flags(&self) -> Result<(Flags, Option<BTreeSet<String>>), Failure> {
         let mut only = None;
-        let mut flags: Vec<(&'static str, Value)> = Vec::new();
+        let mut flags = Flags::new();
         let mut list = |key, values: &[PathBuf]| {
             let values: Vec<Value> = values.iter().map(|value| text(value)).collect();
             if !values.is_empty() {

@@ -135,11 +135,8 @@ impl Recorder {
     }
 
     fn take(&mut self, event: Event, now: Moment) {
-        match event {
-            Event { who: Who::Machine(machine), what: What::TookOffer(shape) } => {
-                self.keep(ToKeep::Shape(machine, shape))
-            }
-            _ => {}
+        if let Event { who: Who::Machine(machine), what: What::TookOffer(shape) } = event {
+            self.keep(ToKeep::Shape(machine, shape));
         }
         if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);

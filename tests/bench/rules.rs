@@ -55,8 +55,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     let rules = live.rules.load();
-    let facts =
-        Facts { mac: MacAddr([0; 6]), uuid: None, serial: None, arch: Some(Loader::EfiX86_64), interface: None };
+    let facts = Facts {
+        mac: MacAddr([0; 6]),
+        uuid: None,
+        serial: None,
+        hardware: None,
+        arch: Some(Loader::EfiX86_64),
+        interface: None,
+    };
     let by_mac = |number| Facts { mac: mac(number), ..facts };
     let by_uuid = |number| Facts { mac: mac(RULES + number), uuid: Some(uuid(number)), ..facts };
     let by_none = |number| Facts { mac: mac(RULES + number), uuid: Some(uuid(RULES + number)), ..facts };
