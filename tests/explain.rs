@@ -122,7 +122,7 @@ fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(
         shown["said"],
-        serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "approved": false, "spent": null })
+        serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "approved": false, "spent": null, "tried": null })
     );
     assert_eq!(shown["state"], "read from sqlite://state.db");
     let answers: Vec<&str> =

@@ -25,7 +25,6 @@ pub struct Entry {
     /// The one-time profile that it has booted: now it goes on to its local disk.
     pub spent: Option<String>,
     /// Hand-overs of a profile that is served until the machine reports that it is installed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tried: Option<Tried>,
     /// All names that the machine was known by when this was said.
     #[serde(skip)]
@@ -215,7 +214,7 @@ mod tests {
     const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
 
     fn id(name: Option<&str>, uuid: Option<u128>, card: MacAddr) -> MachineId {
-        MachineId::new(name, uuid.map(|uuid| uuid::Uuid::from_u128(uuid)), card)
+        MachineId::new(name, uuid.map(uuid::Uuid::from_u128), card)
     }
 
     const U1: Option<u128> = Some(0x4c4c4544_0042_3510_8052_b4c04f564e31);
