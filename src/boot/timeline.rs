@@ -6,8 +6,6 @@ use std::{borrow::Cow, net::Ipv4Addr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use self::seen::Seen;
-
 use super::{
     event::{Discover, What, bytes},
     hardware::Hardware,
@@ -175,6 +173,9 @@ pub enum Ending {
         text: String,
     },
 }
+
+/// A stage, the words, and whether it stopped the boot.
+struct Seen(Stage, String, bool);
 
 impl Timeline {
     /// How many steps are kept.

@@ -1,6 +1,6 @@
 //! What an image says of itself in its own files, as far as families are told apart by it.
 
-use super::{Index, ReadAt, families::CASPER_OF, kernel::arch_in};
+use super::{families::CASPER_OF, index::Index, kernel::arch_in, source::ReadAt};
 
 /// What is known of an image beside its tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

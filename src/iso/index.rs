@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use super::{
-    Fault, ReadAt,
     el_torito::{self, BootEntry},
+    extent::Extent,
+    fault::Fault,
     iso9660::{self, Descriptors, Iso, Names},
-    source::Reader,
+    source::{ReadAt, Reader},
     tree::{self, Node, NodeWhat},
-    udf::Udf,
+    udf_volume::Udf,
 };
 
 /// Everything that is known of an image without reading its files.
@@ -65,34 +66,6 @@ impl Side {
             Self::Joliet => "ISO 9660 with Joliet",
             Self::Plain => "ISO 9660",
             Self::Udf => "UDF",
-        }
-    }
-}
-
-/// A run of a file's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Where it begins in the image, in bytes; none: zeros, which the image does not hold.
-    pub offset: Option<u64>,
-    /// Bytes.
-    pub length: u64,
-}
-
-impl Extent {
-    pub(super) fn data(offset: u64, length: u64) -> Self {
-        Self { offset: Some(offset), length }
-    }
-
-    pub(super) fn zeros(length: u64) -> Self {
-        Self { offset: None, length }
-    }
-
-    /// Whether another one is the same run continued.
-    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
-        match (self.offset, next.offset) {
-            (Some(offset), Some(next)) => offset.checked_add(self.length) == Some(next),
-            (None, None) => true,
-            _ => false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! ISO 9660 (ECMA-119) with Rock Ridge or Joliet names.
 
 use super::{
-    Fault,
-    index::Extent,
+    extent::Extent,
+    fault::Fault,
     rock_ridge::{self, SystemUse},
     source::{Reader, array, byte, le16, le32},
     tree::{Format, Raw, What},

@@ -5,7 +5,7 @@ use std::{
     io,
 };
 
-use super::{ReadAt, udf::crc};
+use super::{source::ReadAt, udf_tag::crc};
 
 /// What a name stands for in a made image.
 #[derive(Clone, Copy, Debug)]

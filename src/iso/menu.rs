@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Index, ReadAt};
+use super::{index::Index, source::ReadAt};
 
 /// One entry of a menu.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! | ISO 9660: volume descriptors, directory records, Joliet | `iso9660` |
 //! | … Rock Ridge: long names, links, moved folders | `rock_ridge` |
 //! | … El Torito: what firmware would boot | [`el_torito`] |
-//! | UDF: descriptors, allocation, folders | `udf`, `udf_file` |
+//! | UDF: descriptors, allocation, folders | `udf`, `udf_tag`, `udf_volume`, `udf_file` |
 //! | Both become one tree with limits | `tree` |
 //! | … behind one type, which picks the side | [`index`] |
 //! | What an image is, and how a machine boots it | [`recognise`], by the table in ★ [`families`] |
@@ -29,6 +29,7 @@
 
 pub mod el_torito;
 pub mod esxi;
+mod extent;
 mod facts;
 pub mod families;
 #[cfg(test)]
@@ -50,9 +51,12 @@ pub mod source;
 mod tree;
 mod udf;
 mod udf_file;
+mod udf_tag;
+mod udf_volume;
 pub mod verify;
 mod when;
 
+pub use extent::Extent;
 pub use fault::Fault;
-pub use index::{Entry, Extent, Found, Index, Item, Kind, Side, Volume};
+pub use index::{Entry, Found, Index, Item, Kind, Side, Volume};
 pub use source::ReadAt;

@@ -2,8 +2,9 @@
 //! to.
 
 use super::{
-    Index, Kind, ReadAt,
+    index::{Index, Kind},
     made::{Of, iso, retag, udf},
+    source::ReadAt,
 };
 
 /// Opens an image, walks over all of it and looks everything up.

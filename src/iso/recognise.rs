@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Index, ReadAt,
     facts::Facts,
     families::{DROPPED, FAMILIES, Family, Initrd, Memory, Test, Way},
-    index::fits,
+    index::{Index, fits},
     kernel::{arch, arch_in},
     menu::{self, MenuEntry},
+    source::ReadAt,
 };
 
 /// What an image is and how it is booted.

@@ -2,7 +2,7 @@
 //! P1282 RRIP 1.12).
 
 use super::{
-    Fault,
+    fault::Fault,
     source::{Reader, array, byte, le32, le64},
 };
 

@@ -9,7 +9,9 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Entry, Extent, Fault, Index,
+    extent::Extent,
+    fault::Fault,
+    index::{Entry, Index},
     recognise::{Part, Place},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, io};
 
-use super::Fault;
+use super::fault::Fault;
 
 /// An image, or whatever gives its bytes.
 pub trait ReadAt {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{Fault, index::Extent};
+use super::{extent::Extent, fault::Fault};
 
 /// A file system whose folders can be read one by one.
 pub(super) trait Format {

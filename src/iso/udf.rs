@@ -1,34 +1,12 @@
 //! UDF 1.02 to 2.01 (ECMA-167 and OSTA UDF), and the metadata partition of 2.50: the descriptors that lead to the tree.
 
 use super::{
-    Fault,
-    index::Extent,
-    source::{Reader, array, byte, le16, le32},
+    fault::Fault,
+    source::{Reader, array, le16, le32},
     tree::{Format, Raw},
-    udf_file::{Block, Icb},
+    udf_tag::{Block, Icb, tag, text},
+    udf_volume::{Partition, Udf},
 };
-
-/// A UDF volume.
-pub(super) struct Udf<'a> {
-    reader: &'a Reader<'a>,
-    block_size: u64,
-    label: String,
-    partitions: Vec<Partition>,
-    root: Icb,
-    /// Bytes that the volume says it has.
-    stated: u64,
-}
-
-/// Where a partition's blocks are.
-#[derive(Debug)]
-enum Partition {
-    /// One run, from an offset in bytes.
-    Physical(u64),
-    /// In the extents of the metadata file (UDF 2.50 §2.2.10).
-    Metadata(Vec<Extent>),
-    /// Of a kind that is not read, and why.
-    NotRead(&'static str),
-}
 
 /// The descriptors of the volume descriptor sequence that matter here.
 #[derive(Default)]
@@ -127,54 +105,6 @@ impl<'a> Udf<'a> {
         self.partitions = kept;
         Ok(Partition::Metadata(file?))
     }
-
-    /// The volume's name.
-    pub(super) fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// Bytes that the volume says it has.
-    pub(super) fn stated(&self) -> u64 {
-        self.stated
-    }
-
-    pub(super) fn reader(&self) -> &'a Reader<'a> {
-        self.reader
-    }
-
-    /// The root folder.
-    pub(super) fn root(&self) -> Result<Icb, Fault> {
-        Ok(self.root)
-    }
-
-    /// Where a block is, in bytes. Metadata are looked for block by block: their extents need not follow each other.
-    pub(super) fn offset(&self, block: Block) -> Result<u64, Fault> {
-        let at = u64::from(block.number) * self.block_size;
-        match self.partitions.get(usize::from(block.partition)) {
-            Some(Partition::Physical(start)) => Ok(start + at),
-            Some(Partition::Metadata(extents)) => {
-                let mut passed = 0;
-                for extent in extents {
-                    if at < passed + extent.length {
-                        let offset = extent.offset.map(|offset| offset + (at - passed));
-                        return offset.ok_or_else(|| Fault::damaged("the UDF volume", "its metadata has a hole"));
-                    }
-                    passed += extent.length;
-                }
-                Err(Fault::damaged("the UDF volume", "a block lies outside of its metadata"))
-            }
-            Some(Partition::NotRead(why)) => Err(Fault::NotRead(why)),
-            None => Err(Fault::damaged("the UDF volume", "a block lies in a partition that it has not")),
-        }
-    }
-
-    /// A tagged descriptor of at least so many bytes.
-    pub(super) fn descriptor(&self, what: &str, block: Block, least: usize) -> Result<Tagged, Fault> {
-        let offset = self.offset(block)?;
-        let tagged = Tagged::new(self.reader.bytes(what, offset, self.block_size)?, offset);
-        let tagged = tagged.filter(|tagged| tagged.bytes.len() >= least);
-        tagged.ok_or_else(|| Fault::damaged(what, "its UDF descriptor has a wrong checksum"))
-    }
 }
 
 impl Format for Udf<'_> {
@@ -187,40 +117,6 @@ impl Format for Udf<'_> {
     fn entries(&self, folder: &Icb) -> Result<Vec<Raw<Icb>>, Fault> {
         self.file(folder.block)?.folder(self)
     }
-}
-
-/// A descriptor whose tag is right (ECMA-167 3/7.2).
-pub(super) struct Tagged {
-    pub(super) tag: u16,
-    pub(super) bytes: Vec<u8>,
-    /// Where it begins in the image, in bytes.
-    pub(super) offset: u64,
-}
-
-impl Tagged {
-    fn new(bytes: Vec<u8>, offset: u64) -> Option<Self> {
-        let tag = tag(&bytes)?;
-        Some(Self { tag, bytes, offset })
-    }
-}
-
-/// The tag's identifier, where both of its checksums are right.
-pub(super) fn tag(bytes: &[u8]) -> Option<u16> {
-    let head = bytes.get(..16)?;
-    let sum = head.iter().enumerate().filter(|(at, _)| *at != 4).fold(0_u8, |sum, (_, b)| sum.wrapping_add(*b));
-    let covered = bytes.get(16..16 + usize::from(le16(head, 10)))?;
-    let tag = le16(head, 0);
-    (sum == byte(head, 4) && crc(covered) == le16(head, 8) && tag != 0).then_some(tag)
-}
-
-/// CRC-16 of polynomial 0x1021 from zero (ECMA-167 3/7.2.6).
-pub(super) fn crc(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, b| {
-        (0..8).fold(crc ^ u16::from(*b) << 8, |crc: u16, _| match crc & 0x8000 {
-            0 => crc << 1,
-            _ => crc << 1 ^ 0x1021,
-        })
-    })
 }
 
 /// Whether the volume recognition sequence names UDF (ECMA-167 2/8.3).
@@ -273,18 +169,6 @@ fn dstring(field: &[u8]) -> String {
     text(field.get(..length).unwrap_or_default())
 }
 
-/// OSTA compressed Unicode (UDF 2.1.1): 8 or 16 bits a character, as the first byte says.
-pub(super) fn text(bytes: &[u8]) -> String {
-    match bytes.split_first() {
-        Some((8 | 254, rest)) => rest.iter().map(|b| char::from(*b)).collect(),
-        Some((16 | 255, rest)) => {
-            let units = rest.as_chunks::<2>().0.iter().map(|unit| u16::from_be_bytes(*unit));
-            char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
-        }
-        _ => String::new(),
-    }
-}
-
 /// The identifier of a partition map of type 2.
 fn identifier(map: &[u8]) -> &[u8] {
     let field = map.get(5..28).unwrap_or_default();
@@ -301,6 +185,7 @@ const PARTITIONS: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iso::udf_tag::crc;
 
     #[test]
     fn text_of_8_and_of_16_bits_is_read() {

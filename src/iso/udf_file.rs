@@ -1,35 +1,14 @@
 //! UDF: one file or folder, by its information control block (ECMA-167 4/14).
 
 use super::{
-    Fault,
-    index::Extent,
+    extent::Extent,
+    fault::Fault,
     source::{array, byte, le16, le32, le64},
     tree::{Raw, What},
-    udf::{Tagged, Udf, tag, text},
+    udf_tag::{Block, Icb, Tagged, tag, text},
+    udf_volume::Udf,
     when::Date,
 };
-
-/// The address of a block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Block {
-    /// Index of the partition map.
-    pub(super) partition: u16,
-    /// Within the partition.
-    pub(super) number: u32,
-}
-
-/// Where a file's control block is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Icb {
-    pub(super) block: Block,
-}
-
-impl Icb {
-    /// From a long allocation descriptor (ECMA-167 4/14.14.2).
-    pub(super) fn long(bytes: &[u8], at: usize) -> Self {
-        Self { block: Block { number: le32(bytes, at + 4), partition: le16(bytes, at + 8) } }
-    }
-}
 
 /// A file entry or extended file entry (ECMA-167 4/14.9, 14.17).
 pub(super) struct File {

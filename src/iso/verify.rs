@@ -5,7 +5,7 @@ use md5::Md5;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::{Extent, Fault, Index, ReadAt};
+use super::{extent::Extent, fault::Fault, index::Index, source::ReadAt};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Text, is_place, plain, shown};
+use super::value::{Text, is_place, plain, shown};
 
 /// What the two differ in.
 pub(super) struct Syntax {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Format, Text, is_place, plain, shown};
+use super::{
+    format::{Format, is_shell},
+    value::{Text, is_place, plain, shown},
+};
 
 /// Where a value stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +108,7 @@ fn kickstart(text: &str, places: &mut BTreeMap<usize, Place>) {
                     let is_script = ["%pre", "%pre-install", "%post", "%onerror", "%traceback"].contains(&word);
                     let other = line.split_once("--interpreter").map(|(_, rest)| rest.trim_start_matches(['=', ' ']));
                     let is_shell =
-                        other.is_none_or(|other| super::is_shell(other.split_whitespace().next().unwrap_or_default()));
+                        other.is_none_or(|other| is_shell(other.split_whitespace().next().unwrap_or_default()));
                     section = Some((at + line.len(), is_script && is_shell));
                 }
             }

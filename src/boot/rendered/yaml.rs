@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
 
-use super::{Text, is_place, plain, shown};
+use super::value::{Text, is_place, plain, shown};
 
 /// Where a value stands.
 #[derive(Clone, Copy)]

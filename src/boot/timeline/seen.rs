@@ -1,6 +1,6 @@
 //! What each event means to a boot: the words for people, and what is known of it then.
 
-use super::{Chosen, Download, Ending, Going, Step, Timeline};
+use super::{Chosen, Download, Ending, Going, Seen, Step, Timeline};
 use crate::boot::{
     event::{At, Discover, Of, Pace, Part, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
     handover::{Bytes, Got},
@@ -11,9 +11,6 @@ use crate::boot::{
     stage::{Awaited, Stage},
     why::Why,
 };
-
-/// A stage, the words, and whether it stopped the boot.
-pub(super) struct Seen(pub(super) Stage, pub(super) String, pub(super) bool);
 
 /// Names and words from elsewhere are as long as a stranger likes.
 fn shortened(mut text: String) -> String {
