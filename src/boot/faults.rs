@@ -27,7 +27,16 @@ impl fmt::Display for ProfileFault {
 
 /// A look at the files of the assets folder, which whoever has the folder gives to a decision.
 #[derive(Clone, Copy)]
-pub struct Files<'a>(pub &'a dyn Fn(&str) -> Result<(), Why>);
+pub struct Files<'a>(pub &'a dyn Fn(&str, Wanted) -> Result<(), Why>);
+
+/// What has to be there by a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A file with something in it.
+    File,
+    /// A file or a folder: a template made a URL of its name.
+    FileOrFolder,
+}
 
 impl fmt::Debug for Files<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +52,7 @@ impl Files<'_> {
     pub fn look_at(self, boot: &Boot, templates: &Templates) -> Result<(), String> {
         let look = |file: &str| match is_remote(file) {
             true => Ok(()),
-            false => (self.0)(file).map_err(|why| why.to_string()),
+            false => (self.0)(file, Wanted::File).map_err(|why| why.to_string()),
         };
         match boot {
             Boot::Faulty(fault) => Err(fault.clone()),
@@ -53,6 +62,17 @@ impl Files<'_> {
             Boot::Script(name) if !templates.has(name) => look(name),
             boot => boot.named().into_iter().try_for_each(look),
         }
+    }
+
+    /// What is wrong with files and folders that a template named by `asset()`.
+    ///
+    /// # Errors
+    /// The first of the faults, in words.
+    pub(super) fn look_at_named(self, names: impl IntoIterator<Item = String>) -> Result<(), String> {
+        names
+            .into_iter()
+            .filter(|name| !is_remote(name))
+            .try_for_each(|name| (self.0)(&name, Wanted::FileOrFolder).map_err(|why| format!("asset({name:?}): {why}")))
     }
 }
 
@@ -109,7 +129,7 @@ mod tests {
         ];
         let profiles = profiles.into_iter().map(|(name, profile)| (name.to_owned(), profile)).collect();
         let rules = Rules { profiles, ..Rules::default() };
-        let look = |file: &str| if file == "gone" { Err(Why::not_found(file)) } else { Ok(()) };
+        let look = |file: &str, _| if file == "gone" { Err(Why::not_found(file)) } else { Ok(()) };
         let words: Vec<String> = faults(&rules, Files(&look)).iter().map(ToString::to_string).collect();
         assert_eq!(
             words,

@@ -8,6 +8,7 @@
 
 use std::sync::PoisonError;
 
+pub(super) mod cmdline;
 mod document;
 mod format;
 mod lines;

@@ -237,7 +237,8 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
         Err(why) => return Decision::Refused(Some(mac), why),
     };
     let entry = standing.roster.and_then(|roster| rules.said(&query.facts(mac), roster));
-    let asking = Asking { rules, base, query, mac, machine: query.machine(mac, rule), rule, signer: standing.signer };
+    let (machine, signer, files) = (query.machine(mac, rule), standing.signer, standing.files);
+    let asking = Asking { rules, base, query, mac, machine, rule, signer, files };
     if let Some(why) = standing.looping {
         return Decision::Looping(asking, why);
     }
@@ -278,6 +279,7 @@ pub(super) struct Asking<'a> {
     pub(super) machine: Machine,
     pub(super) rule: Option<&'a MachineRule>,
     signer: Option<Signer<'a>>,
+    files: Option<Files<'a>>,
 }
 
 impl<'a> Asking<'a> {
@@ -323,7 +325,18 @@ impl<'a> Asking<'a> {
     pub(super) fn cmdline(&self, profile: &str, template: &str) -> Result<String, Why> {
         let none = BTreeMap::new();
         let vars = self.rule.map_or(&none, |rule| &rule.vars);
-        self.rules.templates.cmdline(template, &self.machine, vars, &self.urls(profile))
+        let urls = self.urls(profile);
+        let cmdline = self.rules.templates.cmdline(template, &self.machine, vars, &urls)?;
+        self.has_named(profile, &urls)?;
+        Ok(cmdline)
+    }
+
+    /// Whether what its templates named by `asset()` is there: an installer that misses a file says so late, or not at
+    /// all.
+    fn has_named(&self, profile: &str, urls: &Urls) -> Result<(), Why> {
+        let Some(files) = self.files else { return Ok(()) };
+        let missing = files.look_at_named(urls.assets().asked());
+        missing.map_err(|fault| Why::Faulty { profile: profile.to_owned(), fault })
     }
 
     /// The profiles that the menu shows this machine, in the order of its rule, where that names them.
@@ -365,8 +378,11 @@ impl<'a> Asking<'a> {
             Boot::Script(template) => {
                 let none = BTreeMap::new();
                 let vars = rule.map_or(&none, |rule| &rule.vars);
-                let context = script_context(base, name, machine, vars, &self.urls(name), templates);
-                templates.script(template, context! { tried, ..context })?
+                let urls = self.urls(name);
+                let context = script_context(base, name, machine, vars, &urls, templates);
+                let script = templates.script(template, context! { tried, ..context })?;
+                self.has_named(name, &urls)?;
+                script
             }
             Boot::Menu => render("menu.ipxe", self.menu()),
             Boot::Local => render("local.ipxe", context! {}),
@@ -481,6 +497,7 @@ fn address_of(base: &str) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
     use crate::boot::{
+        faults::Wanted,
         machine::{LocalBoot, Menu},
         roster::{Assignment, Entry},
         selector::{RuleBook, Selector},
@@ -747,6 +764,34 @@ sanboot --no-describe --drive 0x80 || exit";
             script(&rules, BASE, &query, Standing::default()).text.contains("big.img")
         };
         assert_eq!((image("x86_64"), image("i386")), (true, false));
+    }
+
+    #[test]
+    fn a_machine_is_told_of_a_file_that_its_template_names_and_that_is_not_there() {
+        let templates = Templates::with([("own.ipxe".into(), "#!ipxe\nimgfetch {{ asset('gone.iso') }}\n".into())]);
+        let linux = |cmdline: &str| {
+            Boot::Linux(Linux { kernel: "k".into(), initrd: vec![], cmdline: cmdline.into(), device_tree: None })
+        };
+        let profiles = [
+            ("file", linux("url={{ asset('gone.iso') }}")),
+            ("folder", linux("inst.repo={{ asset('debian/') }} x={{ asset('http://mirror/x') }}")),
+            ("script", Boot::Script("own.ipxe".into())),
+        ];
+        let profiles = profiles.into_iter().map(|(name, boot)| (name.to_owned(), boot.into())).collect();
+        let rules = Rules { profiles, templates: templates.expect("good"), ..rules("file") };
+        let look = |name: &str, wanted| match (name, wanted) {
+            ("k", _) | ("debian/", Wanted::FileOrFolder) => Ok(()),
+            _ => Err(Why::not_found(name)),
+        };
+        let of = |profile: &str| {
+            let query = Query { profile: Some(profile.into()), ..query("efi") };
+            script(&rules, BASE, &query, Standing { files: Some(Files(&look)), ..Standing::default() }).outcome
+        };
+        for profile in ["file", "script"] {
+            let fault = "asset(\"gone.iso\"): there is no file gone.iso".into();
+            assert_eq!(of(profile), Outcome::Refused(Some(MAC), Why::Faulty { profile: profile.into(), fault }));
+        }
+        assert!(matches!(of("folder"), Outcome::Chosen { .. }), "{:?}", of("folder"));
     }
 
     #[test]

@@ -2,20 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error as _,
     fmt,
     sync::Arc,
 };
 
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, context, escape_formatter,
-    value::Serde,
+    value::{Serde, ValueKind},
 };
 use serde::Serialize;
 
 use super::{
     answer::Urls,
     mac_filters,
-    rendered::{Format, Values},
+    rendered::{Format, Values, cmdline},
     source::{RAW, Source, Sources},
     why::Why,
 };
@@ -41,11 +42,13 @@ impl Default for Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|name| match name.rsplit(['.', '/']).next().unwrap_or(name) {
-            "ipxe" | "cmdline" => AutoEscape::Custom(IPXE.into()),
+            "ipxe" => AutoEscape::Custom(IPXE.into()),
+            "cmdline" => AutoEscape::Custom(CMDLINE.into()),
             // Answer files are rendered in a way of their own (`Templates::answer`).
             _ => AutoEscape::Custom(LINE.into()),
         });
         environment.set_formatter(format);
+        environment.set_fuel(Some(FUEL));
         mac_filters::add(&mut environment);
         for (name, source) in EMBEDDED {
             let added = environment.add_template(name, source);
@@ -62,35 +65,70 @@ impl Default for Templates {
     }
 }
 
+/// Steps of one rendering, and blocks of 64 bytes that it may make: a loop that is too long must end before other clients
+/// notice it. The largest of the examples takes some hundreds.
+const FUEL: u64 = 1_000_000;
 /// In iPXE scripts.
 const IPXE: &str = "ipxe";
+/// In kernel command lines.
+const CMDLINE: &str = "cmdline";
 /// In what an answer file includes, and whatever else is rendered.
 const LINE: &str = "line";
 
 /// A value stays where it is put: it can neither end the line that it stands in, nor an iPXE command.
 fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Value) -> Result<(), Error> {
     let kind = match state.auto_escape() {
-        AutoEscape::Custom(kind) => Some(kind == IPXE),
+        AutoEscape::Custom(kind) => Some(kind),
         _ => None,
     };
     if value.is_safe() {
         // A template says so of it.
         return Ok(write!(out, "{value}")?);
     }
-    if let (Some(is_ipxe), Some(text)) = (kind, value.as_str()) {
-        let refuse = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
+    let refuse = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
+    if kind.is_some() && matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
+        return refuse(format!(
+            "the value {value} is no text: of a list write {{{{ … | join(',') }}}}, of a table one of its keys"
+        ));
+    }
+    if kind.is_some_and(|kind| kind == CMDLINE) && !value.is_undefined() {
+        return Ok(write!(out, "{}", cmdline::marked(&plain(value)))?);
+    }
+    if let (Some(kind), Some(text)) = (kind, value.as_str()) {
         if text.contains(|c: char| c.is_control()) {
             return refuse(format!("the value {text:?} holds a line break or another control character"));
         }
-        if let (true, Some(word)) = (is_ipxe, ends_a_command(text)) {
+        if let (true, Some(word)) = (kind == IPXE, ends_a_command(text)) {
             return refuse(format!("the value {text:?} holds the word {word:?}, at which iPXE would end the command"));
         }
         return Ok(write!(out, "{text}")?);
     }
     if kind.is_some() && !value.is_undefined() {
-        return Ok(write!(out, "{value}")?);
+        return Ok(write!(out, "{}", plain(value))?);
     }
     escape_formatter(out, state, value)
+}
+
+/// A value as text: minijinja writes `True` where everybody else writes `true`.
+fn plain(value: &minijinja::Value) -> String {
+    match value.kind() {
+        ValueKind::Bool => value.is_true().to_string(),
+        _ => value.to_string(),
+    }
+}
+
+/// What is wrong, where it is: minijinja names the `include` that failed, and not why.
+fn in_words(error: &Error) -> String {
+    let mut innermost = error;
+    while let Some(inner) = innermost.source().and_then(|source| source.downcast_ref::<Error>()) {
+        innermost = inner;
+    }
+    match (innermost.kind(), innermost.name(), innermost.line()) {
+        (ErrorKind::OutOfFuel, Some(name), Some(line)) => format!(
+            "it takes more than {FUEL} steps, or makes more than 64 MB: a loop goes round too often (in {name}:{line})"
+        ),
+        _ => innermost.to_string(),
+    }
 }
 
 /// iPXE splits at white space, and looks for these (core/exec.c).
@@ -189,7 +227,7 @@ impl Templates {
             }
         });
         let rendered = environment.get_template(name).and_then(|template| template.render(context));
-        let rendered = rendered.map_err(|error| Why::Template(error.to_string()))?;
+        let rendered = rendered.map_err(|error| Why::Template(in_words(&error)))?;
         let format = self.formats.get(name).copied().unwrap_or(Format::Lines);
         let finished = format.finished(&rendered, &values);
         let mut text = finished.map_err(|fault| Why::Template(format!("{fault} (in {name})")))?;
@@ -209,7 +247,7 @@ impl Templates {
             return Err(Why::Template(fault.clone()));
         }
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
-        let script = rendered.map_err(|error| Why::Template(error.to_string()))?;
+        let script = rendered.map_err(|error| Why::Template(in_words(&error)))?;
         if !script.starts_with("#!ipxe") {
             return Err(Why::Template(format!("{name} does not begin with #!ipxe")));
         }
@@ -231,7 +269,8 @@ impl Templates {
         let rendered = self
             .environment
             .render_named_str("cmdline", template, context)
-            .map_err(|error| Why::Template(error.to_string()))?;
+            .map_err(|error| Why::Template(in_words(&error)))?;
+        let rendered = cmdline::finished(&rendered).map_err(|fault| Why::Template(format!("{fault} (in cmdline)")))?;
         if rendered.contains(|c: char| c.is_control()) {
             return Err(Why::Template("cmdline holds a line break or another control character".into()));
         }
@@ -247,7 +286,7 @@ impl Templates {
     pub fn render(&self, name: &str, context: minijinja::Value) -> String {
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
         rendered.unwrap_or_else(|error| {
-            format!("#!ipxe\necho netbootd: {}\nsleep 30\nexit 1\n", on_screen(&error.to_string()))
+            format!("#!ipxe\necho netbootd: {}\nsleep 30\nexit 1\n", on_screen(&in_words(&error)))
         })
     }
 }
@@ -290,6 +329,61 @@ mod tests {
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
             assert!(matches!(render(template), Err(Why::Template(_))), "{template}");
         }
+    }
+
+    #[test]
+    fn a_value_is_one_argument_of_a_command_line_or_it_is_refused() {
+        let render = |template: &str, value: serde_json::Value| {
+            let vars = BTreeMap::from([("x", value)]);
+            let made = Templates::default().cmdline(template, &"", &vars, &Urls::default());
+            made.map_err(|why| why.to_string())
+        };
+        for value in ["a b", "x init=/bin/sh", " a", "a\tb", "a\nb", "a\"b", "${net0/mac}", "a || shell", "a # b"] {
+            let refused = render("user={{ vars.x }} q", value.into()).expect_err(value);
+            assert!(refused.contains(&format!("the value {value:?} holds ")), "{refused}");
+        }
+        let spaces = render("user={{ vars.x }}", "a b".into()).expect_err("two arguments");
+        assert!(spaces.contains("several arguments") && spaces.contains("{{ … | safe }}"), "{spaces}");
+        for value in ["a;b", "$6$salt$hash", "#fff", "ü", "", "a{{b}}", "a=b,c", "C:\\x"] {
+            assert_eq!(render("user={{ vars.x }} q", value.into()), Ok(format!("user={value} q")));
+        }
+        assert_eq!(render("title=\"{{ vars.x }}\"", "a b".into()), Ok("title=\"a b\"".into()));
+        // iPXE makes one space of two.
+        assert!(render("title=\"{{ vars.x }}\"", "a  b".into()).is_err());
+        assert!(render("title=\"{{ vars.x }}\"", "a\" b".into()).is_err());
+        assert_eq!(render("{{ vars.x | safe }}", "console=ttyS0 quiet".into()), Ok("console=ttyS0 quiet".into()));
+        assert_eq!(render("a={{ vars.x }}", true.into()), Ok("a=true".into()));
+        assert_eq!(render("a={{ vars.x }}", 1.5.into()), Ok("a=1.5".into()));
+        assert_eq!(render("a={{ vars.x | join(',') }}", serde_json::json!(["a", "b"])), Ok("a=a,b".into()));
+        for value in [serde_json::json!(["a", "b"]), serde_json::json!({ "a": 1 })] {
+            let refused = render("a={{ vars.x }}", value).expect_err("no text");
+            assert!(refused.contains("is no text"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_goes_round_for_ever_ends_with_its_cause() {
+        let round = "{% for a in range(99999) %}{% for b in range(99999) %}b{% endfor %}{% endfor %}";
+        let files = [
+            ("long.ipxe", format!("#!ipxe\n{round}\n")),
+            ("round.ipxe", "#!ipxe\n{% include 'round.ipxe' %}\n".into()),
+            ("long.cfg", round.into()),
+            ("macro.cfg", "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}".into()),
+            ("outer.cfg", "{% include 'inner.cfg' %}".into()),
+            ("inner.cfg", "\n{{ nothing }}".into()),
+        ];
+        let templates = Templates::of_files(files.map(|(name, text)| (name.to_owned(), Ok(text.into_bytes()))));
+        let script = |name: &str| templates.script(name, context! {}).expect_err(name).to_string();
+        let answer = |name: &str| templates.answer(name, context! {}).expect_err(name).to_string();
+        assert!(
+            script("long.ipxe").contains("a loop goes round too often (in long.ipxe:2)"),
+            "{}",
+            script("long.ipxe")
+        );
+        assert!(answer("long.cfg").contains("a loop goes round too often (in long.cfg:1)"), "{}", answer("long.cfg"));
+        assert!(script("round.ipxe").contains("recursion limit exceeded"), "{}", script("round.ipxe"));
+        assert!(answer("macro.cfg").contains("recursion limit exceeded"), "{}", answer("macro.cfg"));
+        assert!(answer("outer.cfg").contains("(in inner.cfg:2)"), "{}", answer("outer.cfg"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Fault, Finding, Level, load::Loaded, meant, settings::Cmdline, units};
 use crate::{
-    boot::{machine::Rules, profile::Profile, urls::is_remote, why::Why},
+    boot::{faults::Wanted, machine::Rules, profile::Profile, urls::is_remote, why::Why},
     files::{AssetRoot, permission},
 };
 
@@ -74,7 +74,7 @@ impl Check<'_> {
         let problem = match assets {
             None if self.loaded.is_doubtful(&["assets"]) => return,
             None => format!("{name} is a path below the assets folder, and there is none: set assets"),
-            Some(assets) => match assets.look(name) {
+            Some(assets) => match assets.look(name, Wanted::File) {
                 // Of the folder itself it has been told already.
                 Ok(()) | Err(Why::NoFolder(_)) => return,
                 Err(why @ Why::Empty(_)) => why.to_string(),

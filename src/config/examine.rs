@@ -1,6 +1,8 @@
 //! What a server runs with, and people want to know of: files that are not what they are named for, rules that never
 //! win, profiles that nothing leads to, loaders that are missing.
 
+use std::collections::HashMap;
+
 use super::{
     Fault, Finding, Level,
     check::is_profile,
@@ -204,6 +206,29 @@ impl Examination<'_> {
         }
     }
 
+    /// What is kept of a machine is kept under its rule's `name`: two machines with one name would have one `once`, and
+    /// to install one of them again would wipe the other.
+    fn names_twice(&mut self) {
+        let machines = &self.settings.machines;
+        let named = machines.iter().enumerate().filter(|(_, (selector, _))| selector.names_one_machine());
+        let named = named.filter_map(|(index, (selector, rule))| Some((index, selector, rule.name.as_deref()?)));
+        let mut earlier: HashMap<String, Vec<(usize, &Selector)>> = HashMap::new();
+        for (index, selector, name) in named {
+            let before = earlier.entry(name.to_lowercase()).or_default();
+            if let Some((first, _)) = before.iter().find(|(_, other)| are_two_machines(selector, other)) {
+                let message = format!(
+                    "the name {name} is that of {} too, which names another machine: what is kept of a machine, such as \
+                     that it was installed, is kept under its name; give this one a name of its own, or, if they are cards \
+                     of one machine, put both into one rule",
+                    self.rule(*first)
+                );
+                let place = self.loaded.places.of(&["machines", &index.to_string(), "name"]);
+                self.duplicates.push(Fault { place, message });
+            }
+            before.push((index, selector));
+        }
+    }
+
     /// Names of machines that many boards share, so that a rule which asks for one is about all of them.
     fn shared_names(&mut self) {
         for (index, (selector, _)) in self.settings.machines.iter().enumerate() {
@@ -242,6 +267,7 @@ impl Examination<'_> {
             }
         }
         self.shared_names();
+        self.names_twice();
         // Where none is named, one is chosen at the start.
         let is_served = |name: &String| interfaces.is_empty() || interfaces.contains(name);
         for (index, (selector, _)) in machines.iter().enumerate() {
@@ -298,6 +324,14 @@ impl Examination<'_> {
         let place = self.loaded.places.of(&["machines", &index.to_string()]);
         format!("rule {} ({place})", index + 1)
     }
+}
+
+/// Whether two rules name machines by the same key, and no machine of one is one of the other.
+fn are_two_machines(one: &Selector, other: &Selector) -> bool {
+    fn differ<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+        !one.is_empty() && !other.is_empty() && !one.iter().any(|name| other.contains(name))
+    }
+    differ(&one.macs, &other.macs) || differ(&one.uuids, &other.uuids) || differ(&one.serials, &other.serials)
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ pub fn load(
         figment = figment.merge(Serialized::default(key, value));
     }
     let mut value: Value = figment.extract().map_err(|error| places.fault(&error))?;
+    dates_as_text(&mut value);
     let mut faults = Vec::new();
     let mut doubtful = Vec::new();
     let mut unknown: Vec<Vec<String>> = Vec::new();
@@ -127,6 +128,25 @@ fn take_out(value: &mut Value, path: &[String]) -> bool {
     }
 }
 
+/// TOML's dates and times without quotes are the text that they are: there is no key of another kind for them.
+fn dates_as_text(value: &mut Value) {
+    let mut text = None;
+    match value {
+        Value::Dict(_, keys) => match keys.get(DATE) {
+            Some(date) if keys.len() == 1 => text = date.as_str().map(str::to_owned),
+            _ => keys.values_mut().for_each(dates_as_text),
+        },
+        Value::Array(_, values) => values.iter_mut().for_each(dates_as_text),
+        _ => {}
+    }
+    if let Some(text) = text {
+        *value = Value::String(value.tag(), text);
+    }
+}
+
+/// As the TOML reader hands a date on to serde.
+const DATE: &str = "$__toml_private_datetime";
+
 /// Of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter's.
 const PREFIX: &str = "NETBOOTD_";
 
@@ -138,6 +158,7 @@ fn folder(file: &Path) -> PathBuf {
 fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathBuf>, Faults> {
     let patterns: Vec<String> = figment.extract_inner("include").map_err(|error| places.fault(&error))?;
     let folder = folder(file);
+    let own = file.canonicalize().ok();
     let mut paths = BTreeSet::new();
     for (index, pattern) in patterns.iter().enumerate() {
         let fault = |problem: String| {
@@ -146,7 +167,11 @@ fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathB
         };
         let found = glob::glob(&folder.join(pattern).to_string_lossy()).map_err(|error| fault(error.to_string()))?;
         for path in found {
-            paths.insert(path.map_err(|error| fault(error.to_string()))?);
+            let path = path.map_err(|error| fault(error.to_string()))?;
+            // `*.toml` is also the configuration itself, whose rules would all be there twice.
+            if path.canonicalize().ok() != own {
+                paths.insert(path);
+            }
         }
     }
     Ok(paths.into_iter().collect())
@@ -290,6 +315,17 @@ mod tests {
     }
 
     #[test]
+    fn dates_without_quotes_are_text() {
+        let text = "[profiles.x]\nkernel = \"k\"\ntitle = 2026-11-26\n[[machines]]\nmac = \"52:54:00:12:34:56\"\n\
+                    vars = { day = 1979-05-27, at = 07:32:00, all = [1979-05-27T07:32:00Z] }\n";
+        let config = loaded(text, &[], &[]).expect("good");
+        assert_eq!(config.profiles["x"].title.as_deref(), Some("2026-11-26"));
+        let vars = serde_json::to_value(&config.machines[0].vars).expect("JSON");
+        let wanted = serde_json::json!({ "day": "1979-05-27", "at": "07:32:00", "all": ["1979-05-27T07:32:00Z"] });
+        assert_eq!(vars, wanted);
+    }
+
+    #[test]
     fn files_of_machines_are_included_and_their_faults_have_their_places() {
         let scratch = tempfile::tempdir().expect("a folder");
         let put = |name: &str, text: &str| {
@@ -312,6 +348,10 @@ mod tests {
         assert_eq!(place(&["machines", "0", "name"]), "n.toml:3:1");
         assert_eq!(place(&["machines", "1", "name"]), "machines.d/10.toml:4:1");
         assert_eq!(place(&["machines", "3", "name"]), "machines.d/20.toml:5:1");
+        let all = put("all.toml", &main.replace("machines.d/*", "*"));
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(loaded(&all).expect("good").config.machines.len(), 1, "it does not include itself");
+        put("n.toml", main);
         put("machines.d/20.toml", "[[machines]]\nnmae = \"c\"\n");
         let fault = Faults(loaded(&path).expect("read").faults).to_string();
         assert!(fault.contains("machines.d/20.toml:2:1: unknown key \"nmae\" (is it \"name\"?);"), "{fault}");

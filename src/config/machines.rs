@@ -13,6 +13,7 @@ use crate::{
     boot::{
         answer::{Urls, answer_context},
         client::{MacAddr, NotAMac},
+        faults::Wanted,
         hardware::{Hardware, Pattern},
         loader::Loader,
         machine::{Machine, MachineRule},
@@ -55,22 +56,30 @@ impl Check<'_> {
     ) {
         for (name, profile) in profiles {
             let is_default = self.loaded.config.default_profile == *name;
-            let named = || rules.iter().map(|(_, rule)| rule).filter(|rule| rule.profile.as_ref() == Some(name));
+            let leads = |rule: &MachineRule| rule.profile.as_ref().map_or(is_default, |profile| profile == name);
+            let named = || {
+                let all = rules.iter().enumerate().map(|(index, (_, rule))| (Some(index), rule));
+                all.filter(|(_, rule)| leads(rule))
+            };
             // One that no rule names is what people choose from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
             let mut asked = Asked::default();
             for (arch, boot) in profile.boots() {
                 let mut length = 0;
-                let fault = named().chain(&for_anyone).find_map(|rule| {
+                // By what is wrong, whose machines it concerns; nobody's where no rule names the machine.
+                let mut faults: Vec<(String, Vec<String>)> = Vec::new();
+                for (index, rule) in named().chain(for_anyone.iter().map(|rule| (None, rule))) {
                     let machine = Machine { arch: arch.unwrap_or("x86_64").into(), ..Machine::new(SAMPLE, Some(rule)) };
                     let made = of_templates(templates, boot, name, &machine, rule, &mut asked);
                     length = length.max(made.as_ref().copied().unwrap_or_default());
-                    let fault = made.err();
-                    fault.map(|why| match &rule.name {
-                        Some(name) => format!("{why} (for the machine {name})"),
-                        None => why.to_string(),
-                    })
-                });
+                    let Err(why) = made.map_err(|why| why.to_string()) else { continue };
+                    let place = || index.map(|index| format!("of rule {} ({})", index + 1, self.rule_place(index)));
+                    let whose = rule.name.clone().or_else(place);
+                    match faults.iter_mut().find(|(words, _)| *words == why) {
+                        Some((_, machines)) => machines.extend(whose),
+                        None => faults.push((why, whose.into_iter().collect())),
+                    }
+                }
                 let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
                 let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat();
                 if let Boot::Linux(linux) = boot {
@@ -81,9 +90,9 @@ impl Check<'_> {
                     let place = self.loaded.places.of(&path);
                     self.cmdlines.push(Cmdline { profile, arch, place, length });
                 }
-                if let Some(fault) = fault {
+                for (why, machines) in faults {
                     // Whoever gets it is told so on its own screen; everybody else boots.
-                    self.part(&path, fault);
+                    self.part(&path, format!("{why}{}", concerned(&machines)));
                 }
                 let missing = asked.assets.iter().filter_map(|asset| Some((asset, missing(asset, assets)?)));
                 let missing: Vec<_> = missing.map(|(asset, why)| format!("asset({asset:?}): {why}")).collect();
@@ -92,6 +101,10 @@ impl Check<'_> {
             }
             self.asked.extend(asked.answers);
         }
+    }
+
+    fn rule_place(&self, index: usize) -> String {
+        self.loaded.places.of(&["machines", &index.to_string()])
     }
 
     /// Where answers are open, a machine may ask for one that no script names: those are rendered for the machines of
@@ -120,6 +133,16 @@ impl Check<'_> {
             Some(Finding { level, fault: Fault { place: self.loaded.places.of(&["templates"]), message } })
         });
         findings.collect()
+    }
+}
+
+/// For whom something fails, behind the words of it.
+fn concerned(machines: &[String]) -> String {
+    match machines {
+        [] => String::new(),
+        [one] => format!(" (for the machine {one})"),
+        [one, two] => format!(" (for the machines {one} and {two})"),
+        [one, two, rest @ ..] => format!(" (for the machines {one}, {two} and {} others)", rest.len()),
     }
 }
 
@@ -183,11 +206,8 @@ struct Asked {
 /// Why there is no asset of this path, be it a file or a folder.
 fn missing(path: &str, assets: Option<&AssetRoot>) -> Option<String> {
     let Some(assets) = assets else { return Some("there is no assets folder: set assets".into()) };
-    let why = assets.file(path).err()?;
-    assets
-        .list(path.trim_matches('/'))
-        .is_err()
-        .then(|| format!("{why} (looked for below {})", assets.path().display()))
+    let why = assets.look(path, Wanted::FileOrFolder).err()?;
+    Some(format!("{why} (looked for below {})", assets.path().display()))
 }
 
 /// One `[[machines]]`.

@@ -44,6 +44,7 @@ impl Places {
             }
             let mend = match error.kind() {
                 io::ErrorKind::NotFound => "; name another one with --config, or leave it out",
+                io::ErrorKind::InvalidData => "; save it as UTF-8 (Windows' editors may write UTF-16)",
                 _ => "",
             };
             fault(name.clone(), format!("cannot be read: {error}{mend}"))

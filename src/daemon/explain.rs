@@ -214,7 +214,10 @@ impl Explaining<'_> {
 
     fn script(&self) -> Stage {
         let query = self.query();
-        let look = |name: &str| self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |a| a.look(name));
+        let look = |name: &str, wanted| match &self.assets {
+            Some(assets) => assets.look(name, wanted),
+            None => Err(Why::not_found(name)),
+        };
         let standing = Standing { roster: Some(self.roster), files: Some(Files(&look)), ..Standing::default() };
         let answered = script(&self.rules, &self.base(), &query, standing);
         let (answer, refused) = match answered.outcome {

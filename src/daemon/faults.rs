@@ -17,7 +17,10 @@ use crate::{
 
 /// The profiles that cannot boot now.
 pub(super) fn look(live: &Live, assets: Option<&AssetRoot>) -> Vec<ProfileFault> {
-    let look = |name: &str| assets.map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name));
+    let look = |name: &str, wanted| match assets {
+        Some(assets) => assets.look(name, wanted),
+        None => Err(Why::not_found(name)),
+    };
     faults(&live.rules.load(), Files(&look))
 }
 

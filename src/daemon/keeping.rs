@@ -2,7 +2,7 @@
 //! where neither is possible.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::{MetadataExt, lchown},
     path::{Path, PathBuf},
 };
@@ -26,24 +26,13 @@ pub(super) async fn open(at: &StateUrl) -> Opened {
     if matches!(at, StateUrl::Default(_)) && !folder(at.path()).is_dir() {
         return Opened { state: None, fault: None };
     }
-    // Looked at before SQLite may make one.
-    let may_exist = may_exist(at.path());
     match State::open(url).await {
         Ok(state) => Opened { state: Some(state), fault: None },
         Err(error) => {
-            let once =
-                if may_exist { "; one-time profiles are not given, since nobody knows who had them" } else { "" };
-            warn!("{error}; boots go on without it{once}");
-            Opened { state: None, fault: may_exist.then(|| error.to_string()) }
+            // A file that was never there is no better: after a restart, nobody would know whom it was given to.
+            warn!("{error}; boots go on without it; one-time profiles are not given, since nobody knows who had them");
+            Opened { state: None, fault: Some(error.to_string()) }
         }
-    }
-}
-
-/// Whether there may be a state, seen or not: a folder that is missing may be a mount that comes later.
-fn may_exist(path: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => !folder(path).is_dir(),
-        _ => true,
     }
 }
 
@@ -119,6 +108,9 @@ mod tests {
         assert!(opened.state.is_none() && opened.fault.is_some_and(|fault| fault.contains("is broken")));
         let on_a_mount = open(&at(&scratch.path().join("later/state.db"))).await;
         assert!(on_a_mount.state.is_none() && on_a_mount.fault.is_some(), "{on_a_mount:?}");
+        // Nobody can write there, and nothing ever was there.
+        let shut = open(&at(Path::new("/proc/netbootd.db"))).await;
+        assert!(shut.state.is_none() && shut.fault.is_some(), "{shut:?}");
         let good = open(&at(&scratch.path().join("state.db"))).await;
         assert!(good.state.is_some() && good.fault.is_none());
         let none = open(&StateUrl::Default("sqlite:///no/such/folder/state.db".into())).await;

@@ -72,6 +72,12 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let bounds = confine(&plan, confinement)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     let opened = runtime.block_on(keeping::open(&plan.state));
+    if opened.state.is_none() && opened.fault.is_none() && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
+        warn!(
+            "there is no state, so which machines had their one-time profile is forgotten at a restart, and they get it \
+             again: name one with state.url"
+        );
+    }
     plan.live.state_fault.store(opened.fault.map(Arc::new));
     runtime.block_on(serve(Arc::new(plan), read, sockets, opened.state, bounds)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.

@@ -28,8 +28,8 @@ impl Names<'_> {
             (Asked::Uuid(_) | Asked::Address(_) | Asked::Network | Asked::Board, _) => return nothing(),
         };
         let (roster, state_fault) = (caller.live.roster.load(), caller.live.state_fault.load());
-        let look = |name: &str| match self.assets {
-            Some(assets) => assets.look(name),
+        let look = |name: &str, wanted| match self.assets {
+            Some(assets) => assets.look(name, wanted),
             None => Err(Why::not_found(name)),
         };
         let standing = Standing {

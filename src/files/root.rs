@@ -17,7 +17,7 @@ use super::{
     folder::Folder,
     images::Images,
 };
-use crate::boot::why::Why;
+use crate::boot::{faults::Wanted, why::Why};
 
 /// The assets folder by its name: everything is resolved beneath the folder that the name leads to. That folder may come
 /// later, and another one may take its place.
@@ -181,10 +181,12 @@ impl AssetRoot {
     ///
     /// # Errors
     /// As [`AssetRoot::file`]; [`Why::Empty`].
-    pub fn look(&self, name: &str) -> Result<(), Why> {
-        match self.file(name)?.size {
-            0 => Err(Why::Empty(name.chars().take(200).collect())),
-            _ => Ok(()),
+    pub fn look(&self, name: &str, wanted: Wanted) -> Result<(), Why> {
+        match (self.file(name), wanted) {
+            (Ok(asset), Wanted::File) if asset.size == 0 => Err(Why::Empty(name.chars().take(200).collect())),
+            (Ok(_), _) => Ok(()),
+            (Err(why), Wanted::File) => Err(why),
+            (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
         }
     }
 

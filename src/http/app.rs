@@ -27,6 +27,7 @@ use crate::{
         attempts::Attempts,
         clock::Clock,
         event::{Event, Over, What, Who, count_lost},
+        faults::Wanted,
         identity::MachineId,
         loader::Loader,
         machine::Live,
@@ -106,8 +107,8 @@ impl App {
     }
 
     /// What is wrong with a file that a profile names.
-    pub(super) fn look(&self, name: &str) -> Result<(), Why> {
-        self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name))
+    pub(super) fn look(&self, name: &str, wanted: Wanted) -> Result<(), Why> {
+        self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name, wanted))
     }
 
     /// Seconds since 1970. A clock that has jumped is told.

@@ -94,7 +94,7 @@ async fn boot(
             let looping = machine.and_then(|machine| app.attempts().ipxe_loop(machine, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: app.now() };
             let state_fault = app.live.state_fault.load();
-            let look = |name: &str| app.look(name);
+            let look = |name: &str, wanted| app.look(name, wanted);
             let standing = Standing {
                 roster: Some(&app.live.roster.load()),
                 looping,
