@@ -62,7 +62,7 @@ fn a_boot_is_counted_as_prometheus_reads_it() -> Result<()> {
 
     let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
     let text = String::from_utf8(bench.curl(&["--include", "--header", accept], "/metrics")?)?;
-    ensure!(text.contains("content-type: application/openmetrics-text; version=1.0.0"), "{text}");
+    ensure!(text.contains("Content-Type: application/openmetrics-text; version=1.0.0"), "{text}");
     ensure!(text.contains("\n# TYPE netbootd_events counter\n") && text.ends_with("# EOF\n"), "{text}");
     Ok(())
 }

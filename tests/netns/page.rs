@@ -5,7 +5,7 @@ use std::{env, fs, io::Read, net::SocketAddrV4, path::PathBuf, thread};
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{BROWSER_TOOLS, Browser, Captured, Signal, required};
 
-use crate::bench::{Bench, SERVER, SMALL, SOON};
+use crate::bench::{Bench, SERVER, SMALL, SOON, noise};
 
 /// Slow enough to be seen, and dead after 5 s instead of 150.
 const SETTINGS: &[(&str, &str)] = &[
@@ -88,7 +88,7 @@ fn a_boot_is_seen_from_its_first_packet_to_its_hand_over() -> Result<()> {
         ensure!(text.contains(stage), "{stage} is missing:\n{text}");
     }
     // From this address nobody may change anything, since no token is set.
-    ensure!(text.contains("Changes are made on the server's own host"), "{text}");
+    ensure!(text.contains("Changes need the server's own host"), "{text}");
     ensure!(watched.browser.complaints().is_empty(), "{:?}", watched.browser.complaints());
     // A page is followed live, and the API's events are; a server that stops does not wait for who looks.
     let _events = watched.bench.get("/api/v1/events", None)?;
@@ -102,6 +102,8 @@ fn a_boot_is_seen_from_its_first_packet_to_its_hand_over() -> Result<()> {
 #[test]
 fn a_machine_that_pauses_is_slow_but_alive_and_one_without_a_link_is_dead() -> Result<()> {
     let Some(mut watched) = Watched::start()? else { return Ok(()) };
+    // At 3 MB/s it lasts until the page has shown that it goes on, and the cable is pulled.
+    fs::write(watched.bench.assets.join("vmlinuz"), noise(30_000_000, 1))?;
     let mac = watched.asks()?;
     watched.fetches_script(&mac)?;
     let mut stream = watched.bench.get("/assets/vmlinuz", Some(SMALL))?;
@@ -112,7 +114,7 @@ fn a_machine_that_pauses_is_slow_but_alive_and_one_without_a_link_is_dead() -> R
     watched.browser.wait_until("document.querySelector('.row').dataset.state === 'booting'")?;
     watched.bench.client.ip(&["link", "set", "eth1", "down"])?;
     watched.reads("Stopped at Kernel: Dead: no acknowledgement of any kind for", "5-dead")?;
-    watched.reads("To fix it: Look at its power and its cable", "5-dead")?;
+    watched.reads("To fix it: Check its power and its cable", "5-dead")?;
     watched.browser.look(true, 390)?;
     watched.reads("Stopped", "5-dead-phone")?;
     Ok(())
@@ -137,7 +139,9 @@ fn a_browser_elsewhere_signs_in_and_assigns() -> Result<()> {
     ensure!(browser.text()?.contains("shell assigned, once"), "{}", browser.text()?);
     let script = bench.curl(&[], "/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&platform=efi")?;
     ensure!(String::from_utf8(script)?.contains("\nshell\n"), "it was not assigned");
-    browser.eval("[...document.querySelectorAll('button')].find(b => b.textContent.startsWith('Leave')).click()")?;
+    browser.eval(
+        "[...document.querySelectorAll('button')].find(b => b.textContent.trim() === 'Remove the assignment').click()",
+    )?;
     browser.wait_until("location.search === '?done=unassigned'")?;
     ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());
     Ok(())

@@ -34,7 +34,7 @@ fn a_machine_says_how_it_went_and_one_that_does_not_is_told_of() -> Result<()> {
     bench.curl(&["--output", "/dev/null"], "/assets/vmlinuz")?;
     let line = |text: &str| format!("{MACHINE} {text}");
     bench.netbootd.wait_for_line(&line("handed_over  it has its kernel"), SOON)?;
-    bench.netbootd.wait_for_line(&line("handed_over  it was handed over, and what it booted did not report"), SOON)?;
+    bench.netbootd.wait_for_line(&line("handed_over  after the hand-over, no report came within 1 s"), SOON)?;
     ensure!(state(&bench)? == ("stopped".into(), "never_reported".into()), "{:?}", state(&bench)?);
 
     // By its address alone, and in a word of its own.

@@ -16,7 +16,7 @@ use crate::{
 
 /// A captured request (the ROM's without the option that gives it away as an iPXE), the boot file that it gets, and whether option 60 of the answer is `HTTPClient`.
 const ROWS: [(&str, &str, bool); 4] = [
-    ("plain-rom-discover", "undionly.kpxe", false),
+    ("ipxe-rom-user-class-discover", "undionly.kpxe", false),
     ("ovmf-pxe-discover", "snponly.efi", false),
     ("ovmf-http-discover", "http://10.77.0.2:8080/loaders/snponly.efi", true),
     ("ipxe-rom-discover", "http://10.77.0.2:8080/boot.ipxe", false),
@@ -97,7 +97,7 @@ fn each_is_offered_its_loader(client: &Host) -> Result<()> {
     })??;
     for (number, (name, boot_file, is_http)) in (1..).zip(ROWS) {
         let mut request = Captured::named(name)?.from_machine(number);
-        if name == "plain-rom-discover" {
+        if name == "ipxe-rom-user-class-discover" {
             hide(&mut request, 175)?;
         }
         // The answer to a broadcast flag is a broadcast, which this socket hears.
