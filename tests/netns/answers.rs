@@ -188,7 +188,7 @@ fn connection(bench: &Bench, path: &str, set: impl FnOnce(&Socket) -> io::Result
         socket.connect(&SocketAddr::from((SERVER, 8080)).into())?;
         Ok(socket.into())
     })??;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: iPXE/1.21.1\r\n\r\n")?;
     Ok(stream)
 }
 
@@ -205,11 +205,17 @@ fn who_falls_silent_at_the_very_end_has_had_its_one_boot() -> Result<()> {
     let Some(bench) = Bench::with_configuration(&rules)? else { return Ok(()) };
     // All of it fits into the first flight (RFC 6928: 10 segments), so that no acknowledgement is needed to send it.
     fs::write(bench.assets.join("debian/initrd.img"), noise(8_000, 2))?;
-    let boot = |mac: &str| -> Result<TcpStream> {
+    // Where its script says that its files are: several machines boot from this address.
+    let folder = |mac: &str| -> Result<String> {
         let script = bench.curl(&[], &format!("/boot.ipxe?mac={mac}&arch=x86_64&platform=efi"))?;
-        ensure!(String::from_utf8(script)?.contains("\nkernel http://"), "{mac} boots nothing");
-        bench.curl(&["--output", "/dev/null"], "/assets/vmlinuz")?;
-        deaf(&bench, "/assets/debian/initrd.img")
+        let script = String::from_utf8(script)?;
+        let kernel = script.split("\nkernel http://10.77.0.2:8080").nth(1).and_then(|rest| rest.split_once("/vmlinuz"));
+        Ok(kernel.with_context(|| format!("{mac} boots nothing: {script}"))?.0.to_owned())
+    };
+    let boot = |mac: &str| -> Result<TcpStream> {
+        let folder = folder(mac)?;
+        bench.curl(&["--output", "/dev/null"], &format!("{folder}/vmlinuz"))?;
+        deaf(&bench, &format!("{folder}/debian/initrd.img"))
     };
     let is_spent = |mac: &str| {
         let script = bench.curl(&[], &format!("/boot.ipxe?mac={mac}&arch=x86_64&platform=efi"))?;
@@ -240,9 +246,10 @@ fn who_falls_silent_at_the_very_end_has_had_its_one_boot() -> Result<()> {
     // One that was reset in the middle has started nothing.
     let third = "52:54:00:00:00:03";
     fs::write(bench.assets.join("debian/initrd.img"), noise(24_000_000, 2))?;
-    bench.curl(&["--output", "/dev/null"], &format!("/boot.ipxe?mac={third}&arch=x86_64&platform=efi"))?;
-    bench.curl(&["--output", "/dev/null"], "/assets/vmlinuz")?;
-    let stalled = connection(&bench, "/assets/debian/initrd.img", |socket| socket.set_recv_buffer_size(64 << 10))?;
+    let folder = folder(third)?;
+    bench.curl(&["--output", "/dev/null"], &format!("{folder}/vmlinuz"))?;
+    let stalled =
+        connection(&bench, &format!("{folder}/debian/initrd.img"), |socket| socket.set_recv_buffer_size(64 << 10))?;
     let paused = format!("{third} initrd       debian/initrd.img: alive, paused ");
     bench.netbootd.wait_for_line(&paused, SOON)?;
     reset(stalled)?;

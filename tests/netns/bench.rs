@@ -26,8 +26,8 @@ pub(crate) struct Bench {
 
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
-/// As an iPXE calls itself: who does not is no boot client.
-pub(crate) const IPXE_AGENT: &str = "iPXE/1.21.1";
+/// As firmware calls itself: who calls itself anything else is no boot client, and an iPXE is given other loaders.
+pub(crate) const BOOT_AGENT: &str = "UefiHttpBoot/1.0";
 pub(crate) const START: Duration = Duration::from_secs(20);
 /// Receive buffer of a client that pauses, in bytes.
 pub(crate) const SMALL: usize = 64 << 10;
@@ -117,7 +117,7 @@ impl Bench {
     /// A GET whose header has been read.
     pub(crate) fn get(&self, path: &str, receive_buffer: Option<usize>) -> Result<TcpStream> {
         let mut stream = self.connect(receive_buffer)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: {IPXE_AGENT}\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: {BOOT_AGENT}\r\n\r\n")?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -136,11 +136,11 @@ impl Bench {
         Ok(output.stdout)
     }
 
-    /// `curl` on the client's host, in the place of an iPXE: its output for a path of the HTTP stage.
+    /// `curl` on the client's host, in the place of a boot client: its output for a path of the HTTP stage.
     pub(crate) fn curl(&self, arguments: &[&str], path: &str) -> Result<Vec<u8>> {
         let url = format!("http://{SERVER}:8080{path}");
-        let as_ipxe = ["-sS", "--path-as-is", "--max-time", "60", "--user-agent", IPXE_AGENT];
-        self.run("curl", &[&as_ipxe[..], arguments, &[&url]].concat())
+        let as_client = ["-sS", "--path-as-is", "--max-time", "60", "--user-agent", BOOT_AGENT];
+        self.run("curl", &[&as_client[..], arguments, &[&url]].concat())
     }
 }
 

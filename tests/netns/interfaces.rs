@@ -218,8 +218,7 @@ fn a_rule_by_interface_is_about_the_machines_that_are_heard_there() -> Result<()
         ];
         for (number, (host, server, mac, loader, boots)) in (1..).zip(sides) {
             let socket = client_socket(host)?;
-            let mut asked = request(DISCOVER, number, UEFI);
-            asked[30..34].copy_from_slice(&number.to_be_bytes());
+            let asked = of_machine(number, request(DISCOVER, number, UEFI));
             socket.send_to(&asked, (Ipv4Addr::BROADCAST, 67))?;
             let got = next(&socket)?.0;
             ensure!(got[108..].starts_with(loader.as_bytes()), "{mac} is not offered {loader}: {got:02x?}");
