@@ -1,5 +1,5 @@
-//! The assets folder: one way in for TFTP, HTTP and the configuration's check, so that nothing outside it can be
-//! read by any of them.
+//! The assets folder. TFTP, HTTP and the check of the configuration all use this, so none of them can read anything
+//! outside it.
 
 mod asset;
 mod case;

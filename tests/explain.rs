@@ -76,7 +76,7 @@ iPXE asks for /boot.ipxe
   rule 4 (n.toml:17:1): less specific
   gets: profile local, chosen by its rule
     #!ipxe
-    echo netbootd: k8s08 goes on to its local disk
+    echo netbootd: k8s08 boots from its local disk
     exit
 ";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
@@ -93,12 +93,12 @@ fn a_rule_by_interface_is_explained_for_the_interface_that_is_named_or_served_fi
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let there = of(&["--interface", "lab1"]);
-    for words in ["  heard on      lab1\n", "gets: ipxe.efi by TFTP", "  rule 1 (n.toml:5:1): decides", "profile shell"]
+    for words in ["  interface     lab1\n", "gets: ipxe.efi by TFTP", "  rule 1 (n.toml:5:1): decides", "profile shell"]
     {
         assert!(there.contains(words), "{there}");
     }
     let first = of(&[]);
-    for words in ["  heard on      lab0\n", "gets: snponly.efi by TFTP", "no rule is about it", "profile local"] {
+    for words in ["  interface     lab0\n", "gets: snponly.efi by TFTP", "no rule applies", "profile local"] {
         assert!(first.contains(words), "{first}");
     }
 }
@@ -182,7 +182,7 @@ fn firmware_of_the_field_is_explained_by_what_answers_it_on_the_wire() {
     assert!(!url.contains("boot.lab"), "{url}");
     let pi = "52506934-1431-d000-83a5-b1c7f2e04b19";
     let (_, files) = first(&["00:e0:4c:01:02:03", "--arch", "bios", "--uuid", pi]);
-    assert_eq!(files, "its own firmware's files by TFTP, 1s late from its second DISCOVER on");
+    assert_eq!(files, "its own firmware files by TFTP, 1s late from its second DISCOVER on");
     let (client, loader) = first(&["00:e0:4c:01:02:03", "--arch", "22"]);
     assert_eq!((client.as_str(), loader.as_str()), ("arm64 U-Boot asks by DHCP", "snponly-arm64.efi by TFTP"));
 }

@@ -485,7 +485,7 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
     let path = image.to_str().expect("UTF-8");
     let (code, said, error) = iso(&["--verify", path]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{said}");
-    assert!(said.contains("checksums    the implanted one is right; 1 files are as md5sum.txt says\n"), "{said}");
+    assert!(said.contains("checksums    the checksum inside it matches; 1 files match md5sum.txt\n"), "{said}");
 
     let index = Index::open(&ImageFile::open(&image).expect("opened")).expect("read");
     let place =
@@ -505,7 +505,7 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
     let length = fs::metadata(&image).expect("there").len();
     file.set_len(length - (100 << 10)).expect("cut");
     let (code, _, error) = iso(&[path]);
-    let words = format!("it is cut short: 100.0 KiB of {} are missing; download it again", tenths(length));
+    let words = format!("it is incomplete: 100.0 KiB of {} are missing; download it again", tenths(length));
     assert_eq!((code, error), (Some(1), format!("netbootd: {path}: {words}\n")));
 
     file.set_len(0).expect("cut");

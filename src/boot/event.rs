@@ -321,7 +321,7 @@ pub enum Failure {
     #[error("{0}")]
     Silent(String),
     /// TFTP: the client sent ERROR.
-    #[error("the client ended it (TFTP error {0} {1:?})")]
+    #[error("the client aborted the transfer (TFTP error {0} {1:?})")]
     Ended(u16, String),
     /// TFTP: the client asked again from the same port.
     #[error("the client began anew")]

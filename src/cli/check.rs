@@ -1,4 +1,4 @@
-//! `netbootd check`: everything that is wrong with a configuration and the files that it names, before anything starts.
+//! `netbootd check`: reports every fault of a configuration, and of the files that it names, before a server starts.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,25 +19,24 @@ use crate::{
     },
 };
 
-/// Show every fault of the configuration, its assets and loaders at once; or what a FILE is.
+/// Show every fault of the configuration, its assets and its loaders; or show what kind of file a FILE is.
 ///
-/// Nothing is started and no port is opened. Exits with 1 where there is a fault, and with 0 where there are warnings only.
+/// Starts nothing and opens no port. Exits with 1 if there is a fault, and with 0 if there are only warnings.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Say what these files are instead: a CD image, a kernel, an initrd, a loader…
+    /// Identify these files instead (CD image, kernel, initrd, loader…)
     #[arg(value_name = "FILE", conflicts_with_all = ["config", "schema"])]
     files: Vec<PathBuf>,
-    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists]
+    /// Configuration file [default: /etc/netbootd/netbootd.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// See files with the rights of this user, which only root can [default: netbootd, the service's user, where root
-    /// asks and there is one]
+    /// Check file permissions as this user; only root can do this [default for root: netbootd, if that user exists]
     #[arg(long = "as", value_name = "USER", conflicts_with = "schema")]
     user: Option<String>,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Write the configuration's JSON Schema, for editors, and check nothing
+    /// Print the JSON Schema of the configuration, for editors, and check nothing
     #[arg(long)]
     schema: bool,
 }
@@ -68,22 +67,22 @@ impl Check {
     }
 }
 
-/// Does something with the rights of a user, in a thread of its own: a thread that gave up its rights cannot have them
-/// again.
+/// Runs `look` with the rights of a user. It uses its own thread, because a thread cannot get rights back after it gave
+/// them up.
 fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Result<T, Failure> {
     let Some(user) = user else { return Ok(look()) };
     let looked = thread::scope(|scope| scope.spawn(|| privileges::see_as(user).map(|()| look())).join());
-    let looked = looked.map_err(|_| Failure::new(EX_OSERR, "a fault in netbootd ended the check"))?;
+    let looked = looked.map_err(|_| Failure::new(EX_OSERR, "the check stopped because of a bug in netbootd"))?;
     looked.map_err(|error| match error {
         PrivilegeError::NoUser(user) => Failure::new(EX_USAGE, format!("there is no user {user} in /etc/passwd")),
         PrivilegeError::NotRoot(user) => {
-            Failure::new(EX_NOPERM, format!("only root can see files with the rights of {user}: use sudo"))
+            Failure::new(EX_NOPERM, format!("only root can check files as user {user}: run this with sudo"))
         }
         error => Failure::new(EX_OSERR, error),
     })
 }
 
-/// In the order of the files, and of their lines; what stands in none comes last.
+/// Sorted by file and line. Findings without a file come last.
 fn findings(file: Option<&Path>) -> Vec<Finding> {
     let fault = |fault: Fault| Finding { level: Level::Fault, fault };
     let loaded = match load(file, std::env::vars(), &[]) {
@@ -96,7 +95,7 @@ fn findings(file: Option<&Path>) -> Vec<Finding> {
     findings.extend(examine::loaders(&settings, &found));
     findings.extend(settings.findings);
     findings.extend(rejected.into_iter().map(|rejected| {
-        let message = format!("is passed over: {}", rejected.why);
+        let message = format!("is ignored: {}", rejected.why);
         Finding { level: Level::Warning, fault: Fault { place: rejected.path.display().to_string(), message } }
     }));
     let files: Vec<&str> = loaded.places.files().collect();
@@ -123,7 +122,7 @@ fn as_json(findings: &[Finding]) -> String {
     format!("{:#}\n", json!({ "findings": findings.collect::<Vec<_>>() }))
 }
 
-/// A place as the configuration tells it: `FILE:LINE:COLUMN`, or what has no lines.
+/// The place of a finding: `FILE:LINE:COLUMN`, or a text without line numbers.
 struct Place<'a> {
     file: &'a str,
     line: Option<usize>,
@@ -150,13 +149,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_that_is_shipped_is_that_of_the_types() {
+    fn the_shipped_schema_matches_the_types() {
         let shipped = include_str!("../../packaging/netbootd.schema.json");
         assert_eq!(shipped, schema(), "netbootd check --schema > packaging/netbootd.schema.json");
     }
 
     #[test]
-    fn editors_are_told_what_every_key_is() {
+    fn every_key_has_a_description_in_the_schema() {
         let schema = schemars::schema_for!(Config);
         let tables = schema.as_value()["$defs"].as_object().into_iter().flatten().map(|(_, table)| table);
         let mut keys = 0;

@@ -1,4 +1,4 @@
-//! A running server, asked by its control socket.
+//! Sends requests to a running server, through its control socket.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -13,24 +13,24 @@ use tokio::{net::UnixStream, runtime::Runtime};
 use super::failure::{EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
 use crate::config::schema::Control;
 
-/// Where the server is, and how its answers are to be written.
+/// Which server to ask, and how to print its reply.
 #[derive(Debug, clap::Args)]
 pub(super) struct At {
-    /// The server's control socket
+    /// Path of the server's control socket
     #[arg(long, value_name = "PATH", env = "NETBOOTD_CONTROL__SOCKET", default_value_os_t = Control::default().socket)]
     pub(super) socket: PathBuf,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl At {
-    /// Asks the server; what it answers, or its words where it refuses.
+    /// Sends a request and returns the server's reply. If the server refuses, the error has the server's text.
     pub(super) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         runtime()?.block_on(self.asked(method, path, body))
     }
 
-    /// The same within a runtime.
+    /// The same, for a caller that is already inside a runtime.
     pub(super) async fn asked(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let exchange = async {
             let answer = self.send(method, path, body).await?;
@@ -43,14 +43,14 @@ impl At {
         match limited.map_err(|_| failed(format!("the server at {socket} does not answer")))?? {
             (status, answer) if status.is_success() => Ok(answer),
             (status, answer) => {
-                let words = answer.get("detail").and_then(Value::as_str).unwrap_or("the server refuses");
+                let words = answer.get("detail").and_then(Value::as_str).unwrap_or("the server refused the request");
                 let code = if status.is_server_error() { EX_UNAVAILABLE } else { EX_USAGE };
                 Err(Failure::new(code, words))
             }
         }
     }
 
-    /// Sends a request; its answer, of which the body is still to come.
+    /// Sends a request. Returns the reply before its body has arrived.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -58,12 +58,12 @@ impl At {
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-            let mend = match error.kind() {
-                io::ErrorKind::PermissionDenied => "it is for root and the server's own user: sudo netbootd …",
-                _ => "is netbootd running? (name another socket with --socket)",
+            let fix = match error.kind() {
+                io::ErrorKind::PermissionDenied => "only root and the server's user may use it: run this with sudo",
+                _ => "is netbootd running? (--socket sets another path)",
             };
             let socket = self.socket.display();
-            Failure::new(EX_UNAVAILABLE, format!("no server answers at {socket}: {error}; {mend}"))
+            Failure::new(EX_UNAVAILABLE, format!("no server answers at {socket}: {error}; {fix}"))
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         tokio::spawn(connection);
@@ -77,7 +77,7 @@ impl At {
     }
 }
 
-/// What a command runs on.
+/// The runtime of a command.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)
 }
@@ -86,5 +86,5 @@ fn failed(error: impl ToString) -> Failure {
     Failure::new(EX_OSERR, error)
 }
 
-/// For an answer of a server that has to wait for its disk.
+/// Long enough for a server that has to wait for its disk.
 const PATIENCE: Duration = Duration::from_secs(15);

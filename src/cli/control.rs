@@ -1,5 +1,5 @@
-//! `netbootd assign`, `approve`, what takes them back, and `machines`: what a running server is told and asked, by its
-//! control socket.
+//! `netbootd assign`, `unassign`, `once`, `approve`, `unapprove`, `wake`, `machines` and `report`: commands to a
+//! running server.
 
 use std::{
     fmt::Write as _,
@@ -21,48 +21,49 @@ use crate::{
     status::bundle,
 };
 
-/// Give a machine a profile, instead of its rule's.
+/// Assign a profile to a machine. The assignment has priority over its rule.
 #[derive(Debug, clap::Args)]
 pub(super) struct Assign {
-    /// MAC address, UUID, or the name that a rule gives it
+    /// MAC address, UUID, or the machine's name from its rule
     machine: String,
     /// A profile of the configuration, or menu, local or shell
     profile: String,
-    /// For its next boot that comes to its hand-over; then it goes on to its local disk
+    /// Use the profile for one boot only. After the hand-over of that boot, the machine boots its local disk
     #[arg(long)]
     once: bool,
-    /// Switch it on, by a magic packet (Wake-on-LAN)
+    /// Also switch the machine on with Wake-on-LAN
     #[arg(long)]
     wake: bool,
     #[command(flatten)]
     at: At,
 }
 
-/// Switch a machine on, by a magic packet (Wake-on-LAN) on the interface that it was heard on.
+/// Switch a machine on with Wake-on-LAN. The magic packet is sent on the interface where the machine was last seen.
 ///
-/// It has to be allowed in the machine's firmware, and no machine says whether it heard the packet.
+/// Wake-on-LAN must be enabled in the machine's firmware. No machine confirms that it received the packet.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wake {
-    /// MAC address, or the name that a rule gives it
+    /// MAC address, or the machine's name from its rule
     machine: String,
     #[command(flatten)]
     at: At,
 }
 
-/// Leave a machine to its rule again, also one that has had what it was to boot once.
+/// Remove a machine's assignment, so that its rule applies again. This also clears a one-time profile that it already
+/// booted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Unassign {
-    /// MAC address, UUID, or the name that a rule gives it
+    /// MAC address, UUID, or the machine's name from its rule
     machine: String,
     #[command(flatten)]
     at: At,
 }
 
-/// Give a machine its one-time profile again: the next boot that comes to its hand-over, or until it reports that it is
-/// installed. An installer wipes the disk again.
+/// Allow a machine's one-time profile again, for one more boot. If the rule says once = "installed", until the machine
+/// reports that it is installed. Careful: an installer erases the disk again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Once {
-    /// MAC address, UUID, or the name that a rule gives it
+    /// MAC address, UUID, or the machine's name from its rule
     machine: String,
     #[command(flatten)]
     at: At,
@@ -76,45 +77,45 @@ impl Once {
     }
 }
 
-/// Let a machine in that no rule names, where only known machines are answered (dhcp.answer = "known").
+/// Approve a machine that no rule names. This is needed only with dhcp.answer = "known".
 #[derive(Debug, clap::Args)]
 pub(super) struct Approve {
-    /// MAC address, UUID, or the name that a rule gives it
+    /// MAC address, UUID, or the machine's name from its rule
     machine: String,
     #[command(flatten)]
     at: At,
 }
 
-/// Take an approval back.
+/// Remove a machine's approval.
 #[derive(Debug, clap::Args)]
 pub(super) struct Unapprove {
-    /// MAC address, UUID, or the name that a rule gives it
+    /// MAC address, UUID, or the machine's name from its rule
     machine: String,
     #[command(flatten)]
     at: At,
 }
 
-/// Show the machines that were seen, named by a rule or assigned something.
+/// Show the machines that were seen, that a rule names, or that have an assignment.
 #[derive(Debug, clap::Args)]
 pub(super) struct Machines {
-    /// Only this one: MAC address, UUID, or the name that a rule gives it
+    /// Show one machine only: MAC address, UUID, or its name from its rule
     machine: Option<String>,
-    /// Only those with all of these words in their names, addresses or parts
+    /// Show only machines whose name, address or hardware contains all of these words
     #[arg(long, value_name = "WORDS", conflicts_with = "machine")]
     find: Option<String>,
-    /// Show what they say of their parts, instead of what they boot
+    /// Show the hardware of each machine instead of its profile
     #[arg(long, conflicts_with = "machine")]
     inventory: bool,
     #[command(flatten)]
     at: At,
 }
 
-/// Write what a question about a machine's boot needs: its boots, its last packets and the configuration that applied.
+/// Write a report about a machine for a bug report or a question: its boots, its last packets and its configuration.
 ///
-/// What names the machine and what looks like a secret is masked; read it before you pass it on.
+/// Addresses, names and everything that looks like a secret are masked. Read the report before you share it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
-    /// MAC address, UUID, or the name that a rule gives it
+    /// MAC address, UUID, or the machine's name from its rule
     machine: String,
     #[command(flatten)]
     at: At,
@@ -136,7 +137,7 @@ impl Assign {
         if !self.wake {
             return Ok(());
         }
-        // Of two answers a program could read neither: what was assigned is the one.
+        // With two JSON values, a program could parse neither. So only the assignment is printed.
         let woken = wake(&self.at, &self.machine)?;
         if self.at.json { Ok(()) } else { failure::print(&woken_text(&woken, SystemTime::now())) }
     }
@@ -198,11 +199,11 @@ fn print(at: &At, answer: &Value, text: fn(&Value, SystemTime) -> String) -> Res
     failure::print(&if at.json { format!("{answer:#}\n") } else { text(answer, SystemTime::now()) })
 }
 
-/// It is done, and yet not for good: a laptop has no folder for a state.
+/// The change was made, but the server cannot keep it over a restart: it has no state file (as on a laptop).
 fn warn_unless_kept(machine: &Value) -> Result<(), Failure> {
     if machine.get("kept") == Some(&Value::Bool(false)) {
         let words =
-            "netbootd: warning: the server has no state, and forgets this when it stops: name one with state.url\n";
+            "netbootd: warning: the server has no state file and loses this change when it stops: set state.url\n";
         io::stderr().write_all(words.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))?;
     }
     Ok(())
@@ -213,7 +214,7 @@ fn path(machine: Option<&str>) -> String {
     format!("/api/v1/machines{}", below.unwrap_or_default())
 }
 
-/// A line for each machine, under headings.
+/// One line for each machine, below a heading.
 fn table(answer: &Value, now: SystemTime) -> String {
     let one;
     let machines: &[Value] = match answer {
@@ -223,15 +224,15 @@ fn table(answer: &Value, now: SystemTime) -> String {
             &one
         }
     };
-    let mut table = format!("{:<17}  {:<16}  {:<24}  {}\n", "MACHINE", "NAME", "BOOTS", "LAST SEEN");
+    let mut table = format!("{:<17}  {:<16}  {:<24}  {}\n", "MACHINE", "NAME", "PROFILE", "LAST SEEN");
     for machine in machines {
         let text = |key: &str| machine.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
         let is = |key: &str| machine.get(key).and_then(Value::as_bool).unwrap_or_default();
         let how = match text("by").as_str() {
             "assignment" if is("once") => " (assigned, once)",
             "assignment" => " (assigned)",
-            "spent" => " (had its one boot)",
-            "tried" => " (stopped: never reported installed)",
+            "spent" => " (one-time done)",
+            "tried" => " (stopped: no report \"installed\")",
             _ if is("until_installed") => " (until installed)",
             _ if is("once") => " (once)",
             _ => "",
@@ -251,7 +252,7 @@ fn table(answer: &Value, now: SystemTime) -> String {
     table
 }
 
-/// What each machine said of its parts, a line for each machine.
+/// The hardware of all machines, one line for each.
 fn inventory(answer: &Value, _: SystemTime) -> String {
     let titles = ["MANUFACTURER", "PRODUCT", "ASSET", "BOARD SERIAL", "CARD", "CARD ID"];
     let keys = ["manufacturer", "product", "asset", "board_serial", "chip", "busid"];
@@ -275,7 +276,7 @@ fn inventory(answer: &Value, _: SystemTime) -> String {
     text
 }
 
-/// What one machine said of its parts.
+/// The hardware of one machine.
 fn parts(machine: &Value) -> String {
     let hardware =
         machine.get("hardware").and_then(|hardware| serde_json::from_value::<Hardware>(hardware.clone()).ok());
@@ -283,7 +284,7 @@ fn parts(machine: &Value) -> String {
     hardware.known().map(|(name, text)| format!("  {name:<14} {text}\n")).collect()
 }
 
-/// Every boot that is remembered of a machine, the last one first, with its steps, and why it stopped.
+/// All known boots of a machine, the newest first, with their steps and the cause of a stop.
 fn boots(machine: &Value) -> String {
     let mut text = String::new();
     for boot in machine.get("boots").and_then(Value::as_array).into_iter().flatten() {
@@ -299,8 +300,8 @@ fn boots(machine: &Value) -> String {
         if let Some(cause) = word("/stop/text") {
             let _ = writeln!(text, "  probably: {cause}");
         }
-        if let Some(mend) = word("/stop/mend") {
-            let _ = writeln!(text, "  mend: {mend}");
+        if let Some(fix) = word("/stop/mend") {
+            let _ = writeln!(text, "  fix: {fix}");
         }
     }
     text
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_are_a_table_for_people() {
+    fn machines_are_shown_as_a_table() {
         let last = json!({ "at": 1_000_000, "stage": "kernel", "text": "vmlinuz, 12.0 MB", "failed": false });
         let machines = json!([
             { "mac": "52:54:00:12:34:56", "name": "k8s08", "profile": "debian", "by": "rule", "once": true, "last": last },
@@ -342,9 +343,9 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_300);
         assert_eq!(
             table(&machines, now),
-            "MACHINE            NAME              BOOTS                     LAST SEEN\n\
+            "MACHINE            NAME              PROFILE                   LAST SEEN\n\
              52:54:00:12:34:56  k8s08             debian (once)             5 min ago  kernel: vmlinuz, 12.0 MB\n\
-             52:54:00:12:34:57  -                 local (had its one boot)  never\n\
+             52:54:00:12:34:57  -                 local (one-time done)     never\n\
              52:54:00:12:34:58  -                 menu (approved)           never\n\
              52:54:00:12:34:59  -                 -                         never\n"
         );

@@ -1,4 +1,4 @@
-//! `netbootd dhcp-snippet`: lines for the DHCP server that leases addresses.
+//! `netbootd dhcp-snippet`: configuration lines for the main DHCP server.
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -13,22 +13,22 @@ use crate::{
     snippet::{Here, Kind, snippet},
 };
 
-/// Show the lines that make the main DHCP server name this boot server.
+/// Show the lines for your main DHCP server that make it name netbootd as the boot server.
 ///
-/// For networks where a proxy offer is not wanted, or where firmware ignores it. With these lines set `dhcp.enabled = false`
-/// here, so that only one server names boot files.
+/// Use them if you do not want proxy offers, or if firmware ignores them. Then set `dhcp.enabled = false` in netbootd's
+/// configuration, so that only one server names boot files.
 #[derive(Debug, clap::Args)]
 pub(super) struct DhcpSnippet {
     /// The kind of DHCP server [default: list the kinds]
     #[arg(value_enum)]
     kind: Option<Kind>,
-    /// The interface that machines are on [default: the one that `up` serves]
+    /// The interface that the machines are on [default: the interface that `up` serves]
     #[arg(short, long, value_name = "NAME", conflicts_with = "address")]
     interface: Option<String>,
-    /// The address of this server [default: the interface's]
+    /// The IP address of this server [default: the address of the interface]
     #[arg(long, value_name = "ADDRESS")]
     address: Option<Ipv4Addr>,
-    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists]
+    /// Configuration file [default: /etc/netbootd/netbootd.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -54,16 +54,16 @@ fn kinds() -> String {
         let help = kind.get_help().map(ToString::to_string).unwrap_or_default();
         format!("  netbootd dhcp-snippet {:<9}  {help}\n", kind.get_name())
     };
-    format!("Name the kind of DHCP server:\n{}", kinds.map(line).collect::<String>())
+    format!("Choose the kind of DHCP server:\n{}", kinds.map(line).collect::<String>())
 }
 
-/// The address of the interface that is named, else of the one that is served.
+/// The address of the named interface, or else of the interface that is served.
 fn address(settings: &Settings, named: Option<String>) -> Result<Ipv4Addr, Failure> {
     let names = named.map_or_else(|| settings.interfaces.clone(), |name| vec![name]);
     let chosen = choose(&names).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
     let first = chosen.first().filter(|interface| !interface.addresses.is_empty());
     let nowhere =
-        || Failure::new(EX_UNAVAILABLE, "the interface has no IPv4 address: name this server's with --address");
+        || Failure::new(EX_UNAVAILABLE, "the interface has no IPv4 address: give this server's address with --address");
     first.map(|interface| interface.address()).ok_or_else(nowhere)
 }
 
@@ -72,7 +72,8 @@ fn here(settings: &Settings, address: Ipv4Addr) -> Result<Here, Failure> {
     let loaders: Vec<_> =
         Loader::ALL.into_iter().filter_map(|loader| Some((loader, found.of(loader)?.name.clone()))).collect();
     if loaders.is_empty() {
-        let words = "no loader was found, so there is no boot file to name: netbootd loaders says what to install";
+        let words =
+            "no loader was found, so there is no boot file to name: `netbootd loaders` shows which package to install";
         return Err(Failure::new(EX_UNAVAILABLE, words));
     }
     let loader_base = format!("http://{address}:{}", settings.http_port);

@@ -1,4 +1,4 @@
-//! `netbootd explain`: what a machine would get, and why.
+//! `netbootd explain`: shows the boot replies that a machine would get, and why.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,14 @@ use crate::{
     daemon::explain::{Asked, Explanation, Fitting, Stage, explain},
 };
 
-/// Show what a machine would get, at each stage of its boot.
+/// Show the replies that a machine would get at each stage of its boot, and why.
 ///
-/// The answers are those of the code that serves: the loader for its firmware, what its iPXE is told, and the script,
-/// whole; each with the rule that decided it. No server is asked; what was assigned is read from the state, if it can be.
+/// For each stage it shows the loader for the machine's firmware, the reply to its iPXE and the complete boot script,
+/// with the rule that decided. It uses the same code as the server, but sends no request to a server. Assignments are
+/// read from the state file, if it can be read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
-    /// The machine's card, in any notation
+    /// The MAC address of the machine's network card, in any notation
     #[arg(long, value_name = "MAC")]
     mac: MacAddr,
     /// Its firmware: bios, i386, x86_64, arm64…, or a number of DHCP option 93
@@ -30,31 +31,31 @@ pub(super) struct Explain {
     /// Its SMBIOS UUID
     #[arg(long, value_name = "UUID")]
     uuid: Option<Uuid>,
-    /// Its SMBIOS serial number, which iPXE tells and firmware does not
+    /// Its SMBIOS serial number (iPXE reports it, firmware does not)
     #[arg(long, value_name = "SERIAL")]
     serial: Option<String>,
-    /// Its maker, as its firmware tells iPXE
+    /// Its manufacturer, as iPXE reports it
     #[arg(long, value_name = "TEXT")]
     manufacturer: Option<String>,
-    /// Its model, as its firmware tells iPXE
+    /// Its product name, as iPXE reports it
     #[arg(long, value_name = "TEXT")]
     product: Option<String>,
-    /// Its asset tag, as its firmware tells iPXE
+    /// Its asset tag, as iPXE reports it
     #[arg(long, value_name = "TEXT")]
     asset: Option<String>,
-    /// The interface of this host that it is heard on [default: the first one that is served]
+    /// The interface of this host on which its requests arrive [default: the first one that is served]
     #[arg(short, long, value_name = "NAME")]
     interface: Option<String>,
     /// Its firmware boots by HTTP (UEFI HTTP Boot)
     #[arg(long)]
     http_boot: bool,
-    /// It has an iPXE of its own, and is sent to the script at once
+    /// It already runs iPXE, for example from ROM, and gets the script at once
     #[arg(long)]
     ipxe: bool,
-    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists]
+    /// Configuration file [default: /etc/netbootd/netbootd.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -64,7 +65,7 @@ impl Explain {
         let arch = ClientArch::named(&self.arch, self.http_boot).ok_or_else(|| {
             let there = Loader::ALL.map(Loader::arch).join(", ");
             let words =
-                format!("there is no architecture {:?}; there are: {there}, and the numbers of option 93", self.arch);
+                format!("unknown architecture {:?}; known are: {there}, and the numbers of DHCP option 93", self.arch);
             Failure::new(EX_USAGE, words)
         })?;
         let asked = Asked {
@@ -99,7 +100,7 @@ impl Explain {
 fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explanation) -> String {
     let mut text = format!("{mac}\n");
     if let Some(interface) = interface {
-        text += &format!("  heard on      {interface}\n");
+        text += &format!("  interface     {interface}\n");
     }
     let assigned = said.as_ref().and_then(|entry| entry.assigned.as_ref());
     if let Some(assignment) = assigned {
@@ -107,10 +108,10 @@ fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explan
         text += &format!("  assigned      {}{once}\n", assignment.profile);
     }
     if said.as_ref().is_some_and(|entry| entry.approved) {
-        text += "  approved      answered also where only known machines are\n";
+        text += "  approved      yes (for dhcp.answer = \"known\")\n";
     }
     if let Some(spent) = said.as_ref().and_then(|entry| entry.spent.as_deref()) {
-        text += &format!("  has had once  {spent}\n");
+        text += &format!("  booted once   {spent}\n");
     }
     text += &format!("  state         {state}\n");
     for Stage { client, rules, answer, refused, script } in stages {
@@ -121,10 +122,10 @@ fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explan
             text += &format!("  rule {number}{name} ({place}): {why}\n");
         }
         if rules.is_empty() {
-            text += "  no rule is about it\n";
+            text += "  no rule applies\n";
         }
         text += &answer.as_ref().map(|answer| format!("  gets: {answer}\n")).unwrap_or_default();
-        text += &refused.as_ref().map(|why| format!("  is refused: {why}\n")).unwrap_or_default();
+        text += &refused.as_ref().map(|why| format!("  refused: {why}\n")).unwrap_or_default();
         for line in script.iter().flat_map(|script| script.lines()) {
             text += format!("    {line}").trim_end();
             text.push('\n');

@@ -1,8 +1,8 @@
-//! How a command fails: the message, and the exit code of sysexits(3) that tells programs why.
+//! The error of a command: its message, and its exit code from sysexits(3).
 
 use std::{io::Write as _, path::Path};
 
-/// Why a command failed, and the exit code that says so to programs.
+/// The error message of a command, and the exit code that programs read.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) code: u8,
@@ -15,12 +15,12 @@ impl Failure {
     }
 }
 
-/// Writes a command's answer to standard output.
+/// Writes the output of a command to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))
 }
 
-/// The configuration file to read: the one that is named, else the packages' one where it exists.
+/// The configuration file to read: the named one, or else the one of the package, if it exists.
 pub(super) fn configuration(named: Option<&Path>) -> Option<&Path> {
     named.or_else(|| Some(Path::new(DEFAULT_CONFIG)).filter(|path| path.exists()))
 }
@@ -28,13 +28,14 @@ pub(super) fn configuration(named: Option<&Path>) -> Option<&Path> {
 /// Where the packages install it.
 const DEFAULT_CONFIG: &str = "/etc/netbootd/netbootd.toml";
 
-/// What was checked has faults: unlike `up`, which was asked for something else, `check` has done what it was asked for.
+/// The configuration or image that was checked has faults. `check` itself worked, so this is not an error of
+/// sysexits(3).
 pub(super) const FAULTS: u8 = 1;
 /// The command line is wrong.
 pub(super) const EX_USAGE: u8 = 64;
-/// Something is missing that is needed: a port is taken, an asset does not exist.
+/// Something that is needed is missing: a port is in use, an asset does not exist.
 pub(super) const EX_UNAVAILABLE: u8 = 69;
-/// The operating system refused.
+/// A system call failed.
 pub(super) const EX_OSERR: u8 = 71;
 /// Root or a capability is needed.
 pub(super) const EX_NOPERM: u8 = 77;

@@ -1,4 +1,4 @@
-//! `netbootd iso`: what a CD or DVD image is, how it is booted, and whether it is whole.
+//! `netbootd iso`: shows what a CD or DVD image contains, how machines boot it, and whether it is complete.
 
 use std::{
     fmt::Write as _,
@@ -20,18 +20,18 @@ use crate::{
     },
 };
 
-/// Show what a CD or DVD image is, and how a machine boots it.
+/// Show what a CD or DVD image contains, and how machines boot it.
 ///
-/// Nothing is mounted, copied or started. Exits with 1 where the image is cut short, damaged, or none at all.
+/// Nothing is mounted, copied or started. Exits with 1 if the image is incomplete or damaged, or is not an image.
 #[derive(Debug, clap::Args)]
 pub(super) struct Iso {
-    /// The image
+    /// The image file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Read all of it, and compare the checksums that it carries
+    /// Read the whole image, and compare it with the checksums inside it
     #[arg(long)]
     verify: bool,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -67,7 +67,7 @@ fn verified(image: &ImageFile, index: &Index) -> Result<Verdict, crate::iso::Fau
     verify(image, index, &mut |done, total| bar.show(done, total))
 }
 
-/// A line on a terminal that says how far it is.
+/// A progress bar on a terminal.
 struct Bar {
     is_terminal: bool,
     shown: Option<u64>,
@@ -82,7 +82,7 @@ impl Bar {
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
         if self.is_terminal && self.shown != Some(percent) {
             self.shown = Some(percent);
-            // It is only for looking at: what cannot be written is nothing to fail for.
+            // The progress bar is only for display. An error in writing it must not end the command.
             let _ = write!(std::io::stderr(), "\r{}", bar(percent, done, total));
         }
     }
@@ -101,7 +101,7 @@ fn bar(percent: u64, done: u64, total: u64) -> String {
     format!("verifying [{:25}] {percent:3} %, {} of {} ", "#".repeat(full), size(done), size(total))
 }
 
-/// What the image cannot give.
+/// Why an image has no output.
 struct Unreadable {
     count: usize,
     first: Vec<(String, String)>,
@@ -124,7 +124,7 @@ impl Unreadable {
     }
 }
 
-/// All that is known of one image.
+/// Everything that is known about one image.
 struct Shown<'a> {
     name: String,
     index: &'a Index,
@@ -134,21 +134,21 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// What is wrong with the image itself.
+    /// The faults of the image itself.
     fn fault(&self) -> Option<String> {
         let missing = self.index.missing();
         if missing > 0 {
             return Some(format!(
-                "it is cut short: {} of {} are missing; download it again",
+                "it is incomplete: {} of {} are missing; download it again",
                 size(missing),
                 size(self.index.volume().stated)
             ));
         }
         let verdict = self.verdict.as_ref().filter(|verdict| !verdict.is_good())?;
         Some(match verdict.damaged.len() {
-            0 => "it is damaged: its implanted checksum is wrong; download it again".into(),
-            1 => "it is damaged: 1 file is not as its checksum says; download it again".into(),
-            more => format!("it is damaged: {more} files are not as their checksums say; download it again"),
+            0 => "it is damaged: the checksum inside it does not match; download it again".into(),
+            1 => "it is damaged: 1 file does not match its checksum; download it again".into(),
+            more => format!("it is damaged: {more} files do not match their checksums; download it again"),
         })
     }
 
@@ -159,11 +159,11 @@ impl Shown<'_> {
             let _ = writeln!(text, "  {title:12} {value}");
         };
         line("family", &format!("{} ({})", found.kind, found.family));
-        line("version", found.version.as_deref().unwrap_or("not said"));
+        line("version", found.version.as_deref().unwrap_or("unknown"));
         line("volume", &format!("\"{}\", {}, {} files", volume.label, volume.side.title(), self.files()));
         line(
             "size",
-            &format!("{}, {}", size(volume.length), if self.index.missing() == 0 { "whole" } else { "cut short" }),
+            &format!("{}, {}", size(volume.length), if self.index.missing() == 0 { "complete" } else { "incomplete" }),
         );
         line("firmware", &self.firmware());
         if let Some(need) = &found.memory {
@@ -174,10 +174,10 @@ impl Shown<'_> {
         }
         match &found.how {
             How::Refused { why, instead } => {
-                line("not booted", why);
+                line("cannot boot", why);
                 line("instead", instead);
             }
-            How::San => line("booted as", "a drive that iPXE makes of it (sanboot)"),
+            How::San => line("boots as", "a virtual drive of iPXE (sanboot)"),
             _ => {}
         }
         for note in &found.notes {
@@ -196,7 +196,7 @@ impl Shown<'_> {
     }
 
     fn variant(&self, variant: &Variant, line: &mut impl FnMut(&str, &str)) {
-        line("for", variant.arch.unwrap_or("a processor that the kernel does not say"));
+        line("for", variant.arch.unwrap_or("unknown processor"));
         line("  kernel", &place(&variant.kernel));
         for part in &variant.initrds {
             line("  initrd", &initrd(part));
@@ -210,7 +210,7 @@ impl Shown<'_> {
         }
     }
 
-    /// Where it would be, on a server whose address is not known here.
+    /// The image's URL, with a placeholder for the server's address, which is not known here.
     fn url(&self) -> String {
         format!("http://SERVER:8080/assets/{}", plain(&self.name))
     }
@@ -234,12 +234,12 @@ impl Shown<'_> {
         let mut all = Vec::new();
         if plain(&self.name) != self.name {
             all.push(format!(
-                "its name is not plain: clients that put the URL through a shell need {}",
+                "its name has special characters: clients that pass the URL to a shell need {}",
                 plain(&self.name)
             ));
         }
         if let Some(fault) = &self.index.volume().passed_over {
-            all.push(format!("another file system in it is not read: {fault}"));
+            all.push(format!("it has a second file system that cannot be read: {fault}"));
         }
         if self.unreadable.count > 0 {
             all.push(format!("{} of its files and folders cannot be read:", self.unreadable.count));
@@ -284,33 +284,33 @@ impl Shown<'_> {
 fn checksums(verdict: &Verdict) -> String {
     let mut parts = Vec::new();
     match verdict.implanted {
-        Some(true) => parts.push("the implanted one is right".to_owned()),
-        Some(false) => parts.push("the implanted one is wrong".to_owned()),
+        Some(true) => parts.push("the checksum inside it matches".to_owned()),
+        Some(false) => parts.push("the checksum inside it does not match".to_owned()),
         None => {}
     }
     if !verdict.lists.is_empty() {
-        parts.push(format!("{} files are as {} says", verdict.intact, verdict.lists.join(", ")));
+        parts.push(format!("{} files match {}", verdict.intact, verdict.lists.join(", ")));
     }
-    if verdict.is_empty() { "it carries none: nothing was compared".into() } else { parts.join("; ") }
+    if verdict.is_empty() { "the image has none; nothing was compared".into() } else { parts.join("; ") }
 }
 
 fn place(place: &Place) -> String {
     match place {
         Place::Image(path) => path.clone(),
         Place::Host { path, package } => format!("{path} (package {package})"),
-        Place::Supplied(name) => format!("{name}, which you supply"),
+        Place::Supplied(name) => format!("{name} (you have to supply this file)"),
     }
 }
 
 fn initrd(part: &Part) -> String {
     match part {
         Part::File(file) => place(file),
-        Part::Put { path: Some(path), name } => format!("{path}, put in as /{name}"),
-        Part::Put { path: None, name } => format!("the whole image, put in as /{name}"),
+        Part::Put { path: Some(path), name } => format!("{path}, added as /{name}"),
+        Part::Put { path: None, name } => format!("the whole image, added as /{name}"),
     }
 }
 
-/// Bytes for people.
+/// Bytes with a binary unit.
 fn size(bytes: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
     match bytes {
@@ -321,7 +321,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// The image is cut short, damaged or none: what was asked for was done.
+/// The image is incomplete, damaged, or not an image. The command itself worked.
 const DAMAGED: u8 = 1;
 
 #[cfg(test)]
@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_the_bar_are_for_people() {
+    fn sizes_and_the_progress_bar_are_readable() {
         assert_eq!(
             [size(1023), size(1536), size(7 << 20), size(5 << 30)],
             ["1023 bytes", "1.5 KiB", "7.0 MiB", "5.0 GiB"]

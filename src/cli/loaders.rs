@@ -1,4 +1,4 @@
-//! `netbootd loaders`: which iPXE binaries there are, and what is missing.
+//! `netbootd loaders`: shows which iPXE binaries were found, and which are missing.
 
 use std::path::PathBuf;
 
@@ -13,15 +13,15 @@ use crate::{
     daemon::loaders::{PACKAGES, Rejected, find},
 };
 
-/// Show the iPXE loaders of this host.
+/// Show the iPXE loaders that were found on this host.
 ///
-/// They are looked for in the folders given, then where the distributions' packages put them.
+/// netbootd searches the given folders first, then the folders of the distributions' packages.
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
-    /// Folder to look in first, repeatable
+    /// Folder to search first, repeatable
     #[arg(long = "loader-dir", value_name = "DIR")]
     loader_dirs: Vec<PathBuf>,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -51,13 +51,13 @@ fn as_text(loaders: &Loaders, rejected: &[Rejected]) -> String {
         }
         for (index, file) in files.into_iter().enumerate() {
             let title = if index == 0 { loader.title() } else { "" };
-            let version = file.version.as_deref().unwrap_or("version not told");
+            let version = file.version.as_deref().unwrap_or("version unknown");
             text += &format!("{title:13} {}  {}  {version}\n", file.name, file.origin);
             text += &format!("{:13}   sha256 {}\n", "", file.sha256);
         }
     }
     for Rejected { path, why } in rejected {
-        text += &format!("passed over   {}: {why}\n", path.display());
+        text += &format!("ignored       {}: {why}\n", path.display());
     }
     text
 }

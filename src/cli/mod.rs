@@ -1,4 +1,4 @@
-//! What users type: one command a file. Exit codes are those of sysexits(3).
+//! The command line: one file for each command. Exit codes are those of sysexits(3).
 
 mod check;
 mod client;
@@ -21,7 +21,7 @@ use failure::{EX_USAGE, Failure};
 
 /// All-in-one network boot server: ProxyDHCP, TFTP and HTTP in one process.
 ///
-/// It works beside the network's own DHCP server, which goes on leasing addresses and needs no change.
+/// It runs beside your existing DHCP server. That server keeps assigning addresses and needs no change.
 #[derive(Debug, Parser)]
 #[command(name = "netbootd", version, max_term_width = 100)]
 pub struct Arguments {
@@ -33,38 +33,38 @@ pub struct Arguments {
 enum Command {
     /// Serve network boot until stopped.
     Up(up::Up),
-    /// Show every fault of the configuration, its assets and loaders at once.
+    /// Show every fault of the configuration, its assets and its loaders.
     Check(check::Check),
-    /// Show what a machine would get, at each stage of its boot.
+    /// Show the replies that a machine would get at each stage of its boot.
     Explain(explain::Explain),
-    /// Show the lines that make the main DHCP server name this boot server.
+    /// Show the lines for your main DHCP server that make it name netbootd as the boot server.
     DhcpSnippet(dhcp_snippet::DhcpSnippet),
-    /// Show the iPXE loaders of this host.
+    /// Show the iPXE loaders that were found on this host.
     Loaders(loaders::Show),
-    /// Show what a CD or DVD image is, and how a machine boots it.
+    /// Show what a CD or DVD image contains, and how machines boot it.
     Iso(iso::Iso),
-    /// Give a machine a profile while the server runs.
+    /// Assign a profile to a machine while the server runs.
     Assign(control::Assign),
     Wake(control::Wake),
-    /// Leave a machine to its rule again.
+    /// Remove a machine's assignment.
     Unassign(control::Unassign),
-    /// Give a machine its one-time profile again.
+    /// Allow a machine's one-time profile again.
     Once(control::Once),
-    /// Let a machine in that no rule names, where only known ones are answered.
+    /// Approve a machine that no rule names.
     Approve(control::Approve),
-    /// Take an approval back.
+    /// Remove a machine's approval.
     Unapprove(control::Unapprove),
     /// Show the machines that a running server knows.
     Machines(control::Machines),
-    /// Write what a question about a machine's boot needs, without its secrets.
+    /// Write a report about a machine's boots, without secrets.
     Report(control::Report),
     /// Show every boot as it happens.
     Watch(watch::Watch),
-    /// Show the cause and the fix of a text on a machine's screen.
+    /// Show the cause and the fix for a text on a machine's screen.
     What(what::What),
 }
 
-/// Parses, dispatches, and turns the result into an exit code.
+/// Parses the arguments, runs the command, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     run(std::env::args_os())
@@ -74,7 +74,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no errors; they go to standard output and end with 0.
+            // Help and version are not errors: they go to standard output and exit with 0.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }

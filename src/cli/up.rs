@@ -1,4 +1,4 @@
-//! `netbootd up`: serve until stopped, on a laptop and as a service alike.
+//! `netbootd up`: serves until it is stopped, on a laptop or as a service.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::{
 
 /// Serve network boot until stopped.
 ///
-/// With a KERNEL, every machine that network-boots gets it; without one, what the configuration says.
+/// With a KERNEL, every machine that boots from the network gets it. Without one, the configuration decides.
 #[derive(Debug, clap::Args)]
 pub(super) struct Up {
     /// Linux kernel
@@ -26,34 +26,34 @@ pub(super) struct Up {
     /// Initial RAM disks, in the order in which the kernel unpacks them
     #[arg(value_name = "INITRD")]
     initrds: Vec<PathBuf>,
-    /// The kernel's command line (a template: {{ machine.mac }}, {{ machine.name }}, {{ machine.arch }})
+    /// Kernel command line (a template: {{ machine.mac }}, {{ machine.name }}, {{ machine.arch }})
     #[arg(last = true, value_name = "CMDLINE", requires = "kernel")]
     cmdline: Vec<String>,
-    /// Configuration [default: /etc/netbootd/netbootd.toml where it exists; none is needed]
+    /// Configuration file; it is optional [default: /etc/netbootd/netbootd.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Interface to serve, repeatable [default: the only one that fits]
+    /// Interface to serve, repeatable [default: the only suitable one]
     #[arg(short, long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
-    /// TCP port of the HTTP stage [default: 8080]
+    /// TCP port of the HTTP server [default: 8080]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// Folder to serve under /assets/ [default: /var/lib/netbootd/assets; with a KERNEL, only the files that are named]
+    /// Folder to serve under /assets/ [default: /var/lib/netbootd/assets; with a KERNEL, only the named files]
     #[arg(long, value_name = "DIR")]
     assets: Option<PathBuf>,
-    /// Profile of machines that no rule names [default: menu, or KERNEL]
+    /// Profile for machines that no rule names [default: menu, or KERNEL]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// Folder to look for iPXE loaders in before the packages' places, repeatable
+    /// Folder to search for iPXE loaders before the packages' folders, repeatable
     #[arg(long = "loader-dir", value_name = "DIR")]
     loader_dirs: Vec<PathBuf>,
-    /// User to become once the ports are open [default: netbootd where root starts it and there is such a user]
+    /// User to switch to after the ports are open [default: netbootd, if started by root and this user exists]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Keep every right that it was started with, to find out whether they are what is missed
+    /// Keep all rights and start no sandbox, to find out whether missing rights are the cause of a problem
     #[arg(long, conflicts_with = "user")]
     no_sandbox: bool,
-    /// How to write log lines
+    /// Format of the log lines
     #[arg(long, value_enum, default_value = "text")]
     log_format: logging::Format,
 }
@@ -72,7 +72,7 @@ impl Up {
             true => Confinement::No,
             false => Confinement::Yes { user: self.user.clone() },
         };
-        // The same files, environment and flags, whenever they are read again.
+        // The same files, environment and flags are used at every reload.
         let read = Box::new(move || self.loaded(&flags, only.as_ref()));
         daemon::run(plan, read, &confinement).map_err(|error| {
             let code = match &error {
@@ -97,15 +97,15 @@ impl Up {
         resolve(&loaded)
     }
 
-    /// The assets folder of the configuration, where it holds the kernel.
+    /// The assets folder of the configuration, if the kernel is in it.
     fn configured_assets(&self, kernel: &Path) -> Option<PathBuf> {
         let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).ok()?;
         let folder = loaded.config.assets?;
         kernel.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?).then_some(folder)
     }
 
-    /// The flags as keys of the configuration, of which they are the last layer; and the files that are served, where no
-    /// folder was named to be.
+    /// The flags as configuration keys, which override all other layers. Also the files to serve, if no assets folder
+    /// is set.
     fn flags(&self) -> Result<(Flags, Option<BTreeSet<String>>), Failure> {
         let mut only = None;
         let mut flags = Flags::new();
@@ -123,7 +123,7 @@ impl Up {
         if let Some(kernel) = &self.kernel {
             let named = self.assets.clone().or_else(|| self.configured_assets(kernel));
             let Files { folder, kernel, initrds } = Files::of(kernel, &self.initrds, named.as_deref())?;
-            // Downloads and homes hold more than what was meant for everyone on the network.
+            // Only the named files are served: a downloads or home folder has other files that must not be public.
             only = named.is_none().then(|| initrds.iter().chain([&kernel]).cloned().collect());
             flags.push(("assets", text(&folder)));
             flags.push(("profiles.command-line.kernel", Value::from(kernel)));
@@ -149,7 +149,8 @@ struct Files {
 }
 
 impl Files {
-    /// Links are followed first: `/vmlinuz` is a link into `/boot`, and its folder would be the whole file system.
+    /// Resolves links first. `/vmlinuz` is a link into `/boot`; without this, the served folder would be the whole file
+    /// system.
     fn of(kernel: &Path, initrds: &[PathBuf], assets: Option<&Path>) -> Result<Self, Failure> {
         let real = |path: &Path| {
             path.canonicalize().map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{}: {error}", path.display())))
@@ -162,10 +163,11 @@ impl Files {
         let below = |path: &Path| -> Result<String, Failure> {
             let below = path.strip_prefix(&folder).map_err(|_| {
                 let (path, folder) = (path.display(), folder.display());
-                let mend = "put it there, or name a folder that holds all the files with --assets";
-                Failure::new(EX_USAGE, format!("{path} is not in the assets folder {folder}: {mend}"))
+                let fix = "put it there, or set --assets to a folder that contains all the files";
+                Failure::new(EX_USAGE, format!("{path} is not in the assets folder {folder}: {fix}"))
             })?;
-            let words = || Failure::new(EX_USAGE, format!("{}: the name is not UTF-8: rename it", path.display()));
+            let words =
+                || Failure::new(EX_USAGE, format!("{}: the file name is not UTF-8: rename the file", path.display()));
             below.to_str().map(str::to_owned).ok_or_else(words)
         };
         let initrds = initrds.iter().map(|path| below(&real(path)?)).collect::<Result<_, _>>()?;
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_named_below_the_folder_that_they_really_are_in() {
+    fn links_are_resolved_before_the_folder_is_chosen() {
         let scratch = tempfile::tempdir().expect("a folder");
         let root = scratch.path().canonicalize().expect("there");
         fs::create_dir_all(root.join("boot/late")).expect("made");
@@ -201,10 +203,10 @@ mod tests {
             expected("boot", "vmlinuz-6.1", "late/initrd.img")
         );
         assert_eq!(files("vmlinuz", &["elsewhere.img"], Some(".")), expected("", "boot/vmlinuz-6.1", "elsewhere.img"));
-        let mend = "put it there, or name a folder that holds all the files with --assets";
+        let fix = "put it there, or set --assets to a folder that contains all the files";
         assert_eq!(
             files("vmlinuz", &["elsewhere.img"], None),
-            Err((EX_USAGE, format!("/elsewhere.img is not in the assets folder /boot: {mend}")))
+            Err((EX_USAGE, format!("/elsewhere.img is not in the assets folder /boot: {fix}")))
         );
         assert_eq!(
             files("nothing", &[], None),

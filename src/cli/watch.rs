@@ -1,4 +1,4 @@
-//! `netbootd watch`: every boot as it happens, as a table on a terminal, and as lines elsewhere.
+//! `netbootd watch`: shows every boot as it happens, as a table on a terminal, or as lines.
 
 use std::{
     io::{IsTerminal as _, stdout},
@@ -30,12 +30,12 @@ use crate::{
     },
 };
 
-/// Show every boot as it happens: a table on a terminal (q ends it), else a line for each step.
+/// Show every boot as it happens: on a terminal as a table (press q to quit), otherwise as one line for each step.
 #[derive(Debug, clap::Args)]
 pub(super) struct Watch {
     #[command(flatten)]
     at: At,
-    /// Write lines on a terminal too
+    /// Print lines on a terminal too
     #[arg(long)]
     lines: bool,
 }
@@ -45,13 +45,13 @@ impl Watch {
         if self.at.json || self.lines || !stdout().is_terminal() {
             return runtime()?.block_on(self.follow());
         }
-        // A server that is not there is told before the screen is taken.
+        // Ask the server before the terminal is switched to full screen, so that an error stays visible.
         let machines = self.machines()?;
         let shown = ratatui::run(|terminal| self.show(terminal, machines));
         shown.map_err(|error| Failure::new(EX_OSERR, error))?
     }
 
-    /// Redraws until a key or the server ends it.
+    /// Redraws until a key is pressed or the server stops.
     fn show(&self, terminal: &mut DefaultTerminal, mut machines: Vec<Machine>) -> std::io::Result<Result<(), Failure>> {
         let mut scrolled = 0;
         loop {
@@ -82,16 +82,20 @@ impl Watch {
     fn machines(&self) -> Result<Vec<Machine>, Failure> {
         let answer = self.at.ask(Method::GET, "/api/v1/machines", None)?;
         serde_json::from_value(answer).map_err(|error| {
-            Failure::new(EX_UNAVAILABLE, format!("the server's answer is of another version of netbootd: {error}"))
+            Failure::new(
+                EX_UNAVAILABLE,
+                format!("cannot read the server's reply; is it another version of netbootd? {error}"),
+            )
         })
     }
 
-    /// A line for each step, until the server stops.
+    /// One line for each step, until the server stops.
     async fn follow(&self) -> Result<(), Failure> {
         let mut answer = self.at.send(Method::GET, "/api/v1/events", None).await?.into_body();
         let mut waiting = Vec::new();
         while let Some(frame) = answer.frame().await {
-            let frame = frame.map_err(|error| Failure::new(EX_UNAVAILABLE, format!("the server has gone: {error}")))?;
+            let frame = frame
+                .map_err(|error| Failure::new(EX_UNAVAILABLE, format!("lost the connection to the server: {error}")))?;
             waiting.extend_from_slice(&frame.into_data().unwrap_or_default());
             while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = waiting.drain(..=end).collect();
@@ -114,13 +118,13 @@ impl Watch {
     }
 }
 
-/// Draws it all; how far it is scrolled, which is never beyond the end.
+/// Draws the screen. Returns how far it is scrolled, at most to the end.
 fn draw(frame: &mut Frame<'_>, machines: &[Machine], scrolled: u16, now: Moment) -> u16 {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(2), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
     let shown = lines(machines, now, body.width);
     let scrolled = scrolled.min(u16::try_from(shown.len()).unwrap_or(u16::MAX).saturating_sub(body.height));
-    let waits = "No machine was seen yet: switch one on, set to boot from the network.";
+    let waits = "No machine seen yet. Switch one on that boots from the network.";
     let shown = if machines.is_empty() { vec![Line::from(waits)] } else { shown };
     frame.render_widget(summary(machines), head);
     frame.render_widget(Paragraph::new(shown).scroll((scrolled, 0)), body);
@@ -128,7 +132,7 @@ fn draw(frame: &mut Frame<'_>, machines: &[Machine], scrolled: u16, now: Moment)
     scrolled
 }
 
-/// Between two looks at the server.
+/// Time between two requests to the server.
 const REFRESH: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_screen_shows_what_fits_and_scrolls_no_further_than_there_is() {
+    fn scrolling_stops_at_the_last_machine() {
         let machines: Vec<Machine> = (1..=9).map(machine).collect();
         let mut terminal = Terminal::new(TestBackend::new(70, 7)).expect("a terminal");
         let now = Moment::from_secs(0);

@@ -1,4 +1,4 @@
-//! What a file is that somebody wants to boot: `netbootd check FILE…`.
+//! `netbootd check FILE…`: identifies files.
 
 use std::{
     fs::File,
@@ -19,14 +19,14 @@ use crate::{
     iso::Index,
 };
 
-/// A file, and what it is.
+/// A file, and its kind.
 struct Told {
     file: PathBuf,
-    /// What it is, or why that cannot be said.
+    /// The kind of the file, or why it cannot be identified.
     what: Result<String, String>,
 }
 
-/// Says what each of these files is.
+/// Prints the kind of each of these files.
 pub(super) fn tell(files: &[PathBuf], as_json: bool) -> Result<(), Failure> {
     let told: Vec<Told> = files.iter().map(|file| Told { file: file.clone(), what: what_is(file) }).collect();
     let faults = told.iter().filter(|told| told.what.is_err()).count();
@@ -56,7 +56,7 @@ fn what_is(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(fault)?;
     let about = file.metadata().map_err(fault)?;
     if !about.is_file() {
-        return Err("it is no regular file".into());
+        return Err("it is not a regular file".into());
     }
     if about.len() == 0 {
         return Err("it is empty".into());
@@ -79,7 +79,7 @@ fn cd_image(path: &Path, length: u64) -> Result<String, String> {
     let volume = index.volume();
     if index.missing() > 0 {
         return Err(format!(
-            "a CD image, {:?}, of which {} of {} are missing: download it again",
+            "an incomplete CD image, {:?}: {} of {} are missing; download it again",
             volume.label,
             size(index.missing()),
             size(volume.stated)
@@ -88,7 +88,7 @@ fn cd_image(path: &Path, length: u64) -> Result<String, String> {
     Ok(format!("a CD image ({}), {:?}, {}", volume.side.title(), volume.label, size(length)))
 }
 
-/// Whether it is one of iPXE's programs, by its name and contents.
+/// Identifies an iPXE loader by its name and contents.
 fn loader(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let known = LOADER_NAMES.iter().find(|known| known.path.rsplit('/').next() == Some(name))?;
@@ -97,7 +97,7 @@ fn loader(path: &Path) -> Option<String> {
     Some(format!("the iPXE loader {} for {}{version}, SHA-256 {}", file.name, file.loader.title(), file.sha256))
 }
 
-/// As people say it, in decimal units.
+/// A size with a decimal unit.
 fn size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         1_000_000_000.. => (1_000_000_000, "GB"),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_file_is_named_for_what_it_is() {
+    fn files_are_identified_by_their_contents() {
         let scratch = tempfile::tempdir().expect("a folder");
         let is = |name: &str, bytes: &[u8]| {
             let path = scratch.path().join(name);
@@ -130,7 +130,7 @@ mod tests {
             Err("it is a web page, as servers send for an error".into())
         );
         assert_eq!(is("nothing", b""), Err("it is empty".into()));
-        assert_eq!(what_is(scratch.path()), Err("it is no regular file".into()));
+        assert_eq!(what_is(scratch.path()), Err("it is not a regular file".into()));
         let gone = what_is(&scratch.path().join("gone"));
         assert_eq!(gone, Err("No such file or directory (os error 2)".into()));
         let made = crate::iso::made::iso("DEBIAN_LIVE", &[("casper/vmlinuz", crate::iso::made::Of::Bytes(b"kernel"))]);

@@ -1,4 +1,4 @@
-//! Collects what is wrong with a configuration, each fault with its place.
+//! Collects the faults of a configuration, each with its place.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,11 +14,11 @@ use crate::{
 
 pub(super) struct Check<'a> {
     pub(super) loaded: &'a Loaded,
-    /// Of the text itself: with these no server starts.
+    /// Faults of the text itself. A server does not start with them.
     pub(super) faults: Vec<Fault>,
-    /// What a server runs with, and somebody does not get what is promised.
+    /// Faults and warnings that a server can run with. Some machine does not get what the configuration promises.
     pub(super) findings: Vec<Finding>,
-    /// How long the command lines of the profiles get.
+    /// The length of the command lines of the profiles.
     pub(super) cmdlines: Vec<Cmdline>,
     /// The answer files that profiles name.
     pub(super) asked: BTreeSet<String>,
@@ -32,7 +32,7 @@ impl Check<'_> {
         self.faults.push(Fault { place: self.loaded.places.of(path), message });
     }
 
-    /// A fault of one part of the configuration, which a server runs with: whoever needs that part is told.
+    /// A fault of one part of the configuration. The server runs; only machines that need this part get an error.
     pub(super) fn part(&mut self, path: &[&str], message: String) {
         self.finding(Level::Fault, path, message);
     }
@@ -51,15 +51,17 @@ impl Check<'_> {
         names.sort_unstable();
         names.dedup();
         let meant = meant(name, names.iter().copied());
-        self.part(path, format!("there is no profile {name:?}{meant}; there are: {}", names.join(", ")));
+        self.part(path, format!("unknown profile {name:?}{meant}; known profiles: {}", names.join(", ")));
     }
 
     pub(super) fn duration(&mut self, key: &[&str], text: &str, range: RangeInclusive<Duration>) -> Duration {
         let checked = units::duration(text).and_then(|duration| match range.contains(&duration) {
             true => Ok(duration),
-            false => {
-                Err(format!("{text:?} is not within {} s and {} s", range.start().as_secs(), range.end().as_secs()))
-            }
+            false => Err(format!(
+                "{text:?} is out of range: use {} s to {} s",
+                range.start().as_secs(),
+                range.end().as_secs()
+            )),
         });
         checked.unwrap_or_else(|message| {
             self.fault(key, message);
@@ -73,28 +75,29 @@ impl Check<'_> {
         }
         let problem = match assets {
             None if self.loaded.is_doubtful(&["assets"]) => return,
-            None => format!("{name} is a path below the assets folder, and there is none: set assets"),
+            None => format!("{name} is a path below the assets folder, but no assets folder is set: set assets"),
             Some(assets) => match assets.look(name, Wanted::File) {
-                // Of the folder itself it has been told already.
+                // The fault of the folder itself is already reported.
                 Ok(()) | Err(Why::NoFolder(_)) => return,
                 Err(why @ Why::Empty(_)) => why.to_string(),
                 Err(why @ Why::Unreadable { .. }) => {
                     permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string())
                 }
-                Err(why) => format!("{why} (looked for below {})", assets.path().display()),
+                Err(why) => format!("{why} (searched below {})", assets.path().display()),
             },
         };
         self.part(key, problem);
     }
 
-    /// A file on another server, which nobody looks at before a machine does.
+    /// A file on another server. Its contents are not checked.
     fn remote(&mut self, key: &[&str], url: &str) {
         let is_url = |uri: http::Uri| uri.host().is_some_and(|host| !host.is_empty());
         if !url.parse().is_ok_and(is_url) {
-            return self.fault(key, format!("{url:?} is no URL: percent-encode what it may not hold, a space as %20"));
+            return self
+                .fault(key, format!("{url:?} is not a valid URL: percent-encode special characters (a space is %20)"));
         }
         let message = format!(
-            "{url} is on another server: it was not looked at, and that a machine has fetched it is seen only by its report"
+            "{url} is on another server: netbootd does not check it, and cannot see whether a machine fetches it"
         );
         self.finding(Level::Warning, key, message);
     }
@@ -104,5 +107,5 @@ pub(super) fn is_profile(name: &str, profiles: &BTreeMap<String, Profile>) -> bo
     profiles.contains_key(name) || Rules::BUILT_IN.contains(&name)
 }
 
-/// What the kernel takes for keepalive (MAX_TCP_KEEPIDLE), and enough for everything else.
+/// The largest keepalive time of the kernel (MAX_TCP_KEEPIDLE). It is long enough for all other times too.
 pub(super) const LONGEST: Duration = Duration::from_secs(32_767);

@@ -1,5 +1,5 @@
-//! What a server runs with, and people want to know of: files that are not what they are named for, rules that never
-//! win, profiles that nothing leads to, loaders that are missing.
+//! Faults and warnings that a server can run with: files of the wrong kind, rules that never apply, profiles that no
+//! machine can reach, missing loaders.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use crate::{
     files::AssetRoot,
 };
 
-/// Looks at a configuration a second time, with what was made of it.
+/// Checks a configuration a second time, after it was resolved.
 pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<Finding>) {
     let mut examination = Examination { loaded, settings, duplicates: Vec::new(), findings: Vec::new() };
     if let Some(assets) = &settings.assets {
@@ -40,10 +40,10 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<
     (examination.duplicates, examination.findings)
 }
 
-/// What is to be said of the loaders that were found for a configuration.
+/// Findings about the loaders that were found for a configuration.
 #[must_use]
 pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
-    // Most networks have both, and nothing else.
+    // Most networks have machines of both kinds, and of no other.
     let missing = [Loader::Bios, Loader::EfiX86_64].into_iter().filter(|loader| loaders.of(*loader).is_none());
     let missing = missing.map(|loader| {
         let message = format!("no loader for {}: {}", loader.title(), install_hint(loader));
@@ -57,25 +57,25 @@ pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
     missing.chain(named).chain(limits::loaders(settings, loaders)).collect()
 }
 
-/// Why machines that a rule is about cannot be given the loader that it names.
+/// Why machines that match a rule cannot use the loader that the rule names.
 fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &Loaders) -> Option<String> {
     match loaders.named(name) {
         Some(file) if selector.archs.is_empty() || selector.archs.contains(&file.loader) => None,
         Some(file) => {
             let asked: Vec<&str> = selector.archs.iter().map(|arch| arch.title()).collect();
-            Some(format!("{name} is for {}, and the rule is about {}", file.loader.title(), asked.join(", ")))
+            Some(format!("{name} is for {}, but the rule matches {}", file.loader.title(), asked.join(", ")))
         }
-        // Of a path, it has been told already that there is no such asset.
+        // For a path, the missing asset is already reported.
         None if name.contains('/') || assets.is_some_and(|assets| assets.file(name).is_ok()) => None,
         None => {
             let meant = meant(name, loaders.iter().map(|file| file.name.as_str()));
-            let mend = "netbootd loaders lists those that there are, and an asset would do as well";
-            Some(format!("there is no loader {name:?}{meant}: {mend}"))
+            let fix = "`netbootd loaders` lists the known loaders; or give a path below the assets folder";
+            Some(format!("unknown loader {name:?}{meant}: {fix}"))
         }
     }
 }
 
-/// Whether a URL's host is a name, and no address.
+/// Whether the host of a URL is a name, not an IP address.
 #[must_use]
 pub fn names_a_host(url: &str) -> bool {
     let uri = url.parse::<http::Uri>().ok();
@@ -86,18 +86,18 @@ pub fn names_a_host(url: &str) -> bool {
 struct Examination<'a> {
     loaded: &'a Loaded,
     settings: &'a Settings,
-    /// Two machines with one MAC address, UUID or serial number: nobody knows which of them is meant.
+    /// Two rules with the same MAC address, UUID or serial number. It is unclear which rule applies.
     duplicates: Vec<Fault>,
     findings: Vec<Finding>,
 }
 
 impl Examination<'_> {
-    /// It is as it should be for those that have DNS, and people want to know of those that have none.
+    /// A host name is correct where machines have DNS. The warning is for networks where they do not.
     fn base_url(&mut self) {
         if let Some(url) = self.settings.base_url.as_deref().filter(|url| names_a_host(url)) {
             let message = format!(
-                "{url} names a host: scripts use the name, so the leasing server has to give machines a DNS server that \
-                 knows it; UEFI HTTP Boot often has no DNS, so its loader URLs keep this server's address and http.port"
+                "{url} has a host name, which boot scripts use: your DHCP server must give machines a DNS server that \
+                 knows this name. UEFI HTTP Boot often has no DNS, so its loader URLs use this server's address and http.port"
             );
             self.find(Level::Warning, &["http", "base_url"], message);
         }
@@ -106,7 +106,7 @@ impl Examination<'_> {
     fn find(&mut self, level: Level, path: &[&str], message: String) {
         if !self.loaded.is_doubtful(path) {
             let fault = Fault { place: self.loaded.places.of(path), message };
-            // A variant that takes over a file from its profile has that file's faults at the same place.
+            // A variant that uses a file of its profile has the same fault at the same place. Report it once.
             if !self.findings.iter().any(|finding| finding.fault == fault) {
                 self.findings.push(Finding { level, fault });
             }
@@ -117,7 +117,7 @@ impl Examination<'_> {
         let own = self.loaded.config.profiles.get(name);
         for (arch, boot) in profile.boots() {
             let variant = arch.and_then(|arch| own?.arch.get(arch));
-            // What a variant does not name, it has from its profile.
+            // A variant uses the files of its profile for every key that it does not set.
             let base = |is_own: bool| match arch {
                 Some(arch) if is_own => vec!["profiles", name, "arch", arch],
                 _ => vec!["profiles", name],
@@ -155,13 +155,13 @@ impl Examination<'_> {
             let index_text = index.to_string();
             let key = [key, &[&index_text]].concat();
             self.file(Role::Initrd, &key, path, None, assets);
-            // An EFI kernel joins the initrds that its command line names without padding (drivers/firmware/efi/libstub,
-            // `handle_cmdline_files`), and its unpacker loses an archive that does not begin at a multiple of four: the
-            // machine boots and silently lacks files.
+            // An EFI kernel joins the initrds of its command line without padding (drivers/firmware/efi/libstub,
+            // `handle_cmdline_files`). It ignores an archive that does not start at a multiple of four. Then the
+            // machine boots, but files are missing without an error.
             let is_followed = index + 1 < linux.initrd.len();
             if is_followed && assets.file(path).is_ok_and(|asset| asset.size % 4 != 0) {
                 let message = format!(
-                    "the length of {path} is no multiple of 4: a UEFI machine may lose the initrd behind it; \
+                    "the size of {path} is not a multiple of 4: a UEFI machine can lose the next initrd; \
                      pad it with truncate --size=%4 {path}"
                 );
                 self.find(Level::Warning, &key, message);
@@ -169,7 +169,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Of a file that is not there, or empty, it has been told already.
+    /// Missing and empty files are already reported.
     fn file(&mut self, role: Role, key: &[&str], path: &str, arch: Option<&str>, assets: &AssetRoot) {
         if let Some(Err(words)) = head(assets, path).filter(|head| !head.is_empty()).map(|head| role.check(&head, arch))
         {
@@ -177,18 +177,18 @@ impl Examination<'_> {
         }
     }
 
-    /// `netbootd assign` gives any profile to a machine, so this may be meant.
+    /// `netbootd assign` can assign any profile, so this can be intended.
     fn unreachable(&mut self) {
         let Settings { profiles, default_profile, machines, .. } = self.settings;
         let rules = || machines.iter().map(|(_, rule)| rule);
-        // A name that is no profile's is told already, and may be a slip for the one that nothing leads to.
+        // Unknown profile names are already reported. Such a name can be a typing error for an unused profile.
         let mut named = rules().filter_map(|rule| rule.profile.as_ref()).chain([default_profile]);
         if !named.all(|name| is_profile(name, profiles)) {
             return;
         }
         let leads = |name: &str| rules().any(|rule| rule.profile.as_deref().unwrap_or(default_profile) == name);
         let anyones = |name: &str| default_profile == name || leads(name);
-        // A menu that names no profiles shows them all.
+        // A menu without a list of profiles shows all profiles.
         let shows = |name: &String| {
             let of_rule = |rule: &MachineRule| {
                 rule.profile.as_deref().unwrap_or(default_profile) == "menu"
@@ -199,7 +199,7 @@ impl Examination<'_> {
         let lost = profiles.keys().filter(|name| !anyones(name) && !shows(name));
         for name in lost {
             let message = format!(
-                "nothing leads to the profile {name:?}: no rule, no menu, and not default_profile; only netbootd assign can \
+                "the profile {name:?} is not used by a rule, a menu or default_profile; only `netbootd assign` can \
                  give it to a machine"
             );
             self.find(Level::Warning, &["profiles", name], message);
@@ -229,7 +229,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Names of machines that many boards share, so that a rule which asks for one is about all of them.
+    /// UUIDs and serial numbers that many boards share. A rule with such a value matches all of them.
     fn shared_names(&mut self) {
         for (index, (selector, _)) in self.settings.machines.iter().enumerate() {
             let uuids = selector.uuids.iter().enumerate().filter(|(_, uuid)| own_uuid(**uuid).is_none());
@@ -238,8 +238,8 @@ impl Examination<'_> {
             let serials = serials.map(|(place, serial)| ("serial", place, format!("{serial:?}")));
             for (key, place, name) in uuids.chain(serials) {
                 let message = format!(
-                    "many boards share the {key} {name}, so this rule is about all of them, and none is told from another by \
-                     it: name the machine by mac"
+                    "many boards have the same {key} {name}, so this rule matches all of them; \
+                     use mac instead"
                 );
                 self.find(Level::Warning, &["machines", &index.to_string(), key, &place.to_string()], message);
             }
@@ -251,31 +251,30 @@ impl Examination<'_> {
         for (index, (selector, rule)) in machines.iter().enumerate() {
             let Some(key) = selector.known_to_ipxe_only() else { continue };
             let what =
-                if key == "serial" { "a serial number is" } else { "what firmware tells of a machine's parts is" };
+                if key == "serial" { "only iPXE reports serial numbers" } else { "only iPXE reports hardware data" };
             if rule.loader.is_some() {
-                let message = format!(
-                    "{what} known to iPXE only, so this rule never chooses a loader: name its machines by mac or uuid"
-                );
+                let message = format!("{what}, so this rule cannot choose a loader: use mac or uuid");
                 self.find(Level::Warning, &["machines", &index.to_string(), "override", "loader"], message);
             }
             if self.settings.dhcp.known_only {
                 let message = format!(
-                    "{what} known to iPXE only, and with dhcp.answer = \"known\" a machine that only this rule is about \
-                     never gets there: name it by mac or uuid, or approve it"
+                    "{what}, and with dhcp.answer = \"known\" a machine that matches only this rule does not \
+                     get iPXE: use mac or uuid, or approve the machine"
                 );
                 self.find(Level::Warning, &["machines", &index.to_string(), key], message);
             }
         }
         self.shared_names();
         self.names_twice();
-        // Where none is named, one is chosen at the start.
+        // Without `interfaces`, netbootd chooses one at its start.
         let is_served = |name: &String| interfaces.is_empty() || interfaces.contains(name);
         for (index, (selector, _)) in machines.iter().enumerate() {
             for (place, name) in selector.interfaces.iter().enumerate().filter(|(_, name)| !is_served(name)) {
                 let meant = meant(name, interfaces.iter().map(String::as_str));
                 let there = interfaces.join(", ");
-                let message =
-                    format!("{name} is not served{meant}, so no machine is heard there; interfaces are: {there}");
+                let message = format!(
+                    "{name} is not a served interface{meant}, so this rule matches no machine there; served interfaces: {there}"
+                );
                 let path = ["machines", &index.to_string(), "interface", &place.to_string()];
                 self.find(Level::Warning, &path, message);
             }
@@ -288,8 +287,8 @@ impl Examination<'_> {
                 winners.dedup();
                 let winners: Vec<String> = winners.into_iter().map(|winner| self.rule(winner)).collect();
                 let message = format!(
-                    "this rule never wins: every machine that it is about is taken by {}; of rules that are as specific \
-                     the first one wins, so take one of them out",
+                    "this rule never applies: all its machines match {} first; of equally specific rules \
+                     the first one decides. Remove one of them",
                     winners.join(" and ")
                 );
                 let key = lost.first().map_or("", |lost| lost.key);
@@ -300,7 +299,7 @@ impl Examination<'_> {
                 let names = self.loaded.config.machines.get(rule).map(|machine| machine.names(key).to_vec());
                 let name = names.and_then(|names| names.get(place).cloned()).unwrap_or_default();
                 let message = format!(
-                    "{name} is in {} too; of rules that are as specific the first one wins, so take it out of one of them",
+                    "{name} is also in {}; of equally specific rules the first one decides. Remove it from one of them",
                     self.rule(to)
                 );
                 let path = ["machines", &index, key, &place.to_string()];
@@ -309,8 +308,8 @@ impl Examination<'_> {
         }
     }
 
-    /// Tells of a rule that loses machines. A machine's own name in two rules is a fault of the text: nobody knows which
-    /// machine it is, and the wrong one could be installed.
+    /// Reports a rule that never applies to some of its machines. The same MAC address, UUID or serial number in two
+    /// rules is a fault of the text: with the wrong rule, the wrong machine could be installed.
     fn lost(&mut self, key: &str, path: &[&str], message: String) {
         match key {
             "mac" | "uuid" | "serial" if !self.loaded.is_doubtful(path) => {
@@ -343,7 +342,7 @@ mod tests {
     };
 
     #[test]
-    fn missing_loaders_are_told_with_where_to_get_them_and_named_ones_with_what_is_wrong() {
+    fn missing_and_unfit_loaders_are_reported_with_the_fix() {
         let scratch = tempfile::tempdir().expect("a folder");
         let path = scratch.path().join("n.toml");
         let text = "[[machines]]\narch = \"bios\"\noverride = { loader = \"snponly.efi\" }\n\
@@ -357,7 +356,7 @@ mod tests {
             (level, fault.place.replace(&format!("{}/", scratch.path().display()), ""), fault.message)
         });
         let hint = "install the package ipxe (Debian, Ubuntu) or ipxe-bootimgs-x86 (Fedora, RHEL)";
-        let mend = "netbootd loaders lists those that there are, and an asset would do as well";
+        let fix = "`netbootd loaders` lists the known loaders; or give a path below the assets folder";
         assert_eq!(
             found.collect::<Vec<_>>(),
             [
@@ -365,12 +364,12 @@ mod tests {
                 (
                     Level::Fault,
                     "n.toml:3:14".into(),
-                    "snponly.efi is for UEFI x86_64, and the rule is about BIOS".into()
+                    "snponly.efi is for UEFI x86_64, but the rule matches BIOS".into()
                 ),
                 (
                     Level::Fault,
                     "n.toml:6:14".into(),
-                    format!("there is no loader \"snponyl.efi\" (is it \"snponly.efi\"?): {mend}")
+                    format!("unknown loader \"snponyl.efi\" (did you mean \"snponly.efi\"?): {fix}")
                 ),
             ]
         );

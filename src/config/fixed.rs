@@ -1,4 +1,4 @@
-//! What a reload cannot change.
+//! The settings that a reload cannot change.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{boot::attempts::Rates, net::limits::ClientLimits};
 
-/// What a server is started with: other values need another start.
+/// Settings that are used at the start. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fixed {
     interfaces: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Fixed {
 }
 
 impl Settings {
-    /// The part of it that a reload cannot change.
+    /// The settings that a reload cannot change.
     #[must_use]
     pub fn fixed(&self) -> Fixed {
         Fixed {

@@ -1,4 +1,4 @@
-//! What kernels and loaders cannot take: command lines that they cut, and initrds that do not fit.
+//! Limits of kernels and loaders: command lines that they cut, and initrds that are too large.
 
 use super::{
     Fault, Finding, Level,
@@ -29,22 +29,21 @@ impl Cmdline {
     }
 }
 
-/// What is to be said of the profiles by themselves.
+/// Findings about the profiles alone.
 pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> Vec<Finding> {
     let cut = settings.cmdlines.iter().filter_map(|cmdline| {
         let kernel = head(settings.assets.as_deref()?, &cmdline.linux(settings)?.kernel)?;
         let limit = longest_cmdline(&kernel, cmdline.arch.as_deref())?;
         (cmdline.length > limit).then(|| {
             let length = cmdline.length;
-            cmdline
-                .warning(format!("the command line has {length} bytes, and the kernel takes {limit} and cuts the rest"))
+            cmdline.warning(format!("the command line has {length} bytes, but the kernel uses only the first {limit}"))
         })
     });
     let named = settings.cmdlines.iter().filter_map(|cmdline| {
         let linux = cmdline.linux(settings)?;
         let word = linux.cmdline.split_whitespace().find(|word| word.starts_with("initrd="))?;
-        let what = "netbootd names the initrds of a profile to the kernel by itself";
-        Some(cmdline.warning(format!("{what}: leave {word} out of cmdline")))
+        let what = "netbootd adds the initrds of a profile to the command line";
+        Some(cmdline.warning(format!("{what}: remove {word} from cmdline")))
     });
     let mut findings: Vec<Finding> = cut.chain(named).collect();
     for (name, profile) in &settings.profiles {
@@ -61,14 +60,14 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// What is to be said of them with the loaders that were found.
+/// Findings about the profiles together with the loaders that were found.
 pub(super) fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
     let Some(loader) = loaders.of(Loader::EfiArm64) else { return Vec::new() };
     let Some(version) = loader.version.as_deref().filter(|version| cuts_arm64(version)) else { return Vec::new() };
     let long = settings.cmdlines.iter().filter(|cmdline| cmdline.length > ARM64_LONGEST && is_arm64(cmdline, settings));
     let warnings = long.map(|cmdline| {
         cmdline.warning(format!(
-            "the command line has {} bytes, and {} (iPXE {version}) hands about {ARM64_LONGEST} to an arm64 kernel: take \
+            "the command line has {} bytes, but {} (iPXE {version}) passes only about {ARM64_LONGEST} to an arm64 kernel: use \
              an iPXE of 2024 or later",
             cmdline.length, loader.name
         ))
@@ -76,19 +75,19 @@ pub(super) fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
     warnings.collect()
 }
 
-/// In bytes, where the kernel is one whose limit is known.
+/// In bytes, if the limit of this kernel is known.
 fn longest_cmdline(kernel: &[u8], arch: Option<&str>) -> Option<usize> {
     match Image::of(kernel) {
         Image::X86Kernel => LinuxHeader::of(kernel).map(|header| header.longest_cmdline()),
         // arch/arm64/include/uapi/asm/setup.h, COMMAND_LINE_SIZE with its NUL.
         Image::Arm64Kernel => Some(2047),
-        // One that is compressed.
+        // A compressed kernel.
         Image::Efi | Image::Gzip if arch == Some("arm64") => Some(2047),
         _ => None,
     }
 }
 
-/// iPXE puts a BIOS kernel's initrds below the address that its header names.
+/// iPXE loads the initrds of a BIOS kernel below the address in the kernel's header.
 fn too_large(linux: &Linux, assets: &AssetRoot) -> Option<String> {
     let kernel = head(assets, &linux.kernel).filter(|kernel| Image::of(kernel) == Image::X86Kernel)?;
     let limit = LinuxHeader::of(&kernel)?.initrds_end();
@@ -98,8 +97,8 @@ fn too_large(linux: &Linux, assets: &AssetRoot) -> Option<String> {
     (total > limit).then(|| {
         let each: Vec<String> = sizes.iter().map(|(path, size)| format!("{path} {}", mebibytes(*size))).collect();
         format!(
-            "the initrds have {} ({}), and on a BIOS machine the kernel takes them below {}: a BIOS cannot boot this; \
-             boot it by UEFI, or let the installer fetch its image itself",
+            "the initrds have {} ({}), but on a BIOS machine they must fit below {}: a BIOS machine cannot boot this. \
+             Use UEFI, or let the installer fetch its image itself",
             mebibytes(total),
             each.join(", "),
             mebibytes(limit)
@@ -119,7 +118,8 @@ fn is_arm64(cmdline: &Cmdline, settings: &Settings) -> bool {
     }
 }
 
-/// Whether it is an iPXE before 1.21.1+2024: Debian's and Ubuntu's versions have the date (`1.21.1+git-20220113.…`).
+/// Whether it is older than iPXE 1.21.1 of 2024. Versions of Debian and Ubuntu contain the date
+/// (`1.21.1+git-20220113.…`).
 fn cuts_arm64(version: &str) -> bool {
     let numbers: Vec<u32> = version.split(['.', '+', ' ', '-']).take(3).map_while(|part| part.parse().ok()).collect();
     let year = version.split_once("git-").or_else(|| version.split_once("git")).and_then(|(_, date)| {
@@ -132,10 +132,10 @@ fn cuts_arm64(version: &str) -> bool {
     }
 }
 
-/// Bytes of a command line that reach the kernel.
+/// The longest command line in bytes that reaches the kernel.
 const ARM64_LONGEST: usize = 280;
 
-/// The beginning of a file, by which its kind is known.
+/// The first bytes of a file, which identify its kind.
 pub(super) fn head(assets: &AssetRoot, path: &str) -> Option<Vec<u8>> {
     assets.file(path).ok()?.head(HEAD).ok()
 }
@@ -149,7 +149,7 @@ mod tests {
     };
 
     #[test]
-    fn an_old_ipxe_for_arm64_is_told_with_the_command_lines_that_it_cuts() {
+    fn command_lines_that_an_old_arm64_ipxe_cuts_are_reported() {
         let scratch = tempfile::tempdir().expect("a folder");
         let path = scratch.path().join("n.toml");
         let text = format!(
@@ -164,8 +164,8 @@ mod tests {
             let findings = loaders(&settings, &Loaders::new(vec![arm64])).into_iter();
             findings.map(|finding| finding.fault.message).collect::<Vec<_>>()
         };
-        let words = "the command line has 300 bytes, and snponly-arm64.efi (iPXE 1.20.1) hands about 280 to an arm64 \
-                     kernel: take an iPXE of 2024 or later";
+        let words = "the command line has 300 bytes, but snponly-arm64.efi (iPXE 1.20.1) passes only about 280 to an arm64 \
+                     kernel: use an iPXE of 2024 or later";
         assert_eq!(found("1.20.1"), [words]);
         assert!(found("2.0.0").is_empty());
     }

@@ -1,4 +1,4 @@
-//! Defaults < file < environment < command line, with every unknown key and its place.
+//! Reads the configuration: defaults < file < environment < command line. Reports every unknown key with its place.
 
 use std::{
     collections::BTreeSet,
@@ -18,29 +18,29 @@ use super::{
     schema::{Config, Machine, Profile},
 };
 
-/// A configuration before it is resolved, and where its values stand.
+/// A configuration before it is resolved, and the places of its values.
 #[derive(Debug)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
     /// Their places.
     pub places: Places,
-    /// The patterns of files that it includes, with the configuration's folder.
+    /// The patterns of `include`, with the folder of the configuration.
     pub patterns: Vec<PathBuf>,
-    /// Unknown keys, and values of a wrong type, as whose place the default stands.
+    /// Unknown keys, and values of a wrong type. The default is used instead.
     pub faults: Vec<Fault>,
-    /// Keys and tables of which nothing more is to be said: it would only follow from those faults.
+    /// Keys and tables that are not checked further: more faults there would only follow from the first.
     pub(super) doubtful: Vec<Vec<String>>,
-    /// Where only some files of the assets folder are to be served: their paths below it.
+    /// If only some files of the assets folder are served: their paths below it.
     pub only: Option<BTreeSet<String>>,
 }
 
-/// Puts the layers together. `file` is read if given; `environment` are the process's variables; `flags` are keys with
-/// values that go before everything.
+/// Combines the layers. `file` is read if given; `environment` has the variables of the process; `flags` are keys with
+/// values that override all other layers.
 ///
 /// # Errors
-/// Why a file cannot be read. Other faults are in what is returned, so that [`super::resolve`] can tell the rest beside
-/// them.
+/// Why a file cannot be read. Other faults are in the returned value, so that [`super::resolve`] can report them
+/// together with its own.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -53,7 +53,7 @@ pub fn load(
         figment = figment.merge(Toml::string(places.text_of(0)));
         for (number, path) in included(path, &figment, &places)?.iter().enumerate() {
             places.read(path)?;
-            // Lists are joined: each file has machines of its own.
+            // Lists are joined, because each file has its own machines.
             figment = figment.admerge(Toml::string(places.text_of(number + 1)));
         }
     }
@@ -78,7 +78,7 @@ pub fn load(
             |path: serde_ignored::Path<'_>| unknown.push(path.to_string().split('.').map(Into::into).collect());
         match serde_ignored::deserialize(&value, ignored) {
             Ok(config) => break config,
-            // The first one ends the reading, which goes on without the value.
+            // Extraction stops at the first wrong value. It is repeated without this value.
             Err(error) => {
                 let error: figment::Error = error;
                 faults.extend(places.fault(&error).0);
@@ -102,7 +102,8 @@ pub fn load(
 }
 
 impl Loaded {
-    /// Whether a fault of this key may only follow from one that was told already: a rule or a profile is one thing.
+    /// Whether a fault of this key may only follow from one that is already reported. A rule or a profile counts as one
+    /// unit.
     pub(super) fn is_doubtful(&self, path: &[&str]) -> bool {
         self.doubtful.iter().any(|doubtful| match (doubtful.as_slice(), path) {
             ([section, one, ..], [of, this, ..]) if section == of && ["machines", "profiles"].contains(of) => {
@@ -113,7 +114,7 @@ impl Loaded {
     }
 }
 
-/// Takes the innermost key of a path out; whether there was one.
+/// Removes the innermost key of a path. Returns whether it existed.
 fn take_out(value: &mut Value, path: &[String]) -> bool {
     let [first, rest @ ..] = path else { return false };
     match value {
@@ -147,14 +148,14 @@ fn dates_as_text(value: &mut Value) {
 /// As the TOML reader hands a date on to serde.
 const DATE: &str = "$__toml_private_datetime";
 
-/// Of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter's.
+/// The prefix of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter.
 const PREFIX: &str = "NETBOOTD_";
 
 fn folder(file: &Path) -> PathBuf {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// The files that the patterns of `include` name, relative to the configuration's folder, each once and in order.
+/// The files that match the patterns of `include`, relative to the configuration's folder, each once and sorted.
 fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathBuf>, Faults> {
     let patterns: Vec<String> = figment.extract_inner("include").map_err(|error| places.fault(&error))?;
     let folder = folder(file);
@@ -184,39 +185,39 @@ impl Places {
             let words = match &error.kind {
                 Kind::UnknownVariant(name, there) => {
                     let meant = meant(name, there.iter().copied());
-                    format!("there is no {name:?}{meant}; there are: {}", there.join(", "))
+                    format!("unknown value {name:?}{meant}; possible are: {}", there.join(", "))
                 }
                 Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-                    format!("{} is wanted, not {}", in_words(wanted), found_words(found))
+                    format!("expected {}, not {}", in_words(wanted), found_words(found))
                 }
                 kind => kind.to_string(),
             };
-            // Which of the rules it is, its place tells.
+            // The place already shows which rule it is.
             let key = path.strip_prefix(&["machines"]).and_then(|of| of.get(1..)).unwrap_or(&path).join(".");
             Fault { place: self.of(&path), message: format!("{key}: {words}") }
         });
         Faults(faults.collect())
     }
 
-    /// The fault, and the key of the whole file that was meant, where it is one.
+    /// The fault, and the top-level key that was probably meant.
     fn unknown(&self, path: &[String]) -> (Fault, Option<String>) {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let (key, parents) = path.split_last().unwrap_or((&"", &[]));
         let known = known_keys(parents);
         let meant = meant(key, known.iter().map(String::as_str));
         let section = match parents {
-            [] => "at the top".into(),
+            [] => "at the top level".into(),
             ["machines", _, rest @ ..] => format!("in [{}]", [&["[machines]"], rest].concat().join(".")),
             parents => format!("in [{}]", parents.join(".")),
         };
         let is_meant = |known: &&String| parents.is_empty() && meant.contains(&format!("{known:?}"));
         let top = known.iter().find(is_meant).cloned();
-        let message = format!("unknown key {key:?}{meant}; {section} there are: {}", known.join(", "));
+        let message = format!("unknown key {key:?}{meant}; known keys {section}: {}", known.join(", "));
         (Fault { place: self.of(&path), message }, top)
     }
 }
 
-/// What serde calls a type, as users do.
+/// The name of a serde type for users.
 fn in_words(wanted: &str) -> &str {
     match wanted {
         "u16" => "a whole number from 0 to 65535",
@@ -242,7 +243,7 @@ fn found_words(found: &Actual) -> String {
     }
 }
 
-/// The keys of a section, taken from the schema itself.
+/// The keys of a section, taken from the schema.
 fn known_keys(section: &[&str]) -> Vec<String> {
     let (sample, rest) = match section {
         ["profiles", _, "arch", _, rest @ ..] | ["profiles", _, rest @ ..] => {
@@ -287,29 +288,29 @@ mod tests {
     }
 
     #[test]
-    fn every_unknown_key_is_told_with_its_place_and_what_there_is() {
+    fn every_unknown_key_is_reported_with_its_place_and_the_known_keys() {
         let text = "asets = \"/x\"\n\n[http]\n  prot = 80\n\n[profiles.debian]\nkernel = \"k\"\ninitrds = []\n\
                     [[machines]]\nmac = \"52:54:00:12:34:56\"\n[[machines]]\nprofil = \"x\"\n[machines.override]\nlocal = 1\n";
         assert_eq!(
             loaded(text, &[("NETBOOTD_HTTPS__PORT", "2")], &[]),
-            Err("n.toml:1:1: unknown key \"asets\" (is it \"assets\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp\n\
-                 n.toml:4:3: unknown key \"prot\" (is it \"port\"?); in [http] there are: answers_expire, answers_open, base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit\n\
-                 n.toml:8:1: unknown key \"initrds\" (is it \"initrd\"?); in [profiles.debian] there are: arch, cmdline, disk, efi, fdt, fdtdir, initrd, iso, kernel, report_within, script, title\n\
-                 n.toml:12:1: unknown key \"profil\" (is it \"profile\"?); in [[machines]] there are: arch, asset, interface, mac, manufacturer, menu, name, once, once_tries, oui, override, product, profile, reply_delay, serial, uuid, vars\n\
-                 n.toml:14:1: unknown key \"local\" (is it \"local_boot\"?); in [[machines].override] there are: loader, local_boot\n\
-                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (is it \"http\"?); at the top there are: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp"
+            Err("n.toml:1:1: unknown key \"asets\" (did you mean \"assets\"?); known keys at the top level: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp\n\
+                 n.toml:4:3: unknown key \"prot\" (did you mean \"port\"?); known keys in [http]: answers_expire, answers_open, base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit\n\
+                 n.toml:8:1: unknown key \"initrds\" (did you mean \"initrd\"?); known keys in [profiles.debian]: arch, cmdline, disk, efi, fdt, fdtdir, initrd, iso, kernel, report_within, script, title\n\
+                 n.toml:12:1: unknown key \"profil\" (did you mean \"profile\"?); known keys in [[machines]]: arch, asset, interface, mac, manufacturer, menu, name, once, once_tries, oui, override, product, profile, reply_delay, serial, uuid, vars\n\
+                 n.toml:14:1: unknown key \"local\" (did you mean \"local_boot\"?); known keys in [[machines].override]: loader, local_boot\n\
+                 environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (did you mean \"http\"?); known keys at the top level: assets, control, default_profile, dhcp, http, include, interfaces, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp"
                 .into())
         );
     }
 
     #[test]
-    fn a_wrong_type_and_a_slip_of_the_pen_have_a_place_too() {
+    fn a_wrong_type_and_a_syntax_error_have_a_place() {
         assert_eq!(
             loaded("[http]\nport = \"many\"\n", &[], &[]),
-            Err("n.toml:2:1: http.port: a whole number from 0 to 65535 is wanted, not \"many\"".into())
+            Err("n.toml:2:1: http.port: expected a whole number from 0 to 65535, not \"many\"".into())
         );
-        let slip = loaded("[http]\nport = \n", &[], &[]).expect_err("no value");
-        assert!(slip.starts_with("n.toml:2:8: "), "{slip}");
+        let syntax = loaded("[http]\nport = \n", &[], &[]).expect_err("no value");
+        assert!(syntax.starts_with("n.toml:2:8: "), "{syntax}");
         let missing = load(Some(Path::new("/nowhere/n.toml")), [], &[]).expect_err("no file");
         assert!(missing.to_string().starts_with("/nowhere/n.toml: cannot be read: No such file"), "{missing}");
     }
@@ -354,6 +355,6 @@ mod tests {
         put("n.toml", main);
         put("machines.d/20.toml", "[[machines]]\nnmae = \"c\"\n");
         let fault = Faults(loaded(&path).expect("read").faults).to_string();
-        assert!(fault.contains("machines.d/20.toml:2:1: unknown key \"nmae\" (is it \"name\"?);"), "{fault}");
+        assert!(fault.contains("machines.d/20.toml:2:1: unknown key \"nmae\" (did you mean \"name\"?);"), "{fault}");
     }
 }

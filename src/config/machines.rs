@@ -1,4 +1,4 @@
-//! `[[machines]]` → rules, with the faults that they have by themselves and with the profiles that they name.
+//! `[[machines]]` → rules. Reports their faults, alone and together with the profiles that they name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,8 +45,8 @@ impl Check<'_> {
         rules
     }
 
-    /// Every template is rendered for every machine that will have it, with the answer files that it names, so that a
-    /// slip is told now and not by the first machine that boots.
+    /// Renders every template for every machine that can get it, together with its answer files. So an error in a
+    /// template is reported now, and not by the first machine that boots.
     fn rendered(
         &mut self,
         profiles: &BTreeMap<String, Profile>,
@@ -61,7 +61,7 @@ impl Check<'_> {
                 let all = rules.iter().enumerate().map(|(index, (_, rule))| (Some(index), rule));
                 all.filter(|(_, rule)| leads(rule))
             };
-            // One that no rule names is what people choose from the menu.
+            // A profile that no rule names can be chosen from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
             let mut asked = Asked::default();
             for (arch, boot) in profile.boots() {
@@ -83,7 +83,7 @@ impl Check<'_> {
                 let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
                 let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat();
                 if let Boot::Linux(linux) = boot {
-                    // As the script names them: `initrd=NAME` for each.
+                    // The script adds `initrd=NAME` for each initrd.
                     let names = linux.initrd.iter().map(|path| 8 + path.rsplit('/').next().unwrap_or(path).len());
                     let length = length + names.sum::<usize>();
                     let (profile, arch) = (name.clone(), arch.map(str::to_owned));
@@ -91,7 +91,7 @@ impl Check<'_> {
                     self.cmdlines.push(Cmdline { profile, arch, place, length });
                 }
                 for (why, machines) in faults {
-                    // Whoever gets it is told so on its own screen; everybody else boots.
+                    // Machines with this profile show the fault on their screens. All other machines boot.
                     self.part(&path, format!("{why}{}", concerned(&machines)));
                 }
                 let missing = asked.assets.iter().filter_map(|asset| Some((asset, missing(asset, assets)?)));
@@ -107,8 +107,9 @@ impl Check<'_> {
         self.loaded.places.of(&["machines", &index.to_string()])
     }
 
-    /// Where answers are open, a machine may ask for one that no script names: those are rendered for the machines of
-    /// the rules, or for one that no rule names. Nobody knows which of them are meant, so the server runs all the same.
+    /// With `answers_open`, a machine can ask for an answer file that no script names. These files are rendered for the
+    /// machines of all rules, or for a machine without a rule. It is unknown which of them are meant, so the server
+    /// runs anyway.
     pub(super) fn open_answers(&self, settings: &Settings) -> Vec<Finding> {
         let Settings { answers, machines, templates, .. } = settings;
         let all = templates.answers();
@@ -122,14 +123,14 @@ impl Check<'_> {
             let failures = rules.iter().filter_map(|rule| Some((rule, of_answer(settings, name, rule).err()?)));
             let failures: Vec<_> = failures.collect();
             let (rule, why) = failures.first()?;
-            let (level, whom) = match failures.len() {
+            let (level, machines) = match failures.len() {
                 count if count == rules.len() => (Level::Fault, "every machine".to_owned()),
                 count => {
                     let such = rule.name.as_ref().map(|name| format!(", such as {name}")).unwrap_or_default();
                     (Level::Warning, format!("the machines of {count} of {} rules{such}", rules.len()))
                 }
             };
-            let message = format!("the answer file {name} fails for {whom}: {why}");
+            let message = format!("the answer file {name} has an error for {machines}: {why}");
             Some(Finding { level, fault: Fault { place: self.loaded.places.of(&["templates"]), message } })
         });
         findings.collect()
@@ -146,7 +147,7 @@ fn concerned(machines: &[String]) -> String {
     }
 }
 
-/// Whether an answer file is whole for a machine that tells no more than its MAC address.
+/// Checks an answer file for a machine that sends only its MAC address.
 fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), String> {
     let profile = rule.profile.as_ref().unwrap_or(&settings.default_profile);
     let (machine, assets) = (Machine::new(SAMPLE, Some(rule)), AssetUrls::new(SAMPLE_BASE));
@@ -158,12 +159,12 @@ fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), 
     }
 }
 
-/// A machine that templates are tried with, and the server that it comes to (RFC 5737).
+/// The example machine and server address for rendering templates (RFC 5737).
 const SAMPLE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 const SAMPLE_BASE: &str = "http://192.0.2.1:8080";
 
-/// Whether what a profile's templates make for a machine is whole, with the answer files that they ask for. The bytes of
-/// the command line.
+/// Renders the templates of a profile for a machine, and the answer files that they name. Returns the length of the
+/// command line in bytes.
 fn of_templates(
     templates: &Templates,
     boot: &Boot,
@@ -187,7 +188,7 @@ fn of_templates(
     let assets = AssetUrls::new(base);
     for name in urls.asked() {
         asked.answers.insert(name.clone());
-        // A file that is no template at all is told once, at the folder.
+        // A file that is not a valid template is reported once, at the folder.
         if !templates.faulty().contains_key(&name) {
             templates.answer(&name, answer_context(base, profile, machine, vars, &assets))?;
         }
@@ -196,18 +197,18 @@ fn of_templates(
     Ok(length)
 }
 
-/// What templates have asked for.
+/// The files that templates have used.
 #[derive(Default)]
 struct Asked {
     answers: BTreeSet<String>,
     assets: BTreeSet<String>,
 }
 
-/// Why there is no asset of this path, be it a file or a folder.
+/// Why there is no asset at this path, neither a file nor a folder.
 fn missing(path: &str, assets: Option<&AssetRoot>) -> Option<String> {
     let Some(assets) = assets else { return Some("there is no assets folder: set assets".into()) };
     let why = assets.look(path, Wanted::FileOrFolder).err()?;
-    Some(format!("{why} (looked for below {})", assets.path().display()))
+    Some(format!("{why} (searched below {})", assets.path().display()))
 }
 
 /// One `[[machines]]`.
@@ -228,7 +229,7 @@ impl Entry<'_, '_> {
             if found.is_none() {
                 let there: Vec<&str> = Loader::ALL.into_iter().map(Loader::arch).collect();
                 let meant = arch_meant(name, there.iter().copied());
-                let message = format!("there is no architecture {name:?}{meant}; there are: {}", there.join(", "));
+                let message = format!("unknown architecture {name:?}{meant}; known are: {}", there.join(", "));
                 self.fault(&["arch", &place.to_string()], message);
             }
             found
@@ -237,7 +238,7 @@ impl Entry<'_, '_> {
         let selector = Selector {
             macs: self.parsed("mac", &machine.mac, |text| text.parse().map_err(|error: NotAMac| error.to_string())),
             uuids: self.parsed("uuid", &machine.uuid, |text| {
-                let refuse = |_| format!("{text:?} is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff");
+                let refuse = |_| format!("{text:?} is not a UUID; example: 00112233-4455-6677-8899-aabbccddeeff");
                 text.parse().map_err(refuse)
             }),
             serials: machine.serial.all().iter().map(|serial| serial.trim().to_owned()).collect(),
@@ -249,12 +250,12 @@ impl Entry<'_, '_> {
                 let is_name = is_interface_name(name);
                 is_name
                     .then(|| name.to_owned())
-                    .ok_or_else(|| format!("{name:?} is no name of an interface, like eth1"))
+                    .ok_or_else(|| format!("{name:?} is not an interface name; example: eth1"))
             }),
             archs,
         };
         if selector == Selector::default() && SELECTORS.iter().all(|key| machine.names(key).is_empty()) {
-            let message = "the rule names no machine: give it mac, uuid, serial, manufacturer, product, asset, oui, \
+            let message = "the rule matches no machine: add mac, uuid, serial, manufacturer, product, asset, oui, \
                            interface or arch (for all machines, set default_profile)";
             self.fault(&[], message.into());
         }
@@ -275,8 +276,9 @@ impl Entry<'_, '_> {
         assets: Option<&AssetRoot>,
     ) -> MachineRule {
         if let Some(name) = machine.name.as_deref().filter(|name| !is_host_name(name)) {
-            let message =
-                format!("{name:?} is no host name: letters, digits, hyphens and dots, 253 at most (RFC 1123 §2.1)");
+            let message = format!(
+                "{name:?} is not a host name: use letters, digits, hyphens and dots, at most 253 characters (RFC 1123 §2.1)"
+            );
             self.fault(&["name"], message);
         }
         if let Some(profile) = machine.profile.as_deref().filter(|name| !is_profile(name, profiles)) {
@@ -295,7 +297,8 @@ impl Entry<'_, '_> {
         let key = ["machines", &self.index.clone(), "reply_delay"];
         let reply_delay = machine.reply_delay.as_ref().map(|text| self.check.duration(&key, text, REPLY_DELAY));
         if machine.once_tries == Some(0) {
-            let message = "once_tries is 0: hand-overs until the machine has to report that it is installed, from 1 on";
+            let message =
+                "once_tries is 0: use 1 or more (hand-overs until the machine has to report that it is installed)";
             self.fault(&["once_tries"], message.into());
         }
         MachineRule {
@@ -313,31 +316,31 @@ impl Entry<'_, '_> {
     }
 }
 
-/// Hand-overs of an installer: one that fails twice is looked at.
+/// Hand-overs of an installer. After two failures a person should look at the machine.
 const ONCE_TRIES: u32 = 3;
 
-/// The keys that a rule may name machines by.
+/// The keys that a rule can select machines by.
 const SELECTORS: [&str; 9] = ["mac", "uuid", "serial", "manufacturer", "product", "asset", "oui", "interface", "arch"];
 
-/// A text that machines tell of themselves.
+/// A pattern for a text that machines report.
 fn pattern(text: &str) -> Result<Pattern, String> {
     match text {
-        "" => Err("it is empty: write what the machine tells, or a part of it with * for the rest".into()),
+        "" => Err("it is empty: use the text that the machine reports, or a part of it and * for the rest".into()),
         text if text.chars().count() > Hardware::LONGEST => {
-            Err(format!("it is longer than {} characters: end it with *", Hardware::LONGEST))
+            Err(format!("it is longer than {} characters: shorten it and end it with *", Hardware::LONGEST))
         }
         text => Ok(Pattern::new(text)),
     }
 }
 
-/// What Linux takes for one (net/core/dev.c, `dev_valid_name`).
+/// Linux accepts these interface names (net/core/dev.c, `dev_valid_name`).
 fn is_interface_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && name.len() < 16
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
 }
 
-/// RFC 1123 §2.1; it ends up on command lines and on screens, where nothing else has to be feared of it.
+/// RFC 1123 §2.1. The name is used on command lines and screens, so no other characters are allowed.
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

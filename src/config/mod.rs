@@ -1,5 +1,5 @@
-//! What users write → what the daemon runs: `schema` is the file's shape, `load` puts the layers together, `resolve`
-//! turns them into domain types. Faults come all at once, each with its place and its mend.
+//! From the configuration file to the settings of the daemon: `schema` is the format of the file, `load` combines the
+//! layers, `resolve` makes the domain types. All faults are reported together, each with its place and its fix.
 
 mod check;
 pub mod examine;
@@ -19,31 +19,31 @@ pub mod watched;
 
 use std::fmt;
 
-/// Something wrong in the configuration.
+/// A fault in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// `FILE:LINE:COLUMN`, an environment variable, or the command line.
     pub place: String,
-    /// What is wrong, and the mend.
+    /// What is wrong, and how to fix it.
     pub message: String,
 }
 
-/// Something that a server runs with, and that people want to know of.
+/// A finding that does not stop the server from running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// Fault or warning.
     pub level: Level,
-    /// What, and where.
+    /// The place and the text.
     pub fault: Fault,
 }
 
-/// How bad a finding is.
+/// The level of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Some machine does not get what its rule or profile promises.
     Fault,
-    /// It may be meant.
+    /// It can be intended.
     Warning,
 }
 
@@ -60,17 +60,17 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// ` (is it "x"?)`, where one of those that there are is near enough.
+/// ` (is it "x"?)`, if a known name is similar.
 fn meant<'a>(name: &str, there: impl IntoIterator<Item = &'a str>) -> String {
     let near = there.into_iter().map(|there| (strsim::jaro_winkler(name, there), there));
     let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.8);
-    nearest.map(|(_, there)| format!(" (is it {there:?}?)")).unwrap_or_default()
+    nearest.map(|(_, there)| format!(" (did you mean {there:?}?)")).unwrap_or_default()
 }
 
-/// The same for an architecture, which has other names elsewhere.
+/// The same for an architecture, which can have other names in other programs.
 fn arch_meant<'a>(name: &str, there: impl IntoIterator<Item = &'a str>) -> String {
     let other = OTHER_NAMES.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
-    other.map_or_else(|| meant(name, there), |(_, ours)| format!(" (is it {ours:?}?)"))
+    other.map_or_else(|| meant(name, there), |(_, ours)| format!(" (did you mean {ours:?}?)"))
 }
 
 const OTHER_NAMES: [(&str, &str); 7] = [

@@ -1,4 +1,4 @@
-//! Where in which file a key stands.
+//! The places of keys: file, line and column.
 
 use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
 
@@ -8,12 +8,12 @@ use super::{Fault, Faults};
 use crate::boot::source::plain_text;
 use crate::files::permission;
 
-/// Where keys were set.
+/// The places where keys were set.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// The configuration, then those that it includes.
+    /// The configuration file, then the included files.
     pub(super) files: Vec<File>,
-    /// What people want to know of files that are read all the same.
+    /// Notes about files that were read anyway.
     pub(super) notes: Vec<Fault>,
     /// Key → variable.
     pub(super) environment: BTreeMap<String, String>,
@@ -26,15 +26,15 @@ pub(super) struct File {
     pub(super) text: String,
     lines: Lines,
     document: Document<String>,
-    /// Which of all `[[machines]]` are its own: those of all files are one list.
+    /// Its part of all `[[machines]]`. The rules of all files are one list.
     machines: Range<usize>,
 }
 
 impl Places {
-    /// Reads a file, behind those that were read before.
+    /// Reads a file, after those that were read before.
     ///
     /// # Errors
-    /// That it cannot be read, or is no TOML.
+    /// It cannot be read, or is not valid TOML.
     pub(super) fn read(&mut self, path: &Path) -> Result<(), Faults> {
         let name = path.display().to_string();
         let fault = |place: String, message: String| Faults(vec![Fault { place, message }]);
@@ -42,12 +42,12 @@ impl Places {
             if let Some(reason) = permission::denied(path) {
                 return fault(name.clone(), format!("cannot be read: {reason}"));
             }
-            let mend = match error.kind() {
-                io::ErrorKind::NotFound => "; name another one with --config, or leave it out",
+            let fix = match error.kind() {
+                io::ErrorKind::NotFound => "; give another file with --config, or omit --config",
                 io::ErrorKind::InvalidData => "; save it as UTF-8 (Windows' editors may write UTF-16)",
                 _ => "",
             };
-            fault(name.clone(), format!("cannot be read: {error}{mend}"))
+            fault(name.clone(), format!("cannot be read: {error}{fix}"))
         })?;
         let (text, notes) = plain_text(&text, false);
         self.notes
@@ -64,21 +64,21 @@ impl Places {
         Ok(())
     }
 
-    /// What a file holds, by the order in which they were read.
+    /// The contents of all files, in the order in which they were read.
     pub(super) fn text_of(&self, number: usize) -> &str {
         self.files.get(number).map_or("", |file| &file.text)
     }
 
-    /// `FILE:LINE:COLUMN` or an environment variable; `command line` for what stands in neither.
+    /// `FILE:LINE:COLUMN` or an environment variable; `command line` for values that are in neither.
     #[must_use]
     pub fn of(&self, path: &[&str]) -> String {
         let dotted = path.join(".");
-        // A variable also sets the sections that it goes through.
+        // A variable also sets the sections in its name.
         let sets = |key: &str| key.strip_prefix(&dotted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         if let Some((_, variable)) = self.environment.iter().find(|(key, _)| sets(key)) {
             return format!("environment {variable}");
         }
-        // A key that the file lacks is missed where its table begins.
+        // A missing key has the place of its table.
         let found = (1..=path.len()).rev().find_map(|length| self.find(path.get(..length)?));
         match (found, self.files.first()) {
             (Some((file, offset)), _) => format!("{}:{}", file.name, file.lines.position(&file.text, offset)),
@@ -92,14 +92,14 @@ impl Places {
         self.files.iter().map(|file| file.name.as_str())
     }
 
-    /// By which places are put in order: what stands in no file comes last.
+    /// Sort key of a place: values without a file come last.
     pub(super) fn order(&self, path: &[&str]) -> impl Ord + use<> {
         let found = self.find(path).map(|(file, offset)| (file.machines.start, file.name.clone(), offset));
         (found.is_none(), found)
     }
 
     fn find(&self, path: &[&str]) -> Option<(&File, usize)> {
-        // Of several files that set a key, the last one is heard.
+        // If several files set a key, the last one is used.
         self.files.iter().rev().find_map(|file| Some((file, file.offset(path)?)))
     }
 }
@@ -129,13 +129,13 @@ impl File {
     }
 }
 
-/// Where in the document a path has led to.
+/// The position in the document where a path ends.
 #[derive(Clone, Copy)]
 enum At<'a> {
     Item(&'a Item),
-    /// Of `[[…]]`.
+    /// An element of `[[…]]`.
     Table(&'a Table),
-    /// Of `[…, …]`.
+    /// An element of `[…, …]`.
     Value(&'a toml_edit::Value),
 }
 
@@ -160,7 +160,7 @@ fn below<'a>(table: &'a dyn TableLike, key: &str) -> Option<(At<'a>, Option<Rang
     Some((At::Item(value), key.span().or_else(|| value.span())))
 }
 
-/// The offsets at which lines begin: thousands of rules have their places told.
+/// The offsets of the line starts. They are kept because thousands of rules need their places.
 #[derive(Debug)]
 struct Lines(Vec<usize>);
 

@@ -1,4 +1,4 @@
-//! `[profiles.…]`, the menu of them and the templates folder → domain types.
+//! `[profiles.…]`, `[menu]` and the templates folder → domain types.
 
 use std::{
     collections::BTreeMap,
@@ -39,14 +39,15 @@ impl Check<'_> {
     ) -> Profile {
         let path = ["profiles", name];
         if Rules::BUILT_IN.contains(&name) {
-            self.fault(&path, format!("the name {name:?} is built in: choose another one"));
+            self.fault(&path, format!("the name {name:?} is a built-in profile: choose another name"));
         }
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-            let message = format!("the profile name {name:?} may hold letters, digits, dots, hyphens and underscores");
+            let message =
+                format!("the profile name {name:?} is not valid: use letters, digits, dots, hyphens and underscores");
             self.fault(&path, message);
         }
         let mut boots = Boots { check: self, path: path.to_vec(), assets, templates };
-        // One that has variants only is whole with them.
+        // A profile that has only variants is complete with them.
         let only_variants = profile.ways().is_empty() && !profile.arch.is_empty();
         let mut variants = BTreeMap::new();
         for (arch, boot) in &profile.arch {
@@ -54,14 +55,14 @@ impl Check<'_> {
                 let (meant, there) = (arch_meant(arch, BUILD_ARCHS), BUILD_ARCHS.join(", "));
                 boots.check.part(
                     &["profiles", name, "arch", arch],
-                    format!("no iPXE is built for {arch:?}{meant}; there are: {there}"),
+                    format!("iPXE does not support the architecture {arch:?}{meant}; known are: {there}"),
                 );
             }
             boots.path = vec!["profiles", name, "arch", arch];
             if boot.title.is_some() || !boot.arch.is_empty() || boot.report_within.is_some() {
                 boots.part(
                     "kernel",
-                    "a variant has neither a title, nor variants, nor a report_within of its own".into(),
+                    "a variant cannot have title, arch or report_within: set them in the profile".into(),
                 );
             }
             variants.insert(arch.clone(), boots.boot(&boot.over(profile)));
@@ -92,7 +93,7 @@ impl Check<'_> {
         answer::Policy { open, lifetime: self.duration(&["http", "answers_expire"], &answers_expire, range) }
     }
 
-    /// Every file of the templates folder by its name, and of the folders in it, by `FOLDER/NAME`.
+    /// Every file of the templates folder by its name; files in subfolders by `FOLDER/NAME`.
     pub(super) fn templates(&mut self) -> Templates {
         let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };
         let mut files = Vec::new();
@@ -112,7 +113,7 @@ impl Check<'_> {
     }
 }
 
-/// What each file holds, by its path below the templates folder, or why it cannot be read.
+/// The contents of each file, by its path below the templates folder, or why it cannot be read.
 fn read(
     folder: &Path,
     above: &str,
@@ -129,7 +130,7 @@ fn read(
             }
             continue;
         }
-        // A file that leads nowhere is told as one that cannot be read; a pipe or a device is none.
+        // A dangling link is reported as a file that cannot be read. Pipes and devices are ignored.
         if path.is_file() || !path.exists() {
             files.push((name, fs::read(&path).map_err(|error| format!("it cannot be read: {error}"))));
         }
@@ -137,10 +138,10 @@ fn read(
     Ok(())
 }
 
-/// Folders in folders: a link may lead round.
+/// The depth of subfolders. It is limited because a link can make a loop.
 const DEEPEST: usize = 3;
 
-/// What is in a folder, without what an editor leaves behind.
+/// The entries of a folder, without hidden files and backup files of editors.
 fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -153,7 +154,7 @@ fn entries(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(entries)
 }
 
-/// The part of a profile that is looked at.
+/// The part of a profile that is being checked.
 struct Boots<'a, 'b> {
     check: &'a mut Check<'b>,
     path: Vec<&'a str>,
@@ -167,7 +168,7 @@ impl Boots<'_, '_> {
         self.check.part(&path, message);
     }
 
-    /// A fault of this part alone, which its machines are told on their screens.
+    /// A fault of this part only. Its machines show it on their screens.
     fn faulty(&mut self, key: &str, message: String) -> Boot {
         let path = [self.path.as_slice(), &[key]].concat();
         self.check.part(&path, message.clone());
@@ -182,12 +183,12 @@ impl Boots<'_, '_> {
             [_] => {}
             [] => {
                 let name = self.path.get(1).copied().unwrap_or_default();
-                let message = "names no kernel (nor script, efi, iso or disk)";
+                let message = "has no kernel, script, efi, iso or disk";
                 self.part("kernel", format!("profile {name:?} {message}"));
                 return Boot::Faulty(format!("it {message}"));
             }
             [first, second, ..] => {
-                return self.faulty(second, format!("a profile boots one thing: {first} and {second} are two"));
+                return self.faulty(second, format!("a profile can have only one of kernel, script, efi, iso and disk, but this one has {first} and {second}"));
             }
         }
         for (index, initrd) in initrd.iter().enumerate() {
@@ -197,7 +198,7 @@ impl Boots<'_, '_> {
         }
         let path = |of: &Option<String>| of.clone().unwrap_or_default();
         if let (None, Some(key)) = (kernel, profile.device_tree_keys().first()) {
-            self.part(key, format!("{key} goes with a kernel, and this profile has none"));
+            self.part(key, format!("{key} needs a kernel, but this profile has none"));
         }
         let boot = match named.first() {
             Some(&"kernel") => {
@@ -211,14 +212,14 @@ impl Boots<'_, '_> {
         };
         match &boot {
             Boot::Script(name) if self.templates.has(name) => {}
-            // A distribution's own, which is chained where it lies.
+            // A script of a distribution. It is chained from its own URL.
             Boot::Script(name) if is_remote(name) || self.assets.is_some_and(|assets| assets.file(name).is_ok()) => {
                 let key = [self.path.as_slice(), &["script"]].concat();
                 self.check.file(&key, name, self.assets);
             }
             Boot::Script(name) => {
-                let fix = "put it into the folder that templates names, or below the assets folder";
-                self.part("script", format!("there is no template and no asset {name:?}: {fix}"));
+                let fix = "put it into the templates folder or below the assets folder";
+                self.part("script", format!("no template and no asset has the name {name:?}: {fix}"));
             }
             boot => {
                 let key = [self.path.as_slice(), &named].concat();
@@ -234,13 +235,16 @@ impl Boots<'_, '_> {
         let key = |key| [self.path.as_slice(), &[key]].concat();
         match (&profile.fdtdir, &profile.fdt) {
             (Some(_), Some(_)) => {
-                self.part("fdt", "fdt names one device tree and fdtdir a folder of them: keep one of the two".into());
+                self.part(
+                    "fdt",
+                    "fdt (one device tree) and fdtdir (a folder) cannot be used together: remove one of them".into(),
+                );
                 None
             }
             (Some(folder), None) => {
                 let problem = self.assets.and_then(|assets| assets.list(folder).err());
                 if let Some(why) = problem {
-                    self.part("fdtdir", format!("{folder} is no folder below the assets folder: {why}"));
+                    self.part("fdtdir", format!("{folder} is not a folder below the assets folder: {why}"));
                 }
                 Some(DeviceTree::Folder(folder.clone()))
             }
@@ -254,20 +258,20 @@ impl Boots<'_, '_> {
 }
 
 impl schema::Profile {
-    /// Those of the keys of a device tree that it has.
+    /// The device tree keys that it sets.
     fn device_tree_keys(&self) -> Vec<&'static str> {
         let keys = [("fdtdir", &self.fdtdir), ("fdt", &self.fdt)];
         keys.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect()
     }
 
-    /// The keys by which it names what it boots.
+    /// The keys that name what it boots.
     fn ways(&self) -> Vec<&'static str> {
         let Self { kernel, script, efi, iso, disk, .. } = self;
         let ways = [("kernel", kernel), ("script", script), ("efi", efi), ("iso", iso), ("disk", disk)];
         ways.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect()
     }
 
-    /// A variant names what differs.
+    /// A variant sets only what is different.
     fn over(&self, usual: &Self) -> Self {
         let mut usual = usual.clone();
         if !self.ways().is_empty() {
@@ -277,7 +281,7 @@ impl schema::Profile {
                 (usual.fdtdir, usual.fdt) = (fdtdir, fdt);
             }
         }
-        // A variant's own device tree takes the place of either kind.
+        // The device tree of a variant replaces both keys.
         if !self.device_tree_keys().is_empty() {
             (usual.fdtdir, usual.fdt) = (None, None);
         }
@@ -297,7 +301,7 @@ impl schema::Profile {
     }
 }
 
-/// An installer that waits for a question over the weekend is shown as stopped before that.
+/// An installer that waits for an answer over the weekend is shown as stopped before that.
 const REPORT_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 /// iPXE's `${buildarch}` (Makefile, `ARCHS`).
 const BUILD_ARCHS: [&str; 8] = ["i386", "x86_64", "arm32", "arm64", "loong64", "riscv32", "riscv64", "arm"];

@@ -1,4 +1,4 @@
-//! Schema → domain types: every fault that the values have among themselves and with the host's files, at once.
+//! Schema → domain types. Reports every fault of the values, also together with the files of the host.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,13 +14,13 @@ use super::{
 /// Resolves a configuration.
 ///
 /// # Errors
-/// All faults that keep a server from running with it.
+/// All faults that stop a server from running with it.
 pub fn resolve(loaded: &Loaded) -> Result<Settings, Faults> {
     let (settings, faults) = attempt(loaded);
     if faults.is_empty() { Ok(settings) } else { Err(Faults(faults)) }
 }
 
-/// Resolves as much of a configuration as there is sense in, and tells all faults that keep a server from running.
+/// Resolves the valid parts of a configuration, and returns all faults that stop a server from running.
 #[must_use]
 pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     let mut check = Check {
@@ -31,7 +31,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         asked: BTreeSet::new(),
     };
     let config = &loaded.config;
-    // Before it is read: what changes meanwhile is read again, and is another number then.
+    // Taken before the files are read: a change in the meantime gives another number, and the files are read again.
     let read = fingerprint(loaded);
     let assets = check.assets();
     let templates = check.templates();
@@ -116,7 +116,7 @@ mod tests {
         fs::write(&path, text.replace("SRV", &folder.display().to_string())).expect("written");
         let loaded = load(Some(&path), [], &[]).map_err(|faults| faults.to_string())?;
         let (settings, faults) = attempt(&loaded);
-        // The files here are a few letters each, which is told of them as well.
+        // The test files have only a few bytes, which gives this fault too. Ignore it.
         let is_meant = |finding: &&Finding| {
             finding.level == Level::Fault && !finding.fault.message.ends_with("it is of no kind that is known")
         };
@@ -169,12 +169,12 @@ mod tests {
         .map(|_| ())
         .expect_err("faults");
         let expected = "\
-SRV/n.toml:2:1: max_connections is 0: nobody could be served
-SRV/n.toml:3:1: \"9kB\" is too slow for firmware: at least 64kB, or 0 for no limit
-SRV/n.toml:7:1: 0 probes: 1 to 127 (tcp(7), TCP_KEEPCNT)
-SRV/n.toml:6:1: \"100ms\" is not within 1 s and 32767 s
-SRV/n.toml:8:1: \"12h\" is not within 2 s and 32767 s
-SRV/n.toml:4:1: \"soon\" is no time like \"90s\", \"2m\" or \"500ms\"";
+SRV/n.toml:2:1: max_connections is 0, so no client could be served: use 1 or more
+SRV/n.toml:3:1: \"9kB\" is too slow for firmware: use 64kB or more, or 0 for no limit
+SRV/n.toml:7:1: probes is 0: use 1 to 127 (tcp(7), TCP_KEEPCNT)
+SRV/n.toml:6:1: \"100ms\" is out of range: use 1 s to 32767 s
+SRV/n.toml:8:1: \"12h\" is out of range: use 2 s to 32767 s
+SRV/n.toml:4:1: \"soon\" is not a time; examples: \"90s\", \"2m\", \"500ms\"";
         assert_eq!(faults, expected);
     }
 
@@ -200,17 +200,17 @@ SRV/n.toml:4:1: \"soon\" is no time like \"90s\", \"2m\" or \"500ms\"";
         );
         assert_eq!(tftp("[tftp]\nsingle_port = true\n"), Ok(Tftp { single_port: true, ..default }));
         let faults = "\
-SRV/n.toml:2:1: port is 0: a UDP port, from 1 to 65535
-SRV/n.toml:3:1: max_block_size is 100: bytes of data in a block (RFC 2348), from 512 to 65464
-SRV/n.toml:4:1: max_window_size is 2000: blocks in flight, from 1 to 1024
-SRV/n.toml:5:1: max_transfers is 0: transfers at once, from 1 to 65536
-SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
+SRV/n.toml:2:1: port is 0: use 1 to 65535 (a UDP port)
+SRV/n.toml:3:1: max_block_size is 100: use 512 to 65464 (bytes of data in a block, RFC 2348)
+SRV/n.toml:4:1: max_window_size is 2000: use 1 to 1024 (blocks in flight)
+SRV/n.toml:5:1: max_transfers is 0: use 1 to 65536 (transfers at the same time)
+SRV/n.toml:6:1: \"9-8\" is not a range of ports; example: \"50000-50999\"";
         let text = "[tftp]\nport = 0\nmax_block_size = 100\nmax_window_size = 2000\nmax_transfers = 0\n\
                     transfer_ports = \"9-8\"\n";
         assert_eq!(tftp(text), Err(faults.into()));
         assert_eq!(
             tftp("[tftp]\nsingle_port = true\ntransfer_ports = \"8-9\"\n"),
-            Err("SRV/n.toml:3:1: with single_port every answer comes from one port: leave one of the two out".into())
+            Err("SRV/n.toml:3:1: single_port and transfer_ports cannot be used together: remove one of them".into())
         );
     }
 
@@ -220,7 +220,7 @@ SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
         assert_eq!(socket(""), Ok(schema::DhcpSocket::Auto));
         assert_eq!(socket("[dhcp]\nsocket = \"capture\"\n"), Ok(schema::DhcpSocket::Capture));
         let fault = socket("[dhcp]\nsocket = \"raw\"\n").expect_err("a fault");
-        assert_eq!(fault, "SRV/n.toml:2:1: dhcp.socket: there is no \"raw\"; there are: auto, bind, capture");
+        assert_eq!(fault, "SRV/n.toml:2:1: dhcp.socket: unknown value \"raw\"; possible are: auto, bind, capture");
     }
 
     #[test]
@@ -233,15 +233,15 @@ SRV/n.toml:6:1: \"9-8\" is no range of ports like \"50000-50999\"";
         .map(|_| ())
         .expect_err("faults");
         let expected = "\
-SRV/n.toml:14:11: the profile name \"a b\" may hold letters, digits, dots, hyphens and underscores
-SRV/n.toml:13:11: the name \"menu\" is built in: choose another one
-SRV/n.toml:4:1: \"ftp://x\" is no URL like http://boot.lab:8080
+SRV/n.toml:14:11: the profile name \"a b\" is not valid: use letters, digits, dots, hyphens and underscores
+SRV/n.toml:13:11: the name \"menu\" is a built-in profile: choose another name
+SRV/n.toml:4:1: \"ftp://x\" is not a valid URL; example: http://boot.lab:8080
 SRV/n.toml:9:3: ../x leads out of the assets folder: mount its target within the folder (mount --bind), or copy it there; \
-a link that stays inside is made with ln -sr (looked for below SRV)
+a link that stays inside is made with ln -sr (searched below SRV)
 SRV/n.toml:10:3: empty is empty
-SRV/n.toml:6:1: there is no file debian/vmlinux (looked for below SRV)
-SRV/n.toml:13:11: profile \"menu\" names no kernel (nor script, efi, iso or disk)
-SRV/n.toml:2:1: there is no profile \"debain\" (is it \"debian\"?); there are: a b, debian, local, menu, shell
+SRV/n.toml:6:1: there is no file debian/vmlinux (searched below SRV)
+SRV/n.toml:13:11: profile \"menu\" has no kernel, script, efi, iso or disk
+SRV/n.toml:2:1: unknown profile \"debain\" (did you mean \"debian\"?); known profiles: a b, debian, local, menu, shell
 SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)";
         assert_eq!(faults, expected);
     }
@@ -266,13 +266,13 @@ SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` i
                    [[machines]]\nname = \"nobody\"\nprofile = \"debian\"\n";
         let expected = "\
 SRV/n.toml:9:1: \"52:54\" is no MAC address: write it like 52:54:00:12:34:56
-SRV/n.toml:6:1: \"k8s_08\" is no host name: letters, digits, hyphens and dots, 253 at most (RFC 1123 §2.1)
-SRV/n.toml:14:1: there is no architecture \"amd64\" (is it \"x86_64\"?); there are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
-SRV/n.toml:12:1: \"1234\" is no UUID: write it like 00112233-4455-6677-8899-aabbccddeeff
+SRV/n.toml:6:1: \"k8s_08\" is not a host name: use letters, digits, hyphens and dots, at most 253 characters (RFC 1123 §2.1)
+SRV/n.toml:14:1: unknown architecture \"amd64\" (did you mean \"x86_64\"?); known are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
+SRV/n.toml:12:1: \"1234\" is not a UUID; example: 00112233-4455-6677-8899-aabbccddeeff
 SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
-SRV/n.toml:17:1: the rule names no machine: give it mac, uuid, serial, manufacturer, product, asset, oui, interface or arch (for all machines, set default_profile)
-SRV/n.toml:10:1: there is no profile \"debain\" (is it \"debian\"?); there are: debian, local, menu, shell
-SRV/n.toml:16:1: there is no file no/shim.efi (looked for below SRV)
+SRV/n.toml:17:1: the rule matches no machine: add mac, uuid, serial, manufacturer, product, asset, oui, interface or arch (for all machines, set default_profile)
+SRV/n.toml:10:1: unknown profile \"debain\" (did you mean \"debian\"?); known profiles: debian, local, menu, shell
+SRV/n.toml:16:1: there is no file no/shim.efi (searched below SRV)
 SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is undefined (in cmdline:1) (for the machine nobody)";
         assert_eq!(resolved(&format!("{profile}{bad}")).map(|_| ()), Err(expected.into()));
     }
@@ -302,9 +302,9 @@ SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is un
         );
         assert_eq!(settings.state, StateUrl::Set("sqlite://s.db".into()));
         let faults = "\
-SRV/n.toml:2:1: there is no offer \"67\"; there are: auto, direct, option_67, boot_server, option_66, menu
-SRV/n.toml:3:1: max_rate is 0: nobody could be answered
-SRV/n.toml:5:1: \"state.db\" is no URL like \"sqlite:///var/lib/netbootd/state.db\"";
+SRV/n.toml:2:1: unknown offer \"67\"; known are: auto, direct, option_67, boot_server, option_66, menu
+SRV/n.toml:3:1: max_rate is 0, so no client could be answered: use 1 or more
+SRV/n.toml:5:1: \"state.db\" is not a valid URL; example: \"sqlite:///var/lib/netbootd/state.db\"";
         let text = "[dhcp]\noffer = \"67\"\nmax_rate = 0\n[state]\nurl = \"state.db\"\n";
         assert_eq!(resolved(text).map(|_| ()), Err(faults.into()));
     }

@@ -1,4 +1,4 @@
-//! The configuration file's shape. A default stands beside its reason.
+//! The format of the configuration file. The reason for a default is in the comment of its key.
 
 mod machine;
 
@@ -14,35 +14,35 @@ pub use self::machine::{Machine, Names, Once, Override};
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Config {
-    /// Patterns of files with more of this, such as `"machines.d/*.toml"`, relative to this one's folder.
+    /// Patterns of more configuration files, for example `"machines.d/*.toml"`, relative to the folder of this file.
     pub include: Vec<String>,
-    /// Interfaces to serve; none: the only one that fits is chosen.
+    /// Interfaces to serve. Without it, netbootd serves the only suitable interface.
     pub interfaces: Vec<String>,
-    /// The folder that HTTP serves under `/assets/`; profiles name files in it.
+    /// The assets folder. HTTP serves it under `/assets/`; profiles name files in it.
     pub assets: Option<PathBuf>,
-    /// For machines that no rule names. The menu, so that a machine that was never meant to be installed is not.
+    /// Profile of machines that no rule names. The default is the menu, so that no machine is installed by accident.
     pub default_profile: String,
-    /// Folders to look for iPXE binaries in, before the places of the distributions' packages.
+    /// Folders to search for iPXE binaries, before the folders of the distributions' packages.
     pub loader_dirs: Vec<PathBuf>,
-    /// The DHCP stage.
+    /// The DHCP server.
     pub dhcp: Dhcp,
-    /// The TFTP stage.
+    /// The TFTP server.
     pub tftp: Tftp,
-    /// The HTTP stage.
+    /// The HTTP server.
     pub http: Http,
-    /// The syslog stage.
+    /// The syslog server.
     pub syslog: Syslog,
-    /// What outlives a restart.
+    /// What is kept over a restart.
     pub state: State,
-    /// Who may change something while the server runs.
+    /// Who may change assignments while the server runs.
     pub control: Control,
-    /// Folder of templates: scripts that profiles name, answer files, and such as take an embedded one's place.
+    /// The templates folder: scripts that profiles name, answer files, and replacements of built-in scripts.
     pub templates: Option<PathBuf>,
     /// The built-in menu.
     pub menu: Menu,
-    /// What can be booted.
+    /// Profiles: what can be booted.
     pub profiles: BTreeMap<String, Profile>,
-    /// Rules about machines; of those that fit one, the most specific decides.
+    /// Rules for machines. If several rules match a machine, the most specific one decides.
     pub machines: Vec<Machine>,
 }
 
@@ -68,26 +68,26 @@ impl Default for Config {
     }
 }
 
-/// The DHCP stage.
+/// The DHCP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Dhcp {
     /// How to listen on port 67.
     pub socket: DhcpSocket,
-    /// Whether to answer at all. Without it, the LAN's own DHCP server has to name the loaders.
+    /// Whether to answer DHCP. If not, the main DHCP server has to name the boot files.
     pub enabled: bool,
-    /// The shape of an offer: `"auto"` tries one after the other with a machine that does not take the first, or
-    /// always `"direct"`, `"option_67"`, `"boot_server"`, `"option_66"` or `"menu"`.
+    /// The format of an offer. `"auto"` tries the next format if a machine asks again. The others always use one
+    /// format: `"direct"`, `"option_67"`, `"boot_server"`, `"option_66"` or `"menu"`.
     pub offer: String,
-    /// How long an offer to firmware waits, for boot ROMs that miss an instant one; a rule may have one of its own. iPXE
-    /// is always answered at once, and a Raspberry Pi a second late from its second DISCOVER on.
+    /// Delay of offers to firmware, for boot ROMs that miss a fast offer. A rule can set its own delay. iPXE is always
+    /// answered without delay. A Raspberry Pi gets its offer after 1 s from its second DISCOVER on.
     pub reply_delay: String,
-    /// Who is answered: `"all"`, or `"known"`: only machines that a rule names, or that were approved.
+    /// Which machines are answered: `"all"`, or `"known"` (only machines that a rule names, or that were approved).
     pub answer: Answer,
-    /// Answers a second. A thousand machines that start together ask a few thousand times a second.
+    /// Replies per second. A thousand machines that start together send a few thousand requests per second.
     pub max_rate: u32,
-    /// Answers a second to one machine. iPXE asks four times within two seconds.
+    /// Replies per second to one machine. iPXE asks four times within two seconds.
     pub max_rate_per_client: u32,
 }
 
@@ -109,45 +109,47 @@ impl Default for Dhcp {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DhcpSocket {
-    /// By the port where no other program has it, else beside that program. A port of our own is the better one where
-    /// there is a choice: it needs no CAP_NET_RAW, it is behind the host's firewall, and relays find it open.
+    /// Open the port if no other program uses it; otherwise capture. Opening the port is better if both are possible:
+    /// it needs no CAP_NET_RAW, the host's firewall applies, and relays find an open port.
     #[default]
     Auto,
-    /// By the port, shared with those that share it.
+    /// Open the port, and share it with programs that share it too.
     Bind,
-    /// At layer 2, beside whatever has the port: for a host whose DHCP server starts after us and wants the port for
-    /// itself.
+    /// Capture at layer 2, beside the program that uses the port. For hosts whose DHCP server starts after netbootd and
+    /// cannot share the port.
     Capture,
 }
 
-/// Who is answered.
+/// Which machines are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// Every boot client.
     All,
-    /// Machines that a rule names, or that `netbootd approve` or `assign` let in.
+    /// Machines that a rule names, that were approved (`netbootd approve`), or that have an assignment (`netbootd
+    /// assign`).
     Known,
 }
 
-/// What outlives a restart.
+/// What is kept over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct State {
-    /// Where it is kept, as `"sqlite:///var/lib/netbootd/state.db"`; none: there, if that folder exists.
+    /// The state file, for example `"sqlite:///var/lib/netbootd/state.db"`. Without it, this path is used if its folder
+    /// exists.
     pub url: Option<String>,
 }
 
-/// Who may change something while the server runs.
+/// Who may change assignments while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Control {
-    /// The control socket, for root and the server's own user.
+    /// The control socket. Only root and netbootd's user may use it.
     pub socket: PathBuf,
-    /// What `/api/v1` (`Authorization: Bearer …`) and the status page (by signing in) ask of those who change something
-    /// from another host; none: they may not. Requests from this host need none.
+    /// Password for changes from other hosts: the API (`Authorization: Bearer …`) and the status page (sign in).
+    /// Without it, other hosts cannot change anything. Requests from this host need no password.
     pub token: Option<String>,
 }
 
@@ -157,28 +159,28 @@ impl Default for Control {
     }
 }
 
-/// The TFTP stage.
+/// The TFTP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Tftp {
-    /// Whether to serve it. Firmware that boots by HTTP alone does without.
+    /// Whether to serve TFTP. Firmware that only uses HTTP does not need it.
     pub enabled: bool,
-    /// UDP port. Firmware knows no other than 69.
+    /// UDP port. Firmware always uses 69.
     pub port: u16,
-    /// Answer from that port itself, for NAT and firewalls, instead of from one for each transfer.
+    /// Send files from this port too, for NAT and firewalls, instead of from a new port for each transfer.
     pub single_port: bool,
-    /// Ports to answer from, as `"50000-50999"`; none: those that the operating system chooses.
+    /// Ports to send files from, for example `"50000-50999"`. Without it, the operating system chooses.
     pub transfer_ports: Option<String>,
-    /// Largest block in bytes of data. What iPXE and EDK2 ask for over Ethernet: 1500 bytes less IP, UDP and TFTP
-    /// headers. An interface's MTU bounds it as well.
+    /// Largest block in bytes of data. The default is what iPXE and EDK2 ask for on Ethernet: 1500 bytes less the IP,
+    /// UDP and TFTP headers. The MTU of the interface limits it too.
     pub max_block_size: u16,
-    /// Blocks in flight at most; EDK2 asks for 4.
+    /// Largest number of blocks in flight; EDK2 asks for 4.
     pub max_window_size: u16,
-    /// Transfers at once: a rack of machines; the next one is told to try again.
+    /// Transfers at the same time. Above this limit, a client gets an error that asks it to try again.
     pub max_transfers: usize,
-    /// Transfers of one address that are not answered, or whose client fell silent: of more, the oldest ends. Those that
-    /// get on do not count, so that many machines may share one address.
+    /// Transfers of one client address whose client does not answer any more. If there are more, the oldest one ends.
+    /// Active transfers do not count, so many machines can share one address.
     pub max_transfers_per_client: usize,
 }
 
@@ -197,32 +199,34 @@ impl Default for Tftp {
     }
 }
 
-/// The HTTP stage.
+/// The HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Http {
-    /// TCP port. 8080, because 80 is often some other web server's.
+    /// TCP port. 8080, because another web server often uses 80.
     pub port: u16,
-    /// Base of all URLs that clients are given; none: the address of the interface that the client is on.
+    /// The base of all URLs. Without it, URLs have the address of the interface where the client is.
     pub base_url: Option<String>,
-    /// Show the folders below `/assets/`. Off, because names of files may tell more than those who put them there think.
+    /// List the folders below `/assets/`. Off by default, because file names can be private.
     pub listing: bool,
-    /// Connections at once; beyond it 503, and iPXE waits and asks again. A thousand machines need a few each.
+    /// Connections at the same time. Above this limit, clients get 503, and iPXE asks again later. A thousand machines
+    /// need a few each.
     pub max_connections: u32,
-    /// Connections of one address at once. Firmware opens one, iPXE a few; a rack behind one router more.
+    /// Connections of one client address at the same time. Firmware opens one, iPXE a few, a rack behind one router
+    /// more.
     pub max_connections_per_client: u32,
-    /// Bytes per second for one client, such as `"10MB"`; `"0"`: as fast as it takes them. For iPXE drivers that hang on
-    /// fast links.
+    /// Bytes per second for one client, for example `"10MB"`. `"0"`: no limit. For iPXE drivers that hang on fast
+    /// links.
     pub rate_limit: String,
-    /// For downloads that run when the server is told to stop.
+    /// Time for running downloads to finish when the server stops.
     pub grace: String,
-    /// Give answer files to everyone who names a machine's MAC address, and not only by the signed addresses in the
-    /// machines' scripts. They hold secrets, so no.
+    /// Give answer files to every client that sends a machine's MAC address, not only to clients with a signed URL. Off
+    /// by default, because answer files contain secrets.
     pub answers_open: bool,
-    /// For how long a signed address is good: as long as an installer may wait at a question.
+    /// How long a signed URL is valid. It has to be longer than the longest pause of an installer at a question.
     pub answers_expire: String,
-    /// How clients that are gone are told from slow ones.
+    /// When a client counts as gone.
     pub keepalive: Keepalive,
 }
 
@@ -243,19 +247,19 @@ impl Default for Http {
     }
 }
 
-/// How clients that are gone are told from slow ones. There is no setting that ends a slow one.
+/// When a connection is closed because its client is gone. Slow clients are never disconnected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Keepalive {
-    /// Until the first probe on a connection without traffic.
+    /// Time without traffic before the first keepalive probe.
     pub idle: String,
-    /// Between probes.
+    /// Time between keepalive probes.
     pub interval: String,
-    /// Unanswered ones that end an idle connection: 2 minutes in all, with the rest of the defaults.
+    /// Unanswered keepalive probes that close an idle connection: with the other defaults, after 2 minutes.
     pub probes: u32,
-    /// Without any acknowledgement while data is outstanding. Minutes, because an iPXE that is busy with something other
-    /// than its network acknowledges nothing, and Linux probes a closed window every 120 s before 6.15.
+    /// Time without an acknowledgement while data is outstanding. Minutes, because iPXE acknowledges nothing while it
+    /// is busy with another task, and before 6.15 Linux probes a closed window only every 120 s.
     pub dead_after: String,
 }
 
@@ -265,18 +269,18 @@ impl Default for Keepalive {
     }
 }
 
-/// The syslog stage: what iPXE and installers say while they boot joins their machines' timelines.
+/// The syslog server. Messages of iPXE and installers are shown in the timeline of their machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Syslog {
-    /// Whether to listen. Off, since a host may have a syslog server of its own.
+    /// Whether to listen. Off by default, because a host may have its own syslog server.
     pub enabled: bool,
-    /// UDP port. iPXE and Debian's installer know no other than 514.
+    /// UDP port. iPXE and Debian's installer always use 514.
     pub port: u16,
-    /// Lines a second of all machines: a rack of installers.
+    /// Lines per second of all machines. The default is enough for a rack of installers.
     pub max_rate: u32,
-    /// Lines a second of one machine; an installer's busiest seconds lose some, which is told.
+    /// Lines per second of one machine. If an installer sends more, the timeline shows how many were dropped.
     pub max_rate_per_client: u32,
 }
 
@@ -286,28 +290,29 @@ impl Default for Syslog {
     }
 }
 
-/// Something to boot: a kernel, or one of `script`, `efi`, `iso` and `disk`. Files are paths below the assets folder.
+/// A profile: a kernel, or one of `script`, `efi`, `iso` and `disk`. Files are paths below the assets folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Profile {
-    /// What people read in the menu.
+    /// Title in the menu.
     pub title: Option<String>,
-    /// What differs for a build of iPXE: `i386` (which a BIOS is, whatever its processor), `x86_64`, `arm64`…
+    /// What is different for one build of iPXE: `i386` (every BIOS machine, also with a 64-bit processor), `x86_64`,
+    /// `arm64`…
     pub arch: BTreeMap<String, Profile>,
     /// Linux kernel.
     pub kernel: Option<String>,
     /// Initial RAM disks.
     pub initrd: Vec<String>,
-    /// Of the kernel or the EFI program. A template: `machine.mac`, `.name`, `.arch`, `.platform`, `.uuid`, `.serial`, and
-    /// `vars`.
+    /// Command line of the kernel or EFI program. A template with `machine.mac`, `.name`, `.arch`, `.platform`,
+    /// `.uuid`, `.serial`, and `vars`.
     pub cmdline: Option<String>,
-    /// Folder of device trees, for U-Boot, which knows its board's file in it.
+    /// Folder of device trees, from which U-Boot takes the file of its board.
     pub fdtdir: Option<String>,
-    /// One device tree, for boards of one kind.
+    /// A single device tree, for boards of the same type.
     pub fdt: Option<String>,
-    /// An iPXE script: a template of the templates folder, else a file below the assets folder, which is chained where it
-    /// lies.
+    /// An iPXE script: a template of the templates folder, or else a file below the assets folder. iPXE chains the file
+    /// from its own URL.
     pub script: Option<String>,
     /// An EFI program.
     pub efi: Option<String>,
@@ -315,7 +320,8 @@ pub struct Profile {
     pub iso: Option<String>,
     /// A disk image.
     pub disk: Option<String>,
-    /// What it boots reports (`/report`) within this time of its hand-over, or the machine is shown as stopped.
+    /// The time after the hand-over in which the installer has to report (`/report`). After it, the machine is shown as
+    /// stopped.
     pub report_within: Option<String>,
 }
 
@@ -324,9 +330,9 @@ pub struct Profile {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Menu {
-    /// What is chosen where nobody is there: a profile; none: the local disk.
+    /// The entry that is chosen automatically: a profile. Without it: the local disk.
     pub default: Option<String>,
-    /// Until then; `"0s"`: for ever. A minute, so that a machine that was left alone comes up by itself.
+    /// Time until then; `"0s"`: wait without end. A minute by default, so that an unattended machine boots by itself.
     pub timeout: String,
 }
 

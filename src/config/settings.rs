@@ -1,4 +1,4 @@
-//! What the daemon runs, but for what it finds on the host.
+//! The settings of the daemon, without what it finds on the host.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
@@ -16,18 +16,18 @@ use crate::{
     net::limits::ClientLimits,
 };
 
-/// What the daemon runs, but for what it finds on the host: interfaces and loaders.
+/// The settings of the daemon. Interfaces and loaders are found later on the host.
 #[derive(Debug)]
 pub struct Settings {
-    /// Interfaces by name; none: to be chosen.
+    /// Interfaces by name; none: netbootd chooses one.
     pub interfaces: Vec<String>,
     /// The assets folder, open.
     pub assets: Option<Arc<AssetRoot>>,
-    /// Folders to look for loaders in, before the packages' places.
+    /// Folders to search for loaders, before the folders of the packages.
     pub loader_dirs: Vec<std::path::PathBuf>,
     /// The DHCP stage.
     pub dhcp: Dhcp,
-    /// Where what outlives a restart is kept.
+    /// The path of the state file.
     pub state: StateUrl,
     /// The TFTP stage.
     pub tftp: Tftp,
@@ -39,33 +39,33 @@ pub struct Settings {
     pub listing: bool,
     /// Base of all URLs, without a slash at its end.
     pub base_url: Option<String>,
-    /// What HTTP clients are held to.
+    /// The limits for HTTP clients.
     pub http_limits: ClientLimits,
-    /// For transfers that run when the server is told to stop.
+    /// The time for running transfers to finish when the server stops.
     pub grace: Duration,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
-    /// The profile of a machine that no rule names.
+    /// The profile of machines that no rule names.
     pub default_profile: String,
     /// The embedded templates with the user's own.
     pub templates: Templates,
-    /// Who gets answer files.
+    /// Which clients get answer files.
     pub answers: answer::Policy,
     /// The built-in menu.
     pub menu: Menu,
-    /// Rules about machines.
+    /// Rules for machines.
     pub machines: Vec<(Selector, MachineRule)>,
-    /// Who may change something while the server runs.
+    /// Who may change assignments while the server runs.
     pub control: schema::Control,
-    /// What it was read from.
+    /// The files that it was read from.
     pub watched: Watched,
-    /// The same number as long as nothing has changed of that.
+    /// A fingerprint of those files: the same number as long as they do not change.
     pub read: u64,
-    /// What a server runs with, and people want to know of.
+    /// Faults and warnings that a server can run with.
     pub findings: Vec<Finding>,
-    /// How long the command lines of the profiles get.
+    /// The length of the command lines of the profiles.
     pub cmdlines: Vec<Cmdline>,
-    /// Where each rule names a loader, by its place among the rules.
+    /// The place of each rule's loader key, by the index of the rule.
     pub loader_places: BTreeMap<usize, String>,
 }
 
@@ -86,12 +86,12 @@ pub struct Dhcp {
     pub rates: Rates,
 }
 
-/// Where the state is kept.
+/// The path of the state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateUrl {
-    /// Where the configuration says: it has to work.
+    /// Set in the configuration: it has to work.
     Set(String),
-    /// Where the packages put it, if they did.
+    /// The default path of the packages. It is optional.
     Default(String),
 }
 
@@ -135,15 +135,15 @@ pub struct Syslog {
     pub rates: Rates,
 }
 
-/// The longest command line that a profile's template makes, in bytes.
+/// The longest command line that the template of a profile makes, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmdline {
     /// The profile.
     pub profile: String,
     /// Its variant.
     pub arch: Option<String>,
-    /// Where the template stands.
+    /// The place of the template.
     pub place: String,
-    /// Bytes, with the names of the initrds that are put before it.
+    /// Bytes, including the names of the initrds that are added to it.
     pub length: usize,
 }

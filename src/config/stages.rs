@@ -1,4 +1,4 @@
-//! `[dhcp]`, `[http]` and the other sections → what their stages run by.
+//! `[dhcp]`, `[http]` and other sections → the settings of their servers.
 
 use std::{io, ops::RangeInclusive, path::Path, time::Duration};
 
@@ -28,13 +28,13 @@ impl Check<'_> {
             (_, None) => {
                 let there = Shape::LADDER.map(Shape::name);
                 let (meant, there) = (meant(&offer, there), there.join(", "));
-                self.fault(&["dhcp", "offer"], format!("there is no offer {offer:?}{meant}; there are: auto, {there}"));
+                self.fault(&["dhcp", "offer"], format!("unknown offer {offer:?}{meant}; known are: auto, {there}"));
                 OfferShape::Auto
             }
         };
         for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
             if rate == 0 {
-                self.fault(&["dhcp", key], format!("{key} is 0: nobody could be answered"));
+                self.fault(&["dhcp", key], format!("{key} is 0, so no client could be answered: use 1 or more"));
             }
         }
         let rates = Rates { total: max_rate, per_client: max_rate_per_client };
@@ -44,11 +44,11 @@ impl Check<'_> {
     pub(super) fn syslog(&mut self) -> Option<Syslog> {
         let schema::Syslog { enabled, port, max_rate, max_rate_per_client } = self.loaded.config.syslog.clone();
         if port == 0 {
-            self.fault(&["syslog", "port"], "port is 0: a UDP port, from 1 to 65535".into());
+            self.fault(&["syslog", "port"], "port is 0: use a UDP port from 1 to 65535".into());
         }
         for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
             if rate == 0 {
-                self.fault(&["syslog", key], format!("{key} is 0: nobody could say anything"));
+                self.fault(&["syslog", key], format!("{key} is 0, so no message could be received: use 1 or more"));
             }
         }
         enabled.then_some(Syslog { port, rates: Rates { total: max_rate, per_client: max_rate_per_client } })
@@ -57,7 +57,7 @@ impl Check<'_> {
     pub(super) fn control(&mut self) {
         if let Some(token) = self.loaded.config.control.token.as_deref().filter(|token| token.len() < 16) {
             let message = format!(
-                "{} characters are too easy to guess: at least 16, such as openssl rand -hex 16 gives",
+                "the token has {} characters, which is too easy to guess: use 16 or more (openssl rand -hex 16)",
                 token.len()
             );
             self.fault(&["control", "token"], message);
@@ -69,7 +69,7 @@ impl Check<'_> {
             return StateUrl::Default(DEFAULT_STATE.into());
         };
         if !url.starts_with("sqlite://") || url.len() == "sqlite://".len() {
-            self.fault(&["state", "url"], format!("{url:?} is no URL like {DEFAULT_STATE:?}"));
+            self.fault(&["state", "url"], format!("{url:?} is not a valid URL; example: {DEFAULT_STATE:?}"));
         }
         StateUrl::Set(url)
     }
@@ -99,12 +99,13 @@ impl Check<'_> {
             [("max_connections", max_connections), ("max_connections_per_client", max_connections_per_client)]
         {
             if *value == 0 {
-                self.fault(&["http", key], format!("{key} is 0: nobody could be served"));
+                self.fault(&["http", key], format!("{key} is 0, so no client could be served: use 1 or more"));
             }
         }
         let rate = units::bytes(rate_limit).and_then(|rate| match rate {
-            // Slower, and the largest segment would take seconds: UEFI HTTP Boot gives up after 5 s without progress.
-            1..SLOWEST => Err(format!("{rate_limit:?} is too slow for firmware: at least 64kB, or 0 for no limit")),
+            // A slower rate would need seconds for the largest segment: UEFI HTTP Boot gives up after 5 s without
+            // progress.
+            1..SLOWEST => Err(format!("{rate_limit:?} is too slow for firmware: use 64kB or more, or 0 for no limit")),
             rate => Ok(rate),
         });
         let rate_limit = rate.unwrap_or_else(|message| {
@@ -115,7 +116,7 @@ impl Check<'_> {
         let second = Duration::from_secs(1);
         let key = |key| ["http", "keepalive", key];
         if !(1..=127).contains(probes) {
-            self.fault(&key("probes"), format!("{probes} probes: 1 to 127 (tcp(7), TCP_KEEPCNT)"));
+            self.fault(&key("probes"), format!("probes is {probes}: use 1 to 127 (tcp(7), TCP_KEEPCNT)"));
         }
         ClientLimits {
             max_connections: *max_connections,
@@ -134,19 +135,19 @@ impl Check<'_> {
             uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
         });
         if !is_good {
-            self.fault(&["http", "base_url"], format!("{url:?} is no URL like http://boot.lab:8080"));
+            self.fault(&["http", "base_url"], format!("{url:?} is not a valid URL; example: http://boot.lab:8080"));
         }
         Some(url.to_owned())
     }
 }
 
-/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1): what comes later than the first of these is of no
-/// use to most.
+/// Firmware waits 4, 8, 16 and 32 s for offers (PXE 2.1 §2.2.1). For most firmware, an offer after the first of these
+/// is too late.
 pub(super) const REPLY_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Bytes per second.
 const SLOWEST: u64 = 64_000;
 
-/// Where the packages put it.
+/// The path of the packages.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
-/// Beside it.
+/// In the same folder.
 pub(super) const DEFAULT_STATE: &str = "sqlite:///var/lib/netbootd/state.db";

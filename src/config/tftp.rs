@@ -1,4 +1,4 @@
-//! `[tftp]` → what the TFTP stage runs by.
+//! `[tftp]` → the settings of the TFTP server.
 
 use std::ops::RangeInclusive;
 
@@ -9,28 +9,30 @@ impl Check<'_> {
         let tftp = self.loaded.config.tftp.clone();
         let mut within = |key: &str, value: usize, least: usize, most: usize, what: &str| {
             if !(least..=most).contains(&value) {
-                self.fault(&["tftp", key], format!("{key} is {value}: {what}, from {least} to {most}"));
+                self.fault(&["tftp", key], format!("{key} is {value}: use {least} to {most} ({what})"));
             }
         };
         within("port", tftp.port.into(), 1, 65_535, "a UDP port");
-        within("max_block_size", tftp.max_block_size.into(), 512, 65_464, "bytes of data in a block (RFC 2348)");
-        // Of 65,536 block numbers, half a circle tells what is old from what is new.
+        within("max_block_size", tftp.max_block_size.into(), 512, 65_464, "bytes of data in a block, RFC 2348");
+        // There are 65,536 block numbers. Half of them are needed to distinguish old blocks from new ones.
         within("max_window_size", tftp.max_window_size.into(), 1, 1024, "blocks in flight");
-        within("max_transfers", tftp.max_transfers, 1, 65_536, "transfers at once");
+        within("max_transfers", tftp.max_transfers, 1, 65_536, "transfers at the same time");
         within(
             "max_transfers_per_client",
             tftp.max_transfers_per_client,
             1,
             65_536,
-            "transfers at once for one address",
+            "transfers of one address at the same time",
         );
         let range = tftp.transfer_ports.as_deref().map(port_range);
         if range == Some(None) {
-            let message =
-                format!("{:?} is no range of ports like \"50000-50999\"", tftp.transfer_ports.unwrap_or_default());
+            let message = format!(
+                "{:?} is not a range of ports; example: \"50000-50999\"",
+                tftp.transfer_ports.unwrap_or_default()
+            );
             self.fault(&["tftp", "transfer_ports"], message);
         } else if range.is_some() && tftp.single_port {
-            let message = "with single_port every answer comes from one port: leave one of the two out".to_owned();
+            let message = "single_port and transfer_ports cannot be used together: remove one of them".to_owned();
             self.fault(&["tftp", "transfer_ports"], message);
         }
         Tftp {

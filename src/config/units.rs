@@ -1,4 +1,4 @@
-//! Times and sizes as people write them: `"90s"`, `"10MB"`.
+//! Times and sizes of the configuration: `"90s"`, `"10MB"`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "h" => number.checked_mul(3600).map(Duration::from_secs),
         _ => None,
     });
-    parsed.ok_or_else(|| format!("{text:?} is no time like \"90s\", \"2m\" or \"500ms\""))
+    parsed.ok_or_else(|| format!("{text:?} is not a time; examples: \"90s\", \"2m\", \"500ms\""))
 }
 
 /// A number of bytes: a whole number, alone or with `B`, `kB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`.
@@ -35,7 +35,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         _ => None,
     };
     let parsed = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
-    parsed.ok_or_else(|| format!("{text:?} is no number of bytes like \"500kB\", \"10MB\" or \"0\""))
+    parsed.ok_or_else(|| format!("{text:?} is not a number of bytes; examples: \"500kB\", \"10MB\", \"0\""))
 }
 
 fn split(text: &str) -> (&str, &str) {

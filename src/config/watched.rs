@@ -1,4 +1,4 @@
-//! What was read of a configuration, so that a change of it is noticed and a change of anything beside it is not.
+//! The files that a configuration was read from. A change of them is noticed; a change of other files is ignored.
 
 use std::{
     collections::BTreeSet,
@@ -9,19 +9,19 @@ use std::{
 
 use super::load::Loaded;
 
-/// Files and folders that a configuration was read from, or would be. Paths are absolute.
+/// Files and folders that a configuration was read from, or that it would be read from. Paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// Single files, folders that may come, and the links on the way to them.
+    /// Single files, folders that may appear later, and the links on their paths.
     paths: BTreeSet<PathBuf>,
-    /// Of `include`.
+    /// The patterns of `include`.
     patterns: Vec<glob::Pattern>,
-    /// Of templates: every file in them counts.
+    /// The templates folders: every file in them counts.
     whole: BTreeSet<PathBuf>,
 }
 
 impl Watched {
-    /// What this configuration was read from.
+    /// The files that this configuration was read from.
     #[must_use]
     pub fn of(loaded: &Loaded) -> Self {
         let mut watched = Self::default();
@@ -37,7 +37,7 @@ impl Watched {
             watched.add_whole(folder, DEEPEST);
         }
         if let Some(folder) = loaded.config.assets.as_deref() {
-            // The folder itself is not read here, but the link to it may be switched.
+            // The folder itself is not read here, but a link to it may change.
             let mut links = BTreeSet::new();
             way(folder, LINKS, &mut links);
             watched.paths.extend(links);
@@ -45,7 +45,7 @@ impl Watched {
         watched
     }
 
-    /// Adds a file, or a folder that may come.
+    /// Adds a file, or a folder that may appear later.
     pub fn add(&mut self, path: &Path) {
         if let Ok(path) = absolute(path) {
             way(&path, LINKS, &mut self.paths);
@@ -67,7 +67,8 @@ impl Watched {
         self.whole.insert(folder);
     }
 
-    /// The folders in which a change shows: editors put a new file in the old one's place. Only those that are there.
+    /// The existing folders in which a change shows. Editors replace a file by a new one, so the folder has to be
+    /// watched.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
@@ -79,7 +80,7 @@ impl Watched {
         all.into_iter().filter(|folder| folder.is_dir()).collect()
     }
 
-    /// The folders that are read from: the sandbox lets no others be.
+    /// The folders that are read. The sandbox allows no others.
     #[must_use]
     pub fn read_from(&self) -> Vec<PathBuf> {
         self.folders().into_iter().filter(|folder| folder != Path::new("/")).collect()
@@ -97,7 +98,7 @@ impl Watched {
     }
 }
 
-/// A number for all that was read, the same as long as nothing of it has changed.
+/// A fingerprint of all files that were read. It is the same as long as they do not change.
 #[must_use]
 pub(super) fn fingerprint(loaded: &Loaded) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -126,7 +127,7 @@ fn hash_folder(folder: &Path, deepest: usize, hasher: &mut DefaultHasher) {
     }
 }
 
-/// Every link on the way to a file, links of links too: a configuration may be switched by any of them.
+/// Every link on the path of a file, also links to links: any of them can be changed to switch the configuration.
 fn way(path: &Path, links: usize, found: &mut BTreeSet<PathBuf>) {
     let mut parts: Vec<&Path> = path.ancestors().collect();
     parts.reverse();
@@ -143,15 +144,15 @@ fn way(path: &Path, links: usize, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Editors leave copies of their own beside a file.
+/// Editors leave backup copies beside a file.
 fn is_meant(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     !name.starts_with(['.', '#']) && !name.ends_with(['~', '#']) && !name.ends_with(".swp") && !name.ends_with(".swx")
 }
 
-/// Folders in the templates folder.
+/// The depth of subfolders in the templates folder.
 const DEEPEST: usize = 8;
-/// As the kernel follows them (path_resolution(7)).
+/// The largest number of links that the kernel follows (path_resolution(7)).
 const LINKS: usize = 40;
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ mod tests {
         let broken = scratch.path().join("broken.db");
         fs::write(&broken, vec![b'x'; 5000]).expect("written");
         let opened = open(&at(&broken)).await;
-        assert!(opened.state.is_none() && opened.fault.is_some_and(|fault| fault.contains("is broken")));
+        assert!(opened.state.is_none() && opened.fault.is_some_and(|fault| fault.contains("is damaged")));
         let on_a_mount = open(&at(&scratch.path().join("later/state.db"))).await;
         assert!(on_a_mount.state.is_none() && on_a_mount.fault.is_some(), "{on_a_mount:?}");
         // Nobody can write there, and nothing ever was there.

@@ -1,8 +1,8 @@
-//! Answers that wait for their time, beside the loop that makes them.
+//! Delayed replies. They wait here, so that the receive loop does not have to.
 
 use std::{collections::BTreeMap, time::Instant};
 
-/// What is to be sent later, the next one first.
+/// Replies to send later, the earliest first.
 #[derive(Debug)]
 pub struct Delayed<T> {
     waiting: BTreeMap<(Instant, u64), T>,
@@ -16,10 +16,10 @@ impl<T> Default for Delayed<T> {
 }
 
 impl<T> Delayed<T> {
-    /// How many may wait: a few thousand machines that are switched on together.
+    /// The largest number that may wait: a few thousand machines that start together.
     const MOST: usize = 4096;
 
-    /// Lets one wait; where too many do, it comes back, to be sent at once.
+    /// Adds a reply. If too many wait, it is returned, to be sent at once.
     pub fn put(&mut self, at: Instant, what: T) -> Option<T> {
         if self.waiting.len() >= Self::MOST {
             return Some(what);
@@ -29,13 +29,13 @@ impl<T> Delayed<T> {
         None
     }
 
-    /// When the next one is due.
+    /// The time of the next reply.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.waiting.keys().next().map(|(at, _)| *at)
     }
 
-    /// Those that are due, in the order of their times.
+    /// The replies whose time has come, sorted by their times.
     pub fn due(&mut self, now: Instant) -> impl Iterator<Item = T> {
         let later = self.waiting.split_off(&(now, u64::MAX));
         std::mem::replace(&mut self.waiting, later).into_values()
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_comes_at_its_time_and_what_finds_no_room_at_once() {
+    fn replies_come_in_order_and_beyond_the_limit_at_once() {
         let (mut delayed, start) = (Delayed::default(), Instant::now());
         let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
         assert_eq!(delayed.next(), None);

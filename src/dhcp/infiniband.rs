@@ -1,11 +1,11 @@
-//! Cards on InfiniBand: their hardware address does not fit into a DHCP header, so they are known by their GUID.
+//! InfiniBand cards. Their hardware address does not fit into a DHCP header, so their GUID identifies them.
 
 use crate::boot::client::MacAddr;
 
 /// The GUID of a card: the last eight bytes of its client identifier (option 61).
 ///
-/// A ROM sends 255 (RFC 4361), twelve bytes of its maker's, and its GUID; older ones 32 and their whole link address,
-/// which ends in the GUID too.
+/// A ROM sends 255 (RFC 4361), twelve bytes of its vendor and its GUID. Older ROMs send 32 and their whole link
+/// address, which also ends with the GUID.
 #[must_use]
 pub fn guid(client_id: &[u8]) -> Option<[u8; 8]> {
     match client_id {
@@ -14,8 +14,8 @@ pub fn guid(client_id: &[u8]) -> Option<[u8; 8]> {
     }
 }
 
-/// The Ethernet address that iPXE makes of a GUID, and boots by (drivers/net/ipoib.c, `ipoib_init_addr`): all of it but
-/// the two bytes in its middle.
+/// The Ethernet address that iPXE makes of a GUID (drivers/net/ipoib.c, `ipoib_init_addr`): all of it except the two
+/// middle bytes.
 #[must_use]
 pub fn mac([a, b, c, _, _, d, e, f]: [u8; 8]) -> MacAddr {
     MacAddr([a, b, c, d, e, f])

@@ -1,13 +1,13 @@
-//! Is it an iPXE that asks? Its user class (option 77) and its features (option 175) tell.
+//! Detects iPXE by its user class (option 77) and its features (option 175).
 
 use super::sub_options::encapsulated;
 use crate::boot::client::Speaks;
 
-/// The iPXE behind these options; `None` where it is firmware.
+/// The iPXE that sent these options; `None` for firmware.
 ///
-/// iPXE says `iPXE` as its user class. Those who build it give it another one, or none: Mellanox' FlexBoot, xCAT's xNBA.
-/// All of them send their features, and one that can fetch by HTTP can run our script. gPXE, from which iPXE came, sends
-/// features too and knows no `#!ipxe`: to us it is firmware.
+/// The user class of iPXE is `iPXE`. Some builds send another one or none: FlexBoot of Mellanox, xNBA of xCAT. All of
+/// them send their features, and a build with HTTP can run netbootd's script. gPXE, the predecessor of iPXE, sends
+/// features too, but does not know `#!ipxe`. So it counts as firmware.
 #[must_use]
 pub fn speaks(user_class: &[u8], features: &[u8]) -> Option<Speaks> {
     let is_named = |name: &[u8]| !user_class.is_empty() && classes(user_class).any(|class| class == name);
@@ -18,8 +18,8 @@ pub fn speaks(user_class: &[u8], features: &[u8]) -> Option<Speaks> {
     (http || is_named(b"iPXE")).then_some(Speaks::Ipxe { http })
 }
 
-/// The user classes of option 77: a list with a length byte before each (RFC 3004 §4), or bare text as iPXE sends it
-/// (net/udp/dhcp.c). Zeros behind a class are no part of it.
+/// The user classes of option 77: a list with a length byte before each (RFC 3004 §4), or plain text as iPXE sends it
+/// (net/udp/dhcp.c). Zeros at the end are ignored.
 fn classes(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = data;
     let is_list = lists(data);
@@ -35,7 +35,7 @@ fn classes(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     .map(without_nuls)
 }
 
-/// Whether the lengths lead exactly to the end. An item of no length is a filler.
+/// Whether the length bytes lead exactly to the end. An item of length 0 is padding.
 fn lists(mut data: &[u8]) -> bool {
     while let [length, behind @ ..] = data {
         match behind.get(usize::from(*length)..) {
@@ -51,14 +51,14 @@ fn without_nuls(class: &[u8]) -> &[u8] {
     class.get(..end).unwrap_or_default()
 }
 
-/// Whether option 175 holds this tag with a value that is not zero.
+/// Whether option 175 contains this tag with a value other than zero.
 fn has_feature(features: &[u8], tag: u8) -> bool {
     encapsulated(features).any(|(code, value)| code == tag && value.iter().any(|byte| *byte != 0))
 }
 
 /// iPXE feature tag "HTTP protocol" (include/ipxe/features.h, `DHCP_EB_FEATURE_HTTP`).
 const FEATURE_HTTP: u8 = 0x13;
-/// The features of an iPXE that can fetch by HTTP, as far as this server looks at them.
+/// The features of an iPXE with HTTP, as far as netbootd reads them.
 pub const HTTP: &[u8] = &[FEATURE_HTTP, 1, 1];
 
 #[cfg(test)]
@@ -68,16 +68,16 @@ mod tests {
     const TFTP: &[u8] = b"\x15\x01\x01";
 
     #[test]
-    fn an_ipxe_is_known_by_its_features_whatever_its_user_class_is() {
+    fn an_ipxe_is_detected_by_its_features_with_any_user_class() {
         let strong = Some(Speaks::Ipxe { http: true });
         let flexboot = b"\xb1\x05\x01\x15\xb3\x10\x13\x13\x01\x01\x24\x01\x01";
         for class in [&b""[..], b"xNBA", b"iPXE", b"\x04xNBA", b"\x07lab-one\x03two", b"Etherboot", b"\0", b"\x04"] {
             assert_eq!(speaks(class, flexboot), strong, "{class:?}");
         }
-        // Fillers and the end mark of a vendor's space.
+        // Padding and the end mark of vendor options.
         assert_eq!(speaks(b"", b"\0\0\x15\x01\x01\0\x13\x01\x01\xff"), strong);
         assert_eq!(speaks(b"", b"\x15\x01\x01\xff\x13\x01\x01"), None, "behind the end");
-        // Without HTTP, it is no more than a ROM: ours has to be loaded in any case.
+        // An iPXE without HTTP counts as a ROM: it has to load netbootd's iPXE first.
         for features in [&b""[..], TFTP, b"\x13\x01\x00", b"\x13\x00", b"\x13\x09\x01", b"\x13"] {
             assert_eq!(speaks(b"", features), None, "{features:?}");
             assert_eq!(speaks(b"xNBA", features), None, "{features:?}");

@@ -1,11 +1,11 @@
-//! The ProxyDHCP stage: the LAN's own DHCP server leases addresses, this adds where to boot.
+//! The ProxyDHCP server. The main DHCP server of the network leases addresses; netbootd adds the boot file.
 //!
-//! `wire` reads and writes the bytes. A `request` is who asks: `ipxe` tells iPXE from firmware, `infiniband` the cards
-//! whose address does not fit, `relay_agent` what relays want, `vendor_options` what PXE says in option 43. `proxy`
-//! decides what to answer, `offer` in which shape, `destination` where the answer goes; a `reply` is that answer.
-//! `serve` is the loop between them and the sockets, with the answers that are to wait in `delayed`; `transport` makes
-//! the sockets alike: a bound port, or a capture beside whoever has it. `rival` judges what other servers have
-//! `offered`, and `watch` hears it.
+//! `wire` reads and writes the bytes. `request` is the client's message: `ipxe` distinguishes iPXE from firmware,
+//! `infiniband` reads cards with long addresses, `relay_agent` reads options of relays, `vendor_options` reads and
+//! writes the PXE options in option 43. `proxy` decides the reply, `offer` its format, `destination` its receiver;
+//! `reply` is the reply itself. `serve` is the loop between them and the sockets; `delayed` keeps replies that have to
+//! wait. `transport` hides whether the socket is an open port or a capture beside another program. `rival` detects
+//! other boot servers in the messages (`offered`) that `watch` receives.
 
 pub mod delayed;
 pub mod destination;

@@ -1,4 +1,4 @@
-//! What a reply says of the next step, in one of the shapes that firmware takes.
+//! The part of a reply that describes the next boot step, in one of the formats that firmware accepts.
 
 use std::net::Ipv4Addr;
 
@@ -9,36 +9,36 @@ use crate::boot::{
     urls::asset_url,
 };
 
-/// Our servers as one network sees them.
+/// netbootd's servers, as one network sees them.
 #[derive(Clone, Copy, Debug)]
 pub struct Servers<'a> {
     /// Our address there.
     pub address: Ipv4Addr,
-    /// Our HTTP stage for scripts.
+    /// Our HTTP server for scripts.
     pub base_url: &'a str,
-    /// Our HTTP stage for firmware, which seldom has DNS.
+    /// Our HTTP server for firmware, which seldom has DNS.
     pub firmware_url: &'a str,
 }
 
-/// The part of a reply that depends on the next step.
+/// The part of a reply that depends on the next boot step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// A path or a URL; may be empty.
+    /// A path or a URL; can be empty.
     pub bootfile: String,
     /// Option 43.
     pub vendor_options: VendorOptions,
-    /// Option 67 says the path too.
+    /// Whether option 67 contains the path too.
     pub bootfile_option: bool,
     /// Option 66.
     pub server_option: bool,
     /// Option 175.
     pub ipxe: &'static [u8],
-    /// What it is, in words.
+    /// A text for the log.
     pub words: String,
 }
 
 impl Offer {
-    /// The offer of a step. The shape is that of a loader by TFTP; it changes nothing of the others.
+    /// The offer for a boot step. The format matters only for a loader by TFTP.
     #[must_use]
     pub fn new(step: NextStep<'_>, shape: Shape, servers: Servers<'_>) -> Self {
         let Servers { address, base_url, firmware_url } = servers;
@@ -59,7 +59,7 @@ impl Offer {
                 bootfile_option: false,
                 server_option: true,
                 ipxe: b"",
-                words: format!("its own firmware's files by TFTP from {address}"),
+                words: format!("its own firmware files by TFTP from {address}"),
             },
         }
     }
@@ -75,7 +75,7 @@ impl Offer {
             Shape::Menu => VendorOptions::Menu(address),
         };
         Self {
-            // Who asks port 4011 for its file is not to take one from here.
+            // A client that asks port 4011 for its boot file must not get it in this offer.
             bootfile: if shape.asks_the_boot_server() { String::new() } else { name.to_owned() },
             vendor_options,
             bootfile_option: matches!(shape, Shape::Option67 | Shape::Option66),
@@ -97,7 +97,7 @@ impl Offer {
     }
 }
 
-/// Priority 1 (`DHCP_EB_PRIORITY`): our boot file goes before one that the leasing server may name.
+/// Priority 1 (`DHCP_EB_PRIORITY`): our boot file is used before that of the main DHCP server.
 const PRIORITY: &[u8] = b"\x01\x01\x01";
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_for_firmware_have_an_address_and_escape_what_a_url_cannot_hold() {
+    fn urls_for_firmware_have_an_ip_address_and_are_escaped() {
         let servers = Servers {
             address: Ipv4Addr::new(192, 0, 2, 10),
             base_url: "http://boot.lab:8080",
@@ -119,7 +119,7 @@ mod tests {
             "http://192.0.2.10:8080/assets/my%20tools/grub%20100%25%20%C3%A9%23%3F.efi"
         );
         assert_eq!(bootfile(NextStep::Script), "http://boot.lab:8080/boot.ipxe");
-        // TFTP names are names, and no URLs.
+        // TFTP names are not URLs, so nothing is escaped.
         let by_tftp = NextStep::Loader { name: "my tools/grub.efi", under: Under::Assets, via: Via::Tftp };
         assert_eq!(bootfile(by_tftp), "my tools/grub.efi");
     }

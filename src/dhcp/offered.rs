@@ -1,4 +1,4 @@
-//! Another server's message, as far as a proxy has to know what else its clients are told.
+//! A message of another DHCP server, as far as netbootd reads it.
 
 use std::net::Ipv4Addr;
 
@@ -8,23 +8,23 @@ use crate::boot::{client::MacAddr, why::Why};
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offered {
-    /// Whom it is for.
+    /// The client.
     pub mac: MacAddr,
-    /// The address that it leases; zero where it leases none.
+    /// The leased address; zero for none.
     pub yiaddr: Ipv4Addr,
-    /// Where it says that the boot file is.
+    /// siaddr: the address of the next server.
     pub siaddr: Ipv4Addr,
-    /// The lease is the machine's: DHCPACK.
+    /// Whether it is a DHCPACK, which confirms the lease.
     pub is_ack: bool,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
     /// Option 60.
     pub vendor_class: Vec<u8>,
-    /// Where else it says that the boot file is: option 66, or `sname` where that is empty.
+    /// Another name of the next server: option 66, or `sname` if that is empty.
     pub tftp_server: Vec<u8>,
-    /// And the servers of option 150, which is an address list (RFC 5859).
+    /// The servers in option 150, an address list (RFC 5859).
     pub tftp_addresses: Vec<Ipv4Addr>,
-    /// `file`, or option 67 where that is empty; without the zeros behind it.
+    /// `file`, or option 67 if that is empty, without zeros at the end.
     pub bootfile: Vec<u8>,
 }
 
@@ -32,11 +32,11 @@ impl Offered {
     /// Reads a DHCPOFFER or DHCPACK.
     ///
     /// # Errors
-    /// What keeps it from being one.
+    /// Why the message is neither.
     pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
         let message = Message::parse(datagram, Sender::Server)?;
         let mut offered = Self {
-            mac: message.hardware().mac().ok_or(Why::MalformedDhcp("it names no Ethernet card"))?,
+            mac: message.hardware().mac().ok_or(Why::MalformedDhcp("it has no Ethernet address"))?,
             yiaddr: message.yiaddr(),
             siaddr: message.siaddr(),
             is_ack: false,

@@ -1,4 +1,4 @@
-//! Request → Action: what a ProxyDHCP server answers.
+//! Request → action: decides the reply of the ProxyDHCP server.
 
 use std::{
     net::Ipv4Addr,
@@ -23,17 +23,17 @@ use crate::boot::{
     why::Why,
 };
 
-/// The port that a request came to.
+/// The port on which a request arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// 67: DISCOVER, and traffic with the leasing server.
+    /// 67: DISCOVER, and messages to the DHCP server.
     Dhcp,
     /// 4011: the PXE boot server (PXE 2.1 §2.2.5).
     BootServer,
 }
 
 impl Port {
-    /// As in a UDP header.
+    /// The port number.
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
@@ -48,49 +48,49 @@ impl Port {
 pub struct Here {
     /// Our address there.
     pub address: Ipv4Addr,
-    /// Our HTTP stage: `http://192.0.2.10:8080`, without a slash at its end.
+    /// Our HTTP server: `http://192.0.2.10:8080`, without a slash at the end.
     pub base_url: String,
-    /// The same for firmware, which often has no DNS: always with an address.
+    /// The same for firmware, which often has no DNS: always with an IP address.
     pub firmware_url: String,
     /// The name of the interface.
     pub interface: Arc<str>,
 }
 
-/// What to do with a request.
+/// The result for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send this.
+    /// Send this reply.
     Reply {
-        /// The message.
+        /// The reply.
         reply: Box<Reply>,
         /// The client.
         client: Client,
-        /// What it is told, in words.
+        /// A description of the reply, for the log.
         offer: String,
-        /// The shape of the offer that it took up before this one, where that is news.
+        /// The offer format that worked for the client, if this is new.
         learned: Option<Shape>,
-        /// What it is offered that goes on without a script of ours.
+        /// What it is offered, if this does not lead to one of our scripts.
         own: Option<Own>,
-        /// How long the reply is to wait.
+        /// How long to wait before the reply is sent.
         delay: Duration,
     },
-    /// A boot client that cannot be served: people want to know.
+    /// A boot client that cannot be served. Users need to know.
     Refuse(Why),
-    /// Nothing of ours.
+    /// The message is not for us.
     Ignore(Why),
 }
 
-/// What an answer is decided by.
+/// The data for decisions.
 #[derive(Clone, Copy, Debug)]
 pub struct Deciding<'a> {
-    /// What the configuration says.
+    /// The rules of the configuration.
     pub rules: &'a Rules,
-    /// What was said since.
+    /// Assignments and approvals.
     pub roster: &'a Roster,
 }
 
-/// Decides what to answer. Pure, and from memory alone: an offer that comes more than 2 s after DISCOVER is one that
-/// iPXE has given up on (net/udp/dhcp.c).
+/// Decides the reply. Uses only data in memory: iPXE ignores an offer that comes more than 2 s after its DISCOVER
+/// (net/udp/dhcp.c).
 #[must_use]
 pub fn answer(
     request: &Request,
@@ -129,7 +129,7 @@ pub fn answer(
             }
             if kind == ReplyKind::Offer {
                 shape = match rules.offer {
-                    // U-Boot reads `file` and siaddr of a proxy's offer, and nothing else (net/bootp.c).
+                    // U-Boot reads only `file` and siaddr of a proxy's offer (net/bootp.c).
                     _ if client.arch().is_u_boot() => Shape::Direct,
                     OfferShape::Auto => attempts.offer(machine, now),
                     OfferShape::Always(shape) => shape,
@@ -169,11 +169,11 @@ pub fn answer(
     Action::Reply { reply: Box::new(reply), client, offer: offer.words, learned, own: own(step), delay }
 }
 
-/// How long a reply is to wait.
+/// The delay of a reply.
 ///
-/// iPXE never waits: an offer that comes more than 2 s after its DISCOVER comes too late. A Raspberry Pi 3's boot ROM
-/// fails where a proxy answers at once, so that it is given a second from its second DISCOVER on; the first is answered
-/// at once for those that need no delay.
+/// iPXE gets no delay: it ignores an offer that comes more than 2 s after its DISCOVER. The boot ROM of a Raspberry Pi
+/// 3 fails if a proxy answers at once. So it gets a delay of a second from its second DISCOVER on. The first DISCOVER
+/// is answered at once, for firmware that needs no delay.
 fn delay(client: &Client, kind: ReplyKind, rules: &Rules, times: u32) -> Duration {
     if kind != ReplyKind::Offer || matches!(client.speaks, Speaks::Ipxe { .. }) {
         return Duration::ZERO;
@@ -190,21 +190,21 @@ fn own(step: NextStep<'_>) -> Option<Own> {
     }
 }
 
-/// dnsmasq's `dhcp-reply-delay` has 1 s for it in the guides that people follow.
+/// The common guides use 1 s for dnsmasq's `dhcp-reply-delay`.
 const RASPBERRY_PI: Duration = Duration::from_secs(1);
 
-/// A relay sends an answer to yiaddr where the client did not ask for a broadcast (RFC 1542 §5.4), and ours has none.
-/// iPXE, which does not ask, never heard it.
+/// A relay sends a reply to yiaddr if the client did not ask for a broadcast (RFC 1542 §5.4). Our reply has no yiaddr,
+/// so iPXE, which does not ask for a broadcast, would never receive it.
 fn is_relayed_to_no_address(request: &Request) -> bool {
     !request.giaddr.is_unspecified() && request.ciaddr.is_unspecified()
 }
 
-/// DISCOVER gets an OFFER; whoever asks us for the rest gets an ACK.
+/// A DISCOVER gets an OFFER, every other request an ACK.
 fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, Why> {
     match (port, request.kind) {
         (Port::Dhcp, Kind::Discover) => Ok(ReplyKind::Offer),
-        // A REQUEST on 67 takes up a lease. Ours has none to give, so only one that names us is meant for us. One that
-        // also asks for an address (RFC 2131 §4.3.2) is for a leasing server on this very host, which has our address.
+        // A REQUEST on port 67 accepts a lease. We have none, so only a REQUEST that names us is for us. If it also
+        // asks for an address (RFC 2131 §4.3.2), it is for a DHCP server on this host, which has the same address.
         (Port::Dhcp, Kind::Request) => match request.server_id {
             Some(server) if request.requested.is_some() => Err(Why::OtherServer(server)),
             Some(server) if server == here.address || request.server_override() == Some(server) => Ok(ReplyKind::Ack),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_through_a_relay_is_to_be_broadcast_there() {
+    fn offers_through_a_relay_ask_it_for_a_broadcast() {
         let asked = Request { broadcast: false, ..request(1, BIOS) };
         let broadcast = |request: &Request| {
             let mut attempts = Attempts::new(Rates::default(), []);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_has_the_shape_that_is_set_or_the_next_of_the_ladder() {
+    fn an_offer_has_the_configured_format_or_the_next_one() {
         let direct = reply(ReplyKind::Offer, "snponly.efi");
         let shapes = [
             direct.clone(),
@@ -358,7 +358,7 @@ mod tests {
         for (seconds, expected) in [0, 4, 12, 28, 44].into_iter().zip(&shapes) {
             assert_eq!(&sent(ask(&request(1, X64), seconds)), expected);
         }
-        // What the fifth offer led to is an iPXE, so that is the shape to begin with from now on.
+        // The fifth offer led to an iPXE. From now on its format is used first.
         let ipxe: &[(u8, &[u8])] = &[(60, b"PXEClient"), (77, b"iPXE"), (175, b"\x13\x01\x01")];
         let Action::Reply { learned, .. } = ask(&request(1, ipxe), 60) else { panic!("no reply") };
         assert_eq!(learned, Some(Shape::Menu));
@@ -367,13 +367,13 @@ mod tests {
         for (shape, expected) in Shape::LADDER.into_iter().zip(&shapes) {
             let rules = Rules { offer: OfferShape::Always(shape), ..rules() };
             assert_eq!(&sent(answered_by(&rules, Port::Dhcp, 1, X64)), expected, "{shape}");
-            // Whoever asks the boot server is told everything.
+            // A client on port 4011 gets all formats.
             assert_eq!(sent(answered_by(&rules, Port::BootServer, 3, X64)), reply(ReplyKind::Ack, "snponly.efi"));
         }
     }
 
     #[test]
-    fn a_raspberry_pi_is_shown_the_menu_that_it_looks_for() {
+    fn a_raspberry_pi_gets_its_menu() {
         let rules = Rules { has_assets: true, ..rules() };
         let mut request = request(1, BIOS);
         request.mac = MacAddr([0xdc, 0xa6, 0x32, 1, 2, 3]);
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn who_chose_our_entry_of_the_menu_gets_the_file_and_its_choice_back() {
+    fn a_client_that_chose_our_menu_entry_gets_the_file_and_the_entry() {
         let chosen: &[(u8, &[u8])] = &[(43, b"\x47\x04\x80\0\0\0\xff")];
         let item = VendorOptions::BootItem([0x80, 0, 0, 0]);
         for client in [BIOS, X64] {
@@ -396,12 +396,12 @@ mod tests {
             let expected = Reply { vendor_options: item, ..reply(ReplyKind::Ack, file) };
             assert_eq!(sent(answered(Port::BootServer, 3, &[client, chosen].concat())), expected);
         }
-        // In a DISCOVER it is no choice.
+        // In a DISCOVER it is not a choice.
         assert_eq!(sent(answered(Port::Dhcp, 1, &[BIOS, chosen].concat())), reply(ReplyKind::Offer, "undionly.kpxe"));
     }
 
     #[test]
-    fn who_asks_for_a_pxelinux_file_is_told_its_name() {
+    fn a_client_that_asks_for_a_pxelinux_file_gets_its_name() {
         let name = |option_55: &[u8], client: &[(u8, &[u8])]| {
             sent(answered(Port::Dhcp, 1, &[client, &[(55, option_55)]].concat())).config_file
         };
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_wait_as_a_rule_or_the_configuration_says_and_those_to_ipxe_never() {
+    fn replies_are_delayed_by_rule_or_configuration_but_never_for_ipxe() {
         let mac = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         let (second, half) = (Duration::from_secs(1), Duration::from_millis(500));
         let delays = |of_rule: Option<Duration>, all: Duration, options: &[(u8, &[u8])], mac: MacAddr, kind: u8| {
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_may_put_itself_in_the_place_of_our_identifier_and_of_nothing_else() {
+    fn a_relay_may_replace_only_our_server_identifier() {
         let relay = Ipv4Addr::new(198, 51, 100, 1);
         let agent: &[(u8, &[u8])] = &[(82, b"\x01\x04eth7\x0b\x04\xc6\x33\x64\x01")];
         let through = |kind, options: &[(u8, &[u8])]| {
@@ -483,14 +483,14 @@ mod tests {
             ..reply(ReplyKind::Offer, "snponly.efi")
         };
         assert_eq!(sent(through(1, &[])), expected);
-        // Who names the relay's address, as it was told to, means us.
+        // A client that names the relay's address, as we told it, means us.
         assert_eq!(sent(through(3, &[(54, &relay.octets())])), Reply { kind: ReplyKind::Ack, ..expected });
         let other = Ipv4Addr::new(198, 51, 100, 2);
         assert_eq!(through(3, &[(54, &other.octets())]), Action::Ignore(Why::OtherServer(other)));
     }
 
     #[test]
-    fn a_loader_of_the_users_own_and_a_raspberry_pis_files_go_on_by_themselves() {
+    fn own_loaders_and_raspberry_pis_boot_without_our_script() {
         let mac = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         let selector = Selector { macs: vec![mac], ..Selector::default() };
         let own_of = |loader: Option<&str>, mac: MacAddr| {
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_too_often_or_loads_for_ever_is_let_wait() {
+    fn a_client_that_asks_too_often_or_loops_gets_no_reply() {
         let mut attempts = Attempts::new(Rates::default(), []);
         let now = Instant::now();
         let ask = |attempts: &mut Attempts| decided(&request(1, BIOS), Port::Dhcp, &rules(), attempts, now);

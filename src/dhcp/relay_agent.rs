@@ -1,17 +1,17 @@
-//! What a relay says of itself in option 82 (RFC 3046).
+//! The options of a relay in option 82 (RFC 3046).
 
 use std::net::Ipv4Addr;
 
 use super::sub_options::of_relay;
 
-/// Whether the relay listens on the port that it sent from, and not on 67 (sub-option 19, RFC 8357 §4.1).
+/// Whether the relay listens on the port that it sent from, instead of 67 (sub-option 19, RFC 8357 §4.1).
 #[must_use]
 pub fn has_own_port(option: &[u8]) -> bool {
     of_relay(option).any(|(code, _)| code == 19)
 }
 
-/// The address that the relay wants clients to take for the server's, so that their renewals pass it (sub-option 11,
-/// RFC 5107 §4).
+/// The address that clients should use as the server's, so that their renewals go through the relay (sub-option 11, RFC
+/// 5107 §4).
 #[must_use]
 pub fn server_id(option: &[u8]) -> Option<Ipv4Addr> {
     let (_, value) = of_relay(option).find(|(code, _)| *code == 11)?;

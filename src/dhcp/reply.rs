@@ -1,4 +1,4 @@
-//! What a proxy answers.
+//! The reply of the proxy.
 
 use std::net::Ipv4Addr;
 
@@ -7,14 +7,14 @@ use super::{
     wire::{FILE_MAX, Hardware, ReplyHeader, Unwritable, encode},
 };
 
-/// The message; everything that is not a field here is the same for all clients.
+/// The reply. Everything that is not a field here is the same for all clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// DHCPOFFER or DHCPACK.
     pub kind: ReplyKind,
     /// From the request.
     pub xid: u32,
-    /// Whether the client can only hear broadcasts.
+    /// Whether the client can only receive broadcasts.
     pub broadcast: bool,
     /// From the request.
     pub ciaddr: Ipv4Addr,
@@ -22,9 +22,9 @@ pub struct Reply {
     pub giaddr: Ipv4Addr,
     /// From the request.
     pub hardware: Hardware,
-    /// Our address on the client's network: siaddr. iPXE takes no ACK whose siaddr is zero.
+    /// Our address on the client's network: siaddr. iPXE accepts no ACK with siaddr zero.
     pub server: Ipv4Addr,
-    /// Option 54: ours too, but for a relay that wants its own (RFC 5107).
+    /// Option 54: our address too, or the address that a relay asks for (RFC 5107).
     pub server_id: Ipv4Addr,
     /// Option 60.
     pub vendor_class: &'static [u8],
@@ -32,11 +32,11 @@ pub struct Reply {
     pub vendor_options: VendorOptions,
     /// Option 97, from the request.
     pub uuid: Vec<u8>,
-    /// TFTP path or URL: in `file`, or in option 67 where it is longer; empty for none.
+    /// TFTP path or URL: in `file`, or in option 67 if it is longer; empty for none.
     pub bootfile: String,
-    /// Whether option 67 says it too.
+    /// Whether option 67 contains it too.
     pub bootfile_option: bool,
-    /// Option 66: [`Self::server`] once more, as text.
+    /// Option 66: [`Self::server`] as text.
     pub server_option: bool,
     /// Option 209 (RFC 5071 §4): the name of its `pxelinux.cfg` file; empty for none. Option 210 goes with it.
     pub config_file: String,
@@ -80,14 +80,14 @@ impl Reply {
             hardware: self.hardware,
             file: if in_file { self.bootfile.as_bytes() } else { b"" },
         };
-        // EDK2 writes a NUL one byte past option 67; one of our own keeps that inside the option.
+        // EDK2 writes a NUL one byte after option 67. With our own NUL, it stays inside the option.
         let mut bootfile_option = Vec::new();
         if (!in_file || self.bootfile_option) && !self.bootfile.is_empty() {
             bootfile_option = [self.bootfile.as_bytes(), b"\0"].concat();
         }
         let server_option = if self.server_option { self.server.to_string() } else { String::new() };
         let (server_id, vendor_options) = (self.server_id.octets(), self.vendor_options.bytes());
-        // An absolute prefix: petitboot and PXELINUX put it in front of the name, and of no path that begins with a slash.
+        // An absolute prefix: petitboot and PXELINUX add it to the name, but not to a path that begins with a slash.
         let path_prefix: &[u8] = if self.config_file.is_empty() { b"" } else { b"/" };
         let options: [(u8, &[u8]); 11] = [
             (53, self.kind.code()),
@@ -111,7 +111,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{boot::client::MacAddr, dhcp::request::tests::UUID};
 
-    /// What a PXE client is answered.
+    /// The vendor class for PXE clients.
     pub(crate) fn reply(kind: ReplyKind, bootfile: &str) -> Reply {
         Reply {
             kind,
@@ -150,7 +150,7 @@ pub(crate) mod tests {
         expected.resize(300, 0);
         assert_eq!(reply.encode().expect("it fits"), expected);
 
-        // Behind the others, for boot programs that asked for them.
+        // After the others, for boot programs that asked for it.
         let config_file = "pxelinux.cfg/01-52-54-00-12-34-56".to_owned();
         let with_file = Reply { config_file, ..reply.clone() }.encode().expect("it fits");
         let mut options = expected[..expected.iter().rposition(|byte| *byte == 0xff).expect("the end")].to_vec();
@@ -158,12 +158,12 @@ pub(crate) mod tests {
         options.resize(options.len().max(300), 0);
         assert_eq!(with_file, options);
 
-        // 127 bytes are the most that `file` holds beside its NUL; more goes into option 67.
+        // `file` holds at most 127 bytes and a NUL. A longer name goes into option 67.
         let longest = Reply { bootfile: "x".repeat(127), ..reply.clone() }.encode().expect("it fits");
         assert_eq!(&longest[108..236], [&[b'x'; 127][..], &[0]].concat());
         let longer = Reply { bootfile: "x".repeat(128), ..reply }.encode().expect("it fits");
         assert_eq!(longer[108..236], [0; 128]);
-        // Firmware that reads options only gets both names in options too.
+        // Firmware that reads only options gets both names there too.
         let options =
             Reply { bootfile_option: true, server_option: true, ..self::reply(ReplyKind::Offer, "undionly.kpxe") };
         let options = options.encode().expect("it fits");

@@ -22,17 +22,17 @@ pub struct Request {
     pub kind: Kind,
     /// Transaction id.
     pub xid: u32,
-    /// Seconds since the client began.
+    /// Seconds since the client started.
     pub secs: u16,
-    /// Whether it can only hear broadcasts.
+    /// Whether it can only receive broadcasts.
     pub broadcast: bool,
     /// The address that it has.
     pub ciaddr: Ipv4Addr,
-    /// The relay that it came through; zero for none.
+    /// The relay that forwarded it; zero for none.
     pub giaddr: Ipv4Addr,
-    /// The hardware address, to be repeated.
+    /// The hardware address, copied into the reply.
     pub hardware: Hardware,
-    /// Its card.
+    /// The MAC address of its network card.
     pub mac: MacAddr,
     /// Whether it asks for option 209 or 210 in its option 55: a boot program that reads `pxelinux.cfg`.
     pub asks_for_pxelinux: bool,
@@ -42,23 +42,23 @@ pub struct Request {
     pub user_class: Vec<u8>,
     /// Option 93, all values.
     pub archs: Vec<ClientArch>,
-    /// Option 93 of one byte, as some old firmware sends it.
+    /// Option 93 with one byte, as some old firmware sends it.
     pub half_arch: Option<u8>,
-    /// Option 97 as it came, to be echoed.
+    /// Option 97, unchanged, copied into the reply.
     pub uuid: Vec<u8>,
-    /// Option 54: the server that the client has chosen.
+    /// Option 54: the server that the client chose.
     pub server_id: Option<Ipv4Addr>,
-    /// Option 50: the address that it takes.
+    /// Option 50: the address that it requests.
     pub requested: Option<Ipv4Addr>,
-    /// Option 43.71: the entry of a PXE menu that it has chosen.
+    /// Option 43.71: the menu entry that it chose.
     pub boot_item: Option<[u8; 4]>,
-    /// Option 175 as it came: iPXE's features.
+    /// Option 175, unchanged: the features of iPXE.
     pub ipxe: Vec<u8>,
-    /// Option 82 as it came, which a relay wants back (RFC 3046 §2.2).
+    /// Option 82, unchanged: a relay needs it back (RFC 3046 §2.2).
     pub relay_agent: Vec<u8>,
 }
 
-/// Option 53, as far as a proxy tells them apart.
+/// Option 53, as far as a proxy distinguishes the types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// DHCPDISCOVER.
@@ -75,8 +75,8 @@ impl Request {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// [`Why::NotARequest`] and [`Why::MalformedDhcp`]. Unknown and malformed options are passed over: firmware that
-    /// gets one wrong still wants to boot.
+    /// [`Why::NotARequest`] and [`Why::MalformedDhcp`]. Unknown and malformed options are ignored: firmware with a
+    /// wrong option should boot too.
     pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
         let message = Message::parse(datagram, Sender::Client)?;
         let hardware = message.hardware();
@@ -96,7 +96,7 @@ impl Request {
         Ok(request)
     }
 
-    /// One that says nothing yet.
+    /// A message without options.
     fn new(hardware: Hardware, mac: MacAddr) -> Self {
         let none = Ipv4Addr::UNSPECIFIED;
         Self {
@@ -122,7 +122,7 @@ impl Request {
         }
     }
 
-    /// The DHCPDISCOVER that a machine would send, for what is explained without one.
+    /// The DHCPDISCOVER that a machine would send, for `explain`.
     #[must_use]
     pub fn discover(mac: MacAddr, arch: ClientArch, uuid: Option<Uuid>, speaks: Speaks) -> Self {
         let class = if speaks == Speaks::HttpBoot { "HTTPClient" } else { "PXEClient" };
@@ -161,17 +161,18 @@ impl Request {
                 self.archs = codes.collect();
                 self.half_arch = data.first().copied();
             }
-            // Type 0 and 16 bytes (RFC 4578 §2.3). What is no UUID is not sent back: firmware checks its length.
+            // Type 0 and 16 bytes (RFC 4578 §2.3). A value that is not a UUID is not copied: firmware checks its
+            // length.
             97 if data.len() == 17 => self.uuid = data.to_vec(),
             175 => self.ipxe = data.to_vec(),
             _ => {}
         }
     }
 
-    /// The boot client behind the message.
+    /// The boot client that sent the message.
     ///
     /// # Errors
-    /// [`Why::NotPxe`]: option 60 decides, since ordinary clients may send any of the others.
+    /// [`Why::NotPxe`]: option 60 decides, because ordinary clients may send any of the other options.
     pub fn client(&self) -> Result<Client, Why> {
         let firmware = self.firmware()?;
         let speaks = ipxe::speaks(&self.user_class, &self.ipxe).unwrap_or(firmware);
@@ -182,8 +183,8 @@ impl Request {
 
     fn firmware(&self) -> Result<Speaks, Why> {
         let class = self.vendor_class.as_slice();
-        // U-Boot's own vendor class (CONFIG_BOOTP_VCI_STRING, "U-Boot.armv8"). Where it does not tell its architecture
-        // it asks for an address alone, and x86 builds run no BIOS program.
+        // The vendor class of U-Boot (CONFIG_BOOTP_VCI_STRING, "U-Boot.armv8"). Without an architecture, U-Boot asks
+        // only for an address, and x86 builds cannot run BIOS programs.
         let is_u_boot = class.starts_with(b"U-Boot") && !matches!(self.archs.as_slice(), [] | [ClientArch::X86_BIOS]);
         if class.starts_with(b"PXEClient") || is_u_boot {
             Ok(Speaks::Pxe)
@@ -194,8 +195,8 @@ impl Request {
         }
     }
 
-    /// What option 93 says. The vendor class says it too, which counts where 93 is missing or is half a value, and where
-    /// nothing that 93 names has a loader.
+    /// The architecture in option 93. The vendor class has it too. It is used if option 93 is missing or incomplete, or
+    /// if there is no loader for its values.
     fn archs(&self) -> Vec<ClientArch> {
         let has_loader = |arch: &ClientArch| arch.loader().is_some();
         let by_class = || arch_of_vendor_class(&self.vendor_class);
@@ -227,15 +228,15 @@ impl From<u8> for Kind {
     }
 }
 
-/// The architecture in `PXEClient:Arch:00007:UNDI:003016`, for firmware that sends no option 93; some of it ends the
-/// class with a NUL.
+/// The architecture in `PXEClient:Arch:00007:UNDI:003016`, for firmware without option 93. Some firmware ends the class
+/// with a NUL.
 fn arch_of_vendor_class(class: &[u8]) -> Option<ClientArch> {
     let class = std::str::from_utf8(until_nul(class)).ok()?;
     let mut parts = class.split(':').skip_while(|part| *part != "Arch").skip(1);
     parts.next()?.trim().parse().ok().map(ClientArch)
 }
 
-/// Of a message that names none.
+/// The default if the message has none.
 const NO_CARD: MacAddr = MacAddr([0; 6]);
 
 #[cfg(test)]
@@ -253,16 +254,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_client_is_told_by_option_60_93_77_and_175() {
+    fn the_client_is_detected_by_options_60_93_77_and_175() {
         let speaks = |options: &[(u8, &[u8])]| client(options).map(|client| (client.speaks, client.arch().0));
         assert_eq!(speaks(&[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])]), Ok((Speaks::Pxe, 7)));
         assert_eq!(speaks(&[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])]), Ok((Speaks::HttpBoot, 16)));
-        // No option 93: the vendor class tells, and where it does not, it is an old BIOS.
+        // Without option 93 the vendor class decides. Without both it is an old BIOS.
         assert_eq!(speaks(&[(60, b"PXEClient:Arch:00007:UNDI:003016")]), Ok((Speaks::Pxe, 7)));
         assert_eq!(speaks(&[(60, b"PXEClient")]), Ok((Speaks::Pxe, 0)));
         assert_eq!(speaks(&[(60, b"PXEClient"), (93, &[0])]), Ok((Speaks::Pxe, 0)), "half an option");
         assert_eq!(speaks(&[(60, b"PXEClient"), (93, &[0, 2, 0, 11])]), Ok((Speaks::Pxe, 11)), "a list");
-        // A host name that is not UTF-8 hides nothing behind it.
+        // A host name that is not UTF-8 must not hide the options after it.
         assert_eq!(speaks(&[(12, b"\xff\xfe"), (60, b"PXEClient"), (93, &[0, 7])]), Ok((Speaks::Pxe, 7)));
         let ipxe = |class: &[u8], features: &[u8]| speaks(&[(60, b"PXEClient"), (77, class), (175, features)]);
         assert_eq!(ipxe(b"iPXE", b"\xb1\x05\x01\x1a\xf4\x10\x00\x13\x01\x01"), Ok((Speaks::Ipxe { http: true }, 0)));
@@ -276,12 +277,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_architecture_is_found_however_an_old_firmware_says_it() {
+    fn the_architecture_is_found_in_all_forms_of_old_firmware() {
         let arch = |options: &[(u8, &[u8])]| client(options).map(|client| client.arch().0);
         let x64 = b"PXEClient:Arch:00007:UNDI:003016".as_slice();
         for class in [&b"PXEClient:Arch:00007\0"[..], b"PXEClient:Arch:00007", b"PXEClient:Arch:00007\0\0\0", x64] {
             assert_eq!(arch(&[(60, class)]), Ok(7), "{class:?}");
-            // Nothing, half a value, and a value whose bytes are turned round.
+            // Empty, incomplete, and with swapped bytes.
             for arch_option in [&b""[..], b"\0", b"\x07", b"\x07\0"] {
                 assert_eq!(arch(&[(60, class), (93, arch_option)]), Ok(7), "{class:?} {arch_option:?}");
             }
@@ -290,14 +291,14 @@ pub(crate) mod tests {
         assert_eq!(arch(&[(60, b"PXEClient\0")]), Ok(0));
         assert_eq!(arch(&[(60, x64), (93, b"\0\x07\0")]), Ok(7), "one value and a half");
         assert_eq!(arch(&[(60, b"HTTPClient:Arch:00016:UNDI:003001\0")]), Ok(16));
-        // What 93 says goes before the class where there is a loader for it, and where there is none for either.
+        // Option 93 has priority over the class if there is a loader for it, or if there is none for both.
         assert_eq!(arch(&[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, b"\0\x0b")]), Ok(11));
         assert_eq!(arch(&[(60, b"PXEClient:Arch:00012:UNDI:003016"), (93, b"\0\x0e")]), Ok(14));
         assert_eq!(arch(&[(60, b"PXEClient:Arch:seven"), (93, b"\0\x0e")]), Ok(14));
     }
 
     #[test]
-    fn u_boot_is_a_client_where_it_tells_its_architecture() {
+    fn u_boot_is_a_client_if_it_sends_its_architecture() {
         let speaks = |options: &[(u8, &[u8])]| client(options).map(|client| (client.speaks, client.arch().0));
         assert_eq!(speaks(&[(60, b"U-Boot.armv8"), (93, &[0, 22])]), Ok((Speaks::Pxe, 22)));
         assert_eq!(speaks(&[(60, b"U-Boot.arm"), (93, &[0, 21])]), Ok((Speaks::Pxe, 21)));
@@ -325,7 +326,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_request_that_is_explained_is_one_that_comes_by_the_wire() {
+    fn the_request_of_explain_equals_a_real_one() {
         for (speaks, arch) in [
             (Speaks::Pxe, 7),
             (Speaks::Pxe, 22),
@@ -349,7 +350,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_request_has_a_name() {
+    fn other_messages_have_a_reason() {
         let good = message(&[(53, &[1])]);
         let broken = |change: fn(&mut Vec<u8>)| {
             let mut bytes = good.clone();

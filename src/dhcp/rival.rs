@@ -1,4 +1,4 @@
-//! Other servers' words → what in them keeps machines from booting by us, told once.
+//! Detects messages of other servers that stop machines from booting from netbootd. Each is reported once.
 
 use std::{
     collections::HashMap,
@@ -9,18 +9,18 @@ use std::{
 use super::offered::Offered;
 use crate::boot::rival::{Fault, Rival};
 
-/// The rivals that were told of lately.
+/// The rivals that were reported recently.
 #[derive(Debug, Default)]
 pub struct Rivals {
     told: HashMap<(Ipv4Addr, std::mem::Discriminant<Fault>), Instant>,
 }
 
 impl Rivals {
-    /// How many are remembered. Who forges more servers than these within an hour is not told of: that bounds the log
-    /// as well as the memory.
+    /// The largest number that is remembered. If someone forges messages of more servers within an hour, the others are
+    /// not reported. This limits the log and the memory.
     pub const REMEMBERED: usize = 64;
 
-    /// Whether it was not told of lately.
+    /// Whether it was not reported recently.
     pub fn is_news(&mut self, Rival { server, fault }: &Rival, now: Instant) -> bool {
         let rival = (*server, std::mem::discriminant(fault));
         if self.told.len() >= Self::REMEMBERED {
@@ -38,7 +38,7 @@ impl Rivals {
     }
 }
 
-/// What in a message from `from` keeps machines from booting by us; `ours` are our own addresses.
+/// What in a message from `from` stops machines from booting from netbootd. `ours` are our own addresses.
 #[must_use]
 pub fn rivals(offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr]) -> Vec<Rival> {
     let server = offered.server_id.unwrap_or(from);
@@ -48,16 +48,15 @@ pub fn rivals(offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr]) -> Vec<Rival
 fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterator<Item = Fault> {
     let claims_pxe = offered.vendor_class.starts_with(b"PXEClient") || offered.vendor_class.starts_with(b"HTTPClient");
     let leases = !offered.yiaddr.is_unspecified();
-    // A server on this very host has our address, but another proxy there would have kept us from port 4011: what
-    // leases nothing and has our address is ourselves. Behind a relay that puts itself in the place of our identifier
-    // (RFC 5107) siaddr still tells.
+    // A server on this host has our address. Another proxy there would have blocked port 4011, so a message without a
+    // lease from our address is our own. Behind a relay that replaces our identifier (RFC 5107), siaddr still shows it.
     let proxy = !leases && claims_pxe && !ours.contains(&server) && !ours.contains(&offered.siaddr);
     let name = String::from_utf8_lossy(&offered.bootfile).into_owned();
     let named = std::str::from_utf8(&offered.tftp_server).ok().and_then(|text| text.trim().parse().ok());
-    // PXE 2.1 §2.4.3: the boot file is on the server itself where siaddr says nothing.
+    // PXE 2.1 §2.4.3: without siaddr, the boot file is on the server itself.
     let holder = Some(offered.siaddr).filter(|siaddr| !siaddr.is_unspecified()).or(named).unwrap_or(server);
-    // One that sends its clients to us is a helper: what people paste into their DHCP server where firmware hears no
-    // proxy. They do it by siaddr, option 66, `sname` or option 150, whichever their server has.
+    // A server that sends its clients to us helps us: this is the result of `dhcp-snippet`. Depending on the server,
+    // our address is in siaddr, option 66, `sname` or option 150.
     let leads_to_us = [holder].iter().chain(&named).chain(&offered.tftp_addresses).any(|at| ours.contains(at))
         || ours.iter().any(|ours| leads_to(&name, *ours));
     let bootfile = leases && !name.is_empty() && !leads_to_us;
@@ -70,13 +69,13 @@ fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterat
     .flatten()
 }
 
-/// Whether a URL's host is this address.
+/// Whether the host of a URL is this address.
 fn leads_to(url: &str, address: Ipv4Addr) -> bool {
     let host = url.split_once("//").map(|(_, rest)| rest.split([':', '/']).next().unwrap_or_default());
     host.is_some_and(|host| host.parse() == Ok(address))
 }
 
-/// A server that was not mended is told of again.
+/// After this time a server is reported again.
 const AGAIN: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_lease_our_own_offer_and_a_lease_that_leads_to_us_are_no_rivals() {
+    fn leases_without_a_boot_file_our_own_offers_and_leases_with_our_boot_file_are_no_rivals() {
         let (none, lease) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 77));
         let pxe = (60, b"PXEClient".as_slice());
         assert_eq!(told(&offered(lease, OTHER, b"", &[(54, &OTHER.octets())])), []);
@@ -127,12 +126,13 @@ mod tests {
                 assert_eq!(told(&offered(lease, siaddr, b"", &[id, file, by])), [], "{siaddr} {by:?}");
             }
         }
-        // Options in the header's fields are no boot file and no name (option 52).
+        // Options in header fields are not a boot file or a name (option 52).
         let in_file = b"\x03\x04\xc0\0\x02\x01\xff".as_slice();
         assert_eq!(told(&offered(lease, none, in_file, &[id, (52, &[1])])), []);
         let by_file = b"\x43\x0eundionly.kpxe\0\x42\x0a192.0.2.10\xff".as_slice();
         assert_eq!(told(&offered(lease, none, by_file, &[id, (52, &[1])])), []);
-        // And of a server that leads elsewhere, or to an address that ours begins with, it is told where to.
+        // If a server leads to another address, the report shows that address. An address that only starts like ours is
+        // another one.
         let rival =
             |from| Rival { server: OTHER, fault: Fault::LeaseNamesBootfile { name: "undionly.kpxe".into(), from } };
         let elsewhere = Ipv4Addr::new(192, 0, 2, 100);
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn our_own_offer_behind_a_relay_that_took_our_identifiers_place_is_no_rival() {
+    fn our_own_offer_through_a_relay_with_its_own_identifier_is_no_rival() {
         let relay = Ipv4Addr::new(198, 51, 100, 1);
         let options: &[(u8, &[u8])] = &[(54, &relay.octets()), (60, b"PXEClient")];
         assert_eq!(told(&offered(Ipv4Addr::UNSPECIFIED, OURS, b"undionly.kpxe", options)), []);
     }
 
     #[test]
-    fn each_fault_is_told_with_its_server() {
+    fn each_fault_is_reported_with_its_server() {
         let (none, lease) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 77));
         let (id, pxe) = ((54, OTHER.octets()), (60, b"PXEClient".as_slice()));
         let rival = |fault| Rival { server: OTHER, fault };
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rival_is_told_once_an_hour_and_forged_ones_cost_a_fixed_amount() {
+    fn a_rival_is_reported_once_an_hour_and_memory_is_limited() {
         let lease = Ipv4Addr::new(192, 0, 2, 77);
         let offer = |server: Ipv4Addr| offered(lease, Ipv4Addr::UNSPECIFIED, b"x", &[(54, &server.octets())]);
         let (mut told, now) = (Rivals::default(), Instant::now());

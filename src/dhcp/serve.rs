@@ -1,4 +1,4 @@
-//! The loop: receive, decide, send, tell.
+//! The loop: receive, decide, send, report.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -30,36 +30,36 @@ use crate::{
     net::frame::LinkAddress,
 };
 
-/// What is ours on an interface.
+/// Our addresses on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What clients there are told.
+    /// This server, as clients there see it.
     pub here: Here,
     /// All our addresses there.
     pub addresses: Vec<Ipv4Addr>,
 }
 
-/// One socket's share of the stage.
+/// The part of the DHCP server for one socket.
 pub struct Listener {
     /// The socket, pinned to its interface.
     pub transport: Transport,
-    /// Which port it listens on.
+    /// The port that it listens on.
     pub port: Port,
-    /// Ourselves as its clients see us, for as long as that is so: addresses come and go.
+    /// Our addresses as clients see them, until they change.
     pub place: watch::Receiver<Place>,
-    /// What decides.
+    /// The data for decisions.
     pub live: Arc<Live>,
-    /// What machines have tried lately.
+    /// What machines tried recently.
     pub attempts: Arc<Mutex<Attempts>>,
-    /// Where events go; a full queue drops them rather than delay an offer.
+    /// The event queue. If it is full, events are dropped, so that offers are not delayed.
     pub events: tokio::sync::mpsc::Sender<Event>,
 }
 
 impl Listener {
     /// Answers until `stop`.
     ///
-    /// No error ends it: what a stranger can send is refused with a reason, and what the network does (an interface
-    /// that goes down, a host that is unreachable) passes.
+    /// No error ends it: wrong messages are refused with a reason, and network errors (an interface goes down, a host
+    /// is unreachable) pass.
     pub async fn serve(self, stop: CancellationToken) {
         let (mut answers, mut delayed) = (Vec::new(), Delayed::default());
         loop {
@@ -70,7 +70,7 @@ impl Listener {
                 () = stop.cancelled() => return,
             };
             if let Err(error) = received {
-                warn!(%error, port = ?self.port, "receiving DHCP failed");
+                warn!(%error, port = ?self.port, "cannot receive DHCP packets");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
             for answer in answers.drain(..) {
@@ -90,14 +90,15 @@ impl Listener {
         }
     }
 
-    /// A panic, which no packet should be able to cause, costs that packet's answer and never the stage.
+    /// A panic, which no packet should cause, loses the reply to one packet only.
     fn guarded(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
         catch_unwind(AssertUnwindSafe(|| self.handle(incoming, place))).unwrap_or_default()
     }
 
     fn handle(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
         let Incoming { datagram, link } = incoming;
-        // The kernel asks this for a bound socket. A tap also sees what a router passes on to other servers.
+        // For a bound socket the kernel checks this. A capture also sees packets that a router forwards to other
+        // servers.
         let is_ours = |to: Ipv4Addr| place.addresses.contains(&to);
         if link.is_some_and(|link| !link.was_broadcast) && !datagram.to.is_some_and(is_ours) {
             return None;
@@ -138,7 +139,7 @@ impl Listener {
                     }
                     _ => self.tell(who, What::BootServer(offer)),
                 }
-                // Asked by unicast, answer from that very address; a broadcast, from the one that we announce.
+                // A unicast is answered from the address that it was sent to; a broadcast from our main address.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
                 let at = (!delay.is_zero()).then(|| now + delay);
@@ -156,9 +157,8 @@ impl Listener {
         }
     }
 
-    /// TFTP and HTTP know a machine by its address only. A boot client tells us its address when it asks port 4011,
-    /// and the whole network when it takes up its lease (RFC 2131 §4.3.2: by a broadcast); old Raspberry Pis without
-    /// their vendor class.
+    /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in
+    /// the broadcast that accepts its lease (RFC 2131 §4.3.2). Old Raspberry Pis send this without their vendor class.
     fn learn_address(&self, request: &Request) {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
@@ -176,39 +176,39 @@ impl Listener {
     async fn send(&self, Answer { reply, to, from, link, .. }: Answer) {
         let bytes = match reply.encode() {
             Ok(bytes) => bytes,
-            Err(error) => return warn!(%error, xid = reply.xid, "a DHCP reply could not be encoded"),
+            Err(error) => return warn!(%error, xid = reply.xid, "cannot encode a DHCP reply"),
         };
         let port = self.port.number();
         if let Err(error) =
             self.transport.send(Outgoing { from: SocketAddrV4::new(from, port), to, link, bytes: &bytes }).await
         {
-            warn!(%error, xid = reply.xid, %to, "a DHCP reply could not be sent");
+            warn!(%error, xid = reply.xid, %to, "cannot send a DHCP reply");
         }
     }
 
     fn ignored(&self, why: &Why, from: SocketAddrV4) {
-        debug!(reason = why.label(), %from, port = ?self.port, "no answer: {why}");
+        debug!(reason = why.label(), %from, port = ?self.port, "no reply: {why}");
     }
 
     fn tell(&self, who: Who, what: What) {
         if self.events.try_send(Event { who, what }).is_err() {
             count_lost();
-            debug!("an event was dropped: the recorder is behind");
+            debug!("an event was dropped: the event queue is full");
         }
     }
 }
 
-/// A reply, and its way back.
+/// A reply, and where to send it.
 struct Answer {
     reply: Box<Reply>,
     to: SocketAddrV4,
     from: Ipv4Addr,
     link: Option<LinkAddress>,
-    /// When it is to be sent; none: at once.
+    /// When to send it; none: at once.
     at: Option<Instant>,
 }
 
-/// Waits for a moment, or for ever.
+/// Waits until a time, or without end.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -216,5 +216,5 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Errors of a socket come in streams while an interface is away.
+/// An interface that is down gives the same error again and again. Wait before the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

@@ -1,6 +1,6 @@
-//! Options inside of an option: 43 (PXE), 82 (relay agent information), 175 (iPXE).
+//! Options inside another option: 43 (PXE), 82 (relay), 175 (iPXE).
 
-/// The options of a vendor's own space, where 0 is a filler and 255 the end (RFC 2132 §8.4). What is cut short ends them.
+/// Vendor options: 0 is padding and 255 the end (RFC 2132 §8.4). An incomplete option ends them.
 pub fn encapsulated(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {
@@ -14,7 +14,7 @@ pub fn encapsulated(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// The sub-options of option 82, where 0 and 255 are codes like others (RFC 3046 §2.0).
+/// The sub-options of option 82. Here 0 and 255 are normal codes (RFC 3046 §2.0).
 pub fn of_relay(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || take(&mut rest))
@@ -32,10 +32,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vendors_space_has_a_filler_and_an_end_and_a_relays_has_none() {
+    fn vendor_options_have_padding_and_an_end_but_relay_options_have_not() {
         let all = |data| encapsulated(data).collect::<Vec<_>>();
         assert_eq!(all(b"\0\x13\x01\x01\0\0\x24\x00\xff\x15\x01\x01"), [(0x13, &[1][..]), (0x24, &[])]);
-        assert_eq!(all(b"\x13\x02\x01"), [], "cut short");
+        assert_eq!(all(b"\x13\x02\x01"), [], "incomplete");
         assert_eq!(all(b"\x13"), []);
         assert_eq!(all(b"\0\0\0"), []);
         let relay: Vec<_> = of_relay(b"\x01\x01a\xff\x01b\0\x01c\x13\0").collect();

@@ -1,4 +1,4 @@
-//! How datagrams come and go: by a bound port, or by frames beside the program that has it.
+//! Receives and sends datagrams: through an open port, or as captured frames beside another program.
 
 use std::{
     io,
@@ -14,49 +14,49 @@ use crate::net::{
 /// Where requests come from.
 #[derive(Debug)]
 pub enum Transport {
-    /// A port of our own, or shared with a server that shares it too.
+    /// An open port, possibly shared with another server.
     Bound(Endpoint),
-    /// A tap on the interface: whoever has the port notices nothing.
+    /// A capture on the interface. The program that has the port is not affected.
     Captured(Tap),
 }
 
-/// A datagram, and the frame that it came in where that is known.
+/// A datagram, and its frame if it was captured.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'a> {
     /// The datagram.
     pub datagram: Datagram<'a>,
-    /// Its frame, which only a tap sees.
+    /// Its frame, if it was captured.
     pub link: Option<Link>,
 }
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The card, or the router, that sent it.
+    /// The MAC address of the sender: the client, or a router.
     pub from: LinkAddress,
-    /// It was for every card.
+    /// Whether it was a broadcast frame.
     pub was_broadcast: bool,
 }
 
-/// A reply on its way.
+/// A reply that is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// Ourselves.
+    /// Our address.
     pub from: SocketAddrV4,
     /// Receiver.
     pub to: SocketAddrV4,
-    /// The card that the request came from. An answer goes back the way that its request came: a tap has no routes, and
-    /// nobody could be asked for the card of a client that has no address yet.
+    /// The MAC address that the request came from. The reply goes back to it, because a capture has no routes, and ARP
+    /// cannot find a client without an address.
     pub link: Option<LinkAddress>,
-    /// What it carries.
+    /// The payload.
     pub bytes: &'a [u8],
 }
 
 impl Transport {
-    /// Waits for datagrams and hands over those that are there.
+    /// Waits for datagrams and passes on all that are there.
     ///
     /// # Errors
-    /// Those of the system call, e.g. `NetworkDown`; the transport stays usable.
+    /// Those of the system call, e.g. `NetworkDown`; the transport can still be used.
     pub async fn receive(&self, mut each: impl FnMut(Incoming<'_>)) -> io::Result<()> {
         match self {
             Self::Bound(endpoint) => endpoint.receive(|datagram| each(Incoming { datagram, link: None })).await,
@@ -71,10 +71,10 @@ impl Transport {
         }
     }
 
-    /// Sends.
+    /// Sends a reply.
     ///
     /// # Errors
-    /// Those of the system call; the transport stays usable.
+    /// Those of the system call; the transport can still be used.
     pub async fn send(&self, out: Outgoing<'_>) -> io::Result<()> {
         let Outgoing { from, to, link, bytes } = out;
         match self {

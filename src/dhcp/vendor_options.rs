@@ -1,26 +1,26 @@
-//! Option 43 as PXE uses it (PXE 2.1 §2.2.1 and §3.1): what a client is to do with an offer.
+//! Option 43 of PXE (PXE 2.1 §2.2.1 and §3.1): what a client does with an offer.
 
 use std::{borrow::Cow, net::Ipv4Addr};
 
 use super::sub_options::encapsulated;
 
-/// The option of a reply.
+/// The option in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VendorOptions {
-    /// Left out, so that a client asks port 4011 (EDK2: "Binl").
+    /// None. Then a client asks port 4011 (EDK2: "Binl").
     None,
-    /// Take the boot file of this offer, ask no boot server and show no menu.
+    /// Use the boot file of this offer, without boot server and menu.
     Direct,
-    /// A menu of one entry, chosen at once, whose boot server is this one.
+    /// A menu with one entry, chosen without delay. Its boot server is this one.
     Menu(Ipv4Addr),
-    /// The menu whose one entry a Raspberry Pi's boot ROM looks for.
+    /// The menu entry that the boot ROM of a Raspberry Pi expects.
     RaspberryPi,
-    /// The answer to who chose an entry of the menu: that entry.
+    /// The reply to a client that chose a menu entry: the same entry.
     BootItem([u8; 4]),
 }
 
 impl VendorOptions {
-    /// The option's data; empty where it is left out.
+    /// The data of the option; empty for none.
     #[must_use]
     pub fn bytes(self) -> Cow<'static, [u8]> {
         match self {
@@ -28,7 +28,7 @@ impl VendorOptions {
             // PXE_DISCOVERY_CONTROL bit 3. Without it EDK2 stops with PXE-E21.
             Self::Direct => Cow::Borrowed(b"\x06\x01\x08\xff"),
             Self::Menu(server) => Cow::Owned(menu(server)),
-            // It takes siaddr (or option 66) for its TFTP server (Raspberry Pi documentation, "Network boot your
+            // It uses siaddr (or option 66) as its TFTP server (Raspberry Pi documentation, "Network boot your
             // Raspberry Pi").
             Self::RaspberryPi => Cow::Borrowed(b"\x06\x01\x03\x0a\x04\0PXE\x09\x14\0\0\x11Raspberry Pi Boot\xff"),
             Self::BootItem([a, b, c, d]) => Cow::Owned(vec![71, 4, a, b, c, d, 255]),
@@ -36,8 +36,8 @@ impl VendorOptions {
     }
 }
 
-/// The shape that dnsmasq's `pxe-service` sends, and the only one that some boards take: no discovery by broadcast or
-/// multicast (PXE_DISCOVERY_CONTROL = 3), one boot server, one entry, and no time to choose another (a prompt with
+/// The format of dnsmasq's `pxe-service`, which is the only one that some boards accept. No discovery by broadcast or
+/// multicast (PXE_DISCOVERY_CONTROL = 3), one boot server, one entry, and no time to choose another one (a prompt with
 /// timeout 0 takes the first).
 fn menu(server: Ipv4Addr) -> Vec<u8> {
     const WORDS: &[u8; 12] = b"Network boot";
@@ -52,10 +52,10 @@ fn menu(server: Ipv4Addr) -> Vec<u8> {
     bytes
 }
 
-/// Of our boot server: the first number that vendors may use as they like (PXE 2.1 §2.2.3, table 2-4).
+/// The type of our boot server: the first number that vendors may use freely (PXE 2.1 §2.2.3, table 2-4).
 const SERVER_TYPE: u16 = 0x8000;
 
-/// The entry of a menu that a client has chosen (43.71, PXE_BOOT_ITEM: type and layer), in its request to port 4011.
+/// The menu entry that a client chose (43.71, PXE_BOOT_ITEM: type and layer), in its request to port 4011.
 #[must_use]
 pub fn boot_item(option: &[u8]) -> Option<[u8; 4]> {
     let (_, value) = encapsulated(option).find(|(code, _)| *code == 71)?;

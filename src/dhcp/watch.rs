@@ -1,4 +1,4 @@
-//! The loop that listens to other servers. It sends nothing, and nothing depends on it.
+//! Listens to other DHCP servers. It sends nothing, and nothing else depends on it.
 
 use std::{
     net::Ipv4Addr,
@@ -24,18 +24,18 @@ use crate::{
 
 /// The watch on one interface.
 pub struct Watch {
-    /// Hears what servers say to clients.
+    /// Receives what servers send to clients.
     pub tap: Tap,
     /// Our addresses on all interfaces.
     pub ours: watch::Receiver<Vec<Ipv4Addr>>,
-    /// Which machines have just asked for a boot.
+    /// Which machines asked for a boot recently.
     pub attempts: Arc<Mutex<Attempts>>,
-    /// Where events go.
+    /// The event queue.
     pub events: mpsc::Sender<Event>,
 }
 
 impl Watch {
-    /// Watches until `stop`. No error ends it: an interface that goes down comes up again.
+    /// Watches until `stop`. No error ends it: an interface that goes down can come up again.
     pub async fn serve(self, stop: CancellationToken) {
         let mut told = Rivals::default();
         loop {
@@ -47,7 +47,7 @@ impl Watch {
                 () = stop.cancelled() => return,
             };
             if let Err(error) = received {
-                debug!(%error, "listening to other DHCP servers failed");
+                debug!(%error, "cannot listen to other DHCP servers");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
             for (offered, from) in heard {
@@ -55,8 +55,8 @@ impl Watch {
                     if told.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
                     }
-                    // To the machine that it was said to, it may be why it does not boot. Who is behind misses nothing
-                    // by it: the server says the same next time.
+                    // This can be the reason why the machine does not boot. If the queue is full, nothing is lost: the
+                    // server sends the same again.
                     let _ = self.events.try_send(Event { who: Who::from(offered.mac), what: What::Rival(rival) });
                 }
                 self.learn_address(&offered);
@@ -64,8 +64,8 @@ impl Watch {
         }
     }
 
-    /// TFTP and HTTP know a machine by its address only, and not every machine says which one it takes: a Raspberry Pi 3
-    /// sends no REQUEST. Of machines that do not boot from the network nothing is told.
+    /// TFTP and HTTP know a machine only by its address, and not every machine sends which address it accepted: a
+    /// Raspberry Pi 3 sends no REQUEST. Machines that do not boot from the network are ignored.
     fn learn_address(&self, Offered { mac, yiaddr, is_ack, .. }: &Offered) {
         let is_booting = || {
             let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,5 +78,5 @@ impl Watch {
     }
 }
 
-/// Errors of a socket come in streams while an interface is away.
+/// An interface that is down gives the same error again and again. Wait before the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

@@ -1,8 +1,8 @@
-//! Bytes ↔ the header and the options of a DHCP message (RFC 2131, RFC 2132). The only file that names `dhcproto`.
+//! Bytes ↔ header and options of a DHCP message (RFC 2131, RFC 2132). The only file that uses `dhcproto`.
 //!
-//! Read through the crate's borrowed view, because its owned parser drops everything behind one option that it does
-//! not like (a host name that is not UTF-8 lost options 60 and 93), keeps only the first value of option 93, and
-//! panics on a hardware address of more than 16 bytes.
+//! It uses the borrowed view of the crate, because the owned parser has three problems. It drops all options after one
+//! that it cannot read (after a host name that is not UTF-8, options 60 and 93 are lost). It keeps only the first value
+//! of option 93. It panics on a hardware address of more than 16 bytes.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +16,7 @@ use dhcproto::{
 
 use crate::boot::{client::MacAddr, why::Why};
 
-/// Who sends a message.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// BOOTREQUEST.
@@ -25,19 +25,19 @@ pub enum Sender {
     Server,
 }
 
-/// The hardware address as a header has it; a reply repeats that of its request.
+/// The hardware address of a header; a reply copies that of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hardware {
-    /// The IANA's number for the kind of network: 1 is Ethernet, 32 InfiniBand.
+    /// The IANA number of the network type: 1 is Ethernet, 32 InfiniBand.
     pub kind: u8,
-    /// How many bytes of the address count. InfiniBand's 20 do not fit, so there it is 0 (RFC 4390 §2.1).
+    /// How many bytes of the address are used. The 20 bytes of InfiniBand do not fit, so it is 0 there (RFC 4390 §2.1).
     pub length: u8,
-    /// `chaddr`, whole.
+    /// The whole `chaddr`.
     pub address: [u8; 16],
 }
 
 impl Hardware {
-    /// InfiniBand's number.
+    /// The number of InfiniBand.
     pub const INFINIBAND: u8 = 32;
 
     /// An Ethernet card's.
@@ -48,14 +48,14 @@ impl Hardware {
         Self { kind: 1, length: 6, address }
     }
 
-    /// The Ethernet address that it begins with.
+    /// Its first six bytes as an Ethernet address.
     #[must_use]
     pub fn mac(&self) -> Option<MacAddr> {
         (self.length == 6).then(|| self.address.first_chunk().copied().map(MacAddr)).flatten()
     }
 }
 
-/// A message that was checked as far as reading it needs.
+/// A message whose header was checked.
 #[derive(Debug)]
 pub struct Message<'a> {
     bytes: &'a [u8],
@@ -63,7 +63,7 @@ pub struct Message<'a> {
     overload: Overload,
 }
 
-/// Option 52: which fields of the header hold options too (RFC 2132 §9.3).
+/// Option 52: which header fields contain options too (RFC 2132 §9.3).
 #[derive(Clone, Copy, Debug, Default)]
 struct Overload {
     file: bool,
@@ -71,7 +71,7 @@ struct Overload {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a datagram. dhcproto checks the length of the header alone.
+    /// Reads a datagram. dhcproto checks only the length of the header.
     ///
     /// # Errors
     /// [`Why::NotARequest`] and [`Why::MalformedDhcp`].
@@ -90,9 +90,7 @@ impl<'a> Message<'a> {
         match (u8::from(header.htype()), header.hlen()) {
             (1, 6) | (Hardware::INFINIBAND, 0 | 6) => {}
             _ => {
-                return Err(Why::MalformedDhcp(
-                    "the hardware address is of no kind that boots: Ethernet or InfiniBand",
-                ));
+                return Err(Why::MalformedDhcp("the hardware address is not of Ethernet or InfiniBand"));
             }
         }
         let mut message = Self { bytes: datagram, header, overload: Overload::default() };
@@ -108,13 +106,13 @@ impl<'a> Message<'a> {
         self.header.xid()
     }
 
-    /// Seconds since the client began.
+    /// Seconds since the client started.
     #[must_use]
     pub fn secs(&self) -> u16 {
         self.header.secs()
     }
 
-    /// Whether the client can only hear broadcasts.
+    /// Whether the client can only receive broadcasts.
     #[must_use]
     pub fn broadcast(&self) -> bool {
         self.header.flags().broadcast()
@@ -126,7 +124,7 @@ impl<'a> Message<'a> {
         self.header.ciaddr()
     }
 
-    /// The address that it is leased.
+    /// The leased address.
     #[must_use]
     pub fn yiaddr(&self) -> Ipv4Addr {
         self.header.yiaddr()
@@ -151,19 +149,19 @@ impl<'a> Message<'a> {
         Hardware { kind: u8::from(self.header.htype()), length: self.header.hlen(), address }
     }
 
-    /// `file` without the zeros behind it; empty where it holds options.
+    /// `file` without the zeros at the end; empty if it contains options.
     #[must_use]
     pub fn file(&self) -> &'a [u8] {
         if self.overload.file { &[] } else { until_nul(self.field(FILE)) }
     }
 
-    /// `sname` without the zeros behind it; empty where it holds options.
+    /// `sname` without the zeros at the end; empty if it contains options.
     #[must_use]
     pub fn sname(&self) -> &'a [u8] {
         if self.overload.sname { &[] } else { until_nul(self.field(SNAME)) }
     }
 
-    /// Every option: those behind the cookie, then those in `file`, then those in `sname` (RFC 2131 §4.1).
+    /// Every option: those after the cookie, then those in `file`, then those in `sname` (RFC 2131 §4.1).
     pub fn each_option(&self, mut each: impl FnMut(u8, &[u8])) {
         let mut all = |options: DhcpOptionIterator<'_>| {
             options.for_each(|option| each(u8::from(option.code()), option.data()));
@@ -193,7 +191,7 @@ pub fn until_nul(bytes: &[u8]) -> &[u8] {
 pub struct ReplyHeader<'a> {
     /// From the request.
     pub xid: u32,
-    /// Whether the client can only hear broadcasts.
+    /// Whether the client can only receive broadcasts.
     pub broadcast: bool,
     /// From the request.
     pub ciaddr: Ipv4Addr,
@@ -213,17 +211,16 @@ pub enum Unwritable {
     /// The header.
     #[error(transparent)]
     Header(#[from] dhcproto::error::EncodeError),
-    /// More than the length byte says.
+    /// More than the length byte can hold.
     #[error("option {0} has more than 255 bytes")]
     Option(u8),
 }
 
-/// A reply's datagram: the options stand in the order in which they are given, since old ROMs look for them in one (53
-/// first); it ends in 255 and is padded to the 300 bytes of a BOOTP packet (RFC 1542 §2.1). Options without data are
-/// left out.
+/// A reply's datagram. Options keep their order, because old ROMs expect one (53 first). It ends with 255 and is padded
+/// to the 300 bytes of a BOOTP packet (RFC 1542 §2.1). Options without data are left out.
 ///
 /// # Errors
-/// Where an option does not fit its length byte, which the callers' own values always do.
+/// An option is longer than 255 bytes. The callers' own values never are.
 pub fn encode<'b>(
     header: &ReplyHeader<'_>,
     options: impl IntoIterator<Item = (u8, &'b [u8])>,
@@ -258,11 +255,11 @@ impl ReplyHeader<'_> {
     }
 }
 
-/// `file` holds 128 bytes with its NUL (RFC 2131 §2).
+/// `file` has 128 bytes, including a NUL (RFC 2131 §2).
 pub const FILE_MAX: usize = 127;
-/// RFC 1542 §2.1; some ROMs drop shorter ones.
+/// RFC 1542 §2.1; some ROMs drop shorter packets.
 const BOOTP_MIN: usize = 300;
-/// Where the header has them (RFC 2131 §2).
+/// The offsets in the header (RFC 2131 §2).
 const SNAME: std::ops::Range<usize> = 44..108;
 /// See [`SNAME`].
 const FILE: std::ops::Range<usize> = 108..236;
@@ -289,7 +286,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn options_are_read_from_the_fields_that_option_52_names_and_from_no_other() {
+    fn options_are_read_only_from_the_fields_in_option_52() {
         let codes = |overload: &[u8], file: &[u8], sname: &[u8]| {
             let mut bytes = message(&[(53, &[1]), (52, overload)]);
             bytes[108..108 + file.len()].copy_from_slice(file);
@@ -306,7 +303,7 @@ pub(crate) mod tests {
         assert_eq!(codes(&[1], in_file, b"name"), (vec![of_file.clone()], (none(), b"name".to_vec())));
         assert_eq!(codes(&[2], b"path", in_sname), (vec![of_sname.clone()], (b"path".to_vec(), none())));
         assert_eq!(codes(&[3], in_file, in_sname), (vec![of_file.clone(), of_sname], (none(), none())));
-        // Without the end mark, cut short, and with a number that means nothing.
+        // Without the end mark, incomplete, and with an invalid number.
         assert_eq!(codes(&[1], b"\x43\x01x", b""), (vec![of_file], (none(), none())));
         assert_eq!(codes(&[1], &[b"\x43\xff".as_slice(), &[b'x'; 100]].concat(), b""), (vec![], (none(), none())));
         for nothing in [&[0u8][..], &[4], &[]] {

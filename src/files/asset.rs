@@ -17,24 +17,24 @@ use crate::{
     iso::segments::{Piece, Segments},
 };
 
-/// An open file. It goes on giving the same version when another one takes its name.
+/// An open file. It keeps its version when another file gets its name.
 #[derive(Debug)]
 pub struct Asset {
-    /// For positioned reads at the places that [`Asset::at`] says.
+    /// The file, for reads at the positions of [`Asset::at`].
     pub file: File,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
     /// Time of last modification.
     pub modified: SystemTime,
-    /// Strong entity tag with its quotes (RFC 9110 §8.8.3), the same after a restart: it is made of the inode, the
-    /// size and the modification time in nanoseconds.
+    /// Strong entity tag with its quotes (RFC 9110 §8.8.3). It is made of the inode, the size and the modification time
+    /// in nanoseconds, so it is the same after a restart.
     pub etag: String,
     pub(super) version: Version,
-    /// For a file inside an image: where its bytes are in `file`.
+    /// For a file inside an image: the position of its bytes in `file`.
     pub(super) layout: Option<Segments>,
 }
 
-/// What tells a file from every other one, and from itself after someone has written into it.
+/// Identifies a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Version {
     device: u64,
@@ -44,7 +44,7 @@ pub(super) struct Version {
 }
 
 impl Asset {
-    /// Whether nobody has written into the file since it was opened. One that was replaced by another is as it was.
+    /// Whether the file was not changed since it was opened. A file that was replaced by another one is unchanged.
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -52,7 +52,7 @@ impl Asset {
         Ok(Version::of(&fstat(&self.file)?) == self.version)
     }
 
-    /// Its first bytes, as many as there are up to `most`.
+    /// The first bytes, at most `most`.
     ///
     /// # Errors
     /// Those of read(2).
@@ -67,11 +67,11 @@ impl Asset {
         Ok(head)
     }
 
-    /// What stands at an offset: up to `most` bytes that follow each other. `None` behind the end.
+    /// The data at an offset: at most `most` contiguous bytes. `None` after the end.
     pub fn at(&self, offset: u64, most: u64) -> Option<Piece<'_>> {
         match &self.layout {
             Some(segments) => segments.at(offset, most),
-            // As long as it was when it was opened; a read says where that is no longer so.
+            // The size is that at the time of opening. A read fails if the file became shorter.
             None => {
                 let left = self.size.checked_sub(offset).filter(|left| *left > 0)?;
                 Some(Piece::Image(offset, left.min(most)))
@@ -82,7 +82,7 @@ impl Asset {
     /// Fills the whole buffer.
     ///
     /// # Errors
-    /// Those of read(2); `UnexpectedEof` where the file has no more.
+    /// Those of read(2); `UnexpectedEof` if the file is too short.
     pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
             let piece = self.at(offset, buffer.len() as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -115,13 +115,13 @@ impl Version {
         Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
     }
 
-    /// Without the device, whose number another start of the host may change.
+    /// Without the device, whose number can change when the host restarts.
     pub(super) fn etag(&self) -> String {
         let Self { inode, size, modified: (seconds, nanoseconds), .. } = self;
         format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
     }
 }
 
-/// Seconds. A clock that was wrong can leave any time in a file, and HTTP's dates have four digits for the year
-/// (RFC 9110 §5.6.7).
+/// Seconds. If the clock was wrong, a file can have any time, but dates in HTTP have a year of four digits (RFC 9110
+/// §5.6.7).
 const END_OF_9999: u64 = 253_402_300_799;

@@ -1,12 +1,12 @@
-//! A path without regard to case, for boot programs of systems that make no difference: Windows asks for `\Boot\BCD`,
-//! VMware for `EFI\BOOT\CRYPTO64.EFI`, and the disk may have either in any case.
+//! Finds a path without regard to upper and lower case, for boot programs of other systems: Windows asks for
+//! `\Boot\BCD`, VMware for `EFI\BOOT\CRYPTO64.EFI`, and the file on the disk can have other letters.
 
 use rustix::fs::{Dir, OFlags};
 
 use super::{asset::Asset, root::AssetRoot};
 
-/// How many entries of folders may be looked at for one request. It bounds what a request for a file that is not there
-/// costs: a fraction of a millisecond.
+/// How many folder entries may be read for one request. So a request for a missing file costs at most a fraction of a
+/// millisecond.
 #[derive(Debug)]
 pub(super) struct Budget(usize);
 
@@ -17,7 +17,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Whether there was some left.
+    /// Takes one. Returns whether there was one left.
     fn spend(&mut self) -> bool {
         let left = self.0.checked_sub(1);
         self.0 = left.unwrap_or(0);
@@ -25,7 +25,7 @@ impl Budget {
     }
 }
 
-/// The files that a path may mean.
+/// The files that a path can mean.
 enum Matches {
     None,
     One(String, Box<Asset>),
@@ -33,11 +33,11 @@ enum Matches {
 }
 
 impl AssetRoot {
-    /// The one file that a path means without regard to case, with its path on the disk. At each folder the exact name
-    /// goes first. `None` where there is no such file, or where there are several and none is more exact.
+    /// The only file that a path means without regard to case, and its path on the disk. In each folder, the exact name
+    /// has priority. `None` if there is no such file, or if there are several and none is exact.
     pub(super) fn without_case(&self, path: &str, budget: &mut Budget) -> Option<(String, Asset)> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-        // What ends with a slash is a folder.
+        // A path that ends with a slash is a folder.
         if parts.len() > DEEPEST || parts.contains(&"..") || path.ends_with('/') {
             return None;
         }
@@ -64,7 +64,7 @@ impl AssetRoot {
         found
     }
 
-    /// What the rest of a path means behind a folder, or the file itself where there is no rest.
+    /// Finds the rest of a path in a folder, or the file itself if there is no rest.
     fn behind(&self, path: String, rest: &[&str], budget: &mut Budget) -> Matches {
         if !budget.spend() {
             return Matches::None;
@@ -78,7 +78,7 @@ impl AssetRoot {
         }
     }
 
-    /// The names in a folder that differ from this one in case only.
+    /// The names in a folder that differ from this one only in case.
     fn names_like(&self, folder: &str, name: &str, budget: &mut Budget) -> Vec<String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = self.beneath(if folder.is_empty() { "." } else { folder }, flags);
@@ -94,9 +94,9 @@ fn below(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// More than the folders of a boot medium have, and read within a millisecond.
+/// More entries than the folders of a boot medium have. They are read within a millisecond.
 const ENTRIES: usize = 4096;
-/// Parts of a path. `\EFI\Microsoft\Boot\Fonts\wgl4_boot.ttf` has five.
+/// The largest number of parts of a path. `\EFI\Microsoft\Boot\Fonts\wgl4_boot.ttf` has five.
 const DEEPEST: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The open folder that a name leads to, and the way to what is beneath it.
+//! The open folder of a name, and how to open files below it.
 
 use std::{
     fs, io,
@@ -18,9 +18,9 @@ use crate::boot::why::Why;
 #[derive(Debug)]
 pub(super) struct Folder {
     directory: OwnedFd,
-    /// Without links.
+    /// The path without links.
     pub(super) path: PathBuf,
-    /// Device and inode: the same path may lead to something else later.
+    /// Device and inode: the same path can be another folder later.
     identity: (u64, u64),
 }
 
@@ -28,12 +28,12 @@ impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
         if path == Path::new("/") {
-            let words = "the whole file system would be open to the network: name a folder";
+            let words = "the whole file system would be public on the network: set a folder";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open(&path, flags, Mode::empty())?;
-        // Asked for once here, so that an old kernel is told at the start and not by every client's 404.
+        // Checked once here, so that an old kernel gives an error at the start, not a 404 for every client.
         openat2(&directory, ".", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
             Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
             errno => errno.into(),
@@ -46,12 +46,12 @@ impl Folder {
         self.identity == other.identity && self.path == other.path
     }
 
-    /// The kernel resolves the whole path beneath the folder in one step (`RESOLVE_BENEATH`): neither `..` nor a
-    /// symbolic link, nor one that is swapped in meanwhile, leads out.
+    /// The kernel resolves the whole path below the folder in one step (`RESOLVE_BENEATH`). Neither `..` nor a symbolic
+    /// link can leave the folder, even if a link is changed at the same time.
     pub(super) fn beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Why> {
         match self.open_beneath(name, flags) {
-            // It leaves the folder on its way. A link by an absolute path may come back in: then there is a way without
-            // links, which is opened as strictly.
+            // The path leaves the folder. An absolute link can lead back into it. Then there is a path without links,
+            // which is opened with the same strict rules.
             Err(Errno::XDEV) => {
                 let inside = self.inside(name).ok_or(Errno::XDEV);
                 inside.and_then(|path| self.open_beneath(&path, flags))
@@ -73,15 +73,15 @@ impl Folder {
         openat2(&self.directory, path, flags, Mode::empty(), resolve)
     }
 
-    /// The same file by a path without links, where links lead out of the folder and in again. A name that goes up by
-    /// itself (`..`) is a stranger's, and not followed.
+    /// The path of the same file without links, if links lead out of the folder and back. A name with `..` from a
+    /// client is never followed.
     fn inside(&self, name: &Path) -> Option<PathBuf> {
         if !name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             return None;
         }
         let real = match fs::canonicalize(self.path.join(name)) {
             Ok(real) => real,
-            // The link is good, and the last name is missing: to be told from a link that leads out.
+            // The link is valid, but the last name is missing. This is different from a link that leaves the folder.
             Err(_) => fs::canonicalize(self.path.join(name.parent()?)).ok()?.join(name.file_name()?),
         };
         let inside = real.strip_prefix(&self.path).ok()?;

@@ -17,64 +17,64 @@ use crate::boot::{
     script::{Outcome, Query},
 };
 
-/// What names are looked up in.
+/// The places where names are searched.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
-    /// The loaders, and what texts are made by.
+    /// The loaders, and the data for texts.
     pub rules: &'a Rules,
-    /// The assets folder, where there is one.
+    /// The assets folder, if there is one.
     pub assets: Option<&'a AssetRoot>,
-    /// Our HTTP stage as the client reaches it, without a slash at its end.
+    /// Our HTTP server, as the client reaches it, without a slash at the end.
     pub base: &'a str,
-    /// For texts of one machine's own; without it there are none.
+    /// For texts that are made for one machine. Without it there are none.
     pub caller: Option<Caller<'a>>,
 }
 
-/// Who asks, as far as the answer depends on it.
+/// The client, as far as the result depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// The loader that its firmware runs, for the name [`UNIVERSAL`].
+    /// The loader for its firmware, for the name [`UNIVERSAL`].
     pub firmware: Loader,
-    /// It is an iPXE that can run a script: a loader would only lead it back here.
+    /// It is an iPXE that can run a script. A loader would only make it ask again.
     pub is_ipxe: bool,
 }
 
-/// What a client gets.
+/// The result for a client.
 #[derive(Debug)]
 pub enum Found {
     /// A loader of this host.
     Loader(LoaderFile),
     /// A file below the assets folder.
     Asset {
-        /// Its path there, which may be written otherwise than the client wrote it.
+        /// Its path there. It can differ from the path that the client sent.
         path: String,
         /// The open file.
         asset: Asset,
-        /// A loader of the user's own goes by the name of one of this host's.
+        /// A loader in the assets folder that has the name of a loader of this host.
         of: Of,
     },
-    /// A text that was made for whoever asks.
+    /// A text that was made for the client.
     Text {
-        /// What it is called in the timeline.
+        /// Its name in the timeline.
         name: String,
-        /// The whole of it.
+        /// The whole text.
         text: String,
-        /// What was decided, where it is a boot script of one machine.
+        /// The decision, if it is the boot script of a machine.
         decided: Option<Decided>,
     },
 }
 
-/// A decision that came with a text.
+/// A decision that a text contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// The machine, where it is known.
+    /// The machine, if it is known.
     pub machine: Option<MachineId>,
-    /// What the text is to do.
+    /// What the text does.
     pub outcome: Outcome,
 }
 
 impl Found {
-    /// The name of a loader, one of this host's or of the user's own.
+    /// The name of the loader, if it is one.
     #[must_use]
     pub fn loader(&self) -> Option<&str> {
         match self {
@@ -85,31 +85,31 @@ impl Found {
     }
 }
 
-/// What is known of whoever asks for a text of its own.
+/// What is known about the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
-    /// Where it asks from.
+    /// The client's address.
     pub address: Option<Ipv4Addr>,
-    /// The interface of ours that it asks on, where that is told by our address.
+    /// Our interface that received the request, if our address shows it.
     pub interface: Option<&'a str>,
-    /// By which protocol.
+    /// The protocol.
     pub over: Over,
-    /// What machines have tried, and at which addresses they are.
+    /// What machines tried recently, and their addresses.
     pub attempts: &'a Mutex<Attempts>,
-    /// What decides.
+    /// The data for decisions.
     pub live: &'a Live,
-    /// Who signs the addresses of answer files.
+    /// Signs the URLs of answer files.
     pub signer: Option<Signer<'a>>,
 }
 
 impl Caller<'_> {
-    /// The machine at the caller's address.
+    /// The machine at the client's address.
     pub(super) fn machine(&self) -> Option<MachineId> {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.machine_at(self.address?)
     }
 
-    /// Such a client says no more of itself than a name; its DHCP request said the rest.
+    /// Such a client sends only a name. The rest was in its DHCP request.
     pub(super) fn query(&self, mac: MacAddr) -> Query {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let heard_on = || attempts.heard_on(mac).map(|name| name.to_string());

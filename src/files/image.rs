@@ -1,10 +1,10 @@
-//! An image file as the readers of [`crate::iso`] want it.
+//! An image file, for the readers of [`crate::iso`].
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 use crate::iso::ReadAt;
 
-/// An open image. Its size is that at the time when it was opened.
+/// An open image. Its size is that at the time of opening.
 #[derive(Debug)]
 pub struct ImageFile {
     file: File,
@@ -15,20 +15,20 @@ impl ImageFile {
     /// Opens a file.
     ///
     /// # Errors
-    /// Those of open(2); `InvalidInput` for what is no regular file.
+    /// Those of open(2); `InvalidInput` if it is not a regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::new(File::open(path)?)
     }
 
-    /// Takes an open file.
+    /// Uses an open file.
     ///
     /// # Errors
-    /// Those of fstat(2); `InvalidInput` for what is no regular file.
+    /// Those of fstat(2); `InvalidInput` if it is not a regular file.
     pub fn new(file: File) -> io::Result<Self> {
         let about = file.metadata()?;
         match about.is_file() {
             true => Ok(Self { file, length: about.len() }),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
         }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::asset::Version;
 use crate::iso::{Fault, Index};
 
-/// The indexes of the images that were asked for lately, the latest last.
+/// The indexes of recently used images, the newest last.
 #[derive(Debug, Default)]
 pub(super) struct Images(Mutex<Vec<(Version, Slot)>>);
 
-/// Filled by whoever asks first, while the others wait for that image and for no other one.
+/// The first request reads the index. Others that need the same image wait for it.
 pub(super) type Slot = Arc<OnceLock<Result<Index, Fault>>>;
 
 impl Images {
@@ -26,5 +26,5 @@ impl Images {
     }
 }
 
-/// Images whose indexes are kept. That of a large medium takes a few megabytes.
+/// The largest number of indexes that are kept. The index of a large medium needs a few megabytes.
 const IMAGES: usize = 32;

@@ -1,7 +1,8 @@
-//! An image as a folder: `x.iso/live/vmlinuz` is the file inside `x.iso`, served from the image itself. No mount, no copy.
+//! An image as a folder: `x.iso/live/vmlinuz` is a file inside `x.iso`, which is read from the image itself, without
+//! mount or copy.
 //!
-//! What is in an image is read once for each version of it. A file inside it is an [`Asset`] of the open image with the
-//! ranges that hold its bytes: who fetches it goes on with that version when another one takes the image's name.
+//! The index of an image is read once for each version of it. A file inside is an [`Asset`] with the open image and the
+//! byte ranges of the file. So a running transfer continues with the old version if the image is replaced.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ use crate::{
 };
 
 impl AssetRoot {
-    /// A file inside an image. `None` where no part of the path is an image.
+    /// A file inside an image. `None` if no part of the path is an image.
     pub(super) fn inside(&self, path: &str) -> Option<Result<Asset, Why>> {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
@@ -32,7 +33,7 @@ impl AssetRoot {
         }))
     }
 
-    /// What is in a folder of an image, as [`AssetRoot::list`] has it. `None` where no part of the path is an image.
+    /// The entries of a folder inside an image, like [`AssetRoot::list`]. `None` if no part of the path is an image.
     pub(super) fn list_inside(&self, path: &str) -> Option<Result<Vec<Entry>, Why>> {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
@@ -52,8 +53,8 @@ impl AssetRoot {
         }))
     }
 
-    /// The image that a path leads into, and the rest of the path. Where only some files are served, it is one of them, or
-    /// the path is.
+    /// The image in a path, and the rest of the path. If only some files are served, the image or the whole path must
+    /// be one of them.
     fn image_of<'a>(&self, path: &'a str) -> Option<(Asset, &'a str)> {
         let ends = path.match_indices('/').map(|(at, _)| at);
         let (image, rest) = ends.filter_map(|at| path.split_at_checked(at)).find(|(image, _)| is_named_image(image))?;
@@ -68,10 +69,10 @@ impl AssetRoot {
         if slot.get().is_none() {
             let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
             slot.get_or_init(|| Index::open(&file));
-            // Of one that someone writes into, nothing is kept under the version that it had.
+            // If the image changed during the read, the index is not kept for the old version.
             let now = fstat(&image.file).map_err(|error| unreadable(path, &error))?;
             if Version::of(&now) != image.version {
-                return Err(unreadable(path, &"the image was changed while it was read"));
+                return Err(unreadable(path, &"the image changed while it was read"));
             }
         }
         Ok((image, slot))
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn who_began_goes_on_with_the_old_image_and_others_get_the_new_one() {
+    fn running_transfers_keep_the_old_image_and_others_get_the_new_one() {
         let scratch = tempfile::tempdir().expect("a folder");
         made(scratch.path(), "x.iso", &[("k", "old".into())]);
         let assets = AssetRoot::open(scratch.path()).expect("opened");
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn where_only_some_files_are_served_so_is_what_is_in_them() {
+    fn files_inside_served_images_are_served_too() {
         let scratch = tempfile::tempdir().expect("a folder");
         for name in ["x.iso", "y.iso", "z.iso"] {
             made(scratch.path(), name, &[("a", "1".into()), ("b", "1".into())]);

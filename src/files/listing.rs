@@ -1,4 +1,4 @@
-//! What is in a folder below the assets folder, for people who look around.
+//! The contents of a folder below the assets folder, for lists.
 
 use std::time::SystemTime;
 
@@ -10,37 +10,37 @@ use super::{
 };
 use crate::boot::why::Why;
 
-/// Something in a folder that can be fetched or listed.
+/// An entry of a folder that can be fetched or listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Without the folder.
+    /// The name, without the folder.
     pub name: String,
-    /// What it is, behind any symbolic link.
+    /// The kind, after following symbolic links.
     pub kind: Kind,
     /// Time of last modification.
     pub modified: SystemTime,
 }
 
-/// What an [`Entry`] is.
+/// The kind of an [`Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// To be listed in its turn.
+    /// A folder.
     Folder,
-    /// To be fetched.
+    /// A file.
     File {
-        /// Bytes.
+        /// The size in bytes.
         size: u64,
     },
 }
 
 impl AssetRoot {
-    /// The entries of a folder by its path below this one, folders first, each kind by its name.
+    /// The entries of a folder by its path below this one, folders first, sorted by name.
     ///
-    /// Left out are hidden names, names that are not UTF-8, which no URL of ours can say, and what cannot be fetched
-    /// anyway: devices, sockets, and symbolic links that lead out.
+    /// Not listed are hidden names, names that are not UTF-8 (our URLs cannot contain them), and everything that cannot
+    /// be fetched: devices, sockets, and symbolic links that leave the folder.
     ///
     /// # Errors
-    /// [`Why::NotFound`], also for what is no folder or lies in a hidden one; [`Why::Escape`]; [`Why::Unreadable`].
+    /// [`Why::NotFound`] if it is not a folder, or is inside a hidden one; [`Why::Escape`]; [`Why::Unreadable`].
     pub fn list(&self, name: &str) -> Result<Vec<Entry>, Why> {
         let name = name.trim_matches('/');
         if name.split('/').any(|part| part.starts_with('.')) || !(name.is_empty() || self.leads_to_served("", name)) {
@@ -48,7 +48,7 @@ impl AssetRoot {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = match self.beneath(if name.is_empty() { "." } else { name }, flags) {
-            // An image is a folder as well.
+            // An image can be listed like a folder.
             Err(why @ Why::NotFound(_)) => return self.list_inside(&format!("{name}/")).unwrap_or(Err(why)),
             folder => folder?,
         };
@@ -60,7 +60,7 @@ impl AssetRoot {
         Ok(entries)
     }
 
-    /// Whether an entry of a folder is served, or has something below it that is.
+    /// Whether an entry of a folder is served, or contains something that is.
     fn leads_to_served(&self, folder: &str, entry: &str) -> bool {
         let path = format!("{folder}/{entry}");
         let path = path.trim_start_matches('/');
@@ -69,10 +69,10 @@ impl AssetRoot {
         self.only.as_ref().is_none_or(|only| only.iter().any(leads))
     }
 
-    /// `None` for what cannot be fetched or listed, and for what is gone again.
+    /// `None` if it cannot be fetched or listed, or was removed.
     fn entry(&self, folder: &str, name: String) -> Option<Entry> {
         let path = format!("{folder}/{name}");
-        // Not opened for reading, so that no FIFO or device is woken.
+        // Not opened for reading, because that has an effect on pipes and devices.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let stat = fstat(self.beneath(path.trim_start_matches('/'), flags).ok()?).ok()?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {

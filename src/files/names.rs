@@ -1,13 +1,13 @@
-//! A name that a client asks for → what it gets. TFTP, HTTP (`/loaders/`, `/assets/`) and `explain` all ask here, so
-//! that a name means the same to each of them.
+//! Finds the file for a name that a client asks for. TFTP, HTTP (`/loaders/`, `/assets/`) and `explain` use this, so a
+//! name means the same in all of them.
 //!
-//! In this order, the first that there is:
+//! The first match is used:
 //!
 //! 1. a file below the assets folder;
-//! 2. a text that is made for whoever asks, or a loader of this host, under its own name;
-//! 3. a file below the assets folder whose path differs in case only, where that is one;
-//! 4. the same as 2 behind any folder and in any case, since firmware and DHCP servers put all kinds of folders in front;
-//! 5. all of this for the name without what cannot belong to it ([`spellings`]).
+//! 2. a text that is made for the client, or a loader of this host with this name;
+//! 3. a file below the assets folder whose path differs only in case, if it is the only one;
+//! 4. like 2, in any folder and in any case, because firmware and DHCP servers add various folders to the name;
+//! 5. like 1 to 4, without wrong bytes at the end of the name ([`spellings`]).
 
 use super::{
     asset::Asset,
@@ -22,7 +22,7 @@ use crate::boot::{
 };
 
 impl Names<'_> {
-    /// What a client gets for a name, slashes and backslashes alike.
+    /// Finds the file for a name, with slashes or backslashes.
     ///
     /// # Errors
     /// [`Why::NotFound`], [`Why::Garbled`], [`Why::Escape`], [`Why::Unreadable`], [`Why::LoaderMissing`].
@@ -32,7 +32,7 @@ impl Names<'_> {
         for spelling in spellings(name) {
             match self.spelled(spelling, asker, &mut budget) {
                 Err(Why::NotFound(_)) => {}
-                // Said of the name as it was sent, where no shorter one is a file either.
+                // The error is for the name as it was sent, if no shorter name is a file either.
                 Err(why @ Why::Escape(_)) => refused = refused.or(Some(why)),
                 found => return found,
             }
@@ -55,13 +55,14 @@ impl Names<'_> {
         if let Some((path, asset)) = self.assets.and_then(|assets| assets.without_case(&path, budget)) {
             return Ok(self.found(path, asset));
         }
-        // U-Boot puts the folder of its boot file in front of a path, even of one that begins with a slash.
+        // U-Boot adds the folder of its boot file to a path, even if the path begins with a slash.
         if let Some((_, absolute)) = path.rsplit_once("//")
             && let Ok(found) = self.asset(absolute.as_bytes())
         {
             return Ok(found);
         }
-        // A link of the user's own that leads out is a mistake to be told, and nothing to be replaced.
+        // A link of the user that leaves the folder is a mistake, which must be reported and not hidden by another
+        // file.
         if matches!(leads_out, Why::Escape(_)) && !path.split('/').any(|part| part == "..") {
             return Err(leads_out);
         }
@@ -72,7 +73,7 @@ impl Names<'_> {
         let Some(assets) = self.assets else { return Err(Why::NotFound(String::new())) };
         let path = name.strip_prefix(b"/").unwrap_or(name);
         let (path, asset) = match assets.file_of_bytes(path) {
-            // Only then: a file on the disk may have a backslash in its name.
+            // Only now, because a file on the disk can have a backslash in its name.
             Err(Why::NotFound(_)) if name.contains(&b'\\') => {
                 let path: Vec<u8> = name.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
                 let asset = assets.file_of_bytes(&path)?;
@@ -88,7 +89,7 @@ impl Names<'_> {
         Found::Asset { path, asset, of: if is_loader { Of::Loader } else { Of::Asset } }
     }
 
-    /// What is made, and what is no file of the user's: the place for more of it.
+    /// Texts and loaders that are not files of the user. More of them can be added here.
     fn by_whole_name(&self, path: &str, asker: Asker) -> Option<Result<Found, Why>> {
         if path == AUTOEXEC {
             return Some(Ok(self.way_to_script(AUTOEXEC)));
@@ -107,7 +108,7 @@ impl Names<'_> {
             .or_else(|| any_case().map(|file| Ok(self.loader(file, asker))))
     }
 
-    /// An iPXE takes a script whatever its name is, and with a loader it would come back for the same again.
+    /// iPXE accepts a script with any name. With a loader it would ask for the same file again.
     fn loader(&self, file: &LoaderFile, asker: Asker) -> Found {
         if asker.is_ipxe {
             return self.script_instead_of(&file.name);
@@ -123,20 +124,20 @@ impl Names<'_> {
         }
     }
 
-    /// What an iPXE gets that would only load itself again.
+    /// The result for an iPXE that would only load itself again.
     #[must_use]
     pub fn script_instead_of(&self, loader: &str) -> Found {
-        self.way_to_script(&format!("{loader} (iPXE asks: the script)"))
+        self.way_to_script(&format!("{loader} (script for iPXE)"))
     }
 
-    /// The script that sends an iPXE to `/boot.ipxe` with what it knows of itself.
+    /// The script that sends an iPXE to `/boot.ipxe` with its MAC address, UUID and hardware.
     fn way_to_script(&self, name: &str) -> Found {
         let text = script(self.rules, self.base, &Query::default(), Standing::default()).text;
         Found::Text { name: name.to_owned(), text, decided: None }
     }
 }
 
-/// With slashes for backslashes and without those at its start, as firmware's names are to be read.
+/// With slashes instead of backslashes, and without slashes at the start.
 fn normalised(name: &str) -> String {
     name.replace('\\', "/").trim_start_matches('/').to_owned()
 }
@@ -145,15 +146,14 @@ fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The name as it was sent; and then without what may have got behind it. Boot ROMs take option 67 for a string that
-/// ends with a NUL, and read on into the options behind it where the DHCP server sends none (RFC 2132 §9.5 asks for
-/// none): the end mark 0xff, or another option's code and length. Each is looked up only where the one before it is
-/// nothing.
+/// The name as it was sent, and then without bytes that can follow it. Boot ROMs read option 67 as a string with a NUL
+/// at its end. If the DHCP server sends no NUL (RFC 2132 §9.5 asks for none), they also read the options after it: the
+/// end mark 0xff, or the code and length of another option. Each form is used only if the one before it is not a file.
 pub fn spellings(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = first_alien(name);
     let cut = name.get(..end).unwrap_or(name);
     let trimmed = cut.trim_ascii();
-    // An option's code may be a letter of a name; the length behind it is none.
+    // The code of the next option can be a letter, but its length cannot.
     let is_length = name.get(end).is_some_and(|byte| *byte < b' ');
     let without_code = cut.get(..cut.len().saturating_sub(usize::from(is_length))).unwrap_or(cut);
     let word = trimmed.split(|byte| *byte == b' ').next().unwrap_or(trimmed);
@@ -164,7 +164,7 @@ pub fn spellings(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Where the first byte is that no path has: a control character, or what is no UTF-8.
+/// The first byte that no path contains: a control character, or a byte that is not UTF-8.
 fn first_alien(name: &[u8]) -> usize {
     let text = match std::str::from_utf8(name) {
         Ok(text) => text,
@@ -180,9 +180,9 @@ fn not_found(name: &[u8]) -> Why {
     }
 }
 
-/// The name that means the loader for whoever asks, for DHCP servers that can name one file for everybody.
+/// The name that means the loader for any client, for DHCP servers that can name only one file.
 pub const UNIVERSAL: &str = "netboot";
-/// What an iPXE for EFI looks for beside itself at every start.
+/// iPXE for EFI looks for this file at every start.
 const AUTOEXEC: &str = "autoexec.ipxe";
 
 #[cfg(test)]
@@ -201,7 +201,7 @@ mod tests {
     const FIRMWARE: Asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: false };
     const IPXE: Asker = Asker { is_ipxe: true, ..FIRMWARE };
 
-    /// What there is in the tests: two loaders, and these files.
+    /// The files of the tests: two loaders, and these files.
     fn answers(asked: &[(&[u8], Asker)]) -> Vec<String> {
         let scratch = tempfile::tempdir().expect("a folder");
         let root = scratch.path().join("root");
@@ -264,9 +264,9 @@ mod tests {
         assert_eq!(got[4], "not_found: there is no file nothing/there");
     }
 
-    /// What Kea, pfSense and Fedora's dhcpd lead ROMs of Lenovo, Kontron and Gigabyte to.
+    /// The ROMs of Lenovo, Kontron and Gigabyte read this with Kea, pfSense and Fedora's dhcpd.
     #[test]
-    fn what_a_rom_reads_behind_the_name_is_cut_off_where_the_whole_is_no_file() {
+    fn bytes_that_a_rom_reads_after_the_name_are_removed() {
         let kpxe = [
             b"undionly.kpxe\xff".as_slice(),
             b"undionly.kpxe\xff\xff\0\xff",
@@ -300,12 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn the_universal_name_is_the_loader_of_whoever_asks() {
+    fn the_universal_name_is_the_loader_for_the_client() {
         let bios = Asker { firmware: Loader::Bios, ..FIRMWARE };
         let arm = Asker { firmware: Loader::EfiArm64, ..FIRMWARE };
         let got =
             answers(&[(b"netboot", bios), (b"\\x\\NETBOOT\xff", FIRMWARE), (b"netboot", IPXE), (b"netboot", arm)]);
-        assert_eq!(got[..3], ["loader undionly.kpxe", "loader snponly.efi", "text netboot (iPXE asks: the script)"]);
+        assert_eq!(got[..3], ["loader undionly.kpxe", "loader snponly.efi", "text netboot (script for iPXE)"]);
         assert!(got[3].starts_with("loader_missing: no UEFI arm64 loader was found"), "{}", got[3]);
     }
 
@@ -319,7 +319,7 @@ mod tests {
             (b"\\efi\\autoexec.ipxe", FIRMWARE),
             (b"autoexec.ipxe", IPXE),
         ]);
-        let script = "text undionly.kpxe (iPXE asks: the script)";
+        let script = "text undionly.kpxe (script for iPXE)";
         let (own, autoexec) = ("Loader sb/snponly.efi", "text autoexec.ipxe");
         assert_eq!(got, [script, script, own, "Asset k.img", autoexec, autoexec]);
     }

@@ -1,4 +1,4 @@
-//! Why this process may not read a path: by the owners and modes of what is on the way to it.
+//! Why this process may not read a path, from the owners and modes of the files and folders on it.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use rustix::{
     process::geteuid,
 };
 
-/// What denies it, with the fix: `user netbootd cannot read /srv/initrd.img (0600 root:root): chmod a+r /srv/initrd.img`.
-/// `None` where owners and modes do not.
+/// What denies access, with the fix: `user netbootd cannot read /srv/initrd.img (0600 root:root): chmod a+r
+/// /srv/initrd.img`. `None` if owners and modes allow it.
 #[must_use]
 pub fn denied(path: &Path) -> Option<String> {
     let culprit = culprit(&absolute(path).ok()?, LINKS)?;
@@ -30,7 +30,7 @@ pub fn denied(path: &Path) -> Option<String> {
     Some(format!("user {user} cannot {verb} {path} ({mode:04o} {owner}:{group}): chmod {bits} {path}"))
 }
 
-/// Why a user cannot make files in a folder, with the fix; `None` where owner and mode let it.
+/// Why a user cannot create files in a folder, with the fix; `None` if owner and mode allow it.
 #[must_use]
 pub fn cannot_write(folder: &Path, user: &str, uid: u32, gid: u32) -> Option<String> {
     let metadata = fs::metadata(folder).ok()?;
@@ -53,7 +53,7 @@ struct Culprit {
     is_on_the_way: bool,
 }
 
-/// The first on the way that this process may not pass, links followed.
+/// The first file or folder on the path that this process cannot pass. Links are followed.
 fn culprit(path: &Path, links: usize) -> Option<Culprit> {
     let path = &tidy(path);
     let mut way: Vec<&Path> = path.ancestors().collect();
@@ -78,7 +78,7 @@ fn culprit(path: &Path, links: usize) -> Option<Culprit> {
     None
 }
 
-/// Without `..`, which only links bring here: their folder was reached without one.
+/// The path without `..`. Only links contain `..` here.
 fn tidy(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for part in path.components() {
@@ -90,7 +90,7 @@ fn tidy(path: &Path) -> PathBuf {
     tidied
 }
 
-/// passwd(5) and group(5) have the name first and the number third.
+/// In passwd(5) and group(5), the name is the first field and the number the third.
 fn name_in(file: &str, number: u32) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let names = text.lines().filter_map(|line| {
@@ -101,7 +101,7 @@ fn name_in(file: &str, number: u32) -> Option<String> {
     names.into_iter().next()
 }
 
-/// Behind each other, as the kernel follows them (path_resolution(7)).
+/// The number of links that the kernel follows (path_resolution(7)).
 const LINKS: usize = 40;
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ mod tests {
         symlink("../shut/good", scratch.path().join("open/link")).expect("made");
         mode("shut", 0o700);
         let root = scratch.path().to_owned();
-        // A thread of its own: the other tests stay root.
+        // In its own thread, so that the other tests stay root.
         let seen = thread::spawn(move || {
             set_thread_groups(&[]).expect("groups");
             let (gid, uid) = (Gid::from_raw(65_534), Uid::from_raw(65_534));

@@ -1,4 +1,4 @@
-//! `pxelinux.cfg` files, which are made for the machine that asks, by TFTP and HTTP alike.
+//! Makes `pxelinux.cfg` files for the machine that asks, by TFTP and HTTP.
 
 use super::found::{Caller, Decided, Found, Names};
 use crate::boot::{
@@ -10,7 +10,7 @@ use crate::boot::{
 };
 
 impl Names<'_> {
-    /// `None` where the path is no such file.
+    /// `None` if the path is not such a file.
     pub(super) fn pxelinux(&self, path: &str) -> Option<Result<Found, Why>> {
         let asked = Asked::of(path)?;
         Some(self.caller.map_or_else(|| Err(Why::not_found(path)), |caller| self.file_for(&caller, path, &asked)))
@@ -18,7 +18,7 @@ impl Names<'_> {
 
     fn file_for(&self, caller: &Caller<'_>, path: &str, asked: &Asked) -> Result<Found, Why> {
         let nothing = || Err(Why::not_found(path));
-        // A client asks for the next name until one is a file: only the last is worth a word on its screen.
+        // A client tries one name after the other until one is a file. Only for the last name is an error text useful.
         let query = match (asked, caller.machine().map(|machine| machine.card)) {
             (Asked::Mac(mac), _) => caller.query(*mac),
             (Asked::Uuid(uuid), Some(mac)) => Query { uuid: Some(uuid.to_string()), ..caller.query(mac) },
@@ -41,7 +41,7 @@ impl Names<'_> {
         };
         let made = pxelinux::file(self.rules, self.base, caller.over, &query, standing);
         let is_anyones = matches!(&made.outcome, Outcome::Chosen { by: By::Default, .. });
-        // Whoever keeps a file for all machines means it for those that nothing else was said of.
+        // A file of the user for all machines applies to machines without rule and assignment.
         if is_anyones && !matches!(asked, Asked::Default) && self.has_own_default(path) {
             return nothing();
         }
@@ -95,7 +95,7 @@ mod tests {
         Rules { profiles, machines, default_profile: "any".into(), ..Rules::default() }
     }
 
-    /// The kernel's line of what a caller gets for a name; the name of a file of the user's own; or why there is none.
+    /// The kernel line that a client gets for a name, the name of a file of the user, or the reason for an error.
     fn got(rules: &Rules, assets: Option<&AssetRoot>, attempts: Attempts, name: &str) -> String {
         let (attempts, live) = (Mutex::new(attempts), Live::new(Rules::default(), Roster::default()));
         let over = Over::Tftp;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_the_card_is_always_answered_and_others_by_the_address_they_come_from() {
+    fn the_machine_is_found_by_the_mac_in_the_name_or_by_its_address() {
         let (rules, (_folder, assets)) = (rules(vec![]), assets());
         let by_uuid = format!("pxelinux.cfg/{UUID}");
         for (name, of_unheard, of_heard) in [
@@ -203,7 +203,7 @@ mod tests {
 
     /// U-Boot puts `boot/arm/` in front of `/debian/vmlinuz`, which such a file names, where its boot file was there.
     #[test]
-    fn a_path_begins_anew_at_two_slashes() {
+    fn two_slashes_start_a_new_path() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("debian")).expect("made");
         fs::write(folder.path().join("debian/vmlinuz"), "own").expect("written");

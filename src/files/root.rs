@@ -19,29 +19,29 @@ use super::{
 };
 use crate::boot::{faults::Wanted, why::Why};
 
-/// The assets folder by its name: everything is resolved beneath the folder that the name leads to. That folder may come
-/// later, and another one may take its place.
+/// The assets folder by its name. All paths are resolved below the folder that the name leads to. The folder can appear
+/// later, and can be replaced by another one.
 #[derive(Debug)]
 pub struct AssetRoot {
-    /// As the configuration names it.
+    /// The path in the configuration.
     pub(super) named: PathBuf,
     pub(super) folder: ArcSwapOption<Folder>,
-    /// Where only some files of the folder are served: their paths below it.
+    /// If only some files of the folder are served: their paths below it.
     pub(super) only: Option<BTreeSet<String>>,
-    /// What [`AssetRoot::shared`] has given away, as long as someone has it.
+    /// The open files that [`AssetRoot::shared`] has returned, as long as they are used.
     pub(super) open: Mutex<HashMap<(Version, String), Weak<Asset>>>,
-    /// What is in the images that were asked for.
+    /// The indexes of the images that were used.
     pub(super) images: Images,
 }
 
-/// What [`AssetRoot::follow`] found behind the folder's name.
+/// The result of [`AssetRoot::follow`].
 #[derive(Debug)]
 pub enum Followed {
-    /// The folder that was served before.
+    /// The same folder as before.
     Same,
-    /// Another folder, which is served from now on: where it is.
+    /// Another folder, which is served from now on: its path.
     Other(PathBuf),
-    /// Nothing that can be served: the folder that was served before still is, where there was one.
+    /// No folder that can be served. If there was one before, it is still served.
     Lost(io::Error),
 }
 
@@ -49,15 +49,16 @@ impl AssetRoot {
     /// Opens the folder.
     ///
     /// # Errors
-    /// Those of the system call; `InvalidInput` for `/`, which would show every file of the host to the network;
-    /// `Unsupported` for a kernel that cannot keep a path beneath a folder.
+    /// Those of the system call; `InvalidInput` for `/`, which would make every file of the host public; `Unsupported`
+    /// for a kernel that cannot keep a path below a folder.
     pub fn open(path: &Path) -> io::Result<Self> {
         let root = Self::waiting_for(path);
         root.folder.store(Some(Arc::new(Folder::open(path)?)));
         Ok(root)
     }
 
-    /// A folder that is not there yet, or cannot be used for now: [`AssetRoot::follow`] opens it when it can.
+    /// A folder that does not exist yet, or that cannot be used now. [`AssetRoot::follow`] opens it when that is
+    /// possible.
     #[must_use]
     pub fn waiting_for(path: &Path) -> Self {
         Self {
@@ -69,31 +70,31 @@ impl AssetRoot {
         }
     }
 
-    /// The same folder, of which only these files are served, by their paths below it.
+    /// The same folder, but only these files of it are served (by their paths below it).
     #[must_use]
     pub fn only(self, files: BTreeSet<String>) -> Self {
         Self { only: Some(files), ..self }
     }
 
-    /// The files that are served, where it is not the whole folder.
+    /// The files that are served, if it is not the whole folder.
     #[must_use]
     pub fn served_only(&self) -> Option<&BTreeSet<String>> {
         self.only.as_ref()
     }
 
-    /// Where it is; its name, as long as it is not there.
+    /// The path of the open folder, or its name if it does not exist.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.load().as_ref().map_or_else(|| self.named.clone(), |folder| folder.path.clone())
     }
 
-    /// As the configuration names it.
+    /// The path in the configuration.
     #[must_use]
     pub fn named(&self) -> &Path {
         &self.named
     }
 
-    /// Looks what the name leads to now: a link may have been switched, something may have been mounted there.
+    /// Opens the folder again: a link may have changed, or a file system may have been mounted.
     pub fn follow(&self) -> Followed {
         let now = match Folder::open(&self.named) {
             Ok(now) => now,
@@ -107,7 +108,7 @@ impl AssetRoot {
         Followed::Other(path)
     }
 
-    /// [`AssetRoot::file`], open once for all who have the same version: a thousand downloads of one image cost one
+    /// [`AssetRoot::file`], shared by all users of the same version. A thousand downloads of one image need only one
     /// descriptor.
     ///
     /// # Errors
@@ -116,10 +117,10 @@ impl AssetRoot {
         self.file(name).map(|asset| self.share(asset))
     }
 
-    /// One that is open already, instead of this one, where someone has the same version.
+    /// Returns the file that is already open, if it is the same version.
     pub fn share(&self, asset: Asset) -> Arc<Asset> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Files inside one image have its version, and tags of their own.
+        // Files inside one image have the image's version, but their own entity tags.
         let key = (asset.version, asset.etag.clone());
         if let Some(asset) = open.get(&key).and_then(Weak::upgrade) {
             return asset;
@@ -130,16 +131,16 @@ impl AssetRoot {
         asset
     }
 
-    /// Opens a file by its path below the folder; slashes at its start are passed over. Nothing leads out. An image is a
-    /// folder as well: a path may go on inside it.
+    /// Opens a file by its path below the folder; slashes at the start are ignored. The path cannot leave the folder.
+    /// An image is a folder too: the path can continue inside it.
     ///
     /// # Errors
-    /// [`Why::NotFound`], also for what is no regular file; [`Why::NoFolder`]; [`Why::Escape`]; [`Why::Unreadable`].
+    /// [`Why::NotFound`], also if it is not a regular file; [`Why::NoFolder`]; [`Why::Escape`]; [`Why::Unreadable`].
     pub fn file(&self, name: &str) -> Result<Asset, Why> {
         self.file_of_bytes(name.as_bytes())
     }
 
-    /// [`AssetRoot::file`] for a name in any bytes, as a disk has them.
+    /// [`AssetRoot::file`] for a name of any bytes, as file systems allow.
     ///
     /// # Errors
     /// As there.
@@ -157,9 +158,9 @@ impl AssetRoot {
         }
     }
 
-    /// A file that is one of the folder's own.
+    /// A file that is directly in the folder, not in an image.
     pub(super) fn whole_file(&self, name: &Path) -> Result<Asset, Why> {
-        // A FIFO without a writer must not keep us: NONBLOCK opens it, and the type is checked behind.
+        // Opening a FIFO without a writer must not block: use NONBLOCK, and check the type afterwards.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.beneath(name, flags)?;
         let stat = fstat(&descriptor).map_err(|errno| unreadable(&name.to_string_lossy(), errno))?;
@@ -177,7 +178,7 @@ impl AssetRoot {
         })
     }
 
-    /// Whether a machine that is sent to this file gets something.
+    /// Whether a machine can fetch this file.
     ///
     /// # Errors
     /// As [`AssetRoot::file`]; [`Why::Empty`].
@@ -224,7 +225,7 @@ mod tests {
         for name in ["debian/vmlinuz", "/debian/vmlinuz", "//debian//vmlinuz", "./debian/./vmlinuz", "inside"] {
             assert_eq!(size(name), Ok(6), "{name}");
         }
-        // `..` that stays inside is as harmless as it looks.
+        // `..` that stays inside is harmless.
         assert_eq!(size("debian/../inside"), Ok(6));
         let with_itself = format!("../{}/debian/vmlinuz", root.file_name().expect("a name").display());
         for name in ["../secret", "outside", "absolute", "debian/../../secret", "loop", &with_itself] {
@@ -276,7 +277,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a folder");
         let file = fs::File::create(scratch.path().join("k")).expect("made");
         let far = UNIX_EPOCH + Duration::from_secs(300_000_000_000);
-        // Some file systems hold fewer years, which serves as well.
+        // Some file systems have a smaller range of years. That is enough too.
         let _ = file.set_modified(far);
         let modified = AssetRoot::open(scratch.path()).expect("opened").file("k").expect("there").modified;
         assert!(httpdate::fmt_http_date(modified).ends_with(" GMT"));
@@ -291,7 +292,7 @@ mod tests {
         fs::write(root.join("v2/debian/vmlinuz"), "kernel").expect("made");
         fs::write(scratch.path().join("beside/secret"), "secret").expect("made");
         symlink(&root, scratch.path().join("served")).expect("made");
-        // By the folder's own path, by another name of it, out and in again, and one behind another.
+        // By the folder's own path, by another name of it, out of it and back, and one after the other.
         symlink(root.join("v2"), root.join("current")).expect("made");
         symlink(scratch.path().join("served/v2"), root.join("by-name")).expect("made");
         symlink("../root/v2", root.join("round")).expect("made");

@@ -1,19 +1,19 @@
-//! When the host's interfaces or addresses change.
+//! Notices changes of the host's interfaces and addresses.
 
 use std::{io, net::UdpSocket, time::Duration};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink, socket_with};
 
-/// Wakes whoever waits for a change. What the kernel says of it is not read: messages are lost where many come at once,
-/// so the interfaces are looked at anew in any case.
+/// Wakes the caller at a change. The message of the kernel is not read: many changes at once lose messages, so the
+/// caller has to list the interfaces again anyway.
 #[derive(Debug)]
 pub struct Changes {
-    /// To the runtime, a socket of datagrams is one like another.
+    /// The runtime has no type for netlink sockets, but treats any datagram socket the same.
     io: tokio::net::UdpSocket,
 }
 
 impl Changes {
-    /// Begins to listen: no change after this is missed.
+    /// Starts to listen. No change after this is missed.
     ///
     /// # Errors
     /// Those of the system calls.
@@ -26,20 +26,20 @@ impl Changes {
         Ok(Self { io: tokio::net::UdpSocket::from_std(UdpSocket::from(socket))? })
     }
 
-    /// Waits for a change. Whoever drops this has missed nothing.
+    /// Waits for a change. It is safe to drop this future.
     pub async fn next(&self) {
-        // An error says that there were too many to be told (ENOBUFS), which is as good.
+        // An error means that there were too many changes (ENOBUFS), which is a change too.
         let _ = self.io.recv(&mut [0; 8192]).await;
     }
 
-    /// Behind a change, waits until none has come for a moment: an interface that comes up is several changes.
+    /// After a change, waits until there are no more for a moment: an interface that comes up makes several changes.
     pub async fn settle(&self) {
         let calm = async {
             while tokio::time::timeout(CALM, self.next()).await.is_ok() {
                 tokio::time::sleep(CALM / 20).await;
             }
         };
-        // A network that never comes to rest must not put it off for ever.
+        // A network that changes all the time must not delay it without end.
         let _ = tokio::time::timeout(PATIENCE, calm).await;
     }
 }

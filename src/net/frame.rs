@@ -1,4 +1,4 @@
-//! Ethernet frames around UDP datagrams: read from a capture, built for an answer. No socket.
+//! Ethernet frames with UDP datagrams: parsed from a capture, and built for a reply. No socket.
 
 use std::net::SocketAddrV4;
 
@@ -13,25 +13,25 @@ use pnet_packet::{
 /// An Ethernet address.
 pub type LinkAddress = [u8; 6];
 
-/// A UDP datagram with the headers that it came in.
+/// A UDP datagram with its headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// The card, or the router, that sent it.
+    /// The MAC address of the sender: the client, or a router.
     pub link_from: LinkAddress,
-    /// Whom it was sent to.
+    /// The MAC address of the receiver.
     pub link_to: LinkAddress,
     /// Sender.
     pub from: SocketAddrV4,
     /// Receiver.
     pub to: SocketAddrV4,
-    /// What the datagram carries.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// Reads a frame; `None` for whatever is not one whole UDP datagram in IPv4.
+    /// Parses a frame; `None` if it is not a complete UDP datagram in IPv4.
     ///
-    /// Checksums are not verified: a program on this very host leaves them to a card that these frames never pass.
+    /// Checksums are not checked: programs on this host leave them to the network card, which these frames never reach.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (link, packet) = bytes.split_at_checked(ETHERNET_HEADER)?;
@@ -45,7 +45,7 @@ impl<'a> Frame<'a> {
         if !is_udp || is_fragment || header < IPV4_HEADER {
             return None;
         }
-        // What follows the packet fills the frame up to the least that Ethernet carries.
+        // The bytes after the packet are padding up to the smallest Ethernet frame.
         let datagram = packet.get(header..usize::from(ip.get_total_length()))?;
         let udp = UdpPacket::new(datagram)?;
         Some(Self {
@@ -57,13 +57,13 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// Sent to every card.
+    /// Whether it was sent to every card.
     #[must_use]
     pub fn is_broadcast(&self) -> bool {
         self.link_to == BROADCAST
     }
 
-    /// The bytes to send, with both checksums; `None` where the payload is more than a packet of 65,535 bytes holds.
+    /// The bytes to send, with both checksums; `None` if the payload does not fit into a packet of 65,535 bytes.
     #[must_use]
     pub fn build(&self) -> Option<Vec<u8>> {
         let udp_length = u16::try_from(self.payload.len().checked_add(UDP_HEADER)?).ok()?;
@@ -87,7 +87,7 @@ impl<'a> Frame<'a> {
         datagram.set_destination(self.to.port());
         datagram.set_length(udp_length);
         datagram.set_payload(self.payload);
-        // Zero would say that there is none (RFC 768).
+        // Zero would mean that there is none (RFC 768).
         match udp::ipv4_checksum(&datagram.to_immutable(), self.from.ip(), self.to.ip()) {
             0 => datagram.set_checksum(u16::MAX),
             sum => datagram.set_checksum(sum),
@@ -96,13 +96,13 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Every card's address.
+/// The broadcast address.
 pub const BROADCAST: LinkAddress = [0xff; 6];
 
 const ETHERNET_HEADER: usize = 14;
 const IPV4_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
-/// What Linux gives its own packets; a relay may be some routers away.
+/// The default of Linux for its own packets. A relay may be some routers away.
 const TTL: u8 = 64;
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_no_payload_and_what_is_not_one_whole_udp_datagram_is_nothing() {
+    fn padding_and_everything_but_a_complete_udp_datagram_is_ignored() {
         let built = frame(b"abc").build().expect("it fits");
         let padded = [built.as_slice(), &[0; 15]].concat();
         assert_eq!(Frame::parse(&padded), Some(frame(b"abc")));
@@ -159,7 +159,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_frame_or_nothing(
+        fn any_bytes_can_be_parsed(
             bytes in prop::collection::vec(any::<u8>(), 0..120),
             changes in prop::collection::vec((0usize..50, any::<u8>()), 0..8),
         ) {

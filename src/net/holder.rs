@@ -1,4 +1,4 @@
-//! Who has a port: what an error names, and what decides whether to share one.
+//! Finds the process that has a port, for error messages and to decide whether to share the port.
 
 use std::{
     fmt, fs, io,
@@ -17,7 +17,7 @@ pub enum Table {
 /// A process that has a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its name and id, where we may see them.
+    /// Its name and pid, if we may see them.
     pub process: Option<(String, u32)>,
 }
 
@@ -25,15 +25,15 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
             Some((name, pid)) => write!(f, "{name} (pid {pid})"),
-            None => f.write_str("another process (its name is for root to see: ss -lpn)"),
+            None => f.write_str("another process (only root can see its name: sudo ss -lpn)"),
         }
     }
 }
 
-/// The sockets on a port that hear what is sent to all addresses or to one of these: their numbers in the table, in order.
+/// The sockets on a port that receive packets to all addresses or to one of these: their numbers in the table, sorted.
 ///
-/// A socket's interface is in no table: one that listens on all addresses of another interface only is taken for one
-/// that listens here. Whoever decides by this must not do harm where it is wrong.
+/// The table does not show the interface of a socket. So a socket on another interface that listens on all addresses
+/// counts too. The caller must not do harm if this is wrong.
 #[must_use]
 pub fn sockets_on(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Vec<u64> {
     let names: &[&str] = match table {
@@ -42,7 +42,7 @@ pub fn sockets_on(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Vec<u64> {
     };
     let mut inodes = Vec::new();
     for name in names {
-        // A kernel without IPv6 has no table of it.
+        // A kernel without IPv6 has no IPv6 table.
         let text = fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
         let rows = text.lines().skip(1).filter_map(|line| Row::parse(line, table));
         inodes.extend(rows.filter(|row| row.port == port && row.reaches(addresses)).map(|row| row.inode));
@@ -51,7 +51,7 @@ pub fn sockets_on(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Vec<u64> {
     inodes
 }
 
-/// The other process among those that have these sockets.
+/// The other process that has one of these sockets.
 #[must_use]
 pub fn other_holder(sockets: &[u64]) -> Option<Holder> {
     let ours = sockets_of("self").unwrap_or_default();
@@ -83,13 +83,13 @@ impl Row {
         })
     }
 
-    /// Whether what is sent to one of these addresses, or to all, may be for this socket.
+    /// Whether packets to one of these addresses, or to all, can reach this socket.
     fn reaches(&self, addresses: &[Ipv4Addr]) -> bool {
         self.address.is_some_and(|a| a.is_unspecified() || a.is_broadcast() || addresses.contains(&a))
     }
 }
 
-/// `Some(None)` for an IPv6 address that no IPv4 packet reaches. The tables have words of 32 bits in the host's order.
+/// `Some(None)` for an IPv6 address that no IPv4 packet reaches. The tables have 32-bit words in the host's byte order.
 fn address_of(hex: &str) -> Option<Option<Ipv4Addr>> {
     let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
     if hex.len() == 8 {

@@ -1,5 +1,5 @@
-//! Sockets that the service manager has opened for us (sd_listen_fds(3)): each takes the place of the one that would be
-//! opened for the same address, and interface. What it has no socket for is opened as ever.
+//! Sockets that systemd opened for us (sd_listen_fds(3)). Each replaces the socket that netbootd would open for the
+//! same address and interface. All others are opened as usual.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ struct Inherited {
 }
 
 impl Inherited {
-    /// Of whatever is neither of the two, nothing is taken.
+    /// Other kinds of sockets are not used.
     fn from_environment() -> Self {
         let mut given = ListenFd::from_env();
         let mut inherited = Self::default();
@@ -32,15 +32,16 @@ impl Inherited {
     }
 }
 
-/// The environment is the process's, and there is one.
+/// The environment belongs to the whole process, so there is only one set.
 fn all() -> &'static Mutex<Inherited> {
     static INHERITED: OnceLock<Mutex<Inherited>> = OnceLock::new();
     INHERITED.get_or_init(|| Mutex::new(Inherited::from_environment()))
 }
 
-/// The one that listens there.
+/// The TCP socket that listens on this address.
 ///
 /// # Errors
+/// It cannot be made non-blocking.
 /// That it cannot be used without waiting.
 pub fn tcp(address: SocketAddrV4) -> io::Result<Option<TcpListener>> {
     let mut all = all().lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,10 +52,10 @@ pub fn tcp(address: SocketAddrV4) -> io::Result<Option<TcpListener>> {
     Ok(Some(socket))
 }
 
-/// The one that is bound there, and to this interface or to none.
+/// The UDP socket that is bound to this address, and to this interface or to none.
 ///
 /// # Errors
-/// That it cannot be used without waiting.
+/// It cannot be made non-blocking.
 pub(super) fn udp(address: SocketAddrV4, device: Option<&str>) -> io::Result<Option<UdpSocket>> {
     let mut all = all().lock().unwrap_or_else(PoisonError::into_inner);
     let is_it = |socket: &UdpSocket| {

@@ -1,4 +1,4 @@
-//! The host's network interfaces, and the choice of the one to serve.
+//! The network interfaces of the host, and the choice of the one to serve.
 
 use std::{
     collections::HashSet,
@@ -10,38 +10,38 @@ use pnet_datalink::NetworkInterface;
 
 use super::frame::LinkAddress;
 
-/// An interface as it was when it was looked at.
+/// An interface, as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// As in `ip link`.
+    /// The name, as in `ip link`.
     pub name: String,
-    /// The kernel's number for it. One that is deleted and made again has another one, and sockets on the old one hear
-    /// nothing any more.
+    /// The kernel's number. An interface that is deleted and created again gets another number, and old sockets on it
+    /// receive nothing.
     pub index: u32,
-    /// Its card's address; `None` where frames have no Ethernet header.
+    /// The MAC address; `None` if frames have no Ethernet header.
     pub link_address: Option<LinkAddress>,
     /// Its IPv4 addresses, the primary one first.
     pub addresses: Vec<Ipv4Addr>,
-    /// Largest IP packet in bytes.
+    /// The MTU in bytes.
     pub mtu: usize,
-    /// Not down: `ip link set … up`.
+    /// Whether it is up: `ip link set … up`.
     pub is_up: bool,
 }
 
 impl Interface {
-    /// The address that clients are told.
+    /// The address for clients.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// What keeps it from being served.
+    /// Why it cannot be served.
     ///
     /// # Errors
-    /// That it is down, or without an address.
+    /// It is down, or has no address.
     pub fn usable(&self) -> Result<(), Unusable> {
         match (self.is_up, self.addresses.is_empty()) {
-            // The kernel counts from 1.
+            // Numbers start at 1.
             _ if self.index == 0 => Err(Unusable::Missing),
             (false, _) => Err(Unusable::Down),
             (true, true) => Err(Unusable::NoAddress),
@@ -59,7 +59,7 @@ impl From<&NetworkInterface> for Interface {
         Self {
             name: interface.name.clone(),
             index: interface.index,
-            // Zeros are what tunnels and the loopback have.
+            // Tunnels and the loopback interface have zeros.
             link_address: interface.mac.map(|mac| mac.octets()).filter(|octets| octets.iter().any(|octet| *octet != 0)),
             addresses: addresses.collect(),
             mtu: mtu(&interface.name),
@@ -80,36 +80,36 @@ impl fmt::Display for Interface {
 /// Why no interface could be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
-    /// A name that is no interface here.
-    #[error("there is no interface {name}; there are: {}", .there.join(", "))]
+    /// A given name is not an interface of this host.
+    #[error("unknown interface {name}; this host has: {}", .there.join(", "))]
     Unknown {
         /// The name.
         name: String,
-        /// Those that there are.
+        /// The interfaces of this host.
         there: Vec<String>,
     },
-    /// None fits.
-    #[error("no interface to serve on; name one with --interface:\n{}", .0.join("\n"))]
+    /// No interface is suitable.
+    #[error("no suitable interface; choose one with --interface:\n{}", .0.join("\n"))]
     None(Vec<String>),
-    /// Several fit.
-    #[error("more than one interface could be meant; name one (or several) with --interface:\n{}", .0.join("\n"))]
+    /// Several interfaces are suitable.
+    #[error("several interfaces are suitable; choose one or more with --interface:\n{}", .0.join("\n"))]
     Several(Vec<String>),
 }
 
-/// What keeps an interface from being served.
+/// Why an interface cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// `ip link set … up` is missing.
-    #[error("is down: bring it up with ip link set dev NAME up")]
+    /// It is down.
+    #[error("is down: start it with ip link set dev NAME up")]
     Down,
     /// It does not exist.
-    #[error("is not there")]
+    #[error("does not exist")]
     Missing,
-    /// No address to tell clients.
-    #[error("has no IPv4 address: give it one with ip address add ADDRESS/PREFIX dev NAME")]
+    /// It has no address.
+    #[error("has no IPv4 address: add one with ip address add ADDRESS/PREFIX dev NAME")]
     NoAddress,
-    /// Passed over unless named.
-    #[error("is {0}, which is served only where it is named")]
+    /// It is served only if it is named.
+    #[error("is {0}, which is served only if it is named")]
     Skipped(&'static str),
 }
 
@@ -118,7 +118,7 @@ impl Unusable {
     #[must_use]
     pub fn short(self) -> &'static str {
         match self {
-            Self::Missing => "not there",
+            Self::Missing => "does not exist",
             Self::Down => "down",
             Self::NoAddress => "no IPv4 address",
             Self::Skipped(what) => what,
@@ -126,14 +126,14 @@ impl Unusable {
     }
 }
 
-/// The interfaces of these names that there are now.
+/// The interfaces with these names that exist now.
 #[must_use]
 pub fn look(names: &[String]) -> Vec<Interface> {
     let all = pnet_datalink::interfaces();
     all.iter().filter(|interface| names.contains(&interface.name)).map(Interface::from).collect()
 }
 
-/// The interfaces to serve: those named, which may be down for now, else the only one that fits.
+/// The interfaces to serve: the named ones, which may be down now, or else the only suitable one.
 ///
 /// # Errors
 /// Which name is wrong, or the list to choose from.
@@ -149,7 +149,7 @@ fn choose_from(
     if !named.is_empty() {
         let mut once = HashSet::new();
         let named: Vec<&String> = named.iter().filter(|name| once.insert(*name)).collect();
-        // One that is there is served, whatever has become of the others.
+        // An existing interface is served, even if others are missing.
         if named.iter().any(|name| by_name(all, name).is_ok()) {
             return Ok(named.into_iter().map(|name| by_name(all, name).unwrap_or_else(|_| missing(name))).collect());
         }
@@ -178,7 +178,7 @@ fn by_name(all: &[NetworkInterface], name: &str) -> Result<Interface, Unclear> {
     })
 }
 
-/// One that may come later: a card that its driver finds late, a VLAN that is set up behind us.
+/// An interface that can appear later: a driver that loads late, a VLAN that is configured later.
 fn missing(name: &str) -> Interface {
     let (addresses, mtu) = (Vec::new(), ETHERNET_MTU);
     Interface { name: name.into(), index: 0, link_address: None, addresses, mtu, is_up: false }
@@ -189,7 +189,7 @@ fn usable(interface: &NetworkInterface) -> Result<Interface, Unusable> {
     interface.usable().map(|()| interface)
 }
 
-/// Interfaces that hardly ever lead to machines that boot, and where answering by mistake does harm.
+/// Interfaces that seldom lead to machines that boot, and where a wrong reply is harmful.
 fn skipped(interface: &NetworkInterface, has_radio: &dyn Fn(&str) -> bool) -> Option<Unusable> {
     const VIRTUAL: &[(&str, &str)] = &[
         ("docker", "a container bridge"),
@@ -229,7 +229,7 @@ fn mtu(name: &str) -> usize {
     read.ok().and_then(|mtu| mtu.trim().parse().ok()).unwrap_or(ETHERNET_MTU)
 }
 
-/// Assumed where sysfs does not tell.
+/// The value if sysfs has none.
 const ETHERNET_MTU: usize = 1500;
 
 #[cfg(test)]
@@ -276,16 +276,16 @@ mod tests {
     }
 
     #[test]
-    fn a_name_goes_before_every_guess() {
+    fn a_name_has_priority() {
         assert_eq!(names(&laptop(), &["docker0", "docker0"]), Ok(vec!["docker0 (172.17.0.1)".into()]));
-        // One that is not ready yet is waited for; a slip of the pen would be waited for in vain.
+        // An interface that is not ready is waited for. A typing error in its name would be waited for without end.
         assert_eq!(names(&laptop(), &["eth1"]), Ok(vec!["eth1 (down)".into()]));
         assert_eq!(names(&laptop(), &["eth2"]), Ok(vec!["eth2 (no IPv4 address)".into()]));
         assert!(matches!(names(&laptop(), &["eth9"]), Err(Unclear::Unknown { .. })));
     }
 
     #[test]
-    fn an_unclear_choice_is_the_users() {
+    fn if_several_interfaces_are_suitable_the_user_has_to_choose() {
         let mut two = laptop();
         two.push(interface("enp3s0", UP, Some("198.51.100.10/24")));
         assert_eq!(
@@ -295,10 +295,10 @@ mod tests {
         let none = &laptop()[..3];
         assert_eq!(
             names(none, &[]).map_err(|error| error.to_string()),
-            Err("no interface to serve on; name one with --interface:\n  \
-                 lo is the loopback, which is served only where it is named\n  \
-                 wlp2s0 is wireless, which is served only where it is named\n  \
-                 docker0 is a container bridge, which is served only where it is named"
+            Err("no suitable interface; choose one with --interface:\n  \
+                 lo is the loopback, which is served only if it is named\n  \
+                 wlp2s0 is wireless, which is served only if it is named\n  \
+                 docker0 is a container bridge, which is served only if it is named"
                 .into())
         );
     }

@@ -1,4 +1,4 @@
-//! What the stages need of the operating system's network, and nothing of netbooting.
+//! Network functions of the operating system that the servers use. Nothing here is specific to network boot.
 
 pub mod changes;
 pub mod frame;

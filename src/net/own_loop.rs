@@ -1,5 +1,5 @@
-//! A thread with an event loop of its own. On a runtime that shares its tasks among threads, the one that learns of a
-//! packet wakes another one to answer it: under load that is most of what the packet costs.
+//! A thread with its own event loop. In a runtime that shares tasks among threads, the thread that notices a packet
+//! wakes another one to answer it. Under load this is most of the cost of a packet.
 
 use std::{io, thread};
 
@@ -8,7 +8,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// It ends when this is dropped, with every task that is still on it.
+/// The thread ends when this is dropped, with all its tasks.
 #[derive(Debug)]
 pub struct OwnLoop {
     handle: Handle,
@@ -16,21 +16,21 @@ pub struct OwnLoop {
 }
 
 impl OwnLoop {
-    /// Starts one; the name is the thread's.
+    /// Starts a thread with this name.
     ///
     /// # Errors
-    /// Those of the operating system, which has no thread or descriptor left.
+    /// The operating system has no thread or descriptor left.
     pub fn start(name: String) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
-        // An error is the end as well: whoever would have said so is gone.
+        // An error means that the sender was dropped: this is the end too.
         let run = move || drop(runtime.block_on(ended));
         thread::Builder::new().name(name).spawn(run)?;
         Ok(Self { handle, _end: end })
     }
 
-    /// To spawn on it, and to open sockets that it watches.
+    /// To start tasks and open sockets on it.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle

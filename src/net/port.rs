@@ -1,5 +1,5 @@
-//! A UDP port bound to one of our addresses, for who looks after many of them at once: nothing is asked of the kernel
-//! for a datagram but to give or take it.
+//! A UDP port on one of our addresses, for code that uses many ports at once. Receiving and sending a datagram needs
+//! only one system call each.
 
 use std::{
     io::{self, IoSlice},
@@ -18,27 +18,27 @@ use rustix::{
     },
 };
 
-/// See the module. What is sent leaves from its address, which firmware insists on (EDK2: PXE-E18).
+/// See the module. Packets leave from its address, because firmware requires that (EDK2: PXE-E18).
 #[derive(Debug)]
 pub struct Port {
     socket: UdpSocket,
-    /// Whether the kernel and the interface split several datagrams that come in one call (UDP_SEGMENT, Linux 4.18).
+    /// Whether the kernel and the interface can split one call into several datagrams (UDP_SEGMENT, Linux 4.18).
     splits: AtomicBool,
 }
 
 impl Port {
-    /// Takes a bound socket over.
+    /// Uses a bound socket.
     ///
     /// # Errors
     /// Those of the system call.
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
-        // Boot clients are better served by a datagram in two pieces than by none, where a path has a smaller MTU than
-        // our interface.
+        // If a network path has a smaller MTU than our interface, two fragments are better for a boot client than no
+        // datagram.
         sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
         Ok(Self { socket, splits: AtomicBool::new(true) })
     }
 
-    /// A new one; with port 0 the operating system chooses it. `receive_buffer` is in bytes.
+    /// A new port; with port 0 the operating system chooses it. `receive_buffer` is in bytes.
     ///
     /// # Errors
     /// Those of the system calls, e.g. `AddrInUse`.
@@ -60,15 +60,15 @@ impl Port {
         }
     }
 
-    /// The next datagram if there is one: its bytes, as far as they have room, and who sent it.
+    /// The next datagram, if there is one: its length, as far as it fits into the buffer, and its sender.
     ///
     /// # Errors
-    /// Those of the system call; the port stays usable.
+    /// Those of the system call; the port can still be used.
     pub fn try_receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<(&'a [u8], SocketAddrV4)>> {
         self.receive_with(buffer, RecvFlags::DONTWAIT)
     }
 
-    /// Waits for a datagram, as long as [`Self::set_patience`] says.
+    /// Waits for a datagram for the time of [`Self::set_patience`].
     ///
     /// # Errors
     /// As [`Self::try_receive`].
@@ -94,11 +94,11 @@ impl Port {
         Ok(sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, Some(time))?)
     }
 
-    /// Sends datagrams of `segment` bytes that stand behind each other, the last of which may be shorter, in as few
-    /// system calls as there can be. Does not wait.
+    /// Sends datagrams of `segment` bytes that are stored one after the other (the last one can be shorter), with as
+    /// few system calls as possible. Does not wait.
     ///
     /// # Errors
-    /// Those of the system call; `WouldBlock` where the send buffer is full.
+    /// Those of the system call; `WouldBlock` if the send buffer is full.
     pub fn send(&self, to: SocketAddrV4, bytes: &[u8], segment: usize) -> io::Result<()> {
         let segment = segment.max(1);
         if bytes.len() <= segment {
@@ -115,8 +115,8 @@ impl Port {
             let split = [ControlMessage::UdpGsoSegments(&size)];
             match sendmsg(self.socket.as_raw_fd(), &data, &split, MsgFlags::MSG_DONTWAIT, Some(&name)) {
                 Ok(_) => return Ok(()),
-                // An interface that computes no checksums, a segment beyond its MTU, an old kernel: one by one, from
-                // now on.
+                // An interface without checksums, a segment larger than its MTU, an old kernel: from now on, send one
+                // datagram per call.
                 Err(nix::Error::EIO | nix::Error::EINVAL | nix::Error::EMSGSIZE | nix::Error::ENOPROTOOPT) => {
                     self.splits.store(false, Ordering::Relaxed);
                 }
@@ -137,7 +137,7 @@ impl AsFd for Port {
     }
 }
 
-/// An IPv4 packet of 65,535 bytes less its headers.
+/// An IPv4 packet of 65,535 bytes without its headers.
 const MAX_DATAGRAM: usize = 65_507;
 /// UDP_MAX_SEGMENTS before Linux 6.9.
 const MAX_SEGMENTS: usize = 64;
@@ -154,7 +154,7 @@ mod tests {
         let client = Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 1 << 20).expect("a port");
         let (ours_at, client_at) = (ours.address().expect("bound"), client.address().expect("bound"));
         client.set_patience(Duration::from_secs(5)).expect("set");
-        // More than one call carries, and a datagram that needs no splitting; with and without the kernel's help.
+        // More than one call can send, and a datagram that is not split; with the kernel's splitting and without it.
         for splits in [true, false] {
             ours.splits.store(splits, Ordering::Relaxed);
             for (bytes, segment) in [(vec![7; 100_001], 1472), (vec![8; 1472], 1472), (vec![9; 10], 4)] {

@@ -1,5 +1,5 @@
-//! Listening at layer 2, beside whoever has the port: a packet socket on one interface, with a filter in the kernel so
-//! that nothing but DHCP ever leaves it.
+//! Captures packets at layer 2, beside the program that has the port: a packet socket on one interface, with a filter
+//! in the kernel that passes only DHCP.
 
 use std::{io, net::UdpSocket, os::fd::IntoRawFd};
 
@@ -12,37 +12,37 @@ use super::{
     interface::Interface,
 };
 
-/// Which datagrams a tap lets through.
+/// The datagrams that a capture receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// To port 67: what clients and relays send.
+    /// To port 67: packets of clients and relays.
     Requests,
-    /// From ports 67 and 4011 to port 68: what servers say. A socket on port 68 would take unicasts away from this
+    /// From ports 67 and 4011 to port 68: packets of servers. A socket on port 68 would take unicasts away from the
     /// host's own DHCP client.
     Replies {
-        /// Those of programs on this host too. That costs a copy of every frame that leaves by the interface, so it is
-        /// for hosts where there is such a program.
+        /// Also packets of programs on this host. This copies every frame that leaves the interface, so it is only for
+        /// hosts with such a program.
         of_this_host: bool,
     },
 }
 
-/// A packet socket before it is on a runtime.
+/// A packet socket before it is used by a runtime.
 #[derive(Debug)]
 pub struct OpenTap {
     socket: Socket,
     link_address: LinkAddress,
 }
 
-/// Opens a tap on an interface. Needs CAP_NET_RAW, and no runtime.
+/// Opens a capture on an interface. Needs CAP_NET_RAW, and no runtime.
 ///
 /// # Errors
 /// `PermissionDenied` without the capability; `Unsupported` for an interface without Ethernet headers.
 pub fn open_tap(interface: &Interface, wanted: Wanted, receive_buffer: usize) -> io::Result<OpenTap> {
     let link_address = interface.link_address.ok_or_else(|| {
-        let words = format!("{} has no Ethernet headers, so there is nothing to capture on it", interface.name);
+        let words = format!("{} has no Ethernet headers, so netbootd cannot capture on it", interface.name);
         io::Error::new(io::ErrorKind::Unsupported, words)
     })?;
-    // Of protocol 0: nothing arrives before the filter stands and the socket is bound.
+    // Protocol 0: nothing arrives before the filter is set and the socket is bound.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     socket.attach_filter(&filter(interface.index, wanted))?;
     if sockopt::set_socket_recv_buffer_size_force(&socket, receive_buffer).is_err() {
@@ -53,8 +53,8 @@ pub fn open_tap(interface: &Interface, wanted: Wanted, receive_buffer: usize) ->
     Ok(OpenTap { socket, link_address })
 }
 
-/// Binds by pnet, which knows link-layer addresses. Of its channel, which would copy every frame in a blocking loop,
-/// nothing else is used: it goes at once, with its own descriptor of the socket.
+/// Binds the socket with pnet, which supports link-layer addresses. Its channel would copy every frame in a blocking
+/// loop, so it is dropped at once, with its own copy of the descriptor.
 fn bind(socket: &Socket, interface: &Interface, wanted: Wanted) -> io::Result<()> {
     let channel_type = match wanted {
         Wanted::Replies { of_this_host: true } => ChannelType::Layer2,
@@ -73,17 +73,17 @@ fn bind(socket: &Socket, interface: &Interface, wanted: Wanted) -> io::Result<()
     pnet_datalink::channel(&named, config).map(drop)
 }
 
-/// A tap on the runtime.
+/// A capture on the runtime.
 #[derive(Debug)]
 pub struct Tap {
-    /// To the runtime, a socket of datagrams is one like another.
+    /// The runtime has no type for packet sockets, but treats any datagram socket the same.
     io: tokio::net::UdpSocket,
-    /// Of the interface, which answers come from.
+    /// The MAC address of the interface; replies are sent from it.
     pub link_address: LinkAddress,
 }
 
 impl Tap {
-    /// Puts an open tap on the current runtime.
+    /// Adds an open capture to the current runtime.
     ///
     /// # Errors
     /// Those of the system calls.
@@ -92,15 +92,15 @@ impl Tap {
         Ok(Self { io, link_address: open.link_address })
     }
 
-    /// Waits for frames and hands over those that are there, up to [`BATCH`].
+    /// Waits for frames and passes on those that are there, at most [`BATCH`].
     ///
     /// # Errors
-    /// Those of the system call, e.g. `NetworkDown`; the tap stays usable.
+    /// Those of the system call, e.g. `NetworkDown`; the capture can still be used.
     pub async fn receive(&self, mut each: impl FnMut(Frame<'_>)) -> io::Result<()> {
         let mut buffer = [0; LARGEST_FRAME];
         let mut count = 0;
         loop {
-            // The first one is waited for; the rest only where they are there.
+            // Wait only for the first frame.
             let read = match count {
                 0 => self.io.recv(&mut buffer).await,
                 BATCH => return Ok(()),
@@ -118,23 +118,23 @@ impl Tap {
     /// Sends a frame.
     ///
     /// # Errors
-    /// Those of the system call; the tap stays usable.
+    /// Those of the system call; the capture can still be used.
     pub async fn send(&self, frame: &Frame<'_>) -> io::Result<()> {
         let bytes = frame.build().ok_or(io::ErrorKind::InvalidInput)?;
         self.io.send(&bytes).await.map(drop)
     }
 }
 
-/// A classic BPF program (bpf(4), Linux's `Documentation/networking/filter.rst`), in the order in which it drops most
-/// of what passes. Whoever leaves it by a jump to `drop` is not copied to us.
+/// A classic BPF program (bpf(4), Linux's `Documentation/networking/filter.rst`). The checks that drop most packets
+/// come first. A packet that jumps to `drop` is not copied to us.
 fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
-    // What is loaded, how it is compared with what, and whether equality is to stay or to go.
+    // The value to load, the comparison, and whether an equal value passes or is dropped.
     let takes_outgoing = wanted == Wanted::Replies { of_this_host: true };
     let mut checks = vec![
         (LOAD_HALF, 12, Stay::Equal(u32::from(ETHERTYPE_IPV4))),
         (LOAD_BYTE, 14 + 9, Stay::Equal(UDP)),
         (LOAD_HALF, 14 + 6, Stay::NoneOf(MORE_FRAGMENTS_OR_OFFSET)),
-        // The frame is already on its way to another interface.
+        // The frame is being forwarded to another interface.
         (LOAD_WORD, ancillary(libc::SKF_AD_IFINDEX), Stay::Equal(index)),
         (LOAD_WORD, ancillary(libc::SKF_AD_PKTTYPE), Stay::NotEqual(PACKET_OTHERHOST)),
     ];
@@ -147,15 +147,15 @@ fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
     };
     let mut program: Vec<Step> =
         checks.iter().flat_map(|(load, at, stay)| [Step::Load(*load, *at), Step::Check(*stay)]).collect();
-    // Of another VLAN: its frames pass the parent too, where an answer would go to the wrong network. The tag stands
-    // beside the frame. One of VLAN 0 is no VLAN but a priority (IEEE 802.1Q §9.6), as some firmware and switches send.
+    // A frame of another VLAN also passes the parent interface, where a reply would go to the wrong network. The tag is
+    // stored outside the frame. VLAN 0 is only a priority (IEEE 802.1Q §9.6); some firmware and switches send it.
     program.extend([
         Step::Load(LOAD_WORD, ancillary(libc::SKF_AD_VLAN_TAG_PRESENT)),
         Step::SkipCheckedLoad(0),
         Step::Load(LOAD_WORD, ancillary(libc::SKF_AD_VLAN_TAG)),
         Step::Check(Stay::NoneOf(VLAN_ID)),
     ]);
-    // The IP header's length, with its options, goes into the index register.
+    // The index register gets the length of the IP header with its options.
     program.push(Step::Load(LOAD_INDEX_BY_HEADER, 14));
     for (at, among) in ports {
         program.push(Step::Load(LOAD_HALF_BEHIND_INDEX, 14 + at));
@@ -173,9 +173,9 @@ fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
 #[derive(Clone, Copy)]
 enum Step {
     Load(u16, u32),
-    /// Over the next check, where equal.
+    /// If equal, skip the next check.
     Skip(u32),
-    /// Over the next load and its check, where equal.
+    /// If equal, skip the next load and its check.
     SkipCheckedLoad(u32),
     Check(Stay),
 }
@@ -188,7 +188,7 @@ enum Stay {
 }
 
 impl Step {
-    /// `to_drop`: instructions from this one to the end of the program plus the one that accepts.
+    /// `to_drop`: the number of instructions from this one to the end of the program, plus the accepting one.
     fn code(self, to_drop: usize) -> SockFilter {
         let drop = u8::try_from(to_drop).unwrap_or(u8::MAX);
         match self {
@@ -202,18 +202,18 @@ impl Step {
     }
 }
 
-/// What the kernel knows of a packet beside its bytes.
+/// Data of the kernel about a packet.
 fn ancillary(of: libc::c_int) -> u32 {
     (libc::SKF_AD_OFF + of).cast_unsigned()
 }
 
-/// Frames read before others get their turn.
+/// The number of frames to read before other tasks run.
 pub const BATCH: usize = 32;
-/// DHCP over Ethernet is at most 1,500 bytes and a header; whatever is longer is cut, and then no frame.
+/// A DHCP frame has at most 1,500 bytes and a header. A longer one is cut, and then it is invalid.
 const LARGEST_FRAME: usize = 2048;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const UDP: u32 = 17;
-/// Of a tag, whose other four bits are the priority.
+/// The VLAN number of a tag. The other four bits are the priority.
 const VLAN_ID: u32 = 0x0fff;
 const MORE_FRAGMENTS_OR_OFFSET: u32 = 0x3fff;
 const SOURCE_PORT: u32 = 0;

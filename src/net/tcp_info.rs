@@ -1,8 +1,8 @@
-//! What the kernel knows of a TCP connection, and the two socket options that no safe interface offers.
+//! The kernel's data about a TCP connection, and two socket options.
 //!
-//! The one file with `unsafe`: neither socket2 nor rustix nor nix has `TCP_INFO`, `TCP_RTO_MAX_MS` or
-//! `SO_MAX_PACING_RATE`. What it holds of it are two system calls over a buffer on the stack.
-#![expect(unsafe_code, reason = "getsockopt and setsockopt of options that no safe interface offers")]
+//! This is the only file with `unsafe`: socket2, rustix and nix have no `TCP_INFO`, `TCP_RTO_MAX_MS` or
+//! `SO_MAX_PACING_RATE`. The unsafe code is two system calls with a buffer on the stack.
+#![expect(unsafe_code, reason = "getsockopt and setsockopt of options without a safe interface")]
 
 use std::{
     ffi::c_int,
@@ -11,31 +11,31 @@ use std::{
     time::Duration,
 };
 
-/// The peer of a connection, as `TCP_INFO` shows it (`struct tcp_info` of linux/tcp.h).
+/// The state of a connection, from `TCP_INFO` (`struct tcp_info` of linux/tcp.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// The connection is over: it was reset, or the kernel has given it up.
+    /// The connection has ended: it was reset, or the kernel gave it up.
     pub is_closed: bool,
     /// Retransmissions since the last acknowledgement.
     pub retransmits: u8,
-    /// Window probes that nothing has answered.
+    /// Window probes without an answer.
     pub probes: u8,
-    /// Segments sent and not acknowledged.
+    /// Segments that were sent and not acknowledged.
     pub unacked: u32,
-    /// Since the last acknowledgement of any kind; of the kernel's clock, whose tick is 1 to 10 ms.
+    /// Time since the last acknowledgement of any kind. The kernel's clock has ticks of 1 to 10 ms.
     pub last_ack_recv: Duration,
-    /// Bytes acknowledged since the connection began.
+    /// Bytes acknowledged since the start of the connection.
     pub bytes_acked: u64,
-    /// Bytes that wait in the kernel and were not sent once.
+    /// Bytes in the kernel that were not sent yet.
     pub notsent: u32,
-    /// Bytes that the peer is ready to take; `None` before Linux 5.4.
+    /// Bytes that the peer can receive now; `None` before Linux 5.4.
     pub window: Option<u32>,
 }
 
-/// Asks the kernel.
+/// Reads the data from the kernel.
 ///
 /// # Errors
-/// Those of getsockopt(2); `Unsupported` for a kernel whose answer ends before the fields that are needed (4.6).
+/// Those of getsockopt(2); `Unsupported` for kernels before 4.6, which lack some fields.
 pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     let mut buffer = [0; 256];
     let mut length = buffer.len() as libc::socklen_t;
@@ -52,8 +52,8 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     parse(filled).ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "Linux 4.6 or later is needed (TCP_INFO)"))
 }
 
-/// Offsets of `struct tcp_info`, which only ever grows at its end. Not libc's own struct: its size for glibc is that of
-/// 2012, before the fields on acknowledged and unsent bytes.
+/// Offsets in `struct tcp_info`, which only grows at its end. libc's own struct is not used: for glibc it is that of
+/// 2012, without the fields for acknowledged and unsent bytes.
 fn parse(info: &[u8]) -> Option<TcpInfo> {
     let byte = |offset: usize| info.get(offset).copied();
     let word = |offset: usize| Some(u32::from_ne_bytes(*info.get(offset..)?.first_chunk()?));
@@ -70,10 +70,11 @@ fn parse(info: &[u8]) -> Option<TcpInfo> {
     })
 }
 
-/// Bounds the time between two retransmissions or two window probes (`TCP_RTO_MAX_MS`, Linux 6.15). Whether the kernel
-/// has it.
+/// Limits the time between two retransmissions or two window probes (`TCP_RTO_MAX_MS`, Linux 6.15). Returns whether the
+/// kernel supports it.
 ///
 /// # Errors
+/// Those of setsockopt(2).
 /// Those of setsockopt(2).
 pub fn set_rto_max(socket: impl AsFd, most: Duration) -> io::Result<bool> {
     let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(120));
@@ -84,7 +85,7 @@ pub fn set_rto_max(socket: impl AsFd, most: Duration) -> io::Result<bool> {
     }
 }
 
-/// Spaces out what is sent so that it makes `rate` bytes per second (`SO_MAX_PACING_RATE`, socket(7)).
+/// Limits the send rate to `rate` bytes per second (`SO_MAX_PACING_RATE`, socket(7)).
 ///
 /// # Errors
 /// Those of setsockopt(2).
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_what_was_acknowledged_and_what_waits() {
+    fn acknowledged_and_unsent_bytes_are_read() {
         let (mut server, mut client) = pair();
         let before = tcp_info(&server).expect("told");
         server.write_all(&[7; 1000]).expect("sent");
@@ -135,7 +136,7 @@ mod tests {
             "{after:?}"
         );
 
-        // A client that does not read: its window closes, and what is left waits unsent.
+        // A client that does not read: its window closes, and the rest waits unsent.
         server.set_nonblocking(true).expect("set");
         while server.write(&[7; 65536]).is_ok() {}
         let stalled = tcp_info(&server).expect("told");
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_are_taken_or_told_to_be_missing() {
+    fn the_options_are_set_or_reported_as_missing() {
         let (server, _client) = pair();
         set_rto_max(&server, Duration::from_secs(19)).expect("set, or ENOPROTOOPT");
         set_max_pacing_rate(&server, 1_000_000).expect("set");

@@ -1,7 +1,7 @@
-//! UDP sockets that know to which of our addresses a datagram came, and can answer from it.
+//! UDP sockets that know to which of our addresses a datagram was sent, and can reply from it.
 //!
-//! A boot client drops an answer from any other address than the one it asked (EDK2: PXE-E18), so a plain
-//! `recv_from` on a host with several addresses is not enough.
+//! A boot client drops a reply from another address than the one it asked (EDK2: PXE-E18). So a plain `recv_from` is
+//! not enough on a host with several addresses.
 
 use std::{
     cell::RefCell,
@@ -20,21 +20,21 @@ use super::inherited;
 /// How to open a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Open<'a> {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddrV4,
-    /// Hear and send on this interface only. It is also what lets a broadcast leave without a default route.
+    /// Use only this interface. A broadcast can then be sent without a default route.
     pub device: Option<&'a str>,
-    /// Let other sockets with the same setting listen on the same port: a DHCP server beside us.
+    /// Other sockets with the same setting may listen on the same port: a DHCP server on this host.
     pub shared: bool,
-    /// Receive buffer in bytes. A rack that is switched on asks all at once: the default of 208 KiB lost seven of
-    /// ten DISCOVERs of a thousand machines.
+    /// Receive buffer in bytes. A rack that is switched on asks at the same time: with the default of 208 KiB, seven of
+    /// ten DISCOVERs of a thousand machines were lost.
     pub receive_buffer: usize,
 }
 
 /// Opens a socket. Needs no runtime, so that privileges can be dropped before there is one.
 ///
 /// # Errors
-/// Those of the system calls; `PermissionDenied` and `AddrInUse` are the ones that users meet.
+/// Those of the system calls; `PermissionDenied` and `AddrInUse` are the common ones.
 pub fn open(open: Open<'_>) -> io::Result<UdpSocket> {
     if let Some(socket) = inherited::udp(open.address, open.device)? {
         prepare(&socket, &open)?;
@@ -53,11 +53,12 @@ fn prepare(socket: &impl AsFd, open: &Open<'_>) -> io::Result<()> {
     let descriptor = socket.as_fd();
     let socket = SockRef::from(&descriptor);
     socket.set_broadcast(true)?;
-    // It may have been given as much already, by someone with more rights.
+    // The socket may already have this size, set by a process with more rights.
     if socket.recv_buffer_size()? >= open.receive_buffer {
         return Ok(());
     }
-    // The forced size passes net.core.rmem_max with CAP_NET_ADMIN; without it, as much as there is.
+    // The forced size ignores net.core.rmem_max, but needs CAP_NET_ADMIN. Without it, use the largest size that is
+    // possible.
     if sockopt::set_socket_recv_buffer_size_force(descriptor, open.receive_buffer).is_err() {
         socket.set_recv_buffer_size(open.receive_buffer)?;
     }
@@ -71,14 +72,14 @@ pub struct Endpoint {
     state: UdpSocketState,
 }
 
-/// A datagram as it came.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     /// Its payload.
     pub bytes: &'a [u8],
-    /// Who sent it.
+    /// The sender.
     pub from: SocketAddrV4,
-    /// The address that it was sent to, which may be a broadcast.
+    /// The address that it was sent to, possibly a broadcast.
     pub to: Option<Ipv4Addr>,
 }
 
@@ -87,21 +88,21 @@ pub struct Datagram<'a> {
 pub struct Outgoing<'a> {
     /// Receiver.
     pub to: SocketAddrV4,
-    /// Sender's address, where the socket listens on all.
+    /// The address to send from, if the socket listens on all.
     pub from: Option<Ipv4Addr>,
     /// Its payload.
     pub bytes: &'a [u8],
 }
 
 impl Endpoint {
-    /// Puts an open socket on the current runtime.
+    /// Adds an open socket to the current runtime.
     ///
     /// # Errors
     /// Those of the system calls.
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        // quinn-udp forbids fragments, as QUIC wants it. Boot clients are better served by a datagram in two pieces
-        // than by none, where a path has a smaller MTU than our interface.
+        // quinn-udp forbids fragments, as QUIC needs. But if a network path has a smaller MTU than our interface, two
+        // fragments are better for a boot client than no datagram.
         sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
         socket.set_nonblocking(true)?;
         Ok(Self { io: tokio::net::UdpSocket::from_std(socket)?, state })
@@ -115,10 +116,10 @@ impl Endpoint {
         self.io.local_addr()
     }
 
-    /// Waits for datagrams and hands over each of those that are there, up to [`BATCH`] reads.
+    /// Waits for datagrams and passes on those that are there, at most [`BATCH`] reads.
     ///
     /// # Errors
-    /// Those of the system call, e.g. `NetworkDown`; the socket stays usable.
+    /// Those of the system call, e.g. `NetworkDown`; the socket can still be used.
     pub async fn receive(&self, mut each: impl FnMut(Datagram<'_>)) -> io::Result<()> {
         loop {
             self.io.readable().await?;
@@ -129,15 +130,15 @@ impl Endpoint {
         }
     }
 
-    /// One read; how many buffers it filled.
+    /// One read. Returns how many buffers it filled.
     fn receive_into(&self, scratch: &mut [Vec<u8>; BATCH], each: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
         let mut buffers = scratch.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let mut metas = [RecvMeta::default(); BATCH];
         let mut count = 0;
         let tried = self.io.try_io(Interest::READABLE, || {
             count = self.state.recv((&self.io).into(), &mut buffers, &mut metas)?;
-            // A read that filled less than there was room for has emptied the queue. To say so now saves the system
-            // call that would only find it empty; the next datagram makes the socket readable again.
+            // A read that did not fill all buffers emptied the queue. Clearing the readiness now saves a system call
+            // that would find nothing. The next datagram makes the socket readable again.
             if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         if let Err(error) = tried
@@ -149,10 +150,10 @@ impl Endpoint {
         Ok(count)
     }
 
-    /// Sends; waits only for room in the socket's own buffer.
+    /// Sends. Waits only for space in the socket's own buffer.
     ///
     /// # Errors
-    /// Those of the system call, e.g. `NetworkUnreachable`; the socket stays usable.
+    /// Those of the system call, e.g. `NetworkUnreachable`; the socket can still be used.
     pub async fn send(&self, out: Outgoing<'_>) -> io::Result<()> {
         let transmit = Transmit {
             destination: SocketAddr::V4(out.to),
@@ -165,7 +166,7 @@ impl Endpoint {
     }
 }
 
-/// Splits what one read gave: the kernel may have joined datagrams of one sender (UDP_GRO).
+/// Splits one read: the kernel may have joined datagrams of the same sender (UDP_GRO).
 fn datagrams<'a>(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Datagram<'a>> {
     let to = match meta.dst_ip {
         Some(IpAddr::V4(to)) => Some(to),
@@ -179,7 +180,7 @@ fn datagrams<'a>(buffer: &'a [u8], meta: &RecvMeta) -> impl Iterator<Item = Data
     bytes.chunks(meta.stride.max(1)).filter_map(move |bytes| Some(Datagram { bytes, from: from?, to }))
 }
 
-/// Reads in one system call.
+/// Buffers that one system call can fill.
 pub const BATCH: usize = 8;
 
 thread_local! {

@@ -10,9 +10,9 @@ use super::{
     udp::{Open, open},
 };
 
-/// The port that a magic packet goes to: discard (RFC 863). The card looks for the pattern, wherever it stands.
+/// The port of a magic packet: discard (RFC 863). The card finds the pattern at any position.
 const PORT: u16 = 9;
-/// In bytes: six of FF and the card's address sixteen times.
+/// In bytes: six times FF, and sixteen times the card's address.
 const LENGTH: usize = 6 + 16 * 6;
 
 /// The magic packet for a card.
@@ -24,22 +24,22 @@ pub fn magic_packet(card: LinkAddress) -> [u8; LENGTH] {
     })
 }
 
-/// Why nothing was sent.
+/// Why no packet was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum NotWoken {
-    /// There is no such interface, or not any more.
+    /// The interface does not exist, or does not exist any more.
     #[error("there is no interface {0}")]
     NoInterface(String),
-    /// It has none to send from.
-    #[error("{0} has no IPv4 address to send from: give it one with ip address add ADDRESS/PREFIX dev {0}")]
+    /// It has no address to send from.
+    #[error("{0} has no IPv4 address to send from: add one with ip address add ADDRESS/PREFIX dev {0}")]
     NoAddress(String),
     /// A system call failed.
-    #[error("the magic packet could not be sent on {0}: {1}")]
+    #[error("cannot send the magic packet on {0}: {1}")]
     NotSent(String, io::Error),
 }
 
-/// Sends the magic packet for each of these cards as a broadcast on one interface. A switched-off machine has no IP
-/// address, so there is nobody else to send it to.
+/// Sends the magic packet for each of these cards as a broadcast on one interface. A machine that is off has no IP
+/// address.
 ///
 /// # Errors
 /// [`NotWoken`].
@@ -52,10 +52,10 @@ pub fn wake(interface: &str, cards: &[LinkAddress]) -> Result<(), NotWoken> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (network.ip(), network.broadcast()) else {
         return Err(NotWoken::NoAddress(interface.to_owned()));
     };
-    // A point-to-point prefix has no broadcast address of its own (RFC 3021).
+    // A point-to-point prefix has no broadcast address (RFC 3021).
     let to = if network.prefix() >= 31 { Ipv4Addr::BROADCAST } else { to };
     let send = || -> io::Result<()> {
-        // Bound to its interface: another one may have the same network.
+        // Bound to the interface, because another one may have the same network.
         let address = SocketAddrV4::new(from, 0);
         let socket = open(Open { address, device: Some(interface), shared: false, receive_buffer: 0 })?;
         cards.iter().try_for_each(|card| socket.send_to(&magic_packet(*card), (to, PORT)).map(drop))

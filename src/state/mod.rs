@@ -1,7 +1,7 @@
-//! What outlives a restart, in one SQLite file.
+//! What is kept over a restart, in one SQLite file.
 //!
-//! A call that returned has reached the disk. Nothing of a boot waits for it: what cannot be read or written is told,
-//! and boots go on without.
+//! A call that returned has reached the disk. A boot never waits for the file: errors are logged, and boots continue
+//! without it.
 
 use std::{borrow::Cow, collections::BTreeSet, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -22,65 +22,66 @@ use crate::boot::{
     timelines::{Machine, Timelines},
 };
 
-/// The file, open.
+/// The open file.
 #[derive(Clone, Debug)]
 pub struct State {
     pool: SqlitePool,
 }
 
-/// What went wrong with the file, and the mend.
+/// An error of the file, with its fix.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// It is not ours to read.
+    /// The file is of a newer version.
     #[error(
-        "the state {url} was written by a newer netbootd (its schema is {found}, this one knows {known}): install that version, or move the file away"
+        "the state file {url} is of a newer netbootd (schema {found}, this version knows {known}): install that version, or move the file away"
     )]
     Newer {
-        /// Where.
+        /// The URL of the file.
         url: String,
-        /// Number of its last migration.
+        /// The number of its last migration.
         found: i64,
-        /// Number of our last one.
+        /// The number of our last migration.
         known: i64,
     },
-    /// It is no database, or broken.
-    #[error("the state {url} is broken: {error}; move the file away, and what it held is learned anew")]
+    /// The file is not a database, or it is damaged.
+    #[error("the state file {url} is damaged: {error}; move the file away (assignments and approvals in it are lost)")]
     Broken {
-        /// Where.
+        /// The URL of the file.
         url: String,
-        /// SQLite's words.
+        /// The error of SQLite.
         error: sqlx::Error,
     },
-    /// There is no space to open it, or to bring its schema up to date.
-    #[error("the state {url} cannot be opened on a full disk ({error}): free some space")]
+    /// There is no space to open it, or to migrate it to the new schema.
+    #[error("cannot open the state file {url}: the disk is full ({error}). Free some space")]
     Full {
-        /// Where.
+        /// The URL of the file.
         url: String,
-        /// SQLite's words.
+        /// The error of SQLite.
         error: sqlx::Error,
     },
-    /// Whatever else SQLite says: a folder that is missing, no permission.
-    #[error("the state {url} cannot be used: {error}{mend}")]
+    /// Another error of SQLite: a missing folder, a missing permission.
+    #[error("cannot use the state file {url}: {error}{mend}")]
     Unusable {
-        /// Where.
+        /// The URL of the file.
         url: String,
-        /// SQLite's words.
+        /// The error of SQLite.
         error: sqlx::Error,
-        /// What is to be done, where that is known.
+        /// The fix, if it is known.
         mend: &'static str,
     },
 }
 
 impl State {
-    /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`, makes it where it is missing (but not its
-    /// folder), and brings its schema up to date. On a full disk, a file that is there is opened all the same.
+    /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`. Creates it if it is missing (but not its
+    /// folder), and migrates it to the current schema. On a full disk, an existing file can still be opened.
     ///
     /// # Errors
     /// [`StateError`].
     pub async fn open(url: &str) -> Result<Self, StateError> {
         match Self::open_as(url, SqliteLockingMode::Normal).await {
-            // Beside others the log's index needs a file of its own (SQLite, "Write-Ahead Logging" §8); alone, memory.
-            // Until the next start nobody else can read it then, and the machines boot what they were told to boot.
+            // With other readers, the log's index needs its own file (SQLite, "Write-Ahead Logging" §8). Without space
+            // for it, the index is in memory. Then no other process can read the file until the next start, but
+            // machines still boot what was assigned.
             Err(StateError::Full { .. }) => Self::open_as(url, SqliteLockingMode::Exclusive).await,
             opened => opened,
         }
@@ -91,12 +92,12 @@ impl State {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(fault)?
             .create_if_missing(true)
-            // A reader in another process (a backup) delays nobody; what is acknowledged is on the disk.
+            // A reader in another process (a backup) delays nothing. What is acknowledged is on the disk.
             .locking_mode(locking)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
-        // SQLite has one writer at a time; a second connection would only wait for the first.
+        // SQLite allows one writer at a time. A second connection would only wait for the first.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(fault)?;
         match migrator().run(&pool).await {
             Ok(()) => Ok(Self { pool }),
@@ -106,17 +107,17 @@ impl State {
         }
     }
 
-    /// The folder that a file at this URL is in, where it is one: SQLite makes files beside it.
+    /// The folder of the file, if the URL is of a file. SQLite creates more files beside it.
     #[must_use]
     pub fn folder(url: &str) -> Option<PathBuf> {
         let options = SqliteConnectOptions::from_str(url).ok()?;
         let is_file = !url.contains(":memory:");
         let folder = is_file.then(|| options.get_filename().parent())??;
-        // A file without a folder is in the working one.
+        // A path without a folder is relative to the working folder.
         Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
     }
 
-    /// Opens a file to read what is in it, and changes nothing: it may be a running server's, or an older one's.
+    /// Opens a file for reading only. It can be that of a running server, or of an older version.
     ///
     /// # Errors
     /// [`StateError`].
@@ -127,10 +128,10 @@ impl State {
         Ok(Self { pool })
     }
 
-    /// The shapes of offers that machines were seen to take.
+    /// The offer formats that machines accepted.
     ///
     /// # Errors
-    /// SQLite's. Rows that make no sense are left out.
+    /// Those of SQLite. Invalid rows are ignored.
     pub async fn offer_shapes(&self) -> Result<Vec<(Key, Shape)>, sqlx::Error> {
         let rows =
             sqlx::query("SELECT id, shape FROM offer_shapes ORDER BY learned_at DESC").fetch_all(&self.pool).await?;
@@ -141,10 +142,10 @@ impl State {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    /// Remembers the shape of offers that a machine takes.
+    /// Remembers the offer format that a machine accepts.
     ///
     /// # Errors
-    /// SQLite's: a full disk, a file that became read-only.
+    /// Those of SQLite: a full disk, a file that became read-only.
     pub async fn set_offer_shape(&self, key: Key, shape: Shape) -> Result<(), sqlx::Error> {
         let query = sqlx::query(
             "INSERT INTO offer_shapes (id, shape) VALUES (?, ?)
@@ -154,10 +155,10 @@ impl State {
         Ok(())
     }
 
-    /// What was said of machines.
+    /// Assignments, approvals and one-time profiles of machines.
     ///
     /// # Errors
-    /// SQLite's. Rows that make no sense are left out.
+    /// Those of SQLite. Invalid rows are ignored.
     pub async fn roster(&self) -> Result<Roster, sqlx::Error> {
         let rows =
             sqlx::query("SELECT id, profile, once, spent, approved, tried, tries, failed, known_as FROM machines");
@@ -178,13 +179,13 @@ impl State {
         Ok(Roster::of_entries(rows.into_iter().filter_map(row).collect()))
     }
 
-    /// Says something else of a machine.
+    /// Stores the new entry of a machine.
     ///
     /// # Errors
     /// As [`Self::set_offer_shape`].
     pub async fn set_entry(&self, Change { key, entry, replaced }: &Change) -> Result<(), sqlx::Error> {
-        // One statement after the other, the new entry first: between two of them a machine has two entries, of which
-        // the stronger one counts.
+        // The new entry is written first. Between the two statements a machine has two entries; the stronger one
+        // applies.
         let gone = replaced.iter().chain([key].into_iter().filter(|_| entry.is_empty()));
         if !entry.is_empty() {
             let query = sqlx::query(
@@ -205,10 +206,10 @@ impl State {
         Ok(())
     }
 
-    /// The boots that were seen, each machine's oldest first.
+    /// The boots that were seen, the oldest of each machine first.
     ///
     /// # Errors
-    /// SQLite's. Rows that make no sense are left out.
+    /// Those of SQLite. Invalid rows are ignored.
     pub async fn boots(&self) -> Result<Vec<(MachineId, Vec<Timeline>)>, sqlx::Error> {
         let rows =
             sqlx::query("SELECT id, timeline, known_as FROM boots ORDER BY id, began").fetch_all(&self.pool).await?;
@@ -227,7 +228,7 @@ impl State {
         Ok(boots)
     }
 
-    /// Remembers boots as they are now: of each machine the last ones, and of all machines those that were seen last.
+    /// Stores boots in their current state: the last ones of each machine, and the machines that were seen last.
     ///
     /// # Errors
     /// As [`Self::set_offer_shape`].
@@ -249,7 +250,7 @@ impl State {
             );
             query.bind(&key).bind(Machine::BOOTS as i64).execute(&mut *change).await?;
         }
-        // Strangers can make up addresses without end.
+        // Unknown clients can invent any number of addresses, so the number is limited.
         let query = sqlx::query(
             "DELETE FROM boots
              WHERE id IN (SELECT id FROM boots GROUP BY id ORDER BY max(last) DESC LIMIT -1 OFFSET ?)",
@@ -258,18 +259,18 @@ impl State {
         change.commit().await
     }
 
-    /// A secret that was made before, or else this one, which is kept.
+    /// Returns the secret that was stored before. If there is none, this one is stored.
     ///
     /// # Errors
     /// As [`Self::set_offer_shape`].
     pub async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
-        // Read first, which a full disk does not keep from.
+        // Read first: this works on a full disk too.
         let kept =
             sqlx::query("SELECT value FROM secrets WHERE name = ?").bind(name).fetch_optional(&self.pool).await?;
         if let Some(kept) = kept {
             return kept.try_get(0);
         }
-        // A row in its place, so that what is returned is what was kept, whoever was first.
+        // Read back after the insert, so that the result is the stored secret, whichever process was first.
         let query = sqlx::query(
             "INSERT INTO secrets (name, value) VALUES (?, ?)
              ON CONFLICT (name) DO UPDATE SET value = value RETURNING value",
@@ -277,7 +278,7 @@ impl State {
         query.bind(name).bind(fresh).fetch_one(&self.pool).await?.try_get(0)
     }
 
-    /// Puts what is written in its place, and lets go of the file.
+    /// Writes everything to the file and closes it.
     pub async fn close(self) {
         self.pool.close().await;
     }
@@ -300,9 +301,9 @@ impl StateError {
 }
 
 const NOT_OURS: &str =
-    "; its folder has to be there, and that and the file have to belong to the user that netbootd runs as";
+    "; its folder must exist, and the folder and the file must belong to the user that netbootd runs as";
 
-/// Names of a machine, one a line.
+/// The names of a machine, one per line.
 fn lines(known_as: &BTreeSet<Key>) -> String {
     known_as.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -318,7 +319,7 @@ fn migrator() -> Migrator {
     Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT }
 }
 
-/// Steps from an empty file to the present schema. One that has been released never changes.
+/// The steps from an empty file to the current schema. A released step never changes.
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("1_offer_shapes.sql")),
     (2, include_str!("2_roster.sql")),
@@ -366,7 +367,7 @@ mod tests {
         state.set_entry(&change(MacAddr([4; 6]), &Entry::default())).await.expect("taken out");
         let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
         state.set_entry(&change(guest, &approved)).await.expect("written");
-        // Killed: nothing is closed.
+        // Simulates a kill: nothing is closed.
         let again = State::open(&url(&folder)).await.expect("opened");
         assert_eq!(again.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::BootServer)]);
         let debian = entry(Some("debian"), true, Some("debian"));
@@ -379,7 +380,7 @@ mod tests {
         peeking.close().await;
         assert_eq!(again.secret("answers", b"one").await.expect("made"), b"one");
         assert_eq!(again.secret("answers", b"two").await.expect("read"), b"one", "made once");
-        // What another hand wrote into it is passed over.
+        // Rows that another program wrote are ignored.
         sqlx::query("INSERT INTO offer_shapes (id, shape) VALUES ('nonsense', 'direct')")
             .execute(&again.pool)
             .await
@@ -414,7 +415,7 @@ mod tests {
         }
         let kept: Vec<Timeline> = (3..=7).map(|number| Timeline::clone(&boot(number, 8000))).collect();
         assert_eq!(state.boots().await.expect("read"), [(MAC.into(), kept)]);
-        // A flood of machines is bounded; those that were seen last are there.
+        // The number of machines is limited; the last ones are kept.
         let others =
             (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]).into(), boot(1, 9000 + u64::from(n))));
         state.set_boots(&others.collect::<Vec<_>>()).await.expect("written");
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_none_of_ours_is_told_with_the_mend() {
+    async fn a_damaged_or_newer_file_is_reported_with_the_fix() {
         let folder = tempfile::tempdir().expect("a folder");
         let said = |error: StateError| error.to_string().replace(&folder.path().display().to_string(), "");
         fs::write(folder.path().join("state.db"), "this is no database, however long it may be".repeat(40))
@@ -432,8 +433,8 @@ mod tests {
         let broken = State::open(&url(&folder)).await.map(|_| ()).expect_err("broken");
         assert_eq!(
             said(broken),
-            "the state sqlite:///state.db is broken: error returned from database: (code: 26) file is not a database; \
-             move the file away, and what it held is learned anew"
+            "the state file sqlite:///state.db is damaged: error returned from database: (code: 26) file is not a database; \
+             move the file away (assignments and approvals in it are lost)"
         );
         let nowhere = State::open("sqlite:///nowhere/at/all/state.db").await.map(|_| ()).expect_err("no folder");
         assert!(matches!(nowhere, StateError::Unusable { .. }), "{nowhere:?}");
@@ -477,7 +478,7 @@ mod tests {
         assert_eq!(state.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::Option67)]);
         let boots = state.boots().await.expect("read");
         assert!(matches!(boots.as_slice(), [(id, boots)] if *id == MAC.into() && boots[0].number == 3), "{boots:?}");
-        // Joined under its name now, and nothing is left under its card.
+        // It is now stored under its name, and nothing is left under its MAC address.
         state.set_entry(&roster.change(machine, &[], |before| before)).await.expect("written");
         let joined = state.roster().await.expect("read");
         assert_eq!(joined.iter().count(), 2);

@@ -1,4 +1,4 @@
-//! How many lines a machine, and all of them together, may add to what is remembered. Pure.
+//! The limits for syslog lines, per machine and in total. Pure.
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -7,7 +7,7 @@ use crate::boot::{
     recent::Recent,
 };
 
-/// Lines a second, for each sender and in total.
+/// Lines per second, for each sender and in total.
 #[derive(Debug)]
 pub struct Bounds {
     rates: Rates,
@@ -22,16 +22,16 @@ struct Sender {
 }
 
 impl Bounds {
-    /// Nobody has said anything yet.
+    /// No lines yet.
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         Self { rates, total: Bucket::default(), senders: Recent::new(SENDERS) }
     }
 
-    /// Whether a line is taken; and how many of this sender were left out since the last one that was.
+    /// Whether a line is accepted, and how many lines of this sender were dropped since the last accepted one.
     pub fn admit(&mut self, from: Ipv4Addr, now: Instant) -> Option<u64> {
         let sender = self.senders.touch(from);
-        // The sender's own rate first: what one of them wastes is not taken from the others.
+        // The sender's own limit comes first, so that one sender cannot use up the limit of the others.
         if sender.lines.take(self.rates.per_client, now) && self.total.take(self.rates.total, now) {
             return Some(std::mem::take(&mut sender.left_out));
         }
@@ -40,7 +40,7 @@ impl Bounds {
     }
 }
 
-/// Remembered at least.
+/// The smallest number of senders that are remembered.
 const SENDERS: usize = 2048;
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_sender_and_all_together_are_held_to_their_rates_and_what_was_left_out_is_counted() {
+    fn rates_are_limited_per_sender_and_in_total_and_dropped_lines_are_counted() {
         let mut bounds = Bounds::new(Rates { total: 25, per_client: 10 });
         let (one, two, three) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3));
         let now = Instant::now();

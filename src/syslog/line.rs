@@ -1,20 +1,18 @@
-//! A syslog datagram → a line for people. Pure.
+//! A syslog datagram → a line of text. Pure.
 //!
-//! Programs agree on the priority at its beginning and on little else, and of what they add (time, host) netbootd knows
-//! better. So this leaves out what it knows and shows the rest, whatever that is.
-//!
-//! | who | sends |
+//! All programs send the priority at the start, but the rest differs. netbootd already knows what some of them add
+//! (time, host). So this removes what netbootd knows and shows the rest.
 //! |---|---|
 //! | iPXE (net/udp/syslog.c) | `<6>ipxe: message`, `<6>host.domain ipxe: message` |
 //! | busybox and Debian's installer | `<13>Nov 22 23:58:22 tag: message`, a host before the tag in newer ones |
 //! | logger, systemd (RFC 5424 §6) | `<13>1 2026-11-22T23:58:22.1+00:00 host tag 812 - [data] message` |
 //! | rsyslog, in anaconda (its forward format) | `<13>2026-11-22T23:58:22.1+00:00 host tag[812]: message` |
 
-/// What the datagram says: the program's name and its message on one line of at most [`LONGEST`] characters, without
-/// control characters. `None` where it says nothing.
+/// The contents of the datagram: the name of the program and its message, in one line of at most [`LONGEST`]
+/// characters, without control characters. `None` if it is empty.
 #[must_use]
 pub fn read(datagram: &[u8]) -> Option<String> {
-    // More than can be shown is not looked at.
+    // Bytes that cannot be shown are not read.
     let text = String::from_utf8_lossy(datagram.get(..LOOKED_AT).unwrap_or(datagram));
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     let said = match after_priority(text) {
@@ -46,7 +44,8 @@ fn modern(text: &str) -> Option<String> {
     Some(format!("{app}{message}"))
 }
 
-/// Skips structured data (RFC 5424 §6.3): `-`, or elements in brackets, in whose quoted values a bracket is no end.
+/// Skips structured data (RFC 5424 §6.3): `-`, or elements in brackets. A bracket inside a quoted value does not end an
+/// element.
 fn after_data(text: &str) -> &str {
     if let Some(rest) = text.strip_prefix('-') {
         return rest.trim_start();
@@ -63,11 +62,11 @@ fn after_data(text: &str) -> &str {
             _ => {}
         }
     }
-    // Elements alone, or such as never end: then they are all that there is to show.
+    // If there are only elements, or an element without an end, they are shown.
     if depth == 0 { "" } else { text }
 }
 
-/// `Nov 22 23:58:22 ` (RFC 3164 §4.1.2), a year behind the day as Cisco has it, or RFC 3339.
+/// `Nov 22 23:58:22 ` (RFC 3164 §4.1.2), with a year after the day as Cisco sends it, or RFC 3339.
 fn without_time(text: &str) -> &str {
     if let Some((time, rest)) = text.split_once(' ')
         && is_rfc3339(time)
@@ -79,13 +78,13 @@ fn without_time(text: &str) -> &str {
     let is_day = words.next().is_some_and(|word| word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit()));
     let clock = words.find(|word| !(word.len() == 4 && word.bytes().all(|b| b.is_ascii_digit())));
     match clock.filter(|clock| is_month && is_day && is_clock(clock)) {
-        // It is a part of the text.
+        // It is part of the text.
         Some(clock) => text.split_once(clock).map_or(text, |(_, rest)| rest.trim_start()),
         None => text,
     }
 }
 
-/// `k8s08 kernel: message` → `kernel: message`. Where nothing is a tag, the first word may as well be the message's.
+/// `k8s08 kernel: message` → `kernel: message`. Without a tag, the first word can be part of the message, and stays.
 fn without_host(text: &str) -> &str {
     let Some((first, rest)) = text.split_once(' ') else { return text };
     let rest = rest.trim_start();
@@ -106,7 +105,7 @@ fn is_rfc3339(text: &str) -> bool {
     is_date && time.get(..8).is_some_and(is_clock)
 }
 
-/// Colours and other controls of a terminal (ECMA-48 §5.4) are left out, line ends are spaces.
+/// Colours and other controls of a terminal (ECMA-48 §5.4) are removed, line ends become spaces.
 fn on_one_line(text: &str) -> String {
     let mut plain = String::new();
     let mut chars = text.chars().peekable();
@@ -125,7 +124,7 @@ fn on_one_line(text: &str) -> String {
     line.trim_end().to_owned()
 }
 
-/// Characters of a line that are kept.
+/// The largest number of characters that are kept.
 pub const LONGEST: usize = 400;
 /// Bytes: RFC 5424 §6.1 has receivers take 2048.
 const LOOKED_AT: usize = 2048;
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_program_sends_is_its_name_and_its_words() {
+    fn the_name_and_the_message_of_each_program_are_read() {
         let rows = [
             (
                 "<6>ipxe: Could not start download: Operation not supported",
@@ -158,7 +157,7 @@ mod tests {
             ),
             ("<13>1 - - - - - - hello", "hello"),
             ("<13>2026-11-22T23:58:22.123+00:00 host anaconda[1]: Running kickstart", "anaconda[1]: Running kickstart"),
-            // Whatever else comes.
+            // Other texts.
             ("<13>1 2026-11-22T23:58:22Z h a - - [x", "a: [x"),
             ("hello, no priority", "hello, no priority"),
             ("<13>Nov 22 hello", "Nov 22 hello"),
@@ -180,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_a_short_printable_line(
+        fn any_datagram_becomes_a_short_printable_line(
             priority in prop::option::of("<[0-9]{1,4}>"),
             head in prop::option::of("1 |Nov 22 23:58:22 |1 2026-11-22T23:58:22Z [a-z]* [a-z]* - - |\\[[a-z=\"\\\\\\]]{0,20}"),
             bytes in prop::collection::vec(any::<u8>(), 0..3000),

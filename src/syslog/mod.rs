@@ -1,4 +1,5 @@
-//! The syslog stage: what iPXE and installers say while they boot, for their machines' timelines. It answers nothing.
+//! The syslog server: messages of iPXE and installers during a boot, for the timeline of their machine. It sends
+//! nothing.
 
 pub mod bounds;
 pub mod line;

@@ -1,4 +1,4 @@
-//! The loop: receive, read, tell.
+//! The loop: receive, parse, report.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,20 +14,20 @@ use crate::{
     net::udp::{Datagram, Endpoint},
 };
 
-/// One socket's share of the stage.
+/// The part of the syslog server for one socket.
 pub struct Listener {
     /// Bound to one of our addresses.
     pub endpoint: Endpoint,
-    /// How many lines are taken, on all sockets together.
+    /// The limits, for all sockets together.
     pub bounds: Arc<Mutex<Bounds>>,
-    /// Where events go; a full queue drops them.
+    /// The event queue. If it is full, events are dropped.
     pub events: tokio::sync::mpsc::Sender<Event>,
 }
 
 impl Listener {
     /// Listens until `stop`.
     ///
-    /// No error ends it: what a stranger can send is read as far as it goes, and what the network does passes.
+    /// No error ends it: wrong messages are read as far as possible, and network errors pass.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { endpoint, bounds, events } = self;
         loop {
@@ -36,7 +36,7 @@ impl Listener {
                 () = stop.cancelled() => return,
             };
             if let Err(error) = received {
-                warn!(%error, "receiving syslog failed");
+                warn!(%error, "cannot receive syslog messages");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }
@@ -47,14 +47,14 @@ fn take(datagram: &Datagram<'_>, bounds: &Mutex<Bounds>, events: &tokio::sync::m
     let from = *datagram.from.ip();
     let admitted = bounds.lock().unwrap_or_else(PoisonError::into_inner).admit(from, Instant::now());
     let Some(left_out) = admitted else { return };
-    let lost = (left_out > 0).then(|| format!("({left_out} lines came too fast and were left out)"));
+    let lost = (left_out > 0).then(|| format!("({left_out} lines were dropped: too many per second)"));
     for line in lost.into_iter().chain(read(datagram.bytes)) {
         if events.try_send(Event { who: Who::Address(from), what: What::Said(line) }).is_err() {
             count_lost();
-            debug!("an event was dropped: the recorder is behind");
+            debug!("an event was dropped: the event queue is full");
         }
     }
 }
 
-/// Errors of a socket come in streams while an interface is away.
+/// An interface that is down gives the same error again and again. Wait before the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

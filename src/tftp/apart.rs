@@ -1,5 +1,6 @@
-//! A thread for the transfer that is alone: it waits in the very call that receives, which saves a lock-step block the
-//! call that waits for one of many ports. Boot time of one machine is mostly this.
+//! A thread for a transfer that runs alone. It waits in the receive call itself. This saves one system call per
+//! lock-step block (waiting for one of many ports). When a single machine boots, most of its boot time is in these
+//! blocks.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
@@ -17,16 +18,16 @@ use tracing::debug;
 
 use super::run::{Ending, Left, Run};
 
-/// The thread, from the loop's side.
+/// The loop's handle of the thread.
 pub(super) struct Apart {
     runs: mpsc::Sender<(Run, Arc<AtomicBool>)>,
     ended: PipeReader,
-    /// Ports of those that were given up, and their clients.
+    /// Ports of transfers that were given up, and their clients.
     given_up: mpsc::Receiver<Left>,
     is_busy: bool,
 }
 
-/// Ends a transfer that runs apart when it is dropped.
+/// Ends the transfer in the thread when it is dropped.
 pub(super) struct Cancel(Arc<AtomicBool>);
 
 impl Apart {
@@ -41,18 +42,18 @@ impl Apart {
         self.is_busy
     }
 
-    /// Takes a transfer over, which nobody else may receive for from now on, until its [`Cancel`] is dropped.
+    /// Takes over a transfer. No other thread may receive for it until its [`Cancel`] is dropped.
     pub(super) fn drive(&mut self, run: Run, cancelled: Arc<AtomicBool>) {
         self.is_busy = true;
         if self.runs.send((run, cancelled)).is_err() {
-            debug!("the thread for single TFTP transfers has gone");
+            debug!("the thread for single TFTP transfers has ended");
         }
     }
 
-    /// The transfer has come to its end: [`AsFd`] became readable. Where it was given up, its port.
+    /// The transfer has ended: [`AsFd`] became readable. If it was given up, its port is returned.
     pub(super) fn ended(&mut self) -> Option<Left> {
         self.is_busy = false;
-        // One byte for one transfer, and it is there.
+        // One byte for each transfer; it is already there.
         let _ = self.ended.read(&mut [0]);
         self.given_up.try_recv().ok()
     }
@@ -84,7 +85,7 @@ fn serve(runs: &mpsc::Receiver<(Run, Arc<AtomicBool>)>, mut ending: &PipeWriter,
             let _ = given_up.send(left);
         }
         run.tell_end(end);
-        // Without the loop there is nobody to tell.
+        // Without the loop nobody needs the result.
         let _ = ending.write(&[0]);
     }
 }
@@ -98,8 +99,8 @@ fn drive(run: &mut Run, cancelled: &AtomicBool) -> Ending {
             return end;
         }
         let wait = run.transfer.deadline().saturating_duration_since(now).max(SHORTEST_WAIT);
-        // To wake before the deadline costs little, a system call for each block much: it is set anew only when it is
-        // far off.
+        // A wake-up before the deadline is cheap, but a system call for each block is not. So the time is set again
+        // only if it differs much.
         if patience > wait || patience < (wait / 2).min(LONGEST_WAIT) {
             patience = (wait * 3 / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT);
             if let Err(error) = run.port.set_patience(patience) {
@@ -118,14 +119,14 @@ fn drive(run: &mut Run, cancelled: &AtomicBool) -> Ending {
             }
             Ok(None) => {}
             Err(error) => {
-                debug!(%error, peer = %run.peer, "receiving for a TFTP transfer failed");
+                debug!(%error, peer = %run.peer, "cannot receive packets of a TFTP transfer");
                 thread::sleep(SHORTEST_WAIT);
             }
         }
     }
 }
 
-/// What the kernel's clock can tell apart; zero would be for ever.
+/// The resolution of the kernel's clock; zero would mean no limit.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-/// So long it may take to be seen that a transfer is over for others.
+/// The longest delay until the thread sees that it should stop.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);

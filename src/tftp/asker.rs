@@ -1,4 +1,4 @@
-//! Which program asks, by the options of its request and their order: no two of these build it alike.
+//! Detects the program that sends a request by its options and their order: each program builds it differently.
 
 use std::{
     net::Ipv4Addr,
@@ -13,19 +13,19 @@ pub enum Program {
     /// iPXE: `blksize` 1432, then `tsize` 0, and nothing else but an empty `multicast` (net/udp/tftp.c,
     /// `tftp_send_rrq`).
     Ipxe,
-    /// The same block size in another request: an iPXE of another build, or a ROM.
+    /// The same block size in a different request: another build of iPXE, or a ROM.
     PerhapsIpxe,
     /// UEFI (MdeModulePkg Mtftp4Dxe by UefiPxeBcDxe): `tsize`, `blksize` 1468, `windowsize`, and never a timeout.
     Edk2,
     /// U-Boot: `timeout` is the first of its options (net/tftp.c, `tftp_send`).
     UBoot,
-    /// Any other, a BIOS's ROM among them.
+    /// Another program, for example the ROM of a BIOS machine.
     #[default]
     Other,
 }
 
 impl Program {
-    /// The program that sends these options, names in lower case, in their order.
+    /// The program that sends these options (names in lower case, in their order).
     #[must_use]
     pub fn of(options: &[(Vec<u8>, &[u8])]) -> Self {
         let names: Vec<&[u8]> = options.iter().map(|(name, _)| name.as_slice()).collect();
@@ -44,7 +44,7 @@ impl Program {
         }
     }
 
-    /// The loader for its firmware, as far as the request tells.
+    /// The loader for its firmware, as far as the request shows it.
     #[must_use]
     pub fn firmware(self) -> Loader {
         match self {
@@ -55,8 +55,8 @@ impl Program {
     }
 }
 
-/// Who fetched which loader, to know an iPXE by its coming back: where the leasing server names one file for everybody,
-/// the iPXE that came of it asks for the same file again, for ever.
+/// Remembers which client fetched which loader, to detect iPXE by its second request. If the main DHCP server names the
+/// same file for all clients, the loaded iPXE asks for the same loader again, without end.
 #[derive(Debug)]
 pub(super) struct Returns(Recent<Ipv4Addr, Fetch>);
 
@@ -74,8 +74,8 @@ impl Default for Returns {
 }
 
 impl Returns {
-    /// Whether a client that asks for a loader is an iPXE that should have the script instead, so far as its coming back
-    /// tells. Only requests that an iPXE may have sent count: a ROM that was given a script would stop there.
+    /// Whether a client that asks for a loader is probably an iPXE that needs the script, because it asks a second
+    /// time. Only requests that iPXE can send count: a ROM that gets a script would stop.
     pub(super) fn is_ipxe(&mut self, client: Ipv4Addr, program: Program, name: &str, now: Instant) -> bool {
         let needed = match program {
             Program::Ipxe => 1,
@@ -88,29 +88,29 @@ impl Returns {
             *fetch = Fetch { name: name.to_owned(), at: now, times: 1 };
             return false;
         }
-        // A request that is repeated at once was lost, or its answer.
+        // A request that comes again at once only means that the request or its reply was lost.
         if since < LOADED_AFTER {
             return false;
         }
         fetch.at = now;
         let is_ipxe = fetch.times >= needed;
-        // In doubt the loader has its turn again: a ROM that was misread boots at its next start.
+        // If unsure, send the loader again: a ROM that was taken for iPXE boots at its next start.
         fetch.times = if is_ipxe && program == Program::PerhapsIpxe { 0 } else { fetch.times + 1 };
         is_ipxe
     }
 }
 
-/// The loader for whoever asks from an address where DHCP heard this: what firmware said of itself goes before what its
-/// request looks like.
+/// The loader for a client, if DHCP received this from its address. What firmware sent by DHCP has priority over the
+/// form of its TFTP request.
 pub(super) fn firmware(program: Program, heard: Option<Firmware>) -> Loader {
     heard.and_then(|firmware| firmware.loader).unwrap_or(program.firmware())
 }
 
-/// Clients whose last loader is remembered.
+/// The largest number of clients that are remembered.
 const REMEMBERED: usize = 1024;
-/// iPXE asks again 10 to 16 s after it was started, and a minute later on a slow network.
+/// iPXE asks again 10 to 16 s after its start, on a slow network up to a minute later.
 const LOADED_WITHIN: Duration = Duration::from_secs(180);
-/// It cannot have been started sooner.
+/// iPXE cannot have started earlier.
 const LOADED_AFTER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -124,18 +124,18 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_apart_by_their_options_and_their_order() {
+    fn programs_are_detected_by_their_options_and_their_order() {
         for (options, expected) in [
             (&[("blksize", "1432"), ("tsize", "0")][..], Program::Ipxe),
             (&[("blksize", "1432"), ("tsize", "0"), ("multicast", "")], Program::Ipxe),
             (&[("tsize", "0"), ("blksize", "1432")], Program::PerhapsIpxe),
             (&[("blksize", "1432")], Program::PerhapsIpxe),
-            // EDK2's size probe, and its request for the file; one without windows.
+            // EDK2: its size probe, and its request for the file; one without windows.
             (&[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")], Program::Edk2),
             (&[("blksize", "1468"), ("windowsize", "4")], Program::Edk2),
             (&[("tsize", "0"), ("blksize", "1468")], Program::Edk2),
             (&[("timeout", "5"), ("tsize", "0"), ("blksize", "1468")], Program::UBoot),
-            // Intel's ROM: its size probe, and its request. GRUB. PXELINUX. Nothing at all.
+            // The ROM of Intel: its size probe, and its request. GRUB. PXELINUX. No options.
             (&[("tsize", "0")], Program::Other),
             (&[("blksize", "1456")], Program::Other),
             (&[("blksize", "1024"), ("tsize", "0")], Program::Other),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_dhcp_heard_goes_before_what_the_request_looks_like() {
+    fn dhcp_has_priority_over_the_form_of_the_request() {
         let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false };
         assert_eq!(firmware(Program::Edk2, Some(arm)), Loader::EfiArm64);
         assert_eq!(firmware(Program::Edk2, Some(Firmware::default())), Loader::EfiX86_64);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipxe_is_known_by_its_coming_back_and_firmware_never_is() {
+    fn ipxe_is_detected_by_its_second_request_and_firmware_is_not() {
         let client = Ipv4Addr::new(192, 0, 2, 1);
         let start = Instant::now();
         let mut returns = Returns::default();
@@ -167,7 +167,7 @@ mod tests {
         assert!(!asks(Program::Ipxe, "own.efi", 0.3), "a repetition");
         assert!(asks(Program::Ipxe, "own.efi", 16.0) && asks(Program::Ipxe, "own.efi", 32.0));
         assert!(!asks(Program::Ipxe, "other.efi", 48.0) && !asks(Program::Ipxe, "other.efi", 600.0));
-        // In doubt: twice the loader, then the script once, and so on.
+        // If unsure: the loader twice, then the script once, and so on.
         let doubtful = [700, 716, 732, 748, 764, 780].map(|at| asks(Program::PerhapsIpxe, "own.efi", f64::from(at)));
         assert_eq!(doubtful, [false, false, true, false, false, true]);
         for at in 0..10 {

@@ -1,5 +1,5 @@
-//! What the transfers of all addresses are held to: which clients' paths carry small packets only, and how much is told
-//! of strangers.
+//! Limits for the transfers of all addresses: which clients can receive only small packets, and how many refusals are
+//! logged.
 
 use std::{
     collections::HashMap,
@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The clients whose paths carry small packets only.
+/// The clients whose network path carries only small packets.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    /// The largest block that is granted to a client, and until when.
+    /// The largest block for a client, and until when.
     small: HashMap<Ipv4Addr, (u16, Instant)>,
 }
 
 impl Paths {
-    /// Remembers that a client never got a block of this many bytes: its next transfer is offered smaller ones.
+    /// Remembers that a client never received a block of this size. Its next transfer gets smaller ones.
     pub(super) fn too_large(&mut self, client: Ipv4Addr, block_size: u16, now: Instant) {
         let Some(smaller) = SMALLER.iter().find(|smaller| **smaller < block_size) else { return };
         if self.small.len() >= REMEMBERED {
@@ -26,13 +26,13 @@ impl Paths {
         }
     }
 
-    /// The largest block that a client's path is believed to carry, in bytes of data.
+    /// The largest block, in bytes of data, that probably reaches a client.
     pub(super) fn block_size(&self, client: Ipv4Addr, now: Instant) -> Option<u16> {
         self.small.get(&client).filter(|(_, until)| *until > now).map(|(size, _)| *size)
     }
 }
 
-/// How many refusals are told of in a second: a flood of nonsense must not flood the log and the timelines too.
+/// How many refusals are logged per second, so that a flood of bad requests does not fill the log and the timelines.
 #[derive(Debug, Default)]
 pub(super) struct News {
     since: Option<Instant>,
@@ -49,13 +49,13 @@ impl News {
     }
 }
 
-/// What is offered next: a VPN's path carries the first, and every path of IPv4 the second (RFC 1350's own size).
+/// The next smaller sizes. A VPN carries the first, and every IPv4 path the second (the size of RFC 1350).
 const SMALLER: [u16; 2] = [1024, 512];
-/// Clients whose path is remembered. More are a flood, and learn it anew.
+/// The largest number of clients that are remembered. If there are more, older ones are forgotten and learned again.
 const REMEMBERED: usize = 1024;
-/// A path is mended some day.
+/// After this time the path may have been repaired.
 const MEMORY: Duration = Duration::from_secs(600);
-/// More than a person reads.
+/// More lines than a person reads.
 const NEWS_PER_SECOND: u32 = 20;
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_refusals_is_told_in_part() {
+    fn a_flood_of_refusals_is_logged_in_part() {
         let (mut news, now) = (News::default(), Instant::now());
         assert_eq!((0..1000).filter(|_| news.may_tell(now)).count(), 20);
         assert!(news.may_tell(now + Duration::from_secs(1)));

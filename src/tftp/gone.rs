@@ -1,5 +1,5 @@
-//! Transfers that were given up while their client may still come back: its next ACK gets an ERROR, so that it asks again
-//! at once instead of repeating itself until its own patience ends.
+//! Transfers that were given up, but whose client may come back. Its next ACK gets an ERROR. So it asks again at once
+//! and does not repeat the ACK until its own timeout.
 
 use std::{
     collections::VecDeque,
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{boot::recent::Recent, net::port::Port};
 
-/// The ports of such transfers, open for a while.
+/// The ports of such transfers. They stay open for a while.
 #[derive(Default)]
 pub(super) struct Gone {
     /// In the order in which they were given up.
     ports: VecDeque<Left>,
-    /// How many there were before the first of them.
+    /// How many were removed before the first of them.
     before: usize,
 }
 
@@ -34,7 +34,7 @@ struct Left {
 }
 
 impl Gone {
-    /// Keeps a port open; the number that its events are to bear.
+    /// Keeps a port open. Returns the number for its events.
     pub(super) fn keep(
         &mut self,
         port: Arc<Port>,
@@ -49,14 +49,14 @@ impl Gone {
             self.forget_oldest();
         }
         let number = self.before + self.ports.len();
-        // The port may be in the epoll already, as its transfer's.
+        // The port may still be in the epoll, as that of its transfer.
         let _ = epoll::delete(epoll, &port);
         if epoll::add(epoll, &port, token(number), EventFlags::IN).is_ok() {
             self.ports.push_back(Left { port, peer, at: now });
         }
     }
 
-    /// Answers what has come to a port. One answer is enough: an error is not acknowledged (RFC 1350 §7), and a client
+    /// Answers the packets of a port. One reply is enough: an error is not acknowledged (RFC 1350 §7), and a client
     /// that missed it sends its ACK again.
     pub(super) fn answer(&mut self, number: usize) {
         let left = number.checked_sub(self.before).and_then(|at| self.ports.get(at));
@@ -65,35 +65,35 @@ impl Gone {
         match port.try_receive(&mut buffer) {
             Ok(Some((datagram, from))) if from == *peer => tell_it_is_over(port, from, datagram),
             Ok(_) => {}
-            Err(error) => debug!(%error, %peer, "receiving for a TFTP transfer that is over failed"),
+            Err(error) => debug!(%error, %peer, "cannot receive packets of a TFTP transfer that has ended"),
         }
     }
 
-    /// Closes them all: where transfers have a range of ports, those that run need them.
+    /// Closes them all: if transfers use a range of ports, running transfers need them.
     pub(super) fn forget(&mut self) {
         while !self.ports.is_empty() {
             self.forget_oldest();
         }
     }
 
-    /// Closed with it, the port leaves the epoll as well.
+    /// A closed port also leaves the epoll.
     fn forget_oldest(&mut self) {
         self.before += usize::from(self.ports.pop_front().is_some());
     }
 }
 
-/// An ACK is answered by ERROR 5; an ERROR never is, or two servers could go on for ever.
+/// An ACK gets ERROR 5. An ERROR gets no reply, because two servers could answer each other without end.
 pub(super) fn tell_it_is_over(port: &Port, to: SocketAddrV4, datagram: &[u8]) {
     if let Ok(Packet::Ack(_)) = Packet::parse(datagram) {
-        let packet = error(ErrorCode::UnknownTransferId, "this transfer is over: ask for the file again");
+        let packet = error(ErrorCode::UnknownTransferId, "this transfer has ended: ask for the file again");
         if let Err(error) = port.send(to, &packet, packet.len()) {
-            debug!(%error, %to, "a TFTP error could not be sent");
+            debug!(%error, %to, "cannot send a TFTP error");
         }
     }
 }
 
-/// Clients whose transfer from the one port that all share has just come to its end. A late copy of their last ACK is no
-/// question: the answer could meet the next request from the same port.
+/// Clients whose transfer on the shared port just ended. A late copy of their last ACK gets no reply: the reply could
+/// disturb the next request from the same port.
 pub(super) struct Ended(Recent<Client, Instant>);
 
 impl Default for Ended {
@@ -115,9 +115,9 @@ impl Ended {
 /// Makes the token of a number.
 pub(super) type EventToken = fn(usize) -> epoll::EventData;
 
-/// At once.
+/// A reply without delay.
 const KEPT: usize = 256;
-/// Longer than a client waits that was given up.
+/// Longer than the timeout of a client.
 const KEPT_FOR: Duration = Duration::from_secs(600);
-/// For a packet that was held up on its way.
+/// For a delayed packet.
 const LATE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What comes to the listeners: requests that begin transfers, and what belongs to transfers that run or are over.
+//! Receives the packets of the listeners: new requests, and packets of transfers that run or have ended.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,8 +23,8 @@ use super::{
 use crate::boot::{event::What, why::Why};
 
 impl Loop {
-    /// Requests, but not so many in one go that the transfers would not get their turn: under a flood there is always
-    /// another one.
+    /// Receives requests. The number per call is limited, so that a flood of requests does not stop the running
+    /// transfers.
     pub(super) fn listen(&mut self, index: usize) {
         let mut buffer = [0; LONGEST_REQUEST];
         for _ in 0..REQUESTS_AT_ONCE {
@@ -35,13 +35,16 @@ impl Loop {
                     match taken {
                         Ok(Ok(())) => {}
                         Ok(Err(why)) => self.refuse(&why, (index, peer)),
-                        Err(_) => error!(%peer, "a fault in netbootd, which is told above, lost a TFTP request"),
+                        Err(_) => {
+                            error!(%peer, "a TFTP request was lost because of a bug in netbootd; see the log line above")
+                        }
                     }
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    warn!(%error, "receiving TFTP requests failed");
-                    // Errors of a socket come in streams while an interface is away.
+                    warn!(%error, "cannot receive TFTP requests");
+                    // The same error can repeat very fast, for example while an interface is away. Wait before the next
+                    // try.
                     thread::sleep(PAUSE_AFTER_ERROR);
                     return;
                 }
@@ -49,7 +52,7 @@ impl Loop {
         }
     }
 
-    /// Takes a datagram in: it belongs to a transfer that runs, begins one, or is refused.
+    /// Handles a datagram: it belongs to a running transfer, starts a new one, or is refused.
     fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Why> {
         let request = match Packet::parse(datagram)? {
             Packet::Read(request) => request,
@@ -65,8 +68,8 @@ impl Loop {
         self.begin(&request, datagram, client)
     }
 
-    /// What goes on with a transfer, where all share one port. With a port for each, or where there is no such transfer
-    /// any more, it comes from a client that has missed the end of its own.
+    /// Handles a packet of a transfer, if all share one port. With a port for each transfer, or if the transfer has
+    /// ended, the client did not receive the end of its own.
     fn continued(&mut self, datagram: &[u8], client: Client) {
         if self.stage.ports == Ports::Single {
             if let Some(number) = self.transfers.of_client(client) {
@@ -82,9 +85,9 @@ impl Loop {
     }
 
     fn begin(&mut self, request: &ReadRequest, datagram: &[u8], client: Client) -> Result<(), Why> {
-        // The old transfer of this address and port ends here, and gives its slot to the new one.
+        // The old transfer of this address and port ends here, and the new one uses its slot.
         if let Some(number) = self.transfers.of_client(client) {
-            // Its client may have said that it is over, just before.
+            // Its client may just have reported the end.
             if self.stage.ports != Ports::Single {
                 self.receive(number);
             }
@@ -146,6 +149,6 @@ impl Loop {
     }
 }
 
-/// A fraction of a millisecond, which is what a flood adds to every round trip.
+/// A fraction of a millisecond. During a flood, this is added to every round trip.
 const REQUESTS_AT_ONCE: usize = 8;
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);

@@ -1,9 +1,10 @@
-//! The TFTP stage: loaders for firmware, and the assets folder for boot programs that speak nothing else.
+//! The TFTP server: loaders for firmware, and the assets folder for boot programs that use only TFTP.
 //!
-//! `packet` reads bytes, `asker` tells who sent them, `transfer` is the state machine of one transfer (no socket, no
-//! clock). `intake` takes requests, `requests` is what one is answered with, `source` gives the file's bytes, `run` is a
-//! transfer with its port, `running` all of them, `bounds` what they are held to, and `gone` those that are over while
-//! their client may come back. `serve` is the loop, and `apart` the thread for a transfer that is alone.
+//! `packet` reads bytes, `asker` detects the program that sent them, `transfer` is the state machine of one transfer
+//! (no socket, no clock). `intake` receives requests, `requests` finds the file and the port for one, `source` reads
+//! the file, `run` is a transfer with its port, `running` has all transfers, `bounds` their limits, and `gone` those
+//! that were given up while their client may come back. `serve` is the loop, and `apart` the thread for a transfer that
+//! runs alone.
 
 mod apart;
 pub mod asker;

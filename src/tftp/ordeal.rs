@@ -1,5 +1,5 @@
-//! Any client against a transfer, in memory: what the property test and the fuzzer (`tests/fuzz`) hold every transfer
-//! to, whatever comes and whenever.
+//! Tests a transfer with any client, in memory. The property test and the fuzzer (`tests/fuzz`) use these rules for
+//! every packet at every time.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use super::{
     transfer::{End, Limits, Send, Step, Transfer},
 };
 
-/// Plays a client that is made of `bytes`: its request, its packets, and the time between them.
+/// Plays a client whose request, packets and times come from `bytes`.
 ///
 /// # Panics
-/// Where a rule is broken.
+/// A rule is broken.
 pub fn survive(bytes: &[u8]) {
     let mut script = Script(bytes);
     let request = script.request();
@@ -26,7 +26,7 @@ pub fn survive(bytes: &[u8]) {
     while !ended && !script.0.is_empty() {
         ended = ordeal.turn(&mut script);
     }
-    // From here on it is silent, and that has to come to an end.
+    // From here on the client is silent, and the transfer has to end.
     while !ended {
         ended = ordeal.time_out();
     }
@@ -70,18 +70,18 @@ struct Ordeal {
     transfer: Transfer,
     now: Instant,
     window: u64,
-    /// The last block there is.
+    /// The last block.
     last: u64,
     silent_from: Instant,
     is_heard: bool,
-    /// Sends in all.
+    /// All packets that were sent.
     sent: u64,
-    /// Sends since the client's last packet that moved the transfer on.
+    /// Packets since the client's last packet that moved the transfer on.
     in_silence: u64,
 }
 
 impl Ordeal {
-    /// One packet or one wait; whether it was the end.
+    /// One packet or one wait. Returns whether the transfer ended.
     fn turn(&mut self, script: &mut Script<'_>) -> bool {
         let (kind, time) = (script.byte(), Duration::from_micros(u64::from(script.number()) * 50));
         self.now += time;
@@ -93,7 +93,7 @@ impl Ordeal {
             0 => return self.time_out(),
             1 => Packet::Ack(script.number()),
             2 => Packet::parse(script.some(usize::from(kind))).unwrap_or(Packet::Write),
-            // As a client of good will would: one of the blocks that are under way, most often the last.
+            // A correct client: it acknowledges one of the blocks in flight, most often the last.
             #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
             3 => Packet::Ack((acked + u64::from(script.byte()) % (self.window + 1)) as u16),
             #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
@@ -105,8 +105,8 @@ impl Ordeal {
         if let Packet::Error { .. } = packet {
             assert!(matches!(step, Step::End(End::Aborted(..))), "an ERROR ends it at once: {step:?}");
         }
-        // A step that does not wait for the timer shows that the packet was one for this transfer.
-        // One that acknowledges the same block again lives, too.
+        // If a step does not wait for the timer, the packet was for this transfer.
+        // A client that acknowledges the same block again is alive too.
         #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
         let is_repeated = self.is_heard && packet == Packet::Ack(acked as u16);
         if self.transfer.acked_blocks() > acked || is_repeated || (!self.is_heard && step != Step::Wait) {
@@ -123,7 +123,7 @@ impl Ordeal {
         self.check(&step, acked)
     }
 
-    /// Holds a step to the rules; whether it is the end.
+    /// Checks the rules for a step. Returns whether the transfer ended.
     fn check(&mut self, step: &Step, acked_before: u64) -> bool {
         let acked = self.transfer.acked_blocks();
         assert!((acked_before..=self.last).contains(&acked), "{acked_before} → {acked} of {}", self.last);
@@ -140,8 +140,8 @@ impl Ordeal {
                     assert!(first + count - 1 <= self.last, "beyond the end");
                 }
                 assert!(self.is_heard || self.sent <= 4, "a reflection: {} packets to a stranger", self.sent);
-                // Once for the timer's every step from 20 ms to 1 s (the shortest that a client can ask for), for every
-                // second of half a minute, for every 16 s to the end, and once for what the client asks for again.
+                // One for every step of the timer from 20 ms to 1 s (the shortest that a client can ask for), one per
+                // second for half a minute, one per 16 s until the end, and one that the client asked for.
                 assert!(self.in_silence <= 70, "{} sends without an answer", self.in_silence);
                 assert!(self.transfer.deadline() >= self.now + Duration::from_millis(20), "a timer that runs hot");
             }
@@ -164,7 +164,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn any_client_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn any_client_is_handled(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             survive(&bytes);
         }
     }

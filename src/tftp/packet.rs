@@ -3,7 +3,7 @@
 use super::asker::Program;
 use crate::boot::why::Why;
 
-/// What a server can be sent.
+/// The packets that a client can send to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// RRQ.
@@ -16,18 +16,18 @@ pub enum Packet {
     Error {
         /// RFC 1350 §5, RFC 2347.
         code: u16,
-        /// Its words, as far as they are UTF-8.
+        /// The text, as far as it is UTF-8.
         message: String,
     },
     /// DATA or OACK, which only servers send.
     Other(u16),
 }
 
-/// RRQ with the options that we know. Options that are unknown or out of their range are passed over, which tells the
-/// client that they do not hold (RFC 2347 §2).
+/// RRQ with the known options. Unknown options and options out of range are ignored, which tells the client that they
+/// do not apply (RFC 2347 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadRequest {
-    /// As sent: whatever bytes a ROM made of it, but NUL.
+    /// The name as it was sent: any bytes except NUL.
     pub filename: Vec<u8>,
     /// Lower case.
     pub mode: String,
@@ -37,9 +37,9 @@ pub struct ReadRequest {
     pub window_size: Option<u16>,
     /// `timeout`: seconds until we repeat (RFC 2349).
     pub timeout: Option<u8>,
-    /// `tsize`: the client wants to know the size.
+    /// `tsize`: the client asks for the size.
     pub wants_size: bool,
-    /// Who asks, by the options.
+    /// The program that asks, detected by its options.
     pub program: Program,
 }
 
@@ -67,7 +67,7 @@ impl Packet {
 
 impl ReadRequest {
     fn parse(rest: &[u8]) -> Result<Self, Why> {
-        // The last string's NUL is missing in some ROMs' requests; what is there is clear all the same.
+        // Some ROMs omit the NUL of the last string. The request is still clear.
         let mut strings = rest.strip_suffix(b"\0").unwrap_or(rest).split(|byte| *byte == 0);
         let filename =
             strings.next().filter(|name| !name.is_empty()).ok_or(Why::MalformedTftp("RRQ without a name"))?;
@@ -86,7 +86,7 @@ impl ReadRequest {
             && options.len() < MOST_OPTIONS
         {
             let name = name.to_ascii_lowercase();
-            // An option may stand once only (RFC 2347 §2): what a second one says is passed over.
+            // An option may appear only once (RFC 2347 §2). A second one is ignored.
             if !options.iter().any(|(known, _)| *known == name) {
                 request.option(&name, value);
                 options.push((name, value));
@@ -96,10 +96,9 @@ impl ReadRequest {
         Ok(request)
     }
 
-    /// What is below a range does not hold and is left out of the OACK (RFC 2347 §3). What is above one is answered with
-    /// the most that there is, which RFC 2348 and 7440 let a server choose: without it a client that asks for more than
-    /// anyone grants would get blocks of 512 bytes, one at a time. A timeout has to be granted as it is or not at all
-    /// (RFC 2349).
+    /// A value below the range is ignored and left out of the OACK (RFC 2347 §3). A value above the range becomes the
+    /// largest one, as RFC 2348 and 7440 allow. Without this, a client that asks for too much would get blocks of 512
+    /// bytes, one at a time. A timeout is accepted unchanged or not at all (RFC 2349).
     fn option(&mut self, name: &[u8], value: &[u8]) {
         let Some(value) = number(value) else { return };
         let from = |least: u16, most: u16| (value >= u64::from(least)).then(|| capped(value).min(most));
@@ -107,14 +106,14 @@ impl ReadRequest {
             b"blksize" => self.block_size = from(8, 65_464),
             b"windowsize" => self.window_size = from(1, u16::MAX),
             b"timeout" => self.timeout = u8::try_from(value).ok().filter(|seconds| *seconds >= 1),
-            // A request's value is 0 (RFC 2349); one that names another wants to know all the same.
+            // In a request the value is 0 (RFC 2349). A client that sends another value wants to know the size too.
             b"tsize" => self.wants_size = true,
             _ => {}
         }
     }
 }
 
-/// A decimal number, however long; nothing else is one.
+/// A decimal number of any length.
 fn number(digits: &[u8]) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let value = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add(u64::from(*digit - b'0'));
@@ -125,10 +124,10 @@ fn capped(value: u64) -> u16 {
     u16::try_from(value).unwrap_or(u16::MAX)
 }
 
-/// Of one request. There are six in all RFCs together, and each is compared with those before it.
+/// Options of one request. All RFCs together have six, and each one is compared with those before it.
 const MOST_OPTIONS: usize = 16;
 
-/// Up to 128 characters of what a peer wrote.
+/// At most 128 characters of a client's text.
 fn words(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
@@ -139,7 +138,7 @@ fn words(bytes: &[u8]) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ErrorCode {
-    /// See the message.
+    /// The server's own error; see the message.
     NotDefined = 0,
     /// File not found.
     FileNotFound = 1,
@@ -171,8 +170,8 @@ pub fn option_ack(options: &[(&str, u64)]) -> Vec<u8> {
     packet
 }
 
-/// Adds the header of a DATA packet: the number's low 16 bits, so that it goes from 65,535 to 0, as iPXE and EDK2
-/// expect of large files.
+/// Adds the header of a DATA packet. The block number has 16 bits and goes from 65,535 to 0, as iPXE and EDK2 expect
+/// for large files.
 pub fn data_header(block: u64, packet: &mut Vec<u8>) {
     packet.extend_from_slice(&[0, 3]);
     let [.., high, low] = block.to_be_bytes();
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_read_with_the_options_that_hold() {
+    fn a_request_is_read_with_its_valid_options() {
         let request = |bytes: &[u8]| Packet::parse(bytes);
         let plain = ReadRequest {
             filename: b"a".to_vec(),
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_a_range_is_the_most_and_what_is_said_twice_is_what_was_said_first() {
+    fn too_large_values_become_the_maximum_and_repeated_options_are_ignored() {
         let options = |bytes: &[u8]| match Packet::parse(bytes) {
             Ok(Packet::Read(r)) => (r.block_size, r.window_size, r.timeout, r.wants_size),
             other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! What a request is answered with: a file and a port to send it from, or a refusal.
+//! The result of a request: a file and the port to send it from, or a refusal.
 
 use std::{
     io::{self, PipeReader, PipeWriter, Write as _},
@@ -36,52 +36,52 @@ use crate::{
     net::port::Port,
 };
 
-/// What the TFTP stage serves, and to whom.
+/// The settings of the TFTP server.
 pub struct Stage {
-    /// What decides.
+    /// The data for decisions.
     pub live: Arc<Live>,
-    /// The files beside the loaders, where there is a folder of them.
+    /// The files of the assets folder, if there is one.
     pub assets: Option<Arc<AssetRoot>>,
-    /// What machines have tried lately, and at which addresses they are.
+    /// What machines tried recently, and their addresses.
     pub attempts: Arc<Mutex<Attempts>>,
-    /// What the addresses of answer files are signed with.
+    /// The key that signs the URLs of answer files.
     pub answer_key: Key,
-    /// Which port a transfer is answered from.
+    /// The port that a transfer is sent from.
     pub ports: Ports,
     /// Transfers at once.
     pub max_transfers: usize,
-    /// Transfers of one client's address that it does not answer, or that fell silent; of others there may be more.
+    /// Transfers of one client address that the client does not answer any more. Active transfers are not limited.
     pub max_transfers_per_client: usize,
-    /// Where events go.
+    /// The event queue.
     pub events: tokio::sync::mpsc::Sender<Event>,
 }
 
-/// One address's share of the stage.
+/// The part of the TFTP server for one address.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where requests come to, on the address that all answers come from: firmware drops those from any other (EDK2:
+    /// Receives requests on the address that replies are sent from. Firmware drops replies from another address (EDK2:
     /// PXE-E18).
     pub port: Arc<Port>,
-    /// That address.
+    /// This address.
     pub address: Ipv4Addr,
-    /// Our HTTP stage as its clients reach it.
+    /// Our HTTP server, as clients of this interface reach it.
     pub base_url: String,
-    /// What a client can be granted.
+    /// The limits for a client.
     pub limits: Limits,
-    /// The largest block in bytes that its interface carries whole, which changes with the interface.
+    /// The largest block in bytes that fits the MTU of its interface. It changes with the interface.
     pub link_block_size: Arc<AtomicU16>,
 }
 
-/// Ways in: listeners come and go with the addresses that they listen on, while the stage serves. Dropped, it is the
-/// stage's sign to come to its end.
+/// Adds and removes listeners while the server runs, because addresses come and go. When it is dropped, the server
+/// stops.
 #[derive(Debug)]
 pub struct Doors {
     changes: mpsc::Sender<Door>,
-    /// Wakes the stage, which waits for sockets and not for channels.
+    /// Wakes the server, which waits for sockets and not for channels.
     wake: PipeWriter,
 }
 
-/// The stage's side of [`Doors`].
+/// The server's side of [`Doors`].
 #[derive(Debug)]
 pub struct Inside {
     pub(super) changes: mpsc::Receiver<Door>,
@@ -106,39 +106,39 @@ pub fn doors() -> io::Result<(Doors, Inside)> {
 }
 
 impl Doors {
-    /// Lets requests in on an address.
+    /// Receives requests on an address.
     ///
     /// # Errors
-    /// Where the stage has ended.
+    /// The server has stopped.
     pub fn open(&self, listener: Listener) -> io::Result<()> {
         self.tell(Door::Open(listener))
     }
 
-    /// Takes no more requests on an address. Its transfers come to an end by themselves.
+    /// Receives no more requests on an address. Its running transfers continue to their end.
     pub fn close(&self, address: Ipv4Addr) {
-        // Where the stage has ended, that has been done.
+        // If the server has stopped, nothing is left to do.
         let _ = self.tell(Door::Close(address));
     }
 
     fn tell(&self, door: Door) -> io::Result<()> {
-        let gone = |_| io::Error::other("the TFTP stage has ended");
+        let gone = |_| io::Error::other("the TFTP server has stopped");
         self.changes.send(door).map_err(gone)?;
         (&self.wake).write_all(b"!")
     }
 }
 
-/// Which port a transfer is answered from.
+/// The port that a transfer is sent from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ports {
     /// A new one that the operating system chooses (RFC 1350 §4).
     Any,
     /// A new one of these, which a firewall lets through.
     Range(RangeInclusive<u16>),
-    /// The one that was asked, for NAT, containers and firewalls: what answers there passes wherever the request did.
+    /// The port of the request, for NAT, containers and firewalls: replies pass wherever the request passed.
     Single,
 }
 
-/// What was asked for.
+/// The requested file.
 pub(super) struct Asked {
     pub(super) name: String,
     pub(super) source: Source,
@@ -146,8 +146,8 @@ pub(super) struct Asked {
 }
 
 impl Stage {
-    /// What a request on a listener asks for. An iPXE that would only load itself again is sent to its script: by what
-    /// its request looks like, or by its coming back.
+    /// Finds the file for a request. An iPXE that would only load itself again gets its script. It is detected by the
+    /// form of its request, or because it asks a second time.
     pub(super) fn asked(
         &self,
         listener: &Listener,
@@ -189,7 +189,8 @@ impl Stage {
         })
     }
 
-    /// The name told the card, the packet the address: from here on the machine's fetches can be told.
+    /// The name shows the MAC address, the packet the IP address. From now on the machine's requests can be assigned to
+    /// it.
     fn tell_script(&self, peer: SocketAddrV4, Decided { machine, outcome }: Decided) {
         let address = *peer.ip();
         let who = machine.map_or(Who::Address(address), Who::Machine);
@@ -212,7 +213,7 @@ impl Stage {
 }
 
 impl Listener {
-    /// Says why a request gets nothing.
+    /// Reports why a request is refused.
     pub(super) fn refuse(&self, why: &Why, peer: SocketAddrV4) {
         debug!(reason = why.label(), %peer, "TFTP refused: {why}");
         let code = match why {
@@ -223,18 +224,18 @@ impl Listener {
         };
         let packet = error(code, &why.to_string());
         if let Err(error) = self.port.send(peer, &packet, packet.len()) {
-            debug!(%error, %peer, "a TFTP error could not be sent");
+            debug!(%error, %peer, "cannot send a TFTP error");
         }
     }
 }
 
-/// Whether a refusal is news to people: GRUB asks for modules and EDK2 for revocation lists that need not be there.
+/// Whether a refusal is logged. GRUB asks for modules, and EDK2 for revocation lists, that are often missing.
 pub(super) fn is_news(why: &Why) -> bool {
     !matches!(why, Why::NotFound(_))
 }
 
-/// The first port of the range that nobody has, beginning behind the one that was taken last: a late packet of the
-/// last transfer should not meet the next one.
+/// The first free port of the range, starting after the last used one. A late packet of the last transfer should not
+/// reach the next one.
 fn first_free<T>(range: &RangeInclusive<u16>, open: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(range.end().saturating_sub(*range.start())) + 1;
@@ -250,5 +251,5 @@ fn first_free<T>(range: &RangeInclusive<u16>, open: impl Fn(u16) -> io::Result<T
     result
 }
 
-/// ACKs of one client, in bytes.
+/// The size of a client's ACKs, in bytes.
 const RECEIVE_BUFFER: usize = 64 << 10;

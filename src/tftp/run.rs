@@ -1,4 +1,4 @@
-//! One transfer over its port: the state machine, driven by packets and by the clock.
+//! One transfer and its port: the state machine, driven by packets and by the clock.
 
 use std::{
     io,
@@ -26,57 +26,57 @@ use crate::{
 
 /// A transfer that runs.
 pub(super) struct Run {
-    /// Its own (RFC 1350 §4), or the one that all share.
+    /// Its own port (RFC 1350 §4), or the shared one.
     pub(super) port: Arc<Port>,
     pub(super) peer: SocketAddrV4,
     pub(super) transfer: Transfer,
     pub(super) source: Source,
     pub(super) name: String,
     pub(super) of: Of,
-    /// It asked for the size, and may be after nothing else.
+    /// It asked for the size, and may need nothing else.
     pub(super) wants_size: bool,
     pub(super) heard: Arc<LastHeard>,
     pub(super) began: Instant,
-    /// When its progress was told, and how many bytes were acknowledged then; `None` before the first.
+    /// When its progress was last reported, and how many bytes were acknowledged then; `None` before the first report.
     pub(super) told: Option<(Instant, u64)>,
-    /// It was told that the client pauses.
+    /// Whether it was reported that the client pauses.
     pub(super) is_paused: bool,
     pub(super) events: mpsc::Sender<Event>,
 }
 
-/// How a transfer came to its end.
+/// How a transfer ended.
 #[derive(Debug)]
 pub(super) enum Ending {
     /// By the protocol.
     Protocol(End),
     /// By a new request of its client.
     Replaced,
-    /// To make room.
+    /// To make room for another one.
     Evicted,
     /// The server stops, and the client is silent.
     Stopping,
-    /// The file could not be read on.
+    /// The file could not be read.
     Unreadable(io::Error),
-    /// By a fault of ours, which is this transfer's only.
+    /// By a bug in netbootd. Only this transfer ends.
     Panic,
 }
 
-/// The port of a transfer that is over, and its client.
+/// The port of a transfer that ended, and its client.
 pub(super) type Left = (Arc<Port>, SocketAddrV4);
 
 impl Run {
-    /// The port, where the client has not heard that this is the end, and may come back.
+    /// The port, if the client does not know that the transfer has ended and may come back.
     pub(super) fn left_open(&self, ending: &Ending) -> Option<Left> {
         let is_unheard = matches!(ending, Ending::Protocol(End::Silent) | Ending::Evicted);
         (is_unheard && self.heard.ever()).then(|| (self.port.clone(), self.peer))
     }
 
-    /// Takes a datagram in that came to its port. `packets` is room to build the answer in, kept so that a block costs
-    /// no allocation.
+    /// Handles a datagram of its port. `packets` is a buffer for the reply; it is reused, so that a block needs no
+    /// allocation.
     pub(super) fn receive(&mut self, datagram: &[u8], from: SocketAddrV4, packets: &mut Vec<u8>) -> Option<Ending> {
         self.guarded(|run| {
             if from != run.peer {
-                // Another client's packet, or a forged one, does not touch the transfer (RFC 1350 §4).
+                // A packet of another client, or a forged one, does not change the transfer (RFC 1350 §4).
                 let packet = error(ErrorCode::UnknownTransferId, "this port serves another client");
                 run.transmit(from, &packet, packet.len());
                 return None;
@@ -95,7 +95,7 @@ impl Run {
         })
     }
 
-    /// Does what is due by the clock.
+    /// Does what is due now.
     pub(super) fn ring(&mut self, now: Instant, packets: &mut Vec<u8>) -> Option<Ending> {
         if now < self.transfer.deadline() {
             return None;
@@ -119,7 +119,7 @@ impl Run {
             Step::Send(Send::Blocks { first, count }) => {
                 let block_size = self.transfer.block_size();
                 if let Err(failure) = self.source.blocks(first, count, block_size, packets) {
-                    let packet = error(ErrorCode::NotDefined, "the file changed while it was sent");
+                    let packet = error(ErrorCode::NotDefined, "the file changed during the transfer");
                     self.transmit(self.peer, &packet, packet.len());
                     return Some(Ending::Unreadable(failure));
                 }
@@ -129,19 +129,19 @@ impl Run {
         None
     }
 
-    /// A send that fails is a packet lost: the timer sends it again, or gives up.
+    /// A packet that cannot be sent counts as lost: the timer sends it again, or gives up.
     fn transmit(&self, to: SocketAddrV4, bytes: &[u8], segment: usize) {
         if let Err(error) = self.port.send(to, bytes, segment) {
-            debug!(%error, %to, "a TFTP packet could not be sent");
+            debug!(%error, %to, "cannot send a TFTP packet");
         }
     }
 
-    /// A panic ends one transfer, never its thread with all the others.
+    /// A panic ends one transfer, not the thread with all the others.
     fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Option<Ending>) -> Option<Ending> {
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or(Some(Ending::Panic))
     }
 
-    /// Told once the client has acknowledged something: a forged request starts nothing.
+    /// Reported after the client's first acknowledgement: a forged request starts no transfer.
     fn tell_progress(&mut self, now: Instant) {
         let is_soon = self.told.is_some_and(|(at, _)| now < at + NEWS_EVERY);
         if is_soon || self.transfer.acked_blocks() == 0 {
@@ -170,14 +170,14 @@ impl Run {
         tell(&self.events, self.peer, What::Pace(Pace { of: self.of, name: self.name.clone(), acked, size, at }));
     }
 
-    /// Tells of the end, where it is news.
+    /// Reports the end, if it is of interest.
     pub(super) fn tell_end(self, ending: Ending) {
         if self.heard.is_superseded() {
-            return debug!(peer = %self.peer, name = self.name, ?ending, "the end of a TFTP transfer that its client had left");
+            return debug!(peer = %self.peer, name = self.name, ?ending, "TFTP transfer ended after its client had left it");
         }
         let failure = match ending {
             Ending::Protocol(End::Complete) => None,
-            // EDK2 asks for the size alone and ends the transfer before its first block: no failure and no news.
+            // EDK2 asks only for the size and ends the transfer before the first block. This is not a failure.
             Ending::Protocol(End::Aborted(code, words)) if self.transfer.acked_bytes() == 0 && self.wants_size => {
                 return debug!(peer = %self.peer, code, words, name = self.name, "TFTP size probe");
             }
@@ -185,12 +185,12 @@ impl Run {
             Ending::Protocol(End::Silent) => Some(Failure::Silent(silence(&self.transfer))),
             Ending::Replaced => Some(Failure::Anew),
             Ending::Evicted | Ending::Stopping if self.heard.ever() => Some(Failure::Silent(silence(&self.transfer))),
-            // Nobody knows whether there is such a client at all: no news.
+            // It is unknown whether this client exists. So this is not reported.
             Ending::Evicted | Ending::Stopping => {
-                return debug!(peer = %self.peer, name = self.name, "TFTP gave up a client that did not answer for another one");
+                return debug!(peer = %self.peer, name = self.name, "TFTP transfer of a silent client ended to make room");
             }
             Ending::Unreadable(error) => Some(Failure::Ours(error.to_string())),
-            Ending::Panic => Some(Failure::Ours("a fault in netbootd, which is told above".into())),
+            Ending::Panic => Some(Failure::Ours("a bug in netbootd; see the log line above".into())),
         };
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());
         let fresh = sent - self.told.map_or(0, |(_, before)| before);
@@ -204,36 +204,36 @@ fn silence(transfer: &Transfer) -> String {
     let repeated = transfer.retransmissions();
     match transfer.acked_blocks() {
         0 if transfer.is_stuck_at_start() => format!(
-            "no block of {} bytes reached the client, though it was sent {repeated} times again: the path may carry \
+            "no block of {} bytes reached the client after {repeated} retransmissions: the network path may carry \
              smaller packets only, which it is offered from now on",
             transfer.block_size()
         ),
-        0 => "the client never answered".to_owned(),
-        block => format!("the client fell silent after block {block} ({repeated} retransmissions)"),
+        0 => "the client did not answer".to_owned(),
+        block => format!("the client stopped answering after block {block} ({repeated} retransmissions)"),
     }
 }
 
-/// Sends an event, or drops it where the recorder is behind: no client must wait for a log line.
+/// Sends an event. If the queue is full, the event is dropped: a client must not wait for a log line.
 pub(super) fn tell(events: &mpsc::Sender<Event>, peer: SocketAddrV4, what: What) {
     tell_of(events, Who::Address(*peer.ip()), what);
 }
 
-/// The same for a machine that said which it is.
+/// The same, if the machine is known.
 pub(super) fn tell_of(events: &mpsc::Sender<Event>, who: Who, what: What) {
     if events.try_send(Event { who, what }).is_err() {
         count_lost();
-        debug!("an event was dropped: the recorder is behind");
+        debug!("an event was dropped: the event queue is full");
     }
 }
 
-/// What the others know of a transfer that they do not drive.
+/// The state of a transfer, for other threads.
 #[derive(Default)]
 pub(super) struct LastHeard {
-    /// When its client was heard, in milliseconds; 0: never.
+    /// When the client was last heard, in milliseconds; 0: never.
     at: AtomicU64,
     /// Bytes that it has acknowledged.
     acked: AtomicU64,
-    /// Its client has begun another one since, and most likely left this one.
+    /// Its client has started another transfer since then, and has probably left this one.
     superseded: AtomicBool,
 }
 
@@ -247,12 +247,12 @@ impl LastHeard {
         now
     }
 
-    /// Whether it was heard at all.
+    /// Whether the client was heard at all.
     pub(super) fn ever(&self) -> bool {
         self.at.load(Ordering::Relaxed) != 0
     }
 
-    /// Never heard counts as just now: it is still being asked.
+    /// A client that was never heard counts as just heard: it still gets packets.
     pub(super) fn within(&self, time: Duration) -> bool {
         match self.at.load(Ordering::Relaxed) {
             0 => true,
@@ -260,7 +260,7 @@ impl LastHeard {
         }
     }
 
-    /// Since it was heard.
+    /// The time since it was heard.
     pub(super) fn silence(&self) -> Duration {
         Duration::from_millis(millis(Instant::now()).saturating_sub(self.at.load(Ordering::Relaxed)))
     }
@@ -275,7 +275,7 @@ impl LastHeard {
         self.acked.load(Ordering::Relaxed)
     }
 
-    /// What becomes of the transfer is no news of its client's boot from here on, unless it goes on. Whether that is
+    /// Marks a transfer whose client has left it. Its end is not reported, unless it continues. Returns whether this is
     /// new.
     pub(super) fn supersede(&self) -> bool {
         !self.superseded.swap(true, Ordering::Relaxed)
@@ -286,7 +286,7 @@ impl LastHeard {
     }
 }
 
-/// Since an hour before the first question: 0 is no time.
+/// Milliseconds since an hour before the first call, so that 0 can mean never.
 fn millis(now: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let start = *START.get_or_init(Instant::now);
@@ -296,9 +296,9 @@ fn millis(now: Instant) -> u64 {
 
 /// Opcode and block number.
 const DATA_HEADER: usize = 4;
-/// A loader is there in less; a kernel by TFTP may take minutes, and somebody waits for it.
+/// A loader needs less time. A kernel by TFTP can take minutes, and somebody waits for it.
 const NEWS_EVERY: Duration = Duration::from_secs(5);
-/// A silence that people are told of. It is longer than those that lost packets make.
+/// A silence that is reported. It is longer than a silence because of lost packets.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -310,7 +310,7 @@ pub(super) mod tests {
     use super::*;
     use crate::tftp::transfer::Limits;
 
-    /// A lock-step transfer of 5,000 bytes that began at a time.
+    /// A lock-step transfer of 5,000 bytes, started at this time.
     pub(in crate::tftp) fn run(peer: SocketAddrV4, began: Instant, events: mpsc::Sender<Event>) -> Run {
         let Ok(Packet::Read(request)) = Packet::parse(b"\0\x01f\0octet\0tsize\0\x30\0") else { panic!("a request") };
         let source = Source::Memory(Bytes::from_static(&[0; 5000]));
@@ -322,7 +322,7 @@ pub(super) mod tests {
         Run { port, peer, transfer, source, name, of, wants_size, heard, began, told, is_paused, events }
     }
 
-    /// What is told of a transfer that gets these packets, and then this much silence.
+    /// What is reported for a transfer that gets these packets and then this silence.
     fn told(packets: &[&[u8]], silence: Duration) -> Vec<What> {
         let (events, mut told) = mpsc::channel(16);
         let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
@@ -350,7 +350,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_transfer_tells_how_it_began_how_far_it_is_and_how_it_ended() {
+    fn a_transfer_reports_its_start_progress_and_end() {
         let (oack, first): (&[u8], &[u8]) = (&[0, 4, 0, 0], &[0, 4, 0, 1]);
         let at = |what: &What| match what {
             What::Started(progress) => ("started", progress.acked, progress.size),
@@ -358,17 +358,24 @@ pub(super) mod tests {
             _ => ("ended", 0, 0),
         };
         let going: Vec<_> = told(&[oack, first], NEWS_EVERY * 2).iter().map(at).collect();
-        assert_eq!(going, [("started", 512, 5000), ("progress", 512, 5000)], "it gets on, or is asked again");
+        assert_eq!(
+            going,
+            [("started", 512, 5000), ("progress", 512, 5000)],
+            "it continues, or the client is asked again"
+        );
         let aborted = told(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
         assert_eq!(at(&aborted[0]), ("started", 512, 5000));
-        assert_eq!(failure(aborted.last()).as_deref(), Some("the client ended it (TFTP error 3 \"disk full\")"));
+        assert_eq!(
+            failure(aborted.last()).as_deref(),
+            Some("the client aborted the transfer (TFTP error 3 \"disk full\")")
+        );
         let silent = told(&[oack, first], Duration::from_secs(400));
         assert!(matches!(&silent[1], What::Pace(Pace { at: At::Paused(_), acked: 512, .. })), "{:?}", silent[1]);
         assert_eq!(silent.len(), 3, "once: {silent:?}");
         let words = failure(silent.last()).expect("told");
-        assert!(words.starts_with("the client fell silent after block 1 ("), "{words}");
+        assert!(words.starts_with("the client stopped answering after block 1 ("), "{words}");
         let never = failure(told(&[], Duration::from_secs(60)).last());
-        assert_eq!(never.as_deref(), Some("the client never answered"));
+        assert_eq!(never.as_deref(), Some("the client did not answer"));
         assert_eq!(told(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");
         let complete: Vec<[u8; 4]> = (0..=10).map(|block| [0, 4, 0, block]).collect();
         let complete: Vec<&[u8]> = complete.iter().map(<[u8; 4]>::as_slice).collect();

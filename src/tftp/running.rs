@@ -1,4 +1,4 @@
-//! The transfers that run: by their number, by their client, by when each is due.
+//! The running transfers: by number, by client, and by deadline.
 
 use std::{
     cmp::Reverse,
@@ -24,27 +24,28 @@ use crate::boot::{
 pub(super) struct Table {
     transfers: Slab<Running>,
     by_client: HashMap<Client, usize>,
-    /// When to look at a transfer. One that is put off stays here until it is due, so that a packet costs nothing.
+    /// When to check a transfer. A later deadline is not stored until the old one is due, so that a packet costs
+    /// nothing.
     alarms: BinaryHeap<Reverse<(Instant, usize)>>,
     by_address: HashMap<Ipv4Addr, Vec<usize>>,
-    /// In the order in which they began, some of them gone or answered meanwhile.
+    /// In the order of their starts. Some of them have ended or were answered since.
     unanswered: VecDeque<(Instant, usize)>,
     limits: Limits,
-    /// Until when a search for one that is silent need not be made again: nothing was found.
+    /// Until when no search for a silent transfer is needed: the last one found none.
     full_until: Option<Instant>,
 }
 
-/// How many transfers there may be.
+/// The limits for the number of transfers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// In all.
+    /// In total.
     pub(super) total: usize,
-    /// Of one address, of those that its client does not answer. There is none for those that it does: behind one
-    /// address there may be a room full of machines.
+    /// For one address: transfers that the client does not answer. Answered transfers are not limited, because a whole
+    /// room of machines can share one address.
     pub(super) silent_per_address: usize,
 }
 
-/// The listener that was asked, and who asked.
+/// The listener and the client's address.
 pub(super) type Client = (usize, SocketAddrV4);
 
 pub(super) struct Running {
@@ -59,21 +60,21 @@ pub(super) struct Running {
     pub(super) place: Place,
 }
 
-/// Who drives it.
+/// Which thread runs it.
 pub(super) enum Place {
     Here(Box<Run>),
     Apart {
-        /// Ends it by being dropped.
+        /// Dropping it ends the transfer.
         _cancel: Cancel,
     },
 }
 
 impl Running {
-    /// As it stands, for people.
+    /// Its state, for status output.
     fn left(&self) -> event::Transfer {
         let (of, name, size, sent) = (self.of, self.name.clone(), self.size, self.heard.acked());
         let (took, failure, over) = (self.began.elapsed(), Some(Failure::Anew), Over::Tftp);
-        // What was acknowledged since it was told last is counted at its end.
+        // Bytes that were acknowledged since the last report are counted at its end.
         event::Transfer { of, name, sent, size, took, failure, fresh: 0, over }
     }
 }
@@ -95,13 +96,13 @@ impl Table {
         self.transfers.is_empty()
     }
 
-    /// Makes room for one transfer more; those that have to go for it come back.
+    /// Makes room for one more transfer, and returns those that have to end for it.
     ///
-    /// First it is the client's own turn: of the transfers of its address that were never answered, and of those that
-    /// fell silent, the oldest goes where there are too many. A machine that is switched off and on in the middle of a
-    /// transfer, ten times, is served at once; and a flood of forged requests makes us send its victim no more than a few
-    /// packets a second. Then, where the table is full, the oldest of all that was never answered has to go: its client
-    /// may not exist, and real ones answer within milliseconds. Then the one that is silent the longest.
+    /// First come the transfers of the same address. If too many of them were never answered, or fell silent, the
+    /// oldest ends. So a machine that is switched off and on ten times during a transfer is served at once, and a flood
+    /// of forged requests sends its victim only a few packets per second. Then, if the table is full, the oldest
+    /// transfer that was never answered ends: its client may not exist, and real clients answer within milliseconds.
+    /// Then the one that is silent for the longest time.
     ///
     /// # Errors
     /// [`Why::Busy`].
@@ -132,7 +133,7 @@ impl Table {
         Ok(evicted)
     }
 
-    /// The transfer that is silent the longest of all. It is searched for once a second at most, whoever asks.
+    /// The transfer that is silent for the longest time. The search runs at most once per second.
     fn quietest(&mut self, now: Instant) -> Option<usize> {
         if self.full_until.is_some_and(|until| now < until) {
             return None;
@@ -143,7 +144,7 @@ impl Table {
         quietest
     }
 
-    /// What an address has left, most likely, because it begins another one: each is told of once.
+    /// Transfers that an address has probably left, because it starts another one. Each is returned once.
     pub(super) fn left_behind(&self, client: Client) -> Vec<event::Transfer> {
         let own = self.by_address.get(client.1.ip()).map(Vec::as_slice).unwrap_or_default();
         let own = own.iter().filter_map(|number| self.transfers.get(*number));
@@ -164,7 +165,7 @@ impl Table {
         self.transfers.get(number).is_some_and(|running| running.began == began && !running.heard.ever())
     }
 
-    /// Adds a transfer that there is room for; its number.
+    /// Adds a transfer, after [`Self::make_room`]. Returns its number.
     pub(super) fn add(&mut self, client: Client, request: Vec<u8>, run: Run) -> usize {
         let (began, heard, alarm) = (run.began, run.heard.clone(), run.transfer.deadline());
         let (name, of, size) = (run.name.clone(), run.of, run.source.size());
@@ -196,7 +197,7 @@ impl Table {
         Some(running)
     }
 
-    /// A transfer that is driven here.
+    /// A transfer of this thread.
     pub(super) fn run(&mut self, number: usize) -> Option<&mut Run> {
         match self.transfers.get_mut(number).map(|running| &mut running.place) {
             Some(Place::Here(run)) => Some(run),
@@ -213,7 +214,7 @@ impl Table {
         if self.transfers.len() == 1 { self.transfers.iter().next().map(|(number, _)| number) } else { None }
     }
 
-    /// Gives a transfer out for somebody else to drive, who is stopped by `cancel`.
+    /// Gives a transfer to another thread, which stops when `cancel` is dropped.
     pub(super) fn hand_over(&mut self, number: usize, cancel: Cancel) -> Option<Run> {
         let running = self.transfers.get_mut(number)?;
         match mem::replace(&mut running.place, Place::Apart { _cancel: cancel }) {
@@ -222,13 +223,13 @@ impl Table {
         }
     }
 
-    /// Those that are silent, for a server that stops.
+    /// The silent transfers, for a server that stops.
     pub(super) fn silent(&self) -> Vec<usize> {
         let silent = self.transfers.iter().filter(|(_, running)| !running.heard.within(SILENT));
         silent.map(|(number, _)| number).collect()
     }
 
-    /// The transfer that somebody else drove to its end.
+    /// The transfer that another thread ran to its end.
     pub(super) fn ended_apart(&mut self) {
         let apart = self.transfers.iter().find(|(_, running)| matches!(running.place, Place::Apart { .. }));
         if let Some(number) = apart.map(|(number, _)| number) {
@@ -236,20 +237,20 @@ impl Table {
         }
     }
 
-    /// Whether a request is the one that a running transfer has been answering, sent again or doubled on the way: a
-    /// second transfer would take its client away from the first. After a second of silence it is a machine that was
-    /// reset and uses its old port again (ROMs count them from the same start), and begins anew.
+    /// Whether a request is a copy of the request of a running transfer: sent again, or doubled by the network. A
+    /// second transfer would take the client away from the first. After a second of silence, the machine was probably
+    /// reset and uses the same port again (ROMs count ports from the same start). Then a new transfer starts.
     pub(super) fn is_repetition(&self, client: Client, request: &[u8]) -> bool {
         let running = self.of_client(client).and_then(|number| self.transfers.get(number));
         running.is_some_and(|running| running.request == request && running.heard.within(Duration::from_secs(1)))
     }
 
-    /// When [`Self::due`] has something.
+    /// When [`Self::due`] returns something.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         self.alarms.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Looks at a transfer no later than at its deadline, which a packet may have brought forward.
+    /// Checks a transfer at its deadline at the latest. A packet may have set an earlier deadline.
     pub(super) fn watch(&mut self, number: usize) {
         if let Some(running) = self.transfers.get_mut(number)
             && let Place::Here(run) = &running.place
@@ -264,12 +265,12 @@ impl Table {
     pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
         while let Some(Reverse((at, number))) = self.alarms.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             self.alarms.pop();
-            // An alarm of one that has gone, or of a deadline that was brought forward.
+            // An alarm of a transfer that has ended, or of an old deadline.
             let Some(running) = self.transfers.get_mut(number).filter(|running| running.alarm == at) else { continue };
             let Place::Here(run) = &running.place else { continue };
             running.alarm = run.transfer.deadline();
             if running.alarm <= now {
-                // Its next deadline is not known before it was looked at.
+                // Its next deadline is known after it was checked.
                 running.alarm = now + FAR;
                 return Some(number);
             }
@@ -279,15 +280,15 @@ impl Table {
     }
 }
 
-/// Beyond every deadline.
+/// Later than every deadline.
 const FAR: Duration = Duration::from_secs(3600);
-/// A client that acknowledged and takes so long for the next block pauses, or is gone.
+/// A client that acknowledged a block and does not ask for the next one in this time pauses, or is gone.
 const SILENT: Duration = Duration::from_secs(10);
-/// One that begins another transfer has left the one that it was silent in: no lost packet takes so long.
+/// A client that starts another transfer after this silence has left the old one. Lost packets do not take so long.
 const LEFT: Duration = Duration::from_secs(3);
-/// A real client's first answer takes milliseconds.
+/// The first answer of a real client takes milliseconds.
 const UNANSWERED: Duration = Duration::from_secs(1);
-/// Transfers of one address that may begin together: a room full of machines behind a router.
+/// Transfers of one address that may start together: a room of machines behind a router.
 const AT_ONCE: usize = 64;
 const SEARCH_AGAIN: Duration = Duration::from_secs(1);
 
@@ -309,7 +310,7 @@ mod tests {
         Table::new(Limits { total, silent_per_address })
     }
 
-    /// Adds one of an address that began at a time; its number, and those that had to go.
+    /// Starts one for an address at a time. Returns its number, and those that had to end.
     fn begin(table: &mut Table, client: Client, began: Instant) -> Result<(usize, Vec<u16>), Why> {
         let evicted = table.make_room(client, began)?;
         let number = table.add(client, Vec::new(), run(client.1, began));
@@ -322,13 +323,13 @@ mod tests {
         assert!(run.receive(&[0, 4, 0, 0], peer, &mut Vec::new()).is_none());
     }
 
-    /// Behind one address.
+    /// A client behind one address.
     fn behind(port: u16) -> Client {
         (0, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 200), port))
     }
 
     #[test]
-    fn of_a_full_table_the_oldest_goes_that_never_answered_and_no_other() {
+    fn a_full_table_ends_the_oldest_transfer_that_was_never_answered() {
         let mut table = table(3, 8);
         let now = Instant::now();
         let numbers: Vec<usize> = (0..3)
@@ -354,7 +355,7 @@ mod tests {
             assert!(evicted.is_empty(), "{port}");
             heard(&mut table, number);
         }
-        // Those that begin together have no time to answer, and a flood ends somewhere.
+        // Transfers that start together had no time to answer. A flood must be limited anyway.
         for port in 100..164 {
             assert!(begin(&mut table, behind(port), now).expect("room").1.is_empty(), "{port}");
         }
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_address_leaves_behind_is_told_once_and_is_no_news_at_its_end() {
+    fn a_transfer_that_its_client_left_is_reported_once() {
         let mut table = table(256, 8);
         let (number, _) = begin(&mut table, behind(1), Instant::now()).expect("room");
         heard(&mut table, number);
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_addresss_silent_transfers_the_oldest_goes() {
+    fn the_oldest_silent_transfer_of_an_address_ends() {
         let mut table = table(256, 8);
         let now = Instant::now();
         for port in 0..30 {

@@ -1,5 +1,5 @@
-//! The loop: one thread for all transfers, so that a packet costs no hop between threads, and no more than the calls
-//! that take it and answer it.
+//! The loop: one thread for all transfers. So a packet needs no change of threads, and only the system calls to receive
+//! it and to answer it.
 
 use std::{
     io::{self, Read as _},
@@ -32,12 +32,12 @@ use super::{
 };
 
 impl Stage {
-    /// Serves until the doors are dropped, then lets what runs come to its end.
+    /// Serves until [`Doors`] is dropped, then finishes the running transfers.
     ///
-    /// What a client does ends nothing but its own transfer.
+    /// An error of a client ends only its own transfer.
     ///
     /// # Errors
-    /// Those of the system calls that no server can do without.
+    /// Those of system calls that the server needs.
     pub fn serve(self, doors: Inside) -> io::Result<()> {
         Loop::new(self, doors)?.serve()
     }
@@ -45,7 +45,7 @@ impl Stage {
 
 pub(super) struct Loop {
     pub(super) stage: Stage,
-    /// In the order in which they came; `None` for one that has gone, whose transfers still bear its number.
+    /// In the order in which they were added. `None` for a removed one, because transfers still use its number.
     pub(super) listeners: Vec<Option<Listener>>,
     pub(super) epoll: OwnedFd,
     pub(super) transfers: Table,
@@ -55,9 +55,9 @@ pub(super) struct Loop {
     pub(super) gone: Gone,
     pub(super) ended: Ended,
     pub(super) apart: Apart,
-    /// `None` from the time on when there will be no more requests.
+    /// `None` when there will be no more requests.
     pub(super) doors: Option<Inside>,
-    /// Room to build packets in.
+    /// A buffer for packets.
     pub(super) packets: Vec<u8>,
 }
 
@@ -99,7 +99,7 @@ impl Loop {
                 }
             }
             self.ring();
-            // Nobody waits minutes for a server to stop because of a client that may be switched off.
+            // A server that stops does not wait minutes for a client that may be switched off.
             if self.doors.is_none() {
                 self.transfers.silent().into_iter().for_each(|number| self.end(number, Ending::Stopping));
             }
@@ -107,7 +107,7 @@ impl Loop {
         Ok(())
     }
 
-    /// What the doors say.
+    /// Handles messages from [`Doors`].
     fn open_and_close(&mut self) -> io::Result<()> {
         let Some(doors) = &mut self.doors else { return Ok(()) };
         let is_over = doors.wake.read(&mut [0; 64])? == 0;
@@ -116,14 +116,14 @@ impl Loop {
                 Door::Open(listener) => {
                     let token = Token::Listener(self.listeners.len());
                     if let Err(error) = epoll::add(&self.epoll, &listener.port, token.into(), EventFlags::IN) {
-                        warn!(%error, address = %listener.address, "an address is served no TFTP");
+                        warn!(%error, address = %listener.address, "cannot serve TFTP on an address");
                     }
                     self.listeners.push(Some(listener));
                 }
                 Door::Close(address) => {
                     for place in &mut self.listeners {
                         if let Some(listener) = place.take_if(|listener| listener.address == address) {
-                            // It fails where the port could not be added, which ends nobody else's transfers.
+                            // This fails if the port could not be added. It affects no other transfer.
                             let _ = epoll::delete(&self.epoll, &listener.port);
                         }
                     }
@@ -136,14 +136,14 @@ impl Loop {
         Ok(())
     }
 
-    /// One datagram: lock-step has no second one, and epoll tells of a port until it is empty.
+    /// Receives one datagram. In lock-step there is no second one, and epoll reports a port until it is empty.
     pub(super) fn receive(&mut self, number: usize) {
         let mut buffer = [0; LONGEST_REQUEST];
         let Some(run) = self.transfers.run(number) else { return };
         match run.port.clone().try_receive(&mut buffer) {
             Ok(Some((datagram, from))) => self.received(number, datagram, from),
             Ok(None) => {}
-            Err(error) => warn!(%error, "receiving for a TFTP transfer failed"),
+            Err(error) => warn!(%error, "cannot receive packets of a TFTP transfer"),
         }
     }
 
@@ -156,7 +156,7 @@ impl Loop {
         self.let_run_apart(number);
     }
 
-    /// The only transfer, once it has shown that it is one, goes to the thread for those.
+    /// If there is only one transfer, and its client answers, it moves to the thread for single transfers.
     fn let_run_apart(&mut self, number: usize) {
         if self.apart.is_busy() || self.stage.ports == Ports::Single || self.transfers.alone() != Some(number) {
             return;
@@ -170,7 +170,7 @@ impl Loop {
         }
     }
 
-    /// Whatever is due by the clock.
+    /// Does everything that is due by the clock.
     fn ring(&mut self) {
         let now = Instant::now();
         while let Some(number) = self.transfers.due(now) {
@@ -192,7 +192,7 @@ impl Loop {
         }
     }
 
-    /// Its port is closed with it, which takes it from the epoll as well, where nobody may come back to it.
+    /// Closing the port also removes it from the epoll, except if the client may come back.
     pub(super) fn tell_end(&mut self, running: Running, ending: Ending) {
         match running.place {
             Place::Here(run) => {
@@ -203,7 +203,7 @@ impl Loop {
                 self.leave_open(run.left_open(&ending));
                 run.tell_end(ending);
             }
-            // Its thread tells.
+            // Its own thread reports it.
             Place::Apart { .. } => {}
         }
     }
@@ -215,12 +215,12 @@ impl Loop {
     }
 }
 
-/// Events in one call.
+/// Events per call.
 const EVENTS: usize = 128;
-/// An ACK has 4 bytes and a request rarely more than 100.
+/// An ACK has 4 bytes, and a request rarely more than 100.
 pub(super) const LONGEST_REQUEST: usize = 2048;
-/// Until a server that stops looks again whether those that are left are silent.
+/// How often a server that stops checks whether the remaining transfers are silent.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
-/// Blocks that a client has acknowledged before its transfer is worth a thread: a size probe, a script or a small file
-/// never is.
+/// The number of acknowledged blocks before a transfer gets its own thread. Size probes, scripts and small files stay
+/// below it.
 const PROVED: u64 = 16;

@@ -1,4 +1,4 @@
-//! Where a transfer's bytes come from, and how they become DATA packets with few system calls and copies.
+//! Reads the bytes of a transfer, and makes DATA packets with few system calls and copies.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::packet::data_header;
 use crate::files::Asset;
 
-/// What a transfer sends.
+/// The contents of a transfer.
 #[derive(Debug)]
 pub enum Source {
     /// A loader, or a script.
@@ -16,7 +16,7 @@ pub enum Source {
     File(ReadAhead),
 }
 
-/// A file with the piece of it that was read last.
+/// A file and the part of it that was read last.
 #[derive(Debug)]
 pub struct ReadAhead {
     from: Origin,
@@ -63,10 +63,10 @@ impl Source {
         }
     }
 
-    /// Puts the DATA packets of these blocks, which are counted from 1, behind each other into `packets`.
+    /// Appends the DATA packets of these blocks (counted from 1) to `packets`.
     ///
     /// # Errors
-    /// Those of the read; `UnexpectedEof` for a file that has become shorter.
+    /// Those of the read; `UnexpectedEof` for a file that became shorter.
     pub fn blocks(&mut self, first: u64, count: u64, block_size: u16, packets: &mut Vec<u8>) -> io::Result<()> {
         packets.clear();
         let offset = (first - 1) * u64::from(block_size);
@@ -85,7 +85,8 @@ impl Source {
 }
 
 impl ReadAhead {
-    /// A read that waits for the disk holds up the other transfers for as long; kernels and images go by HTTP.
+    /// A read that waits for the disk delays all other transfers. That is acceptable: kernels and images usually use
+    /// HTTP.
     fn at(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
         let within = |ahead: &Self| {
             let from = usize::try_from(offset.checked_sub(ahead.start)?).ok()?;
@@ -95,7 +96,7 @@ impl ReadAhead {
             Some(from) => from,
             None => {
                 let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-                // A failed read must not leave a piece that looks like the file.
+                // After a failed read, the buffer must not look like part of the file.
                 self.start = u64::MAX;
                 self.piece.resize(PIECE.max(length).min(left), 0);
                 self.from.read_exact_at(&mut self.piece, offset)?;
@@ -117,7 +118,8 @@ fn put(first: u64, count: u64, block_size: u16, data: &[u8], packets: &mut Vec<u
     }
 }
 
-/// Bytes read ahead: eleven blocks of lock-step over Ethernet in one read, and little enough for hundreds of transfers.
+/// Bytes that are read ahead: eleven lock-step blocks on Ethernet with one read, and little memory for hundreds of
+/// transfers.
 const PIECE: usize = 16 << 10;
 
 #[cfg(test)]
@@ -132,7 +134,7 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&bytes).expect("written");
         let mut sources = [Source::Memory(bytes.clone().into()), Source::file(file, bytes.len() as u64)];
-        // In order, back again after a loss, a window across the piece's end, the short last block.
+        // In order, back again after a loss, a window across the end of the buffer, and the short last block.
         for (first, count) in [(1, 1), (2, 1), (12, 1), (11, 4), (1, 64), (66, 3), (69, 1)] {
             let mut expected = Vec::new();
             for block in first..first + count {

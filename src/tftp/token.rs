@@ -1,18 +1,18 @@
-//! What an event of the epoll is about, and the number in it.
+//! The kind of an epoll event, and the number in it.
 
 use rustix::event::epoll::EventData;
 
-/// What an event is about.
+/// The kind of an event.
 pub(super) enum Token {
-    /// A request has come to a listener.
+    /// A listener has a request.
     Listener(usize),
-    /// Something has come to a transfer's port.
+    /// A port of a transfer has a packet.
     Transfer(usize),
-    /// Something has come to the port of a transfer that is over.
+    /// A port of a transfer that was given up has a packet.
     Gone(usize),
-    /// The transfer that runs apart has ended.
+    /// The transfer in the other thread has ended.
     Apart,
-    /// A listener comes or goes.
+    /// A listener was added or removed.
     Doors,
 }
 

@@ -1,16 +1,16 @@
-//! The state machine of one transfer. Time comes in as an argument and packets go out as [`Send`] values, so tests
-//! drive it through any loss and delay without a socket.
+//! The state machine of one transfer. The time is an argument and packets are [`Send`] values, so tests can run it with
+//! any loss and delay, without a socket.
 
 use std::time::{Duration, Instant};
 
 use super::packet::{Packet, ReadRequest, option_ack};
 
-/// What the server allows, whatever a client asks for.
+/// The server's limits for every client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest `blksize` in bytes: more than the MTU holds would go out in fragments, which ROMs cannot join.
+    /// The largest `blksize` in bytes. Larger packets than the MTU would be sent in fragments, which ROMs cannot join.
     pub block_size: u16,
-    /// Largest `windowsize` in blocks.
+    /// The largest `windowsize` in blocks.
     pub window_size: u16,
 }
 
@@ -20,26 +20,26 @@ pub struct Transfer {
     size: u64,
     block_size: u16,
     window: u64,
-    /// OACK, until the client has acknowledged it as block 0.
+    /// The OACK, until the client acknowledges it as block 0.
     option_ack: Option<Vec<u8>>,
-    /// Blocks acknowledged; the first block is 1.
+    /// Acknowledged blocks; the first block is 1.
     acked: u64,
     /// Last block sent.
     sent: u64,
-    /// Whether this window has been sent again because the client asked for it.
+    /// Whether this window was sent again because the client asked for it.
     repeated: bool,
     retransmissions: u64,
     timer: Timer,
 }
 
-/// What to do now.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Send this.
     Send(Send),
-    /// Nothing until a packet comes or the deadline passes.
+    /// Wait for a packet or the deadline.
     Wait,
-    /// It is over.
+    /// The transfer has ended.
     End(End),
 }
 
@@ -48,11 +48,11 @@ pub enum Step {
 pub enum Send {
     /// These bytes.
     Packet(Vec<u8>),
-    /// DATA packets of consecutive blocks, all of one size but for the file's last.
+    /// DATA packets of consecutive blocks. All have the same size, except the last one of the file.
     Blocks {
-        /// Number of the first, counted from 1.
+        /// The number of the first block, counted from 1.
         first: u64,
-        /// How many.
+        /// The number of blocks.
         count: u64,
     },
 }
@@ -62,19 +62,19 @@ pub enum Send {
 pub enum End {
     /// Every byte was acknowledged.
     Complete,
-    /// The client sent ERROR: its code and words. EDK2 ends its size probe so.
+    /// The client sent ERROR: its code and text. EDK2 ends its size probe this way.
     Aborted(u16, String),
-    /// The client fell silent.
+    /// The client stopped answering.
     Silent,
 }
 
 impl Transfer {
-    /// Starts a transfer of `size` bytes; the step is the first to take.
+    /// Starts a transfer of `size` bytes. Returns the first step.
     #[must_use]
     pub fn begin(request: &ReadRequest, size: u64, limits: Limits, now: Instant) -> (Self, Step) {
         let block_size = request.block_size.map(|asked| asked.min(limits.block_size));
         let window = request.window_size.map(|asked| asked.min(limits.window_size));
-        // Only what was asked for may be acknowledged: EDK2 ends a transfer at an option that it did not send.
+        // Acknowledge only requested options: EDK2 ends a transfer at an option that it did not send.
         let granted: Vec<(&str, u64)> = [
             ("tsize", request.wants_size.then_some(size)),
             ("blksize", block_size.map(u64::from)),
@@ -99,12 +99,12 @@ impl Transfer {
         (transfer, step)
     }
 
-    /// Takes a packet of the client in.
+    /// Handles a packet of the client.
     pub fn receive(&mut self, packet: &Packet, now: Instant) -> Step {
         match packet {
             Packet::Error { code, message } => Step::End(End::Aborted(*code, message.clone())),
             Packet::Ack(block) => self.acknowledged(*block, now),
-            // A repeated RRQ that crossed our answer, or noise: neither moves the transfer.
+            // A repeated RRQ that crossed our reply, or noise. Neither changes the transfer.
             Packet::Read(_) | Packet::Write | Packet::Other(_) => Step::Wait,
         }
     }
@@ -118,7 +118,7 @@ impl Transfer {
             self.timer.heard(now);
             return self.send(now);
         }
-        // The number is the low 16 bits; a window is far smaller than 65,536 blocks, so the distance is clear.
+        // The number has only 16 bits. A window is much smaller than 65,536 blocks, so the distance is clear.
         #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are what the wire carries")]
         let ahead = u64::from(block.wrapping_sub(self.acked as u16));
         if ahead == 0 {
@@ -134,11 +134,11 @@ impl Transfer {
         if self.acked == self.last_block() { Step::End(End::Complete) } else { self.send(now) }
     }
 
-    /// The block before the window, again. In lock-step it is a duplicate of the last ACK, and to answer it would
-    /// double every packet from here on (the sorcerer's apprentice, RFC 1123 §4.2.3.1). Within a window the client
-    /// says that it missed the first block (RFC 7440 §4): it gets the window again, once. But where the window before
-    /// was sent twice, the client acknowledges it twice, and the second ACK comes sooner than this window can have
-    /// been answered: to take it for a gap would send every window twice from here on.
+    /// An ACK of the block before the window. In lock-step it is a copy of the last ACK. A reply to it would double
+    /// every later packet (the sorcerer's apprentice bug, RFC 1123 §4.2.3.1). With a window, the client reports that it
+    /// missed the first block (RFC 7440 §4), and gets the window again, once. But if the window before was sent twice,
+    /// the client acknowledges it twice. The second ACK then comes earlier than a reply to this window is possible. If
+    /// it counted as a gap, every later window would be sent twice.
     fn asked_again(&mut self, now: Instant) -> Step {
         if self.window == 1 || self.repeated || self.sent == self.acked || self.timer.is_too_soon(now) {
             return Step::Wait;
@@ -149,7 +149,7 @@ impl Transfer {
         self.send(now)
     }
 
-    /// Whether the client has answered at all, and the time since it last moved the transfer on.
+    /// Whether the client has answered at all, and the time since its last progress.
     #[must_use]
     pub fn silence(&self, now: Instant) -> (bool, Duration) {
         (self.timer.has_heard, now.saturating_duration_since(self.timer.last_heard))
@@ -161,7 +161,7 @@ impl Transfer {
         self.timer.deadline
     }
 
-    /// Nothing came until the deadline: sends again what is not acknowledged, or gives up.
+    /// No packet came until the deadline: sends the outstanding blocks again, or gives up.
     pub fn timed_out(&mut self, now: Instant) -> Step {
         if !self.timer.back_off(now) {
             return Step::End(End::Silent);
@@ -170,7 +170,7 @@ impl Transfer {
         self.send(now)
     }
 
-    /// OACK, or the window behind the last acknowledged block.
+    /// The OACK, or the window after the last acknowledged block.
     fn send(&mut self, now: Instant) -> Step {
         self.timer.sent(now);
         if let Some(packet) = &self.option_ack {
@@ -181,25 +181,25 @@ impl Transfer {
         Step::Send(Send::Blocks { first, count: self.sent - self.acked })
     }
 
-    /// A file that fills its last block is ended by an empty one.
+    /// If the last block of a file is full, an empty one follows.
     fn last_block(&self) -> u64 {
         self.size / u64::from(self.block_size) + 1
     }
 
-    /// Blocks that the client has acknowledged.
+    /// Acknowledged blocks.
     #[must_use]
     pub fn acked_blocks(&self) -> u64 {
         self.acked
     }
 
-    /// How often something was sent again.
+    /// The number of retransmissions.
     #[must_use]
     pub fn retransmissions(&self) -> u64 {
         self.retransmissions
     }
 
-    /// Whether the client answers small packets, but has not had the first block though it was repeated: the path may
-    /// not carry packets of this size.
+    /// Whether the client answers small packets, but never received the first block. Then the network path may not
+    /// carry packets of this size.
     #[must_use]
     pub fn is_stuck_at_start(&self) -> bool {
         self.timer.has_heard && self.option_ack.is_none() && self.acked == 0 && self.timer.repetitions >= STUCK_AFTER
@@ -211,27 +211,27 @@ impl Transfer {
         self.block_size
     }
 
-    /// Bytes that the client has acknowledged.
+    /// Acknowledged bytes.
     #[must_use]
     pub fn acked_bytes(&self) -> u64 {
         self.size.min(self.acked * u64::from(self.block_size))
     }
 }
 
-/// When to send again. Other servers wait whole seconds; this one measures the round trip (RFC 6298) and so repairs a
-/// loss on a LAN in milliseconds.
+/// The retransmission timer. Other servers wait whole seconds. This one measures the round trip (RFC 6298), so it
+/// repairs a loss on a LAN within milliseconds.
 #[derive(Debug)]
 struct Timer {
     deadline: Instant,
-    /// Until the deadline, from the last packet sent.
+    /// The time from the last sent packet to the deadline.
     timeout: Duration,
-    /// Smoothed round trip and its variation, once there is a sample.
+    /// The smoothed round trip and its variation, after the first sample.
     round_trip: Option<(Duration, Duration)>,
-    /// When what is waited for was sent for the first time, and for the last.
+    /// When the packet in flight was sent for the first time, and for the last time.
     sent: (Instant, Instant),
-    /// The longest that a timeout grows to.
+    /// The largest timeout.
     most: Duration,
-    /// When the client last moved on, and when it last acknowledged anything.
+    /// When the client last made progress, and when it last acknowledged anything.
     last_heard: Instant,
     last_alive: Instant,
     has_heard: bool,
@@ -259,22 +259,22 @@ impl Timer {
         self.sent = (if self.repetitions == 0 { now } else { self.sent.0 }, now);
     }
 
-    /// Whether what comes now answers something older than what was sent last.
+    /// Whether a packet now can only answer something older than the last packet.
     fn is_too_soon(&self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.sent.1);
         self.round_trip.is_some_and(|(smoothed, _)| since < smoothed / 2)
     }
 
-    /// The client moved on.
+    /// The client made progress.
     fn heard(&mut self, now: Instant) {
-        // After a repetition the answer could be to either, and is no sample (Karn's algorithm), but for one that comes
-        // too soon to be to the second. Without a sample the timeout stays as far as it was backed off (RFC 6298
-        // §5.7): where the round trip has grown, everything would be sent twice for ever.
+        // After a retransmission the reply can be to either packet, and is not a sample (Karn's algorithm), except if
+        // it is too early for the second. Without a sample, the timeout stays as long as it is (RFC 6298 §5.7).
+        // Otherwise, after the round trip has become longer, everything would be sent twice without end.
         if self.repetitions == 0 || self.is_too_soon(now) {
             let (smoothed, variation) = self.sample(now.saturating_duration_since(self.sent.0));
             self.timeout = (smoothed + variation * 4).clamp(SHORTEST_TIMEOUT, self.most);
         }
-        // A client that comes back from a long pause is one to answer promptly.
+        // A client that returns after a long pause gets a fast reply.
         self.timeout = self.timeout.min(self.most);
         (self.last_heard, self.last_alive) = (now, now);
         self.has_heard = true;
@@ -290,9 +290,9 @@ impl Timer {
         })
     }
 
-    /// Doubles the timeout; `false` when it is time to give up. One who never answered may never have asked: a forged
-    /// RRQ must not make us send more than a few packets to its victim. One who did may be erasing flash, or show a
-    /// prompt to somebody who has gone for coffee.
+    /// Doubles the timeout. Returns `false` to give up. A client that never answered may not have asked: after a forged
+    /// RRQ, only a few packets may go to its victim. A client that did answer may be erasing flash, or waiting for a
+    /// person at a prompt.
     fn back_off(&mut self, now: Instant) -> bool {
         self.repetitions += 1;
         let silence = now.saturating_duration_since(self.last_alive);
@@ -302,22 +302,22 @@ impl Timer {
     }
 }
 
-/// Before the first sample. Shorter than the 4 s in which EDK2 asks again.
+/// Before the first sample. Shorter than the 4 s after which EDK2 asks again.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Firmware that writes a block to a slow card may take some milliseconds to answer.
+/// Firmware that writes a block to a slow card may need some milliseconds.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(20);
-/// A client that comes back from a pause should not wait longer than this for the next block.
+/// A client that returns after a pause should not wait longer than this for the next block.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longer than any known client waits for us (EDK2: 6 tries of 4 s; iPXE: 10 s): from here on it is the client that
-/// pauses, and what is sent to it only shows that we are still there.
+/// Longer than any known client waits (EDK2: 6 tries of 4 s; iPXE: 10 s). After this time the client itself pauses, and
+/// packets only show that the server is still there.
 const LONG_SILENCE: Duration = Duration::from_secs(30);
-/// Between two packets to a client that pauses for long.
+/// The time between two packets to a client with a long pause.
 const LONGEST_IN_SILENCE: Duration = Duration::from_secs(16);
-/// A machine that acknowledged once is dead when nothing came of it for so long.
+/// A client that acknowledged once counts as gone after this time without progress.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
-/// Twice could be chance.
+/// Two can be chance.
 const STUCK_AFTER: u32 = 3;
-/// Four packets in all, over about 11 s.
+/// Four packets in total, within about 11 s.
 const REPETITIONS_UNHEARD: u32 = 3;
 
 #[cfg(test)]
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_granted_as_asked_but_for_our_limits() {
+    fn options_are_granted_up_to_our_limits() {
         let now = Instant::now();
         let asked = request(&[("tsize", 0), ("blksize", 65464), ("windowsize", 1000), ("timeout", 2)]);
         let (mut transfer, first) = Transfer::begin(&asked, 1_000_000, LIMITS, now);
@@ -402,9 +402,9 @@ mod tests {
         assert_eq!(window.receive(&Packet::Ack(1), now), Step::Wait, "an old one that came late");
     }
 
-    /// A window that was sent twice without need is acknowledged twice; that must not double the next one.
+    /// A window that was sent twice without need is acknowledged twice. The next one must not be sent twice.
     #[test]
-    fn a_second_ack_of_a_window_that_was_doubled_doubles_nothing() {
+    fn a_second_ack_of_a_doubled_window_sends_nothing_twice() {
         let mut now = Instant::now();
         let (mut transfer, _) = Transfer::begin(&request(&[("blksize", 512), ("windowsize", 4)]), 50_000, LIMITS, now);
         for ack in [0, 4, 8] {
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_repaired_after_the_measured_round_trip_and_silence_is_bounded() {
+    fn a_loss_is_repaired_after_the_measured_round_trip_and_silence_is_limited() {
         let mut now = Instant::now();
         let (mut transfer, _) = Transfer::begin(&request(&[]), 1 << 20, LIMITS, now);
         for block in 1..20 {
@@ -460,9 +460,9 @@ mod tests {
         assert!((25..40).contains(&repetitions), "{repetitions}");
     }
 
-    /// A client that erases flash, or waits for somebody at a prompt, between two blocks.
+    /// A client that erases flash, or waits for a person at a prompt, between two blocks.
     #[test]
-    fn a_client_that_was_silent_for_minutes_goes_on_where_it_was_and_is_answered_promptly() {
+    fn a_client_continues_after_minutes_of_silence_and_gets_fast_replies() {
         for pause in [40, 120, 290] {
             let mut now = Instant::now();
             let (mut transfer, _) = Transfer::begin(&request(&[]), 1 << 20, LIMITS, now);
@@ -482,8 +482,8 @@ mod tests {
         }
     }
 
-    /// A crowd of clients makes the round trip longer than the timeout was: it must not be taken for loss again and
-    /// again (Karn's algorithm; RFC 6298 §5.7).
+    /// With many clients, the round trip becomes longer than the timeout. This must not count as loss again and again
+    /// (Karn's algorithm; RFC 6298 §5.7).
     #[test]
     fn a_round_trip_that_has_grown_is_learnt_after_a_few_blocks() {
         let mut now = Instant::now();
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_never_answers_gets_four_packets() {
+    fn a_client_that_never_answers_gets_four_packets() {
         let now = Instant::now();
         let (mut transfer, _) =
             Transfer::begin(&request(&[("windowsize", 64), ("blksize", 1468)]), 1 << 20, LIMITS, now);

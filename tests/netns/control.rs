@@ -105,7 +105,7 @@ fn once_is_once_and_outlives_a_kill() -> Result<()> {
     bench.curl(&["-o", "/dev/null"], "/assets/debian/initrd.img")?;
     bench.netbootd.wait_for_line("handed_over", SOON)?;
     let mut tries = 0;
-    while !script(&bench)?.contains("goes on to its local disk") {
+    while !script(&bench)?.contains("boots from its local disk") {
         tries += 1;
         ensure!(tries < 100, "it is served again");
         std::thread::sleep(Duration::from_millis(50));
@@ -114,7 +114,7 @@ fn once_is_once_and_outlives_a_kill() -> Result<()> {
     bench.netbootd.signal(Signal::SIGKILL)?;
     bench.netbootd.wait_exit(SOON)?;
     bench.netbootd = bench.again()?;
-    ensure!(script(&bench)?.contains("goes on to its local disk"), "it was forgotten");
+    ensure!(script(&bench)?.contains("boots from its local disk"), "it was forgotten");
     tell(&bench.server, &["unassign", MACHINE])?;
     ensure!(script(&bench)?.contains("boots profile command-line"), "it is not left to its rule");
     Ok(())

@@ -50,7 +50,7 @@ fn boots(bench: &Bench, number: u32) -> Result<()> {
 /// Until its one boot is over, which is told a moment after the last byte.
 fn goes_to_its_disk(bench: &Bench, number: u32) -> Result<()> {
     for _ in 0..100 {
-        if script(bench, number)?.contains("goes on to its local disk") {
+        if script(bench, number)?.contains("boots from its local disk") {
             return Ok(());
         }
         thread::sleep(Duration::from_millis(50));
@@ -105,7 +105,7 @@ fn boots_go_on_while_the_disk_is_full_and_what_they_taught_is_kept_when_it_is_no
         bench.netbootd = bench.again()?;
         ensure!(is_assigned(&bench, 1)? && is_assigned(&bench, 2)?, "it is forgotten");
         for number in 10..14 {
-            ensure!(script(&bench, number)?.contains("goes on to its local disk"), "{} starts over", mac(number));
+            ensure!(script(&bench, number)?.contains("boots from its local disk"), "{} starts over", mac(number));
         }
         Ok(())
     })
@@ -153,7 +153,7 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_was_told() -> Result<()> {
         let other = format!("sqlite://{}/other.db", folder.path().display());
         let mut up = daemon(&bench.server);
         let refused = up.args(["up", "--interface", "eth1"]).env("NETBOOTD_STATE__URL", &other).output()?;
-        let words = format!("netbootd: the state {other} cannot be opened on a full disk (");
+        let words = format!("netbootd: cannot open the state file {other}: the disk is full (");
         ensure!(refused.status.code() == Some(69) && said(&refused).contains(&words), "{refused:?}");
         Ok(())
     })

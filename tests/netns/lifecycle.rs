@@ -103,15 +103,17 @@ fn what_cannot_start_says_why_and_ends_with_the_code_for_it() -> Result<()> {
     let (code, words) = fails(&bench, |command| {
         command.args(["up", "--interface", "eth7"]);
     })?;
-    ensure!(code == Some(64) && words.contains("there is no interface eth7; there are: lo, eth1"), "{code:?} {words}");
+    ensure!(code == Some(64) && words.contains("unknown interface eth7; this host has: lo, eth1"), "{code:?} {words}");
 
     let config = bench.lab.directory().join("n.toml");
     std::fs::write(&config, "[htpp]\nport = 1\n")?;
     let (code, words) = fails(&bench, |command| {
         command.args(["up", "--config"]).arg(&config);
     })?;
-    let place =
-        format!("netbootd: {}:1:2: unknown key \"htpp\" (is it \"http\"?); at the top there are:", config.display());
+    let place = format!(
+        "netbootd: {}:1:2: unknown key \"htpp\" (did you mean \"http\"?); at the top there are:",
+        config.display()
+    );
     ensure!(code == Some(78) && words.contains(&place), "{code:?} {words}");
 
     let (code, words) = fails(&bench, |command| {

@@ -53,7 +53,7 @@ fn what_a_machine_says_joins_its_timeline_and_strangers_are_not_heard() -> Resul
     (0..200).try_for_each(|n| socket.send_to(format!("<13>flood: {n}").as_bytes(), (SERVER, 514)).map(drop))?;
     // The line that tells of the others comes with the next one that is taken.
     let (since, next) = (Instant::now(), Duration::from_millis(200));
-    while bench.netbootd.wait_for_line("lines came too fast and were left out)", next).is_err() {
+    while bench.netbootd.wait_for_line("lines were dropped: too many per second)", next).is_err() {
         ensure!(since.elapsed() < 2 * SOON, "nothing was left out");
         socket.send_to(b"<13>flood: more", (SERVER, 514))?;
     }

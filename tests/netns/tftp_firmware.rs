@@ -234,7 +234,7 @@ fn pauses(configuration: &str) -> Result<()> {
 /// A client should ask again at once, and not repeat its ACK until its own patience ends.
 #[test]
 fn an_ack_to_a_transfer_that_is_over_gets_an_error() -> Result<()> {
-    let over = b"\0\x05\0\x05this transfer is over: ask for the file again\0";
+    let over = b"\0\x05\0\x05this transfer has ended: ask for the file again\0";
     let Some(mut bench) = Bench::with_configuration("[tftp]\nmax_transfers = 1\n")? else { return Ok(()) };
     let (first, second) = (client(&bench)?, client(&bench)?);
     let (_, from) = first.read(&rrq(b"vmlinuz", ""))?;
@@ -331,7 +331,7 @@ fn an_ipxe_that_would_load_itself_again_gets_the_script() -> Result<()> {
     for name in ["undionly.kpxe", "snponly.efi", "boot/undionly.kpxe", "undionly.kpxe"] {
         ensure!(script(&fetch_with(&bench, name, IPXE, 1432)?), "{name}");
     }
-    bench.netbootd.wait_for_line("undionly.kpxe (iPXE asks: the script)", SOON)?;
+    bench.netbootd.wait_for_line("undionly.kpxe (script for iPXE)", SOON)?;
     for _ in 0..4 {
         ensure!(fetch(&bench, b"undionly.kpxe")? == file(UNDIONLY)?, "the next machine's ROM");
     }

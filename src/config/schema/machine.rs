@@ -7,52 +7,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::machine::LocalBoot;
 
-/// A rule about a machine, or about all that its selectors fit.
+/// A rule for one machine, or for all machines that it matches.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Machine {
-    /// `machine.name` in templates.
+    /// The machine's name: `machine.name` in templates.
     pub name: Option<String>,
     /// MAC addresses, in any notation.
     pub mac: Names,
     /// SMBIOS UUIDs, in either byte order.
     pub uuid: Names,
-    /// SMBIOS serial numbers. Known to iPXE only, so they choose a profile and no loader.
+    /// SMBIOS serial numbers. Only iPXE reports them, so they can choose a profile but no loader.
     pub serial: Names,
-    /// Makers of machines, as their firmware tells iPXE, in any case; `*` stands for any characters. Like `product` and
-    /// `asset` a claim of the machine's own: it decides where no rule names the machine, and it chooses no loader.
+    /// Manufacturers of machines, as iPXE reports them. Upper and lower case are equal; `*` matches any characters. Any
+    /// machine can send false data in `manufacturer`, `product` and `asset`. So they apply only if no rule names the
+    /// machine, and they cannot choose a loader.
     pub manufacturer: Names,
-    /// Models, likewise.
+    /// Product names, with the same limits as `manufacturer`.
     pub product: Names,
-    /// Asset tags, likewise.
+    /// Asset tags, with the same limits as `manufacturer`.
     pub asset: Names,
-    /// Makers of cards: the first three bytes of their MAC addresses.
+    /// Manufacturers of network cards: the first three bytes of their MAC addresses.
     pub oui: Names,
-    /// Interfaces of this host, by name: machines that are heard there, those behind a relay too.
+    /// Interfaces of this host, by name. Matches machines whose requests arrive there, also through a relay.
     pub interface: Names,
     /// Firmware: `bios`, or `i386`, `x86_64`, `arm32`, `arm64`, `riscv32`, `riscv64`, `loong64` for UEFI.
     pub arch: Names,
-    /// What it boots.
+    /// The profile that the machine boots.
     pub profile: Option<String>,
-    /// `true`: its next boot that comes to its hand-over only; `"installed"`: until it reports that it is installed
-    /// (`report("installed")` in a template). Then the local disk.
+    /// `true`: one-time, for one boot that reaches its hand-over. `"installed"`: until the machine reports that it is
+    /// installed (`report("installed")` in a template). Then the machine boots its local disk.
     pub once: Once,
-    /// With `once = "installed"`: how often it is handed over at most, from 1 on; none: 3 times.
+    /// With `once = "installed"`: the largest number of hand-overs, from 1 on. Default: 3.
     pub once_tries: Option<u32>,
-    /// The profiles that the menu shows it, in this order; none: all.
+    /// The profiles that the menu shows on this machine, in this order. Without it: all.
     pub menu: Vec<String>,
-    /// How long an offer to its firmware waits, instead of `dhcp.reply_delay`.
+    /// Delay of offers to its firmware, instead of `dhcp.reply_delay`.
     pub reply_delay: Option<String>,
-    /// `vars.…` in templates.
+    /// Variables for templates: `vars.…`.
     pub vars: BTreeMap<String, serde_json::Value>,
-    /// What its firmware needs.
+    /// Settings for its firmware.
     #[serde(rename = "override")]
     pub overrides: Override,
 }
 
 impl Machine {
-    /// The names that it gives by a key of its selector.
+    /// The names under one key of the rule.
     #[must_use]
     pub fn names(&self, key: &str) -> &[String] {
         let Self { mac, uuid, serial, manufacturer, product, asset, oui, interface, arch, .. } = self;
@@ -73,19 +74,19 @@ impl Machine {
 
 /// How often a machine boots its profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "true, false or \"installed\" is wanted")]
+#[serde(untagged, expecting = "expected true, false or \"installed\"")]
 pub enum Once {
-    /// `once = true`: its next boot only.
+    /// `once = true`: one boot.
     Next(bool),
     /// `once = "installed"`
     Until(Reported),
 }
 
-/// What a machine reports.
+/// The report that a machine sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reported {
-    /// That it is installed.
+    /// It is installed.
     Installed,
 }
 
@@ -97,7 +98,7 @@ impl Default for Once {
 
 /// One name, or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a text, or a list of texts, is wanted")]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
 pub enum Names {
     /// `mac = "…"`
     One(String),
@@ -122,13 +123,13 @@ impl Names {
     }
 }
 
-/// What a machine's firmware needs.
+/// Settings for a machine's firmware.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Override {
-    /// A loader's name (`netbootd loaders` lists them), or a path below the assets folder, such as a shim's.
+    /// Name of a loader (`netbootd loaders` lists them), or a path below the assets folder, for example of a shim.
     pub loader: Option<String>,
-    /// How it is sent on to its disk: `auto`, `exit`, `exit1` or `sanboot`.
+    /// How iPXE starts the local disk: `auto`, `exit`, `exit1` or `sanboot`.
     pub local_boot: LocalBoot,
 }
