@@ -455,14 +455,14 @@ fn the_command_says_what_an_image_is_whole() {
     let said = iso(&["/usr/lib/memtest86+/memtest86+x64.iso"]);
     let expected = r#"memtest86+x64.iso: MT86PLUS_64
   family       memtest86+ (memtest86+)
-  version      not said
+  version      unknown
   volume       "MT86PLUS_64", ISO 9660 with Rock Ridge, 3 files
-  size         5.9 MiB, whole
+  size         5.9 MiB, complete
   firmware     BIOS and UEFI boot it from a drive
   memory       64 MiB: it is the whole program
   for          x86_64
     kernel     EFI/BOOT/bootx64.efi
-  warning      its name is not plain: clients that put the URL through a shell need memtest86-x64.iso
+  warning      its name has special characters: clients that pass the URL to a shell need memtest86-x64.iso
 "#;
     assert_eq!(said, (Some(0), expected.to_owned(), String::new()));
     let (code, json, _) = iso(&["--json", "/usr/lib/ipxe/ipxe.iso"]);
@@ -496,7 +496,7 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
     let (code, said, error) = iso(&["--verify", path]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("damaged      live/filesystem.squashfs: its checksum is wrong\n"), "{said}");
-    let words = "it is damaged: 1 file is not as its checksum says; download it again";
+    let words = "it is damaged: 1 file does not match its checksum; download it again";
     assert_eq!(error, format!("netbootd: {path}: {words}\n"));
     // isomd5sum's own program has the same opinion.
     let theirs = Command::new("checkisomd5").arg(&image).output().expect("started");

@@ -556,8 +556,8 @@ boot || goto failed
 :failed
 echo netbootd: profile debian did not boot; the lines above say why
 :way_on
-menu netbootd: what now? || goto ask_again_later
-item ask_again Try again (by itself after 30 s)
+menu netbootd: choose how to continue || goto ask_again_later
+item ask_again Try again (automatic after 30 s)
 item way_on_shell iPXE shell
 item way_on_local Boot from the local disk
 choose --default ask_again --timeout 30000 way || goto ask_again
@@ -566,7 +566,7 @@ goto ${way}
 :ask_again_later
 sleep 30
 :ask_again
-# Not the same commands again: the profile may be another one by now, or its files may have other names.
+# Ask for a new script: the profile or the names of its files may have changed.
 imgfree
 chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&retry=1 || goto no_script
 
@@ -579,8 +579,8 @@ shell
 goto ask_again
 
 :way_on_local
-# UEFI goes on with its own boot order after an exit that failed; after a clean one some Dell and Lenovo machines open
-# their setup. A BIOS is handed its first disk, since many do not go on by themselves.
+# UEFI continues with its boot order after an exit with an error. After an exit without one, some Dell and Lenovo
+# machines open their setup. On a BIOS iPXE boots the first disk itself, because many BIOSes do not continue.
 iseq ${platform} efi && exit 1 ||
 sanboot --no-describe --drive 0x80 || exit
 ";
@@ -717,7 +717,7 @@ sanboot --no-describe --drive 0x80 || exit
         let expected = "\
 #!ipxe
 echo
-echo netbootd sends 52-54-00-12-34-56 on to its local disk: it has started iPXE 6 times in the last minutes and booted nothing: something in its boot leads back to iPXE
+echo netbootd: 52-54-00-12-34-56 boots from its local disk: it has started iPXE 6 times in the last minutes and booted nothing: something in its boot leads back to iPXE
 echo It is served again when it has left iPXE alone for some minutes (Ctrl-B: iPXE shell)
 echo
 sleep 10 || shell
@@ -747,7 +747,7 @@ sanboot --no-describe --drive 0x80 || exit";
             (efi(), format!("\nchain {folder}/shell.efi -nomap x86_64 || goto failed\n")),
             (Boot::Iso("a b.iso".into()), format!("\nsanboot --drive 0xe0 {folder}/a%20b.iso || goto failed\n")),
             (Boot::Disk("d.img".into()), format!("\nsanboot --drive 0x80 {folder}/d.img || goto failed\n")),
-            (Boot::Shell, "\nshell\n# UEFI goes on".to_owned()),
+            (Boot::Shell, "\nshell\n# UEFI continues".to_owned()),
             (Boot::Script("own.ipxe".into()), "#!ipxe\necho 52-54-00-12-34-56 db it".to_owned()),
         ];
         for (boot, expected) in cases {
@@ -903,8 +903,8 @@ sanboot --no-describe --drive 0x80 || exit";
         }
         for text in texts {
             let ask = format!(
-                "\n:ask_again\n# Not the same commands again: the profile may be another one by now, or its \
-                               files may have other names.\nimgfree\nchain --replace --autofree {ASK} || goto no_script\n"
+                "\n:ask_again\n# Ask for a new script: the profile or the names of its files may have \
+                               changed.\nimgfree\nchain --replace --autofree {ASK} || goto no_script\n"
             );
             assert!(text.contains(&ask), "{text}");
             let labels: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(':')).collect();

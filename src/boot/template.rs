@@ -437,7 +437,7 @@ mod tests {
         assert!(templates.has("half.ipxe"));
         // The embedded one goes on.
         let machine = context! { name => "k8s08", local_boot => "exit" };
-        assert!(templates.render("local.ipxe", context! { machine }).contains("k8s08 goes on to its local disk"));
+        assert!(templates.render("local.ipxe", context! { machine }).contains("k8s08 boots from its local disk"));
         let names: Vec<&str> = templates.faulty().keys().map(String::as_str).collect();
         assert_eq!(names, ["bad.sh", "half.ipxe", "local.ipxe", "locked"]);
     }

@@ -67,7 +67,7 @@ fn a_machine_is_found_by_its_parts_and_woken_where_it_was_heard_also_after_a_res
     ensure!(said(&unheard).contains("was heard on no interface yet"), "{}", said(&unheard));
 
     let script = fetch(&client, "10.78.0.2", FAR, PARTS)?;
-    ensure!(script.contains("a shell for "), "its rule is not heard: {script}");
+    ensure!(script.contains("iPXE shell for "), "its rule is not heard: {script}");
     let script = fetch(&bench.client, "10.77.0.2", NEAR, "manufacturer=Lenovo&asset=IT-0018")?;
     ensure!(script.contains("boots profile command-line"), "{script}");
     bench.netbootd.wait_for_line("script       profile command-line", SOON)?;
