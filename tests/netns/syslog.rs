@@ -59,7 +59,7 @@ fn what_a_machine_says_joins_its_timeline_and_strangers_are_not_heard() -> Resul
     }
     let steps = steps(&bench)?;
     ensure!(
-        steps.len() == 16 && steps.iter().all(|step| step.contains("flood") || step.contains("too fast")),
+        steps.len() == 16 && steps.iter().all(|step| step.contains("flood") || step.contains("were dropped")),
         "{steps:?}"
     );
     let machines = String::from_utf8(bench.curl(&[], "/api/v1/machines")?)?;
