@@ -459,7 +459,7 @@ fn the_command_says_what_an_image_is_whole() {
   volume       "MT86PLUS_64", ISO 9660 with Rock Ridge, 3 files
   size         5.9 MiB, complete
   firmware     BIOS and UEFI boot it from a drive
-  memory       64 MiB: it is the whole program
+  memory       64 MiB: this is the whole program
   for          x86_64
     kernel     EFI/BOOT/bootx64.efi
   warning      its name has special characters: clients that pass the URL to a shell need memtest86-x64.iso
@@ -510,7 +510,7 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
 
     file.set_len(0).expect("cut");
     let (code, said, error) = iso(&["--json", path]);
-    let words = "it is no CD or DVD image: the file is empty";
+    let words = "it is not a CD or DVD image: the file is empty";
     assert_eq!((code, said.as_str(), error), (Some(1), "", format!("netbootd: {path}: {words}\n")));
     assert_eq!(iso(&["/nothing.iso"]).0, Some(69));
 }

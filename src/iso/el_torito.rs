@@ -1,29 +1,29 @@
-//! El Torito: what firmware would boot from the disc ("El Torito" Bootable CD-ROM Format Specification 1.0, and UEFI
-//! 13.3.2.1 for platform 0xEF).
+//! El Torito: the boot images for firmware ("El Torito" Bootable CD-ROM Format Specification 1.0, and UEFI 13.3.2.1 for
+//! platform 0xEF).
 
 use super::source::{Reader, array, byte, le16, le32};
 
-/// One image that firmware may boot.
+/// A boot image for firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootEntry {
-    /// For whom.
+    /// The firmware that it is for.
     pub platform: Platform,
-    /// Whether it is a floppy or hard disk image, which the BIOS makes a drive of.
+    /// Whether it is a floppy or hard disk image, which the BIOS shows as a drive.
     pub is_emulated: bool,
-    /// Where it begins, in bytes.
+    /// Its start in bytes.
     pub offset: u64,
-    /// Its size in bytes as the catalogue says it; for EFI often less than there is.
+    /// Its size in bytes, as the catalogue says; for EFI the real size is often larger.
     pub size: u64,
 }
 
-/// Which firmware an entry is for.
+/// The firmware of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
     /// PC BIOS.
     Bios,
     /// UEFI.
     Efi,
-    /// PowerPC, an old Mac, or something newer than the specification.
+    /// PowerPC, an old Mac, or a platform that is newer than the specification.
     Other(u8),
 }
 
@@ -37,13 +37,13 @@ impl Platform {
     }
 }
 
-/// The entries of the catalogue at a block of 2048 bytes. One that is damaged has none: nothing depends on it here.
+/// The entries of the catalogue at a block of 2048 bytes. A damaged catalogue has none: nothing here depends on it.
 pub(super) fn entries(reader: &Reader<'_>, block: u32) -> Vec<BootEntry> {
     let at = u64::from(block) * 2048;
     let size = reader.length().saturating_sub(at).min(CATALOGUE);
     let Ok(catalogue) = reader.bytes("the boot catalogue", at, size) else { return Vec::new() };
     let mut records = catalogue.as_chunks::<32>().0.iter();
-    // The validation entry, whose words add up to nothing.
+    // The validation entry. The sum of its words is zero.
     let valid = |record: &&[u8; 32]| {
         let sum = record.as_chunks::<2>().0.iter().fold(0_u16, |sum, word| sum.wrapping_add(u16::from_le_bytes(*word)));
         byte(*record, 0) == 1 && sum == 0 && array(*record, 30) == Some([0x55, 0xaa])
@@ -55,7 +55,7 @@ pub(super) fn entries(reader: &Reader<'_>, block: u32) -> Vec<BootEntry> {
         match byte(record, 0) {
             0x88 => found.extend(entry(record, platform)),
             0x90 | 0x91 => platform = Platform::of(byte(record, 1)),
-            // Not bootable, and an extension of the entry before.
+            // Not bootable, or an extension of the entry before.
             0x00 if record.iter().any(|b| *b != 0) => {}
             0x44 => {}
             _ => break,
@@ -70,5 +70,5 @@ fn entry(record: &[u8], platform: Platform) -> Option<BootEntry> {
     (offset > 0).then_some(BootEntry { platform, is_emulated: byte(record, 1) & 0xf != 0, offset, size })
 }
 
-/// Bytes: 64 entries, of which real media have three at the most.
+/// In bytes: 64 entries. Real media have at most three.
 const CATALOGUE: u64 = 2048;

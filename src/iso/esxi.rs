@@ -1,7 +1,8 @@
-//! ESXi's `boot.cfg`, rewritten so that its loader fetches everything by HTTP ("Installing ESXi using PXE", VMware).
+//! The `boot.cfg` of ESXi, changed so that its loader fetches everything by HTTP ("Installing ESXi using PXE", VMware).
 
-/// The file with `prefix` set to a URL that ends in a slash, without slashes before the names, and with the arguments of
-/// the profile behind those of the image. Names stay as they are: with Secure Boot their case counts.
+/// The file with `prefix` set to a URL that ends with a slash, with names that do not start with a slash, and with the
+/// profile's arguments after those of the image. The case of names does not change, because it matters with Secure
+/// Boot.
 #[must_use]
 pub fn boot_cfg(text: &str, prefix: &str, more: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
@@ -18,7 +19,7 @@ pub fn boot_cfg(text: &str, prefix: &str, more: &str) -> String {
                 let names = value.split(" --- ").map(|name| name.trim().trim_start_matches('/'));
                 lines.push(format!("modules={}", names.collect::<Vec<_>>().join(" --- ")));
             }
-            // The image asks for its own CD.
+            // The image's own argument looks for a CD.
             "kernelopt" => {
                 let words = value.split_whitespace().filter(|word| *word != "cdromBoot");
                 let all: Vec<&str> = words.chain(more.split_whitespace()).collect();

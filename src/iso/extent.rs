@@ -1,11 +1,11 @@
 //! Where the bytes of a file are in its image.
 
-/// A run of a file's bytes.
+/// A contiguous range of a file's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it begins in the image, in bytes; none: zeros, which the image does not hold.
+    /// Its start in the image, in bytes; none: zeros that are not stored in the image.
     pub offset: Option<u64>,
-    /// Bytes.
+    /// Its size in bytes.
     pub length: u64,
 }
 
@@ -18,7 +18,7 @@ impl Extent {
         Self { offset: None, length }
     }
 
-    /// Whether another one is the same run continued.
+    /// Whether another range continues this one.
     pub(super) fn is_followed_by(&self, next: &Self) -> bool {
         match (self.offset, next.offset) {
             (Some(offset), Some(next)) => offset.checked_add(self.length) == Some(next),

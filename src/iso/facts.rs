@@ -1,17 +1,17 @@
-//! What an image says of itself in its own files, as far as families are told apart by it.
+//! Facts about an image from its own files, as far as they are needed to recognise its family.
 
 use super::{families::CASPER_OF, index::Index, kernel::arch_in, source::ReadAt};
 
-/// What is known of an image beside its tree.
+/// Facts about an image, besides its tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     /// The first line of `.disk/info`.
     pub(super) info: String,
-    /// What people call it, with the version.
+    /// The title with the version.
     pub(super) title: Option<String>,
     /// Its version.
     pub(super) version: Option<String>,
-    /// iPXE's name of the processor that it says to be for.
+    /// iPXE's name of the processor that it is for.
     pub(super) arch: Option<&'static str>,
     /// The release of casper: 1472 is 1.472.
     pub(super) casper: Option<u32>,
@@ -45,13 +45,13 @@ impl Facts {
     }
 }
 
-/// Of a file that holds a version and nothing else.
+/// A file that contains only a version.
 fn named(name: &str, version: String) -> (Option<String>, Option<String>) {
     let version = Some(version).filter(|version| !version.is_empty() && version.len() < 40);
     (version.as_ref().map(|version| format!("{name} {version}")), version)
 }
 
-/// `Ubuntu 24.04 LTS "Noble Numbat" - Release amd64 (20240424)`: all before the dash, without the code name.
+/// `Ubuntu 24.04 LTS "Noble Numbat" - Release amd64 (20240424)`: the text before the dash, without the code name.
 fn title_of(info: &str) -> Option<String> {
     let name = info.split(" - ").next().unwrap_or_default();
     let plain: Vec<&str> = name.split('"').step_by(2).map(str::trim).filter(|part| !part.is_empty()).collect();
@@ -59,7 +59,7 @@ fn title_of(info: &str) -> Option<String> {
     (!title.is_empty()).then_some(title)
 }
 
-/// The first word that begins with a digit and is a version or a number.
+/// The first word that starts with a digit and is a version or a number.
 fn version_in(text: &str) -> Option<String> {
     let is_version = |word: &&str| {
         word.starts_with(|c: char| c.is_ascii_digit())
@@ -69,7 +69,8 @@ fn version_in(text: &str) -> Option<String> {
     text.split([' ', '(', ')', ',', '-']).find(is_version).map(str::to_owned)
 }
 
-/// `Fedora-WS-Live-40-1-14`, `ESXI-8.0U2-22380479`, `TALOS_V1_7_0`, `Gentoo-amd64-20241103`: a label has other numbers too.
+/// `Fedora-WS-Live-40-1-14`, `ESXI-8.0U2-22380479`, `TALOS_V1_7_0`, `Gentoo-amd64-20241103`: labels contain other
+/// numbers too.
 fn version_of_label(label: &str) -> Option<String> {
     let mut words = label.split([' ', '-', '_']);
     while let Some(word) = words.next() {
@@ -95,7 +96,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// productmd's file beside an installer (`.treeinfo`).
+/// The file of productmd beside an installer (`.treeinfo`).
 #[derive(Default)]
 struct TreeInfo {
     family: String,
@@ -130,7 +131,7 @@ impl TreeInfo {
     }
 }
 
-/// The package itself is in the manifest of the live system; else the release that it is made of says it.
+/// The manifest of the live system lists the package. Otherwise the release of the distribution shows it.
 fn casper(image: &dyn ReadAt, index: &Index, info: &str) -> Option<u32> {
     let manifests = index.find("casper/*.manifest").into_iter().chain(index.find("casper_*/*.manifest"));
     let of_manifest = |path: String| {
@@ -152,7 +153,7 @@ fn casper_of(info: &str) -> Option<u32> {
     let of = CASPER_OF.iter().find(|(word, first, _)| info.contains(word) && major >= *first);
     match (of, minor) {
         (Some((.., casper)), _) => Some(*casper),
-        // Ubuntu's own and its flavours': a year and a month.
+        // Ubuntu and its flavours: a year and a month.
         (None, "04" | "10") if (8..60).contains(&major) => Some(match (major, minor) {
             (23.., _) | (22, "10") => 1472,
             (20.., _) | (19, "10") => 1445,
@@ -162,7 +163,7 @@ fn casper_of(info: &str) -> Option<u32> {
     }
 }
 
-/// Bytes of a file that says a few words.
+/// Bytes of a small text file.
 const SMALL: usize = 16 << 10;
 /// Bytes of a list of packages.
 const MANIFEST: usize = 1 << 20;
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn titles_are_what_people_say() {
+    fn titles_have_the_name_and_the_version() {
         let title = title_of("Ubuntu 24.04 LTS \"Noble Numbat\" - Release amd64 (20240424)");
         assert_eq!(title.as_deref(), Some("Ubuntu 24.04 LTS"));
         let info =

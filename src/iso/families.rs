@@ -1,7 +1,7 @@
-//! The families of images that are known: how each is recognised, and how its vendor's own initial RAM disk fetches the
-//! rest by HTTP. Data only; [`super::recognise`] reads it. The first family whose tests all hold is the one.
+//! The known families of images: how to recognise each one, and how the vendor's own initial RAM disk fetches the rest
+//! by HTTP. This is only data, which [`super::recognise`] reads. The first family whose tests are all true is used.
 //!
-//! Patterns are those of [`super::Index::find`]. In a command line stand:
+//! Patterns are those of [`super::Index::find`]. Placeholders in a command line:
 //!
 //! | | |
 //! |---|---|
@@ -10,76 +10,76 @@
 //! | `{host}`, `{path}` | address with port, and path, of `{I}` |
 //! | `{x}` | the path of what `finds` names `x` |
 //! | `{top:x}` | the first folder of that path |
-//! | `{own:y}` | the arguments of the image's own menu, without those that look for the disc; where it has none: `y` |
+//! | `{own:y}` | the arguments of the image's own menu, without those that look for the disc; without a menu: `y` |
 //!
-//! What each fetches was read in the code that does it, or in its vendor's documentation.
+//! How each system fetches its files was read in its source code, or in the vendor's documentation.
 
 /// A family of images.
 #[derive(Debug)]
 pub struct Family {
-    /// For programs.
+    /// The identifier, for programs.
     pub id: &'static str,
-    /// For people.
+    /// The name, for users.
     pub title: &'static str,
-    /// All of them hold.
+    /// All of them are true.
     pub tests: &'static [Test],
-    /// Files that the command line or the memory names: a name, and patterns, the best first.
+    /// Files that the command line or the memory needs: a name, and patterns, the best first.
     pub finds: &'static [(&'static str, &'static [&'static str])],
     /// Patterns of the kernel, the best first.
     pub kernel: &'static [&'static str],
-    /// What the kernel unpacks, in order.
+    /// The initial RAM disks, in order.
     pub initrd: &'static [Initrd],
-    /// How it is booted.
+    /// How it boots.
     pub way: Way,
-    /// What a machine needs.
+    /// The memory that a machine needs.
     pub memory: Memory,
-    /// What people must know.
+    /// Notes for users.
     pub notes: &'static [&'static str],
 }
 
-/// Something that an image has or says.
+/// A property of an image.
 #[derive(Debug)]
 pub enum Test {
-    /// One of these patterns finds something.
+    /// One of these patterns matches a file.
     Has(&'static [&'static str]),
-    /// This one finds more than one.
+    /// This pattern matches more than one file.
     Several(&'static str),
-    /// None of them does.
+    /// None of these patterns matches a file.
     Lacks(&'static [&'static str]),
-    /// The volume's name fits one of these patterns.
+    /// The volume's name matches one of these patterns.
     Label(&'static [&'static str]),
-    /// `.disk/info` holds one of these words.
+    /// `.disk/info` contains one of these words.
     Info(&'static [&'static str]),
-    /// The system identifier of the volume begins so.
+    /// The system identifier of the volume starts with this.
     System(&'static str),
-    /// A file that the pattern finds holds one of these words.
+    /// A file that matches the pattern contains one of these words.
     Says(&'static str, &'static [&'static str]),
     /// The release of casper is known and at least this: 1472 is 1.472.
     CasperFrom(u32),
-    /// It is known and below this.
+    /// It is known and lower than this.
     CasperBefore(u32),
 }
 
-/// One initial RAM disk, or a part of one.
+/// One initial RAM disk, or a part of it.
 #[derive(Debug)]
 pub enum Initrd {
-    /// A file of the image by patterns, the best first.
+    /// A file of the image, by patterns, the best first.
     One(&'static [&'static str]),
-    /// All that a pattern finds, and none is as good.
+    /// All files that match a pattern; there may be none.
     Any(&'static str),
-    /// The whole image under a name, put into the initial RAM disk.
+    /// The whole image with this name, added to the initial RAM disk.
     Image(&'static str),
-    /// What `finds` names, put into the initial RAM disk under a name.
+    /// A file of `finds` with this name, added to the initial RAM disk.
     Found(&'static str, &'static str),
 }
 
-/// How a family is booted.
+/// How a family boots.
 #[derive(Debug)]
 pub enum Way {
     /// A kernel with this command line.
     Linux(&'static str),
-    /// The kernel and initial RAM disk of a host's package, with this command line; the image is only the mirror. In the
-    /// paths stand `{major}`, the first number of the version, and `{arch}`.
+    /// The kernel and initial RAM disk of a package on this host, with this command line. The image is only the mirror.
+    /// Placeholders in the paths: `{major}`, the first number of the version, and `{arch}`.
     Netboot {
         /// The package.
         package: &'static str,
@@ -90,36 +90,36 @@ pub enum Way {
         /// The command line.
         cmdline: &'static str,
     },
-    /// Xen: the hypervisor is the kernel, these are its modules, each with its command line.
+    /// Xen: the hypervisor is the kernel, and these are its modules with their command lines.
     Xen {
-        /// The hypervisor's own.
+        /// The command line of the hypervisor.
         cmdline: &'static str,
         /// Pattern and command line.
         modules: &'static [(&'static str, &'static str)],
     },
-    /// wimboot, which the user supplies, with these files under these names.
+    /// wimboot, which the user has to supply, with these files under these names.
     Wimboot(&'static [(&'static str, &'static str)]),
-    /// ESXi's loader with a boot.cfg that is rewritten.
+    /// ESXi's loader with a changed boot.cfg.
     Esxi,
-    /// A drive that iPXE makes of the image; what the loader starts loses it.
+    /// A virtual drive of iPXE. The started system can no longer use it.
     San,
-    /// Not at all: why, and what works.
+    /// It cannot boot: the reason, and what works instead.
     No {
-        /// Why not.
+        /// The reason.
         why: &'static str,
-        /// The way that does work.
+        /// What works instead.
         instead: &'static str,
     },
 }
 
-/// MiB that a machine needs: a base, and so many times the size of the image or of what `finds` names.
+/// The memory in MiB that a machine needs: a base, plus a multiple of the size of the image or of a file of `finds`.
 #[derive(Debug)]
 pub struct Memory {
     /// MiB.
     pub base: u64,
-    /// Times, and the name; `""` is the whole image.
+    /// The factor, and the name; `""` is the whole image.
     pub of: Option<(u64, &'static str)>,
-    /// Why, for people.
+    /// The reason, for users.
     pub why: &'static str,
 }
 
@@ -131,7 +131,7 @@ const fn with(base: u64, times: u64, what: &'static str, why: &'static str) -> M
     Memory { base, of: Some((times, what)), why }
 }
 
-/// What most rows leave out.
+/// The values that most rows do not set.
 const NONE: Family = Family {
     id: "",
     title: "",
@@ -144,7 +144,7 @@ const NONE: Family = Family {
     notes: &[],
 };
 
-/// The network card that iPXE booted from, in pxelinux's way of saying it.
+/// The network card that iPXE booted from, in the format of pxelinux.
 macro_rules! bootif {
     ($before:literal) => {
         concat!($before, " BOOTIF=01-${netX/mac:hexhyp}")
@@ -158,22 +158,22 @@ const CASPER_KERNEL: &[&str] =
 const CASPER_INITRD: &[Initrd] =
     &[Initrd::One(&["casper/initrd*", "casper/hwe-initrd", "casper_*/initrd*", "boot/initramfs", "boot/initrd*"])];
 const CASPER_MEMORY: Memory =
-    with(2048, 1, "", "the whole image is fetched into memory, and the system runs beside it");
-const CASPER_NOTE: &str = "the whole image is fetched: kernel and initial RAM disk must be those of the same image";
+    with(2048, 1, "", "the whole image is loaded into memory, and the system needs more memory");
+const CASPER_NOTE: &str = "the whole image is loaded: use the kernel and initial RAM disk of the same image";
 
 const LIVE: &[(&str, &[&str])] = &[("squashfs", &["live/filesystem.squashfs", "live/*.squashfs", "live/*/*.squashfs"])];
 const LIVE_KERNEL: &[&str] = &["live/vmlinuz*", "live/*/vmlinuz*", "boot/*/vmlinuz*", "vmlinuz*", "casper/vmlinuz*"];
 const LIVE_INITRD: &[Initrd] =
     &[Initrd::One(&["live/initrd*", "live/*/initrd*", "boot/*/initrd*", "initrd*", "casper/initrd*"])];
-const LIVE_MEMORY: Memory = with(1024, 1, "squashfs", "the file system of the live system is fetched into memory");
+const LIVE_MEMORY: Memory = with(1024, 1, "squashfs", "the file system of the live system is loaded into memory");
 const LIVE_WHOLE: Memory =
-    with(1024, 2, "", "the whole image is fetched into a RAM disk that takes half of the memory");
-const NO_IP: &str = "ip= is left out: live-boot asks for an address by itself, and ip=dhcp would spoil its settings";
+    with(1024, 2, "", "the whole image is loaded into a RAM disk, which uses half of the memory");
+const NO_IP: &str = "ip= is not set: live-boot gets an address automatically, and ip=dhcp would break its settings";
 
 const DRACUT: &str =
     bootif!("root=live:{I}/{squashfs} ro rd.live.image ip=dhcp rd.neednet=1 rd.lvm=0 rd.luks=0 rd.md=0 rd.dm=0");
 const LIVEOS: &[(&str, &[&str])] = &[("squashfs", &["LiveOS/squashfs.img"])];
-const LIVEOS_MEMORY: Memory = with(2048, 1, "squashfs", "the file system of the live system is fetched into memory");
+const LIVEOS_MEMORY: Memory = with(2048, 1, "squashfs", "the file system of the live system is loaded into memory");
 const SUSE_KERNEL: &[&str] = &["boot/x86_64/loader/linux", "boot/aarch64/linux", "boot/*/loader/linux", "boot/*/linux"];
 const SUSE_INITRD: &[Initrd] =
     &[Initrd::One(&["boot/x86_64/loader/initrd", "boot/aarch64/initrd", "boot/*/loader/initrd", "boot/*/initrd"])];
@@ -186,18 +186,18 @@ const PACKAGES: &[&str] = &["repodata/repomd.xml", "*/repodata/repomd.xml"];
 const AIROOTFS: &[(&str, &[&str])] = &[("airootfs", &["*/x86_64/airootfs.*fs", "*/*/airootfs.*fs"])];
 const UCODE: Initrd = Initrd::Any("*/boot/*ucode.img");
 
-/// All of them, in the order in which they are tried.
+/// All families, in the order in which they are tried.
 pub const FAMILIES: &[Family] = &[
     Family {
         id: "windows",
         title: "Windows",
         tests: &[Test::Has(&["sources/boot.wim"])],
         way: Way::Wimboot(&[("bootmgr", "bootmgr"), ("sources/boot.wim", "boot.wim")]),
-        memory: with(1024, 2, "wim", "boot.wim is fetched into memory and unpacked beside itself"),
+        memory: with(1024, 2, "wim", "boot.wim is loaded into memory and unpacked there"),
         finds: &[("wim", &["sources/boot.wim"])],
         notes: &[
-            "wimboot must be supplied by you (github.com/ipxe/wimboot); 2.9.0 or newer for Windows 11 24H2",
-            "this starts Windows PE and Setup; Setup wants install.wim from a drive or an SMB share, not by HTTP",
+            "you have to supply wimboot (github.com/ipxe/wimboot); 2.9.0 or newer for Windows 11 24H2",
+            "this starts Windows PE and Setup; Setup needs install.wim on a drive or an SMB share, not by HTTP",
         ],
         ..NONE
     },
@@ -206,8 +206,8 @@ pub const FAMILIES: &[Family] = &[
         title: "Windows installation files",
         tests: &[Test::Has(&["sources/install.wim", "sources/install.esd", "sources/install.swm"])],
         way: Way::No {
-            why: "it holds Windows' files, and no boot.wim to start Setup with",
-            instead: "take the original installation image",
+            why: "it has Windows' files, but no boot.wim to start Setup",
+            instead: "use the original installation image",
         },
         ..NONE
     },
@@ -219,8 +219,8 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["efi/boot/bootx64.efi", "efi/boot/bootaa64.efi"],
         memory: mib(8192, "ESXi 8 needs 8 GiB, older ones 4"),
         notes: &[
-            "UEFI only: the BIOS loader mboot.c32 needs a COMBOOT that iPXE seldom has",
-            "the loader fetches by the firmware's own network stack: start iPXE as snponly.efi",
+            "UEFI only: the BIOS loader mboot.c32 needs COMBOOT support, which iPXE seldom has",
+            "the loader uses the firmware's network stack: start iPXE as snponly.efi",
         ],
         ..NONE
     },
@@ -231,9 +231,9 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/linux26"],
         initrd: &[Initrd::One(&["boot/initrd.img"]), Initrd::Image("proxmox.iso")],
         way: Way::Linux("vga=791 video=vesafb:ywrap,mtrr ramdisk_size=16777216 rw quiet splash=silent"),
-        memory: with(4096, 2, "", "the whole image is put into the initial RAM disk, which is unpacked beside itself"),
+        memory: with(4096, 2, "", "the whole image is added to the initial RAM disk, which is unpacked in memory"),
         notes: &[
-            "on BIOS machines the image often does not fit below 2 GiB, and iPXE says 'No space left on device'",
+            "on BIOS machines the image often does not fit below 2 GiB; iPXE then shows 'No space left on device'",
             "for an unattended installation add proxmox-start-auto-installer, for the text installer proxtui",
         ],
         ..NONE
@@ -248,7 +248,7 @@ pub const FAMILIES: &[Family] = &[
         way: Way::Linux(
             "coreos.live.rootfs_url={I}/{rootfs} ip=dhcp rd.neednet=1 ignition.firstboot ignition.platform.id=metal",
         ),
-        memory: with(1024, 1, "rootfs", "the root file system is fetched into memory"),
+        memory: with(1024, 1, "rootfs", "the root file system is loaded into memory"),
         notes: &["to install: add coreos.inst.install_dev=/dev/sda and coreos.inst.ignition_url="],
     },
     Family {
@@ -259,7 +259,7 @@ pub const FAMILIES: &[Family] = &[
         initrd: &[Initrd::One(&["flatcar/cpio.gz", "flatcar/*.cpio.gz"])],
         way: Way::Linux("flatcar.first_boot=1 flatcar.autologin"),
         memory: mib(3072, "the whole system is in the initial RAM disk"),
-        notes: &["the configuration is named by ignition.config.url="],
+        notes: &["set the configuration with ignition.config.url="],
         ..NONE
     },
     Family {
@@ -270,12 +270,12 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["sysresccd/boot/x86_64/vmlinuz"],
         initrd: &[Initrd::Any("sysresccd/boot/*_ucode.img"), Initrd::One(&["sysresccd/boot/x86_64/sysresccd.img"])],
         way: Way::Linux(bootif!("archisobasedir=sysresccd archiso_http_srv={I}/ ip=dhcp checksum")),
-        memory: with(1024, 2, "airootfs", "its file system is fetched into memory and copied there once more"),
+        memory: with(1024, 2, "airootfs", "its file system is loaded into memory and copied there again"),
         ..NONE
     },
     Family {
         id: "arch",
-        title: "Arch Linux or a system built by archiso",
+        title: "Arch Linux or a system built with archiso",
         tests: &[Test::Has(&["*/x86_64/airootfs.*fs", "*/*/airootfs.*fs"])],
         finds: AIROOTFS,
         kernel: &["*/boot/x86_64/vmlinuz-linux", "*/boot/x86_64/vmlinuz*", "*/boot/*/vmlinuz*", "*/boot/vmlinuz*"],
@@ -289,12 +289,12 @@ pub const FAMILIES: &[Family] = &[
             ]),
         ],
         way: Way::Linux(bootif!("archisobasedir={top:airootfs} archiso_http_srv={I}/ ip=dhcp net.ifnames=0")),
-        memory: with(1024, 2, "airootfs", "its file system is fetched into memory and copied there once more"),
+        memory: with(1024, 2, "airootfs", "its file system is loaded into memory and copied there again"),
         ..NONE
     },
     Family {
         id: "manjaro",
-        title: "Manjaro or a system built by manjaro-tools",
+        title: "Manjaro or a system built with manjaro-tools",
         tests: &[Test::Has(&["*/x86_64/livefs.sfs", "*/x86_64/rootfs.sfs"]), Test::Has(&["boot/vmlinuz-x86_64"])],
         finds: &[("rootfs", &["*/x86_64/rootfs.sfs", "*/x86_64/livefs.sfs"])],
         kernel: &["boot/vmlinuz-x86_64"],
@@ -302,7 +302,7 @@ pub const FAMILIES: &[Family] = &[
         way: Way::Linux(bootif!(
             "misobasedir={top:rootfs} miso_http_srv={I}/ ip=dhcp nouveau.modeset=1 i915.modeset=1 radeon.modeset=1 driver=free tz=UTC lang=en_US keytable=us"
         )),
-        memory: with(2048, 2, "", "its file systems are fetched into memory"),
+        memory: with(2048, 2, "", "its file systems are loaded into memory"),
         ..NONE
     },
     Family {
@@ -315,7 +315,7 @@ pub const FAMILIES: &[Family] = &[
         way: Way::Linux("ip=dhcp alpine_repo={I}/apks modloop={I}/{modloop} modules=loop,squashfs,sd-mod,usb-storage"),
         memory: mib(1024, "packages and modules are kept in memory"),
         notes: &[
-            "the initial RAM disk of the image knows the network card of virtual machines only (virtio); for others take initramfs-lts of Alpine's netboot files of the same version",
+            "the initial RAM disk of the image supports only the network card of virtual machines (virtio); for others use initramfs-lts from Alpine's netboot files of the same version",
         ],
     },
     Family {
@@ -325,8 +325,8 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/bzImage", "boot/*/bzImage"],
         initrd: &[Initrd::One(&["boot/initrd", "boot/*/initrd"]), Initrd::Image("nixos.iso")],
         way: Way::Linux("{own:init=/init} root=/nixos.iso"),
-        memory: with(2048, 2, "", "the whole image is put into the initial RAM disk, which is unpacked beside itself"),
-        notes: &["not tried: NixOS documents netboot files of its own (nixos.org/manual, Booting from the network)"],
+        memory: with(2048, 2, "", "the whole image is added to the initial RAM disk, which is unpacked in memory"),
+        notes: &["not tested: NixOS documents its own netboot files (nixos.org/manual, Booting from the network)"],
         ..NONE
     },
     Family {
@@ -342,17 +342,17 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         id: "casper-before-19.10",
-        title: "Ubuntu 18.04 or older, or a system made of it",
+        title: "Ubuntu 18.04 or older, or a system based on it",
         tests: &[Test::Has(&["casper/*.squashfs", "casper_*/*.squashfs"]), Test::CasperBefore(1422)],
         way: Way::No {
-            why: "the casper in it can boot over NFS and CIFS, and not by HTTP",
-            instead: "unpack it and export it by NFS (netboot=nfs nfsroot=…), or take a release of 19.10 or later",
+            why: "its casper can boot from NFS and CIFS, but not by HTTP",
+            instead: "unpack it and export it by NFS (netboot=nfs nfsroot=…), or use release 19.10 or later",
         },
         ..NONE
     },
     Family {
         id: "casper-url",
-        title: "Ubuntu 19.10 to 22.04, or a system made of it",
+        title: "Ubuntu 19.10 to 22.04, or a system based on it",
         tests: &[
             Test::Has(&["casper/*.squashfs", "casper_*/*.squashfs"]),
             Test::CasperBefore(1472),
@@ -367,7 +367,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         id: "casper-iso-url",
-        title: "Ubuntu 22.10 or later, or a system made of it",
+        title: "Ubuntu 22.10 or later, or a system based on it",
         tests: &[
             Test::Has(&["casper/*.squashfs", "casper_*/*.squashfs"]),
             Test::CasperFrom(1472),
@@ -382,7 +382,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         id: "casper-of-its-own-folder",
-        title: "Pop!_OS or another system with a folder of its own for casper",
+        title: "Pop!_OS or another system with its own folder for casper",
         tests: &[Test::Has(&["casper_*/*.squashfs"])],
         finds: &[("squashfs", &["casper_*/filesystem.squashfs", "casper_*/*.squashfs"])],
         kernel: CASPER_KERNEL,
@@ -395,7 +395,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         id: "casper",
-        title: "A system made of Ubuntu",
+        title: "A system based on Ubuntu",
         tests: &[Test::Has(&["casper/*.squashfs"])],
         kernel: CASPER_KERNEL,
         initrd: CASPER_INITRD,
@@ -403,7 +403,7 @@ pub const FAMILIES: &[Family] = &[
             "boot=casper ip=dhcp url={W} iso-url={W} cloud-config-url=/dev/null root=/dev/ram0 ramdisk_size=3500000",
         ),
         memory: CASPER_MEMORY,
-        notes: &[CASPER_NOTE, "its release of casper is not known: one before 19.10 does not boot by HTTP"],
+        notes: &[CASPER_NOTE, "its release of casper is unknown: releases before 19.10 do not boot by HTTP"],
         ..NONE
     },
     Family {
@@ -411,7 +411,7 @@ pub const FAMILIES: &[Family] = &[
         title: "Tails",
         tests: &[Test::Has(&["live/*.squashfs"]), Test::Label(&["TAILS*"])],
         way: Way::No {
-            why: "the live-boot in it is made to start from a USB stick or a DVD only",
+            why: "its live-boot can only start from a USB stick or a DVD",
             instead: "write it to a USB stick",
         },
         ..NONE
@@ -421,7 +421,7 @@ pub const FAMILIES: &[Family] = &[
         title: "antiX or MX Linux",
         tests: &[Test::Has(&["antiX/linuxfs"])],
         way: Way::No {
-            why: "its initial RAM disk fetches nothing by HTTP",
+            why: "its initial RAM disk does not support HTTP",
             instead: "export the unpacked image by NFS, or write it to a USB stick",
         },
         ..NONE
@@ -434,7 +434,7 @@ pub const FAMILIES: &[Family] = &[
         initrd: LIVE_INITRD,
         way: Way::Linux(bootif!("boot=live components fetch={W}")),
         memory: LIVE_WHOLE,
-        notes: &["the installer wants the whole image, not the live system alone", NO_IP],
+        notes: &["the installer needs the whole image, not only the live system", NO_IP],
         ..NONE
     },
     Family {
@@ -479,7 +479,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: SUSE_KERNEL,
         initrd: SUSE_INITRD,
         way: Way::Linux(bootif!("install={I}/ netsetup=dhcp")),
-        memory: mib(2048, "the installer runs in memory; in text mode 1 GiB will do"),
+        memory: mib(2048, "the installer runs in memory; 1 GiB is enough in text mode"),
         ..NONE
     },
     Family {
@@ -487,8 +487,8 @@ pub const FAMILIES: &[Family] = &[
         title: "openSUSE live system (kiwi)",
         tests: &[Test::Has(&["LiveOS/squashfs.img"]), Test::Label(&["openSUSE*Live*", "*-Live-*SUSE*", "Leap*Live*"])],
         way: Way::No {
-            why: "its initial RAM disk (dracut's kiwi-live) fetches nothing by HTTP",
-            instead: "take the installer's image, or write it to a USB stick",
+            why: "its initial RAM disk (dracut's kiwi-live) does not support HTTP",
+            instead: "use the installer's image, or write it to a USB stick",
         },
         ..NONE
     },
@@ -516,7 +516,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: SUSE_KERNEL,
         initrd: SUSE_INITRD,
         way: Way::Linux(bootif!("root=live:{W} rd.live.image ip=dhcp rd.neednet=1")),
-        memory: with(2048, 1, "", "the whole image is fetched into memory"),
+        memory: with(2048, 1, "", "the whole image is loaded into memory"),
         notes: &["packages come from the Internet, or from inst.install_url="],
         ..NONE
     },
@@ -528,13 +528,8 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/vmlinuz*"],
         initrd: &[Initrd::One(&["boot/initrd*"]), Initrd::Found("squashfs", "squashfs.img")],
         way: Way::Linux("{own:} root=live:/squashfs.img rd.live.image"),
-        memory: with(
-            1024,
-            2,
-            "squashfs",
-            "its file system is put into the initial RAM disk, and unpacked beside itself",
-        ),
-        notes: &["not tried: its initial RAM disk has no network, so that its file system is put into it"],
+        memory: with(1024, 2, "squashfs", "its file system is added to the initial RAM disk, and unpacked in memory"),
+        notes: &["not tested: its initial RAM disk has no network, so its file system is added to it"],
     },
     Family {
         id: "anaconda-dvd",
@@ -545,7 +540,7 @@ pub const FAMILIES: &[Family] = &[
         initrd: PXEBOOT_INITRD,
         way: Way::Linux(bootif!("inst.repo={I}/ ip=dhcp")),
         memory: with(2048, 1, "install", "the installer runs in memory"),
-        notes: &["RHEL 10 and its rebuilds need a processor of x86-64-v3"],
+        notes: &["RHEL 10 and its rebuilds need an x86-64-v3 processor"],
     },
     Family {
         id: "anaconda",
@@ -556,7 +551,7 @@ pub const FAMILIES: &[Family] = &[
         initrd: PXEBOOT_INITRD,
         way: Way::Linux(bootif!("inst.stage2={I}/ ip=dhcp")),
         memory: with(2048, 1, "install", "the installer runs in memory"),
-        notes: &["it holds no packages: they come from the Internet, or from inst.repo="],
+        notes: &["it has no packages: they come from the Internet, or from inst.repo="],
     },
     Family {
         id: "dracut-live",
@@ -585,8 +580,8 @@ pub const FAMILIES: &[Family] = &[
         },
         memory: mib(4096, "the installer runs in memory beside the hypervisor"),
         notes: &[
-            "BIOS only: on UEFI machines Xen is started by the image's own GRUB (EFI/xenserver/grubx64.efi)",
-            "the installer asks for its packages: the folder that the image is (HTTP) has them",
+            "BIOS only: on UEFI machines the image's own GRUB starts Xen (EFI/xenserver/grubx64.efi)",
+            "the installer asks for its packages: give it the image's URL as a folder (HTTP)",
         ],
         ..NONE
     },
@@ -606,8 +601,8 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["install.*/vmlinuz", "install/vmlinuz"],
         memory: mib(1024, "the installer runs in memory"),
         notes: &[
-            "the image's own initial RAM disk looks for a disc and fetches nothing: that of the netboot package is taken, which must be of the same point release",
-            "a network installer's image holds the base system only: the rest comes from a mirror on the Internet",
+            "the image's own initial RAM disk needs a disc: the one of the netboot package is used, which must be of the same point release",
+            "a network installer's image has only the base system: the rest comes from a mirror on the Internet",
         ],
         ..NONE
     },
@@ -619,12 +614,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/gentoo"],
         initrd: &[Initrd::One(&["boot/gentoo.igz"]), Initrd::Found("squashfs", "image.squashfs")],
         way: Way::Linux("root=/dev/ram0 init=/linuxrc loop=/image.squashfs looptype=squashfs cdroot=1 ip=dhcp"),
-        memory: with(
-            1024,
-            2,
-            "squashfs",
-            "its file system is put into the initial RAM disk, and unpacked beside itself",
-        ),
+        memory: with(1024, 2, "squashfs", "its file system is added to the initial RAM disk, and unpacked in memory"),
         ..NONE
     },
     Family {
@@ -635,13 +625,8 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/gentoo", "boot/gentoo-kernel", "boot/vmlinuz*"],
         initrd: &[Initrd::One(&["boot/gentoo*.img", "boot/initr*"]), Initrd::Found("squashfs", "image.img")],
         way: Way::Linux("root=live:/image.img rd.live.image rd.live.dir=/ rd.live.squashimg=image.squashfs"),
-        memory: with(
-            1024,
-            2,
-            "squashfs",
-            "its file system is put into the initial RAM disk, and unpacked beside itself",
-        ),
-        notes: &["not tried: its initial RAM disk has no network, so that its file system is put into it"],
+        memory: with(1024, 2, "squashfs", "its file system is added to the initial RAM disk, and unpacked in memory"),
+        notes: &["not tested: its initial RAM disk has no network, so its file system is added to it"],
     },
     Family {
         id: "talos",
@@ -657,7 +642,7 @@ pub const FAMILIES: &[Family] = &[
             "{own:talos.platform=metal slab_nomerge pti=on init_on_alloc=1 init_on_free=1 console=tty0 consoleblank=0 nvme_core.io_timeout=4294967295 printk.devkmsg=on ima_template=ima-ng ima_appraise=fix ima_hash=sha512}",
         ),
         memory: mib(2048, "the whole system is in the initial RAM disk"),
-        notes: &["the configuration is named by talos.config="],
+        notes: &["set the configuration with talos.config="],
         ..NONE
     },
     Family {
@@ -673,7 +658,7 @@ pub const FAMILIES: &[Family] = &[
             "EFI/BOOT/BOOT*.EFI",
         ],
         way: Way::Linux(""),
-        memory: mib(64, "it is the whole program"),
+        memory: mib(64, "this is the whole program"),
         ..NONE
     },
     Family {
@@ -684,7 +669,7 @@ pub const FAMILIES: &[Family] = &[
         initrd: &[Initrd::One(&["boot/corepure64.gz", "boot/core.gz", "boot/*core*.gz"])],
         way: Way::Linux("{own:quiet}"),
         memory: mib(256, "the whole system is in the initial RAM disk"),
-        notes: &["extensions of the image (cde) are not fetched"],
+        notes: &["extensions of the image (cde) are not loaded"],
         ..NONE
     },
     Family {
@@ -714,7 +699,7 @@ pub const FAMILIES: &[Family] = &[
         title: "Slax, MiniOS, Porteus or Puppy Linux",
         tests: &[Test::Has(&["slax/*.sb", "minios/*.sb", "porteus/base/*.xzm", "puppy_*.sfs"])],
         way: Way::No {
-            why: "its initial RAM disk knows few network cards and fetches nothing by plain HTTP",
+            why: "its initial RAM disk supports few network cards and no plain HTTP",
             instead: "write it to a USB stick",
         },
         ..NONE
@@ -724,7 +709,7 @@ pub const FAMILIES: &[Family] = &[
         title: "OpenBSD",
         tests: &[Test::Has(&["cdboot", "*/*/bsd.rd", "bsd"]), Test::Has(&["*/*/bsd.rd", "*/*/cdboot"])],
         way: Way::San,
-        notes: &["the installer is whole in memory: give it the folder of the image as its HTTP server"],
+        notes: &["the installer is completely in memory: give it the image's URL as its HTTP server"],
         ..NONE
     },
     Family {
@@ -732,8 +717,8 @@ pub const FAMILIES: &[Family] = &[
         title: "FreeBSD or a system made of it",
         tests: &[Test::Has(&["boot/kernel/kernel", "boot/kernel/kernel.gz", "kernel/kernel"])],
         way: Way::No {
-            why: "its kernel loses the drive that the loader started it from (mountroot fails with error 19)",
-            instead: "take an mfsBSD image, which is whole in memory, or boot it from NFS",
+            why: "its kernel cannot use the drive that the loader started from (mountroot fails with error 19)",
+            instead: "use an mfsBSD image, which is completely in memory, or boot it from NFS",
         },
         ..NONE
     },

@@ -107,7 +107,7 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
         ],
     ),
     (
-        "A system made of Ubuntu that does not say of which",
+        "A system based on Ubuntu that does not say of which",
         "RESCUEZILLA",
         &[("casper/vmlinuz", X64), ("casper/initrd.lz", F), ("casper/filesystem.squashfs", s(700))],
     ),

@@ -2,58 +2,58 @@
 
 use thiserror::Error;
 
-/// Why an image, or something in it, cannot be read.
+/// Why an image, or a part of it, cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
-    /// Not a CD or DVD image at all.
-    #[error("it is no CD or DVD image: {0}")]
+    /// It is not a CD or DVD image.
+    #[error("it is not a CD or DVD image: {0}")]
     NoImage(&'static str),
-    /// The image ends before what is to be read.
-    #[error("{what} lies outside the file: bytes {offset} to {} of {length}; the image is cut short or damaged", offset.saturating_add(*size))]
+    /// The image ends too early.
+    #[error("{what} lies outside the file: bytes {offset} to {} of {length}; the image is incomplete or damaged", offset.saturating_add(*size))]
     Outside {
-        /// What was to be read.
+        /// The part that was read.
         what: String,
-        /// Where it begins, in bytes.
+        /// Its start in bytes.
         offset: u64,
         /// Its size in bytes.
         size: u64,
         /// The image's size in bytes.
         length: u64,
     },
-    /// A structure that makes no sense.
+    /// A structure with invalid contents.
     #[error("{what} is damaged: {why}")]
     Damaged {
-        /// What it is.
+        /// The structure.
         what: String,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A folder that is reached twice.
-    #[error("a folder is reached twice: the folders of this image go round in a circle")]
+    /// A folder that appears twice.
+    #[error("a folder appears twice: the folders of this image form a loop")]
     Circle,
     /// More than is read.
-    #[error("{what} is more than the {limit} that are read")]
+    #[error("{what} is larger than the limit of {limit}")]
     TooMuch {
-        /// What there is too much of.
+        /// What is too large.
         what: &'static str,
         /// The limit.
         limit: u64,
     },
-    /// Something that is right and that is not read here.
+    /// A valid feature that netbootd does not support.
     #[error("{0}")]
     NotRead(&'static str),
-    /// There is nothing of this name.
-    #[error("the image holds no {0}")]
+    /// There is no file with this name.
+    #[error("the image does not contain {0}")]
     NotFound(String),
-    /// A chain of symbolic links has no end.
-    #[error("{0} is a symbolic link that leads nowhere: more than 40 links in a row")]
+    /// A chain of symbolic links without an end.
+    #[error("{0} is a symbolic link without an end: more than 40 links in a row")]
     Links(String),
-    /// The operating system refused a read.
-    #[error("the image cannot be read at byte {offset}: {error}")]
+    /// A read failed.
+    #[error("cannot read the image at byte {offset}: {error}")]
     Read {
-        /// Where, in bytes.
+        /// The position in bytes.
         offset: u64,
-        /// The system's words.
+        /// The error of the operating system.
         error: String,
     },
 }

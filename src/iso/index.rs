@@ -1,4 +1,4 @@
-//! The index of one version of an image: its tree, by either file system, and what it says about itself.
+//! The index of one version of an image: its tree, from one of its file systems, and its descriptors.
 
 use std::collections::VecDeque;
 
@@ -12,39 +12,39 @@ use super::{
     udf_volume::Udf,
 };
 
-/// Everything that is known of an image without reading its files.
+/// Everything that is known about an image without reading its files.
 #[derive(Debug)]
 pub struct Index {
     volume: Volume,
     nodes: Vec<Node>,
 }
 
-/// What an image says about itself.
+/// The data in an image's descriptors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// The file system that is read.
+    /// The file system that is used.
     pub side: Side,
     /// The volume's name.
     pub label: String,
-    /// The system that it is for (ISO 9660's system identifier).
+    /// The system that it is for (system identifier of ISO 9660).
     pub system: String,
-    /// Who made it.
+    /// The publisher.
     pub publisher: String,
     /// The program that wrote it.
     pub application: String,
-    /// Field for the writer's own use; isomd5sum puts a checksum there.
+    /// A field for the writer's own use. isomd5sum puts a checksum there.
     pub application_use: String,
     /// The size of the file in bytes.
     pub length: u64,
-    /// The size in bytes that the volume says it has; a file that is smaller is cut short.
+    /// The size in bytes in the volume descriptor. A smaller file is incomplete.
     pub stated: u64,
-    /// What firmware would boot.
+    /// The boot images for firmware.
     pub boot_entries: Vec<BootEntry>,
-    /// Why the other file system of the image was not taken, where that is a fault.
+    /// Why the other file system of the image was not used, if it has a fault.
     pub passed_over: Option<Fault>,
 }
 
-/// Which of an image's file systems is read.
+/// The file system that is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// ISO 9660 with Rock Ridge.
@@ -58,7 +58,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// What people call it.
+    /// The name for users.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -73,15 +73,15 @@ impl Side {
 /// A file inside an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Its bytes in order. Their lengths add up to the size.
+    /// Its ranges, in order. Their lengths add up to the size.
     pub extents: &'a [Extent],
-    /// Bytes.
+    /// Its length in bytes.
     pub size: u64,
     /// Time of last modification in seconds since 1970.
     pub modified: Option<i64>,
 }
 
-/// What a path leads to, links followed.
+/// The target of a path, after following links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// A folder.
@@ -90,18 +90,18 @@ pub enum Found<'a> {
     File(Entry<'a>),
 }
 
-/// Something in a folder.
+/// An entry of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
-    /// Without the folder.
+    /// The name, without the folder.
     pub name: &'a str,
-    /// What it is; links are not followed.
+    /// Its kind; links are not followed.
     pub kind: Kind<'a>,
     /// Time of last modification in seconds since 1970.
     pub modified: Option<i64>,
 }
 
-/// What an [`Item`] is.
+/// The kind of an [`Item`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
     /// A folder.
@@ -112,23 +112,23 @@ pub enum Kind<'a> {
     Link(&'a str),
     /// A device, a socket or a pipe.
     Special,
-    /// Something that cannot be read, and why.
+    /// An entry that cannot be read, and why.
     Unreadable(&'a Fault),
 }
 
 impl Index {
-    /// Reads the tree of an image: a few milliseconds, whatever the image's size.
+    /// Reads the tree of an image. It takes a few milliseconds, for any size of the image.
     ///
     /// # Errors
-    /// [`Fault`]: no image, a root folder that cannot be read, or more files than are read. What is wrong with a single
-    /// file or folder below the root is said when it is looked up.
+    /// [`Fault`]: not an image, a root folder that cannot be read, or too many files. Faults of a single file or folder
+    /// below the root are returned when it is looked up.
     pub fn open(image: &dyn ReadAt) -> Result<Self, Fault> {
         let reader = Reader::new(image);
         let iso = iso9660::descriptors(&reader).and_then(|all| all.map(|all| iso_side(&reader, all)).transpose());
         let udf = Udf::find(&reader).and_then(|found| found.map(|udf| udf_side(&udf)).transpose());
         match (iso, udf) {
             (Ok(Some(iso)), Ok(Some(udf))) if iso.is_only_a_notice_beside(&udf) => {
-                // The bridge's ISO side knows the boot entries and the size of the whole volume.
+                // In an image with both, the ISO 9660 part has the boot entries and the size of the whole volume.
                 let Volume { system, application, application_use, boot_entries, stated, .. } = iso.volume;
                 let stated = stated.max(udf.volume.stated);
                 let volume = Volume { system, application, application_use, boot_entries, stated, ..udf.volume };
@@ -147,31 +147,31 @@ impl Index {
         Self { volume: Volume { passed_over: Some(fault), ..self.volume }, ..self }
     }
 
-    /// Windows media hold one text on their ISO 9660 side, which says that the rest is in UDF.
+    /// The ISO 9660 part of Windows media has only one text file, which says that the other files are in UDF.
     fn is_only_a_notice_beside(&self, udf: &Self) -> bool {
         let count = |index: &Self| index.list("").map_or(0, |items| items.len());
         let has = |index: &Self| index.lookup("sources").is_ok();
         count(udf) > 0 && (count(self) <= 2 && count(udf) > count(self) || !has(self) && has(udf))
     }
 
-    /// What the image says about itself.
+    /// The data in the descriptors.
     #[must_use]
     pub fn volume(&self) -> &Volume {
         &self.volume
     }
 
-    /// How many bytes the file lacks of what its volume says.
+    /// How many bytes are missing, compared with the size in the descriptor.
     #[must_use]
     pub fn missing(&self) -> u64 {
         self.volume.stated.saturating_sub(self.volume.length)
     }
 
-    /// What a path leads to. Slashes at the ends and double ones do not count, `..` does not lead above the root. The
-    /// name is looked for as it is, then in either case. Symbolic links are followed inside the image; an absolute one
-    /// begins at its root.
+    /// Finds the target of a path. Slashes at the ends and double slashes are ignored, and `..` cannot go above the
+    /// root. The exact name has priority over a name in another case. Symbolic links are followed inside the image; an
+    /// absolute link starts at its root.
     ///
     /// # Errors
-    /// [`Fault::NotFound`], [`Fault::Links`], and what is wrong with the file.
+    /// [`Fault::NotFound`], [`Fault::Links`], and the fault of the file.
     pub fn lookup(&self, path: &str) -> Result<Found<'_>, Fault> {
         let node = self.node(self.resolve(path)?, path)?;
         match &node.what {
@@ -185,7 +185,7 @@ impl Index {
         }
     }
 
-    /// A file by its path, as [`Index::lookup`] finds it.
+    /// Finds a file by its path, like [`Index::lookup`].
     ///
     /// # Errors
     /// As there; [`Fault::NotFound`] for a folder.
@@ -196,7 +196,7 @@ impl Index {
         }
     }
 
-    /// The beginning of a file, for what is decided by it: up to `most` bytes.
+    /// The first bytes of a file, at most `most`.
     ///
     /// # Errors
     /// Those of [`Index::file`]; [`Fault::Read`].
@@ -216,8 +216,8 @@ impl Index {
         Ok(bytes)
     }
 
-    /// Every path that fits a pattern, in which `*` stands for any part of a name; in either case, by name. A pattern
-    /// that ends in a slash finds folders, another one files.
+    /// Every path that matches a pattern, sorted, without regard to case. `*` matches any part of a name. A pattern
+    /// that ends with a slash finds folders, others find files.
     #[must_use]
     pub fn find(&self, pattern: &str) -> Vec<String> {
         let wants_folder = pattern.ends_with('/');
@@ -230,12 +230,12 @@ impl Index {
         paths
     }
 
-    /// The paths below one folder that fit one part of a pattern.
+    /// The paths below one folder that match one part of a pattern.
     fn matching(&self, folder: &str, part: &str) -> Vec<String> {
         let join = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         if !part.contains('*') {
             let is_there = self.lookup(&join(part)).is_ok();
-            // Under the name that it has, which may be in another case.
+            // With the name in the image, which can be in another case.
             return is_there.then(|| join(self.name_as_it_is(folder, part).unwrap_or(part))).into_iter().collect();
         }
         let items = self.list(folder).unwrap_or_default();
@@ -251,10 +251,10 @@ impl Index {
         }
     }
 
-    /// What is in a folder, by name.
+    /// The entries of a folder, sorted by name.
     ///
     /// # Errors
-    /// Those of [`Index::lookup`]; [`Fault::NotFound`] for what is no folder.
+    /// Those of [`Index::lookup`]; [`Fault::NotFound`] if it is not a folder.
     pub fn list(&self, path: &str) -> Result<Vec<Item<'_>>, Fault> {
         self.lookup(path)?;
         let node = self.node(self.resolve(path)?, path)?;
@@ -264,7 +264,7 @@ impl Index {
         }
     }
 
-    /// Everything below the root with its whole path, folders before what is in them.
+    /// Everything below the root with its full path. Folders come before their contents.
     pub fn walk(&self) -> impl Iterator<Item = (String, Item<'_>)> {
         self.nodes.iter().skip(1).map(|node| (self.path(node), node.item()))
     }
@@ -289,7 +289,7 @@ impl Index {
         self.nodes.get(first..first + count).unwrap_or_default()
     }
 
-    /// The node that a path leads to, every link followed.
+    /// The node of a path, with every link followed.
     fn resolve(&self, path: &str) -> Result<usize, Fault> {
         let not_found = || Fault::NotFound(shortened(path));
         let mut at = 0;
@@ -330,7 +330,7 @@ impl Index {
         Ok(at)
     }
 
-    /// A name's place among the children: as it is, else in either case.
+    /// The position of a name among the children: the exact name, or else in another case.
     fn child(&self, first: usize, count: usize, name: &str) -> Option<usize> {
         let children = self.children(first, count);
         let at = children.partition_point(|node| *node.name < *name);
@@ -400,7 +400,7 @@ fn udf_side(udf: &Udf<'_>) -> Result<Index, Fault> {
     Ok(Index { volume, nodes })
 }
 
-/// What a file is that is no image, as far as its first bytes say it.
+/// What kind of file this is, if it is not an image, from its first bytes.
 fn what_it_is(reader: &Reader<'_>) -> &'static str {
     let head = reader.bytes("the first bytes", 0, reader.length().min(512)).unwrap_or_default();
     let is = |magic: &[u8]| head.starts_with(magic);
@@ -420,22 +420,22 @@ fn what_it_is(reader: &Reader<'_>) -> &'static str {
     } else if is(b"7z\xbc\xaf") {
         "it is a 7z archive: unpack it first"
     } else if page.starts_with(b"<!doctype html") || page.starts_with(b"<html") {
-        "it is a web page, as servers send for an error: download it again"
+        "it is a web page, probably the error message of a server: download it again"
     } else if reader.length() < SMALLEST {
         "the file is too small: download it again"
     } else if head.get(510..512) == Some(&[0x55, 0xaa]) {
-        "it is a raw disk image, which `disk` boots"
+        "it is a raw disk image: use `disk` to boot it"
     } else {
-        "neither ISO 9660 nor UDF is found in it"
+        "it contains neither ISO 9660 nor UDF"
     }
 }
 
-/// What people read of a path: a client may ask for a very long one.
+/// The part of a path to show: a client can send a very long one.
 fn shortened(path: &str) -> String {
     path.trim_start_matches('/').chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// Whether a text fits a pattern in which `*` stands for anything, in either case.
+/// Whether a text matches a pattern. `*` matches anything; case is ignored.
 #[must_use]
 pub(super) fn fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
@@ -455,11 +455,11 @@ pub(super) fn fits(pattern: &str, text: &str) -> bool {
     true
 }
 
-/// Paths that one pattern finds at the most.
+/// The largest number of paths that one pattern finds.
 const MATCHES: usize = 1000;
-/// As many as Linux follows (MAXSYMLINKS).
+/// The limit of Linux (MAXSYMLINKS).
 const LINKS: usize = 40;
-/// Bytes: 16 sectors of the system area, and a descriptor.
+/// In bytes: 16 sectors of the system area, and a descriptor.
 const SMALLEST: u64 = 17 * 2048;
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use super::{
     when::Date,
 };
 
-/// What the volume descriptors say.
+/// The data of the volume descriptors.
 #[derive(Debug)]
 pub(super) struct Descriptors {
     pub(super) primary: Descriptor,
     pub(super) joliet: Option<Descriptor>,
-    /// The block of El Torito's catalogue.
+    /// The block of the El Torito catalogue.
     pub(super) catalogue: Option<u32>,
 }
 
@@ -34,7 +34,7 @@ impl Descriptor {
         }
     }
 
-    /// The size of the volume in bytes, which a whole image is not below.
+    /// The size of the volume in bytes. A complete image is not smaller.
     pub(super) fn volume_size(&self) -> u64 {
         u64::from(le32(&self.bytes, 80)) * self.block_size
     }
@@ -52,10 +52,10 @@ impl Descriptor {
     }
 }
 
-/// Reads the descriptors from sector 16 on; `None` where there are none.
+/// Reads the descriptors, starting at sector 16; `None` if there are none.
 ///
 /// # Errors
-/// What is wrong with the primary one.
+/// The fault of the primary descriptor.
 pub(super) fn descriptors(reader: &Reader<'_>) -> Result<Option<Descriptors>, Fault> {
     let (mut primary, mut joliet, mut catalogue) = (None, None, None);
     for sector in 16..16 + DESCRIPTORS {
@@ -82,23 +82,23 @@ pub(super) fn descriptors(reader: &Reader<'_>) -> Result<Option<Descriptors>, Fa
 /// Real media have five.
 const DESCRIPTORS: u64 = 32;
 
-/// How names are written.
+/// The format of the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    /// With as many bytes of each system use area passed over.
+    /// Skips this many bytes at the start of each system use area.
     RockRidge(usize),
     Joliet,
     Plain,
 }
 
-/// The tree behind one descriptor.
+/// The tree of one descriptor.
 pub(super) struct Iso<'a> {
     reader: &'a Reader<'a>,
     block_size: u64,
     pub(super) names: Names,
 }
 
-/// Where a folder is, in bytes.
+/// The start of a folder in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Folder {
     offset: u64,
@@ -106,7 +106,7 @@ pub(super) struct Folder {
 }
 
 impl<'a> Iso<'a> {
-    /// The tree with the best names, and its root: Rock Ridge before Joliet before plain ones, as Linux has it.
+    /// The tree with the best names, and its root: Rock Ridge, then Joliet, then plain names, as Linux does it.
     pub(super) fn new(reader: &'a Reader<'a>, all: &Descriptors) -> Result<(Self, Folder), Fault> {
         let root = all.primary.root()?;
         let iso = |descriptor: &Descriptor, names| Self { reader, block_size: descriptor.block_size, names };
@@ -149,12 +149,11 @@ impl<'a> Iso<'a> {
             return Ok(What::Folder(Folder { offset, size }));
         }
         if let Some(size) = said.compressed {
-            let why =
-                "it is compressed inside the image (zisofs), which is not unpacked: make the image without zisofs";
+            let why = "it is compressed with zisofs, which is not supported: make the image without zisofs";
             return Ok(What::Unreadable { size, fault: Fault::NotRead(why) });
         }
         if record.is_interleaved {
-            return unreadable(Fault::NotRead("its pieces are interleaved with another file's, which is not read"));
+            return unreadable(Fault::NotRead("its data is interleaved with another file, which is not supported"));
         }
         match self.reader.holds(name, if size == 0 { 0 } else { offset }, size) {
             Ok(()) => Ok(What::File { extents: vec![Extent::data(offset, size)], size }),
@@ -162,17 +161,17 @@ impl<'a> Iso<'a> {
         }
     }
 
-    /// A folder that CL leads to; its own first record says its size.
+    /// A folder that CL points to. Its size is in its own first record.
     fn moved(&self, block: u32) -> Result<Folder, Fault> {
         let offset = u64::from(block) * self.block_size;
         let bytes = self.reader.bytes("a moved folder", offset, 34)?;
-        // Only the fixed part of the record is needed, and it may be longer than what was read.
+        // Only the fixed part of the record is needed. The record can be longer than the bytes that were read.
         let size = Some(le32(&bytes, 10)).filter(|_| byte(&bytes, 0) >= 34);
         let size = size.ok_or_else(|| Fault::damaged("a moved folder", "it does not begin with its own record"))?;
         Ok(Folder { offset, size: u64::from(size) })
     }
 
-    /// A record's own identifier, as it reads without the version and the dot of an empty extension.
+    /// The identifier of a record, without the version and without the dot of an empty extension.
     fn name(&self, identifier: &[u8]) -> String {
         let name = match self.names {
             Names::Joliet => {
@@ -232,7 +231,7 @@ impl Format for Iso<'_> {
 }
 
 impl Iso<'_> {
-    /// Another extent of the file before.
+    /// Another extent of the previous file.
     fn append(&self, last: Option<&mut Raw<Folder>>, record: &Record<'_>) {
         let Some(raw) = last else { return };
         let more = u64::from(record.size);
@@ -251,7 +250,7 @@ impl Iso<'_> {
     }
 }
 
-/// The file before promised another extent.
+/// The previous file should have another extent.
 fn end_early(unfinished: Option<&[u8]>, raws: &mut [Raw<Folder>]) {
     if let (Some(_), Some(Raw { name, what, .. })) = (unfinished, raws.last_mut())
         && let What::File { size, .. } = what
@@ -264,7 +263,7 @@ fn end_early(unfinished: Option<&[u8]>, raws: &mut [Raw<Folder>]) {
 #[derive(Debug)]
 struct Record<'a> {
     location: u32,
-    /// Blocks before the data.
+    /// The number of blocks before the data.
     attributes: u8,
     size: u32,
     date: &'a [u8],
@@ -279,7 +278,7 @@ impl<'a> Record<'a> {
         let record = bytes.get(..usize::from(byte(bytes, 0)))?;
         let length = usize::from(*record.get(32)?);
         let name = record.get(33..33 + length).filter(|name| !name.is_empty())?;
-        // A byte of padding makes the length even.
+        // A padding byte makes the length even.
         let system_use = record.get(33 + length + usize::from(length.is_multiple_of(2))..).unwrap_or_default();
         Some(Self {
             location: le32(record, 2),
@@ -293,12 +292,12 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Where its data begins, in bytes.
+    /// The start of its data in bytes.
     fn offset(&self, block_size: u64) -> u64 {
         (u64::from(self.location) + u64::from(self.attributes)) * block_size
     }
 
-    /// ECMA-119 §9.1.5; the zone is in quarters of an hour.
+    /// ECMA-119 §9.1.5. The time zone is in quarters of an hour.
     fn modified(&self) -> Option<i64> {
         let at = |index| i64::from(byte(self.date, index));
         let date = Date {
@@ -314,7 +313,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The records of a folder; none goes over the end of a sector.
+/// The records of a folder. No record crosses the end of a sector.
 struct Records<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -341,5 +340,5 @@ impl<'a> Iterator for Records<'a> {
 const FOLDER: u8 = 0x02;
 const ASSOCIATED: u8 = 0x04;
 const GOES_ON: u8 = 0x80;
-/// Bytes: 300,000 files with names of 100 characters.
+/// In bytes: 300,000 files with names of 100 characters.
 const LARGEST_FOLDER: u64 = 64 << 20;

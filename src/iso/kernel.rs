@@ -1,17 +1,17 @@
-//! For which processor a kernel is, by its first bytes.
+//! The processor of a kernel, from its first bytes.
 
 use super::source::{array, byte, le16, le32};
 
-/// iPXE's name of the processor (`${buildarch}`); none: it is compressed, or something else.
+/// iPXE's name of the processor (`${buildarch}`); none: it is compressed, or another kind of file.
 #[must_use]
 pub fn arch(head: &[u8]) -> Option<&'static str> {
-    // Documentation/arch/arm64/booting.rst and riscv/boot-image-header.rst: both are EFI programs as well.
+    // Documentation/arch/arm64/booting.rst and riscv/boot-image-header.rst: both are EFI programs too.
     match array(head, 56) {
         Some([b'A', b'R', b'M', b'd']) => return Some("arm64"),
         Some([b'R', b'S', b'C', 5]) => return Some("riscv64"),
         _ => {}
     }
-    // Documentation/arch/x86/boot.rst: from protocol 2.12 on, bit 0 of xloadflags says that it is 64 bits.
+    // Documentation/arch/x86/boot.rst: since protocol 2.12, bit 0 of xloadflags means 64 bits.
     if array(head, 0x202) == Some(*b"HdrS") {
         let is_64 = le16(head, 0x206) >= 0x20c && byte(head, 0x236) & 1 != 0;
         return Some(if is_64 { "x86_64" } else { "i386" });
@@ -29,14 +29,14 @@ pub fn arch(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// By a word of a path or of a text: `install.386`, `amd64`.
+/// The processor from a word of a path or text: `install.386`, `amd64`.
 #[must_use]
 pub fn arch_in(text: &str) -> Option<&'static str> {
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.find_map(|word| NAMES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, arch)| *arch))
 }
 
-/// How distributions call processors, and how iPXE does.
+/// The names of processors in distributions, and in iPXE.
 const NAMES: &[(&str, &str)] = &[
     ("x86_64", "x86_64"),
     ("amd64", "x86_64"),

@@ -7,12 +7,12 @@ use std::{
 
 use super::{source::ReadAt, udf_tag::crc};
 
-/// What a name stands for in a made image.
+/// The contents of an entry of a made image.
 #[derive(Clone, Copy, Debug)]
 pub enum Of<'a> {
     /// A file with this content.
     Bytes(&'a [u8]),
-    /// A file of this many bytes, all of them zeros.
+    /// A file with this many zero bytes.
     Size(u64),
     /// A symbolic link with this target.
     Link(&'a str),
@@ -30,7 +30,7 @@ impl From<u64> for Of<'_> {
     }
 }
 
-/// An image whose end is zeros that are not kept.
+/// An image that ends with zeros, which are not stored.
 #[derive(Clone, Debug)]
 pub struct Made {
     /// Its beginning.
@@ -57,14 +57,14 @@ impl ReadAt for Made {
     }
 }
 
-/// An ISO 9660 image with Rock Ridge names. Folders are made where a path needs them.
+/// An ISO 9660 image with Rock Ridge names. Missing folders are created.
 #[must_use]
 pub fn iso(label: &str, entries: &[(&str, Of<'_>)]) -> Made {
     let mut folders = BTreeSet::from([""]);
     for (path, _) in entries {
         folders.extend(path.match_indices('/').filter_map(|(at, _)| path.get(..at)));
     }
-    // How long a folder is does not depend on where anything is: the first round measures, the second writes.
+    // The length of a folder does not depend on positions. So the first pass measures and the second one writes.
     let mut places = Places::new();
     let mut next = 20;
     for folder in &folders {

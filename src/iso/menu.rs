@@ -1,5 +1,5 @@
-//! What an image's own boot menus start: GRUB's, isolinux's, and the Boot Loader Specification's entries. For images of no
-//! known family, and for the arguments that a known one has of its own.
+//! The entries of an image's own boot menus: GRUB, isolinux, and the Boot Loader Specification. They are used for
+//! images of unknown families, and for the arguments of known ones.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use super::{index::Index, source::ReadAt};
 /// One entry of a menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MenuEntry {
-    /// What people read.
+    /// The title.
     pub title: String,
     /// The kernel's path in the image.
     pub kernel: String,
     /// The initial RAM disks' paths in the image.
     pub initrds: Vec<String>,
-    /// The kernel's command line, without what a loader fills in.
+    /// The kernel's command line, without the parts that a loader adds.
     pub cmdline: String,
 }
 
@@ -42,7 +42,7 @@ pub fn entries(image: &dyn ReadAt, index: &Index) -> Vec<MenuEntry> {
     all
 }
 
-/// An entry as it was read, with paths as the menu writes them.
+/// An entry as it was read, with the paths of the menu.
 #[derive(Default)]
 struct Draft {
     title: String,
@@ -54,7 +54,7 @@ struct Draft {
 impl Draft {
     fn entry(self, index: &Index, folder: &str) -> Option<MenuEntry> {
         let place = |path: &str| {
-            // `($root)/boot/x`, `/boot/x`, and what is beside the menu.
+            // `($root)/boot/x`, `/boot/x`, and paths relative to the menu.
             let plain = path.rsplit_once(')').map_or(path, |(_, path)| path);
             let paths = [plain.to_owned(), format!("{folder}/{plain}")];
             paths.iter().find(|path| index.file(path).is_ok()).map(|path| path.trim_start_matches('/').to_owned())
@@ -69,7 +69,7 @@ impl Draft {
     }
 }
 
-/// Without quotes, and without words that a loader would have to fill in.
+/// Without quotes, and without words that a loader would fill in.
 fn plain_words(cmdline: &str) -> String {
     let words = cmdline.split_whitespace().filter(|word| !word.contains('$') && !matches!(*word, "---" | "--"));
     let unquoted = |word| ['"', '\''].into_iter().find_map(|quote| unwrapped(word, quote)).unwrap_or(word);
@@ -80,7 +80,7 @@ fn unwrapped(word: &str, quote: char) -> Option<&str> {
     word.strip_prefix(quote)?.strip_suffix(quote)
 }
 
-/// GRUB: `menuentry`, `linux`, `initrd`, and variables that are set to a plain value.
+/// GRUB: `menuentry`, `linux`, `initrd`, and variables with a plain value.
 fn grub(text: &str) -> Vec<Draft> {
     let mut variables = BTreeMap::new();
     let mut drafts: Vec<Draft> = Vec::new();
@@ -112,7 +112,7 @@ fn grub(text: &str) -> Vec<Draft> {
     drafts
 }
 
-/// Lines that end in a backslash go on in the next.
+/// Joins lines that end with a backslash.
 fn joined(text: &str) -> Vec<String> {
     text.replace("\\\r\n", " ").replace("\\\n", " ").lines().map(str::to_owned).collect()
 }
@@ -127,14 +127,14 @@ fn quoted(text: &str) -> String {
 
 fn filled(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut text = text.to_owned();
-    // The longest names first: $kernel_flags is not $kernel.
+    // The longest names first, because $kernel_flags also starts with $kernel.
     let mut names: Vec<_> = variables.iter().filter(|(_, value)| value.len() < 512).collect();
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
     for (name, value) in names.into_iter().take(32) {
         text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
         text = text.chars().take(4096).collect();
     }
-    // What nothing sets here is empty in the path of a file: `${loopback}/casper/vmlinuz`.
+    // A variable without a value is empty in a path: `${loopback}/casper/vmlinuz`.
     let unset = |word: &str| match word.rsplit_once('}') {
         Some((before, path)) if before.starts_with("${") && path.starts_with('/') => path.to_owned(),
         _ => word.to_owned(),
@@ -171,7 +171,7 @@ fn isolinux(text: &str) -> Vec<Draft> {
     drafts
 }
 
-/// The Boot Loader Specification: one entry a file.
+/// The Boot Loader Specification: one entry per file.
 fn entry_file(text: &str) -> Vec<Draft> {
     let mut draft = Draft::default();
     for line in text.lines() {
@@ -188,7 +188,7 @@ fn entry_file(text: &str) -> Vec<Draft> {
     if draft.kernel.is_empty() { Vec::new() } else { vec![draft] }
 }
 
-/// Where menus are, the ones that hold less first.
+/// The paths of menus, the smaller ones first.
 const PLACES: &[&str] = &[
     "boot/grub/loopback.cfg",
     "boot/grub/grub.cfg",
@@ -209,11 +209,11 @@ const PLACES: &[&str] = &[
     "*/boot/syslinux/*.cfg",
     "loader/entries/*.conf",
 ];
-/// Menus that are read.
+/// The largest number of menus.
 const FILES: usize = 64;
-/// Bytes of a menu that are read.
+/// The largest size of a menu in bytes.
 const LONGEST: usize = 256 << 10;
-/// Entries of one menu.
+/// The largest number of entries of one menu.
 const ENTRIES: usize = 200;
 
 #[cfg(test)]

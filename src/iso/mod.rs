@@ -1,8 +1,8 @@
-//! Reading what is inside a CD or DVD image: no mount, no copy, no system call. Values in, values out.
+//! Reads CD and DVD images without a mount, a copy or a system call.
 //!
-//! [`Index::open`] reads the whole folder tree once, by positional reads through [`ReadAt`]. From then on
-//! [`Index::lookup`] and [`Index::list`] answer without touching the image: an [`Entry`] is a list of byte ranges of the
-//! image, which whoever serves it sends from the image itself. An index belongs to one version of an image.
+//! [`Index::open`] reads the whole folder tree once, by positional reads through [`ReadAt`]. After that,
+//! [`Index::lookup`] and [`Index::list`] do not read the image: an [`Entry`] is a list of byte ranges of the image, so
+//! it can be sent from the image itself. An index belongs to one version of an image.
 //!
 //! | step | file |
 //! |---|---|
@@ -18,13 +18,13 @@
 //! | Whether it is damaged, by the checksums that it carries | [`verify`] |
 //! | Files that are made of pieces of it | [`segments`], [`esxi`] |
 //!
-//! # Why this is our own and no library
+//! # Why this is not a library
 //!
-//! The crates were looked at again. `hadris-iso` and `hadris-udf` (MIT) have the features; the released 2.5 holds about
-//! twenty `unsafe` blocks, and 3.0 is a release candidate whose interface still moves; both hand out data through
-//! readers and not as byte ranges, which `sendfile` needs. `isomage` (MIT) truncates files over 4 GiB and does not
-//! follow Rock Ridge's continuation areas. `cdfs` and the four named after `iso9660` know no files of several
-//! extents. None has a fuzz target or a bound on what a hostile image makes it read.
+//! The available crates were checked. `hadris-iso` and `hadris-udf` (MIT) have the features, but 2.5 has about twenty
+//! `unsafe` blocks, and 3.0 is a release candidate with an unstable interface. Both return data through readers, not as
+//! byte ranges, which `sendfile` needs. `isomage` (MIT) cuts files over 4 GiB and does not follow Rock Ridge's
+//! continuation areas. `cdfs` and the four crates named after `iso9660` do not support files with several extents. None
+//! has a fuzz target, or a limit for what a hostile image makes it read.
 #![forbid(unsafe_code)]
 
 pub mod el_torito;

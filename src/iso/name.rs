@@ -1,8 +1,9 @@
-//! The name under which an image can stand in a URL that clients take apart.
+//! The name of an image in a URL, for clients that parse the URL.
 
-/// The name itself where it is plain, else a plain one in its place.
+/// The name itself if it has no special characters, or else a similar name without them.
 ///
-/// live-boot, archiso and casper put the URL through a shell, split it at dots, and know an image by `.iso` at its end: what
+/// live-boot, archiso and casper pass the URL to a shell, split it at dots, and recognise an image by `.iso` at its
+/// end. So only letters, digits, dots, dashes and underscores are kept.
 /// is left is letters, digits, dots, dashes and underscores.
 #[must_use]
 pub fn plain(name: &str) -> String {

@@ -1,5 +1,4 @@
-//! What holds for every image, however hostile: the rules that the property tests and the fuzz targets hold the readers
-//! to.
+//! Rules that are true for every image, also a hostile one. The property tests and the fuzz targets check them.
 
 use super::{
     index::{Index, Kind},
@@ -7,10 +6,10 @@ use super::{
     source::ReadAt,
 };
 
-/// Opens an image, walks over all of it and looks everything up.
+/// Opens an image, walks through all of it and looks everything up.
 ///
 /// # Panics
-/// Where a rule does not hold.
+/// A rule is broken.
 pub fn survive(image: &dyn ReadAt) {
     let Ok(index) = Index::open(image) else { return };
     for (path, item) in index.walk() {
@@ -25,7 +24,7 @@ pub fn survive(image: &dyn ReadAt) {
         }
     }
     for (path, item) in index.walk().take(200) {
-        // What is found or why it is not: a name may be there twice.
+        // The entry, or why it cannot be found: a name can exist twice.
         let _ = index.lookup(&path);
         if matches!(item.kind, Kind::Folder) {
             assert!(index.list(&path).is_ok() || index.lookup(&path).is_err(), "{path}");
@@ -33,7 +32,7 @@ pub fn survive(image: &dyn ReadAt) {
     }
 }
 
-/// A good ISO 9660 image with changes that `script` makes.
+/// A valid ISO 9660 image with the changes of `script`.
 pub fn survive_iso(script: &[u8]) {
     let long = "a-name-that-is-long".repeat(8);
     let files = [
@@ -49,7 +48,7 @@ pub fn survive_iso(script: &[u8]) {
     survive(&image);
 }
 
-/// A good UDF image with changes that `script` makes; the checksums of its descriptors are made right again.
+/// A valid UDF image with the changes of `script`. The checksums of its descriptors are corrected.
 pub fn survive_udf(script: &[u8]) {
     let big = vec![7; 5000];
     let mut image = udf("FUZZ", &[("a.txt", b"hello"), ("b.bin", &big), ("c.bin", &big)]);
@@ -60,7 +59,7 @@ pub fn survive_udf(script: &[u8]) {
     change(&mut image, partition, script.get(half..).unwrap_or_default());
     for sector in (volume..image.len()).step_by(2048) {
         let Some(block) = image.get_mut(sector..sector + 2048) else { break };
-        // The entries of an embedded folder have tags of their own.
+        // The entries of an embedded folder have their own tags.
         if block.get(..2) == Some(&[5, 1]) {
             for at in (176..2048 - 38).step_by(4) {
                 if block.get(at..at + 3) == Some(&[1, 1, 2]) {
@@ -75,7 +74,7 @@ pub fn survive_udf(script: &[u8]) {
     survive(&image);
 }
 
-/// Each three bytes of a script are a place, 16 bits, and a value.
+/// Each three bytes of a script are a position (16 bits) and a value.
 fn change(image: &mut [u8], from: usize, script: &[u8]) {
     for [low, high, value] in script.as_chunks::<3>().0 {
         if let Some(byte) = image.get_mut(from + usize::from(u16::from_le_bytes([*low, *high]))) {
@@ -165,10 +164,10 @@ mod tests {
     #[test]
     fn what_is_no_image_is_named() {
         let of = |bytes: &[u8]| Index::open(&bytes.to_vec()).expect_err("no image").to_string();
-        assert_eq!(of(b""), "it is no CD or DVD image: the file is empty");
-        assert_eq!(of(b"\xfd7zXZ\0..."), "it is no CD or DVD image: it is compressed with xz: unpack it first");
-        assert_eq!(of(&[0; 100]), "it is no CD or DVD image: the file is too small: download it again");
-        assert_eq!(of(&[0; 99_999]), "it is no CD or DVD image: neither ISO 9660 nor UDF is found in it");
+        assert_eq!(of(b""), "it is not a CD or DVD image: the file is empty");
+        assert_eq!(of(b"\xfd7zXZ\0..."), "it is not a CD or DVD image: it is compressed with xz: unpack it first");
+        assert_eq!(of(&[0; 100]), "it is not a CD or DVD image: the file is too small: download it again");
+        assert_eq!(of(&[0; 99_999]), "it is not a CD or DVD image: it contains neither ISO 9660 nor UDF");
     }
 
     #[test]

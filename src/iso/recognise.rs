@@ -1,4 +1,4 @@
-//! What an image is, and how a machine boots it: [`super::families`] read for one image.
+//! Recognises an image and finds out how a machine boots it, with the data of [`super::families`].
 
 use std::collections::BTreeMap;
 
@@ -13,32 +13,32 @@ use super::{
     source::ReadAt,
 };
 
-/// What an image is and how it is booted.
+/// The kind of an image, and how it boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recognised {
-    /// The family, for programs; `menu` for one that only its own menu says how to boot, `unknown` for the rest.
+    /// The family, for programs. `menu`: an unknown family, but with its own boot menu. `unknown`: all others.
     pub family: &'static str,
-    /// What it is, for people.
+    /// The name, for users.
     pub title: String,
     /// The family's title.
     pub kind: &'static str,
-    /// Its version, where it says one.
+    /// Its version, if it is known.
     pub version: Option<String>,
-    /// How it is booted.
+    /// How it boots.
     pub how: How,
-    /// What is booted, by processor; iPXE's names.
+    /// What is booted, for each processor (iPXE's names).
     pub variants: Vec<Variant>,
-    /// What a machine needs.
+    /// The memory that a machine needs.
     pub memory: Option<Need>,
-    /// What people must know.
+    /// Notes for users.
     pub notes: Vec<String>,
 }
 
-/// How an image is booted.
+/// How an image boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "way", rename_all = "kebab-case")]
 pub enum How {
-    /// A Linux kernel, or what is made to look like it.
+    /// A Linux kernel, or a file that is loaded like one.
     Linux,
     /// Xen with modules.
     Xen,
@@ -46,56 +46,57 @@ pub enum How {
     Wimboot,
     /// ESXi's own loader.
     Esxi,
-    /// A drive that iPXE makes of it.
+    /// A virtual drive of iPXE.
     San,
-    /// Not at all.
+    /// It cannot boot.
     Refused {
-        /// Why not.
+        /// The reason.
         why: String,
-        /// The way that does work.
+        /// What works instead.
         instead: String,
     },
 }
 
-/// What is booted on one kind of processor.
+/// The files for one kind of processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Variant {
-    /// iPXE's `${buildarch}`, where it is known.
+    /// iPXE's `${buildarch}`, if it is known.
     pub arch: Option<&'static str>,
-    /// The kernel, or what stands for it.
+    /// The kernel, or the file that replaces it.
     pub kernel: Place,
-    /// What the kernel unpacks, in order.
+    /// The initial RAM disks, in order.
     pub initrds: Vec<Part>,
-    /// What a hypervisor or wimboot is given beside: the file and its arguments or name.
+    /// More files for a hypervisor or for wimboot: the file, and its arguments or name.
     pub modules: Vec<(String, String)>,
-    /// The kernel's command line. `{I}`, `{W}`, `{host}` and `{path}` are left for [`Variant::cmdline_at`].
+    /// The kernel's command line. The placeholders `{I}`, `{W}`, `{host}` and `{path}` are filled by
+    /// [`Variant::cmdline_at`].
     pub cmdline: String,
 }
 
-/// Where a file is.
+/// The place of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// In the image.
     Image(String),
-    /// On this host, from a package.
+    /// On this host, in a package.
     Host {
         /// The file.
         path: String,
-        /// The package that has it.
+        /// The package.
         package: String,
     },
-    /// From the user.
+    /// The user has to supply it.
     Supplied(&'static str),
 }
 
-/// A part of what the kernel unpacks.
+/// A part of an initial RAM disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// A file.
     File(Place),
-    /// Something of the image that is put in under a name; no path: the whole image.
+    /// A file of the image that is added under a name; no path: the whole image.
     Put {
         /// The file's path in the image.
         path: Option<String>,
@@ -104,18 +105,18 @@ pub enum Part {
     },
 }
 
-/// What a machine needs.
+/// The memory that a machine needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Need {
     /// MiB.
     pub mib: u64,
-    /// Why.
+    /// The reason.
     pub why: &'static str,
 }
 
 impl Variant {
-    /// The command line for an image whose folder is at `tree` and which itself is at `whole`: URLs, `tree` without a
-    /// slash at its end.
+    /// The command line for an image at these URLs: `tree` is its folder, without a slash at the end, and `whole` is
+    /// the image file.
     #[must_use]
     pub fn cmdline_at(&self, tree: &str, whole: &str) -> String {
         let behind = tree.split_once("://").map_or(tree, |(_, behind)| behind);
@@ -126,7 +127,7 @@ impl Variant {
     }
 }
 
-/// Recognises an image. Only its index and a few small files are read.
+/// Recognises an image. Reads only its index and a few small files.
 #[must_use]
 pub fn recognise(image: &dyn ReadAt, index: &Index) -> Recognised {
     let look = Look { image, index, facts: Facts::of(image, index), menu: menu::entries(image, index) };
@@ -134,7 +135,7 @@ pub fn recognise(image: &dyn ReadAt, index: &Index) -> Recognised {
     family.map_or_else(|| look.unknown(), |family| look.as_family(family))
 }
 
-/// One image while it is looked at.
+/// An image that is being recognised.
 struct Look<'a> {
     image: &'a dyn ReadAt,
     index: &'a Index,
@@ -180,7 +181,7 @@ impl Look<'_> {
         };
         let is_lacking = variants.is_empty() && matches!(how, How::Linux | How::Xen | How::Wimboot | How::Esxi);
         let how = if is_lacking { self.without_a_kernel(family) } else { how };
-        // Of one that is not booted, the reason is all there is to know.
+        // For an image that cannot boot, only the reason is needed.
         let notes: &[&str] = if matches!(how, How::Refused { .. }) { &[] } else { family.notes };
         Recognised {
             family: family.id,
@@ -200,11 +201,12 @@ impl Look<'_> {
         let what = if initrd { "kernel" } else { "initial RAM disk" };
         How::Refused {
             why: format!(
-                "it is laid out as {}, and its {what} is not where those have it ({})",
+                "it looks like {}, but its {what} is not at the usual place ({})",
                 family.title,
                 places.join(", ")
             ),
-            instead: "name the files yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile".into(),
+            instead: "set the files in a profile yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile"
+                .into(),
         }
     }
 
@@ -234,7 +236,7 @@ impl Look<'_> {
         all
     }
 
-    /// The best kernel for each processor that has its initial RAM disks.
+    /// The best kernel for each processor whose initial RAM disks exist.
     fn linux(&self, family: &Family, cmdline: &str, found: &BTreeMap<&str, String>) -> Vec<Variant> {
         let mut variants: Vec<Variant> = Vec::new();
         for (arch, kernel) in self.kernels(family.kernel) {
@@ -252,7 +254,7 @@ impl Look<'_> {
         variants
     }
 
-    /// `None` where one that is needed is missing.
+    /// `None` if a required one is missing.
     fn parts(&self, initrd: &Initrd, kernel: &str, found: &BTreeMap<&str, String>) -> Option<Vec<Part>> {
         let file = |path: String| Part::File(Place::Image(path));
         match initrd {
@@ -263,7 +265,7 @@ impl Look<'_> {
         }
     }
 
-    /// The initial RAM disk that belongs to a kernel: of the same version, else beside it, else the first.
+    /// The initial RAM disk of a kernel: with the same version, or else in the same folder, or else the first.
     fn paired(&self, patterns: &[&str], kernel: &str) -> Option<String> {
         let all: Vec<String> = patterns.iter().flat_map(|pattern| self.index.find(pattern)).collect();
         let (folder, name) = kernel.rsplit_once('/').unwrap_or(("", kernel));
@@ -272,13 +274,13 @@ impl Look<'_> {
         let stem =
             |path: &str| path.rsplit('/').next().map(|n| n.trim_end_matches(".img").to_owned()).unwrap_or_default();
         let is_paired = |path: &&String| !version.is_empty() && is_beside(path) && stem(path).ends_with(version);
-        // Several kernels beside each other have theirs by version: one without a version has one without.
+        // If there are several kernels in a folder, a kernel without a version has an initial RAM disk without one.
         let is_plain = |path: &&String| is_beside(path) && version.is_empty() && !stem(path).contains(['-', '.']);
         let best = all.iter().find(is_paired).or_else(|| all.iter().find(is_plain));
         best.or_else(|| all.iter().find(|path| is_beside(path))).or(all.first()).cloned()
     }
 
-    /// Everything but the URLs. `None` where a file that is named is missing.
+    /// Everything except the URLs. `None` if a named file is missing.
     fn filled(&self, template: &str, kernel: &str, found: &BTreeMap<&str, String>) -> Option<String> {
         let mut line = String::new();
         let mut rest = template;
@@ -286,7 +288,7 @@ impl Look<'_> {
             let (name, after) = behind.split_once('}')?;
             line += before;
             match name.split_once(':') {
-                // `${netX/mac:hexhyp}` is iPXE's.
+                // `${netX/mac:hexhyp}` is for iPXE.
                 _ if before.ends_with('$') => line += &format!("{{{name}}}"),
                 Some(("top", what)) => line += found.get(what)?.split('/').next()?,
                 Some(("own", default)) => line += &self.own(kernel).unwrap_or_else(|| default.to_owned()),
@@ -298,7 +300,7 @@ impl Look<'_> {
         Some((line + rest).trim().to_owned())
     }
 
-    /// The arguments of the image's own menu for a kernel, without those that look for the disc.
+    /// The arguments for a kernel in the image's own menu, without those that look for the disc.
     fn own(&self, kernel: &str) -> Option<String> {
         let entry = self.menu.iter().find(|entry| entry.kernel.eq_ignore_ascii_case(kernel))?;
         let is_kept = |word: &&str| !DROPPED.iter().any(|dropped| word.starts_with(dropped));
@@ -381,7 +383,7 @@ impl Look<'_> {
         (!memory.why.is_empty()).then(|| Need { mib: memory.base + size.div_ceil(1 << 20), why: memory.why })
     }
 
-    /// Of no known family: what its own menu starts first, else a drive.
+    /// An unknown family: the first entry of its own menu, or else a virtual drive.
     fn unknown(&self) -> Recognised {
         let mut variants: Vec<Variant> = Vec::new();
         for entry in &self.menu {
@@ -394,8 +396,8 @@ impl Look<'_> {
             }
         }
         let (family, kind, how, note) = match variants.is_empty() {
-            false => ("menu", "of no known family", How::Linux, FROM_MENU),
-            true => ("unknown", "of no known family", How::San, AS_DRIVE),
+            false => ("menu", "unknown family", How::Linux, FROM_MENU),
+            true => ("unknown", "unknown family", How::San, AS_DRIVE),
         };
         Recognised {
             family,
@@ -410,7 +412,7 @@ impl Look<'_> {
     }
 }
 
-/// Runs of digits count as numbers: 6.10 is newer than 6.9.
+/// Groups of digits count as numbers: 6.10 is newer than 6.9.
 fn natural(path: &str) -> Vec<(u64, String)> {
     let mut parts: Vec<(u64, String)> = Vec::new();
     let mut was_digit = false;
@@ -429,13 +431,13 @@ fn natural(path: &str) -> Vec<(u64, String)> {
     parts
 }
 
-const FROM_MENU: &str = "kernel, initial RAM disk and arguments are those of the image's own menu: a system that looks for its disc does not find it";
+const FROM_MENU: &str = "kernel, initial RAM disk and arguments are from the image's own menu; a system that looks for its disc will not find it";
 const AS_DRIVE: &str =
-    "iPXE makes a drive of it, which the system loses when its own kernel starts; small tools work so";
+    "iPXE shows it as a drive, which is gone when the system's own kernel starts; this works for small tools";
 
-/// What kernels are called before their version.
+/// The names of kernels, without the version.
 const STEMS: &[&str] = &["vmlinuz", "vmlinux", "linux", "bzImage", "kernel"];
-/// Bytes of a kernel that say what it is for.
+/// Bytes of a kernel that identify its processor.
 const HEAD: usize = 0x400;
-/// Bytes of a text that is looked into.
+/// Bytes of a text that are searched.
 const TEXT: usize = 256 << 10;

@@ -1,38 +1,38 @@
-//! Rock Ridge: what a POSIX file system needs, in the system use areas of directory records (IEEE P1281 SUSP 1.12 and
-//! P1282 RRIP 1.12).
+//! Rock Ridge: data of POSIX file systems, in the system use areas of directory records (IEEE P1281 SUSP 1.12 and P1282
+//! RRIP 1.12).
 
 use super::{
     fault::Fault,
     source::{Reader, array, byte, le32, le64},
 };
 
-/// What one record's system use area says.
+/// The data in one record's system use area.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SystemUse {
     /// NM.
     pub(super) name: Option<String>,
     /// SL: the target.
     pub(super) link: Option<String>,
-    /// CL: the block of the folder that stands here.
+    /// CL: the block of the folder that belongs here.
     pub(super) moved_from: Option<u32>,
-    /// RE: shown where its CL is, and not here.
+    /// RE: the folder is shown where its CL is, not here.
     pub(super) is_moved: bool,
-    /// PX: neither a file, a folder nor a link.
+    /// PX: not a file, a folder or a link.
     pub(super) is_special: bool,
-    /// ZF: the size of what is compressed.
+    /// ZF: the size of the compressed file.
     pub(super) compressed: Option<u64>,
 }
 
-/// How many bytes of each system use area belong to something else (SP, P1281 §5.3); `None`: no Rock Ridge. `area` is that
-/// of the root folder's own record.
+/// How many bytes of each system use area belong to another extension (SP, P1281 §5.3); `None`: no Rock Ridge. `area`
+/// is that of the root folder's own record.
 pub(super) fn skip(area: &[u8]) -> Option<usize> {
-    // CD-ROM XA puts 14 bytes before it.
+    // CD-ROM XA adds 14 bytes before it.
     let area =
         [0, 14].into_iter().find_map(|at| area.get(at..).filter(|area| area.starts_with(b"SP\x07\x01\xbe\xef")))?;
     Some(usize::from(byte(area, 6)))
 }
 
-/// Reads an area and what continues it.
+/// Reads an area and its continuations.
 pub(super) fn system_use(reader: &Reader<'_>, area: &[u8], skip: usize, block_size: u64) -> Result<SystemUse, Fault> {
     let mut found = Parts::default();
     let mut next = found.read(area.get(skip..).unwrap_or_default());
@@ -55,12 +55,12 @@ struct Parts {
     has_name: bool,
     link: Vec<u8>,
     has_link: bool,
-    /// The last component of the link goes on in the next one.
+    /// The last component of the link continues in the next entry.
     is_open: bool,
 }
 
 impl Parts {
-    /// Reads the entries of one area, and says where the next is: block, offset and length.
+    /// Reads the entries of one area. Returns the next area: block, offset and length.
     fn read(&mut self, mut area: &[u8]) -> Option<(u32, u32, u32)> {
         let mut next = None;
         while let Some([a, b, length, _version]) = array::<4>(area, 0) {

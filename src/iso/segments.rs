@@ -1,10 +1,9 @@
-//! Files that are made of pieces: bytes of our own, ranges of an image, zeros. One length, and nothing is copied before it
-//! is sent.
+//! Files that are made of pieces: our own bytes, ranges of an image, zeros. Nothing is copied before it is sent.
 //!
-//! A file of an image is one as well. So is an initial RAM disk into which something of the image is put: the image's own,
-//! then a cpio archive whose content is a range of the image. Linux unpacks archives that follow each other, passes over
-//! zeros between them, and wants the next at a multiple of four bytes (init/initramfs.c, `unpack_to_rootfs`); so no
-//! loader has to know how to put a file in.
+//! A file of an image is such a file. An initial RAM disk with an added file of the image is one too: the image's own
+//! RAM disk, then a cpio archive whose content is a range of the image. Linux unpacks several archives one after the
+//! other, ignores zeros between them, and needs each at a multiple of four bytes (init/initramfs.c,
+//! `unpack_to_rootfs`). So no loader needs a way to add files.
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,11 +17,11 @@ use super::{
 /// A run of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Bytes of our own.
+    /// Our own bytes.
     Bytes(Vec<u8>),
-    /// A range of the image, which begins at a byte and has a length.
+    /// A range of the image: start and length.
     Image(u64, u64),
-    /// So many zeros.
+    /// This many zeros.
     Zeros(u64),
 }
 
@@ -50,18 +49,18 @@ impl From<&Extent> for Segment {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segments {
     all: Vec<Segment>,
-    /// Where each ends in the file.
+    /// The end of each segment in the file.
     ends: Vec<u64>,
 }
 
-/// A part of one segment: what to send at an offset.
+/// A part of one segment that is sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
-    /// A range of the image: where it begins, and its length.
+    /// A range of the image: start and length.
     Image(u64, u64),
-    /// So many zeros.
+    /// This many zeros.
     Zeros(u64),
 }
 
@@ -75,8 +74,8 @@ impl Segments {
     /// The initial RAM disk of these parts, one after the other.
     ///
     /// # Errors
-    /// What is wrong with a file of the image; [`Fault::NotRead`] for one that is not in the image, and for one of 4 GiB or
-    /// more, which no member of a cpio archive can be.
+    /// The fault of a file of the image; [`Fault::NotRead`] for a file that is not in the image, and for one of 4 GiB
+    /// or more, which does not fit into a cpio archive.
     pub fn initrd(index: &Index, parts: &[Part]) -> Result<Self, Fault> {
         let whole = Extent { offset: Some(0), length: index.volume().length };
         let mut made = Self::default();
@@ -84,9 +83,7 @@ impl Segments {
             match part {
                 Part::File(Place::Image(path)) => made.extend(index.file(path)?.extents.iter().map(Segment::from)),
                 Part::File(Place::Host { .. } | Place::Supplied(_)) => {
-                    return Err(Fault::NotRead(
-                        "a file that is not in the image cannot be a part of what is made of it",
-                    ));
+                    return Err(Fault::NotRead("a file that is not in the image cannot be added"));
                 }
                 Part::Put { path: Some(path), name } => made.put(name, index.file(path)?.extents)?,
                 Part::Put { path: None, name } => made.put(name, &[whole])?,
@@ -107,7 +104,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Zeros to a multiple of four bytes.
+    /// Zeros up to a multiple of four bytes.
     fn align(&mut self) {
         let length = self.length();
         self.push(Segment::Zeros(length.next_multiple_of(4) - length));
@@ -126,7 +123,7 @@ impl Segments {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// What stands at an offset, up to `most` bytes and to the end of its segment. `None` behind the end.
+    /// The bytes at an offset, at most `most`, up to the end of its segment. `None` after the end.
     #[must_use]
     pub fn at(&self, offset: u64, most: u64) -> Option<Piece<'_>> {
         let at = self.ends.partition_point(|end| *end <= offset);
@@ -143,7 +140,7 @@ impl Segments {
         }
     }
 
-    /// What tells this file from every other one of the same image: for entity tags.
+    /// A fingerprint that differs for other files of the same image, for entity tags.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut sum = Sha256::new();
@@ -191,7 +188,7 @@ impl FromIterator<Segment> for Segments {
     }
 }
 
-/// Header and name of a member, to a multiple of four bytes.
+/// Header and name of a member, up to a multiple of four bytes.
 fn member(name: &str, mode: u32, size: u32) -> Vec<u8> {
     let name_size = u32::try_from(name.len() + 1).unwrap_or(u32::MAX);
     // Inode, mode, owner, group, links, time, size, device twice, device of the node twice, length of the name, checksum.
@@ -204,7 +201,7 @@ fn member(name: &str, mode: u32, size: u32) -> Vec<u8> {
     bytes
 }
 
-const TOO_LARGE: &str = "it is 4 GiB or more, and cannot be put into an initial RAM disk";
+const TOO_LARGE: &str = "it has 4 GiB or more, and cannot be added to an initial RAM disk";
 
 #[cfg(test)]
 mod tests {
@@ -239,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn something_is_put_into_an_initial_ram_disk() {
+    fn a_file_is_added_to_an_initial_ram_disk() {
         let made = iso("PUT", &[("boot/initrd.img", "initrd".into()), ("data", "content".into())]);
         let index = Index::open(&made).expect("opened");
         let file = Segments::initrd(&index, &parts()).expect("made");
@@ -263,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_image_is_put_in_and_one_of_4_gib_is_not() {
+    fn the_whole_image_is_added_if_it_is_smaller_than_4_gib() {
         let made = iso("PVE", &[("i", "x".into())]);
         let index = Index::open(&made).expect("opened");
         let whole = [Part::Put { path: None, name: "proxmox.iso" }];
@@ -289,7 +286,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_cut_it_is_the_same(step in 1_u64..5000, lengths in proptest::collection::vec(0_u64..3000, 0..6)) {
+        fn reads_of_any_size_give_the_same_file(step in 1_u64..5000, lengths in proptest::collection::vec(0_u64..3000, 0..6)) {
             let image: Vec<u8> = (0..5000_u32).map(|n| (n % 251) as u8).collect();
             let file: Segments = lengths.iter().enumerate().map(|(n, length)| match n % 3 {
                 0 => Segment::Image(n as u64, *length),

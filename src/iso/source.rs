@@ -1,18 +1,18 @@
-//! Reads from an image that are checked against its size, and bounded all together.
+//! Reads from an image. Each read is checked against its size, and all reads together are limited.
 
 use std::{cell::Cell, io};
 
 use super::fault::Fault;
 
-/// An image, or whatever gives its bytes.
+/// An image, or another source of its bytes.
 pub trait ReadAt {
     /// Its size in bytes.
     fn length(&self) -> u64;
 
-    /// Fills the whole buffer from a place in the image.
+    /// Fills the whole buffer from a position in the image.
     ///
     /// # Errors
-    /// Those of the read; `UnexpectedEof` where the image ends before.
+    /// Those of the read; `UnexpectedEof` if the image ends before.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
@@ -39,7 +39,7 @@ impl ReadAt for Vec<u8> {
     }
 }
 
-/// The image while its index is made. What a hostile image makes it read is bounded: see [`BUDGET`].
+/// The image while its index is made. A hostile image cannot cause more reads than [`BUDGET`].
 pub(super) struct Reader<'a> {
     image: &'a dyn ReadAt,
     left: Cell<u64>,
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         self.image.length()
     }
 
-    /// Whether a range lies inside the image.
+    /// Whether a range is inside the image.
     pub(super) fn holds(&self, what: &str, offset: u64, size: u64) -> Result<(), Fault> {
         match offset.checked_add(size) {
             Some(end) if end <= self.length() => Ok(()),
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a range. Nothing is allocated before the range is known to be inside the image and within the budget.
+    /// Reads a range. Memory is allocated only after the range was checked against the image and the budget.
     pub(super) fn bytes(&self, what: &str, offset: u64, size: u64) -> Result<Vec<u8>, Fault> {
         self.holds(what, offset, size)?;
         let too_much = Fault::TooMuch { what: "what describes the folders, in bytes,", limit: BUDGET };
@@ -76,32 +76,32 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Bytes that are read of one image for its index: 500,000 entries take about a third of it.
+/// The largest number of bytes that are read for an index. 500,000 entries need about a third of it.
 const BUDGET: u64 = 256 << 20;
-/// Bytes that one read counts for beside its own, so that a million tiny ones end as well.
+/// The extra cost of each read, so that a million tiny reads are limited too.
 const COST_OF_A_READ: u64 = 128;
 
-/// Bytes at a place, where there are enough of them.
+/// The bytes at a position, if there are enough.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// 0 where the bytes end before.
+/// 0 if the bytes end before.
 pub(super) fn byte(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or(0)
 }
 
-/// Little-endian; 0 where the bytes end before.
+/// Little-endian; 0 if the bytes end before.
 pub(super) fn le16(bytes: &[u8], at: usize) -> u16 {
     array(bytes, at).map_or(0, u16::from_le_bytes)
 }
 
-/// Little-endian; 0 where the bytes end before.
+/// Little-endian; 0 if the bytes end before.
 pub(super) fn le32(bytes: &[u8], at: usize) -> u32 {
     array(bytes, at).map_or(0, u32::from_le_bytes)
 }
 
-/// Little-endian; 0 where the bytes end before.
+/// Little-endian; 0 if the bytes end before.
 pub(super) fn le64(bytes: &[u8], at: usize) -> u64 {
     array(bytes, at).map_or(0, u64::from_le_bytes)
 }
@@ -118,7 +118,7 @@ mod tests {
         let outside = reader.bytes("the root folder", 90, 11).expect_err("outside").to_string();
         assert_eq!(
             outside,
-            "the root folder lies outside the file: bytes 90 to 101 of 100; the image is cut short or damaged"
+            "the root folder lies outside the file: bytes 90 to 101 of 100; the image is incomplete or damaged"
         );
         assert!(matches!(reader.bytes("x", u64::MAX, 2), Err(Fault::Outside { .. })));
         reader.left.set(COST_OF_A_READ + 9);

@@ -1,4 +1,4 @@
-//! One tree for both file systems, with limits: what an image says about itself is not believed.
+//! One tree for both file systems, with limits, because the data in an image can be wrong.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,17 +6,17 @@ use super::{extent::Extent, fault::Fault};
 
 /// A file system whose folders can be read one by one.
 pub(super) trait Format {
-    /// What a folder is read by.
+    /// The data that is needed to read a folder.
     type Folder;
 
-    /// What tells one folder from another: a folder that comes twice is a circle.
+    /// Identifies a folder. A folder that appears twice means a loop.
     fn key(&self, folder: &Self::Folder) -> u64;
 
-    /// What a folder holds, itself and its parent left out.
+    /// The entries of a folder, without itself and its parent.
     fn entries(&self, folder: &Self::Folder) -> Result<Vec<Raw<Self::Folder>>, Fault>;
 }
 
-/// Something in a folder, as it was found.
+/// An entry of a folder, as it was read.
 #[derive(Debug)]
 pub(super) struct Raw<F> {
     pub(super) name: String,
@@ -35,14 +35,14 @@ pub(super) enum What<F> {
     Link(String),
     /// A device, a socket or a pipe.
     Special,
-    /// Something that is there and cannot be read.
+    /// An entry that cannot be read.
     Unreadable {
         size: u64,
         fault: Fault,
     },
 }
 
-/// A node of the tree. The children of a folder stand behind each other, sorted by their names.
+/// A node of the tree. The children of a folder are stored one after the other, sorted by name.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: Box<str>,
@@ -53,7 +53,7 @@ pub(super) struct Node {
 
 #[derive(Debug)]
 pub(super) enum NodeWhat {
-    /// The first of its children, and how many there are.
+    /// The index of its first child, and the number of children.
     Folder {
         first: usize,
         count: usize,
@@ -70,7 +70,7 @@ pub(super) enum NodeWhat {
 /// Reads the whole tree, folder by folder. The root is the first node.
 ///
 /// # Errors
-/// What is wrong with the root folder; [`Fault::TooMuch`]. What is wrong below stands in the tree itself.
+/// The fault of the root folder; [`Fault::TooMuch`]. Faults below it are stored in the tree.
 pub(super) fn read<S: Format>(format: &S, root: S::Folder) -> Result<Vec<Node>, Fault> {
     let mut nodes =
         vec![Node { name: "".into(), parent: 0, modified: None, what: NodeWhat::Folder { first: 1, count: 0 } }];
@@ -88,7 +88,7 @@ pub(super) fn read<S: Format>(format: &S, root: S::Folder) -> Result<Vec<Node>, 
             }
         };
         entries.retain(|entry| is_a_name(&entry.name));
-        // Stable: of two with one name the first on the disc is the one that is found.
+        // A stable sort: of two entries with the same name, the first one on the disc is found.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let (first, count) = (nodes.len(), entries.len());
         if first + count > ENTRIES {
@@ -129,7 +129,7 @@ pub(super) fn read<S: Format>(format: &S, root: S::Folder) -> Result<Vec<Node>, 
     Ok(nodes)
 }
 
-/// What is no name in a path can be neither asked for nor shown.
+/// A name that cannot be part of a path can be neither requested nor shown.
 fn is_a_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
@@ -140,7 +140,7 @@ fn unreadable(nodes: &mut [Node], index: usize, fault: Fault) {
     }
 }
 
-/// Extents that follow each other on the disc are one.
+/// Joins extents that are next to each other on the disc.
 fn merged(extents: Vec<Extent>) -> Box<[Extent]> {
     let mut all: Vec<Extent> = Vec::new();
     for extent in extents.into_iter().filter(|extent| extent.length > 0) {
@@ -152,11 +152,11 @@ fn merged(extents: Vec<Extent>) -> Box<[Extent]> {
     all.into()
 }
 
-/// The largest media that are published hold some 60,000.
+/// The largest published media have about 60,000.
 const ENTRIES: usize = 500_000;
-/// Extents. A file on a disc that is written once has one for each GiB or 4 GiB.
+/// Extents. On a write-once disc, a file has one for each GiB or 4 GiB.
 const PIECES: usize = 2_000_000;
 /// Bytes.
 const NAMES: u64 = 64 << 20;
-/// Rock Ridge lifts ISO 9660's limit of 8; a path of 255 one-letter folders is the longest that writers make.
+/// Rock Ridge removes ISO 9660's limit of 8. Writers make paths of at most 255 one-letter folders.
 const DEPTH: u64 = 256;

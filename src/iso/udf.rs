@@ -1,4 +1,4 @@
-//! UDF 1.02 to 2.01 (ECMA-167 and OSTA UDF), and the metadata partition of 2.50: the descriptors that lead to the tree.
+//! UDF 1.02 to 2.01 (ECMA-167 and OSTA UDF), and the metadata partition of 2.50: from the descriptors to the tree.
 
 use super::{
     fault::Fault,
@@ -8,7 +8,7 @@ use super::{
     udf_volume::{Partition, Udf},
 };
 
-/// The descriptors of the volume descriptor sequence that matter here.
+/// The descriptors of the volume descriptor sequence that are used here.
 #[derive(Default)]
 struct Sequence {
     label: String,
@@ -18,10 +18,10 @@ struct Sequence {
 }
 
 impl<'a> Udf<'a> {
-    /// Looks for a volume; `None` where there is none.
+    /// Looks for a volume; `None` if there is none.
     ///
     /// # Errors
-    /// What is wrong with one that is there.
+    /// The fault of an existing volume.
     pub(super) fn find(reader: &'a Reader<'a>) -> Result<Option<Self>, Fault> {
         if !is_recognised(reader) {
             return Ok(None);
@@ -39,7 +39,7 @@ impl<'a> Udf<'a> {
         let logical = sequence.logical.ok_or_else(|| damaged("it has no logical volume descriptor"))?;
         let block_size = u64::from(le32(&logical, 212));
         if !matches!(block_size, 512 | 1024 | 2048 | 4096 | 8192 | 16384 | 32768) {
-            return Err(damaged("its blocks are no power of two from 512 to 32768 bytes"));
+            return Err(damaged("its block size is not a power of two from 512 to 32768 bytes"));
         }
         let ends =
             sequence.partitions.iter().map(|(_, start, length)| (u64::from(*start) + u64::from(*length)) * sector);
@@ -57,17 +57,17 @@ impl<'a> Udf<'a> {
         };
         let maps = logical.get(440..).unwrap_or_default();
         udf.map_partitions(maps.get(..le32(&logical, 264) as usize).unwrap_or(maps), start_of)?;
-        // The file set descriptor names the root (ECMA-167 4/14.1).
+        // The file set descriptor has the root (ECMA-167 4/14.1).
         let at = Icb::long(&logical, 248);
         let set = udf.descriptor("the UDF file set", at.block, 256)?;
         if set.tag != 256 {
-            return Err(damaged("it names no file set"));
+            return Err(damaged("it has no file set"));
         }
         udf.root = Icb::long(&set.bytes, 400);
         Ok(udf)
     }
 
-    /// The partition maps (ECMA-167 3/10.7), in order: block addresses count by them.
+    /// The partition maps (ECMA-167 3/10.7), in order. Block addresses use their numbers.
     fn map_partitions(&mut self, mut maps: &[u8], start_of: impl Fn(u16) -> Option<u64>) -> Result<(), Fault> {
         while let Some([kind, length]) = array::<2>(maps, 0) {
             let Some(map) = maps.get(..usize::from(length)).filter(|map| map.len() >= 6) else { break };
@@ -75,7 +75,7 @@ impl<'a> Udf<'a> {
                 break;
             }
             let physical = |number| {
-                let missing = || Fault::damaged("the UDF volume", "a partition that it names is missing");
+                let missing = || Fault::damaged("the UDF volume", "one of its partitions is missing");
                 start_of(number).ok_or_else(missing)
             };
             let partition = match kind {
@@ -84,11 +84,11 @@ impl<'a> Udf<'a> {
                     let base = physical(le16(map, 38))?;
                     self.metadata(base, le32(map, 40)).or_else(|_| self.metadata(base, le32(map, 44)))?
                 }
-                2 if identifier(map) == b"*UDF Virtual Partition" => Partition::NotRead(
-                    "it is a UDF disc that is written in sessions (a virtual partition), which is not read",
-                ),
+                2 if identifier(map) == b"*UDF Virtual Partition" => {
+                    Partition::NotRead("it is a multi-session UDF disc (virtual partition), which is not supported")
+                }
                 2 if identifier(map) == b"*UDF Sparable Partition" => {
-                    Partition::NotRead("it is a UDF disc for rewriting (a sparable partition), which is not read")
+                    Partition::NotRead("it is a rewritable UDF disc (sparable partition), which is not supported")
                 }
                 _ => Partition::NotRead("it has a UDF partition of an unknown kind"),
             };
@@ -98,7 +98,7 @@ impl<'a> Udf<'a> {
         Ok(())
     }
 
-    /// The metadata file is a file of the physical partition.
+    /// The metadata file is a file in the physical partition.
     fn metadata(&mut self, base: u64, block: u32) -> Result<Partition, Fault> {
         let kept = std::mem::replace(&mut self.partitions, vec![Partition::Physical(base)]);
         let file = self.file(Block { partition: 0, number: block }).and_then(|file| file.extents(self));
@@ -121,7 +121,7 @@ impl Format for Udf<'_> {
 
 /// Whether the volume recognition sequence names UDF (ECMA-167 2/8.3).
 fn is_recognised(reader: &Reader<'_>) -> bool {
-    // Structures are 2048 bytes long, or a block where that is longer.
+    // Structures have 2048 bytes, or a block if that is longer.
     let sequence = |step: u64| (0..RECOGNITION).map(move |n| 0x8000 + n * step);
     [2048, 4096, 8192, 16384, 32768].into_iter().flat_map(sequence).any(|at| {
         reader
@@ -130,8 +130,8 @@ fn is_recognised(reader: &Reader<'_>) -> bool {
     })
 }
 
-/// The anchor and the size of a sector, which nothing else tells (ECMA-167 3/8.4.2.1): at sector 256, at the last, or 256
-/// before it.
+/// The anchor and the size of a sector, which is stored nowhere else (ECMA-167 3/8.4.2.1). The anchor is at sector 256,
+/// at the last one, or 256 before the last one.
 fn anchor(reader: &Reader<'_>) -> Option<(u64, Vec<u8>)> {
     [2048, 512, 1024, 4096, 8192, 16384, 32768].into_iter().find_map(|sector: u64| {
         let sectors = reader.length() / sector;
@@ -163,7 +163,7 @@ fn sequence(reader: &Reader<'_>, sector: u64, first: u32, length: u32) -> Result
     }
 }
 
-/// A field of text whose last byte is its length (ECMA-167 1/7.2.12).
+/// A text field whose last byte is its length (ECMA-167 1/7.2.12).
 fn dstring(field: &[u8]) -> String {
     let length = field.last().map_or(0, |length| usize::from(*length));
     text(field.get(..length).unwrap_or_default())
@@ -175,7 +175,7 @@ fn identifier(map: &[u8]) -> &[u8] {
     field.split(|b| *b == 0).next().unwrap_or_default()
 }
 
-/// Structures: a bridge has the ISO descriptors first.
+/// The number of structures. With both file systems, the ISO descriptors come first.
 const RECOGNITION: u64 = 40;
 /// Sectors; writers reserve 16.
 const SEQUENCE: u64 = 64;

@@ -1,4 +1,4 @@
-//! UDF: one file or folder, by its information control block (ECMA-167 4/14).
+//! UDF: one file or folder, from its information control block (ECMA-167 4/14).
 
 use super::{
     extent::Extent,
@@ -14,9 +14,9 @@ use super::{
 pub(super) struct File {
     entry: Tagged,
     block: Block,
-    /// Where extended attributes end and allocation descriptors begin, in the entry.
+    /// The end of the extended attributes and start of the allocation descriptors, in the entry.
     descriptors: usize,
-    /// Bytes of the descriptors.
+    /// The length of the descriptors in bytes.
     length: usize,
 }
 
@@ -58,7 +58,7 @@ impl File {
         let at = if self.entry.tag == 266 { 92 } else { 84 };
         let stamp = array::<12>(&self.entry.bytes, at)?;
         let zone = le16(&stamp, 0);
-        // 12 bits with a sign; -2047 is "not told".
+        // 12 bits with a sign; -2047 means that it is not known.
         let east = i64::from((zone << 4).cast_signed() >> 4);
         let field = |at: usize| i64::from(byte(&stamp, at));
         let date = Date {
@@ -73,17 +73,17 @@ impl File {
         date.seconds()
     }
 
-    /// Where its bytes are.
+    /// The position of its bytes.
     pub(super) fn extents(&self, udf: &Udf<'_>) -> Result<Vec<Extent>, Fault> {
         let size = self.size();
-        // Bits 0 to 2 of the flags say how descriptors are written (ECMA-167 4/14.6.8).
+        // Bits 0 to 2 of the flags are the format of the descriptors (ECMA-167 4/14.6.8).
         let kind = le16(&self.entry.bytes, 34) & 7;
         let mut area =
             self.entry.bytes.get(self.descriptors..self.descriptors + self.length).unwrap_or_default().to_vec();
         if kind == 3 {
             return match size <= area.len() as u64 {
                 true => Ok(vec![Extent::data(self.entry.offset + self.descriptors as u64, size)]),
-                false => Err(Fault::damaged("a UDF file entry", "it is longer than what it holds")),
+                false => Err(Fault::damaged("a UDF file entry", "its size is larger than its contents")),
             };
         }
         let step = match kind {
@@ -91,7 +91,7 @@ impl File {
             1 => 16,
             _ => {
                 return Err(Fault::NotRead(
-                    "its UDF allocation descriptors are of the extended kind, which is not read",
+                    "its UDF allocation descriptors are of the extended type, which is not supported",
                 ));
             }
         };
@@ -130,14 +130,14 @@ impl File {
             }
             break;
         }
-        // What no descriptor covers is zeros, as in a file that was made longer (ECMA-167 4/12.1).
+        // Bytes without a descriptor are zeros, as in a file that was extended (ECMA-167 4/12.1).
         if left > 0 {
             extents.push(Extent::zeros(left));
         }
         Ok(extents)
     }
 
-    /// Its bytes, for what is read here.
+    /// Its bytes, for structures that are read here.
     fn content(&self, udf: &Udf<'_>, most: u64) -> Result<Vec<u8>, Fault> {
         if self.size() > most {
             return Err(Fault::TooMuch { what: "the size of a folder, in bytes,", limit: most });
@@ -162,11 +162,11 @@ impl File {
         let mut raws = Vec::new();
         while rest.len() >= 38 {
             let (name, own) = (usize::from(byte(rest, 19)), usize::from(le16(rest, 36)));
-            // Some writers' checksums cover the padding as well.
+            // The checksums of some writers include the padding.
             let Some(identifier) = rest.get(..38 + own + name).filter(|_| tag(rest) == Some(257)) else {
                 return Err(Fault::damaged("a folder", "one of its entries has a wrong checksum"));
             };
-            // Deleted ones and the parent (ECMA-167 4/14.4.3).
+            // Deleted entries and the parent (ECMA-167 4/14.4.3).
             if byte(identifier, 18) & 0b1100 == 0 {
                 let name = text(identifier.get(38 + own..).unwrap_or_default());
                 raws.push(raw(udf, name, Icb::long(identifier, 20))?);
@@ -198,7 +198,7 @@ impl File {
     }
 }
 
-/// What a name leads to. A fault of one file is no fault of its folder.
+/// The target of a name. A fault of one file is not a fault of its folder.
 fn raw(udf: &Udf<'_>, name: String, icb: Icb) -> Result<Raw<Icb>, Fault> {
     let file = match udf.file(icb.block) {
         Ok(file) => file,

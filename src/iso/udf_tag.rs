@@ -7,11 +7,11 @@ use super::source::{byte, le16, le32};
 pub(super) struct Block {
     /// Index of the partition map.
     pub(super) partition: u16,
-    /// Within the partition.
+    /// The block within the partition.
     pub(super) number: u32,
 }
 
-/// Where a file's control block is.
+/// The position of a file's control block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Icb {
     pub(super) block: Block,
@@ -24,11 +24,11 @@ impl Icb {
     }
 }
 
-/// A descriptor whose tag is right (ECMA-167 3/7.2).
+/// A descriptor with a valid tag (ECMA-167 3/7.2).
 pub(super) struct Tagged {
     pub(super) tag: u16,
     pub(super) bytes: Vec<u8>,
-    /// Where it begins in the image, in bytes.
+    /// Its start in the image, in bytes.
     pub(super) offset: u64,
 }
 
@@ -39,7 +39,7 @@ impl Tagged {
     }
 }
 
-/// The tag's identifier, where both of its checksums are right.
+/// The tag's identifier, if both of its checksums are correct.
 pub(super) fn tag(bytes: &[u8]) -> Option<u16> {
     let head = bytes.get(..16)?;
     let sum = head.iter().enumerate().filter(|(at, _)| *at != 4).fold(0_u8, |sum, (_, b)| sum.wrapping_add(*b));
@@ -48,7 +48,7 @@ pub(super) fn tag(bytes: &[u8]) -> Option<u16> {
     (sum == byte(head, 4) && crc(covered) == le16(head, 8) && tag != 0).then_some(tag)
 }
 
-/// CRC-16 of polynomial 0x1021 from zero (ECMA-167 3/7.2.6).
+/// CRC-16 with polynomial 0x1021, starting with zero (ECMA-167 3/7.2.6).
 pub(super) fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, b| {
         (0..8).fold(crc ^ u16::from(*b) << 8, |crc: u16, _| match crc & 0x8000 {
@@ -58,7 +58,7 @@ pub(super) fn crc(bytes: &[u8]) -> u16 {
     })
 }
 
-/// OSTA compressed Unicode (UDF 2.1.1): 8 or 16 bits a character, as the first byte says.
+/// OSTA compressed Unicode (UDF 2.1.1): 8 or 16 bits per character, depending on the first byte.
 pub(super) fn text(bytes: &[u8]) -> String {
     match bytes.split_first() {
         Some((8 | 254, rest)) => rest.iter().map(|b| char::from(*b)).collect(),

@@ -14,18 +14,18 @@ pub(super) struct Udf<'a> {
     pub(super) label: String,
     pub(super) partitions: Vec<Partition>,
     pub(super) root: Icb,
-    /// Bytes that the volume says it has.
+    /// The size of the volume in bytes, as the descriptor says.
     pub(super) stated: u64,
 }
 
-/// Where a partition's blocks are.
+/// The position of a partition's blocks.
 #[derive(Debug)]
 pub(super) enum Partition {
-    /// One run, from an offset in bytes.
+    /// Contiguous, from an offset in bytes.
     Physical(u64),
     /// In the extents of the metadata file (UDF 2.50 §2.2.10).
     Metadata(Vec<Extent>),
-    /// Of a kind that is not read, and why.
+    /// An unsupported kind, with the reason.
     NotRead(&'static str),
 }
 
@@ -35,7 +35,7 @@ impl<'a> Udf<'a> {
         &self.label
     }
 
-    /// Bytes that the volume says it has.
+    /// The size of the volume in bytes, as the descriptor says.
     pub(super) fn stated(&self) -> u64 {
         self.stated
     }
@@ -49,7 +49,7 @@ impl<'a> Udf<'a> {
         Ok(self.root)
     }
 
-    /// Where a block is, in bytes. Metadata are looked for block by block: their extents need not follow each other.
+    /// The position of a block in bytes. Metadata is read block by block, because its extents may not be contiguous.
     pub(super) fn offset(&self, block: Block) -> Result<u64, Fault> {
         let at = u64::from(block.number) * self.block_size;
         match self.partitions.get(usize::from(block.partition)) {
@@ -63,14 +63,14 @@ impl<'a> Udf<'a> {
                     }
                     passed += extent.length;
                 }
-                Err(Fault::damaged("the UDF volume", "a block lies outside of its metadata"))
+                Err(Fault::damaged("the UDF volume", "a block is outside its metadata"))
             }
             Some(Partition::NotRead(why)) => Err(Fault::NotRead(why)),
-            None => Err(Fault::damaged("the UDF volume", "a block lies in a partition that it has not")),
+            None => Err(Fault::damaged("the UDF volume", "a block is in a partition that does not exist")),
         }
     }
 
-    /// A tagged descriptor of at least so many bytes.
+    /// A tagged descriptor with at least this many bytes.
     pub(super) fn descriptor(&self, what: &str, block: Block, least: usize) -> Result<Tagged, Fault> {
         let offset = self.offset(block)?;
         let tagged = Tagged::new(self.reader.bytes(what, offset, self.block_size)?, offset);

@@ -1,5 +1,5 @@
-//! Whether an image is damaged, by the checksums that it carries: the one that isomd5sum implants, and the lists that
-//! distributions put beside their files.
+//! Checks whether an image is damaged, by the checksums in it: the one of isomd5sum, and the lists of checksums of
+//! distributions.
 
 use md5::Md5;
 use serde::Serialize;
@@ -7,34 +7,34 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{extent::Extent, fault::Fault, index::Index, source::ReadAt};
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Whether the implanted checksum of the whole image is right; none: it has none.
+    /// Whether the checksum of the whole image matches; none: the image has none.
     pub implanted: Option<bool>,
     /// The lists of checksums that were read.
     pub lists: Vec<String>,
-    /// Files that are as their list says.
+    /// The number of files that match their list.
     pub intact: usize,
-    /// Files that are not, or that are missing, and why.
+    /// Files that do not match or are missing, and why.
     pub damaged: Vec<(String, String)>,
 }
 
 impl Verdict {
-    /// Whether everything that was looked at is right.
+    /// Whether everything that was checked matches.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.implanted != Some(false) && self.damaged.is_empty()
     }
 
-    /// Whether there was nothing to look at.
+    /// Whether there was nothing to check.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.implanted.is_none() && self.lists.is_empty()
     }
 }
 
-/// Reads all that the checksums cover. `progress` is told the bytes that are done and all that there are.
+/// Reads everything that the checksums cover. `progress` gets the bytes that are done and the total.
 ///
 /// # Errors
 /// Those of reads from the image.
@@ -56,7 +56,7 @@ pub fn verify(image: &dyn ReadAt, index: &Index, progress: &mut dyn FnMut(u64, u
         match index.file(&path) {
             Ok(entry) => match digest.is_of(image, entry.extents, &mut tell)? {
                 true => verdict.intact += 1,
-                false => verdict.damaged.push((path, "its checksum is wrong".into())),
+                false => verdict.damaged.push((path, "its checksum does not match".into())),
             },
             Err(fault) => verdict.damaged.push((path, fault.to_string())),
         }
@@ -64,10 +64,10 @@ pub fn verify(image: &dyn ReadAt, index: &Index, progress: &mut dyn FnMut(u64, u
     Ok(verdict)
 }
 
-/// The checksum of isomd5sum: that of the image without its end, its own field read as spaces.
+/// The checksum of isomd5sum: the image without its end, with spaces instead of its own field.
 struct Implanted {
     digest: Vec<u8>,
-    /// Where what it covers ends, in bytes.
+    /// The end of the covered range in bytes.
     end: u64,
 }
 
@@ -87,7 +87,7 @@ impl Implanted {
         }
         let mut sum = Md5::new();
         let field = FIELD..FIELD + 512;
-        // Before the field, spaces for it, and behind it.
+        // The bytes before the field, spaces for it, and the bytes after it.
         pieces(image, 0, field.start.min(self.end), tell, |piece| sum.update(piece))?;
         if self.end >= field.end {
             sum.update([b' '; 512]);
@@ -97,7 +97,7 @@ impl Implanted {
     }
 }
 
-/// Where the field for the application's own use is: sector 16, byte 883 (ECMA-119 §8.4.32).
+/// The position of the application use field: sector 16, byte 883 (ECMA-119 §8.4.32).
 const FIELD: u64 = 16 * 2048 + 883;
 
 struct Check {
@@ -153,7 +153,7 @@ fn sum<D: sha2::Digest>(image: &dyn ReadAt, extents: &[Extent], tell: &mut dyn F
     Ok(sum.finalize().to_vec())
 }
 
-/// Reads a range piece by piece.
+/// Reads a range in pieces.
 fn pieces(
     image: &dyn ReadAt,
     mut offset: u64,
@@ -174,7 +174,7 @@ fn pieces(
     Ok(())
 }
 
-/// The lists that there are, and what they say. A list may name a file that another has named.
+/// The existing lists and their entries. Two lists can contain the same file.
 fn checks(image: &dyn ReadAt, index: &Index) -> (Vec<String>, Vec<Check>) {
     let (mut lists, mut all) = (Vec::new(), Vec::<Check>::new());
     for list in LISTS.iter().flat_map(|pattern| index.find(pattern)) {
@@ -204,7 +204,7 @@ fn entry(line: &str) -> Option<(&str, Digest)> {
         return Some((path.trim(), Digest::of(digest.trim())?));
     }
     let (digest, path) = line.split_once(char::is_whitespace)?;
-    // A star stands for "read as binary".
+    // A star means "read as binary".
     let path = path.trim_start().trim_start_matches('*');
     Some((path.trim_start_matches("./"), Digest::of(digest)?))
 }
@@ -216,7 +216,7 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     (rest.is_empty() && !pairs.is_empty()).then(|| pairs.iter().map(pair).collect())?
 }
 
-/// Debian, Ubuntu and what is made of them; Fedora and RHEL; SUSE; archiso; Manjaro.
+/// Debian, Ubuntu and systems based on them; Fedora and RHEL; SUSE; archiso; Manjaro.
 const LISTS: &[&str] = &[
     "md5sum.txt",
     "md5sums.txt",
@@ -229,11 +229,11 @@ const LISTS: &[&str] = &[
     "*/x86_64/*.md5",
     "live/*.md5",
 ];
-/// Bytes of a list.
+/// The largest size of a list in bytes.
 const LONGEST: usize = 16 << 20;
-/// Files that are looked at.
+/// The largest number of files.
 const ENTRIES: usize = 100_000;
-/// Bytes that are read at a time.
+/// The number of bytes per read.
 const PIECE: usize = 1 << 20;
 
 #[cfg(test)]
@@ -242,7 +242,7 @@ mod tests {
     use crate::iso::made::iso;
 
     #[test]
-    fn what_a_list_says_is_held_against_the_files() {
+    fn files_are_compared_with_the_lists() {
         let list = "b1946ac92492d2347c6235b4d2611184  ./sub/good\n\
                     b1946ac92492d2347c6235b4d2611184 *bad\n\
                     b1946ac92492d2347c6235b4d2611184  ./gone\nno checksum\n";
@@ -266,8 +266,8 @@ mod tests {
                 lists: vec!["md5sum.txt".into(), ".treeinfo".into()],
                 intact: 2,
                 damaged: vec![
-                    ("bad".into(), "its checksum is wrong".into()),
-                    ("gone".into(), "the image holds no gone".into()),
+                    ("bad".into(), "its checksum does not match".into()),
+                    ("gone".into(), "the image does not contain gone".into()),
                 ],
             }
         );
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_no_implanted_checksum_are_none() {
+    fn other_application_fields_are_not_a_checksum() {
         let of = |field: &str| Implanted::of(field, 1 << 20).map(|implanted| implanted.end);
         let good = "ISO MD5SUM = b1946ac92492d2347c6235b4d2611184;SKIPSECTORS = 15;RHLISOSTATUS=1;FRAGMENT SUMS = 0";
         assert_eq!(of(good), Some((1 << 20) - 15 * 2048));

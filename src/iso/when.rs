@@ -1,4 +1,4 @@
-//! Dates as images write them, in seconds since 1970.
+//! Dates in images, as seconds since 1970.
 
 /// A day of the Gregorian calendar with a time, which is `east` minutes before UTC.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Date {
 }
 
 impl Date {
-    /// `None` for what is no date: images hold zeros where nobody set one.
+    /// `None` if it is not a date: images have zeros if no date was set.
     pub(super) fn seconds(self) -> Option<i64> {
         let Self { year, month, day, hour, minute, second, east } = self;
         let is_date = (1..=12).contains(&month) && (1..=31).contains(&day) && (1..=9999).contains(&year);
@@ -22,7 +22,7 @@ impl Date {
         if !(is_date && is_time && east.abs() <= 24 * 60) {
             return None;
         }
-        // Days since 1970 by counting years from March, so that the day that varies is the last of a year.
+        // Days since 1970. Years are counted from March, so that the leap day is the last day of a year.
         let shifted = if month <= 2 { year - 1 } else { year };
         let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
         let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;

@@ -34,7 +34,8 @@ fn ipxe_that_leads_back_to_ipxe_is_told_so_and_sent_to_its_disk() -> Result<()> 
             next(&socket)?;
         }
         let text = script("52:54:00:12:34:56")?;
-        let is_sent_on = text.contains("boots from its local disk: it has started iPXE 6 times") && text.contains("exit 1");
+        let is_sent_on =
+            text.contains("boots from its local disk: it has started iPXE 6 times") && text.contains("exit 1");
         let boots = text.contains("\nkernel http://");
         ensure!((is_sent_on, boots) == (start == 6, start < 6), "start {start}:\n{text}");
     }

@@ -111,7 +111,7 @@ fn what_cannot_start_says_why_and_ends_with_the_code_for_it() -> Result<()> {
         command.args(["up", "--config"]).arg(&config);
     })?;
     let place = format!(
-        "netbootd: {}:1:2: unknown key \"htpp\" (did you mean \"http\"?); at the top there are:",
+        "netbootd: {}:1:2: unknown key \"htpp\" (did you mean \"http\"?); known keys at the top level:",
         config.display()
     );
     ensure!(code == Some(78) && words.contains(&place), "{code:?} {words}");
