@@ -148,7 +148,7 @@ mod tests {
             assert!(matches!(assets.file(path), Err(Why::NotFound(_))), "{path}: {:?}", assets.file(path));
         }
         let fault = assets.file("none.iso/x").expect_err("no image").to_string();
-        assert!(fault.contains("it is no CD or DVD image"), "{fault}");
+        assert!(fault.contains("it is not a CD or DVD image"), "{fault}");
         let [kernel, initrd, whole] = ["live/vmlinuz", "live/initrd", ""].map(|path| {
             let name = format!("isos/debian.iso/{path}");
             assets.file(name.trim_end_matches('/')).expect("there").etag

@@ -205,8 +205,7 @@ impl Look<'_> {
                 family.title,
                 places.join(", ")
             ),
-            instead: "set the files in a profile yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile"
-                .into(),
+            instead: "set the files yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile".into(),
         }
     }
 
