@@ -13,7 +13,7 @@ use super::{
     machine::{Choice, LocalBoot, Machine, Rules},
     profile::{Boot, DeviceTree, Linux},
     script::{Asking, Decision, Outcome, Query, Script, Standing, decide},
-    template::on_screen,
+    template::{on_screen, wrapped},
     urls::{asset_url, is_remote},
     why::Why,
 };
@@ -250,7 +250,7 @@ fn local(local_boot: LocalBoot, text: &mut String) {
 /// A file that says why and goes on to the disk. PXELINUX shows what stands behind `say`, U-Boot and petitboot show the
 /// names of the menu.
 fn refusal(who: &str, local_boot: LocalBoot, why: &Why) -> String {
-    let lines = wrapped(&on_screen(&why.to_string()));
+    let lines = wrapped(&on_screen(&why.to_string()), WIDTH);
     let mut text = format!("say netbootd has no boot for {who}:\n");
     for line in &lines {
         let _ = writeln!(text, "say {line}");
@@ -263,21 +263,7 @@ fn refusal(who: &str, local_boot: LocalBoot, why: &Why) -> String {
     text
 }
 
-/// On lines that fit a screen of 80 columns behind the number that U-Boot's menu puts in front.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= WIDTH => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.chars().take(WIDTH).collect()),
-        }
-    }
-    lines
-}
-
+/// Columns of a screen of 80 that are left behind the number that U-Boot's menu puts in front.
 const WIDTH: usize = 70;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
     profile::{Boot, Linux, Profile},
     roster::{Entry, Roster},
     selector::Facts,
-    template::{Templates, on_screen},
+    template::{Templates, on_screen, wrapped},
     urls::{asset_url, is_remote},
     why::Why,
 };
@@ -428,6 +428,9 @@ pub fn script_context(
     context! { ..urls.functions(templates), ..answer_context(base, profile, machine, vars, urls.assets()) }
 }
 
+/// Columns of a client's screen; behind the last one it would begin a line by itself.
+const SCREEN: usize = 79;
+
 fn refused(
     rules: &Rules,
     base: &str,
@@ -439,7 +442,8 @@ fn refused(
     let who = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
     let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), rule);
     let why_on_screen = on_screen(&why.to_string());
-    let own = context! { base, who, tried, machine => Serde(&machine), why => why_on_screen };
+    let why_lines = wrapped(&why_on_screen, SCREEN);
+    let own = context! { base, who, tried, machine => Serde(&machine), why => why_on_screen, why_lines };
     Script { text: rules.templates.render("refused.ipxe", own), outcome: Outcome::Refused(mac, why) }
 }
 
@@ -649,7 +653,7 @@ sanboot --no-describe --drive 0x80 || exit
         assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Why::NoProfile(_))));
         assert!(
             refusal.text.contains(
-                "\necho netbootd has no boot for 52:54:00:12:34:56: there is no profile \"x ?? shell ??a? ?\\nshell\"\n"
+                "\necho netbootd has no boot for 52:54:00:12:34:56:\necho there is no profile \"x ?? shell ??a? ?\\nshell\"\n"
             ),
             "{}",
             refusal.text
@@ -661,6 +665,10 @@ sanboot --no-describe --drive 0x80 || exit
             Standing::default(),
         );
         assert!(matches!(nobody.outcome, Outcome::Refused(None, Why::BadQuery(_))));
+        let long = Query { profile: Some("x".repeat(100)), ..query("efi") };
+        let long = script(&rules("debian"), BASE, &long, Standing::default()).text;
+        let shown = long.lines().filter_map(|line| line.strip_prefix("echo "));
+        assert!(shown.clone().all(|line| line.len() < 80) && shown.clone().any(|line| line.contains("xxx")), "{long}");
     }
 
     #[test]

@@ -301,6 +301,25 @@ pub fn on_screen(text: &str) -> String {
         .collect()
 }
 
+/// The same on lines of so many columns at most.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            // A path may be wider than the screen.
+            _ => {
+                let chars: Vec<char> = word.chars().collect();
+                lines.extend(chars.chunks(width).map(|piece| piece.iter().collect()));
+            }
+        }
+    }
+    lines
+}
+
 const EMBEDDED: &[(&str, &str)] = &[
     ("ask.ipxe", include_str!("../../ipxe-scripts/ask.ipxe")),
     ("bootstrap.ipxe", include_str!("../../ipxe-scripts/bootstrap.ipxe")),

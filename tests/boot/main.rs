@@ -103,21 +103,32 @@ fn uefi_through_a_relay() -> Result<()> {
     boots(Place::BehindRelay, Firmware::UefiPxe, 11, cmdline, &stages)
 }
 
-/// The kernel is not there when the machine asks for its script: its screen says so, and half a minute later it tries again by
-/// itself, when someone has put it back.
+/// The profile names a file that is not there: the machine's screen says so. Somebody corrects the profile, which then has
+/// another file's name, and half a minute later the machine boots it, without being switched off and on.
 #[test]
 fn a_boot_that_failed_says_so_and_tries_again() -> Result<()> {
-    let Some(stand) = Stand::new(Place::TwoHosts)? else { return Ok(()) };
-    let (kernel, aside) = (stand.files.kernel(), stand.files.folder().join("aside"));
-    fs::rename(&kernel, &aside)?;
+    let profile = |kernel: &str| {
+        format!(
+            "default_profile = \"lab\"\n[profiles.lab]\nkernel = \"{kernel}\"\n\
+             initrd = [\"base.img\", \"payload.img\"]\ncmdline = \"console=ttyS0\"\n"
+        )
+    };
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        let path = files.folder().join("netbootd.toml");
+        fs::write(&path, profile("vmlinux"))?;
+        command.arg("--config").arg(path).arg("--assets").arg(files.folder());
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
     let vm = Vm::start(&stand.lab, Firmware::Bios, 5)?;
-    // The rest of the line may be wrapped by the screen.
-    vm.wait_for_line("netbootd has no boot for 52:54:00:6c:62:05", BOOT).with_context(|| stand.printed())?;
+    vm.wait_for_line("netbootd has no boot for 52:54:00:6c:62:05:", BOOT).with_context(|| stand.printed())?;
+    vm.wait_for_line("cannot boot: there is no file vmlinux", START)?;
     vm.wait_for_line("Try again (by itself after 30 s)", START)?;
-    stand.netbootd.wait_for_line("cannot boot: there is no file vmlinuz", START)?;
-    fs::rename(&aside, &kernel)?;
+    stand.netbootd.wait_for_line("cannot boot: there is no file vmlinux", START)?;
+    fs::write(stand.files.folder().join("netbootd.toml"), profile("vmlinuz"))?;
+    stand.netbootd.wait_for_line("configuration read again", START)?;
     let words = vm.last_words(BOOT).with_context(|| stand.printed())?;
-    ensure!(words.payload_ok, "{words:?}");
+    ensure!(words.payload_ok && words.cmdline == "console=ttyS0", "{words:?}");
     Ok(())
 }
 

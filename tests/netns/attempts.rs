@@ -94,7 +94,10 @@ fn rules_name_a_machines_loader_and_who_is_answered_at_all() -> Result<()> {
     };
     ensure!(script("52:54:00:12:34:56")?.contains("hostname=k8s08"), "the machine has no name");
     let refusal = script("52:54:00:99:99:99")?;
-    ensure!(refusal.contains("netbootd has no boot for 52:54:00:99:99:99: no rule names this machine"), "{refusal}");
+    ensure!(
+        refusal.contains("netbootd has no boot for 52:54:00:99:99:99:\necho no rule names this machine"),
+        "{refusal}"
+    );
     Ok(())
 }
 

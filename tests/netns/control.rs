@@ -161,7 +161,7 @@ fn a_stranger_is_approved_and_gets_its_offer() -> Result<()> {
     let taken_back = tell(&bench.server, &["unapprove", MACHINE])?;
     ensure!(taken_back.status.code() == Some(0), "{}", said(&taken_back));
     ensure!(
-        script(&bench)?.contains("has no boot for 52:54:00:12:34:56: no rule names this machine"),
+        script(&bench)?.contains("has no boot for 52:54:00:12:34:56:\necho no rule names this machine"),
         "it is still in"
     );
     let again = tell(&bench.server, &["unapprove", MACHINE])?;

@@ -124,7 +124,7 @@ fn a_script_comes_whatever_is_asked() -> Result<()> {
                   initrd --name initrd.img http://10.77.0.2:8080/assets/debian/initrd.img || goto failed\n";
     ensure!(boot.contains(kernel), "{boot}");
     ensure!(script("")?.contains("/boot.ipxe?mac=${netX/mac}&"));
-    ensure!(script("?mac=nobody")?.contains("netbootd has no boot for this machine: the request's mac is wrong"));
+    ensure!(script("?mac=nobody")?.contains("netbootd has no boot for this machine:\necho the request's mac is wrong"));
     ensure!(script("?mac=%ff%fe")?.contains("netbootd has no boot for this machine"));
     ensure!(script("?mac=52:54:00:12:34:56&mac=1")?.contains("netbootd has no boot for this machine"));
     ensure!(script("?mac=52:54:00:12:34:56&profile=other")?.contains("there is no profile \"other\""));
