@@ -8,18 +8,18 @@
 //! | … or as a frame, beside another DHCP server that has the port | [`net::raw`], [`net::frame`], [`dhcp::transport`] |
 //! | Its bytes become a [`dhcp::request::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`], [`dhcp::request`] |
 //! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
-//! | … in which shape, and whether it goes round in circles | [`boot::attempts`], kept by [`state`] |
+//! | … in which shape, and whether it goes round in circles | [`offers::attempts`], kept by [`state`] |
 //! | The answer, and where it goes | [`dhcp::proxy`], [`dhcp::offer`], [`dhcp::destination`] |
 //! | Firmware fetches the loader, by TFTP | [`tftp::serve`], [`tftp::transfer`] |
 //! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
 //! | iPXE asks again, is sent to `/boot.ipxe`, and gets its script | [`boot::script`], [`boot::machine`] |
 //! | It fetches kernel and initial RAM disks at its own pace | [`http::assets`], [`http::range`], [`files`] |
 //! | … on one thread, from the page cache to the socket | [`http::workers`], `http::io`, `http::account` |
-//! | … however slow it is; only one that is dead is closed | [`boot::peer`], `http::watch`, [`net::tcp_info`] |
+//! | … however slow it is; only one that is dead is closed | [`timeline::peer`], `http::watch`, [`net::tcp_info`] |
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
-//! | … and says how it went | [`boot::report`], `http::report` |
-//! | Every stage tells what it saw; one recorder makes a timeline of it | [`boot::event`], [`boot::timelines`], [`daemon::recorder`] |
-//! | … which says how the boot stands, and why it stopped | [`boot::timeline`], ★ the table in [`boot::cause`] |
+//! | … and says how it went | [`timeline::report`], `http::report` |
+//! | Every stage tells what it saw; one recorder makes a timeline of it | [`timeline::event`], [`timeline::machines`], [`daemon::recorder`] |
+//! | … which says how the boot stands, and why it stopped | [`timeline::boot`], ★ the table in [`timeline::cause`] |
 //! | … and counts them | [`status::tally`], [`status::metrics`] |
 //! | … which people and programs look at | [`status::page`], [`status::api`] |
 //!
@@ -42,9 +42,11 @@ pub mod files;
 pub mod http;
 pub mod iso;
 pub mod net;
+pub mod offers;
 pub mod snippet;
 pub mod state;
 pub mod status;
 pub mod syslog;
 pub mod tftp;
+pub mod timeline;
 pub mod trouble;

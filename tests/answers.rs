@@ -10,8 +10,8 @@ use netbootd::{
     boot::{
         answer::{Answer, answer},
         machine::Rules,
+        query::Query,
         roster::Roster,
-        script::Query,
         selector::RuleBook,
     },
     config::{Fault, Level, load::load, resolve::resolve, settings::Settings},

@@ -18,12 +18,12 @@ use async_tftp::server::TftpServerBuilder;
 use netbootd::{
     boot::{
         answer::Key,
-        attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::{Live, Rules},
         roster::Roster,
     },
     net::port::Port,
+    offers::attempts::{Attempts, Rates},
     tftp::{
         serve::{Listener, Ports, Stage, doors},
         transfer::Limits,

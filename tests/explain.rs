@@ -8,7 +8,7 @@ use std::{
 
 use netbootd::{
     boot::{
-        client::MacAddr,
+        mac::MacAddr,
         roster::{Assignment, Entry, Roster},
     },
     state::State,

@@ -5,17 +5,20 @@ use std::{borrow::Cow, collections::BTreeSet, fs, process::Command, sync::Arc, t
 
 use netbootd::{
     boot::{
-        cause::Cause,
-        client::MacAddr,
-        event::{Discover, Event, Of, Over, Progress, Transfer, What, Who},
-        faults::ProfileFault,
+        mac::MacAddr,
         machine::{By, Live},
-        moment::Moment,
-        script::{Outcome, Way},
-        timelines::Timelines,
+        outcome::{Outcome, Way},
+        over::{Of, Over},
+        profile::ProfileFault,
         why::Why,
     },
     status::{metrics::Metrics, tally::Tally},
+    timeline::{
+        cause::Cause,
+        event::{Discover, Event, Progress, Transfer, What, Who},
+        machines::Timelines,
+        moment::Moment,
+    },
 };
 use netbootd_lab::{PROMTOOL, required};
 use serde_json::json;

@@ -12,7 +12,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -21,33 +20,17 @@ use minijinja::{Error, ErrorKind, Value, context, value::Serde};
 use sha2::Sha256;
 
 use super::{
-    client::MacAddr,
     hardware::Hardware,
     identity::MachineId,
+    mac::MacAddr,
     machine::{Machine, Rules},
-    report,
+    query::Query,
+    report_address,
     roster::Roster,
-    script::Query,
     template::Templates,
     urls::{AssetUrls, escaped_path},
-    why::Why,
+    why::{Denied, Why},
 };
-
-/// Who gets answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Everyone who names a machine's MAC address (`http.answers_open`).
-    pub open: bool,
-    /// For how long a signed address is good (`http.answers_expire`).
-    pub lifetime: Duration,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        // An installer may be started, left at a question over night, and come back.
-        Self { open: false, lifetime: Duration::from_secs(24 * 3600) }
-    }
-}
 
 /// What addresses are signed with.
 #[derive(Clone)]
@@ -57,17 +40,6 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key")
     }
-}
-
-/// Why an answer is not given. It tells nothing of machines: whoever asks may be anyone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// No signature, or none of ours for this name.
-    #[error("only the address in the machine's own boot script opens it (a template's answer() or answers())")]
-    NotSigned,
-    /// It was good once.
-    #[error("its address is no longer good: boot the machine from the network again, and its script has a new one")]
-    Expired,
 }
 
 impl Key {
@@ -220,7 +192,7 @@ impl Urls {
     }
 
     /// For a template's context.
-    pub(super) fn functions(&self, templates: &Templates) -> Value {
+    pub(crate) fn functions(&self, templates: &Templates) -> Value {
         let (urls, names) = (self.clone(), templates.answers());
         let answer = move |name: String| {
             if !names.contains(&name) {
@@ -246,9 +218,9 @@ impl Urls {
 
     /// The function `report()`, by an address that is signed for the machine.
     fn report(&self) -> Value {
-        let scope = report::scope(self.decides);
+        let scope = report_address::scope(self.decides);
         let token = self.signed.as_ref().map(|(key, expires)| key.token(scope, *expires, &self.query));
-        report::function(&self.base, &self.card(), token)
+        report_address::function(&self.base, &self.card(), token)
     }
 
     /// The machine's MAC address as it is written here; empty where it is not known.
@@ -321,7 +293,7 @@ pub fn answer_context(
     vars: &BTreeMap<String, serde_json::Value>,
     assets: &AssetUrls,
 ) -> Value {
-    let (report, asset) = (report::function(base, &machine.mac, None), assets.function());
+    let (report, asset) = (report_address::function(base, &machine.mac, None), assets.function());
     context! { base, profile, report, asset, machine => Serde(machine), vars => Serde(vars) }
 }
 
@@ -474,7 +446,7 @@ mod tests {
         let urls = |signer| Urls::new(&rules, "http://192.0.2.10:8080", &query(), "debian", signer);
         let signed = urls(Some(Signer { key: &key, now: NOW }));
         let line = |template: &str, urls: &Urls| {
-            rules.templates.cmdline(template, &"", &"", urls).map_err(|why| why.to_string())
+            rules.templates.cmdline(template, &"", &"", urls.functions(&rules.templates)).map_err(|why| why.to_string())
         };
         let text =
             line("ds=nocloud-net;s={{ answers('debian') }} url={{ answer(\"preseed.cfg\") }}", &signed).expect("it");

@@ -1,12 +1,13 @@
 //! Who asks: a machine's firmware or its iPXE, as far as a packet tells.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
     loader::ClientArch,
-    selector::{Facts, Oui},
+    mac::{MacAddr, Oui},
+    selector::Facts,
 };
 
 /// What is known of the one who asks.
@@ -88,59 +89,9 @@ impl fmt::Display for Client {
     }
 }
 
-/// An Ethernet address. Written with colons in lower case, as Linux and iPXE do; read with colons, hyphens, dots or
-/// nothing between its twelve hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl fmt::Debug for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The text is no MAC address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no MAC address: write it like 52:54:00:12:34:56")]
-pub struct NotAMac(String);
-
-impl FromStr for MacAddr {
-    type Err = NotAMac;
-
-    fn from_str(text: &str) -> Result<Self, NotAMac> {
-        let refuse = || NotAMac(text.chars().take(40).collect());
-        let mut octets = [0u8; 6];
-        let mut digits = text.chars().filter(|c| !matches!(c, ':' | '-' | '.'));
-        for octet in &mut octets {
-            for _ in 0..2 {
-                let digit = digits.next().and_then(|c| c.to_digit(16)).ok_or_else(refuse)?;
-                *octet = *octet << 4 | u8::try_from(digit).map_err(|_| refuse())?;
-            }
-        }
-        if digits.next().is_some() { Err(refuse()) } else { Ok(Self(octets)) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mac_is_read_in_every_notation_and_written_in_one() {
-        for text in ["52:54:00:12:ab:56", "52-54-00-12-AB-56", "5254.0012.ab56", "52540012ab56"] {
-            assert_eq!(text.parse::<MacAddr>().map(|mac| mac.to_string()), Ok("52:54:00:12:ab:56".into()));
-        }
-        for text in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "52:54:00:12:34:5g", "５２5400123456"] {
-            assert!(text.parse::<MacAddr>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_raspberry_pi_is_known_by_its_card_or_its_uuid_as_long_as_its_rom_asks() {

@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use super::{
-    answer::{Denied, Key},
-    script::Query,
-};
+use super::{answer::Key, query::Query, why::Denied};
 
 /// What the clock showed, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,28 +2,13 @@
 
 use std::fmt;
 
-use super::{machine::Rules, profile::Boot, template::Templates, urls::is_remote, why::Why};
-
-/// A profile that cannot boot.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProfileFault {
-    /// The profile's name.
-    pub profile: String,
-    /// The variant that is at fault; `None`: what it boots where no variant fits.
-    pub arch: Option<String>,
-    /// What is wrong, and the fix.
-    pub fault: String,
-}
-
-impl fmt::Display for ProfileFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { profile, arch, fault } = self;
-        match arch {
-            Some(arch) => write!(f, "profile {profile} cannot boot on {arch}: {fault}"),
-            None => write!(f, "profile {profile} cannot boot: {fault}"),
-        }
-    }
-}
+use super::{
+    machine::Rules,
+    profile::{Boot, ProfileFault},
+    template::Templates,
+    urls::is_remote,
+    why::Why,
+};
 
 /// A look at the files of the assets folder, which whoever has the folder gives to a decision.
 #[derive(Clone, Copy)]

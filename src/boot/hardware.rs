@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::template::on_screen;
+use super::text::on_screen;
 
 /// The parts of a machine as iPXE reads them. What it does not know is `None`. iPXE has had all of these settings since
 /// 2012, for BIOS and EFI alike (interface/smbios/smbios_settings.c, net/netdev_settings.c).

@@ -4,8 +4,9 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    client::{Client, MacAddr, Speaks},
+    client::{Client, Speaks},
     loader::Loader,
+    mac::MacAddr,
     recent::Recent,
 };
 

@@ -13,7 +13,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{client::MacAddr, machine::Rules, selector::Facts};
+use super::mac::MacAddr;
 
 /// A machine, by all names that are known of it. Two are equal where their strongest names ([`Key`]) are.
 #[derive(Clone, Copy)]
@@ -106,16 +106,6 @@ impl MachineId {
     #[must_use]
     pub fn has_card(&self) -> bool {
         self.card != NO_CARD
-    }
-}
-
-impl Rules {
-    /// Which machine a stage has before it.
-    #[must_use]
-    pub fn identity(&self, facts: &Facts<'_>) -> MachineId {
-        let deciding = self.machines.deciding(facts).filter(|(selector, _)| selector.names_one_machine());
-        let name = deciding.and_then(|(_, rule)| rule.name.as_deref());
-        MachineId::new(name, facts.uuid, facts.mac)
     }
 }
 
@@ -291,8 +281,8 @@ const SHARED_SERIALS: [&str; 30] = [
 mod tests {
     use super::*;
     use crate::boot::{
-        machine::MachineRule,
-        selector::{RuleBook, Selector},
+        machine::{MachineRule, Rules},
+        selector::{Facts, RuleBook, Selector},
     };
 
     const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);

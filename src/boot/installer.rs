@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{client::MacAddr, machine::Rules, roster::Roster, script::Query};
+use super::{mac::MacAddr, machine::Rules, query::Query, roster::Roster};
 
 /// What an installer says of the machine that it runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,15 +9,16 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
-    answer,
-    attempts::Shape,
-    client::{Client, MacAddr},
-    faults::ProfileFault,
+    client::Client,
     heard::Heard,
+    identity::MachineId,
     loader::{Loader, Loaders},
-    profile::{Boot, Profile},
+    mac::MacAddr,
+    policy::Policy,
+    profile::{Boot, Profile, ProfileFault},
     roster::{Entry, Roster, Tried},
     selector::{Facts, RuleBook},
+    shape::Shape,
     template::Templates,
     why::Why,
 };
@@ -88,7 +89,7 @@ pub struct Rules {
     /// The scripts' templates, and those of answer files.
     pub templates: Templates,
     /// Who gets answer files.
-    pub answers: answer::Policy,
+    pub answers: Policy,
 }
 
 /// The shape of the offers to firmware (`dhcp.offer`).
@@ -273,6 +274,16 @@ impl Rules {
     #[must_use]
     pub fn serves(&self) -> Vec<Loader> {
         Loader::ALL.into_iter().filter(|loader| self.loaders.of(*loader).is_some()).collect()
+    }
+}
+
+impl Rules {
+    /// Which machine a stage has before it.
+    #[must_use]
+    pub fn identity(&self, facts: &Facts<'_>) -> MachineId {
+        let deciding = self.machines.deciding(facts).filter(|(selector, _)| selector.names_one_machine());
+        let name = deciding.and_then(|(_, rule)| rule.name.as_deref());
+        MachineId::new(name, facts.uuid, facts.mac)
     }
 }
 

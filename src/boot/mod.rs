@@ -1,40 +1,47 @@
-//! The decisions of a boot, as values: no socket, file or clock is in here, so every question about what a machine
+//! Who a machine is and what it gets, as values: no socket, file or clock is in here, so every question about what a machine
 //! gets ("which loader?", "which script?", "why nothing?") has one answer, and a test can ask it.
+//!
+//! From the bottom up:
+//!
+//! | subject | files |
+//! |---|---|
+//! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
+//! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`] |
+//! | what there is to boot | [`loader`], [`profile`], [`image`], [`template`], [`source`] |
+//! | the decision | [`machine`], [`next`], [`shape`], [`faults`], [`shadow`] |
+//! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`answer`], [`urls`] |
 
 pub mod answer;
-pub mod attempts;
-pub mod cause;
 pub mod client;
 pub mod clock;
-pub mod event;
 pub mod faults;
-mod handover;
 pub mod hardware;
 pub mod heard;
 pub mod identity;
 pub mod image;
 pub mod installer;
 pub mod loader;
+pub mod mac;
 mod mac_filters;
 pub mod machine;
-pub mod moment;
 pub mod next;
+pub mod outcome;
+pub mod over;
 pub mod own;
-pub mod peer;
+pub mod policy;
 pub mod profile;
 pub mod pxelinux;
+pub mod query;
 pub mod recent;
 mod rendered;
-pub mod report;
-pub mod rival;
+pub mod report_address;
 pub mod roster;
 pub mod script;
 pub mod selector;
 pub mod shadow;
+pub mod shape;
 pub mod source;
-pub mod stage;
 pub mod template;
-pub mod timeline;
-pub mod timelines;
+pub mod text;
 pub mod urls;
 pub mod why;

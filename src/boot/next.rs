@@ -84,8 +84,8 @@ pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<Ne
 mod tests {
     use super::*;
     use crate::boot::{
-        client::MacAddr,
         loader::{ClientArch, Loader, Loaders, tests::file},
+        mac::MacAddr,
         machine::MachineRule,
         roster::Entry,
         selector::{RuleBook, Selector},

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use std::fmt;
+
 use super::urls::is_remote;
 
 /// Something to boot, as the configuration names it.
@@ -114,6 +116,27 @@ impl Boot {
         match self {
             Self::Linux(Linux { cmdline, .. }) | Self::Efi { cmdline, .. } => Some(cmdline),
             _ => None,
+        }
+    }
+}
+
+/// A profile that cannot boot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProfileFault {
+    /// The profile's name.
+    pub profile: String,
+    /// The variant that is at fault; `None`: what it boots where no variant fits.
+    pub arch: Option<String>,
+    /// What is wrong, and the fix.
+    pub fault: String,
+}
+
+impl fmt::Display for ProfileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, arch, fault } = self;
+        match arch {
+            Some(arch) => write!(f, "profile {profile} cannot boot on {arch}: {fault}"),
+            None => write!(f, "profile {profile} cannot boot: {fault}"),
         }
     }
 }

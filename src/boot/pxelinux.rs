@@ -8,12 +8,14 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 use uuid::Uuid;
 
 use super::{
-    client::MacAddr,
-    event::Over,
+    mac::MacAddr,
     machine::{Choice, LocalBoot, Machine, Rules},
+    outcome::Outcome,
+    over::Over,
     profile::{Boot, DeviceTree, Linux},
-    script::{Asking, Decision, Outcome, Query, Script, Standing, decide},
-    template::{on_screen, wrapped},
+    query::Query,
+    script::{Asking, Decision, Script, Standing, decide},
+    text::{on_screen, wrapped},
     urls::{asset_url, is_remote},
     why::Why,
 };
@@ -273,9 +275,9 @@ mod tests {
     use super::*;
     use crate::boot::{
         machine::{By, MachineRule, Menu},
+        outcome::Way,
         profile::Profile,
         roster::{Assignment, Entry, Roster},
-        script::Way,
         selector::{RuleBook, Selector},
     };
 

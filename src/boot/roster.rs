@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
     use crate::boot::{
-        client::MacAddr,
+        mac::MacAddr,
         machine::{By, MachineRule, Rules},
         profile::{Boot, Profile},
         selector::{Facts, RuleBook, Selector},

@@ -1,113 +1,25 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use minijinja::{context, value::Serde};
 use serde::Serialize;
 
 use super::{
     answer::{Signer, Urls, answer_context},
-    client::MacAddr,
     faults::Files,
-    hardware::Hardware,
-    loader::Loader,
+    mac::MacAddr,
     machine::{By, Choice, Machine, MachineRule, Rules},
+    outcome::{Outcome, Way},
     profile::{Boot, Linux, Profile},
+    query::{Query, said},
     roster::{Entry, Roster},
-    selector::Facts,
-    template::{Templates, on_screen, wrapped},
+    template::Templates,
+    text::{on_screen, wrapped},
     urls::{asset_url, is_remote},
     why::Why,
 };
-
-/// What an iPXE says of itself in the query of `/boot.ipxe`; empty values are as good as none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-pub struct Query {
-    /// `${netX/mac}`: the card that it boots from.
-    pub mac: Option<String>,
-    /// `${uuid}`.
-    pub uuid: Option<String>,
-    /// `${serial}`.
-    pub serial: Option<String>,
-    /// `${buildarch}`.
-    pub arch: Option<String>,
-    /// `${platform}`: `efi` or `pcbios`.
-    pub platform: Option<String>,
-    /// The profile that the menu's user chose.
-    pub profile: Option<String>,
-    /// Set where an earlier script of this boot failed and asks for another one.
-    pub retry: Option<String>,
-    /// The profile that the menu's user chose for the boot that failed. It is taken where the menu would be shown again.
-    pub tried: Option<String>,
-    /// What is in the machine.
-    #[serde(flatten)]
-    pub hardware: Hardware,
-    /// The interface of ours that the machine is heard on. No machine says this of itself: it is filled in here.
-    #[serde(skip)]
-    pub interface: Option<String>,
-}
-
-impl Query {
-    /// The machine's card.
-    ///
-    /// # Errors
-    /// [`Why::BadQuery`]; `None` where it is not told.
-    pub fn mac(&self) -> Result<Option<MacAddr>, Why> {
-        let parsed = said(&self.mac).map(str::parse::<MacAddr>).transpose();
-        parsed.map_err(|error| Why::BadQuery(format!("mac is wrong: {error}")))
-    }
-
-    /// Whether an earlier script of this boot has failed.
-    #[must_use]
-    pub fn is_retry(&self) -> bool {
-        said(&self.retry).is_some()
-    }
-
-    /// With what is kept of the machine's parts cut to its bounds.
-    #[must_use]
-    pub fn bounded(self) -> Self {
-        let hardware = self.hardware.bounded();
-        Self { hardware, ..self }
-    }
-
-    /// The machine as templates see it.
-    pub(super) fn machine(&self, mac: MacAddr, rule: Option<&MachineRule>) -> Machine {
-        let plain = |value: &Option<String>| said(value).map(on_one_line).unwrap_or_default();
-        Machine {
-            arch: plain(&self.arch),
-            // An iPXE that does not tell may be EFI, where a kernel needs initrd=; a BIOS kernel ignores that.
-            platform: plain(&self.platform),
-            uuid: plain(&self.uuid),
-            serial: plain(&self.serial),
-            ..Machine::new(mac, rule)
-        }
-    }
-
-    /// What rules are asked by.
-    #[must_use]
-    pub fn facts(&self, mac: MacAddr) -> Facts<'_> {
-        Facts {
-            mac,
-            // Boards without one say all kinds of things; such a machine is known by its card.
-            uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
-            serial: said(&self.serial),
-            hardware: Some(&self.hardware),
-            arch: Loader::of_ipxe(said(&self.arch).unwrap_or_default(), said(&self.platform).unwrap_or_default()),
-            interface: said(&self.interface),
-        }
-    }
-}
-
-/// What a machine says of itself, fit for a line of a script: its serial number is whatever someone typed into it.
-fn on_one_line(text: &str) -> String {
-    on_screen(text).chars().take(100).collect()
-}
-
-/// A text of a query; an empty one is none.
-pub(super) fn said(value: &Option<String>) -> Option<&str> {
-    value.as_deref().filter(|value| !value.is_empty())
-}
 
 /// A script, and what it is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,50 +28,6 @@ pub struct Script {
     pub text: String,
     /// What was decided.
     pub outcome: Outcome,
-}
-
-/// What a script is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Come back and say who you are.
-    Bootstrap,
-    /// Something that a machine was chosen for.
-    Chosen {
-        /// The machine's card.
-        mac: MacAddr,
-        /// The profile's name.
-        profile: String,
-        /// Who chose it.
-        by: By,
-        /// Whether it is to be had once.
-        once: bool,
-        /// Once in this sense: it is served until the machine reports that it is installed.
-        until_installed: bool,
-        /// What it boots reports within this time of its hand-over.
-        report_within: Option<Duration>,
-        /// What that comes to.
-        way: Way,
-    },
-    /// Say why not, and offer a way on.
-    Refused(Option<MacAddr>, Why),
-}
-
-/// Where a chosen profile leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// To a boot. These files, paths below the assets folder, are fetched before it; the first is the kernel, or what
-    /// stands for it. Of a script of the user's own nothing is known.
-    Boot(Vec<String>),
-    /// To a boot of files on another server, at least of some: nobody here sees when the machine has them all.
-    Elsewhere,
-    /// To a CD or disk image, a path below the assets folder, that is read over the network while it runs.
-    Disk(String),
-    /// To the menu of profiles.
-    Menu,
-    /// To the local disk.
-    Local,
-    /// To iPXE's shell.
-    Shell,
 }
 
 /// What is known of a machine beside what it says of itself.
@@ -326,7 +194,8 @@ impl<'a> Asking<'a> {
         let none = BTreeMap::new();
         let vars = self.rule.map_or(&none, |rule| &rule.vars);
         let urls = self.urls(profile);
-        let cmdline = self.rules.templates.cmdline(template, &self.machine, vars, &urls)?;
+        let cmdline =
+            self.rules.templates.cmdline(template, &self.machine, vars, urls.functions(&self.rules.templates))?;
         self.has_named(profile, &urls)?;
         Ok(cmdline)
     }
@@ -947,7 +816,7 @@ sanboot --no-describe --drive 0x80 || exit";
 
     #[test]
     fn what_a_machine_says_of_its_parts_chooses_only_where_no_rule_names_it() {
-        use crate::boot::hardware::Pattern;
+        use crate::boot::hardware::{Hardware, Pattern};
         let rule = |profile: &str| MachineRule { profile: Some(profile.into()), ..MachineRule::default() };
         let dell = || Selector { manufacturers: vec![Pattern::new("Dell*")], ..Selector::default() };
         let tagged = Selector { assets: vec![Pattern::new("A-17")], products: vec![Pattern::new("*")], ..dell() };

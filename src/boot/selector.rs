@@ -1,14 +1,14 @@
 //! Which rule of the configuration is about a machine: the most specific one that fits, of equals the first.
 
-use std::{cmp::Reverse, collections::HashMap, fmt, hash::Hash, str::FromStr};
+use std::{cmp::Reverse, collections::HashMap, hash::Hash};
 
 use uuid::Uuid;
 
 use super::{
-    client::MacAddr,
     hardware::{Hardware, Pattern},
     identity::{is_own_serial, own_uuid},
     loader::Loader,
+    mac::{MacAddr, Oui},
 };
 
 /// What a stage knows of a machine. DHCP never knows a serial number or the parts.
@@ -201,57 +201,6 @@ fn put<K: Eq + Hash>(index: &mut HashMap<K, Vec<usize>>, key: K, rule: usize) {
     let rules = index.entry(key).or_default();
     if rules.last() != Some(&rule) {
         rules.push(rule);
-    }
-}
-
-/// Organizationally unique identifier: who made a card (IEEE 802).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Oui(pub [u8; 3]);
-
-impl Oui {
-    /// That of a card.
-    #[must_use]
-    pub fn of(MacAddr([a, b, c, ..]): MacAddr) -> Self {
-        Self([a, b, c])
-    }
-
-    /// Whether it is one of the Raspberry Pi's makers, whose boot ROM calls itself an x86 BIOS.
-    #[must_use]
-    pub fn is_raspberry_pi(self) -> bool {
-        RASPBERRY_PI.contains(&self)
-    }
-}
-
-/// Raspberry Pi Foundation and Raspberry Pi Trading, in the IEEE's registry.
-const RASPBERRY_PI: [Oui; 7] = [
-    Oui([0xb8, 0x27, 0xeb]),
-    Oui([0xdc, 0xa6, 0x32]),
-    Oui([0xe4, 0x5f, 0x01]),
-    Oui([0x28, 0xcd, 0xc1]),
-    Oui([0xd8, 0x3a, 0xdd]),
-    Oui([0x2c, 0xcf, 0x67]),
-    Oui([0x88, 0xa2, 0x9e]),
-];
-
-/// The text is no OUI.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no OUI: write the first three bytes of a MAC address, like b8:27:eb")]
-pub struct NotAnOui(String);
-
-impl FromStr for Oui {
-    type Err = NotAnOui;
-
-    fn from_str(text: &str) -> Result<Self, NotAnOui> {
-        let whole = format!("{text}{}", if text.contains('-') { "-00-00-00" } else { ":00:00:00" });
-        let mac: Result<MacAddr, _> = whole.parse();
-        mac.map(Self::of).map_err(|_| NotAnOui(text.chars().take(40).collect()))
-    }
-}
-
-impl fmt::Display for Oui {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self([a, b, c]) = self;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}")
     }
 }
 

@@ -86,7 +86,7 @@ fn kinds(selector: &Selector) -> [(&'static str, Vec<String>); 9] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::{client::MacAddr, loader::Loader};
+    use crate::boot::{loader::Loader, mac::MacAddr};
 
     fn macs(last: &[u8]) -> Selector {
         Selector { macs: last.iter().map(|last| MacAddr([2, 0, 0, 0, 0, *last])).collect(), ..Selector::default() }

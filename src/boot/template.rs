@@ -14,10 +14,10 @@ use minijinja::{
 use serde::Serialize;
 
 use super::{
-    answer::Urls,
     mac_filters,
     rendered::{Format, Values, cmdline},
     source::{RAW, Source, Sources},
+    text::on_screen,
     why::Why,
 };
 
@@ -263,9 +263,9 @@ impl Templates {
         template: &str,
         machine: &impl Serialize,
         vars: &impl Serialize,
-        urls: &Urls,
+        functions: minijinja::Value,
     ) -> Result<String, Why> {
-        let context = context! { machine => Serde(machine), vars => Serde(vars), ..urls.functions(self) };
+        let context = context! { machine => Serde(machine), vars => Serde(vars), ..functions };
         let rendered = self
             .environment
             .render_named_str("cmdline", template, context)
@@ -291,35 +291,6 @@ impl Templates {
     }
 }
 
-/// Words that may hold what a stranger sent, for an iPXE `echo`: one line, nothing that iPXE would expand or execute
-/// (`${…}`, `&&`, `||`, `#`; core/exec.c).
-#[must_use]
-pub fn on_screen(text: &str) -> String {
-    text.chars()
-        .map(|c| if matches!(c, ' '..='~') && !matches!(c, '$' | '&' | '|' | '#' | '{' | '}') { c } else { '?' })
-        .take(400)
-        .collect()
-}
-
-/// The same on lines of so many columns at most.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            // A path may be wider than the screen.
-            _ => {
-                let chars: Vec<char> = word.chars().collect();
-                lines.extend(chars.chunks(width).map(|piece| piece.iter().collect()));
-            }
-        }
-    }
-    lines
-}
-
 const EMBEDDED: &[(&str, &str)] = &[
     ("ask.ipxe", include_str!("../../ipxe-scripts/ask.ipxe")),
     ("bootstrap.ipxe", include_str!("../../ipxe-scripts/bootstrap.ipxe")),
@@ -343,7 +314,8 @@ mod tests {
     #[test]
     fn a_command_line_that_would_be_more_than_one_command_is_refused() {
         let machine = std::collections::BTreeMap::from([("name", "k8s08")]);
-        let render = |template: &str| Templates::default().cmdline(template, &machine, &machine, &Urls::default());
+        let render =
+            |template: &str| Templates::default().cmdline(template, &machine, &machine, minijinja::Value::default());
         assert_eq!(render("a=b ip=${netX/ip} c#d"), Ok("a=b ip=${netX/ip} c#d".into()));
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
             assert!(matches!(render(template), Err(Why::Template(_))), "{template}");
@@ -354,7 +326,7 @@ mod tests {
     fn a_value_is_one_argument_of_a_command_line_or_it_is_refused() {
         let render = |template: &str, value: serde_json::Value| {
             let vars = BTreeMap::from([("x", value)]);
-            let made = Templates::default().cmdline(template, &"", &vars, &Urls::default());
+            let made = Templates::default().cmdline(template, &"", &vars, minijinja::Value::default());
             made.map_err(|why| why.to_string())
         };
         for value in ["a b", "x init=/bin/sh", " a", "a\tb", "a\nb", "a\"b", "${net0/mac}", "a || shell", "a # b"] {

@@ -2,10 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{
-    answer::Denied,
-    loader::{ClientArch, Loader},
-};
+use super::loader::{ClientArch, Loader};
 
 /// The reason of a refusal or of silence. Its `Display` is a sentence with the mend where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -258,4 +255,15 @@ pub fn install_hint(loader: Loader) -> &'static str {
             "name a folder that holds iPXE's build for it with --loader-dir"
         }
     }
+}
+
+/// Why an answer is not given. It tells nothing of machines: whoever asks may be anyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No signature, or none of ours for this name.
+    #[error("only the address in the machine's own boot script opens it (a template's answer() or answers())")]
+    NotSigned,
+    /// It was good once.
+    #[error("its address is no longer good: boot the machine from the network again, and its script has a new one")]
+    Expired,
 }

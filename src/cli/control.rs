@@ -17,8 +17,9 @@ use super::{
     failure::{self, EX_OSERR, Failure},
 };
 use crate::{
-    boot::{cause::rough, hardware::Hardware, moment::Moment, timeline::Step},
+    boot::hardware::Hardware,
     status::bundle,
+    timeline::{boot::Step, cause::rough, moment::Moment},
 };
 
 /// Assign a profile to a machine. The assignment has priority over its rule.

@@ -7,9 +7,9 @@ use uuid::Uuid;
 use super::failure::{EX_CONFIG, EX_OSERR, EX_USAGE, Failure, configuration, print};
 use crate::{
     boot::{
-        client::MacAddr,
         hardware::Hardware,
         loader::{ClientArch, Loader},
+        mac::MacAddr,
     },
     config::{Faults, load::load, resolve::resolve},
     daemon::explain::{Asked, Explanation, Fitting, Stage, explain},

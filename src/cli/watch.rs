@@ -23,11 +23,11 @@ use super::{
     failure::{EX_OSERR, EX_UNAVAILABLE, Failure, print},
 };
 use crate::{
-    boot::moment::Moment,
     status::{
         screen::{lines, summary},
         view::Machine,
     },
+    timeline::moment::Moment,
 };
 
 /// Show every boot as it happens: on a terminal as a table (press q to quit), otherwise as one line for each step.

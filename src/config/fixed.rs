@@ -6,7 +6,7 @@ use super::{
     schema,
     settings::{Settings, StateUrl, Syslog, Tftp},
 };
-use crate::{boot::attempts::Rates, net::limits::ClientLimits};
+use crate::{net::limits::ClientLimits, offers::attempts::Rates};
 
 /// Settings that are used at the start. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,14 +12,14 @@ use super::{
 use crate::{
     boot::{
         answer::{Urls, answer_context},
-        client::{MacAddr, NotAMac},
         faults::Wanted,
         hardware::{Hardware, Pattern},
         loader::Loader,
+        mac::{MacAddr, NotAMac, NotAnOui},
         machine::{Machine, MachineRule},
         profile::{Boot, Profile},
         script::script_context,
-        selector::{NotAnOui, Selector},
+        selector::Selector,
         template::Templates,
         urls::AssetUrls,
         why::Why,
@@ -180,7 +180,9 @@ fn of_templates(
             let context = script_context(base, profile, machine, vars, &urls, templates);
             templates.script(template, context).map(|_| 0)
         }
-        (_, Some(cmdline)) => templates.cmdline(cmdline, machine, vars, &urls).map(|cmdline| cmdline.len()),
+        (_, Some(cmdline)) => {
+            templates.cmdline(cmdline, machine, vars, urls.functions(templates)).map(|cmdline| cmdline.len())
+        }
         (_, None) => Ok(0),
     };
     asked.assets.extend(urls.assets().asked());

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     boot::{
-        answer,
         machine::{Menu, Rules},
+        policy::Policy,
         profile::{Boot, DeviceTree, Linux, Profile},
         template::Templates,
         urls::is_remote,
@@ -87,10 +87,10 @@ impl Check<'_> {
         Menu { default, timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or_default() }
     }
 
-    pub(super) fn answers(&mut self) -> answer::Policy {
+    pub(super) fn answers(&mut self) -> Policy {
         let schema::Http { answers_open: open, answers_expire, .. } = self.loaded.config.http.clone();
         let range = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
-        answer::Policy { open, lifetime: self.duration(&["http", "answers_expire"], &answers_expire, range) }
+        Policy { open, lifetime: self.duration(&["http", "answers_expire"], &answers_expire, range) }
     }
 
     /// Every file of the templates folder by its name; files in subfolders by `FOLDER/NAME`.

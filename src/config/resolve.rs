@@ -89,11 +89,11 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            attempts::{Rates, Shape},
-            client::MacAddr,
             loader::Loader,
+            mac::MacAddr,
             machine::{LocalBoot, OfferShape},
             profile::{Boot, Linux, Profile},
+            shape::Shape,
         },
         config::{
             load::load,
@@ -102,6 +102,7 @@ mod tests {
             stages::DEFAULT_STATE,
         },
         net::limits::ClientLimits,
+        offers::attempts::Rates,
     };
 
     fn resolved(text: &str) -> Result<Settings, String> {

@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, tim
 use super::{Finding, schema, watched::Watched};
 use crate::{
     boot::{
-        answer,
-        attempts::Rates,
         machine::{MachineRule, Menu, OfferShape},
+        policy::Policy,
         profile::Profile,
         selector::Selector,
         template::Templates,
     },
     files::AssetRoot,
     net::limits::ClientLimits,
+    offers::attempts::Rates,
 };
 
 /// The settings of the daemon. Interfaces and loaders are found later on the host.
@@ -50,7 +50,7 @@ pub struct Settings {
     /// The embedded templates with the user's own.
     pub templates: Templates,
     /// Which clients get answer files.
-    pub answers: answer::Policy,
+    pub answers: Policy,
     /// The built-in menu.
     pub menu: Menu,
     /// Rules for machines.

@@ -9,12 +9,10 @@ use super::{
     units,
 };
 use crate::{
-    boot::{
-        attempts::{Rates, Shape},
-        machine::OfferShape,
-    },
+    boot::{machine::OfferShape, shape::Shape},
     files::{AssetRoot, permission},
     net::limits::ClientLimits,
+    offers::attempts::Rates,
 };
 
 impl Check<'_> {

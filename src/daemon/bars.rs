@@ -11,12 +11,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::logging::set_footer;
 use crate::{
-    boot::{machine::Live, moment::Moment},
+    boot::machine::Live,
     status::{
         screen::{is_current, lines, summary},
         server::Server,
         view::Machine,
     },
+    timeline::moment::Moment,
 };
 
 /// Draws them anew for as long as the server runs. Does nothing where standard output is no terminal.

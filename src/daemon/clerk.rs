@@ -14,15 +14,13 @@ use tracing::{info, warn};
 
 use crate::{
     boot::{
-        attempts::Shape,
         identity::{Key, MachineId},
         machine::{Live, Rules},
-        moment::Moment,
         roster::{Assignment, Change, Entry, Roster, Tried},
-        timeline::Timeline,
-        timelines::Timelines,
+        shape::Shape,
     },
     state::State,
+    timeline::{boot::Timeline, machines::Timelines, moment::Moment},
 };
 
 /// Keeps the state and the roster in memory the same.

@@ -25,12 +25,14 @@ use super::{
     recorder::Question,
 };
 use crate::{
-    boot::{attempts::Attempts, client::MacAddr, identity::MachineId, roster::Assignment, timelines::Snapshot},
+    boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
     net::wake::wake,
+    offers::attempts::Attempts,
     status::{
         access::Via,
         server::{Answer, Refusal, Server, Steps},
     },
+    timeline::machines::Snapshot,
 };
 
 /// The server as the API sees it.

@@ -14,15 +14,17 @@ use uuid::Uuid;
 use super::{loaders, plan};
 use crate::{
     boot::{
-        attempts::{Attempts, Rates},
-        client::{Client, MacAddr, Speaks},
+        client::{Client, Speaks},
         faults::Files,
         hardware::Hardware,
         loader::{ClientArch, Loader},
+        mac::MacAddr,
         machine::{By, MachineRule, Rules},
+        outcome::{Outcome, Way},
         own::Own,
+        query::Query,
         roster::{Entry, Roster},
-        script::{Outcome, Query, Standing, Way, script},
+        script::{Standing, script},
         selector::Facts,
         why::Why,
     },
@@ -36,6 +38,7 @@ use crate::{
     },
     files::AssetRoot,
     net::interface::{Interface, choose},
+    offers::attempts::{Attempts, Rates},
     state::State,
 };
 

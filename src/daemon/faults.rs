@@ -8,8 +8,9 @@ use tracing::{info, warn};
 
 use crate::{
     boot::{
-        faults::{Files, ProfileFault, faults},
+        faults::{Files, faults},
         machine::Live,
+        profile::ProfileFault,
         why::Why,
     },
     files::{AssetRoot, Followed},

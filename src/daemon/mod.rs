@@ -53,9 +53,10 @@ use self::{
     sandbox::{Bounds, Held},
 };
 use crate::{
-    boot::{answer::Key, attempts::Attempts, recent::Recent},
+    boot::{answer::Key, recent::Recent},
     http,
     net::own_loop::OwnLoop,
+    offers::attempts::Attempts,
     state::State,
     status::{self, api::Api, metrics::Metrics, page::Waiting},
 };

@@ -18,19 +18,19 @@ use tracing::{info, warn};
 
 use super::{clerk::ToKeep, logging::Together};
 use crate::{
-    boot::{
-        attempts::Attempts,
-        event::{Event, ReportEvent, What, Who},
-        identity::{Key, MachineId},
-        moment::Moment,
-        stage::Stage,
-        timeline::Chosen,
-        timelines::{Line, Snapshot, Timelines},
-    },
+    boot::identity::{Key, MachineId},
+    offers::attempts::Attempts,
     status::{
         metrics::Metrics,
         server::{Steps, Told},
         tally::Tally,
+    },
+    timeline::{
+        boot::Chosen,
+        event::{Event, ReportEvent, What, Who},
+        machines::{Line, Snapshot, Timelines},
+        moment::Moment,
+        stage::Stage,
     },
 };
 

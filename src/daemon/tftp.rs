@@ -12,8 +12,10 @@ use tracing::warn;
 
 use super::plan::Plan;
 use crate::{
-    boot::{answer::Key, attempts::Attempts, event::Event},
+    boot::answer::Key,
+    offers::attempts::Attempts,
     tftp::serve::{Doors, Ports, Stage, doors},
+    timeline::event::Event,
 };
 
 /// Starts it; it ends when the doors are dropped and its last transfer is over, which `tasks` wait for.

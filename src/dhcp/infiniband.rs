@@ -1,6 +1,6 @@
 //! InfiniBand cards. Their hardware address does not fit into a DHCP header, so their GUID identifies them.
 
-use crate::boot::client::MacAddr;
+use crate::boot::mac::MacAddr;
 
 /// The GUID of a card: the last eight bytes of its client identifier (option 61).
 ///

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::vendor_options::VendorOptions;
 use crate::boot::{
-    attempts::Shape,
     next::{NextStep, Under, Via},
+    shape::Shape,
     urls::asset_url,
 };
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::wire::{Message, Sender, until_nul};
-use crate::boot::{client::MacAddr, why::Why};
+use crate::boot::{mac::MacAddr, why::Why};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,15 +12,18 @@ use super::{
     request::{Kind, Request},
     vendor_options::VendorOptions,
 };
-use crate::boot::{
-    attempts::{Attempts, Shape},
-    client::{Client, Speaks},
-    machine::{OfferShape, Rules},
-    next::{NextStep, Under, Via, next},
-    own::Own,
-    pxelinux,
-    roster::Roster,
-    why::Why,
+use crate::{
+    boot::{
+        client::{Client, Speaks},
+        machine::{OfferShape, Rules},
+        next::{NextStep, Under, Via, next},
+        own::Own,
+        pxelinux,
+        roster::Roster,
+        shape::Shape,
+        why::Why,
+    },
+    offers::attempts::Attempts,
 };
 
 /// The port on which a request arrived.
@@ -222,13 +225,13 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            attempts::Rates,
-            client::MacAddr,
             loader::{Loader, Loaders, tests::file},
+            mac::MacAddr,
             machine::{MachineRule, ReplyDelay},
             selector::{RuleBook, Selector},
         },
         dhcp::{reply::tests::reply, request::tests::UUID, wire::tests::message},
+        offers::attempts::Rates,
     };
 
     fn here() -> Here {

@@ -109,7 +109,7 @@ impl Reply {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{boot::client::MacAddr, dhcp::request::tests::UUID};
+    use crate::{boot::mac::MacAddr, dhcp::request::tests::UUID};
 
     /// The vendor class for PXE clients.
     pub(crate) fn reply(kind: ReplyKind, bootfile: &str) -> Reply {

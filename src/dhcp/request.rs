@@ -10,8 +10,9 @@ use super::{
     wire::{Hardware, Message, Sender, until_nul},
 };
 use crate::boot::{
-    client::{Client, MacAddr, Speaks},
+    client::{Client, Speaks},
     loader::ClientArch,
+    mac::MacAddr,
     why::Why,
 };
 

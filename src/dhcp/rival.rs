@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::offered::Offered;
-use crate::boot::rival::{Fault, Rival};
+use crate::offers::rival::{Fault, Rival};
 
 /// The rivals that were reported recently.
 #[derive(Debug, Default)]

@@ -21,13 +21,13 @@ use super::{
 };
 use crate::{
     boot::{
-        attempts::Attempts,
         client::{Client, Speaks},
-        event::{Discover, Event, What, Who, count_lost},
         machine::Live,
         why::Why,
     },
     net::frame::LinkAddress,
+    offers::attempts::Attempts,
+    timeline::event::{Discover, Event, What, Who, count_lost},
 };
 
 /// Our addresses on an interface.

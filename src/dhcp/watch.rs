@@ -15,11 +15,9 @@ use super::{
     rival::{Rivals, rivals},
 };
 use crate::{
-    boot::{
-        attempts::Attempts,
-        event::{Event, What, Who},
-    },
     net::raw::Tap,
+    offers::attempts::Attempts,
+    timeline::event::{Event, What, Who},
 };
 
 /// The watch on one interface.

@@ -14,7 +14,7 @@ use dhcproto::{
     },
 };
 
-use crate::boot::{client::MacAddr, why::Why};
+use crate::boot::{mac::MacAddr, why::Why};
 
 /// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,18 @@ use std::{
 };
 
 use super::{asset::Asset, root::AssetRoot};
-use crate::boot::{
-    answer::Signer,
-    attempts::Attempts,
-    client::MacAddr,
-    event::{Of, Over},
-    identity::MachineId,
-    loader::{Loader, LoaderFile},
-    machine::{Live, Rules},
-    script::{Outcome, Query},
+use crate::{
+    boot::{
+        answer::Signer,
+        identity::MachineId,
+        loader::{Loader, LoaderFile},
+        mac::MacAddr,
+        machine::{Live, Rules},
+        outcome::Outcome,
+        over::{Of, Over},
+        query::Query,
+    },
+    offers::attempts::Attempts,
 };
 
 /// The places where names are searched.

@@ -15,9 +15,10 @@ use super::{
     found::{Asker, Found, Names},
 };
 use crate::boot::{
-    event::Of,
     loader::LoaderFile,
-    script::{Query, Standing, script},
+    over::Of,
+    query::Query,
+    script::{Standing, script},
     why::Why,
 };
 

@@ -4,8 +4,10 @@ use super::found::{Caller, Decided, Found, Names};
 use crate::boot::{
     faults::Files,
     machine::By,
+    outcome::Outcome,
     pxelinux::{self, Asked},
-    script::{Outcome, Query, Standing},
+    query::Query,
+    script::Standing,
     why::Why,
 };
 
@@ -63,16 +65,16 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            attempts::{Attempts, Rates},
-            client::MacAddr,
-            event::Over,
             loader::{Loader, Loaders},
+            mac::MacAddr,
             machine::{Live, MachineRule, Rules},
+            over::Over,
             profile::{Boot, Linux, Profile},
             roster::Roster,
             selector::{RuleBook, Selector},
         },
         files::{AssetRoot, found::Asker},
+        offers::attempts::{Attempts, Rates},
     };
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);

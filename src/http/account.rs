@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::boot::{
-    event::{At, Failure, Of, Over, Pace, Part, Pause, Progress, Silent, Transfer, What},
-    peer::Sample,
+use crate::{
+    boot::over::{Of, Over},
+    timeline::{
+        event::{At, Failure, Pace, Part, Pause, Progress, Silent, Transfer, What},
+        peer::Sample,
+    },
 };
 
 /// Kept by [`super::connection::Connection`]. What its functions return is to be told.

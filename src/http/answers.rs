@@ -14,12 +14,14 @@ use super::{
     app::{App, Asked},
     ends::Ends,
 };
-use crate::boot::{
-    answer::{Answer, Denied, Signer, answer},
-    event::{What, Who},
-    installer::Installer,
-    script::Query,
-    why::Why,
+use crate::{
+    boot::{
+        answer::{Answer, Signer, answer},
+        installer::Installer,
+        query::Query,
+        why::{Denied, Why},
+    },
+    timeline::event::{What, Who},
 };
 
 /// By an address that a machine's script named. What an installer posts of its machine is not needed then.

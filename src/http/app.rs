@@ -23,22 +23,26 @@ use super::{
 };
 use crate::{
     boot::{
-        answer::{Denied, Key, Signer},
-        attempts::Attempts,
+        answer::{Key, Signer},
         clock::Clock,
-        event::{Event, Over, What, Who, count_lost},
         faults::Wanted,
         identity::MachineId,
         loader::Loader,
         machine::Live,
+        outcome::Outcome,
+        over::Over,
+        query,
         recent::Recent,
-        script::{self, Outcome},
-        timeline::Timeline,
-        why::Why,
+        why::{Denied, Why},
     },
     files::{
         AssetRoot,
         found::{Asker, Caller, Found, Names},
+    },
+    offers::attempts::Attempts,
+    timeline::{
+        boot::Timeline,
+        event::{Event, What, Who, count_lost},
     },
 };
 
@@ -77,7 +81,7 @@ pub struct App {
 #[derive(Clone, Debug)]
 pub(super) struct On(pub(super) Arc<Connection>);
 
-pub(super) type Asked = Result<Query<script::Query>, QueryRejection>;
+pub(super) type Asked = Result<Query<query::Query>, QueryRejection>;
 
 impl App {
     /// This server as a client reaches it.
@@ -125,7 +129,7 @@ impl App {
     }
 
     /// What an address of an answer file was signed for.
-    pub(super) fn open(&self, token: &str, name: &str) -> Result<script::Query, Denied> {
+    pub(super) fn open(&self, token: &str, name: &str) -> Result<query::Query, Denied> {
         self.now();
         let lifetime = self.live.rules.load().answers.lifetime;
         self.clock().open(&self.answer_key, token, name, self.began.elapsed(), lifetime)
@@ -142,7 +146,7 @@ impl App {
     /// A query with the interface that its machine is heard on: the one whose address it came to, which is the one that
     /// its DHCP request was answered from. A base URL of the user's own leads everyone to one address, which tells
     /// nothing, and then it is where its DHCP request was heard.
-    pub(super) fn heard(&self, ends: Ends, query: script::Query) -> script::Query {
+    pub(super) fn heard(&self, ends: Ends, query: query::Query) -> query::Query {
         let by_address = || {
             let local = ipv4(ends.local)?;
             self.interfaces.load().get(&local).cloned()
@@ -155,7 +159,7 @@ impl App {
             Some(_) => by_dhcp().or_else(by_address),
             None => by_address().or_else(by_dhcp),
         };
-        script::Query { interface: interface.map(|name| name.to_string()), ..query }
+        query::Query { interface: interface.map(|name| name.to_string()), ..query }
     }
 
     pub(super) async fn list(&self, ends: Ends, path: String, json: bool) -> Response {

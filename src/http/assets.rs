@@ -26,11 +26,7 @@ use super::{
     range::{Selection, Version, select},
     whose::Whose,
 };
-use crate::{
-    boot::event::{Of, Part},
-    files::Asset,
-    iso::segments::Piece as Place,
-};
+use crate::{boot::over::Of, files::Asset, iso::segments::Piece as Place, timeline::event::Part};
 
 /// Something to serve.
 #[derive(Clone, Debug)]
@@ -253,10 +249,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        boot::event::{Failure, Transfer, What},
         files::AssetRoot,
         http::{ends::Ends, io::Io, watch::watch},
         iso::made::{Of as Content, iso},
+        timeline::event::{Failure, Transfer, What},
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {

@@ -23,11 +23,12 @@ use tracing::debug;
 
 use super::{account::Account, ends::Ends, piece::Promised};
 use crate::{
-    boot::{
-        event::{Event, Failure, Of, Part, Pause, What, Who, count_lost},
+    boot::over::Of,
+    net::tcp_info::{TcpInfo, tcp_info},
+    timeline::{
+        event::{Event, Failure, Part, Pause, What, Who, count_lost},
         peer::Sample,
     },
-    net::tcp_info::{TcpInfo, tcp_info},
 };
 
 /// See the module.

@@ -34,8 +34,8 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    boot::event::Event,
     net::{limits::ClientLimits, tcp_info},
+    timeline::event::Event,
 };
 
 /// What all listeners of a server share.

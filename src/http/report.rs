@@ -18,11 +18,12 @@ use super::{
     app::App,
     ends::{Ends, ipv4},
 };
-use crate::boot::{
-    answer::Denied,
-    client::MacAddr,
-    event::{Event, Report, ReportEvent, Signed, What, Who},
-    report::{read, scope},
+use crate::{
+    boot::{mac::MacAddr, report_address::scope, why::Denied},
+    timeline::{
+        event::{Event, Report, ReportEvent, Signed, What, Who},
+        report::read,
+    },
 };
 
 type Fields = Vec<(String, String)>;

@@ -29,13 +29,15 @@ use super::{
 use crate::{
     boot::{
         answer::Signer,
-        event::{Of, What, Who},
         faults::Files,
         hardware::Hardware,
-        script::{self, Outcome, Standing, script},
+        outcome::Outcome,
+        over::Of,
+        script::{self, Standing, script},
         why::Why,
     },
     files::found::Found,
+    timeline::event::{What, Who},
 };
 
 /// Everything that can be fetched.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::connection::{Connection, Look};
-use crate::boot::{
+use crate::timeline::{
     event::{Failure, Pause},
     peer::{Peer, Sample, Verdict},
 };

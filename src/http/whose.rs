@@ -6,7 +6,7 @@
 
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
-use crate::boot::event::Who;
+use crate::timeline::event::Who;
 
 /// What a request's path began with.
 #[derive(Clone, Debug)]

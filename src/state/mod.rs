@@ -13,13 +13,17 @@ use sqlx::{
     },
 };
 
-use crate::boot::{
-    attempts::Shape,
-    identity::{Key, MachineId},
-    moment::Moment,
-    roster::{Assignment, Change, Entry, Roster, Tried},
-    timeline::Timeline,
-    timelines::{Machine, Timelines},
+use crate::{
+    boot::{
+        identity::{Key, MachineId},
+        roster::{Assignment, Change, Entry, Roster, Tried},
+        shape::Shape,
+    },
+    timeline::{
+        boot::Timeline,
+        machines::{Machine, Timelines},
+        moment::Moment,
+    },
 };
 
 /// The open file.
@@ -335,7 +339,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::boot::client::MacAddr;
+    use crate::boot::mac::MacAddr;
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 

@@ -24,16 +24,15 @@ use super::{
     shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
     view::{self, WholeBoot},
 };
-use crate::boot::{
-    client::MacAddr,
-    event::Who,
-    identity::MachineId,
-    loader,
-    machine::{Live, MachineRule, Rules},
-    moment::Moment,
-    roster::Assignment,
-    timeline::Timeline,
-    timelines,
+use crate::{
+    boot::{
+        identity::MachineId,
+        loader,
+        mac::MacAddr,
+        machine::{Live, MachineRule, Rules},
+        roster::Assignment,
+    },
+    timeline::{boot::Timeline, event::Who, machines, moment::Moment},
 };
 
 /// What the routes share.
@@ -240,7 +239,7 @@ impl Api {
         if cards.is_empty() {
             return Err(Refusal::Wrong(format!("no MAC address of {machine} is known: name one in its rule")));
         }
-        let known = seen.and_then(timelines::Machine::boot).and_then(|boot| boot.interface.clone());
+        let known = seen.and_then(machines::Machine::boot).and_then(|boot| boot.interface.clone());
         let interface = self.server.wake(machine, cards.clone(), known).await?;
         Ok((interface, cards))
     }
@@ -270,7 +269,7 @@ impl Api {
     /// As [`Self::who`], with all other names that the machine was seen under; an IP address is not enough.
     pub(super) async fn id(&self, machine: &str) -> Result<MachineId, Problem> {
         let id = self.named(machine)?;
-        let seen = self.server.snapshot().await.find(Who::Machine(id)).and_then(timelines::Machine::id);
+        let seen = self.server.snapshot().await.find(Who::Machine(id)).and_then(machines::Machine::id);
         Ok(seen.map_or(id, |seen| if id.has_card() { id.with(seen) } else { id.with_names(seen.keys()) }))
     }
 

@@ -7,21 +7,25 @@ use super::{
     server::Server,
     view::{self, WholeBoot},
 };
-use crate::boot::{
-    client::MacAddr,
-    event::Who,
-    loader::Loader,
-    machine::{Live, Rules},
-    moment::Moment,
-    profile::{Boot, Profile},
-    selector::Facts,
-    timelines::{self, Packet},
+use crate::{
+    boot::{
+        loader::Loader,
+        mac::MacAddr,
+        machine::{Live, Rules},
+        profile::{Boot, Profile},
+        selector::Facts,
+    },
+    timeline::{
+        event::Who,
+        machines::{self, Packet},
+        moment::Moment,
+    },
 };
 
 /// The bundle, as JSON. Left out or masked are: the machine's half of its MAC address, its name, UUID, serial numbers, asset tag and
 /// host name, the values of `vars`, and words that look like `password=…`.
 #[must_use]
-pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Value {
+pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&machines::Machine>, now: Moment) -> Value {
     let mut machine = view::Machine::new(live, server, who, seen, now);
     // They name one machine, as its serial number does.
     (machine.hardware.asset, machine.hardware.board_serial) = (None, None);
@@ -61,14 +65,14 @@ fn configuration(
     rules: &Rules,
     server: &dyn Server,
     who: Who,
-    seen: Option<&timelines::Machine>,
+    seen: Option<&machines::Machine>,
     profile: Option<&str>,
 ) -> Value {
     let rule = match who {
         Who::Machine(machine) => {
             let interface = server.heard_on(machine);
             let (mac, uuid) = (machine.card, machine.uuid());
-            let hardware = seen.and_then(timelines::Machine::hardware);
+            let hardware = seen.and_then(machines::Machine::hardware);
             rules.machines.of(&Facts { mac, uuid, serial: None, hardware, arch: None, interface: interface.as_deref() })
         }
         Who::Address(_) => None,

@@ -4,23 +4,24 @@ use std::collections::{BTreeMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::boot::{
-    client::MacAddr,
-    event::Who,
-    identity::{Key, MachineId, own_uuid},
-    machine::{MachineRule, Rules},
-    roster::Roster,
-    selector::{Facts, Selector},
-    timelines,
+use crate::{
+    boot::{
+        identity::{Key, MachineId, own_uuid},
+        mac::MacAddr,
+        machine::{MachineRule, Rules},
+        roster::Roster,
+        selector::{Facts, Selector},
+    },
+    timeline::{event::Who, machines},
 };
 
 /// Everything that was seen, named by a rule or assigned something.
 pub(super) fn all<'a>(
     rules: &Rules,
     roster: &Roster,
-    seen: impl IntoIterator<Item = &'a timelines::Machine>,
-) -> Vec<(Who, Option<&'a timelines::Machine>)> {
-    let mut all: BTreeMap<Who, Option<&timelines::Machine>> = BTreeMap::new();
+    seen: impl IntoIterator<Item = &'a machines::Machine>,
+) -> Vec<(Who, Option<&'a machines::Machine>)> {
+    let mut all: BTreeMap<Who, Option<&machines::Machine>> = BTreeMap::new();
     let (mut names, mut cards): (HashSet<Key>, HashSet<MacAddr>) = Default::default();
     for machine in seen {
         if let Who::Machine(id) = machine.who {

@@ -31,14 +31,16 @@ use prometheus_client::{
 };
 
 use super::{process::Process, server::Server, tally::Tally};
-use crate::boot::{
-    cause::State as BootState,
-    event::{Of, lost},
-    machine::Live,
-    moment::Moment,
-    stage::Stage,
-    timeline::{Going, Timeline},
-    timelines::{Line, Snapshot},
+use crate::{
+    boot::{machine::Live, over::Of},
+    timeline::{
+        boot::{Going, Timeline},
+        cause::State as BootState,
+        event::lost,
+        machines::{Line, Snapshot},
+        moment::Moment,
+        stage::Stage,
+    },
 };
 
 /// All counters. Cheap to count in, and shared by the recorder and who asks.
@@ -368,7 +370,7 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::Reported, &["installed", "failed", "other"]),
     (Stage::Refused, &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy"]),
 ];
-/// [`crate::boot::cause::Cause::label`], but for refusals, which are events.
+/// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
 const CAUSES: [&str; 15] = [
     "rival",
     "held_back",

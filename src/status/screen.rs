@@ -8,11 +8,11 @@ use ratatui::{
 };
 
 use super::view::{Boot, Machine, Progress};
-use crate::boot::{
+use crate::timeline::{
+    boot::{Download, Going},
     cause::rough,
     event::bytes,
     moment::Moment,
-    timeline::{Download, Going},
 };
 
 /// How many machines stand how, in a line.
@@ -184,8 +184,8 @@ mod tests {
     use super::*;
     use crate::boot::hardware::Hardware;
     use crate::{
-        boot::stage::Stage,
         status::view::{StageView, StopView},
+        timeline::stage::Stage,
     };
 
     const NOW: Moment = Moment::from_secs(1_000_000);

@@ -4,11 +4,9 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::sync::broadcast;
 
-use crate::boot::{
-    client::MacAddr,
-    identity::MachineId,
-    roster::Assignment,
-    timelines::{Line, Snapshot},
+use crate::{
+    boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
+    timeline::machines::{Line, Snapshot},
 };
 
 /// The running server.

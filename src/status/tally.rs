@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use crate::boot::{
-    event::{Of, Over, Report, ReportEvent, What},
-    rival::Rival,
-    script::{Outcome, Way},
-    stage::Stage,
+use crate::{
+    boot::{
+        outcome::{Outcome, Way},
+        over::{Of, Over},
+    },
+    offers::rival::Rival,
+    timeline::{
+        event::{Report, ReportEvent, What},
+        stage::Stage,
+    },
 };
 
 /// What an event is counted as, taken down before the timelines take it in.

@@ -6,19 +6,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{known::of_rules, server::Server};
-use crate::boot::{
-    cause::{State, Stop},
-    event::Who,
-    hardware::Hardware,
-    identity::MachineId,
-    machine::{By, Live},
-    moment::Moment,
-    roster::{Assignment, Tried},
-    selector::Facts,
-    stage::Stage,
-    timeline::{Chosen, Download, Going, Step, Timeline},
-    timelines,
-    why::Why,
+use crate::{
+    boot::{
+        hardware::Hardware,
+        identity::MachineId,
+        machine::{By, Live},
+        roster::{Assignment, Tried},
+        selector::Facts,
+        why::Why,
+    },
+    timeline::{
+        boot::{Chosen, Download, Going, Step, Timeline},
+        cause::{State, Stop},
+        event::Who,
+        machines,
+        moment::Moment,
+        stage::Stage,
+    },
 };
 
 /// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
@@ -147,7 +151,7 @@ pub enum Progress {
 impl Machine {
     /// Joins what is known of a machine, which may not have been seen at all.
     #[must_use]
-    pub fn new(live: &Live, server: &dyn Server, who: Who, seen: Option<&timelines::Machine>, now: Moment) -> Self {
+    pub fn new(live: &Live, server: &dyn Server, who: Who, seen: Option<&machines::Machine>, now: Moment) -> Self {
         let rules = live.rules.load();
         let roster = live.roster.load();
         let who = seen.map_or(who, |seen| seen.who);
@@ -156,7 +160,7 @@ impl Machine {
             Who::Address(_) => None,
         };
         let interface = machine.and_then(|machine| server.heard_on(machine));
-        let hardware = seen.and_then(timelines::Machine::hardware).cloned();
+        let hardware = seen.and_then(machines::Machine::hardware).cloned();
         let facts = machine.map(|machine| Facts {
             mac: machine.card,
             uuid: machine.uuid(),
@@ -173,7 +177,7 @@ impl Machine {
         let choice = let_in.map(|rule| rules.choose(rule, said, None, ""));
         let stopped = matches!(choice, Some(Err(Why::TriedOften { .. })));
         let choice = choice.and_then(Result::ok);
-        let timeline = seen.and_then(timelines::Machine::boot);
+        let timeline = seen.and_then(machines::Machine::boot);
         Self {
             id: who.to_string(),
             mac: mac.map(|mac| mac.to_string()),

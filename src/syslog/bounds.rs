@@ -2,9 +2,9 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use crate::boot::{
-    attempts::{Bucket, Rates},
-    recent::Recent,
+use crate::{
+    boot::recent::Recent,
+    offers::attempts::{Bucket, Rates},
 };
 
 /// Lines per second, for each sender and in total.

@@ -10,8 +10,8 @@ use tracing::{debug, warn};
 
 use super::{bounds::Bounds, line::read};
 use crate::{
-    boot::event::{Event, What, Who, count_lost},
     net::udp::{Datagram, Endpoint},
+    timeline::event::{Event, What, Who, count_lost},
 };
 
 /// The part of the syslog server for one socket.

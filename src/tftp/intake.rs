@@ -20,7 +20,7 @@ use super::{
     token::Token,
     transfer::{Limits, Transfer},
 };
-use crate::boot::{event::What, why::Why};
+use crate::{boot::why::Why, timeline::event::What};
 
 impl Loop {
     /// Receives requests. The number per call is limited, so that a flood of requests does not stop the running

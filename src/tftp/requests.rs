@@ -24,9 +24,8 @@ use super::{
 use crate::{
     boot::{
         answer::{Key, Signer},
-        attempts::Attempts,
-        event::{Event, Of, Over, What, Who},
         machine::Live,
+        over::{Of, Over},
         why::Why,
     },
     files::{
@@ -34,6 +33,8 @@ use crate::{
         found::{Asker, Caller, Decided, Found, Names},
     },
     net::port::Port,
+    offers::attempts::Attempts,
+    timeline::event::{Event, What, Who},
 };
 
 /// The settings of the TFTP server.

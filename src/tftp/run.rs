@@ -20,8 +20,9 @@ use super::{
     transfer::{End, Send, Step, Transfer},
 };
 use crate::{
-    boot::event::{self, At, Event, Failure, Of, Over, Pace, Pause, Progress, What, Who, count_lost},
+    boot::over::{Of, Over},
     net::port::Port,
+    timeline::event::{self, At, Event, Failure, Pace, Pause, Progress, What, Who, count_lost},
 };
 
 /// A transfer that runs.

@@ -15,9 +15,12 @@ use super::{
     apart::Cancel,
     run::{LastHeard, Run},
 };
-use crate::boot::{
-    event::{self, Failure, Of, Over},
-    why::Why,
+use crate::{
+    boot::{
+        over::{Of, Over},
+        why::Why,
+    },
+    timeline::event::{self, Failure},
 };
 
 /// See the module.

@@ -10,14 +10,17 @@ use std::{
 
 use netbootd::{
     boot::{
-        client::MacAddr,
-        event::{Discover, Event, Of, Over, Progress, Transfer, What, Who},
+        mac::MacAddr,
         machine::By,
-        moment::Moment,
-        script::{Outcome, Way},
-        timelines::Timelines,
+        outcome::{Outcome, Way},
+        over::{Of, Over},
     },
     status::{metrics::Metrics, tally::Tally},
+    timeline::{
+        event::{Discover, Event, Progress, Transfer, What, Who},
+        machines::Timelines,
+        moment::Moment,
+    },
 };
 
 const MACHINES: u16 = 1000;

@@ -12,8 +12,8 @@ use std::{
 
 use netbootd::{
     boot::{
-        client::MacAddr,
         loader::Loader,
+        mac::MacAddr,
         machine::{Live, Rules},
         roster::Roster,
         selector::{Facts, RuleBook},

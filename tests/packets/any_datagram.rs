@@ -4,7 +4,6 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use netbootd::{
     boot::{
-        attempts::{Attempts, Rates},
         loader::{Loader, LoaderFile, Loaders},
         machine::Rules,
         roster::Roster,
@@ -14,6 +13,7 @@ use netbootd::{
         proxy::{Action, Deciding, Here, Port, answer},
         request::Request,
     },
+    offers::attempts::{Attempts, Rates},
 };
 
 /// A server that nothing limits, with a memory of all that it was ever sent.

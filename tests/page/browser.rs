@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netbootd::{
-    boot::event::{Of, What},
-    status::access::Via,
-};
+use netbootd::{boot::over::Of, status::access::Via, timeline::event::What};
 use netbootd_lab::{BROWSER_TOOLS, Browser, Captured, Lab, NETWORK_TOOLS, required};
 
 use crate::{

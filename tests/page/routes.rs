@@ -6,13 +6,9 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use netbootd::{
-    boot::{
-        client::MacAddr,
-        event::{Of, Report, ReportEvent, What},
-        machine::Rules,
-        roster::Assignment,
-    },
+    boot::{mac::MacAddr, machine::Rules, over::Of, roster::Assignment},
     status::access::Via,
+    timeline::event::{Report, ReportEvent, What},
 };
 use tokio::time::timeout;
 use tower::ServiceExt as _;

@@ -9,23 +9,26 @@ use std::{
 use axum::{Extension, Router};
 use netbootd::{
     boot::{
-        client::MacAddr,
-        event::{At, Discover, Event, Failure, Of, Over, Pace, Pause, Progress, Transfer, What, Who},
         identity::MachineId,
+        mac::MacAddr,
         machine::{By, Live, MachineRule, Rules},
-        moment::Moment,
-        peer::Silence,
+        outcome::{Outcome, Way},
+        over::{Of, Over},
         profile::{Boot, Profile},
         roster::{Assignment, Entry, Roster},
-        script::{Outcome, Way},
         selector::{RuleBook, Selector},
-        timelines::{Snapshot, Timelines},
     },
     status::{
         access::Via,
         api::Api,
         page::{Page, Waiting, router},
         server::{Answer, Refusal, Server, Steps},
+    },
+    timeline::{
+        event::{At, Discover, Event, Failure, Pace, Pause, Progress, Transfer, What, Who},
+        machines::{Snapshot, Timelines},
+        moment::Moment,
+        peer::Silence,
     },
 };
 use tokio::runtime::Runtime;

@@ -15,7 +15,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    boot::event::Event,
     daemon::plan::Plan,
     dhcp::{
         proxy::{Here, Port},
@@ -31,6 +30,7 @@ use crate::{
     },
     status::access::Via,
     tftp::serve::Doors,
+    timeline::event::Event,
 };
 
 /// What every listener gets.

@@ -15,14 +15,11 @@ use tokio::sync::Mutex;
 use super::{render, words::Row};
 use crate::{
     boot::{
-        cause::State,
-        event::Who,
         machine::Rules,
-        moment::Moment,
         roster::{Entry, Roster},
-        timelines,
     },
     status::{api::Api, known, view},
+    timeline::{cause::State, event::Who, machines, moment::Moment},
 };
 
 /// See the module.
@@ -140,7 +137,7 @@ impl Picture {
 
     fn new(
         api: &Api,
-        seen: &[timelines::Machine],
+        seen: &[machines::Machine],
         before: Option<&Self>,
         (rules, roster): (Arc<Rules>, Arc<Roster>),
         at: Moment,
@@ -149,7 +146,7 @@ impl Picture {
         let reusable = before.filter(|before| Arc::ptr_eq(&before.rules, &rules));
         let known: HashMap<Who, &Arc<Line>> =
             reusable.iter().flat_map(|before| &before.rows).map(|line| (line.rank.2, line)).collect();
-        let line = |(who, machine): (Who, Option<&timelines::Machine>)| {
+        let line = |(who, machine): (Who, Option<&machines::Machine>)| {
             let key = Key::new(machine, who, (&rules, &roster), at);
             match known.get(&who) {
                 Some(line) if line.key == key => Arc::clone(line),
@@ -192,12 +189,12 @@ impl Picture {
 
 impl Key {
     pub(super) fn new(
-        machine: Option<&timelines::Machine>,
+        machine: Option<&machines::Machine>,
         who: Who,
         (rules, roster): (&Rules, &Roster),
         at: Moment,
     ) -> Self {
-        let state = machine.and_then(timelines::Machine::boot).map(|boot| boot.state(at));
+        let state = machine.and_then(machines::Machine::boot).map(|boot| boot.state(at));
         let said = match who {
             Who::Machine(machine) => roster.of(known::of_rules(rules, machine)),
             Who::Address(_) => None,

@@ -25,7 +25,10 @@ use super::{
     shared::{self, Page},
     time::Time,
 };
-use crate::boot::{event::Who, machine::Rules, moment::Moment};
+use crate::{
+    boot::machine::Rules,
+    timeline::{event::Who, moment::Moment},
+};
 
 /// What a page asks for.
 #[derive(Debug, Deserialize)]

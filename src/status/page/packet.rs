@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 use serde::Serialize;
 
 use super::time::Time;
-use crate::boot::timelines::Packet;
+use crate::timeline::machines::Packet;
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]

@@ -17,8 +17,9 @@ use super::{
     words::Whole,
 };
 use crate::{
-    boot::{event::Who, machine::Rules, moment::Moment, timelines::Snapshot},
+    boot::machine::Rules,
     status::{access::Via, api::Api, known, view},
+    timeline::{event::Who, machines::Snapshot, moment::Moment},
 };
 
 /// What the page's routes share.

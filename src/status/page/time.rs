@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Local};
 use serde::Serialize;
 
-use crate::boot::moment::Moment;
+use crate::timeline::moment::Moment;
 
 /// A point in time: the script tells how long ago that is, and without it the clock's time is there to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

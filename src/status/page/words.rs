@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use super::{link::encoded, packet::PacketShown, time::Time};
 use crate::{
-    boot::{
+    boot::machine::By,
+    status::view::{self, Progress, StageView, StopView},
+    timeline::{
+        boot::{Download, Going, Step, Timeline},
         event::bytes,
-        machine::By,
+        machines,
         moment::Moment,
         stage::Stage,
-        timeline::{Download, Going, Step, Timeline},
-        timelines,
     },
-    status::view::{self, Progress, StageView, StopView},
 };
 
 /// A machine in short: a row of the list, the head of its own page.
@@ -34,7 +34,7 @@ pub(super) struct Row {
     /// What it said of its parts.
     hardware: Vec<(&'static str, String)>,
     client: Option<String>,
-    /// [`crate::boot::cause::State::name`], or `unseen`.
+    /// [`crate::timeline::cause::State::name`], or `unseen`.
     pub(super) state: Cow<'static, str>,
     pub(super) words: &'static str,
     next: Option<Next>,
@@ -247,7 +247,7 @@ impl StopShown {
 }
 
 impl Whole {
-    pub(super) fn new(machine: &view::Machine, seen: Option<&timelines::Machine>, now: Moment) -> Self {
+    pub(super) fn new(machine: &view::Machine, seen: Option<&machines::Machine>, now: Moment) -> Self {
         let boot = |timeline: &std::sync::Arc<Timeline>| WholeBoot {
             boot: BootShown::new(&view::Boot::new(timeline, now)),
             steps: timeline.steps.iter().map(|step| StepShown::new(step, timeline.began)).collect(),

@@ -8,11 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{Discover, What, bytes},
-    hardware::Hardware,
     moment::Moment,
-    own::Own,
     stage::{Awaited, Stage},
 };
+use crate::boot::{hardware::Hardware, own::Own};
 
 /// See the module. It is kept over a restart as JSON; what an older server did not know has its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

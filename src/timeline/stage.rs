@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    event::Of,
-    handover::{Bytes, Got},
-};
+use super::handover::{Bytes, Got};
+use crate::boot::over::Of;
 
 /// The stages of a boot, in order.
 #[derive(

@@ -7,9 +7,19 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    attempts::Shape, client::MacAddr, hardware::Hardware, identity::MachineId, own::Own, peer::Silence, rival::Rival,
-    script::Outcome, why::Why,
+use super::peer::Silence;
+use crate::{
+    boot::{
+        hardware::Hardware,
+        identity::MachineId,
+        mac::MacAddr,
+        outcome::Outcome,
+        over::{Of, Over},
+        own::Own,
+        shape::Shape,
+        why::Why,
+    },
+    offers::rival::Rival,
 };
 
 /// Something that a stage saw. Stages send these and forget them.
@@ -270,26 +280,6 @@ pub struct Transfer {
     pub over: Over,
 }
 
-/// What carries a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// TFTP.
-    Tftp,
-    /// HTTP.
-    Http,
-}
-
-impl Over {
-    /// Its name for metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Tftp => "tftp",
-            Self::Http => "http",
-        }
-    }
-}
-
 /// Counts an event that its stage could not send: the recorder is behind, and no client waits for it.
 pub fn count_lost() {
     LOST.fetch_add(1, Ordering::Relaxed);
@@ -344,15 +334,6 @@ impl Failure {
             Self::Ours(_) => "server",
         }
     }
-}
-
-/// What kind of file a transfer carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
-    /// An iPXE binary.
-    Loader,
-    /// Anything else that is served.
-    Asset,
 }
 
 /// A number of bytes in decimal units, as network and disk makers count.

@@ -13,14 +13,17 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    boot::{Chosen, Step, Timeline},
     cause::State,
-    client::MacAddr,
-    event::{Event, Of, Part, What, Who},
+    event::{Event, Part, What, Who},
+    moment::Moment,
+};
+use crate::boot::over::Of;
+use crate::boot::{
     hardware::Hardware,
     identity::{Key, MachineId},
-    moment::Moment,
+    mac::MacAddr,
     recent::Recent,
-    timeline::{Chosen, Step, Timeline},
 };
 
 /// All machines that were seen lately. Of more than [`Timelines::MACHINES`] those that were silent the longest are
@@ -532,15 +535,18 @@ const SAME_BOOT: Duration = Duration::from_secs(120);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::{
-        event::{
-            At, Discover, Failure, Of, Over, Pace, Pause, Progress, Report, ReportEvent, Signed, Silent, Transfer,
+    use crate::{
+        boot::{
+            machine::By,
+            outcome::{Outcome, Way},
+            over::{Of, Over},
+            own::Own,
+            why::Why,
         },
-        machine::By,
-        own::Own,
-        script::{Outcome, Way},
-        stage::Stage,
-        why::Why,
+        timeline::{
+            event::{At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Signed, Silent, Transfer},
+            stage::Stage,
+        },
     };
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);

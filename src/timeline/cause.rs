@@ -4,9 +4,9 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
+    boot::{Ending, Going, Timeline},
     moment::Moment,
     stage::Stage,
-    timeline::{Ending, Going, Timeline},
 };
 
 /// How a boot stands.
@@ -334,14 +334,19 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::boot::{
-        client::MacAddr,
-        event::{At, Discover, Failure, Of, Over, Pace, Pause, Progress, Report, ReportEvent, Transfer, What},
-        machine::By,
-        peer::Silence,
-        rival::{Fault, Rival},
-        script::{Outcome, Way},
-        why::Why,
+    use crate::{
+        boot::{
+            mac::MacAddr,
+            machine::By,
+            outcome::{Outcome, Way},
+            over::{Of, Over},
+            why::Why,
+        },
+        offers::rival::{Fault, Rival},
+        timeline::{
+            event::{At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Transfer, What},
+            peer::Silence,
+        },
     };
 
     const NOW: Moment = Moment::from_secs(1_000_000);

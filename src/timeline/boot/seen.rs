@@ -1,15 +1,20 @@
 //! What each event means to a boot: the words for people, and what is known of it then.
 
 use super::{Chosen, Download, Ending, Going, Seen, Step, Timeline};
-use crate::boot::{
-    event::{At, Discover, Of, Pace, Part, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
-    handover::{Bytes, Got},
-    machine::By,
-    moment::Moment,
-    own::Own,
-    script::{Outcome, Way},
-    stage::{Awaited, Stage},
-    why::Why,
+use crate::{
+    boot::{
+        machine::By,
+        outcome::{Outcome, Way},
+        over::Of,
+        own::Own,
+        why::Why,
+    },
+    timeline::{
+        event::{At, Discover, Pace, Part, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
+        handover::{Bytes, Got},
+        moment::Moment,
+        stage::{Awaited, Stage},
+    },
 };
 
 /// Names and words from elsewhere are as long as a stranger likes.

@@ -1,0 +1,30 @@
+//! Text that may hold what a stranger sent.
+
+/// Words that may hold what a stranger sent, for an iPXE `echo`: one line, nothing that iPXE would expand or execute
+/// (`${…}`, `&&`, `||`, `#`; core/exec.c).
+#[must_use]
+pub fn on_screen(text: &str) -> String {
+    text.chars()
+        .map(|c| if matches!(c, ' '..='~') && !matches!(c, '$' | '&' | '|' | '#' | '{' | '}') { c } else { '?' })
+        .take(400)
+        .collect()
+}
+
+/// The same on lines of so many columns at most.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            // A path may be wider than the screen.
+            _ => {
+                let chars: Vec<char> = word.chars().collect();
+                lines.extend(chars.chunks(width).map(|piece| piece.iter().collect()));
+            }
+        }
+    }
+    lines
+}
