@@ -23,11 +23,11 @@
 //! | … and counts them | [`status::tally`], [`status::metrics`] |
 //! | … which people and programs look at | [`status::page`], [`status::api`] |
 //!
-//! Beside the walk: what iPXE and installers say by syslog joins their timelines ([`syslog::line`], [`syslog::serve`]);
-//! interfaces come and go ([`net::changes`], `daemon::listeners`), ports are somebody else's ([`net::holder`]), and other
-//! servers say what keeps machines from booting ([`dhcp::rival`], [`dhcp::watch`]). Once its ports are open the server
-//! gives up what it needs no more ([`daemon::privileges`], [`daemon::sandbox`]), and a service manager is told how it is
-//! (`daemon::notify`).
+//! Also: syslog messages of iPXE and installers are shown in the machines' timelines ([`syslog::line`],
+//! [`syslog::serve`]). Interfaces can appear and disappear ([`net::changes`], `daemon::listeners`), other programs can
+//! have our ports ([`net::holder`]), and other servers can stop machines from booting ([`dhcp::rival`],
+//! [`dhcp::watch`]). After its ports are open, the server drops rights that it does not need ([`daemon::privileges`],
+//! [`daemon::sandbox`]) and reports its state to systemd (`daemon::notify`).
 //!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
 //! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers.rs`

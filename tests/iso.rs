@@ -495,7 +495,7 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
     file.write_all_at(b"?", place).expect("written");
     let (code, said, error) = iso(&["--verify", path]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("damaged      live/filesystem.squashfs: its checksum is wrong\n"), "{said}");
+    assert!(said.contains("damaged      live/filesystem.squashfs: its checksum does not match\n"), "{said}");
     let words = "it is damaged: 1 file does not match its checksum; download it again";
     assert_eq!(error, format!("netbootd: {path}: {words}\n"));
     // isomd5sum's own program has the same opinion.

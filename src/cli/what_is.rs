@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A file, and its kind.
-struct Told {
+struct Identified {
     file: PathBuf,
     /// The kind of the file, or why it cannot be identified.
     what: Result<String, String>,
@@ -28,20 +28,21 @@ struct Told {
 
 /// Prints the kind of each of these files.
 pub(super) fn tell(files: &[PathBuf], as_json: bool) -> Result<(), Failure> {
-    let told: Vec<Told> = files.iter().map(|file| Told { file: file.clone(), what: what_is(file) }).collect();
-    let faults = told.iter().filter(|told| told.what.is_err()).count();
+    let identified: Vec<Identified> =
+        files.iter().map(|file| Identified { file: file.clone(), what: what_is(file) }).collect();
+    let faults = identified.iter().filter(|identified| identified.what.is_err()).count();
     let text = if as_json {
-        let rows = told.iter().map(|Told { file, what }| match what {
+        let rows = identified.iter().map(|Identified { file, what }| match what {
             Ok(what) => json!({ "file": file, "is": what }),
             Err(fault) => json!({ "file": file, "fault": fault }),
         });
         format!("{:#}\n", json!({ "files": rows.collect::<Vec<_>>() }))
     } else {
-        let line = |Told { file, what }: &Told| {
+        let line = |Identified { file, what }: &Identified| {
             let words = what.as_ref().map_or_else(Clone::clone, |what| format!("it is {what}"));
             format!("{}: {words}\n", file.display())
         };
-        told.iter().map(line).collect()
+        identified.iter().map(line).collect()
     };
     print(&text)?;
     match faults {

@@ -137,7 +137,7 @@ impl Check<'_> {
     }
 }
 
-/// For whom something fails, behind the words of it.
+/// The machines that have an error, as the end of its message.
 fn concerned(machines: &[String]) -> String {
     match machines {
         [] => String::new(),

@@ -486,7 +486,7 @@ mod tests {
             ..reply(ReplyKind::Offer, "snponly.efi")
         };
         assert_eq!(sent(through(1, &[])), expected);
-        // A client that names the relay's address, as we told it, means us.
+        // A client that names the relay's address, which we sent as the identifier, means us.
         assert_eq!(sent(through(3, &[(54, &relay.octets())])), Reply { kind: ReplyKind::Ack, ..expected });
         let other = Ipv4Addr::new(198, 51, 100, 2);
         assert_eq!(through(3, &[(54, &other.octets())]), Action::Ignore(Why::OtherServer(other)));

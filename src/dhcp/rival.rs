@@ -12,7 +12,7 @@ use crate::offers::rival::{Fault, Rival};
 /// The rivals that were reported recently.
 #[derive(Debug, Default)]
 pub struct Rivals {
-    told: HashMap<(Ipv4Addr, std::mem::Discriminant<Fault>), Instant>,
+    reported: HashMap<(Ipv4Addr, std::mem::Discriminant<Fault>), Instant>,
 }
 
 impl Rivals {
@@ -23,16 +23,16 @@ impl Rivals {
     /// Whether it was not reported recently.
     pub fn is_news(&mut self, Rival { server, fault }: &Rival, now: Instant) -> bool {
         let rival = (*server, std::mem::discriminant(fault));
-        if self.told.len() >= Self::REMEMBERED {
-            self.told.retain(|_, told| now.duration_since(*told) < AGAIN);
+        if self.reported.len() >= Self::REMEMBERED {
+            self.reported.retain(|_, reported| now.duration_since(*reported) < AGAIN);
         }
-        let before = self.told.get(&rival);
+        let before = self.reported.get(&rival);
         let is_news = match before {
-            Some(told) => now.duration_since(*told) >= AGAIN,
-            None => self.told.len() < Self::REMEMBERED,
+            Some(reported) => now.duration_since(*reported) >= AGAIN,
+            None => self.reported.len() < Self::REMEMBERED,
         };
         if is_news {
-            self.told.insert(rival, now);
+            self.reported.insert(rival, now);
         }
         is_news
     }
@@ -96,7 +96,7 @@ mod tests {
         Offered::parse(&bytes).expect("an offer")
     }
 
-    fn told(offered: &Offered) -> Vec<Rival> {
+    fn reported(offered: &Offered) -> Vec<Rival> {
         rivals(offered, OTHER, &[OURS])
     }
 
@@ -104,11 +104,11 @@ mod tests {
     fn leases_without_a_boot_file_our_own_offers_and_leases_with_our_boot_file_are_no_rivals() {
         let (none, lease) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 77));
         let pxe = (60, b"PXEClient".as_slice());
-        assert_eq!(told(&offered(lease, OTHER, b"", &[(54, &OTHER.octets())])), []);
-        assert_eq!(told(&offered(none, OURS, b"undionly.kpxe", &[(54, &OURS.octets()), pxe])), []);
-        assert_eq!(told(&offered(lease, OURS, b"undionly.kpxe", &[(54, &OTHER.octets())])), []);
-        assert_eq!(told(&offered(lease, none, b"", &[(67, b"http://192.0.2.10:8080/boot.ipxe\0")])), []);
-        assert_eq!(told(&offered(none, OTHER, b"", &[(54, &OTHER.octets())])), [], "an answer to INFORM");
+        assert_eq!(reported(&offered(lease, OTHER, b"", &[(54, &OTHER.octets())])), []);
+        assert_eq!(reported(&offered(none, OURS, b"undionly.kpxe", &[(54, &OURS.octets()), pxe])), []);
+        assert_eq!(reported(&offered(lease, OURS, b"undionly.kpxe", &[(54, &OTHER.octets())])), []);
+        assert_eq!(reported(&offered(lease, none, b"", &[(67, b"http://192.0.2.10:8080/boot.ipxe\0")])), []);
+        assert_eq!(reported(&offered(none, OTHER, b"", &[(54, &OTHER.octets())])), [], "an answer to INFORM");
     }
 
     #[test]
@@ -123,31 +123,31 @@ mod tests {
                 (150, &[192, 0, 2, 10]),
                 (150, &[192, 0, 2, 9, 192, 0, 2, 10]),
             ] {
-                assert_eq!(told(&offered(lease, siaddr, b"", &[id, file, by])), [], "{siaddr} {by:?}");
+                assert_eq!(reported(&offered(lease, siaddr, b"", &[id, file, by])), [], "{siaddr} {by:?}");
             }
         }
         // Options in header fields are not a boot file or a name (option 52).
         let in_file = b"\x03\x04\xc0\0\x02\x01\xff".as_slice();
-        assert_eq!(told(&offered(lease, none, in_file, &[id, (52, &[1])])), []);
+        assert_eq!(reported(&offered(lease, none, in_file, &[id, (52, &[1])])), []);
         let by_file = b"\x43\x0eundionly.kpxe\0\x42\x0a192.0.2.10\xff".as_slice();
-        assert_eq!(told(&offered(lease, none, by_file, &[id, (52, &[1])])), []);
+        assert_eq!(reported(&offered(lease, none, by_file, &[id, (52, &[1])])), []);
         // If a server leads to another address, the report shows that address. An address that only starts like ours is
         // another one.
         let rival =
             |from| Rival { server: OTHER, fault: Fault::LeaseNamesBootfile { name: "undionly.kpxe".into(), from } };
         let elsewhere = Ipv4Addr::new(192, 0, 2, 100);
-        assert_eq!(told(&offered(lease, none, b"", &[id, file, (66, b"192.0.2.100")])), [rival(elsewhere)]);
-        assert_eq!(told(&offered(lease, none, b"", &[id, file, (66, b"boot.lab")])), [rival(OTHER)]);
-        assert_eq!(told(&offered(lease, none, b"\x43\x0eundionly.kpxe\0\xff", &[id, (52, &[3])])), [rival(OTHER)]);
+        assert_eq!(reported(&offered(lease, none, b"", &[id, file, (66, b"192.0.2.100")])), [rival(elsewhere)]);
+        assert_eq!(reported(&offered(lease, none, b"", &[id, file, (66, b"boot.lab")])), [rival(OTHER)]);
+        assert_eq!(reported(&offered(lease, none, b"\x43\x0eundionly.kpxe\0\xff", &[id, (52, &[3])])), [rival(OTHER)]);
         let url = (67, b"http://192.0.2.100:8080/boot.ipxe".as_slice());
-        assert_eq!(told(&offered(lease, none, b"", &[id, url])).len(), 1);
+        assert_eq!(reported(&offered(lease, none, b"", &[id, url])).len(), 1);
     }
 
     #[test]
     fn our_own_offer_through_a_relay_with_its_own_identifier_is_no_rival() {
         let relay = Ipv4Addr::new(198, 51, 100, 1);
         let options: &[(u8, &[u8])] = &[(54, &relay.octets()), (60, b"PXEClient")];
-        assert_eq!(told(&offered(Ipv4Addr::UNSPECIFIED, OURS, b"undionly.kpxe", options)), []);
+        assert_eq!(reported(&offered(Ipv4Addr::UNSPECIFIED, OURS, b"undionly.kpxe", options)), []);
     }
 
     #[test]
@@ -155,12 +155,12 @@ mod tests {
         let (none, lease) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 77));
         let (id, pxe) = ((54, OTHER.octets()), (60, b"PXEClient".as_slice()));
         let rival = |fault| Rival { server: OTHER, fault };
-        assert_eq!(told(&offered(none, OTHER, b"pxelinux.0", &[(id.0, &id.1), pxe])), [rival(Fault::OtherProxy)]);
-        assert_eq!(told(&offered(lease, none, b"", &[pxe])), [rival(Fault::LeaseClaimsPxe)]);
+        assert_eq!(reported(&offered(none, OTHER, b"pxelinux.0", &[(id.0, &id.1), pxe])), [rival(Fault::OtherProxy)]);
+        assert_eq!(reported(&offered(lease, none, b"", &[pxe])), [rival(Fault::LeaseClaimsPxe)]);
         let bootfile = || rival(Fault::LeaseNamesBootfile { name: "pxelinux.0".into(), from: OTHER });
-        assert_eq!(told(&offered(lease, none, b"pxelinux.0", &[])), [bootfile()]);
+        assert_eq!(reported(&offered(lease, none, b"pxelinux.0", &[])), [bootfile()]);
         assert_eq!(
-            told(&offered(lease, none, b"", &[(67, b"pxelinux.0\0"), pxe])),
+            reported(&offered(lease, none, b"", &[(67, b"pxelinux.0\0"), pxe])),
             [rival(Fault::LeaseClaimsPxe), bootfile()]
         );
     }
@@ -169,14 +169,14 @@ mod tests {
     fn a_rival_is_reported_once_an_hour_and_memory_is_limited() {
         let lease = Ipv4Addr::new(192, 0, 2, 77);
         let offer = |server: Ipv4Addr| offered(lease, Ipv4Addr::UNSPECIFIED, b"x", &[(54, &server.octets())]);
-        let (mut told, now) = (Rivals::default(), Instant::now());
+        let (mut reported, now) = (Rivals::default(), Instant::now());
         let mut count = |server, now| {
-            rivals(&offer(server), OTHER, &[OURS]).iter().filter(|rival| told.is_news(rival, now)).count()
+            rivals(&offer(server), OTHER, &[OURS]).iter().filter(|rival| reported.is_news(rival, now)).count()
         };
         assert_eq!((count(OTHER, now), count(OTHER, now), count(OTHER, now + AGAIN)), (1, 0, 1));
         let forged: usize = (0..5000).map(|n| count(Ipv4Addr::from_bits(0x0a00_0000 + n), now + AGAIN)).sum();
         assert_eq!(forged, Rivals::REMEMBERED - 1);
         assert_eq!(count(OTHER, now + 2 * AGAIN), 1, "an hour later there is room again");
-        assert!(told.told.len() <= Rivals::REMEMBERED);
+        assert!(reported.reported.len() <= Rivals::REMEMBERED);
     }
 }

@@ -35,7 +35,7 @@ pub struct Watch {
 impl Watch {
     /// Watches until `stop`. No error ends it: an interface that goes down can come up again.
     pub async fn serve(self, stop: CancellationToken) {
-        let mut told = Rivals::default();
+        let mut seen = Rivals::default();
         loop {
             let mut heard = Vec::new();
             let received = tokio::select! {
@@ -50,7 +50,7 @@ impl Watch {
             }
             for (offered, from) in heard {
                 for rival in rivals(&offered, from, &self.ours.borrow()) {
-                    if told.is_news(&rival, Instant::now()) {
+                    if seen.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
                     }
                     // This can be the reason why the machine does not boot. If the queue is full, nothing is lost: the

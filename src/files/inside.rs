@@ -26,7 +26,7 @@ impl AssetRoot {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
             let index = opened(&index, path)?;
-            let entry = index.file(rest).map_err(|fault| told(path, &fault))?;
+            let entry = index.file(rest).map_err(|fault| unreadable_image(path, &fault))?;
             let segments = Segments::of(entry);
             let etag = format!("{}-{}\"", image.etag.trim_end_matches('"'), segments.fingerprint());
             Ok(Asset { size: entry.size, etag, layout: Some(segments), ..image })
@@ -38,7 +38,7 @@ impl AssetRoot {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
             let index = opened(&index, path)?;
-            let items = index.list(rest).map_err(|fault| told(path, &fault))?;
+            let items = index.list(rest).map_err(|fault| unreadable_image(path, &fault))?;
             let entry = |item: iso::Item<'_>| {
                 let kind = match index.lookup(&format!("{rest}/{}", item.name)).ok()? {
                     Found::Folder => Kind::Folder,
@@ -82,12 +82,12 @@ impl AssetRoot {
 fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Index, Why> {
     match slot.get() {
         Some(Ok(index)) => Ok(index),
-        Some(Err(fault)) => Err(told(path, fault)),
+        Some(Err(fault)) => Err(unreadable_image(path, fault)),
         None => Err(Why::not_found(path)),
     }
 }
 
-fn told(path: &str, fault: &Fault) -> Why {
+fn unreadable_image(path: &str, fault: &Fault) -> Why {
     match fault {
         Fault::NotFound(_) => Why::not_found(path),
         fault => unreadable(path, fault),
@@ -172,7 +172,7 @@ mod tests {
         fs::rename(new, scratch.path().join("x.iso")).expect("replaced");
         let newer = assets.shared("x.iso/k").expect("there");
         assert_eq!((content(&old), content(&newer)), ("old".into(), "newer".into()));
-        assert!(old.etag != newer.etag && old.is_as_it_was().expect("told"));
+        assert!(old.etag != newer.etag && old.is_as_it_was().expect("read"));
     }
 
     #[test]

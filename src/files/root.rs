@@ -262,7 +262,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again) && Arc::ptr_eq(&first, &linked));
         fs::write(&path, "written into").expect("changed");
         let other = assets.shared("k").expect("there");
-        assert!(!Arc::ptr_eq(&first, &other) && !first.is_as_it_was().expect("told"));
+        assert!(!Arc::ptr_eq(&first, &other) && !first.is_as_it_was().expect("read"));
         assert_eq!(assets.open.lock().expect("unharmed").len(), 2);
         drop((first, again, linked, other));
         for n in 0..100 {

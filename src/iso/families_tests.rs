@@ -412,7 +412,7 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
     ("A live system whose kernel is not where it should be", "ODD", &[("live/filesystem.squashfs", s(100))]),
 ];
 
-fn told(recognised: &Recognised) -> String {
+fn reported(recognised: &Recognised) -> String {
     let Recognised { family, title, kind, version, how, variants, memory, notes } = recognised;
     let mut text = format!("{family}: {title} ({kind})\n");
     let _ = writeln!(text, "version: {}", version.as_deref().unwrap_or("none"));
@@ -460,7 +460,7 @@ fn answer(label: &str, files: Files<'_>) -> Recognised {
 #[test]
 fn each_family_is_recognised_and_booted_as_its_vendor_says() {
     let all: Vec<String> =
-        CASES.iter().map(|(what, label, files)| format!("# {what}\n{}", told(&answer(label, files)))).collect();
+        CASES.iter().map(|(what, label, files)| format!("# {what}\n{}", reported(&answer(label, files)))).collect();
     let all = all.join("\n");
     let expected = include_str!("../../tests/iso/families.txt");
     if all != expected {

@@ -257,8 +257,8 @@ mod tests {
         ];
         let made = iso("SUMS", &files);
         let index = Index::open(&made).expect("opened");
-        let mut told = Vec::new();
-        let verdict = verify(&made, &index, &mut |done, total| told.push((done, total))).expect("read");
+        let mut reported = Vec::new();
+        let verdict = verify(&made, &index, &mut |done, total| reported.push((done, total))).expect("read");
         assert_eq!(
             verdict,
             Verdict {
@@ -271,7 +271,7 @@ mod tests {
                 ],
             }
         );
-        assert_eq!(told.last(), Some(&(18, 18)));
+        assert_eq!(reported.last(), Some(&(18, 18)));
         assert!(!verdict.is_good() && !verdict.is_empty() && Verdict::default().is_empty());
     }
 

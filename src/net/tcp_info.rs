@@ -125,10 +125,10 @@ mod tests {
     #[test]
     fn acknowledged_and_unsent_bytes_are_read() {
         let (mut server, mut client) = pair();
-        let before = tcp_info(&server).expect("told");
+        let before = tcp_info(&server).expect("read");
         server.write_all(&[7; 1000]).expect("sent");
         client.read_exact(&mut [0; 1000]).expect("received");
-        let after = tcp_info(&server).expect("told");
+        let after = tcp_info(&server).expect("read");
         assert_eq!(after.bytes_acked - before.bytes_acked, 1000);
         assert_eq!((after.unacked, after.notsent, after.retransmits, after.probes), (0, 0, 0, 0));
         assert!(
@@ -139,7 +139,7 @@ mod tests {
         // A client that does not read: its window closes, and the rest waits unsent.
         server.set_nonblocking(true).expect("set");
         while server.write(&[7; 65536]).is_ok() {}
-        let stalled = tcp_info(&server).expect("told");
+        let stalled = tcp_info(&server).expect("read");
         assert!(stalled.notsent > 0 && stalled.bytes_acked > after.bytes_acked, "{stalled:?}");
     }
 

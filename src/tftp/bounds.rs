@@ -36,16 +36,16 @@ impl Paths {
 #[derive(Debug, Default)]
 pub(super) struct News {
     since: Option<Instant>,
-    told: u32,
+    reported: u32,
 }
 
 impl News {
     pub(super) fn may_tell(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
-            *self = Self { since: Some(now), told: 0 };
+            *self = Self { since: Some(now), reported: 0 };
         }
-        self.told += 1;
-        self.told <= NEWS_PER_SECOND
+        self.reported += 1;
+        self.reported <= NEWS_PER_SECOND
     }
 }
 

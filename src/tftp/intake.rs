@@ -121,7 +121,7 @@ impl Loop {
             wants_size: request.wants_size,
             heard: Arc::new(LastHeard::default()),
             began,
-            told: None,
+            reported: None,
             is_paused: false,
             events: self.stage.events.clone(),
         };

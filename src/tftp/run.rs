@@ -39,7 +39,7 @@ pub(super) struct Run {
     pub(super) heard: Arc<LastHeard>,
     pub(super) began: Instant,
     /// When its progress was last reported, and how many bytes were acknowledged then; `None` before the first report.
-    pub(super) told: Option<(Instant, u64)>,
+    pub(super) reported: Option<(Instant, u64)>,
     /// Whether it was reported that the client pauses.
     pub(super) is_paused: bool,
     pub(super) events: mpsc::Sender<Event>,
@@ -103,7 +103,7 @@ impl Run {
         }
         self.guarded(|run| {
             let (_, silence) = run.transfer.silence(now);
-            if silence >= PAUSE && run.told.is_some() && !run.is_paused && !run.heard.is_superseded() {
+            if silence >= PAUSE && run.reported.is_some() && !run.is_paused && !run.heard.is_superseded() {
                 run.is_paused = true;
                 run.tell_pace(At::Paused(Pause { lasted: silence, window_closed: false }));
             }
@@ -144,13 +144,13 @@ impl Run {
 
     /// Reported after the client's first acknowledgement: a forged request starts no transfer.
     fn tell_progress(&mut self, now: Instant) {
-        let is_soon = self.told.is_some_and(|(at, _)| now < at + NEWS_EVERY);
+        let is_soon = self.reported.is_some_and(|(at, _)| now < at + NEWS_EVERY);
         if is_soon || self.transfer.acked_blocks() == 0 {
             return;
         }
         let acked = self.transfer.acked_bytes();
-        let kind = if self.told.is_none() { What::Started } else { What::Progress };
-        let (since, before) = self.told.replace((now, acked)).unwrap_or((self.began, 0));
+        let kind = if self.reported.is_none() { What::Started } else { What::Progress };
+        let (since, before) = self.reported.replace((now, acked)).unwrap_or((self.began, 0));
         let fresh = acked - before;
         let rate = fresh as f64 / now.saturating_duration_since(since).as_secs_f64().max(1e-6);
         let progress = Progress {
@@ -194,7 +194,7 @@ impl Run {
             Ending::Panic => Some(Failure::Ours("a bug in netbootd; see the log line above".into())),
         };
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());
-        let fresh = sent - self.told.map_or(0, |(_, before)| before);
+        let fresh = sent - self.reported.map_or(0, |(_, before)| before);
         let (took, over) = (self.began.elapsed(), Over::Tftp);
         let transfer = event::Transfer { of: self.of, name: self.name, sent, size, took, failure, fresh, over };
         tell(&self.events, self.peer, What::Transfer(transfer));
@@ -319,13 +319,13 @@ pub(super) mod tests {
         let (transfer, _) = Transfer::begin(&request, source.size(), limits, began);
         let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
         let (name, of, heard, wants_size) = ("f".into(), Of::Loader, Arc::default(), request.wants_size);
-        let (told, is_paused) = (None, false);
-        Run { port, peer, transfer, source, name, of, wants_size, heard, began, told, is_paused, events }
+        let (reported, is_paused) = (None, false);
+        Run { port, peer, transfer, source, name, of, wants_size, heard, began, reported, is_paused, events }
     }
 
     /// What is reported for a transfer that gets these packets and then this silence.
-    fn told(packets: &[&[u8]], silence: Duration) -> Vec<What> {
-        let (events, mut told) = mpsc::channel(16);
+    fn reported(packets: &[&[u8]], silence: Duration) -> Vec<What> {
+        let (events, mut reported) = mpsc::channel(16);
         let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
         let mut run = run(peer, Instant::now(), events);
         let mut end = packets.iter().find_map(|packet| run.receive(packet, peer, &mut Vec::new()));
@@ -338,7 +338,7 @@ pub(super) mod tests {
             Some(end) => run.tell_end(end),
             None => run.tell_progress(silent_from + silence),
         }
-        std::iter::from_fn(|| told.try_recv().ok()).map(|event| event.what).collect()
+        std::iter::from_fn(|| reported.try_recv().ok()).map(|event| event.what).collect()
     }
 
     fn failure(what: Option<&What>) -> Option<String> {
@@ -358,28 +358,28 @@ pub(super) mod tests {
             What::Progress(progress) => ("progress", progress.acked, progress.size),
             _ => ("ended", 0, 0),
         };
-        let going: Vec<_> = told(&[oack, first], NEWS_EVERY * 2).iter().map(at).collect();
+        let going: Vec<_> = reported(&[oack, first], NEWS_EVERY * 2).iter().map(at).collect();
         assert_eq!(
             going,
             [("started", 512, 5000), ("progress", 512, 5000)],
             "it continues, or the client is asked again"
         );
-        let aborted = told(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
+        let aborted = reported(&[oack, first, b"\0\x05\0\x03disk full\0"], Duration::ZERO);
         assert_eq!(at(&aborted[0]), ("started", 512, 5000));
         assert_eq!(
             failure(aborted.last()).as_deref(),
             Some("the client aborted the transfer (TFTP error 3 \"disk full\")")
         );
-        let silent = told(&[oack, first], Duration::from_secs(400));
+        let silent = reported(&[oack, first], Duration::from_secs(400));
         assert!(matches!(&silent[1], What::Pace(Pace { at: At::Paused(_), acked: 512, .. })), "{:?}", silent[1]);
         assert_eq!(silent.len(), 3, "once: {silent:?}");
-        let words = failure(silent.last()).expect("told");
+        let words = failure(silent.last()).expect("read");
         assert!(words.starts_with("the client stopped answering after block 1 ("), "{words}");
-        let never = failure(told(&[], Duration::from_secs(60)).last());
+        let never = failure(reported(&[], Duration::from_secs(60)).last());
         assert_eq!(never.as_deref(), Some("the client did not answer"));
-        assert_eq!(told(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");
+        assert_eq!(reported(&[b"\0\x05\0\x08User aborted the transfer\0"], Duration::ZERO), [], "a size probe");
         let complete: Vec<[u8; 4]> = (0..=10).map(|block| [0, 4, 0, block]).collect();
         let complete: Vec<&[u8]> = complete.iter().map(<[u8; 4]>::as_slice).collect();
-        assert_eq!(failure(told(&complete, Duration::ZERO).last()).as_deref(), Some("none"));
+        assert_eq!(failure(reported(&complete, Duration::ZERO).last()).as_deref(), Some("none"));
     }
 }
