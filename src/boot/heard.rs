@@ -24,6 +24,17 @@ pub struct Firmware {
     pub loader: Option<Loader>,
     /// It is an iPXE that cannot fetch a script by HTTP, as VirtualBox has.
     pub is_weak_ipxe: bool,
+    /// What was heard last was the firmware itself, and no iPXE since. gPXE asks by TFTP as iPXE does, and runs no script
+    /// of ours.
+    pub spoke_last: bool,
+}
+
+impl Firmware {
+    /// Whether what asks from there now may be an iPXE that runs our scripts.
+    #[must_use]
+    pub fn may_run_scripts(self) -> bool {
+        !self.is_weak_ipxe && !self.spoke_last
+    }
 }
 
 impl Default for Heard {
@@ -38,10 +49,11 @@ impl Heard {
         let firmware = self.firmware.touch(client.mac);
         match client.speaks {
             Speaks::Pxe | Speaks::HttpBoot => {
-                *firmware = Firmware { loader: client.arch().loader(), is_weak_ipxe: false };
+                *firmware = Firmware { loader: client.arch().loader(), is_weak_ipxe: false, spoke_last: true };
             }
             Speaks::Ipxe { http } => {
                 firmware.is_weak_ipxe = !http;
+                firmware.spoke_last = false;
                 firmware.loader = firmware.loader.or(client.arch().loader());
             }
         }
@@ -76,13 +88,16 @@ mod tests {
         heard.asked(&client(11, Speaks::Pxe));
         assert_eq!(heard.at(address), None);
         heard.took(mac, address);
-        let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false };
+        let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false, spoke_last: true };
         assert_eq!(heard.at(address), Some(arm));
+        assert!(!arm.may_run_scripts(), "no iPXE was heard");
         heard.asked(&client(7, Speaks::Ipxe { http: true }));
-        assert_eq!(heard.at(address), Some(arm), "an iPXE is no other firmware");
+        let below_ipxe = Firmware { spoke_last: false, ..arm };
+        assert_eq!(heard.at(address), Some(below_ipxe), "an iPXE is no other firmware");
+        assert!(below_ipxe.may_run_scripts());
         heard.asked(&client(0, Speaks::Ipxe { http: false }));
         assert!(heard.at(address).is_some_and(|firmware| firmware.is_weak_ipxe));
         heard.asked(&client(14, Speaks::Pxe));
-        assert_eq!(heard.at(address), Some(Firmware::default()));
+        assert_eq!(heard.at(address), Some(Firmware { spoke_last: true, ..Firmware::default() }));
     }
 }

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn dhcp_has_priority_over_the_form_of_the_request() {
-        let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false };
+        let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false, spoke_last: true };
         assert_eq!(firmware(Program::Edk2, Some(arm)), Loader::EfiArm64);
         assert_eq!(firmware(Program::Edk2, Some(Firmware::default())), Loader::EfiX86_64);
         assert_eq!(firmware(Program::Edk2, None), Loader::EfiX86_64);

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     boot::{
         answer::{Key, Signer},
+        heard::Firmware,
         machine::Live,
         over::{Of, Over},
         why::Why,
@@ -172,7 +173,7 @@ impl Stage {
         let base = &listener.base_url;
         let names = Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) };
         let heard = self.live.heard().at(*client.ip());
-        let runs_scripts = !heard.is_some_and(|firmware| firmware.is_weak_ipxe);
+        let runs_scripts = heard.is_none_or(Firmware::may_run_scripts);
         let is_ipxe = request.program == Program::Ipxe && runs_scripts;
         let mut found = names.find(&request.filename, Asker { firmware: firmware(request.program, heard), is_ipxe })?;
         if let Some(name) = found.loader().filter(|_| runs_scripts)

@@ -123,7 +123,7 @@ fn a_boot_that_failed_says_so_and_tries_again() -> Result<()> {
     let vm = Vm::start(&stand.lab, Firmware::Bios, 5)?;
     vm.wait_for_line("netbootd has no boot for 52:54:00:6c:62:05:", BOOT).with_context(|| stand.printed())?;
     vm.wait_for_line("cannot boot: there is no file vmlinux", START)?;
-    vm.wait_for_line("Try again (by itself after 30 s)", START)?;
+    vm.wait_for_line("Try again (automatic after 30 s)", START)?;
     stand.netbootd.wait_for_line("cannot boot: there is no file vmlinux", START)?;
     fs::write(stand.files.folder().join("netbootd.toml"), profile("vmlinuz"))?;
     stand.netbootd.wait_for_line("configuration read again", START)?;
