@@ -243,7 +243,7 @@ impl Rules {
             By::Rule | By::Default => rule.is_some_and(|rule| rule.once),
             By::Menu | By::Spent | By::Tried => false,
         };
-        if once && said.and_then(|entry| entry.spent.as_deref()) == Some(name) {
+        if once && said.is_some_and(|entry| entry.has_had(name, by == By::Assignment)) {
             return Ok(Choice {
                 profile: "local",
                 boot: &Boot::Local,
@@ -361,6 +361,17 @@ mod tests {
         };
         assert_eq!(once(&rule("shell"), &Entry::default()), ("shell".into(), By::Rule, true));
         assert_eq!(once(&rule("shell"), &had("shell")), ("local".into(), By::Spent, false));
+        // An assignment, and that it is taken back, do not install a machine again.
+        let mut entry = had("shell").assigned_to(Assignment { profile: "menu".into(), once: true });
+        assert_eq!(once(&rule("shell"), &entry), ("menu".into(), By::Assignment, true));
+        entry = entry.spent_on("menu".into());
+        assert_eq!(once(&rule("shell"), &entry), ("local".into(), By::Spent, false));
+        entry.assigned = None;
+        assert_eq!(once(&rule("shell"), &entry), ("local".into(), By::Spent, false));
+        // Who assigns it the same profile means it to be installed again.
+        let again = entry.assigned_to(Assignment { profile: "shell".into(), once: true });
+        assert_eq!(once(&rule("shell"), &again), ("shell".into(), By::Assignment, true));
+        assert_eq!(once(&rule("shell"), &again.spent_on("shell".into())), ("local".into(), By::Spent, false));
         // Another profile in the rule is another once.
         assert_eq!(once(&rule("menu"), &had("shell")), ("menu".into(), By::Rule, true));
         let assigned = |once, spent: Option<&str>| Entry {

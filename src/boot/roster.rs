@@ -24,6 +24,9 @@ pub struct Entry {
     pub approved: bool,
     /// The one-time profile that it has booted: now it goes on to its local disk.
     pub spent: Option<String>,
+    /// The one-time profiles that it had booted before something else was assigned: no rule gives it these again.
+    #[serde(default)]
+    pub had: BTreeSet<String>,
     /// Hand-overs of a profile that is served until the machine reports that it is installed.
     pub tried: Option<Tried>,
     /// All names that the machine was known by when this was said.
@@ -73,7 +76,44 @@ impl Entry {
     /// Whether it may be all that keeps a machine from its installer.
     fn protects(&self) -> bool {
         let is_for_good = self.assigned.as_ref().is_some_and(|assigned| !assigned.once);
-        is_for_good || self.spent.is_some() || self.tried.is_some()
+        is_for_good || self.has_had_any() || self.tried.is_some()
+    }
+
+    /// Whether it has booted a one-time profile.
+    #[must_use]
+    pub fn has_had_any(&self) -> bool {
+        self.spent.is_some() || !self.had.is_empty()
+    }
+
+    /// Whether it has booted this one-time profile: the one that it is assigned, or one of a rule.
+    #[must_use]
+    pub fn has_had(&self, profile: &str, is_assigned: bool) -> bool {
+        self.spent.as_deref() == Some(profile) || !is_assigned && self.had.contains(profile)
+    }
+
+    /// The one-time profile that it has booted, for people: its rule's, where it has had that.
+    #[must_use]
+    pub fn had_once<'a>(&'a self, by_rule: Option<&'a str>) -> Option<&'a str> {
+        let of_rule = by_rule.filter(|profile| self.assigned.is_none() && self.has_had(profile, false));
+        of_rule.or(self.spent.as_deref()).or(self.had.first().map(String::as_str))
+    }
+
+    /// What is said once it has booted this one-time profile.
+    #[must_use]
+    pub fn spent_on(self, profile: String) -> Self {
+        Self { spent: Some(profile), tried: None, ..self.set_aside() }
+    }
+
+    /// What is said once it is assigned a profile. That it was installed stays said: it must not be installed again when
+    /// the assignment is taken back.
+    #[must_use]
+    pub fn assigned_to(self, assignment: Assignment) -> Self {
+        Self { assigned: Some(assignment), spent: None, ..self.set_aside() }
+    }
+
+    fn set_aside(mut self) -> Self {
+        self.had.extend(self.spent.clone());
+        self
     }
 
     /// Whether it says nothing.
@@ -87,6 +127,7 @@ impl Entry {
         Self {
             assigned: self.assigned.or_else(|| weaker.assigned.clone()),
             approved: self.approved || weaker.approved,
+            had: self.had.union(&weaker.had).chain(&weaker.spent).cloned().collect(),
             spent: self.spent.or_else(|| weaker.spent.clone()),
             tried: self.tried.or_else(|| weaker.tried.clone()),
             known_as: self.known_as.union(&weaker.known_as).copied().collect(),

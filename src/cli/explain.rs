@@ -1,6 +1,6 @@
 //! `netbootd explain`: shows the boot replies that a machine would get, and why.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use uuid::Uuid;
 
@@ -110,8 +110,10 @@ fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explan
     if said.as_ref().is_some_and(|entry| entry.approved) {
         text += "  approved      yes (for dhcp.answer = \"known\")\n";
     }
-    if let Some(spent) = said.as_ref().and_then(|entry| entry.spent.as_deref()) {
-        text += &format!("  booted once   {spent}\n");
+    if let Some(entry) = said.as_ref().filter(|entry| entry.has_had_any()) {
+        let all: BTreeSet<&String> = entry.spent.iter().chain(&entry.had).collect();
+        let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
+        text += &format!("  booted once   {}\n", all.join(", "));
     }
     text += &format!("  state         {state}\n");
     for Stage { client, rules, answer, refused, script } in stages {

@@ -87,18 +87,26 @@ pub enum Refusal {
 
 impl Clerk {
     /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned, and
-    /// the boots that were seen. A state that cannot be read is told, and is as good as an empty one.
+    /// the boots that were seen. Where it cannot be read, nobody knows what machines have booted already.
     pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(Key, Shape)>, Timelines) {
         let mut shapes = Vec::new();
         let mut timelines = Timelines::default();
         if let Some(state) = &state {
-            match tokio::try_join!(state.offer_shapes(), state.roster(), state.boots()) {
-                Ok((kept, roster, boots)) => {
+            match state.roster().await {
+                Ok(roster) => live.roster.store(Arc::new(roster)),
+                Err(error) => {
+                    warn!(
+                        "the state cannot be read: {error}; one-time profiles are not given, since nobody knows who had them"
+                    );
+                    live.state_fault.store(Some(Arc::new(format!("it cannot be read: {error}"))));
+                }
+            }
+            match tokio::try_join!(state.offer_shapes(), state.boots()) {
+                Ok((kept, boots)) => {
                     shapes = kept;
                     boots.into_iter().for_each(|(machine, boots)| timelines.restore(machine, boots));
-                    live.roster.store(Arc::new(roster));
                 }
-                Err(error) => warn!("the state cannot be read, which is as if it were empty: {error}"),
+                Err(error) => warn!("earlier boots and learned offers cannot be read from the state: {error}"),
             }
         }
         (Self { state, live, turn: Mutex::default() }, shapes, timelines)
@@ -120,19 +128,18 @@ impl Clerk {
             let there = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
-        let assigned = Some(Assignment { profile: profile.to_owned(), once });
-        self.change(machine, |before| Entry { assigned, spent: None, tried: None, ..before }).await
+        let assignment = Assignment { profile: profile.to_owned(), once };
+        self.change(machine, |before| before.assigned_to(assignment)).await
     }
 
-    /// Leaves a machine to its rule again, also one that has had what it was to have once; whether there was something
-    /// to take back.
+    /// Leaves a machine to its rule again; whether there was something to take back. What it has had once it is not given
+    /// again: that is [`Self::renew`].
     ///
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn unassign(&self, machine: MachineId) -> Result<bool, Refusal> {
-        let is_said = |entry: Entry| entry.assigned.is_some() || entry.spent.is_some() || entry.tried.is_some();
-        let before = self.live.roster.load().of(machine).is_some_and(is_said);
-        self.change(machine, |before| Entry { assigned: None, spent: None, tried: None, ..before }).await?;
+        let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.assigned.is_some());
+        self.change(machine, |before| Entry { assigned: None, ..before }).await?;
         Ok(before)
     }
 
@@ -142,8 +149,8 @@ impl Clerk {
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn renew(&self, machine: MachineId) -> Result<bool, Refusal> {
         let before = self.live.roster.load().of(machine);
-        self.change(machine, |before| Entry { spent: None, tried: None, ..before }).await?;
-        Ok(before.is_some_and(|entry| entry.spent.is_some() || entry.tried.is_some()))
+        self.change(machine, |before| Entry { spent: None, had: BTreeSet::new(), tried: None, ..before }).await?;
+        Ok(before.is_some_and(|entry| entry.has_had_any() || entry.tried.is_some()))
     }
 
     /// Lets a machine in that no rule names, or no more; whether it was in.
@@ -190,7 +197,7 @@ impl Clerk {
             tokio::select! {
                 what = to_keep.recv() => match what {
                     Some(ToKeep::Spent(machine, cards, profile)) => {
-                        self.note(machine, &cards, |before| Entry { spent: Some(profile), tried: None, ..before }).await;
+                        self.note(machine, &cards, |before| before.spent_on(profile)).await;
                     }
                     Some(ToKeep::Tried(machine, cards, profile)) => {
                         self.note(machine, &cards, |before| {

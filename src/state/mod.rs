@@ -167,16 +167,17 @@ impl State {
         let rows =
             sqlx::query("SELECT id, profile, once, spent, approved, tried, tries, failed, known_as FROM machines");
         let row = |row: SqliteRow| {
-            let key = row.try_get::<String, _>(0).ok()?.parse().ok()?;
+            let known_as = names(&row.try_get::<String, _>(8).ok()?);
+            // A UUID that is known by now to be on many boards is no key any more; the machine's other names are.
+            let key = row.try_get::<String, _>(0).ok()?.parse().ok().or_else(|| known_as.first().copied())?;
             let profile: Option<String> = row.try_get(1).ok()?;
             let once = row.try_get(2).ok()?;
             let assigned = profile.map(|profile| Assignment { profile, once });
             let (count, failed) = (row.try_get(6).ok()?, row.try_get(7).ok()?);
             let tried: Option<String> = row.try_get(5).ok()?;
             let tried = tried.map(|profile| Tried { profile, count, failed });
-            let known_as = names(&row.try_get::<String, _>(8).ok()?);
-            let entry =
-                Entry { assigned, spent: row.try_get(3).ok()?, approved: row.try_get(4).ok()?, tried, known_as };
+            let (spent, had) = had_of(row.try_get(3).ok()?);
+            let entry = Entry { assigned, spent, had, approved: row.try_get(4).ok()?, tried, known_as };
             Some((key, entry))
         };
         let rows = rows.fetch_all(&self.pool).await?;
@@ -196,7 +197,8 @@ impl State {
                 "INSERT OR REPLACE INTO machines (id, profile, once, spent, approved, tried, tries, failed, known_as)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             );
-            let Entry { assigned, spent, approved, tried, known_as } = entry;
+            let Entry { assigned, spent, had, approved, tried, known_as } = entry;
+            let spent = text_of(spent.as_deref(), had);
             let (assigned, tried) = (assigned.as_ref(), tried.as_ref());
             let query = query.bind(key.to_string()).bind(assigned.map(|assigned| &assigned.profile));
             let query = query.bind(assigned.is_some_and(|assigned| assigned.once)).bind(spent).bind(approved);
@@ -334,6 +336,22 @@ const MIGRATIONS: &[(i64, &str)] = &[
 ];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
+/// The one-time profiles that a machine has booted, a line each: first the one that counts for an assignment, which may be
+/// none, then the others.
+fn text_of(spent: Option<&str>, had: &BTreeSet<String>) -> Option<String> {
+    let others: Vec<&str> = had.iter().map(String::as_str).filter(|had| Some(*had) != spent).collect();
+    match (spent, others.as_slice()) {
+        (spent, []) => spent.map(str::to_owned),
+        (spent, others) => Some(format!("{}\n{}", spent.unwrap_or_default(), others.join("\n"))),
+    }
+}
+
+fn had_of(text: Option<String>) -> (Option<String>, BTreeSet<String>) {
+    let mut lines = text.as_deref().unwrap_or_default().split('\n').map(str::to_owned);
+    let spent = lines.next().filter(|name| !name.is_empty());
+    (spent, lines.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -345,6 +363,25 @@ mod tests {
 
     fn change(mac: MacAddr, entry: &Entry) -> Change {
         Roster::default().change(mac.into(), &[], |before| Entry { known_as: before.known_as, ..entry.clone() })
+    }
+
+    #[tokio::test]
+    async fn each_one_time_profile_that_a_machine_had_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (spent, had) in [
+            (None, vec![]),
+            (Some("a"), vec![]),
+            (None, vec!["a"]),
+            (None, vec!["a", "b"]),
+            (Some("c"), vec!["a", "b"]),
+        ] {
+            let had: BTreeSet<String> = had.into_iter().map(str::to_owned).collect();
+            let entry = Entry { spent: spent.map(str::to_owned), had, approved: true, ..Entry::default() };
+            let state = State::open(&url(&folder)).await.expect("opened");
+            state.set_entry(&change(MAC, &entry)).await.expect("written");
+            let read = state.roster().await.expect("read").of(MAC).expect("there");
+            assert_eq!((read.spent, read.had), (entry.spent, entry.had));
+        }
     }
 
     fn url(folder: &tempfile::TempDir) -> String {

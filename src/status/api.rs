@@ -185,7 +185,10 @@ async fn assign(
 async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
     let id = api.id(&machine).await?;
     if !api.server.unassign(id).await? {
-        return Err(Problem::of(StatusCode::NOT_FOUND, format!("nothing was assigned to {machine}")));
+        return Err(Problem::of(
+            StatusCode::NOT_FOUND,
+            format!("nothing was assigned to {machine}; netbootd once gives a machine its one-time profile again"),
+        ));
     }
     Ok(api.changed(id))
 }

@@ -196,7 +196,9 @@ impl Machine {
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
             approved: said.is_some_and(|said| said.approved),
-            spent: said.and_then(|said| said.spent.clone()),
+            spent: said
+                .and_then(|said| said.had_once(rule.and_then(|rule| rule.profile.as_deref())))
+                .map(str::to_owned),
             kept: server.keeps(),
             hardware: hardware.unwrap_or_default(),
             last: timeline.and_then(|timeline| timeline.steps.last().cloned()),

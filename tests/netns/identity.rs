@@ -111,7 +111,7 @@ fn boards_that_share_a_uuid_are_told_apart_by_their_cards() -> Result<()> {
         return Ok(());
     };
     for uuid in ["03000200-0400-0500-0006-000700080009", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
-        ensure!(tell(&bench.server, &["unassign", A])?.status.code().is_some(), "no answer");
+        ensure!(tell(&bench.server, &["once", A])?.status.code().is_some(), "no answer");
         boots(&bench, A, uuid)?;
         ensure!(is_installer(&script(&bench, B, uuid)?), "{uuid}: the second board is sent to its empty disk");
         ensure!(is_disk(&script(&bench, A, uuid)?), "{uuid}: the first is installed again");
@@ -320,6 +320,33 @@ fn a_machine_is_assigned_by_its_name_whatever_its_rule_knows_it_by() -> Result<(
     }
     let refused = tell(&bench.server, &["assign", "all", "shell"])?;
     ensure!(said(&refused).contains("is the name of a rule about many machines"), "{}", said(&refused));
+    Ok(())
+}
+
+/// Whoever takes an assignment back does not mean the disk to be wiped: for that there is `netbootd once`.
+#[test]
+fn a_machine_that_was_installed_is_not_installed_again_when_an_assignment_ends() -> Result<()> {
+    let rules = format!("[[machines]]\nname = \"n\"\nmac = \"{A}\"\nprofile = \"command-line\"\nonce = true\n");
+    let Some(bench) = Bench::with_configuration(&rules)? else { return Ok(()) };
+    boots(&bench, A, U1)?;
+    for assigned in
+        [&["assign", "n", "shell"][..], &["assign", "n", "command-line"], &["assign", "n", "menu", "--once"]]
+    {
+        for words in [assigned, &["unassign", "n"]] {
+            let done = tell(&bench.server, words)?;
+            ensure!(done.status.success(), "{words:?}: {}", said(&done));
+        }
+        ensure!(is_disk(&script(&bench, A, U1)?), "{assigned:?} and unassign: it is installed again");
+    }
+    ensure!(!tell(&bench.server, &["unassign", "n"])?.status.success());
+    ensure!(is_disk(&script(&bench, A, U1)?), "unassign, where nothing was assigned: it is installed again");
+    // Installed again by an assignment, and that is taken back.
+    tell(&bench.server, &["assign", "n", "command-line", "--once"])?;
+    boots(&bench, A, U1)?;
+    tell(&bench.server, &["unassign", "n"])?;
+    ensure!(is_disk(&script(&bench, A, U1)?), "its assignment was booted and taken back: it is installed again");
+    tell(&bench.server, &["once", "n"])?;
+    ensure!(is_installer(&script(&bench, A, U1)?), "netbootd once does not give it its profile again");
     Ok(())
 }
 
