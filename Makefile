@@ -63,6 +63,13 @@ package-test: deps deb rpm
 	done; [ -z "$$missing" ] || apt-get install -qq -y --no-install-recommends $$missing > /dev/null
 	cargo test --test package -- --ignored --test-threads=1
 
+# The picture of the status page in the README, as the page's own test takes it.
+.PHONY: screenshot
+screenshot: deps
+	@command -v convert > /dev/null || apt-get install -qq -y --no-install-recommends imagemagick > /dev/null
+	cargo test --quiet --test page people_see_every_kind_of_machine
+	convert target/tmp/pictures/crowd-light.png -crop 1280x930+0+0 +repage -resize 900x -colors 96 -strip PNG8:packaging/docs/status.png
+
 # Apart from `make test`, since no test may depend on speed. About 20 minutes.
 .PHONY: bench
 bench:

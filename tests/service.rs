@@ -78,21 +78,3 @@ fn the_manual_of_the_configuration_has_every_key() -> Result<()> {
     }
     Ok(())
 }
-
-/// What the README and its pages point to.
-#[test]
-fn no_link_of_the_documents_leads_nowhere() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pages = fs::read_dir(root.join("packaging/docs"))?.map(|entry| entry.map(|entry| entry.path()));
-    let mut pages = pages.collect::<Result<Vec<_>, _>>()?;
-    pages.extend(["README.md", "SECURITY.md", "packaging/appliance/README.md"].map(|page| root.join(page)));
-    for page in pages {
-        let text = fs::read_to_string(&page)?;
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-        for link in links.filter(|link| !link.contains("://")) {
-            let target = page.parent().expect("a folder").join(link);
-            ensure!(target.exists(), "{}: {link}", page.display());
-        }
-    }
-    Ok(())
-}

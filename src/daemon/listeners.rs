@@ -104,7 +104,7 @@ impl Listeners {
         let changes = match Changes::listen() {
             Ok(changes) => Some(changes),
             Err(error) => {
-                warn!(%error, "changes of interfaces are not told by the kernel here: they are looked at every 2 s");
+                warn!(%error, "the kernel does not report interface changes here: interfaces are checked every 2 s");
                 None
             }
         };

@@ -43,7 +43,7 @@ pub(super) fn keep_alive(loops: Vec<Handle>) {
             if all_turn(&loops, patience / 2).await {
                 tell(&[NotifyState::Watchdog]);
             } else {
-                error!("an event loop stands still, and the service manager is not told otherwise");
+                error!("an event loop does not respond; the service manager will restart netbootd");
             }
         }
     });

@@ -48,7 +48,7 @@ pub(super) fn start(
         let failure = match end.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "a fault in netbootd, which is told above".to_owned(),
+            Err(_) => "a fault in netbootd, logged above".to_owned(),
         };
         warn!("the TFTP stage failed: {failure}");
     });

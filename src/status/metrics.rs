@@ -160,7 +160,11 @@ impl Metrics {
             "Boots that were found to have stopped, by the probable cause",
             stops.clone(),
         );
-        registry.register("netbootd_rivals", "Other servers that keep machines from booting, as told", rivals.clone());
+        registry.register(
+            "netbootd_rivals",
+            "Reports of other servers that keep machines from booting",
+            rivals.clone(),
+        );
         registry.register("netbootd_machines", "Machines that are remembered", machines.clone());
         registry.register("netbootd_boots", "Last boots of these machines, by how they stand", boots.clone());
         registry.register("netbootd_stopped_boots", "Those that stopped, by the probable cause", stopped.clone());

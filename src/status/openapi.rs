@@ -103,7 +103,7 @@ fn operations() -> Vec<Operation> {
             ..change(WAKE, "post", "Send it a magic packet, which switches it on", &[401, 403, 404, 422, 500])
         },
         get("/api/v1/boots", "All boots that are remembered, the last one first", json::<Vec<OneBoot>>()),
-        get("/api/v1/profiles", "What there is to boot", json::<Vec<Profile>>()),
+        get("/api/v1/profiles", "The profiles", json::<Vec<Profile>>()),
         get("/api/v1/loaders", "The iPXE binaries", json::<Vec<Loader>>()),
         get(
             "/api/v1/events",
