@@ -1,6 +1,7 @@
 //! The assets folder. TFTP, HTTP and the check of the configuration all use this, so none of them can read anything
 //! outside it.
 
+pub mod alias;
 mod asset;
 mod case;
 mod folder;
@@ -9,6 +10,7 @@ pub mod image;
 mod images;
 mod inside;
 pub mod listing;
+pub mod made;
 pub mod names;
 pub mod permission;
 pub mod pxelinux;

@@ -45,7 +45,7 @@ pub enum Role {
     Initrd,
     /// `efi`.
     Efi,
-    /// `iso`.
+    /// `iso`, `sanboot`.
     Iso,
     /// `disk`.
     Disk,
@@ -121,7 +121,7 @@ impl Role {
                 (Self::Initrd, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel) => {
                     "; are kernel and initrd the wrong way round?"
                 }
-                (Self::Disk, Iso) => "; name it with iso",
+                (Self::Disk, Iso) => "; name it with iso or sanboot",
                 (Self::Iso, Disk) => "; name it with disk",
                 _ => "",
             };
@@ -324,7 +324,7 @@ mod tests {
             ),
             (Role::Efi, &gzip, "is no EFI program: it is something compressed with gzip"),
             (Role::Iso, &disk, "is no CD image: it is a disk image; name it with disk"),
-            (Role::Disk, &iso, "is no disk image: it is a CD image; name it with iso"),
+            (Role::Disk, &iso, "is no disk image: it is a CD image; name it with iso or sanboot"),
             (Role::Disk, &kernel, "is no disk image: it is a Linux kernel for x86"),
         ];
         for (role, bytes, words) in bad {

@@ -15,6 +15,10 @@ pub struct Profile {
     pub boot: Boot,
     /// By iPXE's `${buildarch}`: `i386`, `x86_64`, `arm64`…
     pub variants: BTreeMap<String, Boot>,
+    /// What it is, for people, a line each: of an image, what it is and the memory that it needs.
+    pub about: Vec<String>,
+    /// The sub-menu that it is in; none: the menu itself.
+    pub folder: Option<String>,
     /// What it boots reports within this time of its hand-over, or something is wrong.
     pub report_within: Option<Duration>,
 }
@@ -35,7 +39,7 @@ impl Profile {
 
 impl From<Boot> for Profile {
     fn from(boot: Boot) -> Self {
-        Self { title: None, boot, variants: BTreeMap::new(), report_within: None }
+        Self { title: None, boot, variants: BTreeMap::new(), about: Vec::new(), folder: None, report_within: None }
     }
 }
 
@@ -53,6 +57,8 @@ pub enum Boot {
         /// Template of its arguments.
         cmdline: String,
     },
+    /// A kernel that takes other files than initial RAM disks: Xen, wimboot.
+    Modules(Modules),
     /// A CD image, which iPXE makes a drive of.
     Iso(String),
     /// A disk image, which iPXE makes a drive of.
@@ -80,6 +86,28 @@ pub struct Linux {
     pub device_tree: Option<DeviceTree>,
 }
 
+/// A kernel that takes files under names or with arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Modules {
+    /// The kernel.
+    pub kernel: String,
+    /// Template of its command line.
+    pub cmdline: String,
+    /// What it is given beside, in order.
+    pub modules: Vec<Module>,
+}
+
+/// A file that a kernel is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The file.
+    pub path: String,
+    /// What iPXE calls it.
+    pub name: String,
+    /// Its arguments; wimboot's are the name under which Windows finds the file.
+    pub arguments: String,
+}
+
 /// The device tree that a kernel is handed instead of the firmware's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceTree {
@@ -105,6 +133,9 @@ impl Boot {
             Self::Linux(Linux { kernel, initrd, .. }) => {
                 std::iter::once(kernel).chain(initrd).map(String::as_str).collect()
             }
+            Self::Modules(Modules { kernel, modules, .. }) => {
+                std::iter::once(kernel.as_str()).chain(modules.iter().map(|module| module.path.as_str())).collect()
+            }
             Self::Efi { path, .. } | Self::Iso(path) | Self::Disk(path) => vec![path],
             Self::Script(_) | Self::Menu | Self::Local | Self::Shell | Self::Faulty(_) => Vec::new(),
         }
@@ -114,7 +145,9 @@ impl Boot {
     #[must_use]
     pub fn cmdline(&self) -> Option<&str> {
         match self {
-            Self::Linux(Linux { cmdline, .. }) | Self::Efi { cmdline, .. } => Some(cmdline),
+            Self::Linux(Linux { cmdline, .. }) | Self::Modules(Modules { cmdline, .. }) | Self::Efi { cmdline, .. } => {
+                Some(cmdline)
+            }
             _ => None,
         }
     }

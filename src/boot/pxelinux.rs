@@ -213,6 +213,7 @@ fn kind(boot: &Boot) -> &'static str {
         Boot::Linux(_) => "a Linux kernel",
         Boot::Script(_) => "an iPXE script",
         Boot::Efi { .. } => "an EFI program",
+        Boot::Modules(_) => "a kernel with modules",
         Boot::Iso(_) => "a CD image",
         Boot::Disk(_) => "a disk image",
         Boot::Menu => "a menu",

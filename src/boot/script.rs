@@ -1,7 +1,10 @@
 //! Profile + template → iPXE script. Every request is answered with a script: one that boots, or one that says on the
 //! client's own screen why not.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use minijinja::{context, value::Serde};
 use serde::Serialize;
@@ -12,7 +15,7 @@ use super::{
     mac::MacAddr,
     machine::{By, Choice, Machine, MachineRule, Rules},
     outcome::{Outcome, Way},
-    profile::{Boot, Linux, Profile},
+    profile::{Boot, Linux, Module, Modules, Profile},
     query::{Query, said},
     roster::{Entry, Roster},
     template::Templates,
@@ -241,6 +244,20 @@ impl<'a> Asking<'a> {
             Boot::Efi { path, cmdline: arguments } => {
                 render("efi.ipxe", context! { program => url(path), cmdline => cmdline(arguments)? })
             }
+            Boot::Modules(modules) => {
+                let Modules { kernel, modules, .. } = modules;
+                let own = |module: &Module| ModuleUrl {
+                    name: image_name(0, &module.name, &[]),
+                    url: url(&module.path),
+                    arguments: module.arguments.clone(),
+                };
+                let modules: Vec<ModuleUrl> = modules.iter().map(own).collect();
+                let arguments = cmdline(boot.cmdline().unwrap_or_default())?;
+                render(
+                    "modules.ipxe",
+                    context! { kernel => url(kernel), cmdline => arguments, modules => Serde(&modules) },
+                )
+            }
             Boot::Iso(path) => render("san.ipxe", context! { image => url(path), drive => "0xe0" }),
             Boot::Disk(path) => render("san.ipxe", context! { image => url(path), drive => "0x80" }),
             Boot::Script(asset) if !templates.has(asset) => render("chain.ipxe", context! { script => url(asset) }),
@@ -263,13 +280,18 @@ impl<'a> Asking<'a> {
     fn menu(&self) -> minijinja::Value {
         let menu = &self.rules.menu;
         let items = self.shown().into_iter().map(|(name, profile)| {
+            // What is chosen for a user who is not there is in the first menu.
+            let is_default = menu.default.as_deref() == Some(name);
+            let folder = profile.folder.as_deref().filter(|_| !is_default).map(on_screen);
             let title = profile.title.as_deref();
-            MenuItem { name, title: on_screen(title.unwrap_or(name)) }
+            MenuItem { name, title: on_screen(title.unwrap_or(name)), folder }
         });
         let items: Vec<MenuItem<'_>> = items.collect();
         let default = menu.default.as_deref().filter(|name| items.iter().any(|item| item.name == *name));
         let default = default.map_or_else(|| "local".to_owned(), |name| format!("profile_{name}"));
-        context! { items => Serde(&items), default, timeout => menu.timeout_ms }
+        let folders: BTreeSet<String> = items.iter().filter_map(|item| item.folder.clone()).collect();
+        let folders: Vec<String> = folders.into_iter().collect();
+        context! { items => Serde(&items), folders, default, timeout => menu.timeout_ms }
     }
 
     /// No menu and no second try, which would lead round again.
@@ -320,6 +342,8 @@ fn refused(
 struct MenuItem<'a> {
     name: &'a str,
     title: String,
+    /// The sub-menu that it is in.
+    folder: Option<String>,
 }
 
 /// A kernel as `boot.ipxe` sees it.
@@ -335,6 +359,14 @@ struct Initrd {
     /// Name of the image in iPXE, which an EFI kernel asks for by `initrd=NAME` (iPXE before 2.0).
     name: String,
     url: String,
+}
+
+/// A file of [`Modules`] as `modules.ipxe` sees it.
+#[derive(Serialize)]
+struct ModuleUrl {
+    name: String,
+    url: String,
+    arguments: String,
 }
 
 impl LinuxUrls {
@@ -356,7 +388,7 @@ fn image_name(index: usize, path: &str, all: &[String]) -> String {
         last.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
     };
     let name = plain(path);
-    let is_alone = all.iter().filter(|other| plain(other) == name).count() == 1;
+    let is_alone = all.iter().filter(|other| plain(other) == name).count() <= 1;
     if is_alone { name } else { format!("{index}-{name}") }
 }
 

@@ -300,6 +300,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("local_disk.ipxe", include_str!("../../ipxe-scripts/local_disk.ipxe")),
     ("chain.ipxe", include_str!("../../ipxe-scripts/chain.ipxe")),
     ("efi.ipxe", include_str!("../../ipxe-scripts/efi.ipxe")),
+    ("modules.ipxe", include_str!("../../ipxe-scripts/modules.ipxe")),
     ("san.ipxe", include_str!("../../ipxe-scripts/san.ipxe")),
     ("shell.ipxe", include_str!("../../ipxe-scripts/shell.ipxe")),
     ("looping.ipxe", include_str!("../../ipxe-scripts/looping.ipxe")),

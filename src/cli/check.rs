@@ -52,9 +52,9 @@ impl Check {
             return seen_by(user, || what_is::tell(&self.files, self.json))?;
         }
         let file = configuration(self.config.as_deref());
-        let findings = seen_by(user, || findings(file))?;
+        let (findings, images) = seen_by(user, || findings(file))?;
         let faults = findings.iter().filter(|finding| finding.level == Level::Fault).count();
-        print(&if self.json { as_json(&findings) } else { as_text(&findings) })?;
+        print(&if self.json { as_json(&findings, &images) } else { as_text(&findings, &images) })?;
         match faults {
             0 if self.json => Ok(()),
             0 => {
@@ -82,12 +82,12 @@ fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Resu
     })
 }
 
-/// Sorted by file and line. Findings without a file come last.
-fn findings(file: Option<&Path>) -> Vec<Finding> {
+/// Sorted by file and line. Findings without a file come last. Then two lines for each image that is booted.
+fn findings(file: Option<&Path>) -> (Vec<Finding>, Vec<String>) {
     let fault = |fault: Fault| Finding { level: Level::Fault, fault };
     let loaded = match load(file, std::env::vars(), &[]) {
         Ok(loaded) => loaded,
-        Err(faults) => return faults.0.into_iter().map(fault).collect(),
+        Err(faults) => return (faults.0.into_iter().map(fault).collect(), Vec::new()),
     };
     let (settings, faults) = attempt(&loaded);
     let (found, rejected) = loaders::find(&settings.loader_dirs);
@@ -103,23 +103,24 @@ fn findings(file: Option<&Path>) -> Vec<Finding> {
         let Place { file, line, column } = Place::of(&finding.fault.place);
         (files.iter().position(|name| *name == file).unwrap_or(files.len()), line, column)
     });
-    findings
+    let images = settings.profiles.into_values().flat_map(|profile| profile.about).collect();
+    (findings, images)
 }
 
-fn as_text(findings: &[Finding]) -> String {
+fn as_text(findings: &[Finding], images: &[String]) -> String {
     let line = |Finding { level, fault: Fault { place, message } }: &Finding| match level {
         Level::Fault => format!("{place}: {message}\n"),
         Level::Warning => format!("{place}: warning: {message}\n"),
     };
-    findings.iter().map(line).collect()
+    findings.iter().map(line).chain(images.iter().map(|line| format!("{line}\n"))).collect()
 }
 
-fn as_json(findings: &[Finding]) -> String {
+fn as_json(findings: &[Finding], images: &[String]) -> String {
     let findings = findings.iter().map(|Finding { level, fault: Fault { place, message } }| {
         let Place { file, line, column } = Place::of(place);
         json!({ "level": level, "file": file, "line": line, "column": column, "message": message })
     });
-    format!("{:#}\n", json!({ "findings": findings.collect::<Vec<_>>() }))
+    format!("{:#}\n", json!({ "findings": findings.collect::<Vec<_>>(), "images": images }))
 }
 
 /// The place of a finding: `FILE:LINE:COLUMN`, or a text without line numbers.

@@ -6,6 +6,7 @@ mod control;
 mod dhcp_snippet;
 mod explain;
 mod failure;
+mod images;
 mod iso;
 mod loaders;
 mod up;

@@ -10,6 +10,7 @@ use figment::value::Value;
 use tracing::info;
 
 use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
+use super::images::{self, Images};
 use crate::{
     config::{Faults, load::load, resolve::resolve, settings::Settings},
     daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError},
@@ -17,13 +18,14 @@ use crate::{
 
 /// Serve network boot until stopped.
 ///
-/// With a KERNEL, every machine that boots from the network gets it. Without one, the configuration decides.
+/// With a KERNEL, every machine that boots from the network gets it. With one CD image (FILE.iso), every machine boots it;
+/// several make a menu. Without any, the configuration decides.
 #[derive(Debug, clap::Args)]
 pub(super) struct Up {
-    /// Linux kernel
+    /// Linux kernel, or a CD image whose name ends in .iso
     #[arg(value_name = "KERNEL")]
     kernel: Option<PathBuf>,
-    /// Initial RAM disks, in the order in which the kernel unpacks them
+    /// Initial RAM disks, in the order in which the kernel unpacks them; or more CD images
     #[arg(value_name = "INITRD")]
     initrds: Vec<PathBuf>,
     /// Kernel command line (a template: {{ machine.mac }}, {{ machine.name }}, {{ machine.arch }})
@@ -120,7 +122,15 @@ impl Up {
         list("loader_dirs", &self.loader_dirs);
         flags.extend(self.http_port.map(|port| ("http.port", Value::from(port))));
         flags.extend(self.assets.as_deref().map(|folder| ("assets", text(folder))));
-        if let Some(kernel) = &self.kernel {
+        if let Some(images) = images::named(self.kernel.as_deref(), &self.initrds)? {
+            let first = images.first().copied().unwrap_or(Path::new(""));
+            let named = self.assets.clone().or_else(|| self.configured_assets(first));
+            let images = Images::of(&images, named.as_deref())?;
+            only = named.is_none().then(|| images.served());
+            flags.push(("assets", text(&images.folder)));
+            flags.push(("profiles", images.profiles(&self.cmdline.join(" "))));
+            flags.push(("default_profile", Value::from(images.default_profile())));
+        } else if let Some(kernel) = &self.kernel {
             let named = self.assets.clone().or_else(|| self.configured_assets(kernel));
             let Files { folder, kernel, initrds } = Files::of(kernel, &self.initrds, named.as_deref())?;
             // Only the named files are served: a downloads or home folder has other files that must not be public.

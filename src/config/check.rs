@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -20,6 +21,10 @@ pub(super) struct Check<'a> {
     pub(super) findings: Vec<Finding>,
     /// The length of the command lines of the profiles.
     pub(super) cmdlines: Vec<Cmdline>,
+    /// The images that profiles boot, by their paths, and a number for the version that was seen; 0: none was.
+    pub(super) images: BTreeMap<String, u64>,
+    /// Files of this host's packages by which images are booted.
+    pub(super) host_files: BTreeSet<PathBuf>,
     /// The answer files that profiles name.
     pub(super) asked: BTreeSet<String>,
 }

@@ -125,8 +125,13 @@ impl Examination<'_> {
             let key = |is_own: bool, key: &[&'static str]| [base(is_own), key.to_vec()].concat();
             match boot {
                 Boot::Linux(linux) => {
-                    let kernel = key(variant.is_some_and(|own| own.kernel.is_some()), &["kernel"]);
-                    self.file(Role::Kernel, &kernel, &linux.kernel, arch, assets);
+                    // Of an image, the place is where the image is named.
+                    let of_image =
+                        own.is_some_and(|own| own.iso.is_some()) || variant.is_some_and(|own| own.iso.is_some());
+                    let what = if of_image { "iso" } else { "kernel" };
+                    let is_own = variant.is_some_and(|own| own.kernel.is_some() || own.iso.is_some());
+                    let arch = arch.filter(|_| !of_image);
+                    self.file(Role::Kernel, &key(is_own, &[what]), &linux.kernel, arch, assets);
                     let initrd = key(variant.is_some_and(|own| !own.initrd.is_empty()), &["initrd"]);
                     self.initrds(&initrd, linux, assets);
                 }
@@ -134,9 +139,13 @@ impl Examination<'_> {
                     let key = key(variant.is_some_and(|own| own.efi.is_some()), &["efi"]);
                     self.file(Role::Efi, &key, path, arch, assets);
                 }
-                Boot::Iso(path) => {
-                    self.file(Role::Iso, &key(variant.is_some_and(|o| o.iso.is_some()), &["iso"]), path, arch, assets)
-                }
+                Boot::Iso(path) => self.file(
+                    Role::Iso,
+                    &key(variant.is_some_and(|o| o.sanboot.is_some()), &["sanboot"]),
+                    path,
+                    arch,
+                    assets,
+                ),
                 Boot::Disk(path) => self.file(
                     Role::Disk,
                     &key(variant.is_some_and(|o| o.disk.is_some()), &["disk"]),
@@ -144,6 +153,8 @@ impl Examination<'_> {
                     arch,
                     assets,
                 ),
+                // Of an image that was recognised, and what the user supplies for it.
+                Boot::Modules(modules) => self.file(Role::Kernel, &key(false, &["iso"]), &modules.kernel, None, assets),
                 Boot::Script(_) | Boot::Menu | Boot::Local | Boot::Shell | Boot::Faulty(_) => {}
             }
         }

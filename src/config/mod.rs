@@ -4,6 +4,7 @@
 mod check;
 pub mod examine;
 pub mod fixed;
+mod isos;
 pub mod limits;
 pub mod load;
 mod machines;

@@ -11,10 +11,14 @@ use std::{
 use super::{
     Level, arch_meant,
     check::{Check, LONGEST},
+    isos::{self, Iso},
+    limits::head,
     schema,
 };
 use crate::{
     boot::{
+        faults::Wanted,
+        image::Role,
         machine::{Menu, Rules},
         policy::Policy,
         profile::{Boot, DeviceTree, Linux, Profile},
@@ -75,7 +79,83 @@ impl Check<'_> {
         let within = profile.report_within.as_deref();
         let report_within =
             within.map(|within| self.duration(&["profiles", name, "report_within"], within, REPORT_WITHIN));
-        Profile { title: profile.title.clone(), boot, variants, report_within }
+        let mut made = Profile { title: profile.title.clone(), variants, report_within, ..Profile::from(boot) };
+        if let (Some(iso), Some(assets)) = (&profile.iso, assets) {
+            self.of_iso(&["profiles", name, "iso"], profile, assets, templates, &mut made);
+            self.images.entry(iso.clone()).or_insert(0);
+        }
+        made
+    }
+
+    /// What an image says of itself, and its kernels for other processors than x86.
+    fn of_iso(
+        &mut self,
+        key: &[&str],
+        profile: &schema::Profile,
+        assets: &AssetRoot,
+        templates: &Templates,
+        made: &mut Profile,
+    ) {
+        // Why it cannot be opened was said when its boot was looked at.
+        let Some(image) = profile.iso.as_deref().and_then(|iso| Iso::open(iso, assets).ok()) else { return };
+        self.images.insert(image.path().to_owned(), image.version());
+        self.host_files.extend(image.host_files());
+        made.title.get_or_insert_with(|| image.title().to_owned());
+        made.about = image.about().into();
+        for warning in image.warnings() {
+            self.finding(Level::Warning, key, warning);
+        }
+        for arch in image.other_archs() {
+            if !made.variants.contains_key(arch)
+                && let Ok(boot) = image.boot(Some(arch), added(profile), assets, templates)
+            {
+                made.variants.insert(arch.to_owned(), boot);
+            }
+        }
+    }
+
+    /// The images that `isos` finds, each a profile. One that is not whole yet is left out until it is.
+    pub(super) fn isos(
+        &mut self,
+        profiles: &mut BTreeMap<String, Profile>,
+        assets: Option<&AssetRoot>,
+        templates: &Templates,
+    ) {
+        let Some(pattern) = self.loaded.config.isos.as_deref() else { return };
+        let Some(assets) = assets else {
+            return self
+                .part(&["isos"], format!("{pattern:?} is below the assets folder, and there is none: set assets"));
+        };
+        let paths = match isos::found_by(pattern, assets) {
+            Ok(paths) => paths,
+            Err(problem) => return self.fault(&["isos"], problem),
+        };
+        for path in paths {
+            let image = match Iso::open(&path, assets) {
+                Ok(image) if image.is_whole() => image,
+                Ok(_) => {
+                    let problem =
+                        format!("{path} is not whole: it is still copied, or cut short; the menu shows it when it is");
+                    self.finding(Level::Warning, &["isos"], problem);
+                    continue;
+                }
+                Err(problem) => {
+                    self.finding(Level::Warning, &["isos"], format!("{path} is left out: {problem}"));
+                    continue;
+                }
+            };
+            let is_taken = |name: &str| profiles.contains_key(name) || Rules::BUILT_IN.contains(&name);
+            let name = isos::name_for(&path, is_taken);
+            let usual = schema::Profile { iso: Some(path.clone()), ..schema::Profile::default() };
+            let boot = image.boot(None, isos::Added::default(), assets, templates);
+            let boot = boot.unwrap_or_else(|problem| {
+                self.finding(Level::Warning, &["isos"], problem.clone());
+                Boot::Faulty(problem)
+            });
+            let mut made = Profile { folder: isos::folder_of(&path, pattern), ..Profile::from(boot) };
+            self.of_iso(&["isos"], &usual, assets, templates, &mut made);
+            profiles.insert(name, made);
+        }
     }
 
     pub(super) fn menu(&mut self, profiles: &BTreeMap<String, Profile>) -> Menu {
@@ -176,7 +256,7 @@ impl Boots<'_, '_> {
     }
 
     fn boot(&mut self, profile: &schema::Profile) -> Boot {
-        let schema::Profile { kernel, initrd, cmdline, script, efi, iso, disk, .. } = profile;
+        let schema::Profile { kernel, initrd, cmdline, script, efi, iso, sanboot, disk, .. } = profile;
         let named = profile.ways();
         let cmdline = cmdline.clone().unwrap_or_default();
         match named.as_slice() {
@@ -197,6 +277,12 @@ impl Boots<'_, '_> {
             self.check.file(&key, initrd, self.assets);
         }
         let path = |of: &Option<String>| of.clone().unwrap_or_default();
+        if let (None, Some(_)) = (iso, &profile.answers) {
+            self.part("answers", "answers goes with iso: in another profile, write answer() into its cmdline".into());
+        }
+        if let Some(iso) = iso {
+            return self.iso(iso, profile);
+        }
         if let (None, Some(key)) = (kernel, profile.device_tree_keys().first()) {
             self.part(key, format!("{key} needs a kernel, but this profile has none"));
         }
@@ -207,7 +293,7 @@ impl Boots<'_, '_> {
             }
             Some(&"script") => Boot::Script(path(script)),
             Some(&"efi") => Boot::Efi { path: path(efi), cmdline },
-            Some(&"iso") => Boot::Iso(path(iso)),
+            Some(&"sanboot") => Boot::Iso(path(sanboot)),
             _ => Boot::Disk(path(disk)),
         };
         match &boot {
@@ -231,6 +317,39 @@ impl Boots<'_, '_> {
 }
 
 impl Boots<'_, '_> {
+    /// An image, as its family is booted.
+    fn iso(&mut self, iso: &str, profile: &schema::Profile) -> Boot {
+        if is_remote(iso) {
+            let fix = "copy it into the assets folder, or name its kernel, initrd and cmdline";
+            return self.faulty("iso", format!("{iso} is on another server, where it cannot be looked into: {fix}"));
+        }
+        let Some(assets) = self.assets else {
+            let key = [self.path.as_slice(), &["iso"]].concat();
+            self.check.file(&key, iso, None);
+            return Boot::Faulty(format!("{iso} is a path below the assets folder, and there is none"));
+        };
+        if assets.look(iso, Wanted::File).is_err() {
+            let key = [self.path.as_slice(), &["iso"]].concat();
+            self.check.file(&key, iso, Some(assets));
+            // It is read again when it comes.
+            return Boot::Faulty(format!("there is no file {iso}"));
+        }
+        // By its first bytes it is told what it is instead.
+        let problem = head(assets, iso).and_then(|head| Role::Iso.check(&head, None).err());
+        if let Some(problem) = problem {
+            return self.faulty("iso", format!("{iso} {problem}"));
+        }
+        let arch = match self.path.as_slice() {
+            [_, _, "arch", arch] => Some(*arch),
+            _ => None,
+        };
+        let boot = Iso::open(iso, assets).and_then(|image| match image.is_whole() {
+            true => image.boot(arch, added(profile), assets, self.templates),
+            false => Err(format!("{iso} is not whole: it is still copied, or was cut short: download it again")),
+        });
+        boot.unwrap_or_else(|problem| self.faulty("iso", problem))
+    }
+
     fn device_tree(&mut self, profile: &schema::Profile) -> Option<DeviceTree> {
         let key = |key| [self.path.as_slice(), &[key]].concat();
         match (&profile.fdtdir, &profile.fdt) {
@@ -257,6 +376,15 @@ impl Boots<'_, '_> {
     }
 }
 
+/// What a profile adds to its image.
+fn added(profile: &schema::Profile) -> isos::Added<'_> {
+    isos::Added {
+        cmdline: profile.cmdline.as_deref().unwrap_or_default(),
+        initrds: &profile.initrd,
+        answers: profile.answers.as_deref(),
+    }
+}
+
 impl schema::Profile {
     /// The device tree keys that it sets.
     fn device_tree_keys(&self) -> Vec<&'static str> {
@@ -266,8 +394,9 @@ impl schema::Profile {
 
     /// The keys that name what it boots.
     fn ways(&self) -> Vec<&'static str> {
-        let Self { kernel, script, efi, iso, disk, .. } = self;
-        let ways = [("kernel", kernel), ("script", script), ("efi", efi), ("iso", iso), ("disk", disk)];
+        let Self { kernel, script, efi, iso, sanboot, disk, .. } = self;
+        let ways =
+            [("kernel", kernel), ("script", script), ("efi", efi), ("iso", iso), ("sanboot", sanboot), ("disk", disk)];
         ways.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect()
     }
 
@@ -275,8 +404,8 @@ impl schema::Profile {
     fn over(&self, usual: &Self) -> Self {
         let mut usual = usual.clone();
         if !self.ways().is_empty() {
-            let Self { cmdline, initrd, fdtdir, fdt, .. } = usual;
-            usual = Self { cmdline, initrd, ..Self::default() };
+            let Self { cmdline, initrd, fdtdir, fdt, answers, .. } = usual;
+            usual = Self { cmdline, initrd, answers: answers.filter(|_| self.iso.is_some()), ..Self::default() };
             if self.kernel.is_some() {
                 (usual.fdtdir, usual.fdt) = (fdtdir, fdt);
             }
@@ -295,6 +424,8 @@ impl schema::Profile {
             script: or(&self.script, usual.script),
             efi: or(&self.efi, usual.efi),
             iso: or(&self.iso, usual.iso),
+            sanboot: or(&self.sanboot, usual.sanboot),
+            answers: or(&self.answers, usual.answers),
             disk: or(&self.disk, usual.disk),
             ..Self::default()
         }

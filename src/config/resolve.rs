@@ -1,6 +1,10 @@
 //! Schema → domain types. Reports every fault of the values, also together with the files of the host.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Fault, Faults, Finding, Level,
@@ -8,7 +12,7 @@ use super::{
     examine::examine,
     load::Loaded,
     settings::Settings,
-    watched::{Watched, fingerprint},
+    watched::{Watched, fingerprint, with_images},
 };
 
 /// Resolves a configuration.
@@ -29,13 +33,16 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         findings: Vec::new(),
         cmdlines: Vec::new(),
         asked: BTreeSet::new(),
+        images: BTreeMap::new(),
+        host_files: BTreeSet::new(),
     };
     let config = &loaded.config;
     // Taken before the files are read: a change in the meantime gives another number, and the files are read again.
     let read = fingerprint(loaded);
     let assets = check.assets();
     let templates = check.templates();
-    let profiles = check.profiles(assets.as_ref(), &templates);
+    let mut profiles = check.profiles(assets.as_ref(), &templates);
+    check.isos(&mut profiles, assets.as_ref(), &templates);
     let menu = check.menu(&profiles);
     if !is_profile(&config.default_profile, &profiles) {
         check.no_profile(&["default_profile"], &config.default_profile, &profiles);
@@ -43,7 +50,12 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     let machines = check.machines(&profiles, assets.as_ref(), &templates);
     check.control();
     let answers = check.answers();
-    let watched = Watched::of(loaded);
+    let mut watched = Watched::of(loaded);
+    if let Some(assets) = &assets {
+        watched.add_images(&assets.path(), check.images.keys(), config.isos.as_deref());
+    }
+    check.host_files.iter().for_each(|file| watched.add(file));
+    let read = with_images(read, &check.images);
     let loader_place = |index: usize| loaded.places.of(&["machines", &index.to_string(), "override", "loader"]);
     let named = machines.iter().enumerate().filter(|(_, (_, rule))| rule.loader.is_some());
     let mut settings = Settings {
@@ -84,7 +96,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs};
+    use std::fs;
 
     use super::*;
     use crate::{

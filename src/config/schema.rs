@@ -20,6 +20,9 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// The assets folder. HTTP serves it under `/assets/`; profiles name files in it.
     pub assets: Option<PathBuf>,
+    /// A pattern of images below the assets folder, such as `"isos/*.iso"`, or `"isos/**/*.iso"` with sub-folders. Each image is a
+    /// profile. The images of a sub-folder have a menu of their own.
+    pub isos: Option<String>,
     /// Profile of machines that no rule names. The default is the menu, so that no machine is installed by accident.
     pub default_profile: String,
     /// Folders to search for iPXE binaries, before the folders of the distributions' packages.
@@ -52,6 +55,7 @@ impl Default for Config {
             include: Vec::new(),
             interfaces: Vec::new(),
             assets: None,
+            isos: None,
             default_profile: "menu".into(),
             loader_dirs: Vec::new(),
             dhcp: Dhcp::default(),
@@ -290,7 +294,7 @@ impl Default for Syslog {
     }
 }
 
-/// A profile: a kernel, or one of `script`, `efi`, `iso` and `disk`. Files are paths below the assets folder.
+/// A profile: a kernel, or one of `script`, `efi`, `iso`, `sanboot` and `disk`. Files are paths below the assets folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -316,8 +320,12 @@ pub struct Profile {
     pub script: Option<String>,
     /// An EFI program.
     pub efi: Option<String>,
-    /// A CD image.
+    /// A CD or DVD image, which is recognised and booted as its family is: `cmdline` and `initrd` are added to its own.
     pub iso: Option<String>,
+    /// A CD image that iPXE makes a drive of. What its loader starts loses the drive.
+    pub sanboot: Option<String>,
+    /// An answer file of the templates folder, or a folder of them, which `iso` names in the way of its family.
+    pub answers: Option<String>,
     /// A disk image.
     pub disk: Option<String>,
     /// The time after the hand-over in which the installer has to report (`/report`). After it, the machine is shown as

@@ -1,7 +1,7 @@
 //! The files that a configuration was read from. A change of them is noticed; a change of other files is ignored.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf, absolute},
@@ -50,6 +50,20 @@ impl Watched {
         if let Ok(path) = absolute(path) {
             way(&path, LINKS, &mut self.paths);
             self.paths.insert(path);
+        }
+    }
+
+    /// Adds images below the assets folder, and the pattern that finds more of them.
+    pub(super) fn add_images<'a>(
+        &mut self,
+        assets: &Path,
+        images: impl Iterator<Item = &'a String>,
+        pattern: Option<&str>,
+    ) {
+        images.for_each(|image| self.add(&assets.join(image)));
+        if let Some(pattern) = pattern {
+            let escaped = glob::Pattern::escape(&assets.to_string_lossy());
+            self.patterns.extend(glob::Pattern::new(&format!("{escaped}/{pattern}")));
         }
     }
 
@@ -108,6 +122,14 @@ pub(super) fn fingerprint(loaded: &Loaded) -> u64 {
     if let Some(folder) = loaded.config.templates.as_deref() {
         hash_folder(folder, DEEPEST, &mut hasher);
     }
+    hasher.finish()
+}
+
+/// The same, with the versions of the images that were seen.
+#[must_use]
+pub(super) fn with_images(read: u64, images: &BTreeMap<String, u64>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (read, images).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -80,6 +80,9 @@ pub(super) fn rules(settings: Settings) -> Rules {
     for finding in settings.findings.iter().chain(&examine::loaders(&settings, &loaders)) {
         warn!("{}: {}", finding.fault.place, finding.fault.message);
     }
+    for line in settings.profiles.values().flat_map(|profile| &profile.about) {
+        info!("{line}");
+    }
     rules_with(settings, loaders)
 }
 

@@ -2,15 +2,67 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::asset::Version;
-use crate::iso::{Fault, Index};
+use super::{
+    asset::{Asset, Version},
+    image::ImageFile,
+};
+use crate::{
+    boot::why::Why,
+    iso::{
+        Fault, Index,
+        recognise::{Recognised, recognise},
+    },
+};
 
 /// The indexes of recently used images, the newest last.
 #[derive(Debug, Default)]
 pub(super) struct Images(Mutex<Vec<(Version, Slot)>>);
 
 /// The first request reads the index. Others that need the same image wait for it.
-pub(super) type Slot = Arc<OnceLock<Result<Index, Fault>>>;
+pub(super) type Slot = Arc<OnceLock<Result<Opened, Fault>>>;
+
+/// What is known of one version of an image.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) index: Index,
+    recognised: OnceLock<Recognised>,
+}
+
+impl Opened {
+    pub(super) fn new(index: Index) -> Self {
+        Self { index, recognised: OnceLock::new() }
+    }
+
+    /// What the image is.
+    pub(super) fn recognised(&self, image: &Asset, path: &str) -> Result<&Recognised, Why> {
+        if let Some(found) = self.recognised.get() {
+            return Ok(found);
+        }
+        let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
+        Ok(self.recognised.get_or_init(|| recognise(&file, &self.index)))
+    }
+}
+
+/// What was read of an image.
+pub(super) fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Opened, Why> {
+    match slot.get() {
+        Some(Ok(opened)) => Ok(opened),
+        Some(Err(fault)) => Err(told(path, fault)),
+        None => Err(Why::not_found(path)),
+    }
+}
+
+/// A fault of an image, for whoever asked for a path.
+pub(super) fn told(path: &str, fault: &Fault) -> Why {
+    match fault {
+        Fault::NotFound(_) => Why::not_found(path),
+        fault => unreadable(path, fault),
+    }
+}
+
+pub(super) fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Why {
+    Why::Unreadable { name: path.chars().take(200).collect(), error: error.to_string() }
+}
 
 impl Images {
     pub(super) fn slot(&self, version: Version) -> Slot {

@@ -9,15 +9,17 @@ use std::path::Path;
 use rustix::fs::fstat;
 
 use super::{
+    alias::is_image,
     asset::{Asset, Version},
     image::ImageFile,
-    images::Slot,
+    images::{Opened, Slot, opened, told, unreadable},
     listing::{Entry, Kind},
+    made::{self, Made},
     root::AssetRoot,
 };
 use crate::{
     boot::why::Why,
-    iso::{self, Fault, Found, Index, segments::Segments},
+    iso::{self, Found, Index, segments::Segments},
 };
 
 impl AssetRoot {
@@ -25,8 +27,18 @@ impl AssetRoot {
     pub(super) fn inside(&self, path: &str) -> Option<Result<Asset, Why>> {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
-            let index = opened(&index, path)?;
-            let entry = index.file(rest).map_err(|fault| unreadable_image(path, &fault))?;
+            let opened = opened(&index, path)?;
+            let index = &opened.index;
+            let found = || opened.recognised(&image, path).cloned();
+            match made::file(&image, index, found, (path, rest)) {
+                None => {}
+                Some(Ok(Made::Host(asset))) => return Ok(asset),
+                Some(Ok(Made::Pieces(etag, segments))) => {
+                    return Ok(Asset { size: segments.length(), etag, layout: Some(segments), ..image });
+                }
+                Some(Err(why)) => return Err(why),
+            }
+            let entry = index.file(rest).map_err(|fault| told(path, &fault))?;
             let segments = Segments::of(entry);
             let etag = format!("{}-{}\"", image.etag.trim_end_matches('"'), segments.fingerprint());
             Ok(Asset { size: entry.size, etag, layout: Some(segments), ..image })
@@ -37,8 +49,8 @@ impl AssetRoot {
     pub(super) fn list_inside(&self, path: &str) -> Option<Result<Vec<Entry>, Why>> {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
-            let index = opened(&index, path)?;
-            let items = index.list(rest).map_err(|fault| unreadable_image(path, &fault))?;
+            let index = &opened(&index, path)?.index;
+            let items = index.list(rest).map_err(|fault| told(path, &fault))?;
             let entry = |item: iso::Item<'_>| {
                 let kind = match index.lookup(&format!("{rest}/{}", item.name)).ok()? {
                     Found::Folder => Kind::Folder,
@@ -57,18 +69,18 @@ impl AssetRoot {
     /// be one of them.
     fn image_of<'a>(&self, path: &'a str) -> Option<(Asset, &'a str)> {
         let ends = path.match_indices('/').map(|(at, _)| at);
-        let (image, rest) = ends.filter_map(|at| path.split_at_checked(at)).find(|(image, _)| is_named_image(image))?;
+        let (image, rest) = ends.filter_map(|at| path.split_at_checked(at)).find(|(image, _)| is_image(image))?;
         let is_served = self.only.as_ref().is_none_or(|only| only.contains(image) || only.contains(path));
         let asset = is_served.then(|| self.whole_file(Path::new(image)).ok())??;
         Some((asset, rest))
     }
 
     /// The index of an open image.
-    fn index(&self, image: Asset, path: &str) -> Result<(Asset, Slot), Why> {
+    pub(super) fn index(&self, image: Asset, path: &str) -> Result<(Asset, Slot), Why> {
         let slot = self.images.slot(image.version);
         if slot.get().is_none() {
             let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
-            slot.get_or_init(|| Index::open(&file));
+            slot.get_or_init(|| Index::open(&file).map(Opened::new));
             // If the image changed during the read, the index is not kept for the old version.
             let now = fstat(&image.file).map_err(|error| unreadable(path, &error))?;
             if Version::of(&now) != image.version {
@@ -77,29 +89,6 @@ impl AssetRoot {
         }
         Ok((image, slot))
     }
-}
-
-fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Index, Why> {
-    match slot.get() {
-        Some(Ok(index)) => Ok(index),
-        Some(Err(fault)) => Err(unreadable_image(path, fault)),
-        None => Err(Why::not_found(path)),
-    }
-}
-
-fn unreadable_image(path: &str, fault: &Fault) -> Why {
-    match fault {
-        Fault::NotFound(_) => Why::not_found(path),
-        fault => unreadable(path, fault),
-    }
-}
-
-fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Why {
-    Why::Unreadable { name: path.chars().take(200).collect(), error: error.to_string() }
-}
-
-fn is_named_image(path: &str) -> bool {
-    path.len().checked_sub(4).and_then(|at| path.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(".iso"))
 }
 
 #[cfg(test)]

@@ -153,7 +153,10 @@ impl AssetRoot {
             false => Err(Why::not_found(&name.to_string_lossy())),
         };
         match (found, name.to_str()) {
-            (Err(why @ Why::NotFound(_)), Some(path)) => self.inside(path).unwrap_or(Err(why)),
+            (Err(why @ Why::NotFound(_)), Some(path)) => match self.inside(path) {
+                Some(found) => found,
+                None => self.behind_alias(path).map_or(Err(why), |path| self.file(&path)),
+            },
             (found, _) => found,
         }
     }

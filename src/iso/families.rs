@@ -724,6 +724,36 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
+/// How families name an answer file on their command lines. `{file}` is the address of a file, `{folder}` that of a folder,
+/// which ends in a slash.
+#[derive(Debug)]
+pub struct Answers {
+    /// Their ids.
+    pub families: &'static [&'static str],
+    /// The arguments.
+    pub argument: &'static str,
+}
+
+/// All that have a way.
+pub const ANSWERS: &[Answers] = &[
+    // "Automating the installation using preseeding", Debian's installation guide, appendix B.2.
+    Answers { families: &["debian-installer"], argument: "url={file}" },
+    Answers { families: &["anaconda", "anaconda-dvd"], argument: "inst.ks={file}" },
+    // Subiquity's autoinstall by cloud-init's NoCloud: user-data and meta-data are in the folder.
+    Answers {
+        families: &["casper-url", "casper-iso-url", "casper", "casper-of-its-own-folder"],
+        argument: "autoinstall ds=nocloud-net;s={folder}",
+    },
+    Answers { families: &["agama", "agama-offline"], argument: "inst.auto={file}" },
+    Answers { families: &["suse"], argument: "autoyast={file}" },
+    Answers { families: &["coreos", "flatcar"], argument: "ignition.config.url={file}" },
+    Answers { families: &["talos"], argument: "talos.config={file}" },
+    Answers { families: &["esxi"], argument: "ks={file}" },
+    // archiso runs it when the system is up (README.bootparams.rst).
+    Answers { families: &["arch"], argument: "script={file}" },
+    Answers { families: &["xcp-ng"], argument: "answerfile={file} install" },
+];
+
 /// Systems made of Ubuntu that have versions of their own: a word of `.disk/info`, the first version, and the release of
 /// casper in it.
 pub const CASPER_OF: &[(&str, u32, u32)] = &[

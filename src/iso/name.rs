@@ -11,16 +11,27 @@ pub fn plain(name: &str) -> String {
         Some((stem, end)) if end.eq_ignore_ascii_case(".iso") => stem,
         _ => name,
     };
+    let plain = plain_characters(stem);
+    format!("{}.iso", if plain.is_empty() { "image" } else { &plain })
+}
+
+/// The same for a folder that an image is in.
+#[must_use]
+pub fn plain_folder(name: &str) -> String {
+    let plain = plain_characters(name);
+    if plain.is_empty() { "folder".to_owned() } else { plain }
+}
+
+fn plain_characters(name: &str) -> String {
     let mut plain = String::new();
-    for c in stem.chars() {
+    for c in name.chars() {
         match c {
             'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' => plain.push(c),
             _ if plain.ends_with('-') => {}
             _ => plain.push('-'),
         }
     }
-    let plain = plain.trim_matches(['-', '.']);
-    format!("{}.iso", if plain.is_empty() { "image" } else { plain })
+    plain.trim_matches(['-', '.']).to_owned()
 }
 
 #[cfg(test)]

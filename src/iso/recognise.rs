@@ -309,7 +309,9 @@ impl Look<'_> {
 
     fn netboot(&self, family: &Family, [package, kernel, initrd, cmdline]: [&str; 4]) -> Vec<Variant> {
         let version = self.facts.version.as_deref().unwrap_or_default();
-        let Some(major) = version.split('.').next().filter(|major| !major.is_empty()) else { return Vec::new() };
+        // It becomes part of a path.
+        let is_plain = |major: &&str| !major.is_empty() && major.chars().all(|c| c.is_ascii_alphanumeric());
+        let Some(major) = version.split('.').next().filter(is_plain) else { return Vec::new() };
         let mut variants: Vec<Variant> = Vec::new();
         for (arch, _) in self.kernels(family.kernel) {
             let name = match arch {

@@ -141,6 +141,7 @@ async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {
     let own = rules.profiles.iter().map(|(name, profile)| Profile {
         name: name.clone(),
         title: profile.title.clone(),
+        about: profile.about.clone(),
         files: profile.boot.named().into_iter().map(str::to_owned).collect(),
         arch: profile.variants.keys().cloned().collect(),
         built_in: false,
@@ -148,6 +149,7 @@ async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {
     let built_in = Rules::BUILT_IN.iter().map(|name| Profile {
         name: (*name).to_owned(),
         title: None,
+        about: Vec::new(),
         files: Vec::new(),
         arch: Vec::new(),
         built_in: true,

@@ -42,6 +42,8 @@ pub(super) struct Profile {
     pub(super) name: String,
     /// What people read in the menu.
     pub(super) title: Option<String>,
+    /// Of an image: what it is and how it is booted, and the memory that it needs.
+    pub(super) about: Vec<String>,
     /// Below the assets folder, where no variant fits.
     pub(super) files: Vec<String>,
     /// The builds of iPXE that it has variants for.

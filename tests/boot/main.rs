@@ -4,6 +4,7 @@
 //! file arrived. netbootd is asked what it saw, and has to stop in order.
 
 mod arm64;
+mod images;
 mod machines;
 mod page;
 mod stand;

@@ -137,7 +137,7 @@ fn two_machines_with_one_uuid_that_boot_at_the_same_time_are_told_of_once() -> R
 
 #[test]
 fn a_look_uses_nothing_up() -> Result<()> {
-    let configuration = "[profiles.own]\nscript = \"own.ipxe\"\n[profiles.disk]\niso = \"cd.iso\"\n\
+    let configuration = "[profiles.own]\nscript = \"own.ipxe\"\n[profiles.disk]\nsanboot = \"cd.iso\"\n\
                          [[machines]]\nmac = \"52:54:00:00:00:0a\"\nprofile = \"own\"\nonce = true\n\
                          [[machines]]\nmac = \"52:54:00:00:00:0b\"\nprofile = \"disk\"\nonce = true\n\
                          [[machines]]\nmac = \"52:54:00:00:00:0c\"\nonce = true\n";

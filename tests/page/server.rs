@@ -241,5 +241,5 @@ pub(crate) fn dead(name: &str, sent: u64, size: u64) -> What {
 }
 
 fn profile() -> Profile {
-    Profile { title: None, boot: Boot::Local, variants: std::collections::BTreeMap::new(), report_within: None }
+    Profile::from(Boot::Local)
 }

@@ -37,6 +37,11 @@ impl Vm {
         Self::start_with(lab, firmware, number, &[])
     }
 
+    /// The same with so many MiB of memory.
+    pub fn start_with_memory(lab: &Lab, firmware: Firmware, number: u8, mib: u32) -> Result<Vm> {
+        Self::start_with(lab, firmware, number, &["-m", &mib.to_string()])
+    }
+
     /// The same with a disk, behind the network in its boot order, from which a BIOS boots what says [`Vm::DISK`].
     pub fn start_with_disk(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
         let path = lab.directory().join(format!("{number}.disk"));

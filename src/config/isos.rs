@@ -1,0 +1,506 @@
+//! `iso` in a profile and `isos`: an image becomes what a machine boots, as the table of families says.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    boot::{
+        profile::{Boot, Linux, Module, Modules},
+        template::Templates,
+    },
+    files::{
+        AssetRoot,
+        alias::plain_path,
+        made::{Seen, initrd_in, place_in},
+    },
+    iso::{
+        families::{ANSWERS, Answers},
+        recognise::{How, Part, Place, Recognised, Variant},
+    },
+};
+
+/// What a profile adds to an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Added<'a> {
+    /// Behind the image's own command line.
+    pub(super) cmdline: &'a str,
+    /// Behind the image's own initial RAM disks.
+    pub(super) initrds: &'a [String],
+    /// The answer file, or the folder of them.
+    pub(super) answers: Option<&'a str>,
+}
+
+/// An image, by its path below the assets folder.
+pub(super) struct Iso<'a> {
+    path: &'a str,
+    /// As clients are given it.
+    plain: String,
+    seen: Seen,
+}
+
+impl<'a> Iso<'a> {
+    /// Looks at an image.
+    ///
+    /// # Errors
+    /// Why it is none, or cannot be booted so, and the fix.
+    pub(super) fn open(path: &'a str, assets: &AssetRoot) -> Result<Self, String> {
+        if !Path::new(path).extension().is_some_and(|end| end.eq_ignore_ascii_case("iso")) {
+            return Err(format!("{path} does not end in .iso, by which clients know an image: rename it"));
+        }
+        let seen = assets.recognise(path).map_err(|why| why.to_string())?;
+        let plain = plain_path(path);
+        if plain != path && assets.file(&plain).is_err() {
+            return Err(format!(
+                "{path} has a name that clients cannot ask for, and its plain one, {plain}, is also another image's: rename one"
+            ));
+        }
+        Ok(Self { path, plain, seen })
+    }
+
+    /// Below the assets folder.
+    pub(super) fn path(&self) -> &str {
+        self.path
+    }
+
+    /// The files of this host's packages that it is booted by.
+    pub(super) fn host_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.seen.found.variants.iter().flat_map(places).filter_map(|place| match place {
+            Place::Host { path, .. } => Some(PathBuf::from(path)),
+            _ => None,
+        })
+    }
+
+    /// Whether all of it is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.seen.missing == 0
+    }
+
+    /// A number for this version of it.
+    pub(super) fn version(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.path, &self.seen.version).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What it calls itself.
+    pub(super) fn title(&self) -> &str {
+        &self.seen.found.title
+    }
+
+    /// What is wrong with it beside what it boots.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        if matches!(self.seen.found.how, How::San) {
+            all.push(format!(
+                "{} is of no known family and has no menu that can be read: iPXE makes a drive of it (sanboot), which a \
+                 system loses when its own kernel starts",
+                self.path
+            ));
+        }
+        all
+    }
+
+    /// Two lines for people: what it is and how it is booted, and the memory that it needs.
+    pub(super) fn about(&self) -> [String; 2] {
+        let Recognised { title, kind, how, memory, notes, .. } = &self.seen.found;
+        let how = match how {
+            How::Linux | How::Xen if self.seen.found.family == "menu" => "booted as its own menu says".to_owned(),
+            How::Linux => "booted by its own kernel".to_owned(),
+            How::Xen => "booted by Xen".to_owned(),
+            How::Wimboot => "booted by wimboot".to_owned(),
+            How::Esxi => format!("it {ESXI}"),
+            How::San => "booted as a drive (sanboot)".to_owned(),
+            How::Refused { why, instead } => format!("not booted: {why}; {instead}"),
+        };
+        let first = format!("{}: {title} ({kind}), {how}", self.path);
+        let second = match (memory, &self.seen.found.how) {
+            (Some(need), _) => format!("needs a machine with {} MiB of memory: {}", need.mib, need.why),
+            (None, How::Refused { .. }) => "no memory is enough for that".to_owned(),
+            (None, _) => match notes.first() {
+                Some(note) => format!("memory: not known; {note}"),
+                None => "memory: not known".to_owned(),
+            },
+        };
+        [first, second]
+    }
+
+    /// Builds of iPXE that have a kernel of their own in it, beside those for x86.
+    pub(super) fn other_archs(&self) -> BTreeSet<&'static str> {
+        let archs = self.seen.found.variants.iter().filter_map(|variant| variant.arch);
+        archs.filter(|arch| !["i386", "x86_64"].contains(arch)).collect()
+    }
+
+    /// What it boots on a build of iPXE; `None`: where no variant fits.
+    ///
+    /// # Errors
+    /// Why it does not, and the way that does work.
+    pub(super) fn boot(
+        &self,
+        arch: Option<&str>,
+        added: Added<'_>,
+        assets: &AssetRoot,
+        templates: &Templates,
+    ) -> Result<Boot, String> {
+        let found = &self.seen.found;
+        match &found.how {
+            How::Refused { why, instead } => {
+                return Err(format!(
+                    "{} ({}) is not booted over the network: {why}; {instead}",
+                    self.path, found.title
+                ));
+            }
+            How::San => return Ok(Boot::Iso(self.plain.clone())),
+            How::Esxi => return Err(format!("{} ({}) {ESXI}", self.path, found.title)),
+            How::Linux | How::Xen | How::Wimboot => {}
+        }
+        let variant = self.variant(arch).ok_or_else(|| {
+            let there: Vec<&str> = found.variants.iter().filter_map(|variant| variant.arch).collect();
+            format!(
+                "{} has a kernel for {}, and none for {}",
+                self.path,
+                there.join(", "),
+                arch.unwrap_or("this machine")
+            )
+        })?;
+        for place in places(variant) {
+            is_there(place, self.path, assets)?;
+        }
+        let cmdline = self.cmdline(variant, added, templates)?;
+        let kernel = match &variant.kernel {
+            Place::Supplied(name) => beside(self.path, name, assets),
+            place => place_in(&self.plain, variant, place),
+        };
+        Ok(match found.how {
+            How::Xen | How::Wimboot => Boot::Modules(self.modules(variant, kernel, cmdline, added)),
+            _ => Boot::Linux(Linux { kernel, initrd: self.initrds(variant, added), cmdline, device_tree: None }),
+        })
+    }
+
+    /// A BIOS is i386 to iPXE whatever its processor, and most processors have 64 bits: its kernel is that for x86_64, unless
+    /// the profile has a variant for i386.
+    fn variant(&self, arch: Option<&str>) -> Option<&Variant> {
+        let wanted: &[Option<&str>] = match arch {
+            None => &[Some("x86_64"), None, Some("i386")],
+            Some("i386") => &[Some("i386"), None, Some("x86_64")],
+            Some(arch) => &[Some(arch), None],
+        };
+        let variants = &self.seen.found.variants;
+        let found = wanted.iter().find_map(|wanted| variants.iter().find(|variant| variant.arch == *wanted));
+        found.or_else(|| variants.first().filter(|_| arch.is_none()))
+    }
+
+    /// Several in one file: none of them is lost behind one whose length is no multiple of four.
+    fn initrds(&self, variant: &Variant, added: Added<'_>) -> Vec<String> {
+        let own = match variant.initrds.as_slice() {
+            [Part::File(place)] if added.initrds.is_empty() => Some(place_in(&self.plain, variant, place)),
+            [] => None,
+            parts if parts.iter().any(|part| matches!(part, Part::File(Place::Host { .. }))) => None,
+            _ => Some(initrd_in(&self.plain, variant)),
+        };
+        let host = variant.initrds.iter().filter_map(|part| match part {
+            Part::File(place @ Place::Host { .. }) if own.is_none() => Some(place_in(&self.plain, variant, place)),
+            _ => None,
+        });
+        let host: Vec<String> = host.collect();
+        own.into_iter().chain(host).chain(added.initrds.iter().cloned()).collect()
+    }
+
+    fn modules(&self, variant: &Variant, kernel: String, cmdline: String, added: Added<'_>) -> Modules {
+        let is_wimboot = matches!(self.seen.found.how, How::Wimboot);
+        let own = variant.modules.iter().map(|(path, arguments)| {
+            let name = if is_wimboot { arguments.as_str() } else { path.rsplit('/').next().unwrap_or(path) };
+            Module { path: format!("{}/{path}", self.plain), name: name.to_owned(), arguments: arguments.clone() }
+        });
+        let more = added.initrds.iter().map(|path| {
+            let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+            Module { path: path.clone(), arguments: name.clone(), name }
+        });
+        Modules { kernel, cmdline, modules: own.chain(more).collect() }
+    }
+
+    /// A template: addresses are those of this server as the machine reaches it.
+    fn cmdline(&self, variant: &Variant, added: Added<'_>, templates: &Templates) -> Result<String, String> {
+        let asset = format!("{{{{ asset({:?}) }}}}", self.plain);
+        let split = format!("asset({:?}) | split(\"/\", 3) | list", self.plain);
+        let values = [
+            ("01-${netX/mac:hexhyp}", "{{ machine.bootif }}".to_owned()),
+            ("{I}", asset.clone()),
+            ("{W}", asset),
+            ("{host}", format!("{{{{ ({split})[2] }}}}")),
+            ("{path}", format!("/{{{{ ({split})[3] }}}}")),
+        ];
+        let own = values.iter().fold(escaped(&variant.cmdline), |line, (name, value)| line.replace(name, value));
+        let answers = added.answers.map(|name| self.answers(name, templates)).transpose()?;
+        let parts = [Some(own), answers, Some(added.cmdline.to_owned())];
+        Ok(parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "))
+    }
+
+    /// The family's argument that names an answer file.
+    fn answers(&self, name: &str, templates: &Templates) -> Result<String, String> {
+        let found = &self.seen.found;
+        let Some(Answers { argument, .. }) = ANSWERS.iter().find(|row| row.families.contains(&found.family)) else {
+            return Err(format!(
+                "{} ({}) takes no answer file by its command line: leave answers out",
+                self.path, found.kind
+            ));
+        };
+        let all = templates.answers();
+        let is_file = all.contains(name);
+        let is_folder = all.iter().any(|answer| answer.starts_with(&format!("{name}/")));
+        let wants_folder = argument.contains("{folder}");
+        match (is_file, is_folder, wants_folder) {
+            (_, true, true) => Ok(argument.replace("{folder}", &format!("{{{{ answers({name:?}) }}}}"))),
+            (true, _, false) => Ok(argument.replace("{file}", &format!("{{{{ answer({name:?}) }}}}"))),
+            (_, _, true) => Err(format!(
+                "answers = {name:?} is to be a folder in the templates folder, with user-data and meta-data"
+            )),
+            (_, _, false) => Err(format!("answers = {name:?} is no file in the templates folder")),
+        }
+    }
+}
+
+const ESXI: &str = "is not booted as an image: its loader wants a boot.cfg that names this server. Unpack the image into the \
+                    assets folder, set prefix= in boot.cfg and take the slashes out of its names, and name efi/boot/bootx64.efi \
+                    with efi and -c URL-OF-BOOT.CFG as cmdline";
+
+/// What an image says must not be read as a template.
+fn escaped(text: &str) -> String {
+    ["{{", "{%", "{#"].iter().fold(text.to_owned(), |text, start| text.replace(start, &format!("{{{{ '{start}' }}}}")))
+}
+
+/// Everything that a variant boots.
+fn places(variant: &Variant) -> impl Iterator<Item = &Place> {
+    let initrds = variant.initrds.iter().filter_map(|part| match part {
+        Part::File(place) => Some(place),
+        Part::Put { .. } => None,
+    });
+    std::iter::once(&variant.kernel).chain(initrds)
+}
+
+/// What is not in the image has to come from elsewhere.
+fn is_there(place: &Place, image: &str, assets: &AssetRoot) -> Result<(), String> {
+    match place {
+        Place::Host { path, package } if fs::metadata(path).is_err() => Err(format!(
+            "{image} is booted by the netboot kernel of its release, which is not on this host: install the package {package}"
+        )),
+        Place::Supplied(name) if assets.file(&beside(image, name, assets)).is_err() => Err(format!(
+            "{image} is booted by {name}, which is not in the assets folder: download it (github.com/ipxe/wimboot) and put it beside the image"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A file that the user supplies: beside the image, else in the assets folder itself.
+fn beside(image: &str, name: &str, assets: &AssetRoot) -> String {
+    let near = image.rsplit_once('/').map(|(folder, _)| format!("{folder}/{name}"));
+    near.filter(|near| assets.file(near).is_ok()).unwrap_or_else(|| name.to_owned())
+}
+
+/// The paths of images that a pattern finds, below the assets folder, in the order of their names.
+///
+/// # Errors
+/// What is wrong with the pattern.
+pub(super) fn found_by(pattern: &str, assets: &AssetRoot) -> Result<Vec<String>, String> {
+    let root = assets.path();
+    if pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
+        return Err(format!("{pattern:?} is a pattern below the assets folder, such as \"isos/*.iso\""));
+    }
+    let whole = Path::new(&glob::Pattern::escape(&root.to_string_lossy())).join(pattern);
+    let found = glob::glob(&whole.to_string_lossy()).map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
+    let paths = found.flatten().filter(|path| path.is_file());
+    let below = paths.filter_map(|path| Some(path.strip_prefix(&root).ok()?.to_str()?.to_owned()));
+    let shown = below.filter(|path| !path.split('/').any(|part| part.starts_with('.')));
+    Ok(shown.collect())
+}
+
+/// The folder of an image below the one that its pattern begins with; none: that one itself.
+pub(super) fn folder_of(path: &str, pattern: &str) -> Option<String> {
+    let is_plain = |part: &&&str| !part.contains(['*', '?', '[']);
+    let pattern: Vec<&str> = pattern.split('/').collect();
+    let above = pattern.iter().take_while(is_plain).count().min(pattern.len().saturating_sub(1));
+    let parts: Vec<&str> = path.split('/').collect();
+    let (_, folders) = parts.split_last()?;
+    let below = folders.get(above..).filter(|below| !below.is_empty())?;
+    Some(below.join("/"))
+}
+
+/// The name of a profile for an image: of its path, without what the pattern says of every one.
+pub(super) fn name_for(path: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let plain = plain_path(path);
+    let name = plain.rsplit('/').next().unwrap_or_default().trim_end_matches(".iso").to_owned();
+    let long = plain.trim_end_matches(".iso").replace('/', "-");
+    let numbered = (2..).map(|number: u32| format!("{long}-{number}"));
+    [name, long.clone()].into_iter().chain(numbered).find(|name| !is_taken(name)).unwrap_or(long)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::{
+        boot::{
+            machine::Rules,
+            profile::{Boot, Linux},
+            script::{Query, Standing, script},
+        },
+        config::{load::load, resolve::attempt, settings::Settings},
+        iso::made::{Of, iso},
+    };
+
+    const LIVE: [(&str, Of<'_>); 4] = [
+        ("live/vmlinuz", Of::Bytes(b"kernel")),
+        ("live/initrd.img", Of::Bytes(b"initrd")),
+        ("live/filesystem.squashfs", Of::Bytes(b"hsqs")),
+        (".disk/info", Of::Bytes(b"Debian GNU/Linux 12.5 \"Bookworm\" - live amd64")),
+    ];
+
+    /// The settings, and what is said of the images.
+    fn read(images: &[(&str, &[(&str, Of<'_>)])], text: &str) -> (Settings, Vec<String>) {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path().canonicalize().expect("there");
+        for (name, files) in images {
+            let path = folder.join("srv").join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            let label = name.rsplit('/').next().unwrap_or(name);
+            fs::write(path, iso(label, files).bytes).expect("written");
+        }
+        fs::create_dir_all(folder.join("templates/cloud")).expect("made");
+        for name in ["debian", "cloud/user-data", "cloud/meta-data"] {
+            fs::write(folder.join("templates").join(name), "x").expect("written");
+        }
+        let text = format!("assets = \"{0}/srv\"\ntemplates = \"{0}/templates\"\n{text}", folder.display());
+        fs::write(folder.join("n.toml"), text).expect("written");
+        let (settings, faults) = attempt(&load(Some(&folder.join("n.toml")), [], &[]).expect("read"));
+        let all = faults.iter().chain(settings.findings.iter().map(|finding| &finding.fault));
+        // The files here are a few letters each.
+        let all = all.filter(|fault| !fault.message.contains("of no kind that is known"));
+        let all = all.map(|fault| fault.message.replace(&folder.display().to_string(), "")).collect();
+        (settings, all)
+    }
+
+    fn booted(settings: Settings, profile: &str) -> String {
+        let Settings { profiles, templates, .. } = settings;
+        let rules = Rules { profiles, templates, default_profile: profile.into(), ..Rules::default() };
+        let query = Query {
+            mac: Some("52:54:00:12:34:56".into()),
+            arch: Some("x86_64".into()),
+            platform: Some("efi".into()),
+            ..Query::default()
+        };
+        script(&rules, "http://192.0.2.10:8080", &query, Standing::default()).text
+    }
+
+    #[test]
+    fn an_image_is_booted_as_its_family_is_under_a_plain_name() {
+        let profile = "[profiles.live]\niso = \"My ISOs/Debian (12).iso\"\ncmdline = \"host={{ machine.name }}\"\n";
+        let (settings, said) = read(&[("My ISOs/Debian (12).iso", &LIVE)], profile);
+        assert_eq!(
+            said,
+            ["nothing leads to the profile \"live\": no rule, no menu, and not default_profile; only netbootd assign can give it to a machine";
+                0]
+        );
+        let live = settings.profiles["live"].clone();
+        assert_eq!(live.title.as_deref(), Some("Debian GNU/Linux 12.5"));
+        assert_eq!(live.about.len(), 2, "{:?}", live.about);
+        assert!(live.about[0].starts_with("My ISOs/Debian (12).iso: Debian GNU/Linux 12.5 ("), "{:?}", live.about);
+        assert!(live.about[1].starts_with("needs a machine with 1025 MiB of memory: "), "{:?}", live.about);
+        let text = booted(settings, "live");
+        let url = "http://192.0.2.10:8080/assets/My-ISOs/Debian-12.iso";
+        let line = format!(
+            "kernel {url}/live/vmlinuz initrd=initrd.img boot=live components fetch={url}/live/filesystem.squashfs \
+             BOOTIF=01-52-54-00-12-34-56 host=52-54-00-12-34-56 || goto failed\n\
+             initrd --name initrd.img {url}/live/initrd.img || goto failed\n"
+        );
+        assert!(text.contains(&line), "{text}");
+    }
+
+    #[test]
+    fn what_is_put_into_an_initial_ram_disk_is_made_and_the_users_own_come_behind() {
+        let pve: [(&str, Of<'_>); 3] =
+            [(".pve-cd-id.txt", "x".into()), ("boot/linux26", "kernel".into()), ("boot/initrd.img", "initrd".into())];
+        let profile = "[profiles.pve]\niso = \"pve.iso\"\ninitrd = [\"more.img\"]\n";
+        let (settings, said) = read(&[("pve.iso", &pve)], profile);
+        assert_eq!(said, ["there is no file more.img (looked for below /srv)"]);
+        let Boot::Linux(Linux { kernel, initrd, .. }) = &settings.profiles["pve"].boot else { panic!("no kernel") };
+        assert_eq!(kernel, "pve.iso/boot/linux26");
+        assert_eq!(*initrd, ["pve.iso/.netbootd/any/initrd.img", "more.img"]);
+    }
+
+    #[test]
+    fn one_that_is_not_booted_says_why_and_one_of_no_family_is_a_drive() {
+        let antix: [(&str, Of<'_>); 1] = [("antiX/linuxfs", "x".into())];
+        let other: [(&str, Of<'_>); 1] = [("readme.txt", "x".into())];
+        let profiles = "[profiles.a]\niso = \"antix.iso\"\n[profiles.b]\niso = \"other.iso\"\n\
+                        [profiles.c]\nsanboot = \"antix.iso\"\n[profiles.d]\niso = \"gone.iso\"\n";
+        let (settings, said) = read(&[("antix.iso", &antix), ("other.iso", &other)], profiles);
+        let why = "is not booted over the network: its initial RAM disk fetches nothing by HTTP; export the unpacked image \
+                   by NFS, or write it to a USB stick";
+        assert!(said.iter().any(|said| said.starts_with("antix.iso (") && said.ends_with(why)), "{said:#?}");
+        assert!(said.iter().any(|said| said.starts_with("other.iso is of no known family ")), "{said:#?}");
+        assert!(said.iter().any(|said| said.starts_with("there is no file gone.iso")), "{said:#?}");
+        assert_eq!(settings.profiles["b"].boot, Boot::Iso("other.iso".into()));
+        assert_eq!(settings.profiles["c"].boot, Boot::Iso("antix.iso".into()));
+        assert!(booted(settings, "a").contains("not booted over the network"), "the machine's screen says so");
+    }
+
+    #[test]
+    fn a_folder_of_images_is_a_menu_and_one_that_is_not_whole_is_left_out() {
+        let images: [(&str, &[(&str, Of<'_>)]); 3] =
+            [("isos/debian.iso", &LIVE), ("isos/tools/debian.iso", &LIVE), ("isos/later.iso", &LIVE)];
+        let pattern = "isos = \"isos/**/*.iso\"\n[profiles.debian]\nkernel = \"isos/debian.iso/live/vmlinuz\"\n";
+        let (settings, said) = read(&images, pattern);
+        assert_eq!(said, [""; 0]);
+        let names: Vec<(&str, Option<&str>)> =
+            settings.profiles.iter().map(|(name, profile)| (name.as_str(), profile.folder.as_deref())).collect();
+        assert_eq!(
+            names,
+            [("debian", None), ("isos-debian", None), ("isos-tools-debian", Some("tools")), ("later", None)]
+        );
+        let menu = booted(settings, "menu");
+        let first = "\nitem profile_later Debian GNU/Linux 12.5\nitem folder_1 tools ...\nitem local ";
+        let second = "\n:folder_1\nmenu tools: choose what 52-54-00-12-34-56 boots || goto retry\n\
+                      item profile_isos-tools-debian Debian GNU/Linux 12.5\nitem retry Back\n";
+        assert!(menu.contains(first) && menu.contains(second), "{menu}");
+    }
+
+    #[test]
+    fn answers_are_named_in_the_familys_own_way() {
+        let anaconda: [(&str, Of<'_>); 5] = [
+            (".treeinfo", "[general]\nfamily = Fedora\nversion = 40\narch = x86_64\n".into()),
+            ("images/install.img", "x".into()),
+            ("images/pxeboot/vmlinuz", "kernel".into()),
+            ("images/pxeboot/initrd.img", "initrd".into()),
+            ("repodata/repomd.xml", "x".into()),
+        ];
+        let profile = |answers: &str| format!("[profiles.x]\niso = \"x.iso\"\nanswers = \"{answers}\"\n");
+        let (settings, said) = read(&[("x.iso", &anaconda)], &profile("debian"));
+        assert_eq!(said, [""; 0]);
+        let text = booted(settings, "x");
+        assert!(text.contains(" inst.ks=http://192.0.2.10:8080/answers/s/unsigned/debian || goto failed"), "{text}");
+        let (_, said) = read(&[("x.iso", &anaconda)], &profile("nothing"));
+        assert_eq!(said, ["answers = \"nothing\" is no file in the templates folder"]);
+        let (_, said) = read(&[("x.iso", &LIVE)], &profile("debian"));
+        assert!(said[0].contains("takes no answer file by its command line: leave answers out"), "{said:?}");
+        let (_, said) = read(&[], "[profiles.x]\nkernel = \"k\"\nanswers = \"debian\"\n");
+        assert!(said.iter().any(|said| said.starts_with("answers goes with iso")), "{said:?}");
+    }
+
+    #[test]
+    fn the_address_is_taken_apart_for_those_that_want_its_parts() {
+        let mageia: [(&str, Of<'_>); 2] =
+            [("isolinux/x86_64/vmlinuz", "kernel".into()), ("isolinux/x86_64/all.rdz", "initrd".into())];
+        let (settings, _) = read(&[("m.iso", &mageia)], "[profiles.m]\niso = \"m.iso\"\n");
+        let text = booted(settings, "m");
+        let line = "automatic=method:http,network:dhcp,server:192.0.2.10:8080,directory:/assets/m.iso/x86_64 ||";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn what_an_image_says_is_no_template() {
+        assert_eq!(super::escaped("a {{ b }} {% c"), "a {{ '{{' }} b }} {{ '{%' }} c");
+    }
+}
