@@ -424,7 +424,7 @@ mod tests {
             [(".pve-cd-id.txt", "x".into()), ("boot/linux26", "kernel".into()), ("boot/initrd.img", "initrd".into())];
         let profile = "[profiles.pve]\niso = \"pve.iso\"\ninitrd = [\"more.img\"]\n";
         let (settings, said) = read(&[("pve.iso", &pve)], profile);
-        assert_eq!(said, ["there is no file more.img (looked for below /srv)"]);
+        assert_eq!(said, ["there is no file more.img (searched below /srv)"]);
         let Boot::Linux(Linux { kernel, initrd, .. }) = &settings.profiles["pve"].boot else { panic!("no kernel") };
         assert_eq!(kernel, "pve.iso/boot/linux26");
         assert_eq!(*initrd, ["pve.iso/.netbootd/any/initrd.img", "more.img"]);
@@ -437,7 +437,7 @@ mod tests {
         let profiles = "[profiles.a]\niso = \"antix.iso\"\n[profiles.b]\niso = \"other.iso\"\n\
                         [profiles.c]\nsanboot = \"antix.iso\"\n[profiles.d]\niso = \"gone.iso\"\n";
         let (settings, said) = read(&[("antix.iso", &antix), ("other.iso", &other)], profiles);
-        let why = "is not booted over the network: its initial RAM disk fetches nothing by HTTP; export the unpacked image \
+        let why = "is not booted over the network: its initial RAM disk does not support HTTP; export the unpacked image \
                    by NFS, or write it to a USB stick";
         assert!(said.iter().any(|said| said.starts_with("antix.iso (") && said.ends_with(why)), "{said:#?}");
         assert!(said.iter().any(|said| said.starts_with("other.iso is of no known family ")), "{said:#?}");

@@ -193,7 +193,7 @@ mod tests {
         fs::write(scratch.path().join("x.iso"), "no image").expect("written");
         let assets = AssetRoot::open(scratch.path()).expect("opened");
         let why = assets.recognise("x.iso").expect_err("none").to_string();
-        assert!(why.contains("it is no CD or DVD image"), "{why}");
+        assert!(why.contains("it is not a CD or DVD image"), "{why}");
         assert!(matches!(assets.recognise("y.iso"), Err(Why::NotFound(_))));
     }
 }
