@@ -345,7 +345,8 @@ mod tests {
         boot::{
             machine::Rules,
             profile::{Boot, Linux},
-            script::{Query, Standing, script},
+            query::Query,
+            script::{Standing, script},
         },
         config::{load::load, resolve::attempt, settings::Settings},
         iso::made::{Of, iso},

@@ -15,12 +15,14 @@ fn a_live_system_on_bios() -> Result<()> {
 
 /// The same by the iPXE of Debian 12 for UEFI.
 #[test]
+#[ignore = "takes minutes: make iso-test"]
 fn a_live_system_on_uefi() -> Result<()> {
     live(Firmware::UefiPxe, 0x32, "/live/filesystem.squashfs", &[])
 }
 
 /// `fetch=` of the whole image: what a profile says behind the image's own words goes before them.
 #[test]
+#[ignore = "takes minutes: make iso-test"]
 fn a_live_system_as_a_whole_image() -> Result<()> {
     live(Firmware::UefiPxe, 0x33, "", &["fetch={{ asset('Debian-live-12.iso') }}"])
 }
