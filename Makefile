@@ -1,10 +1,11 @@
 # What a newcomer and CI type. On Debian, as root: the lab makes network namespaces, and packages are installed.
 
-.PHONY: help deps demo test static documents deb rpm
+.PHONY: help deps demo test iso-test static documents deb rpm
 
 help:
 	@echo 'make demo   boot a BIOS and two UEFI machines through netbootd, in a private network (about 3 minutes the first time)'
 	@echo 'make test   everything that CI runs'
+	@echo 'make iso-test   boot a Debian live system from its image, on BIOS and UEFI (a few minutes)'
 	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
 	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
 	@echo 'make bench  measure it beside other servers (about 20 minutes)'
@@ -19,6 +20,10 @@ demo:
 test: deps
 	tests/lint
 	cargo test --workspace
+
+# A live system of Debian's packages is made once, and kept in target/lab.
+iso-test: deps
+	cargo test --test boot images:: -- --include-ignored
 
 # A program that needs no library of its host, the same to the byte wherever it is built: no path of the building machine
 # is in it. The C library is linked in too (its licence, the LGPL, asks that it can be replaced: the sources are all here).
