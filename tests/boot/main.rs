@@ -6,6 +6,7 @@
 mod arm64;
 mod images;
 mod machines;
+mod once;
 mod page;
 mod stand;
 

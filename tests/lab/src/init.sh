@@ -17,15 +17,24 @@ done
 echo
 echo "LAB-BOOT ok mac=$mac kernel=$(busybox uname -r)"
 echo "LAB-CMDLINE $(busybox cat /proc/cmdline)"
-# What an installer does with a seed of cloud-init's NoCloud: a lease of its own, and the seed's files.
+# What an installer does with a seed of cloud-init's NoCloud, and with the address of a report: a lease of its own, the
+# seed's files, and the report.
 for word in $(busybox cat /proc/cmdline); do
-    case "$word" in "ds=nocloud-net;s="*) seed=${word#*;s=} ;; esac
+    case "$word" in
+        "ds=nocloud-net;s="*) seed=${word#*;s=} ;;
+        "report="*) report=${word#report=} ;;
+    esac
 done
-if [ -n "$seed" ]; then
+if [ -n "$seed$report" ]; then
     busybox udhcpc -i "$name" -n -q -s /leased > /dev/null 2>&1 || echo "LAB-ANSWER no lease"
+fi
+if [ -n "$seed" ]; then
     for file in user-data meta-data; do
         busybox wget -q -O - "$seed$file" | while read -r line; do echo "LAB-ANSWER $file $line"; done
     done
+fi
+if [ -n "$report" ]; then
+    busybox wget -q -O - "$report" | while read -r line; do echo "LAB-REPORT $line"; done
 fi
 # Both files are of the second initrd.
 if (cd / && busybox sha256sum -c -s payload.sha256); then

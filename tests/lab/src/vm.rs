@@ -44,10 +44,19 @@ impl Vm {
 
     /// The same with a disk, behind the network in its boot order, from which a BIOS boots what says [`Vm::DISK`].
     pub fn start_with_disk(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
-        let path = lab.directory().join(format!("{number}.disk"));
-        fs::write(&path, boot_disk(Self::DISK)).with_context(|| format!("writing {}", path.display()))?;
-        let drive = format!("if=none,id=disk,format=raw,file={}", path.display());
-        Self::start_with(lab, firmware, number, &["-drive", &drive, "-device", "virtio-blk-pci,drive=disk,bootindex=2"])
+        let drive = bootable_drive(lab, number)?;
+        Self::start_with(lab, firmware, number, &["-drive", &drive, "-device", "virtio-blk-pci,drive=disk,bootindex=3"])
+    }
+
+    /// The same with a second card on the same network, between the first card and the disk in the boot order. `second`
+    /// makes that card's MAC address. [`Vm::unplug`] is about the first card.
+    pub fn start_with_two_cards(lab: &Lab, firmware: Firmware, number: u8, second: u8) -> Result<Vm> {
+        let drive = bootable_drive(lab, number)?;
+        let network = format!("tap,id=lan2,ifname={},script=no,downscript=no", lab.tap()?);
+        let mac = firmware.mac(second);
+        let card = format!("virtio-net-pci,netdev=lan2,mac={mac},bootindex=2{}", firmware.card_options());
+        let disk = ["-drive", &drive, "-device", "virtio-blk-pci,drive=disk,bootindex=3"];
+        Self::start_with(lab, firmware, number, &[&["-netdev", &network, "-device", &card][..], &disk].concat())
     }
 
     /// A machine that starts from the disk whose image this is, and changes it.
@@ -187,6 +196,13 @@ impl Vm {
         }
         Ok(())
     }
+}
+
+/// A new disk for a machine, as QEMU's `-drive` takes it.
+fn bootable_drive(lab: &Lab, number: u8) -> Result<String> {
+    let path = lab.directory().join(format!("{number}.disk"));
+    fs::write(&path, boot_disk(Vm::DISK)).with_context(|| format!("writing {}", path.display()))?;
+    Ok(format!("if=none,id=disk,format=raw,file={}", path.display()))
 }
 
 /// A disk that says a line through the BIOS and halts.
