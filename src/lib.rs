@@ -30,7 +30,7 @@
 //! [`daemon::sandbox`]) and reports its state to systemd (`daemon::notify`).
 //!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
-//! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers.rs`
+//! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers`
 //! holds this against the code.
 
 pub mod boot;
