@@ -11,6 +11,7 @@ mod keeping;
 mod listeners;
 pub mod loaders;
 pub mod logging;
+mod memory;
 mod notify;
 pub mod plan;
 pub mod privileges;
@@ -18,48 +19,33 @@ pub mod recorder;
 pub mod reload;
 pub mod sandbox;
 mod tftp;
+mod views;
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, atomic::Ordering},
 };
 
-use arc_swap::ArcSwap;
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    rand::GetRandomFlags,
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{self, Handle},
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::watch,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use self::{
     bind::{BindError, Sockets},
-    clerk::Clerk,
-    control::{ControlSocket, Running},
     listeners::{Listeners, Shared},
+    memory::Memory,
     plan::Plan,
     privileges::PrivilegeError,
-    recorder::Recorder,
     reload::{Read, Reload},
     sandbox::{Bounds, Held},
+    views::Views,
 };
-use crate::{
-    boot::{answer::Key, recent::Recent},
-    http,
-    net::own_loop::OwnLoop,
-    offers::attempts::Attempts,
-    state::State,
-    status::{self, api::Api, metrics::Metrics, page::Waiting},
-};
+use crate::{http, net::own_loop::OwnLoop, state::State};
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
 /// ends it at once. `read` reads the configuration anew, for SIGHUP and when it changes.
@@ -147,6 +133,7 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The parts of a running server, in the order in which they are made: each is made, watched and let go by its own file.
 async fn serve(
     plan: Arc<Plan>,
     read: Read,
@@ -155,68 +142,22 @@ async fn serve(
     bounds: Option<Bounds>,
 ) -> io::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let (events, received) = mpsc::channel(EVENTS);
-    let signs_answers = {
-        let rules = plan.live.rules.load();
-        !rules.answers.open && !rules.templates.answers().is_empty()
-    };
-    let answer_key = answer_key(state.as_ref(), signs_answers).await?;
-    let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
-    let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes)));
-    let app = Arc::new(http::app::App {
-        scripts: Mutex::new(Recent::new(http::app::ADDRESSES)),
-        live: plan.live.clone(),
-        assets: plan.assets.clone(),
-        listing: plan.listing,
-        base_url: plan.base_url.clone(),
-        interfaces: ArcSwap::default(),
-        started: SystemTime::now(),
-        began: Instant::now(),
-        clock: Mutex::default(),
-        attempts: attempts.clone(),
-        answer_key: answer_key.clone(),
-        is_ready: AtomicBool::new(true),
-        events: events.clone(),
-    });
-    let (to_keep, kept) = mpsc::channel(EVENTS);
-    let (ask, questions) = mpsc::channel(16);
-    let metrics = Arc::new(Metrics::default());
-    let recorder = Recorder::new(attempts.clone(), to_keep, timelines, metrics.clone());
-    let recorder = tokio::spawn(recorder.record(received, questions));
-    let clerk = Arc::new(clerk);
-    let keeper = tokio::spawn(clerk.clone().keep(kept));
-    let tasks = TaskTracker::new();
-    let server = Arc::new(Running {
-        clerk,
-        recorder: ask,
-        attempts: attempts.clone(),
-        interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
-    });
-    let bars = bars::follow(server.clone(), plan.live.clone());
-    let metrics = status::metrics::router(metrics, server.clone(), plan.live.clone());
-    let token = plan.control.token.clone();
-    let api = Arc::new(Api { live: plan.live.clone(), server, token, stop: stop.clone() });
-    let waiting: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
-    let waiting = Waiting { on: waiting.join(", "), clients: plan.clients() };
-    let page = status::page::Page::new(api.clone(), waiting.clone());
-    let api = status::api::router(api).merge(status::page::router(page)).merge(metrics);
-    match ControlSocket::open(&plan.control.socket).await {
-        Ok(socket) => drop(tasks.spawn(socket.serve(api.clone(), stop.clone()))),
-        // Nothing that a boot needs.
-        Err(error) => info!("no control socket at {}: {error}", plan.control.socket.display()),
-    }
-    let tftp = tftp::start(&plan, attempts, answer_key, events.clone(), &tasks)?;
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let memory = Memory::start(&plan, state).await?;
+    let server = memory.server(&plan);
+    let views = Views::new(&plan, &server, &memory, &stop);
+    views.serve_on_this_host(&plan, &tasks, &stop).await;
+    let tftp = tftp::start(&plan, &memory, &tasks)?;
     let workers = http::workers::Workers::start()?;
     let mut loops: Vec<Handle> = workers.handles().chain([Handle::current()]).collect();
-    let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, events.clone()));
-    let downloads = http.running();
+    let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, memory.events.clone()));
+    let (downloads, app) = (http.running(), memory.http_app(&plan));
     let shared = Shared {
         plan: plan.clone(),
-        events,
+        events: memory.events.clone(),
         http,
         app: app.clone(),
-        api,
+        api: views.router,
         tftp,
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -229,11 +170,13 @@ async fn serve(
     let mut reload = Reload::new(read, &plan, bounds)?;
     plan.live.faults.store(Arc::new(faults::look(&plan.live, plan.assets.as_deref())));
     let files = faults::follow(plan.live.clone(), plan.assets.clone(), is_sandboxed);
+    let bars = bars::follow(server, plan.live.clone());
     plan.announce();
-    let waiting = format!("waiting on {}: {}", waiting.on, waiting.clients);
+    let waiting = format!("waiting on {}: {}", views.waiting.on, views.waiting.clients);
     info!("{waiting}");
     notify::ready(&waiting);
     notify::keep_alive(loops);
+    let writers = memory.into_writers();
 
     tokio::select! {
         () = first_signal(&mut signals) => {}
@@ -254,8 +197,7 @@ async fn serve(
     tokio::select! {
         drained = drained => match drained {
             Ok(()) => {
-                // Every sender of events is gone: the recorder comes to its end by itself.
-                let _ = tokio::time::timeout(Duration::from_secs(1), async { tokio::join!(recorder, keeper) }).await;
+                writers.end().await;
                 info!("stopped");
             }
             Err(_) => warn!("stopped; {} HTTP downloads were cut off", downloads.load(Ordering::Relaxed)),
@@ -265,35 +207,9 @@ async fn serve(
     Ok(())
 }
 
-/// Made once and kept: machines that are installing come back for their answers also after a restart.
-async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Key> {
-    let mut fresh = [0; Key::LENGTH];
-    // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
-    rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
-    let Some(state) = state else {
-        if signs_answers {
-            warn!(
-                "there is no state, so the addresses of answer files will not outlive a restart: name one with state.url"
-            );
-        }
-        return Ok(Key::new(fresh));
-    };
-    let kept = state.secret("answers", &fresh).await;
-    let kept = kept
-        .map_err(|error| error.to_string())
-        .and_then(|kept| <[u8; Key::LENGTH]>::try_from(kept).map_err(|kept| format!("it has {} bytes", kept.len())));
-    Ok(Key::new(kept.unwrap_or_else(|error| {
-        warn!("the key of answer files could not be kept, and their addresses will not outlive a restart: {error}");
-        fresh
-    })))
-}
-
 async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
 }
-
-/// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.
-const EVENTS: usize = 16_384;

@@ -1,36 +1,21 @@
 //! The TFTP stage has a thread of its own, where nothing else delays its packets.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::{io, thread};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::plan::Plan;
-use crate::{
-    boot::answer::Key,
-    offers::attempts::Attempts,
-    tftp::serve::{Doors, Ports, Stage, doors},
-    timeline::event::Event,
-};
+use super::{memory::Memory, plan::Plan};
+use crate::tftp::serve::{Doors, Ports, Stage, doors};
 
 /// Starts it; it ends when the doors are dropped and its last transfer is over, which `tasks` wait for.
-pub(super) fn start(
-    plan: &Plan,
-    attempts: Arc<Mutex<Attempts>>,
-    answer_key: Key,
-    events: mpsc::Sender<Event>,
-    tasks: &TaskTracker,
-) -> io::Result<Doors> {
+pub(super) fn start(plan: &Plan, memory: &Memory, tasks: &TaskTracker) -> io::Result<Doors> {
     let stage = Stage {
         live: plan.live.clone(),
         assets: plan.assets.clone(),
-        attempts,
-        answer_key,
+        attempts: memory.attempts.clone(),
+        answer_key: memory.answer_key.clone(),
         ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
             (true, _) => Ports::Single,
             (false, Some(range)) => Ports::Range(range.clone()),
@@ -38,7 +23,7 @@ pub(super) fn start(
         },
         max_transfers: plan.tftp.max_transfers,
         max_transfers_per_client: plan.tftp.max_transfers_per_client,
-        events,
+        events: memory.events.clone(),
     };
     let (outside, inside) = doors()?;
     let (ended, end) = oneshot::channel();

@@ -1,0 +1,140 @@
+//! What the stages of a running server share: where their events go, what is known of machines, and what is kept of it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use rustix::rand::GetRandomFlags;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::warn;
+
+use super::{
+    clerk::Clerk,
+    control::Running,
+    plan::Plan,
+    recorder::{Question, Recorder},
+};
+use crate::{
+    boot::{answer::Key, recent::Recent},
+    http::app::{ADDRESSES, App},
+    offers::attempts::Attempts,
+    state::State,
+    status::metrics::Metrics,
+    timeline::event::Event,
+};
+
+/// See the module.
+pub(super) struct Memory {
+    /// To the recorder, which ends when every sender is gone.
+    pub(super) events: mpsc::Sender<Event>,
+    /// What machines have tried lately.
+    pub(super) attempts: Arc<Mutex<Attempts>>,
+    /// Signs the addresses of answer files and reports.
+    pub(super) answer_key: Key,
+    pub(super) metrics: Arc<Metrics>,
+    clerk: Arc<Clerk>,
+    questions: mpsc::Sender<Question>,
+    writers: Writers,
+}
+
+/// The tasks that write what is kept.
+pub(super) struct Writers {
+    recorder: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+}
+
+impl Memory {
+    /// Starts the recorder, and the clerk, who is the only writer of the state.
+    ///
+    /// # Errors
+    /// The operating system gives no random bytes.
+    pub(super) async fn start(plan: &Plan, state: Option<State>) -> io::Result<Self> {
+        let (events, received) = mpsc::channel(EVENTS);
+        let signs_answers = {
+            let rules = plan.live.rules.load();
+            !rules.answers.open && !rules.templates.answers().is_empty()
+        };
+        let answer_key = answer_key(state.as_ref(), signs_answers).await?;
+        let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
+        let (clerk, attempts) = (Arc::new(clerk), Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes))));
+        let (to_keep, kept) = mpsc::channel(EVENTS);
+        let (questions, asked) = mpsc::channel(16);
+        let metrics = Arc::new(Metrics::default());
+        let recorder = Recorder::new(attempts.clone(), to_keep, timelines, metrics.clone());
+        let recorder = tokio::spawn(recorder.record(received, asked));
+        let keeper = tokio::spawn(clerk.clone().keep(kept));
+        let writers = Writers { recorder, keeper };
+        Ok(Self { events, attempts, answer_key, metrics, clerk, questions, writers })
+    }
+
+    /// What the API asks.
+    pub(super) fn server(&self, plan: &Plan) -> Arc<Running> {
+        Arc::new(Running {
+            clerk: self.clerk.clone(),
+            recorder: self.questions.clone(),
+            attempts: self.attempts.clone(),
+            interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
+        })
+    }
+
+    /// What the routes of the HTTP stage share.
+    pub(super) fn http_app(&self, plan: &Plan) -> Arc<App> {
+        Arc::new(App {
+            scripts: Mutex::new(Recent::new(ADDRESSES)),
+            live: plan.live.clone(),
+            assets: plan.assets.clone(),
+            listing: plan.listing,
+            base_url: plan.base_url.clone(),
+            interfaces: ArcSwap::default(),
+            started: SystemTime::now(),
+            began: Instant::now(),
+            clock: Mutex::default(),
+            attempts: self.attempts.clone(),
+            answer_key: self.answer_key.clone(),
+            is_ready: AtomicBool::new(true),
+            events: self.events.clone(),
+        })
+    }
+
+    /// Leaves events to the stages: when these have ended, so does the recorder.
+    pub(super) fn into_writers(self) -> Writers {
+        self.writers
+    }
+}
+
+impl Writers {
+    /// Waits for a moment until what was seen is written. Every sender of events is gone by then.
+    pub(super) async fn end(self) {
+        let both = async { tokio::join!(self.recorder, self.keeper) };
+        let _ = tokio::time::timeout(Duration::from_secs(1), both).await;
+    }
+}
+
+/// Made once and kept: machines that are installing come back for their answers also after a restart.
+async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Key> {
+    let mut fresh = [0; Key::LENGTH];
+    // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
+    rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
+    let Some(state) = state else {
+        if signs_answers {
+            warn!(
+                "there is no state, so the addresses of answer files will not outlive a restart: name one with state.url"
+            );
+        }
+        return Ok(Key::new(fresh));
+    };
+    let kept = state.secret("answers", &fresh).await;
+    let kept = kept
+        .map_err(|error| error.to_string())
+        .and_then(|kept| <[u8; Key::LENGTH]>::try_from(kept).map_err(|kept| format!("it has {} bytes", kept.len())));
+    Ok(Key::new(kept.unwrap_or_else(|error| {
+        warn!("the key of answer files could not be kept, and their addresses will not outlive a restart: {error}");
+        fresh
+    })))
+}
+
+/// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.
+const EVENTS: usize = 16_384;
