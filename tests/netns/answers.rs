@@ -162,7 +162,8 @@ fn what_will_not_outlive_a_restart_is_told() -> Result<()> {
         let told = bench.netbootd.lines().iter().filter(|line| line.contains(words)).count();
         ensure!(told == usize::from(is_signed), "it is told {told} times");
         let assigned = tell(&bench.server, &["assign", "52:54:00:12:34:56", "local"])?;
-        let forgets = "netbootd: warning: the server has no state, and forgets this when it stops";
+        let forgets =
+            "netbootd: warning: the server has no state file and loses this change when it stops: set state.url";
         ensure!(assigned.status.success() && said(&assigned).contains(forgets), "{}", said(&assigned));
     }
     Ok(())

@@ -78,8 +78,11 @@ fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes
         ("outside", "cannot boot: outside leads out of the assets folder"),
         ("template", "there is no file gone.ipxe"),
         ("cmdline", "machine.nmae"),
-        ("nothing", "cannot boot: it names no kernel"),
-        ("two", "cannot boot: a profile boots one thing: kernel and iso are two"),
+        ("nothing", "cannot boot: it has no kernel"),
+        (
+            "two",
+            "cannot boot: a profile can have only one of kernel, script, efi, iso and disk, but this one has kernel and iso",
+        ),
         ("efi", "cannot boot: there is no file gone.efi"),
     ] {
         // The words may go on in the next line of the screen.
