@@ -117,7 +117,12 @@ fn check(block: &str) -> Result<()> {
         put(&folder.join("loaders").join(loader))?;
     }
     for file in named_files(configuration.get("profiles")) {
-        put(&folder.join("assets").join(file))?;
+        let path = folder.join("assets").join(&file);
+        put(&path)?;
+        // An image is looked into.
+        if file.ends_with(".iso") {
+            fs::copy("/usr/lib/memtest86+/memtest86+x64.iso", &path).context("the package memtest86+")?;
+        }
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_netbootd"));
     command.current_dir(folder).env_clear().args(["check", "--config", "n.toml"]);

@@ -130,7 +130,8 @@ impl Check<'_> {
             Ok(paths) => paths,
             Err(problem) => return self.fault(&["isos"], problem),
         };
-        for path in paths {
+        // An image that a profile names is not listed a second time.
+        for path in paths.into_iter().filter(|path| !self.images.contains_key(path)).collect::<Vec<_>>() {
             let image = match Iso::open(&path, assets) {
                 Ok(image) if image.is_whole() => image,
                 Ok(_) => {
