@@ -122,7 +122,7 @@ fn what_was_assigned_is_read_from_the_state_beside_a_server_that_has_it_open() {
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(
         shown["said"],
-        serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "approved": false, "spent": null, "tried": null })
+        serde_json::json!({ "assigned": { "profile": "shell", "once": true }, "approved": false, "had": [], "spent": null, "tried": null })
     );
     assert_eq!(shown["state"], "read from sqlite://state.db");
     let answers: Vec<&str> =
@@ -175,7 +175,7 @@ fn firmware_of_the_field_is_explained_by_what_answers_it_on_the_wire() {
     let (_, delayed) = first(&["52:54:00:12:34:56", "--arch", "bios"]);
     assert_eq!(delayed, "undionly.kpxe by TFTP, 500ms late");
     let (_, own) = first(&["52:54:00:12:34:57"]);
-    assert_eq!(own, "my tools/grub.efi by TFTP");
+    assert_eq!(own, "my tools/grub.efi by TFTP (the file my tools/grub.efi below the assets folder)");
     // An address, for the name of base_url is nothing to firmware without DNS; and a URL has no spaces.
     let (_, url) = first(&["52:54:00:12:34:57", "--http-boot"]);
     assert!(url.starts_with("http://") && url.ends_with(":8080/assets/my%20tools/grub.efi"), "{url}");

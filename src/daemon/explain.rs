@@ -36,7 +36,10 @@ use crate::{
         proxy::{self, Action, Deciding, Here, Port},
         request::Request,
     },
-    files::AssetRoot,
+    files::{
+        AssetRoot,
+        found::{Asker, Found, Names},
+    },
     net::interface::{Interface, choose},
     offers::attempts::{Attempts, Rates},
     state::State,
@@ -200,7 +203,9 @@ impl Explaining<'_> {
             Action::Reply { offer, own, delay, .. } => {
                 // Its server's address is that of the network which this host has, or has not.
                 let words = offer.replace(&format!(" from {}", self.here.address), "").replace("0.0.0.0", "SERVER");
-                Ok((words + &late(delay, &ask(now + AGAIN)), own))
+                // A Raspberry Pi asks for names of its own.
+                let file = if own == Some(Own::RaspberryPi) { String::new() } else { self.file_behind(&words) };
+                Ok((words + &file + &late(delay, &ask(now + AGAIN)), own))
             }
             Action::Refuse(why) | Action::Ignore(why) => Err(why.to_string()),
         };
@@ -208,6 +213,19 @@ impl Explaining<'_> {
         let (answer, refused) = answer.map_or_else(|why| (None, Some(why)), |(words, _)| (Some(words), None));
         let rules = self.fitting(&client.facts());
         (Stage { client: format!("{client} asks by DHCP"), rules, answer, refused, script: None }, goes_on)
+    }
+
+    /// Where the name of a boot file does not lead to the loader that is packaged under it. The names that TFTP and HTTP serve are
+    /// looked up by the same function.
+    fn file_behind(&self, offer: &str) -> String {
+        let Some((name, _)) = offer.split_once(" by TFTP") else { return String::new() };
+        let firmware = self.asked.arch.loader().unwrap_or(Loader::Bios);
+        let names = Names { rules: &self.rules, assets: self.assets.as_deref(), base: &self.base(), caller: None };
+        match names.find(name.as_bytes(), Asker { firmware, is_ipxe: false }) {
+            Ok(Found::Asset { path, .. }) => format!(" (the file {path} below the assets folder)"),
+            Ok(Found::Loader(_) | Found::Text { .. }) => String::new(),
+            Err(reason) => format!(" (not served: {reason})"),
+        }
     }
 
     /// Where it is not known, our address has a word in its place.
