@@ -6,7 +6,10 @@ use super::{
     schema,
     settings::{Settings, StateUrl, Syslog, Tftp},
 };
-use crate::{net::limits::ClientLimits, offers::attempts::Rates};
+use crate::{
+    net::{limits::ClientLimits, proxies::TrustedProxies},
+    offers::attempts::Rates,
+};
 
 /// Settings that are used at the start. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +19,7 @@ pub struct Fixed {
     dhcp: (bool, schema::DhcpSocket, Rates),
     tftp: Tftp,
     syslog: Option<Syslog>,
-    http: (u16, Option<String>, bool, ClientLimits, Duration),
+    http: (u16, Option<String>, bool, ClientLimits, Duration, TrustedProxies),
     state: StateUrl,
     control: schema::Control,
 }
@@ -31,7 +34,14 @@ impl Settings {
             dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
             tftp: self.tftp.clone(),
             syslog: self.syslog,
-            http: (self.http_port, self.base_url.clone(), self.listing, self.http_limits, self.grace),
+            http: (
+                self.http_port,
+                self.base_url.clone(),
+                self.listing,
+                self.http_limits,
+                self.grace,
+                self.trusted_proxies.clone(),
+            ),
             state: self.state.clone(),
             control: self.control.clone(),
         }

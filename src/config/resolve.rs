@@ -70,6 +70,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         listing: config.http.listing,
         base_url: check.base_url(),
         http_limits: check.http_limits(),
+        trusted_proxies: check.trusted_proxies(),
         grace: check.duration(&["http", "grace"], &config.http.grace, Duration::ZERO..=LONGEST),
         profiles,
         default_profile: config.default_profile.clone(),
@@ -177,6 +178,7 @@ mod tests {
     fn faults_of_the_limits_have_their_places() {
         let faults = resolved(
             "[http]\nmax_connections = 0\nrate_limit = \"9kB\"\ngrace = \"soon\"\n\
+             trusted_proxies = [\"192.0.2.1\", \"proxy.lab\"]\n\
              [http.keepalive]\nidle = \"100ms\"\nprobes = 0\ndead_after = \"12h\"\n",
         )
         .map(|_| ())
@@ -184,9 +186,10 @@ mod tests {
         let expected = "\
 SRV/n.toml:2:1: max_connections is 0, so no client could be served: use 1 or more
 SRV/n.toml:3:1: \"9kB\" is too slow for firmware: use 64kB or more, or 0 for no limit
-SRV/n.toml:7:1: probes is 0: use 1 to 127 (tcp(7), TCP_KEEPCNT)
-SRV/n.toml:6:1: \"100ms\" is out of range: use 1 s to 32767 s
-SRV/n.toml:8:1: \"12h\" is out of range: use 2 s to 32767 s
+SRV/n.toml:8:1: probes is 0: use 1 to 127 (tcp(7), TCP_KEEPCNT)
+SRV/n.toml:7:1: \"100ms\" is out of range: use 1 s to 32767 s
+SRV/n.toml:9:1: \"12h\" is out of range: use 2 s to 32767 s
+SRV/n.toml:5:1: \"proxy.lab\" is neither an IPv4 address nor a prefix; examples: \"192.0.2.1\", \"192.0.2.0/24\"
 SRV/n.toml:4:1: \"soon\" is not a time; examples: \"90s\", \"2m\", \"500ms\"";
         assert_eq!(faults, expected);
     }

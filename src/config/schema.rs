@@ -230,6 +230,9 @@ pub struct Http {
     pub answers_open: bool,
     /// How long a signed URL is valid. It has to be longer than the longest pause of an installer at a question.
     pub answers_expire: String,
+    /// Proxies whose `X-Forwarded-For` and `Forwarded` headers name the client: IPv4 addresses, or prefixes such as
+    /// `"192.0.2.0/24"`. From all others these headers are ignored.
+    pub trusted_proxies: Vec<String>,
     /// When a client counts as gone.
     pub keepalive: Keepalive,
 }
@@ -246,6 +249,7 @@ impl Default for Http {
             grace: "30s".into(),
             answers_open: false,
             answers_expire: "24h".into(),
+            trusted_proxies: Vec::new(),
             keepalive: Keepalive::default(),
         }
     }

@@ -12,7 +12,7 @@ use crate::{
         template::Templates,
     },
     files::AssetRoot,
-    net::limits::ClientLimits,
+    net::{limits::ClientLimits, proxies::TrustedProxies},
     offers::attempts::Rates,
 };
 
@@ -41,6 +41,8 @@ pub struct Settings {
     pub base_url: Option<String>,
     /// The limits for HTTP clients.
     pub http_limits: ClientLimits,
+    /// The proxies that name their clients.
+    pub trusted_proxies: TrustedProxies,
     /// The time for running transfers to finish when the server stops.
     pub grace: Duration,
     /// Profiles by name.

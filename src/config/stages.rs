@@ -11,7 +11,10 @@ use super::{
 use crate::{
     boot::{machine::OfferShape, shape::Shape},
     files::{AssetRoot, permission},
-    net::limits::ClientLimits,
+    net::{
+        limits::ClientLimits,
+        proxies::{Network, TrustedProxies},
+    },
     offers::attempts::Rates,
 };
 
@@ -125,6 +128,21 @@ impl Check<'_> {
             probes: *probes,
             dead_after: self.duration(&key("dead_after"), dead_after, 2 * second..=LONGEST),
         }
+    }
+
+    pub(super) fn trusted_proxies(&mut self) -> TrustedProxies {
+        let texts = self.loaded.config.http.trusted_proxies.clone();
+        let networks = texts.iter().filter_map(|text| {
+            let network = text.parse::<Network>().ok();
+            if network.is_none() {
+                let message = format!(
+                    "{text:?} is neither an IPv4 address nor a prefix; examples: \"192.0.2.1\", \"192.0.2.0/24\""
+                );
+                self.fault(&["http", "trusted_proxies"], message);
+            }
+            network
+        });
+        networks.collect()
     }
 
     pub(super) fn base_url(&mut self) -> Option<String> {

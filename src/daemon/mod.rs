@@ -150,7 +150,12 @@ async fn serve(
     let tftp = tftp::start(&plan, &memory, &tasks)?;
     let workers = http::workers::Workers::start()?;
     let mut loops: Vec<Handle> = workers.handles().chain([Handle::current()]).collect();
-    let http = Arc::new(http::listener::Stage::new(plan.http_limits, workers, memory.events.clone()));
+    let http = Arc::new(http::listener::Stage::new(
+        plan.http_limits,
+        plan.trusted_proxies.clone(),
+        workers,
+        memory.events.clone(),
+    ));
     let (downloads, app) = (http.running(), memory.http_app(&plan));
     let shared = Shared {
         plan: plan.clone(),

@@ -24,6 +24,7 @@ use crate::{
     net::{
         interface::{Interface, Unclear, choose},
         limits::ClientLimits,
+        proxies::TrustedProxies,
     },
 };
 
@@ -52,6 +53,8 @@ pub struct Plan {
     pub base_url: Option<String>,
     /// What HTTP clients are held to.
     pub http_limits: ClientLimits,
+    /// The proxies that name their clients.
+    pub trusted_proxies: TrustedProxies,
     /// For transfers that run when the server is told to stop.
     pub grace: Duration,
     /// Who may change something while the server runs.
@@ -146,6 +149,7 @@ impl Plan {
             listing: settings.listing,
             base_url: settings.base_url.clone(),
             http_limits: settings.http_limits,
+            trusted_proxies: settings.trusted_proxies.clone(),
             grace: settings.grace,
             live: Live::new(rules(settings), Roster::default()),
         })

@@ -24,7 +24,7 @@ struct Counts {
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Arc<Admission>,
-    client: IpAddr,
+    client: Option<IpAddr>,
 }
 
 /// Why there is no place.
@@ -41,16 +41,19 @@ impl Admission {
         Self { most, most_of_one, counts: Mutex::default() }
     }
 
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Place, Full> {
+    /// A place for a connection. One of no client in particular counts among all connections only.
+    pub(super) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Place, Full> {
         let mut counts = self.counts();
         if counts.total >= self.most {
             return Err(Full::Server);
         }
-        if counts.of.get(&client).is_some_and(|count| *count >= self.most_of_one) {
+        if client.and_then(|client| counts.of.get(&client)).is_some_and(|count| *count >= self.most_of_one) {
             return Err(Full::Client);
         }
         counts.total += 1;
-        *counts.of.entry(client).or_default() += 1;
+        if let Some(client) = client {
+            *counts.of.entry(client).or_default() += 1;
+        }
         Ok(Place { admission: Arc::clone(self), client })
     }
 
@@ -67,7 +70,7 @@ impl Place {
 
     /// How many connections this client has; at least this one.
     pub(super) fn of_client(&self) -> u32 {
-        self.admission.counts().of.get(&self.client).copied().unwrap_or(1)
+        self.client.and_then(|client| self.admission.counts().of.get(&client).copied()).unwrap_or(1)
     }
 }
 
@@ -75,10 +78,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.admission.counts();
         counts.total = counts.total.saturating_sub(1);
-        if let Some(count) = counts.of.get_mut(&self.client) {
+        let Some(client) = self.client else { return };
+        if let Some(count) = counts.of.get_mut(&client) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                counts.of.remove(&self.client);
+                counts.of.remove(&client);
             }
         }
     }
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn places_are_counted_in_all_and_for_each_client_and_come_back() {
         let admission = Arc::new(Admission::new(3, 2));
-        let [a, b, c] = [1, 2, 3].map(|n| IpAddr::from([192, 0, 2, n]));
+        let [a, b, c] = [1, 2, 3].map(|n| Some(IpAddr::from([192, 0, 2, n])));
         let first = admission.admit(a).expect("a place");
         let _second = admission.admit(a).expect("a place");
         assert_eq!((first.of_client(), first.of_all()), (2, 2));

@@ -207,11 +207,12 @@ impl App {
     }
 
     /// Whose a file is.
-    pub(super) fn whose(&self, claim: Option<Claim>, headers: &HeaderMap) -> Whose {
+    pub(super) fn whose(&self, ends: Ends, claim: Option<Claim>, headers: &HeaderMap) -> Whose {
         let machine = claim.as_ref().map(|Claim(token)| self.answer_key.claimed(token));
         // A claim that is not ours says that it is not for whoever is alone at its address.
         let is_look = !is_boot_client(headers) || machine == Some(None);
-        Whose { who: machine.flatten().map(Who::Machine), is_look }
+        let by_address = || ipv4(ends.peer).map(Who::Address);
+        Whose { who: machine.flatten().map(Who::Machine).or_else(by_address), is_look }
     }
 
     /// Whether another machine had its script at this address lately, so that this one's files have to say whose they are.

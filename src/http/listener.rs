@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use axum::{Router, body::Body};
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -27,14 +27,14 @@ use super::{
     admission::{Admission, Full, Place},
     app::On,
     connection::Connection,
-    ends::Ends,
+    ends::{Ends, ipv4},
     io::Io,
     watch,
     whose::take_claim,
     workers::Workers,
 };
 use crate::{
-    net::{limits::ClientLimits, tcp_info},
+    net::{limits::ClientLimits, proxies::TrustedProxies, tcp_info},
     timeline::event::Event,
 };
 
@@ -42,6 +42,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Stage {
     limits: ClientLimits,
+    proxies: TrustedProxies,
     admission: Arc<Admission>,
     /// Of those that were told to come back.
     refusals: Arc<Admission>,
@@ -53,10 +54,10 @@ pub struct Stage {
 impl Stage {
     /// A stage without connections.
     #[must_use]
-    pub fn new(limits: ClientLimits, workers: Workers, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(limits: ClientLimits, proxies: TrustedProxies, workers: Workers, events: mpsc::Sender<Event>) -> Self {
         let admission = Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_client));
         let refusals = Arc::new(Admission::new(REFUSALS, REFUSALS_OF_ONE));
-        Self { limits, admission, refusals, workers, events, running: Arc::default() }
+        Self { limits, proxies, admission, refusals, workers, events, running: Arc::default() }
     }
 
     /// Downloads that are not at their end, to be read when nothing else is: it keeps nothing alive.
@@ -85,7 +86,7 @@ impl Stage {
                     continue;
                 }
             };
-            match self.admission.admit(peer.ip()) {
+            match self.admission.admit(self.counted(peer)) {
                 Ok(place) => {
                     let (watcher, stop) = (graceful.watcher(), stop.clone());
                     let Some((worker, seat)) = self.workers.seat() else { continue };
@@ -97,7 +98,7 @@ impl Stage {
                     connections.spawn_on(seated, worker);
                 }
                 Err(full) => {
-                    if let Ok(place) = self.refusals.admit(peer.ip()) {
+                    if let Ok(place) = self.refusals.admit(Some(peer.ip())) {
                         connections.spawn(refuse(stream, peer, place, full));
                     }
                 }
@@ -107,6 +108,22 @@ impl Stage {
         graceful.shutdown().await;
         connections.close();
         connections.wait().await;
+    }
+
+    /// The address whose connections are counted. A trusted proxy limits its own clients: its connections are those of
+    /// many machines, and only all connections together are limited.
+    fn counted(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let is_proxy = ipv4(peer).is_some_and(|address| self.proxies.contains(address));
+        (!is_proxy).then(|| peer.ip())
+    }
+
+    /// Both ends of a request: behind a trusted proxy its client is the one that the proxy names.
+    fn ends_of(&self, ends: Ends, headers: &HeaderMap) -> Ends {
+        let Some(peer) = ipv4(ends.peer) else { return ends };
+        // A value that is no text is a hop that names no address.
+        let values = |name| headers.get_all(name).into_iter().map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+        let client = self.proxies.client(peer, values(X_FORWARDED_FOR), values(header::FORWARDED));
+        if client == peer { ends } else { Ends { peer: (client, 0).into(), ..ends } }
     }
 
     /// What every accepted connection gets.
@@ -148,11 +165,13 @@ impl Stage {
             Err(error) => return debug!(%error, %peer, "an HTTP connection was gone before it began"),
         };
         let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
+        let dead_after = self.limits.dead_after;
         let service = service_fn(move |mut request: Request<Incoming>| {
             normalise(request.uri_mut());
             if let Some(claim) = take_claim(request.uri_mut()) {
                 request.extensions_mut().insert(claim);
             }
+            let ends = self.ends_of(ends, request.headers());
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(on.clone());
             router.clone().oneshot(request)
@@ -166,7 +185,7 @@ impl Stage {
             .max_buf_size(BUFFER)
             .writev(true)
             .serve_connection(Io::new(Arc::clone(&connection)), service);
-        watch::watch(connection, watcher.watch(serving), self.limits.dead_after, &stop).await;
+        watch::watch(connection, watcher.watch(serving), dead_after, &stop).await;
         drop(place);
     }
 }
@@ -216,6 +235,8 @@ fn normalise(uri: &mut Uri) {
     }
 }
 
+/// Not in the standard, and what most proxies send.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// For a request's header, from its first byte or from the end of the request before; it never runs on a body.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What hyper holds of a response for one client, beside the piece on its way.
@@ -268,11 +289,12 @@ mod tests {
             probes: 4,
             dead_after: Duration::from_secs(150),
         };
-        let stage = Stage::new(limits, Workers::start().expect("started"), mpsc::channel(1).0);
+        let stage =
+            Stage::new(limits, TrustedProxies::default(), Workers::start().expect("started"), mpsc::channel(1).0);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let (stream, peer) = listener.accept().await.expect("accepted");
-        let place = stage.admission.admit(peer.ip()).expect("a place");
+        let place = stage.admission.admit(Some(peer.ip())).expect("a place");
         let connection = stage.set_up(stream, peer, &place).expect("set up");
         let socket = SockRef::from(&connection.stream);
         assert!(connection.stream.nodelay().expect("told"));

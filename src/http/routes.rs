@@ -133,6 +133,7 @@ async fn boot(
 async fn file(
     State(app): State<Arc<App>>,
     Extension(On(connection)): Extension<On>,
+    Extension(ends): Extension<Ends>,
     claim: Option<Extension<Claim>>,
     uri: Uri,
     method: Method,
@@ -141,11 +142,10 @@ async fn file(
     let path = uri.path().trim_start_matches('/');
     let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
     let name: Vec<u8> = percent_decode_str(path).collect();
-    let ends = connection.ends;
     if let Some(range) = without_numbers(&headers) {
         return app.refuse(ends, &Why::NoNumbers(range.chars().take(40).collect()));
     }
-    let whose = app.whose(claim.map(|Extension(claim)| claim), &headers);
+    let whose = app.whose(ends, claim.map(|Extension(claim)| claim), &headers);
     match app.find(ends, &name, &headers) {
         Ok(Found::Loader(file)) => {
             let etag = format!("\"{}\"", file.sha256);

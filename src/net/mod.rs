@@ -8,6 +8,7 @@ pub mod interface;
 pub mod limits;
 pub mod own_loop;
 pub mod port;
+pub mod proxies;
 pub mod raw;
 pub mod tcp_info;
 pub mod udp;

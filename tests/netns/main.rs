@@ -24,6 +24,7 @@ mod lifecycle;
 mod liveness;
 mod metrics;
 mod page;
+mod proxies;
 mod relay;
 mod reload;
 mod report;
