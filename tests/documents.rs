@@ -100,11 +100,11 @@ fn blocks(page: &Path, language: &str) -> Result<Vec<String>> {
 fn check(block: &str) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let folder = scratch.path();
-    let mut configuration: DocumentMut = block.parse()?;
+    let shown: DocumentMut = block.parse()?;
     // Where the page shows a part of a configuration.
-    for profile in missing_profiles(&configuration) {
-        configuration["profiles"][&profile]["kernel"] = toml_edit::value("debian/vmlinuz");
-    }
+    let missing = missing_profiles(&shown).into_iter();
+    let profiles: String = missing.map(|name| format!("\n[profiles.{name}]\nkernel = \"debian/vmlinuz\"\n")).collect();
+    let configuration: DocumentMut = format!("{block}\n{profiles}").parse()?;
     fs::write(folder.join("n.toml"), configuration.to_string())?;
     for file in ["loaders/snponly.efi", "loaders/undionly.kpxe"] {
         put(&folder.join(file))?;
