@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(path, "pve.iso/.netbootd/any/initrd.img");
         let made = assets.shared(&path).expect("made");
         let bytes = content(&made);
-        assert!(bytes.starts_with(b"initrd\0\0070701"), "{:?}", bytes.get(..20));
+        assert!(bytes.starts_with(b"initrd\x00\x00070701"), "{:?}", bytes.get(..20));
         assert!(bytes.windows(image.len()).any(|part| part == image), "the image is in it");
         assert_eq!(bytes.len() % 4, 0, "another one may follow");
         assert!(made.etag.starts_with(assets.file("pve.iso").expect("there").etag.trim_end_matches('"')));
