@@ -59,7 +59,8 @@ fn installs(stand: &Stand, vm: Vm) -> Result<Vec<String>> {
 
 /// Waits for a machine's disk, and holds that no kernel was started before it.
 fn starts_its_disk(stand: &Stand, vm: Vm) -> Result<Vec<String>> {
-    vm.wait_for_line(Vm::DISK, BOOT).with_context(|| stand.printed())?;
+    let is_over = |line: &str| line.contains(Vm::DISK) || line.contains("LAB-BOOT");
+    vm.console().wait_for("its disk or a kernel", BOOT, is_over).with_context(|| stand.printed())?;
     let lines = vm.console().lines();
     ensure!(!lines.iter().any(|line| line.contains("LAB-BOOT")), "it was installed again: {lines:#?}");
     Ok(lines)
