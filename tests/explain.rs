@@ -55,7 +55,7 @@ fn each_stage_is_told_with_the_rule_that_decides_and_why_the_others_do_not() {
     let output = explain(scratch.path(), RULES, &["--mac", "5254.0012.3456", "--serial", "cz1234"]);
     let expected = "\
 52:54:00:12:34:56
-  state         there is no state at sqlite://state.db: nothing was said of any machine
+  state         there is no state at sqlite://state.db: no assignments are known
 
 UEFI x86_64 asks by DHCP
   rule 2 k8s08 (n.toml:9:1): decides
@@ -71,7 +71,7 @@ iPXE on UEFI x86_64 asks by DHCP
 
 iPXE asks for /boot.ipxe
   rule 2 k8s08 (n.toml:9:1): decides
-  rule 3 (n.toml:14:1): as specific, but it stands behind
+  rule 3 (n.toml:14:1): equally specific, but later in the file
   rule 1 (n.toml:5:1): less specific
   rule 4 (n.toml:17:1): less specific
   gets: profile local, chosen by its rule

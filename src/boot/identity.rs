@@ -170,7 +170,7 @@ impl fmt::Display for Key {
 
 /// The text is no [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no name of a machine: name:…, uuid:… or mac:… is one")]
+#[error("it does not identify a machine: use name:…, uuid:… or mac:…")]
 pub struct NotAKey;
 
 impl FromStr for Key {

@@ -65,7 +65,7 @@ impl Image {
             Some((_, _, image)) => *image,
             None if coff_machine_of(head).is_some() => Self::Efi,
             None if has_boot_sector(head) => Self::Disk,
-            None => Self::Other("of no kind that is known"),
+            None => Self::Other("of an unknown type"),
         }
     }
 
@@ -117,22 +117,22 @@ impl Role {
         };
         if !is_fit {
             let mend = match (self, image) {
-                (Self::Kernel, Cpio | Compressed(_)) => "; are kernel and initrd the wrong way round?",
+                (Self::Kernel, Cpio | Compressed(_)) => "; are kernel and initrd swapped?",
                 (Self::Initrd, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel) => {
-                    "; are kernel and initrd the wrong way round?"
+                    "; are kernel and initrd swapped?"
                 }
                 (Self::Disk, Iso) => "; name it with iso or sanboot",
                 (Self::Iso, Disk) => "; name it with disk",
                 _ => "",
             };
-            return Err(format!("is no {}: it is {}{mend}", self.title(), image.title()));
+            return Err(format!("is not {}: it is {}{mend}", self.title(), image.title()));
         }
         let wanted = arch.and_then(|arch| Loader::of_ipxe(arch, "efi"));
         match (self, wanted, machine(head, image)) {
             // An i386 build of iPXE is what a BIOS runs, whatever its processor, and a kernel switches modes by itself.
             (Self::Kernel, Some(Loader::EfiI386), Some(_)) if image == X86Kernel => Ok(()),
             (Self::Kernel | Self::Efi, Some(wanted), Some(found)) if found != wanted => {
-                Err(format!("is for {}, and stands in the variant for {}", found.arch(), wanted.arch()))
+                Err(format!("is for {}, but the variant that names it is for {}", found.arch(), wanted.arch()))
             }
             _ => Ok(()),
         }
@@ -140,11 +140,11 @@ impl Role {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Kernel => "kernel",
-            Self::Initrd => "initrd",
-            Self::Efi => "EFI program",
-            Self::Iso => "CD image",
-            Self::Disk => "disk image",
+            Self::Kernel => "a kernel",
+            Self::Initrd => "an initrd",
+            Self::Efi => "an EFI program",
+            Self::Iso => "a CD image",
+            Self::Disk => "a disk image",
         }
     }
 }
@@ -252,7 +252,7 @@ const SIGNATURES: &[(usize, &[u8], Image)] = &[
     (0x8001, b"CD001", Image::Iso),
     // ECMA-167 §2/9.1.2: a volume of UDF alone.
     (0x8001, b"BEA01", Image::Iso),
-    (0, b"QFI\xfb", Image::Other("a qcow2 image: make a raw one of it with qemu-img convert -O raw")),
+    (0, b"QFI\xfb", Image::Other("a qcow2 image: convert it with qemu-img convert -O raw")),
     (0, b"PK\x03\x04", Image::Other("a zip archive: unpack it")),
     (0, b"#!ipxe", Image::Other("an iPXE script: name it with script")),
 ];
@@ -314,18 +314,14 @@ mod tests {
             assert_eq!(role.check(bytes, None), Ok(()), "{role:?} {:?}", Image::of(bytes));
         }
         let bad: &[(Role, &[u8], &str)] = &[
-            (Role::Kernel, b"\n<!DOCTYPE html>", "is no kernel: it is a web page, as servers send for an error"),
-            (Role::Kernel, &cpio, "is no kernel: it is a cpio archive; are kernel and initrd the wrong way round?"),
-            (Role::Kernel, b"", "is no kernel: it is of no kind that is known"),
-            (
-                Role::Initrd,
-                &kernel,
-                "is no initrd: it is a Linux kernel for x86; are kernel and initrd the wrong way round?",
-            ),
-            (Role::Efi, &gzip, "is no EFI program: it is something compressed with gzip"),
-            (Role::Iso, &disk, "is no CD image: it is a disk image; name it with disk"),
-            (Role::Disk, &iso, "is no disk image: it is a CD image; name it with iso or sanboot"),
-            (Role::Disk, &kernel, "is no disk image: it is a Linux kernel for x86"),
+            (Role::Kernel, b"\n<!DOCTYPE html>", "is not a kernel: it is a web page, as servers send for an error"),
+            (Role::Kernel, &cpio, "is not a kernel: it is a cpio archive; are kernel and initrd swapped?"),
+            (Role::Kernel, b"", "is not a kernel: it is of an unknown type"),
+            (Role::Initrd, &kernel, "is not an initrd: it is a Linux kernel for x86; are kernel and initrd swapped?"),
+            (Role::Efi, &gzip, "is not an EFI program: it is something compressed with gzip"),
+            (Role::Iso, &disk, "is not a CD image: it is a disk image; name it with disk"),
+            (Role::Disk, &iso, "is not a disk image: it is a CD image; name it with iso or sanboot"),
+            (Role::Disk, &kernel, "is not a disk image: it is a Linux kernel for x86"),
         ];
         for (role, bytes, words) in bad {
             assert_eq!(role.check(bytes, None), Err((*words).to_owned()));
@@ -338,10 +334,16 @@ mod tests {
         let of = |role: Role, bytes: &[u8], arch| role.check(bytes, Some(arch));
         assert_eq!(of(Role::Kernel, &x64, "x86_64"), Ok(()));
         assert_eq!(of(Role::Kernel, &x64, "i386"), Ok(()));
-        assert_eq!(of(Role::Kernel, &x64, "arm64"), Err("is for x86_64, and stands in the variant for arm64".into()));
-        assert_eq!(of(Role::Efi, &x64, "i386"), Err("is for x86_64, and stands in the variant for i386".into()));
+        assert_eq!(
+            of(Role::Kernel, &x64, "arm64"),
+            Err("is for x86_64, but the variant that names it is for arm64".into())
+        );
+        assert_eq!(of(Role::Efi, &x64, "i386"), Err("is for x86_64, but the variant that names it is for i386".into()));
         let arm64 = head(&[(0x38, b"ARM\x64")]);
-        assert_eq!(of(Role::Kernel, &arm64, "i386"), Err("is for arm64, and stands in the variant for i386".into()));
+        assert_eq!(
+            of(Role::Kernel, &arm64, "i386"),
+            Err("is for arm64, but the variant that names it is for i386".into())
+        );
         // A kernel without an EFI header does not tell.
         assert_eq!(of(Role::Kernel, &head(BZ_IMAGE), "x86_64"), Ok(()));
     }

@@ -236,7 +236,7 @@ pub enum Unfit {
     #[error("it is an EFI program, which a BIOS cannot run")]
     EfiForBios,
     /// No PE/COFF image where one is wanted.
-    #[error("it is no EFI program (no PE/COFF header)")]
+    #[error("it is not an EFI program (no PE/COFF header)")]
     NotEfi,
     /// A PE/COFF image for another processor.
     #[error("it is an EFI program for machine type {found:#06x}, not {wanted:#06x}")]

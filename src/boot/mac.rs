@@ -22,7 +22,7 @@ impl fmt::Debug for MacAddr {
 
 /// The text is no MAC address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no MAC address: write it like 52:54:00:12:34:56")]
+#[error("{0:?} is not a MAC address: write it like 52:54:00:12:34:56")]
 pub struct NotAMac(String);
 
 impl FromStr for MacAddr {
@@ -73,7 +73,7 @@ const RASPBERRY_PI: [Oui; 7] = [
 
 /// The text is no OUI.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no OUI: write the first three bytes of a MAC address, like b8:27:eb")]
+#[error("{0:?} is not an OUI: write the first three bytes of a MAC address, like b8:27:eb")]
 pub struct NotAnOui(String);
 
 impl FromStr for Oui {

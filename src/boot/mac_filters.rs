@@ -13,7 +13,7 @@ pub(super) fn add(environment: &mut Environment<'_>) {
 fn groups(mac: &str, size: usize) -> Result<Vec<String>, Error> {
     let digits: Vec<char> = mac.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
     if digits.len() != 12 || !digits.iter().all(char::is_ascii_hexdigit) {
-        let fault = format!("{mac:?} is no MAC address, such as machine.mac is");
+        let fault = format!("{mac:?} is not a MAC address like machine.mac");
         return Err(Error::new(ErrorKind::InvalidOperation, fault));
     }
     Ok(digits.chunks(size).map(|group| group.iter().collect()).collect())
@@ -38,6 +38,6 @@ mod tests {
         assert_eq!(put("bare | upper", mac).as_deref(), Ok("525400ABCDEF"));
         assert_eq!(put("upper | hyphens", mac).as_deref(), Ok("52-54-00-AB-CD-EF"));
         assert_eq!(put("hyphens | dots", mac).as_deref(), Ok("5254.00ab.cdef"));
-        assert!(put("dots", "k8s08").expect_err("none").contains("\"k8s08\" is no MAC address"));
+        assert!(put("dots", "k8s08").expect_err("none").contains("\"k8s08\" is not a MAC address"));
     }
 }

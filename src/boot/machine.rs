@@ -187,7 +187,7 @@ pub enum By {
     Default,
     /// It has had what it was to have once.
     Spent,
-    /// It was handed over as often as `once_tries` allows, and never reported that it is installed.
+    /// It was handed over as often as `once_tries` allows, and never reported installed.
     Tried,
 }
 

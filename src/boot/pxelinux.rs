@@ -105,7 +105,8 @@ pub fn file(rules: &Rules, base: &str, over: Over, query: &Query, standing: Stan
     }
 }
 
-const NOBODY: &str = "name tells no machine, and its address is not known here: ask for pxelinux.cfg/01-MAC-ADDRESS";
+const NOBODY: &str =
+    "name does not identify a machine, and its IP address is not known: ask for pxelinux.cfg/01-MAC-ADDRESS";
 
 struct Writer<'a> {
     asking: &'a Asking<'a>,
@@ -162,7 +163,7 @@ impl Writer<'_> {
             return Err(Why::Faulty { profile: profile.to_owned(), fault: fault.clone() });
         }
         let Boot::Linux(Linux { kernel, initrd, cmdline, device_tree }) = boot else {
-            return Err(refuse(format!("it is {}, and such a file names a Linux kernel", kind(boot))));
+            return Err(refuse(format!("it is {}, but they boot only Linux kernels", kind(boot))));
         };
         let path = |path: &str| self.path(path).map_err(refuse);
         let mut lines = format!("linux {}\n", path(kernel)?);
@@ -174,7 +175,7 @@ impl Writer<'_> {
             [first, ..] => {
                 let count = initrd.len();
                 return Err(refuse(format!(
-                    "it has {count} initrds, and U-Boot and petitboot load one: join them (cat {first} … > one.img)"
+                    "it has {count} initrds, but U-Boot and petitboot load only one: join them (cat {first} … > one.img)"
                 )));
             }
         }
@@ -197,11 +198,13 @@ impl Writer<'_> {
     fn path(&self, path: &str) -> Result<String, String> {
         match self.over {
             Over::Http => Ok(asset_url(self.base, path)),
-            Over::Tftp if is_remote(path) => {
-                Err(format!("{path} is on another server, and it asks by TFTP: put the file below the assets folder"))
-            }
+            Over::Tftp if is_remote(path) => Err(format!(
+                "{path} is on another server, but they load files by TFTP: put the file below the assets folder"
+            )),
             Over::Tftp => match path.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, '#' | ',')) {
-                Some(c) => Err(format!("its path {path:?} holds {c:?}, which ends a name in such a file: rename it")),
+                Some(c) => {
+                    Err(format!("its path {path:?} holds {c:?}, which ends a file name in pxelinux.cfg: rename it"))
+                }
                 None => Ok(format!("/{path}")),
             },
         }
@@ -227,12 +230,12 @@ fn kind(boot: &Boot) -> &'static str {
 fn append(cmdline: &str) -> Result<(), String> {
     if cmdline.len() > LONGEST_APPEND {
         let length = cmdline.len();
-        return Err(format!("its cmdline has {length} bytes, and U-Boot takes {LONGEST_APPEND}: shorten it"));
+        return Err(format!("its cmdline has {length} bytes, but U-Boot takes at most {LONGEST_APPEND}: shorten it"));
     }
     // U-Boot puts its own variables in their places (cli_simple_process_macros), which iPXE's settings are none of.
     match ["${", "$("].iter().find(|start| cmdline.contains(**start)) {
         Some(start) => {
-            Err(format!("its cmdline holds {start:?}, which only iPXE fills in: use machine.mac and the like"))
+            Err(format!("its cmdline holds {start:?}, which only iPXE replaces: use machine.mac and the like"))
         }
         None => Ok(()),
     }
@@ -442,21 +445,21 @@ localboot -1
         assert_eq!(refused.outcome, Outcome::Refused(Some(MAC), Why::Unknown));
         let expected = "\
 say netbootd has no boot for 52:54:00:12:34:56:
-say no rule names this machine and nobody approved it, and only known ones
-say are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or
-say netbootd approve its MAC address
+say no rule names this machine and it is not approved; only known machines
+say are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or run
+say netbootd approve with its MAC address
 menu title netbootd has no boot for 52:54:00:12:34:56:
 prompt 1
 timeout 300
 default local
 label why0
-menu label no rule names this machine and nobody approved it, and only known ones
+menu label no rule names this machine and it is not approved; only known machines
 localboot -1
 label why1
-menu label are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or
+menu label are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or run
 localboot -1
 label why2
-menu label netbootd approve its MAC address
+menu label netbootd approve with its MAC address
 localboot -1
 label local
 menu label Boot from the local disk
@@ -475,17 +478,17 @@ localboot -1
     fn what_such_a_file_cannot_carry_is_refused_with_a_way_out() {
         let long = "x".repeat(LONGEST_APPEND + 1);
         let cases: [(Boot, &str); 8] = [
-            (Boot::Iso("a.iso".into()), "it is a CD image, and such a file names a Linux kernel"),
+            (Boot::Iso("a.iso".into()), "it is a CD image, but they boot only Linux kernels"),
             (Boot::Shell, "it is iPXE's shell"),
             (
                 Boot::Linux(linux("k", &["a", "b"], "")),
-                "it has 2 initrds, and U-Boot and petitboot load one: join them",
+                "it has 2 initrds, but U-Boot and petitboot load only one: join them",
             ),
             (Boot::Linux(linux("my kernel", &[], "")), "its path \"my kernel\" holds ' '"),
             (Boot::Linux(linux("k#1", &[], "")), "its path \"k#1\" holds '#'"),
             (Boot::Linux(linux("k", &["a,b"], "")), "its path \"a,b\" holds ','"),
-            (Boot::Linux(linux("k", &[], &long)), "its cmdline has 1024 bytes, and U-Boot takes 1023"),
-            (Boot::Linux(linux("k", &[], "a=${netX/mac}")), "its cmdline holds \"${\", which only iPXE fills in"),
+            (Boot::Linux(linux("k", &[], &long)), "its cmdline has 1024 bytes, but U-Boot takes at most 1023"),
+            (Boot::Linux(linux("k", &[], "a=${netX/mac}")), "its cmdline holds \"${\", which only iPXE replaces"),
         ];
         for (boot, words) in cases {
             let rules = rules([("it", boot.into())], "it");

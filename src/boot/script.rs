@@ -299,10 +299,10 @@ impl<'a> Asking<'a> {
         let Self { rules: Rules { templates, .. }, machine, .. } = self;
         let again = match why {
             Why::TriedOften { .. } => format!("To install it again: netbootd once {}", machine.name),
-            _ => "It is served again when it has left iPXE alone for some minutes".to_owned(),
+            _ => "It is served again after some minutes without iPXE".to_owned(),
         };
-        templates
-            .render("looping.ipxe", context! { machine => Serde(machine), why => on_screen(&why.to_string()), again })
+        let why_lines = wrapped(&on_screen(&why.to_string()), SCREEN);
+        templates.render("looping.ipxe", context! { machine => Serde(machine), why_lines, again })
     }
 }
 
@@ -626,8 +626,10 @@ sanboot --no-describe --drive 0x80 || exit
         let expected = "\
 #!ipxe
 echo
-echo netbootd: 52-54-00-12-34-56 boots from its local disk: it has started iPXE 6 times in the last minutes and booted nothing: something in its boot leads back to iPXE
-echo It is served again when it has left iPXE alone for some minutes (Ctrl-B: iPXE shell)
+echo netbootd: 52-54-00-12-34-56 boots from its local disk:
+echo it started iPXE 6 times in the last minutes without booting: a script or boot
+echo file starts iPXE again
+echo It is served again after some minutes without iPXE (Ctrl-B: iPXE shell)
 echo
 sleep 10 || shell
 iseq ${platform} efi && exit 1 ||

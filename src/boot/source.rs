@@ -58,11 +58,13 @@ impl Sources {
         let (text, noted) = plain_text(&text, keeps_line_ends(name));
         self.notes.extend(noted.into_iter().map(|what| format!("{name} {what}")));
         if text.contains(is_place) {
-            return Source::Faulty("it holds characters from U+100000 on, which have no meaning; take them out".into());
+            return Source::Faulty(
+                "it holds characters from U+100000 on, which are for private use; remove them".into(),
+            );
         }
         match unraw(&text).contains("${#") {
             // minijinja would take it for the beginning of a comment, and all up to the next #} for one.
-            true => Source::Faulty(format!("it holds ${{#, in which {{# begins a comment of templates{RAW}")),
+            true => Source::Faulty(format!("it holds ${{#, in which {{# begins a template comment{RAW}")),
             false => Source::Template(text),
         }
     }
@@ -74,10 +76,10 @@ pub fn plain_text(text: &str, keeps_line_ends: bool) -> (String, Vec<&'static st
     let mut notes = Vec::new();
     let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
     if bare.len() < text.len() {
-        notes.push("begins with a byte order mark (BOM), and is read without it");
+        notes.push("begins with a byte order mark (BOM), which is ignored");
     }
     if !keeps_line_ends && bare.contains("\r\n") {
-        notes.push("has line ends of Windows (CRLF), and is read with those of Unix (LF)");
+        notes.push("has Windows line ends (CRLF), which are read as LF");
         return (bare.replace("\r\n", "\n"), notes);
     }
     (bare.to_owned(), notes)
@@ -130,7 +132,7 @@ fn split_at_tag<'a>(text: &'a str, tag: &str) -> Option<(&'a str, &'a str)> {
 }
 
 /// What to do with a text that only looks like a template.
-pub(super) const RAW: &str = "; put what is no template between {% raw %} and {% endraw %}, or the whole file below \
+pub(super) const RAW: &str = "; put text that is not a template between {% raw %} and {% endraw %}, or the whole file below \
                               templates/raw/, or give it a second suffix .raw";
 
 #[cfg(test)]

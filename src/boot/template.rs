@@ -88,7 +88,7 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Va
     let refuse = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
     if kind.is_some() && matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
         return refuse(format!(
-            "the value {value} is no text: of a list write {{{{ … | join(',') }}}}, of a table one of its keys"
+            "the value {value} is not text: for a list write {{{{ … | join(',') }}}}, for a table use one of its keys"
         ));
     }
     if kind.is_some_and(|kind| kind == CMDLINE) && !value.is_undefined() {
@@ -124,9 +124,9 @@ fn in_words(error: &Error) -> String {
         innermost = inner;
     }
     match (innermost.kind(), innermost.name(), innermost.line()) {
-        (ErrorKind::OutOfFuel, Some(name), Some(line)) => format!(
-            "it takes more than {FUEL} steps, or makes more than 64 MB: a loop goes round too often (in {name}:{line})"
-        ),
+        (ErrorKind::OutOfFuel, Some(name), Some(line)) => {
+            format!("it takes more than {FUEL} steps or more than 64 MB: a loop runs too often (in {name}:{line})")
+        }
         _ => innermost.to_string(),
     }
 }
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(render("a={{ vars.x | join(',') }}", serde_json::json!(["a", "b"])), Ok("a=a,b".into()));
         for value in [serde_json::json!(["a", "b"]), serde_json::json!({ "a": 1 })] {
             let refused = render("a={{ vars.x }}", value).expect_err("no text");
-            assert!(refused.contains("is no text"), "{refused}");
+            assert!(refused.contains("is not text"), "{refused}");
         }
     }
 
@@ -367,12 +367,8 @@ mod tests {
         let templates = Templates::of_files(files.map(|(name, text)| (name.to_owned(), Ok(text.into_bytes()))));
         let script = |name: &str| templates.script(name, context! {}).expect_err(name).to_string();
         let answer = |name: &str| templates.answer(name, context! {}).expect_err(name).to_string();
-        assert!(
-            script("long.ipxe").contains("a loop goes round too often (in long.ipxe:2)"),
-            "{}",
-            script("long.ipxe")
-        );
-        assert!(answer("long.cfg").contains("a loop goes round too often (in long.cfg:1)"), "{}", answer("long.cfg"));
+        assert!(script("long.ipxe").contains("a loop runs too often (in long.ipxe:2)"), "{}", script("long.ipxe"));
+        assert!(answer("long.cfg").contains("a loop runs too often (in long.cfg:1)"), "{}", answer("long.cfg"));
         assert!(script("round.ipxe").contains("recursion limit exceeded"), "{}", script("round.ipxe"));
         assert!(answer("macro.cfg").contains("recursion limit exceeded"), "{}", answer("macro.cfg"));
         assert!(answer("outer.cfg").contains("(in inner.cfg:2)"), "{}", answer("outer.cfg"));

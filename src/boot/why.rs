@@ -40,25 +40,23 @@ pub enum Why {
     },
     /// `dhcp.answer = "known"`, no rule names the machine, and nobody approved it.
     #[error(
-        "no rule names this machine and nobody approved it, and only known ones are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or netbootd approve its MAC address"
+        "no rule names this machine and it is not approved; only known machines are answered (dhcp.answer = \"known\"): add a [[machines]] rule, or run netbootd approve with its MAC address"
     )]
     Unknown,
     /// A Raspberry Pi takes its own firmware's files, and there is no folder for them.
     #[error(
-        "a Raspberry Pi boots from its own files (bootcode.bin or start4.elf, config.txt…): put them into a folder and name it with assets"
+        "a Raspberry Pi boots from its own files (bootcode.bin or start4.elf, config.txt…): put them into a folder and set assets to it"
     )]
     NoRaspberryPi,
     /// More requests than one machine, or all of them, make.
     #[error("too many requests {0} within a second")]
     TooOften(&'static str),
     /// iPXE starts, and boots nothing, over and over.
-    #[error(
-        "it has started iPXE {0} times in the last minutes and booted nothing: something in its boot leads back to iPXE"
-    )]
+    #[error("it started iPXE {0} times in the last minutes without booting: a script or boot file starts iPXE again")]
     IpxeLoop(usize),
     /// The loader is fetched over and over, and no iPXE that can use HTTP comes of it.
     #[error(
-        "it has fetched its loader {0} times in the last minutes, and no iPXE that speaks HTTP came of it: try another loader with [machines.override]"
+        "it fetched its loader {0} times in the last minutes, but no iPXE with HTTP has started: try another loader with [machines.override]"
     )]
     LoaderLoop(usize),
     /// TFTP packet that is no request.
@@ -75,7 +73,7 @@ pub enum Why {
     NotFound(String),
     /// No file of that name, which has bytes in it that no file name has.
     #[error(
-        "there is no file {0}: its name ends in bytes that are no part of one; let the DHCP server end option 67 with a NUL byte, or name the file in the header's boot file field"
+        "there is no file {0}: the name ends in bytes that do not belong to it; on the DHCP server, end option 67 with a NUL byte, or name the file in the header's boot file field"
     )]
     Garbled(String),
     /// A name that leads out of the assets folder.
@@ -100,7 +98,7 @@ pub enum Why {
     },
     /// A one-time profile, and nothing that says whether the machine has booted it already.
     #[error(
-        "profile {profile:?} is to be booted once, and nobody knows whether it was: {fault}; repair the state and restart \
+        "profile {profile:?} boots once, and it is not known whether it already did: {fault}; repair the state and restart \
          netbootd, or choose the profile from the menu"
     )]
     NobodyKnows {
@@ -111,7 +109,7 @@ pub enum Why {
     },
     /// Its installer was handed over as often as `once_tries` allows.
     #[error(
-        "it was handed over {count} times and never reported that it is installed{}",
+        "it was handed over {count} times and never reported installed{}",
         .failed.as_ref().map(|words| format!("; its last report: failed: {words}")).unwrap_or_default()
     )]
     TriedOften {
@@ -122,7 +120,7 @@ pub enum Why {
     },
     /// A range that no number stands in: an iPXE that cannot print 64-bit numbers sends its format's letters.
     #[error(
-        "it asks for the range {0:?}, in which the numbers are missing: this build of iPXE cannot read a part of a file, \
+        "it asks for the range {0:?}, which has no numbers: this build of iPXE cannot read a part of a file, \
          so another loader is needed ([machines.override] loader)"
     )]
     NoNumbers(String),
@@ -158,7 +156,7 @@ pub enum Why {
     #[error("the profile's template fails: {0}")]
     Template(String),
     /// An answer file, for whoever may not have it.
-    #[error("the answer file {name} is not given: {denied}")]
+    #[error("the answer file {name} was not sent: {denied}")]
     AnswerDenied {
         /// As much of its name as people need to see.
         name: String,
@@ -191,7 +189,7 @@ impl Why {
     pub fn fix(&self) -> Option<&'static str> {
         let is_malformed = matches!(self, Self::MalformedTftp(_));
         is_malformed.then_some(
-            "if a DHCP server names the boot file, let it send a whole name that ends with a NUL byte; else look for newer \
+            "if a DHCP server names the boot file, let it send a complete name that ends with a NUL byte; else look for newer \
              firmware of this machine",
         )
     }
@@ -252,7 +250,7 @@ pub fn install_hint(loader: Loader) -> &'static str {
              snponly-arm64.efi with --loader-dir"
         }
         Loader::EfiArm32 | Loader::EfiRiscv32 | Loader::EfiRiscv64 | Loader::EfiLoong64 => {
-            "name a folder that holds iPXE's build for it with --loader-dir"
+            "build iPXE for it, and name the folder with --loader-dir"
         }
     }
 }
@@ -261,9 +259,9 @@ pub fn install_hint(loader: Loader) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No signature, or none of ours for this name.
-    #[error("only the address in the machine's own boot script opens it (a template's answer() or answers())")]
+    #[error("it needs the signed address in the machine's own boot script (a template's answer() or answers())")]
     NotSigned,
     /// It was good once.
-    #[error("its address is no longer good: boot the machine from the network again, and its script has a new one")]
+    #[error("its signed address has expired: boot the machine from the network again to get a new one")]
     Expired,
 }

@@ -23,7 +23,7 @@ pub(super) fn named<'a>(first: Option<&'a Path>, rest: &'a [PathBuf]) -> Result<
             let fix = "name CD images alone, or a kernel and its initial RAM disks; a profile with iso takes an initrd";
             Err(Failure::new(
                 EX_USAGE,
-                format!("{} is no CD image (.iso) and stands beside one: {fix}", other.display()),
+                format!("{} is not a CD image (.iso), but is beside one: {fix}", other.display()),
             ))
         }
         Some(_) => Ok(None),
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(images, [Path::new("x.iso"), Path::new("y.ISO")]);
         let fault = named(Some(Path::new("x.iso")), &paths(&["initrd.img"])).expect_err("a fault");
         assert!(
-            fault.message.starts_with("initrd.img is no CD image (.iso) and stands beside one: "),
+            fault.message.starts_with("initrd.img is not a CD image (.iso), but is beside one: "),
             "{}",
             fault.message
         );

@@ -132,7 +132,7 @@ mod tests {
         let (settings, faults) = attempt(&loaded);
         // The test files have only a few bytes, which gives this fault too. Ignore it.
         let is_meant = |finding: &&Finding| {
-            finding.level == Level::Fault && !finding.fault.message.ends_with("it is of no kind that is known")
+            finding.level == Level::Fault && !finding.fault.message.ends_with("it is of an unknown type")
         };
         let parts = settings.findings.iter().filter(is_meant);
         let all: Vec<Fault> = faults.into_iter().chain(parts.map(|finding| finding.fault.clone())).collect();
@@ -281,11 +281,11 @@ SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` i
                    [[machines]]\nuuid = \"1234\"\noui = \"b8\"\narch = \"amd64\"\n[machines.override]\nloader = \"no/shim.efi\"\n\
                    [[machines]]\nname = \"nobody\"\nprofile = \"debian\"\n";
         let expected = "\
-SRV/n.toml:9:1: \"52:54\" is no MAC address: write it like 52:54:00:12:34:56
+SRV/n.toml:9:1: \"52:54\" is not a MAC address: write it like 52:54:00:12:34:56
 SRV/n.toml:6:1: \"k8s_08\" is not a host name: use letters, digits, hyphens and dots, at most 253 characters (RFC 1123 §2.1)
 SRV/n.toml:14:1: unknown architecture \"amd64\" (did you mean \"x86_64\"?); known are: bios, i386, x86_64, arm32, arm64, riscv32, riscv64, loong64
 SRV/n.toml:12:1: \"1234\" is not a UUID; example: 00112233-4455-6677-8899-aabbccddeeff
-SRV/n.toml:13:1: \"b8\" is no OUI: write the first three bytes of a MAC address, like b8:27:eb
+SRV/n.toml:13:1: \"b8\" is not an OUI: write the first three bytes of a MAC address, like b8:27:eb
 SRV/n.toml:17:1: the rule matches no machine: add mac, uuid, serial, manufacturer, product, asset, oui, interface or arch (for all machines, set default_profile)
 SRV/n.toml:10:1: unknown profile \"debain\" (did you mean \"debian\"?); known profiles: debian, local, menu, shell
 SRV/n.toml:16:1: there is no file no/shim.efi (searched below SRV)

@@ -298,12 +298,12 @@ fn has(table: Table, port: u16, addresses: &[Ipv4Addr], mend: &str) -> String {
     match other_holder(&sockets_on(table, port, addresses)) {
         Some(holder) => format!("{holder} has it: {mend}"),
         // Our own socket, which an address that was lost and came back finds still busy.
-        None => "what was served there before is not at its end yet".into(),
+        None => "the server that listened there before has not stopped yet".into(),
     }
 }
 
 /// What it means to share port 67.
-pub(super) const SHARED: &str = "UDP port 67 is shared: what is sent by unicast reaches only one of two DHCP servers";
+pub(super) const SHARED: &str = "UDP port 67 is shared: a unicast packet reaches only one of the two DHCP servers";
 /// A thousand machines that are switched on together fit in 4 MiB.
 const DHCP_RECEIVE_BUFFER: usize = 4 << 20;
 /// What is lost here is heard again at the next boot.

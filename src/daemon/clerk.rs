@@ -289,7 +289,7 @@ impl Unkept {
 
     fn tell_end(&mut self) {
         if std::mem::take(&mut self.is_told) {
-            info!("the state is written again");
+            info!("the state can be written again");
         }
     }
 
@@ -297,7 +297,7 @@ impl Unkept {
     fn tell(&mut self, error: &sqlx::Error) {
         if !std::mem::replace(&mut self.is_told, true) {
             warn!(
-                "the state cannot be written: {error}; boots go on, and what they teach is forgotten at a restart before it can"
+                "the state cannot be written: {error}; boots continue, but changes are lost if netbootd restarts before it can be written"
             );
         }
     }

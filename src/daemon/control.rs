@@ -76,7 +76,7 @@ impl Server for Running {
             let interface = heard.or(known).or_else(only).ok_or_else(|| {
                 let served = self.interfaces.join(", ");
                 Refusal::Wrong(format!(
-                    "{machine} was heard on no interface yet, and any of {served} may be meant: boot it from the network once"
+                    "{machine} was not seen on any interface yet, and {served} are possible: boot it from the network once"
                 ))
             })?;
             let cards: Vec<_> = cards.into_iter().map(|MacAddr(card)| card).collect();

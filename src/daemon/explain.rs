@@ -145,7 +145,7 @@ fn roster(url: &StateUrl) -> (Roster, String) {
     let none = |words: String| (Roster::default(), words);
     let path = url.trim_start_matches("sqlite://");
     if !Path::new(path.split('?').next().unwrap_or(path)).exists() {
-        return none(format!("there is no state at {url}: nothing was said of any machine"));
+        return none(format!("there is no state at {url}: no assignments are known"));
     }
     let read = async {
         let state = State::peek(url).await.map_err(|error| error.to_string())?;
@@ -254,7 +254,7 @@ impl Explaining<'_> {
                 (Some(format!("profile {profile}, chosen by {by}{once}{files}")), None)
             }
             Outcome::Refused(_, why) => (None, Some(why.to_string())),
-            Outcome::Bootstrap => (Some("to come back with what it knows of itself".into()), None),
+            Outcome::Bootstrap => (Some("a script that identifies the machine".into()), None),
         };
         let rules = self.fitting(&query.facts(self.asked.mac));
         Stage { client: "iPXE asks for /boot.ipxe".into(), rules, answer, refused, script: Some(answered.text) }
@@ -287,7 +287,7 @@ impl Explaining<'_> {
             let MachineRule { name, .. } = rule;
             let passed_over = match rank {
                 0 => None,
-                _ if Some(selector.specificity()) == best => Some("as specific, but it stands behind".to_owned()),
+                _ if Some(selector.specificity()) == best => Some("equally specific, but later in the file".to_owned()),
                 _ => Some("less specific".to_owned()),
             };
             let place = self.loaded.places.of(&["machines", &index.to_string()]);
@@ -316,7 +316,7 @@ fn words(by: By) -> &'static str {
         By::Assignment => "an assignment",
         By::Rule => "its rule",
         By::Default => "default_profile",
-        By::Tried => "once_tries: it was handed over as often, and never reported that it is installed",
-        By::Spent => "what it has had once, and is not to have again",
+        By::Tried => "once_tries: handed over that often and never reported installed",
+        By::Spent => "its one-time profile, which it already booted",
     }
 }

@@ -30,7 +30,9 @@ pub(super) async fn open(at: &StateUrl) -> Opened {
         Ok(state) => Opened { state: Some(state), fault: None },
         Err(error) => {
             // A file that was never there is no better: after a restart, nobody would know whom it was given to.
-            warn!("{error}; boots go on without it; one-time profiles are not given, since nobody knows who had them");
+            warn!(
+                "{error}; boots continue without it; one-time profiles are not served, since it is not known which machines booted them"
+            );
             Opened { state: None, fault: Some(error.to_string()) }
         }
     }
@@ -59,7 +61,7 @@ pub(super) fn hand_over(at: &StateUrl, user: &User) {
 
 fn give(path: &Path, user: &User) {
     match lchown(path, Some(user.uid()), Some(user.gid())) {
-        Ok(()) => info!("{} belongs to {user} now, who keeps the state in it", path.display()),
+        Ok(()) => info!("{} now belongs to {user} and holds the state", path.display()),
         Err(error) => warn!("{} cannot be given to {user}: {error}", path.display()),
     }
 }

@@ -314,7 +314,7 @@ impl Listeners {
         let (endpoint, bounds, events) = (Endpoint::new(socket)?, self.said.clone(), self.shared.events.clone());
         let listener = syslog::serve::Listener { endpoint, bounds, events };
         self.shared.tasks.spawn(listener.serve(stop));
-        info!("syslog {address}:{}: what machines say while they boot", syslog.port);
+        info!("syslog {address}:{}: log lines of booting machines", syslog.port);
         Ok(())
     }
 
@@ -364,7 +364,7 @@ fn tell_difference(before: &Interface, now: &Interface) {
         info!("{name} has {address} now");
     }
     for address in before.addresses.iter().filter(|address| !now.addresses.contains(address)) {
-        warn!("{name} has {address} no more");
+        warn!("{name} no longer has {address}");
     }
     if before.mtu != now.mtu {
         info!("{name} has an MTU of {} bytes now", now.mtu);

@@ -61,7 +61,7 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let opened = runtime.block_on(keeping::open(&plan.state));
     if opened.state.is_none() && opened.fault.is_none() && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
         warn!(
-            "there is no state, so which machines had their one-time profile is forgotten at a restart, and they get it \
+            "there is no state, so a restart forgets which machines booted their one-time profile, and they get it \
              again: name one with state.url"
         );
     }
@@ -120,7 +120,7 @@ pub enum StartError {
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
     /// What it may reach.
-    #[error("the sandbox: {0}; --no-sandbox goes on without")]
+    #[error("the sandbox: {0}; --no-sandbox starts without it")]
     Sandbox(#[from] landlock::RulesetError),
 }
 
@@ -129,7 +129,7 @@ pub enum StartError {
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "the limit on open files stays as it is: with many clients, some may be turned away");
+        warn!(%error, "the limit on open files could not be raised: with many clients, some may be refused");
     }
 }
 
@@ -193,7 +193,7 @@ async fn serve(
     notify::stopping(plan.grace);
     // With it go the ways to open more.
     drop(listeners);
-    info!("stopping; running transfers have {} s to come to their end", plan.grace.as_secs());
+    info!("stopping; running transfers have {} s to finish", plan.grace.as_secs());
     app.is_ready.store(false, Ordering::Relaxed);
     drop(app);
     stop.cancel();

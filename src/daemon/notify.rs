@@ -65,7 +65,7 @@ async fn all_turn(loops: &[Handle], within: Duration) -> bool {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        debug!(%error, "the service manager does not listen");
+        debug!(%error, "the service manager does not answer");
     }
 }
 

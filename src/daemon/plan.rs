@@ -73,7 +73,7 @@ pub struct Plan {
 pub(super) fn rules(settings: Settings) -> Rules {
     let (loaders, rejected) = loaders::find(&settings.loader_dirs);
     for rejected in rejected {
-        warn!("{} is passed over: {}", rejected.path.display(), rejected.why);
+        warn!("{} is ignored: {}", rejected.path.display(), rejected.why);
     }
     for loader in Loader::ALL {
         if let Some(file) = loaders.of(loader) {

@@ -61,7 +61,7 @@ pub enum PrivilegeError {
     #[error("only root can become the user {0}: leave --user out, or use sudo")]
     NotRoot(String),
     /// A system call.
-    #[error("{0}: {1}; --no-sandbox goes on without")]
+    #[error("{0}: {1}; --no-sandbox starts without it")]
     System(&'static str, #[source] io::Error),
 }
 

@@ -126,7 +126,7 @@ impl Reload {
     fn refuse(&mut self, faults: Faults) {
         // A change of something else does not make them news.
         if self.faults.as_ref() != Some(&faults) {
-            error!("the configuration has faults, and the old one stays:\n{faults}");
+            error!("the configuration has faults, and the old one stays active:\n{faults}");
             if self.bounds.is_some() && is_denied(&faults) {
                 warn!("{CLOSED}");
             }

@@ -120,10 +120,7 @@ impl App {
         let now = seconds(SystemTime::now());
         if let Some(by) = self.clock().read(now, self.began.elapsed()) {
             let way = if by > 0 { "forward" } else { "back" };
-            warn!(
-                "the clock jumped {way} by {} s: addresses of answer files that were signed before go on being good",
-                by.unsigned_abs()
-            );
+            warn!("the clock jumped {way} by {} s: signed addresses of answer files stay valid", by.unsigned_abs());
         }
         now
     }
@@ -241,7 +238,7 @@ impl App {
         let is_told = self.events.try_send(Event { who, what }).is_ok();
         if !is_told {
             count_lost();
-            debug!("an event was dropped: the recorder is behind");
+            debug!("an event was dropped: the event queue is full");
         }
         is_told
     }

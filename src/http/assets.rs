@@ -230,7 +230,7 @@ impl http_body::Body for Paced {
 }
 
 /// Someone wrote into the file itself: the client would get half of one version and half of another.
-const CHANGED: &str = "the file was changed while it was sent; put the new version beside it and rename it";
+const CHANGED: &str = "the file changed during the transfer; write the new version beside it, then rename it";
 
 #[cfg(test)]
 mod tests {
@@ -359,7 +359,7 @@ mod tests {
     async fn a_file_cut_short_or_written_into_breaks_the_transfer_and_nothing_else() {
         let scratch = tempfile::tempdir().expect("a folder");
         let path = scratch.path().join("k");
-        for (change, why) in [(0, "the file was changed while it was sent"), (1, "the file was changed")] {
+        for (change, why) in [(0, "the file changed during the transfer"), (1, "the file changed")] {
             fs::write(&path, vec![7; 3_000_000]).expect("written");
             let served = served(scratch.path(), "k");
             let mut file = fs::OpenOptions::new().write(true).open(&path).expect("opened");

@@ -161,7 +161,7 @@ impl Connection {
     /// would go on sending for a quarter of an hour.
     pub(super) fn abandon(&self) {
         if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
-            debug!(%error, "a dead connection could not be set to be reset");
+            debug!(%error, "could not set a dead connection to be reset");
         }
     }
 
@@ -191,7 +191,7 @@ impl Connection {
                 }
                 Err(_) => {
                     count_lost();
-                    debug!("an event was dropped: the recorder is behind");
+                    debug!("an event was dropped: the event queue is full");
                 }
                 Ok(()) => {}
             }

@@ -135,7 +135,7 @@ impl hyper::rt::Write for Io {
 
 /// Bytes of bodies that one connection sends before others have their turn.
 const TURN: usize = 2 << 20;
-const CUT_SHORT: &str = "the file was cut short while it was sent";
+const CUT_SHORT: &str = "the file became shorter during the transfer";
 
 #[cfg(test)]
 mod tests {

@@ -162,7 +162,7 @@ impl Stage {
         let set_up = stream.and_then(TcpStream::from_std).and_then(|stream| self.set_up(stream, peer, &place));
         let connection = match set_up {
             Ok(connection) => Arc::new(connection),
-            Err(error) => return debug!(%error, %peer, "an HTTP connection was gone before it began"),
+            Err(error) => return debug!(%error, %peer, "an HTTP connection closed before it began"),
         };
         let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
         let dead_after = self.limits.dead_after;
@@ -209,7 +209,7 @@ async fn refuse(stream: TcpStream, peer: SocketAddr, place: Place, full: Full) {
         .serve_connection(TokioIo::new(stream), service);
     // This one has no claim to patience: nothing is on its way to it.
     if tokio::time::timeout(REFUSAL_TIMEOUT, answer).await.is_err() {
-        debug!(%peer, "a client that was refused did not ask for anything");
+        debug!(%peer, "a refused client sent no request");
     }
     drop(place);
 }

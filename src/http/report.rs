@@ -43,7 +43,7 @@ pub(super) async fn report(
     };
     match mac.map(Who::from).or_else(|| ipv4(ends.peer).map(Who::Address)) {
         Some(who) => noted(&app, who, report, None),
-        None => (StatusCode::BAD_REQUEST, "mac is missing, and your address tells nothing\n").into_response(),
+        None => (StatusCode::BAD_REQUEST, "mac is missing, and no machine is known at your address\n").into_response(),
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn signed(
     let denied = denied.copied().unwrap_or(Denied::NotSigned);
     let Some((decides, said)) = opened.into_iter().find_map(|(decides, opened)| Some((decides, opened.ok()?))) else {
         let words = match denied {
-            Denied::Expired => "the address of this report is no longer good: it was signed too long ago",
+            Denied::Expired => "the signed address of this report has expired",
             Denied::NotSigned => "the address of this report is not signed: use report(\"installed\") of a template",
         };
         debug!(peer = %ends.peer, "a report was refused: {words}");
@@ -102,7 +102,7 @@ fn noted(app: &App, who: Who, report: Report, signed: Option<Signed>) -> Respons
         ReportEvent::Failed => "failed",
         ReportEvent::Other(word) => word,
     };
-    let noted = format!("noted of {who}: {word}\n");
+    let noted = format!("recorded for {who}: {word}\n");
     // Other events may be lost under load. A machine that reports once would be shown as one that never did.
     let what = match signed {
         Some(signed) => What::SignedReport(report, signed),
@@ -111,7 +111,7 @@ fn noted(app: &App, who: Who, report: Report, signed: Option<Signed>) -> Respons
     match app.events.try_send(Event { who, what }) {
         Ok(()) => noted.into_response(),
         Err(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: say it again\n").into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: send it again\n").into_response()
         }
     }
 }

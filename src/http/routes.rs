@@ -109,7 +109,7 @@ async fn boot(
         Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
     };
     if is_look {
-        debug!(peer = %ends.peer, "somebody looks at a script");
+        debug!(peer = %ends.peer, "a script was viewed");
         return script_response(answer.text);
     }
     if let Some(machine) = machine.filter(|_| is_retry) {

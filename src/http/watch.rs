@@ -83,7 +83,7 @@ impl Watch {
             select! {
                 () = sleep(pause) => {}
                 () = stop.cancelled() => {
-                    let why = "netbootd stopped; the rest is in the kernel's hands";
+                    let why = "netbootd stopped; the kernel sends the rest";
                     return self.connection.give_up(Failure::Ours(why.into()));
                 }
             }
@@ -100,7 +100,7 @@ impl Watch {
         let Look { sample, is_closed } = match self.connection.look() {
             Ok(look) => look,
             Err(error) => {
-                debug!(%error, "the kernel tells nothing of a connection");
+                debug!(%error, "the kernel gives no information on a connection");
                 return Lives::Yes;
             }
         };

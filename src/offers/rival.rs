@@ -45,19 +45,19 @@ impl fmt::Display for Rival {
         match &self.fault {
             Fault::OtherProxy => write!(
                 f,
-                "another ProxyDHCP server answers network boots here: {server}; a machine takes whichever it likes, \
+                "another ProxyDHCP server answers network boots here: {server}; a machine may take either offer, \
                  so one boots from here and the next from there: stop one of the two"
             ),
             Fault::LeaseClaimsPxe => write!(
                 f,
-                "the DHCP server {server} sends option 60 (PXEClient) with its leases: UEFI machines then take it for \
+                "the DHCP server {server} sends option 60 (PXEClient) with its leases: UEFI machines then use it as \
                  their boot server and stop with PXE-E16; remove option 60 there (Windows: in the scope and server \
                  options, a leftover of WDS)"
             ),
             Fault::LeaseNamesBootfile { name, from } => write!(
                 f,
-                "the DHCP server {server} names a boot file of its own, {name} from {from}: some machines take that \
-                 and not ours; remove it there (options 66 and 67, next-server and filename, dhcp-boot), or let it name \
+                "the DHCP server {server} also names a boot file, {name} from {from}: some machines use that one \
+                 instead; remove it there (options 66 and 67, next-server and filename, dhcp-boot), or let it name \
                  this server, next-server first: netbootd dhcp-snippet prints the lines for each kind of server"
             ),
         }

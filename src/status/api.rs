@@ -50,7 +50,7 @@ pub struct Api {
 /// The routes. Each request has to bring an [`Extension`] of [`Via`].
 pub fn router(api: Arc<Api>) -> Router {
     let all = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
-    let nothing = get(async || Problem::of(StatusCode::NOT_FOUND, "there is no such thing in the API"));
+    let nothing = get(async || Problem::of(StatusCode::NOT_FOUND, "the API has no such path"));
     let all = all.route("/api/v1/{*rest}", nothing);
     all.layer(middleware::from_fn_with_state(api.clone(), guard)).with_state(api)
 }

@@ -143,18 +143,14 @@ impl Metrics {
         let Self { events, bytes, took, boot_took, handed_over, stops, rivals, standing, registry } = self;
         let Standing { machines, boots, stopped, transfers, faulty, faulty_profile, state_lost, reads } =
             standing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        registry.register("netbootd_events", "What was seen, by stage and what it came to", events.clone());
+        registry.register("netbootd_events", "Events, by stage and result", events.clone());
         let help = "Bytes of loaders and assets that clients acknowledged";
         registry.register("netbootd_acknowledged_bytes", help, bytes.clone());
-        let help = "From the request of a file to its last acknowledgement, of those that were sent whole";
+        let help = "From the request of a file to its last acknowledgement, for complete transfers";
         registry.register("netbootd_transfer_duration_seconds", help, took.clone());
         let help = "From a machine's first packet to the end of the last file that its script names";
         registry.register("netbootd_boot_duration_seconds", help, boot_took.clone());
-        registry.register(
-            "netbootd_handed_over",
-            "Machines that have all that their profile names",
-            handed_over.clone(),
-        );
+        registry.register("netbootd_handed_over", "Machines that have all files of their profile", handed_over.clone());
         registry.register(
             "netbootd_stops",
             "Boots that were found to have stopped, by the probable cause",
@@ -166,19 +162,19 @@ impl Metrics {
             rivals.clone(),
         );
         registry.register("netbootd_machines", "Machines that are remembered", machines.clone());
-        registry.register("netbootd_boots", "Last boots of these machines, by how they stand", boots.clone());
-        registry.register("netbootd_stopped_boots", "Those that stopped, by the probable cause", stopped.clone());
-        let help = "Transfers on their way; one that is slow_but_alive takes nothing for now";
+        registry.register("netbootd_boots", "Last boots of these machines, by state", boots.clone());
+        registry.register("netbootd_stopped_boots", "Last boots that stopped, by the probable cause", stopped.clone());
+        let help = "Running transfers; a slow_but_alive one accepts no data at the moment";
         registry.register("netbootd_active_transfers", help, transfers.clone());
-        let help = "Profiles that cannot boot: a file is missing, or their configuration is at fault";
+        let help = "Profiles that cannot boot: a file is missing, or their configuration has a fault";
         registry.register("netbootd_faulty_profiles", help, faulty.clone());
-        registry.register("netbootd_faulty_profile", "Those, one by one", faulty_profile.clone());
-        let help = "1 where the state cannot be used: one-time profiles are not given then";
+        registry.register("netbootd_faulty_profile", "1 for each profile that cannot boot", faulty_profile.clone());
+        let help = "1 where the state cannot be used: one-time profiles are not served then";
         registry.register("netbootd_state_lost", help, state_lost.clone());
         registry.register("netbootd_configuration_reads", "How often the configuration was read again", reads.clone());
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("netbootd_build_info", "Which netbootd this is", build);
+        registry.register("netbootd_build_info", "The version of netbootd", build);
         registry.register_collector(Box::new(Lost));
         registry.register_collector(Box::new(Process));
     }
@@ -348,7 +344,7 @@ struct Lost;
 impl Collector for Lost {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counter = ConstCounter::new(lost());
-        let help = "Events that were dropped because the recorder was behind; what is counted here lacks them";
+        let help = "Events that were dropped because the event queue was full; the other metrics lack them";
         counter.encode(encoder.encode_descriptor("netbootd_lost_events", help, None, counter.metric_type())?)
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn document() -> Value {
             methods.insert(operation.method.into(), operation.described(&mut generator, &problem));
         }
     }
-    let about = "What is read is open to the network; what changes something, and a machine's report, needs the control \
+    let about = "Reading is open to the network. Changes, and a machine's report, need the control \
                  socket, the loopback address or the token (Authorization: Bearer).";
     json!({
         "openapi": "3.1.0",
@@ -86,17 +86,17 @@ fn operations() -> Vec<Operation> {
             problems: &[401, 403, 404],
             ..get(
                 "/api/v1/machines/{machine}/report",
-                "What a question about its boots needs",
+                "A report for a question about its boots",
                 Answer::Free("application/json"),
             )
         },
         Operation {
             body: Some(|generator| generator.subschema_for::<Wanted>()),
-            ..change(ASSIGNMENT, "put", "Give it a profile", &[400, 401, 403, 404, 422, 500])
+            ..change(ASSIGNMENT, "put", "Assign a profile to it", &[400, 401, 403, 404, 422, 500])
         },
-        change(ASSIGNMENT, "delete", "Leave it to its rule", &[401, 403, 404, 500]),
-        change(APPROVAL, "put", "Let it in where only known machines are answered", &[401, 403, 404, 500]),
-        change(ONCE, "put", "Give a machine its one-time profile again", &[401, 403, 404, 500]),
+        change(ASSIGNMENT, "delete", "Remove its assignment", &[401, 403, 404, 500]),
+        change(APPROVAL, "put", "Approve it, where only known machines are answered", &[401, 403, 404, 500]),
+        change(ONCE, "put", "Serve its one-time profile again", &[401, 403, 404, 500]),
         change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 500]),
         Operation {
             answer: json::<Woken>(),

@@ -98,11 +98,11 @@ fn in_words(boot: &Boot) -> String {
         "booting" => boot.stage.name().to_owned(),
         "slow_but_alive" => format!("{}, slow but alive", boot.stage.name()),
         "stopped" => format!("stopped at {}", boot.stage.name()),
-        "local" => "sent on to its disk".into(),
+        "local" => "sent to its disk".into(),
         "menu" => "at the menu".into(),
         "shell" => "at iPXE's shell".into(),
         "handed_over" => "handed over".into(),
-        "reported" => "reported that it is done".into(),
+        "reported" => "reported done".into(),
         other => other.to_owned(),
     }
 }

@@ -265,7 +265,7 @@ impl Timeline {
     /// Takes that in; the step.
     pub(super) fn hand_over_by_itself(&mut self, now: Moment) -> Step {
         self.ending = Some(Ending::HandedOver { at: now, probable: true });
-        let text = "probably: it has taken its firmware's files, and asks for no more".to_owned();
+        let text = "probably: it has its firmware's files and asks for no more".to_owned();
         let step = Step { at: now, stage: Stage::HandedOver, text, failed: false };
         self.steps.push(step.clone());
         self.bound_steps();

@@ -314,7 +314,7 @@ pub enum Failure {
     #[error("the client aborted the transfer (TFTP error {0} {1:?})")]
     Ended(u16, String),
     /// TFTP: the client asked again from the same port.
-    #[error("the client began anew")]
+    #[error("the client started again")]
     Anew,
     /// It is no fault of the client's: a file that cannot be read, a server that stops.
     #[error("{0}")]

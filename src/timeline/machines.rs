@@ -704,7 +704,7 @@ mod tests {
         timelines.apply(not_found("overlays/none.dtbo"), at(15));
         assert_eq!((timelines.tick(at(20)), state(&timelines, at(20))), (Vec::new(), Some("booting")));
         let lines = timelines.tick(at(25));
-        let text = "probably: it has taken its firmware's files, and asks for no more";
+        let text = "probably: it has its firmware's files and asks for no more";
         assert_eq!(lines.iter().map(|line| line.step.text.as_str()).collect::<Vec<_>>(), [text]);
         assert_eq!((timelines.tick(at(500)), state(&timelines, at(500))), (Vec::new(), Some("handed_over")));
         assert_eq!(timelines.snapshot(at(500)).machines.len(), 1, "one machine in the views");
@@ -766,7 +766,7 @@ mod tests {
         assert_eq!(told(silent("k")), []);
         assert_eq!(told(silent("other")), []);
         told(fetched(Of::Asset, "k", 100, None));
-        let text = "probably: it was sent all of i, has acknowledged all but the last 52 B, and is silent for 10 s, as one that started its kernel";
+        let text = "probably: it was sent all of i, has acknowledged all but the last 52 B, and has been silent for 10 s, as after a kernel start";
         assert_eq!(told(silent("i")), [("handed_over", text.into(), false)]);
         assert_eq!(told(silent("i")), [], "once");
         // The end of the connection is no failure then.
@@ -820,7 +820,7 @@ mod tests {
         let pause = |seconds, window_closed| At::Paused(Pause { lasted: Duration::from_secs(seconds), window_closed });
         assert_eq!(told(pause(18, true)), line("alive, paused 18 s, window closed by the client"));
         assert_eq!(told(pause(18, false)), line("no progress for 18 s, still trying"));
-        assert_eq!(told(At::GoesOn { paused: Duration::from_secs(42) }), line("goes on after 42 s"));
+        assert_eq!(told(At::GoesOn { paused: Duration::from_secs(42) }), line("continues after 42 s"));
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn a_machine_is_installed_once_with_its_own_answers_and_then_boots_its_disk() ->
 
     let vm = Vm::start_with_disk(&stand.lab, Firmware::Bios, 7)?;
     vm.wait_for_line(Vm::DISK, BOOT).with_context(|| stand.printed())?;
-    let spent = "52:54:00:6c:62:07 script       on to the local disk: already booted its one-time profile";
+    let spent = "52:54:00:6c:62:07 script       local disk: already booted its one-time profile";
     netbootd.wait_for_line(spent, START)?;
     Ok(())
 }

@@ -89,7 +89,7 @@ fn a_machine_with_two_cards_is_installed_once_and_then_starts_its_disk_by_either
     let screen = starts_its_disk(&stand, vm)?;
     ensure!(asked_by(&screen, "52:54:00:6c:62:0e") && !asked_by(&screen, "52:54:00:6c:62:0d"), "{screen:#?}");
     let lines = stand.netbootd.lines();
-    let to_its_disk = "on to the local disk: already booted its one-time profile";
+    let to_its_disk = "local disk: already booted its one-time profile";
     let sent_on = lines.iter().filter(|line| line.contains(to_its_disk)).count();
     ensure!(sent_on == 2, "it was sent to its disk {sent_on} times\n{}", stand.printed());
     let kernels = lines.iter().filter(|line| line.contains(" kernel       ")).count();
@@ -102,7 +102,8 @@ fn an_installer_that_fails_is_served_again_and_ends_after_its_tries() -> Result<
     let Some(stand) = stand()? else { return Ok(()) };
     for attempt in 1..=2 {
         let lines = installs(&stand, Vm::start_with_disk(&stand.lab, Firmware::Bios, 15)?)?;
-        let is_noted = lines.iter().any(|line| line.starts_with("LAB-REPORT noted of ") && line.ends_with(": failed"));
+        let is_noted =
+            lines.iter().any(|line| line.starts_with("LAB-REPORT recorded for ") && line.ends_with(": failed"));
         ensure!(is_noted, "attempt {attempt}: {lines:#?}\n{}", stand.printed());
     }
     let reported = stand.netbootd.lines().iter().filter(|line| line.contains("reported     failed: no disk")).count();
@@ -118,7 +119,8 @@ fn an_installer_that_fails_is_served_again_and_ends_after_its_tries() -> Result<
 fn an_installer_that_reports_installed_is_not_served_again() -> Result<()> {
     let Some(stand) = stand()? else { return Ok(()) };
     let lines = installs(&stand, Vm::start_with_disk(&stand.lab, Firmware::Bios, 16)?)?;
-    let is_noted = lines.iter().any(|line| line.starts_with("LAB-REPORT noted of ") && line.ends_with(": installed"));
+    let is_noted =
+        lines.iter().any(|line| line.starts_with("LAB-REPORT recorded for ") && line.ends_with(": installed"));
     ensure!(is_noted, "{lines:#?}\n{}", stand.printed());
     stand.netbootd.wait_for_line("reported     installed", START)?;
     starts_its_disk(&stand, Vm::start_with_disk(&stand.lab, Firmware::Bios, 16)?)?;

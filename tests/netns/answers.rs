@@ -109,10 +109,10 @@ fn an_answer_is_given_by_the_address_that_the_machines_script_named() -> Result<
         denied.push(body);
     }
     ensure!(denied.iter().all(|body| *body == denied[0]), "{denied:?}");
-    ensure!(
-        denied[0].starts_with("the answer file preseed.cfg is not given: only the address in the machine's own boot")
-    );
-    bench.netbootd.wait_for_line("refused      the answer file preseed.cfg is not given: ", SOON)?;
+    ensure!(denied[0].starts_with(
+        "the answer file preseed.cfg was not sent: it needs the signed address in the machine's own boot"
+    ));
+    bench.netbootd.wait_for_line("refused      the answer file preseed.cfg was not sent: ", SOON)?;
     for path in [format!("{folder}../preseed.cfg"), format!("/answers/s/{token}/cloud/user-data")] {
         ensure!(get(&bench, &path)?.0 != "200", "{path}");
     }

@@ -288,7 +288,7 @@ fn without_the_capability_the_port_is_shared_and_what_that_means_is_said() -> Re
     let mut command = bench.server.command("setpriv");
     command.args(NO_RAW).arg(env!("CARGO_BIN_EXE_netbootd")).args(["up", "--interface", "eth1"]);
     let netbootd = Process::spawn("netbootd", command.env("NETBOOTD_STATE__URL", "sqlite://:memory:"))?;
-    let line = "UDP port 67 is shared: what is sent by unicast reaches only one of two DHCP servers: DHCP on eth1, at layer 2: \
+    let line = "UDP port 67 is shared: a unicast packet reaches only one of the two DHCP servers: DHCP on eth1, at layer 2: \
                 Operation not permitted";
     netbootd.wait_for_line(line, START)?;
     netbootd.wait_for_line("waiting on eth1", START)?;

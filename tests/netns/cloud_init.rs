@@ -56,6 +56,6 @@ fn cloud_init_takes_its_answers_from_the_address_on_its_command_line_and_from_no
     for line in ["profile ", "user ", "keys "] {
         ensure!(words.lines().any(|said| said == line), "no {line:?} in:\n{words}");
     }
-    bench.netbootd.wait_for_line("refused      the answer file cloud/meta-data is not given", crate::bench::SOON)?;
+    bench.netbootd.wait_for_line("refused      the answer file cloud/meta-data was not sent", crate::bench::SOON)?;
     Ok(())
 }

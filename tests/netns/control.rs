@@ -110,7 +110,7 @@ fn once_is_once_and_outlives_a_kill() -> Result<()> {
         ensure!(tries < 100, "it is served again");
         std::thread::sleep(Duration::from_millis(50));
     }
-    bench.netbootd.wait_for_line("script       on to the local disk: already booted its one-time profile", SOON)?;
+    bench.netbootd.wait_for_line("script       local disk: already booted its one-time profile", SOON)?;
     bench.netbootd.signal(Signal::SIGKILL)?;
     bench.netbootd.wait_exit(SOON)?;
     bench.netbootd = bench.again()?;
@@ -134,7 +134,7 @@ fn a_stranger_is_approved_and_gets_its_offer() -> Result<()> {
         Ok(next(&socket)?.0 == reply(OFFER, xid, "snponly.efi", PXE_REPLY))
     };
     ask(1)?;
-    let refused = "52:54:00:12:34:56 refused      no rule names this machine and nobody approved it";
+    let refused = "52:54:00:12:34:56 refused      no rule names this machine and it is not approved";
     bench.netbootd.wait_for_line(refused, SOON)?;
     ensure!(
         script(&bench)?.replace("\necho ", " ").contains("netbootd approve its MAC address"),

@@ -70,7 +70,7 @@ fn a_rivals_frame_with_a_priority_is_heard() -> Result<()> {
         let server_id = offer.windows(6).position(|window| window == [54, 4, 10, 77, 0, 2]).context("no option 54")?;
         offer[server_id + 5] = 9;
         send_with_a_priority(&bench, SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 9), 67), 68, &offer)?;
-        let words = "the DHCP server 10.77.0.9 names a boot file of its own, pxelinux.0 from 10.77.0.9";
+        let words = "the DHCP server 10.77.0.9 also names a boot file, pxelinux.0 from 10.77.0.9";
         bench.netbootd.wait_for_line(words, SOON)?;
     }
     Ok(())

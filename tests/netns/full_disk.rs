@@ -95,7 +95,7 @@ fn boots_go_on_while_the_disk_is_full_and_what_they_taught_is_kept_when_it_is_no
         ensure!(told == 1, "it is told {told} times");
 
         disk.free()?;
-        bench.netbootd.wait_for_line("the state is written again", SOON)?;
+        bench.netbootd.wait_for_line("the state can be written again", SOON)?;
         ensure!(
             tell(&bench.server, &["assign", &mac(2), "shell"])?.status.success(),
             "there is space, and it is refused"

@@ -81,7 +81,7 @@ fn a_second_address_comes_and_goes_beside_a_download() -> Result<()> {
     ensure!(got == expected && from.ip() == SECOND, "{from}: {got:02x?}");
 
     bench.server.ip(&["address", "delete", "10.77.0.7/24", "dev", "eth1"])?;
-    bench.netbootd.wait_for_line("eth1 has 10.77.0.7 no more", SOON)?;
+    bench.netbootd.wait_for_line("eth1 no longer has 10.77.0.7", SOON)?;
     fetched(&bench, SERVER)?;
     finish_download(download)
 }
@@ -92,13 +92,13 @@ fn an_address_is_changed_for_another_and_back() -> Result<()> {
     let socket = bench.client_socket(68)?;
     offered(&socket, SERVER, 1)?;
     bench.server.ip(&["address", "delete", "10.77.0.2/24", "dev", "eth1"])?;
-    bench.netbootd.wait_for_line("eth1 has 10.77.0.2 no more", SOON)?;
+    bench.netbootd.wait_for_line("eth1 no longer has 10.77.0.2", SOON)?;
     bench.server.ip(&["address", "add", "10.77.0.7/24", "dev", "eth1"])?;
     bench.netbootd.wait_for_line("http  http://10.77.0.7:8080", SOON)?;
     offered(&socket, SECOND, 2)?;
     fetched(&bench, SECOND)?;
     bench.server.ip(&["address", "delete", "10.77.0.7/24", "dev", "eth1"])?;
-    bench.netbootd.wait_for_line("eth1 has 10.77.0.7 no more", SOON)?;
+    bench.netbootd.wait_for_line("eth1 no longer has 10.77.0.7", SOON)?;
     bench.server.ip(&["address", "add", "10.77.0.2/24", "dev", "eth1"])?;
     bench.netbootd.wait_for_line("eth1 has 10.77.0.2 now", SOON)?;
     lines(&bench, "http  http://10.77.0.2:8080", 2)?;

@@ -65,7 +65,7 @@ fn what_the_kernel_has_to_send_is_not_waited_for_and_still_arrives() -> Result<(
     ensure!(status.code() == Some(0) && began.elapsed() < Duration::from_secs(10), "{status} {:?}", began.elapsed());
     stream.read_to_end(&mut got)?;
     ensure!(got.ends_with(&bytes), "only {} bytes arrived", got.len());
-    bench.netbootd.wait_for_line("netbootd stopped; the rest is in the kernel's hands", START)?;
+    bench.netbootd.wait_for_line("netbootd stopped; the kernel sends the rest", START)?;
     Ok(())
 }
 
@@ -170,7 +170,7 @@ fn a_configuration_file_does_what_the_command_line_does() -> Result<()> {
     let command = command.args(["up", "--log-format", "json", "--config"]).arg(&config);
     let netbootd = Process::spawn("netbootd", command.env("NETBOOTD_HTTP__PORT", "8080"))?;
     // What `check` calls a fault keeps no server from running.
-    netbootd.wait_for_line("n.toml:7:1: vmlinuz is no kernel: ", START)?;
+    netbootd.wait_for_line("n.toml:7:1: vmlinuz is not a kernel: ", START)?;
     netbootd.wait_for_line("waiting on eth1", START)?;
     let script = bench.curl(&[], "/boot.ipxe?mac=525400123456&arch=i386")?;
     let script = String::from_utf8(script)?;
@@ -200,11 +200,12 @@ fn the_journal_is_told_each_lines_priority() -> Result<()> {
     stopped(&mut bench.netbootd)?;
     let journal = "$(stat -L -c %d:%i /proc/$$/fd/1)";
     let mut netbootd = start(journal, "text")?;
-    netbootd.wait_for("a warning", START, |line| line.starts_with("<4>warning: ") && line.contains("is no kernel"))?;
+    netbootd
+        .wait_for("a warning", START, |line| line.starts_with("<4>warning: ") && line.contains("is not a kernel"))?;
     netbootd.wait_for("no time", START, |line| line.starts_with("<6>waiting on eth1"))?;
     stopped(&mut netbootd)?;
     let mut netbootd = start(journal, "json")?;
-    let line = netbootd.wait_for("a warning", START, |line| line.contains("is no kernel"))?;
+    let line = netbootd.wait_for("a warning", START, |line| line.contains("is not a kernel"))?;
     let json = line.strip_prefix("<4>").with_context(|| line.clone())?;
     ensure!(serde_json::from_str::<serde_json::Value>(json)?["level"] == "WARN", "{line}");
     stopped(&mut netbootd)?;

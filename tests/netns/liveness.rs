@@ -129,7 +129,7 @@ fn pauses(bench: &Bench, pause: Duration) -> Result<()> {
     stream.read_exact(&mut rest).with_context(|| format!("after a pause of {pause:?}"))?;
     got.extend(rest);
     ensure!(got == initrd, "other bytes after a pause of {pause:?}");
-    bench.netbootd.wait_for_line(": goes on after ", SOON)?;
+    bench.netbootd.wait_for_line(": continues after ", SOON)?;
     bench.netbootd.wait_for_line("debian/initrd.img, 24.0 MB in ", SOON)?;
     Ok(())
 }

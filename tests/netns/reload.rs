@@ -31,7 +31,7 @@ fn rules_change_without_a_restart_and_a_fault_changes_nothing() -> Result<()> {
 
     // All faults at once, and the old rules stay.
     fs::write(&main, format!("asets = 1\n{RULE}profil = \"x\"\n"))?;
-    bench.netbootd.wait_for_line("the configuration has faults, and the old one stays:", SOON)?;
+    bench.netbootd.wait_for_line("the configuration has faults, and the old one stays active:", SOON)?;
     bench.netbootd.wait_for_line("netbootd.toml:1:1: unknown key \"asets\" (did you mean \"assets\"?)", SOON)?;
     bench.netbootd.wait_for_line("netbootd.toml:5:1: unknown key \"profil\" (did you mean \"profile\"?)", SOON)?;
     ensure!(script(&bench)?.contains("hostname=k8s08"), "a faulty file changed something");

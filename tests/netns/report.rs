@@ -39,12 +39,12 @@ fn a_machine_says_how_it_went_and_one_that_does_not_is_told_of() -> Result<()> {
 
     // By its address alone, and in a word of its own.
     let (status, said) = curl(&bench, &[], "/report?event=partitioning&message=of%20/dev/sda")?;
-    ensure!((status.as_str(), said.as_str()) == ("200", "noted of 10.77.0.50: partitioning"), "{status} {said}");
+    ensure!((status.as_str(), said.as_str()) == ("200", "recorded for 10.77.0.50: partitioning"), "{status} {said}");
     bench.netbootd.wait_for_line(&line("reported     partitioning: of /dev/sda"), SOON)?;
     // A form, JSON, and cloud-init's webhook.
     let failed = ["--data", "event=failed", "--data-urlencode", "message=line 1\nline\t2 \u{1b}[0m"];
     let (status, said) = curl(&bench, &failed, &format!("/report?mac={MACHINE}"))?;
-    ensure!((status.as_str(), said) == ("200", format!("noted of {MACHINE}: failed")), "{status}");
+    ensure!((status.as_str(), said) == ("200", format!("recorded for {MACHINE}: failed")), "{status}");
     bench.netbootd.wait_for_line(&line("reported     failed: line 1 line 2 [0m"), SOON)?;
     ensure!(state(&bench)? == ("stopped".into(), "reported_failure".into()), "{:?}", state(&bench)?);
     let json = ["--header", "Content-Type: application/json", "--data"];
@@ -53,7 +53,7 @@ fn a_machine_says_how_it_went_and_one_that_does_not_is_told_of() -> Result<()> {
     ensure!(status == "200", "{status}");
     bench.netbootd.wait_for_line(&line("reported     modules-final: running, start"), SOON)?;
     let wget = ["-q", "-O", "-", &format!("http://10.77.0.2:8080/report?mac={MACHINE}&event=installed")];
-    ensure!(bench.run("wget", &wget)? == format!("noted of {MACHINE}: installed\n").into_bytes());
+    ensure!(bench.run("wget", &wget)? == format!("recorded for {MACHINE}: installed\n").into_bytes());
     bench.netbootd.wait_for_line(&line("reported     installed"), SOON)?;
     ensure!(state(&bench)?.0 == "reported", "{:?}", state(&bench)?);
     Ok(())

@@ -46,7 +46,7 @@ fn a_leasing_server_with_option_60_or_a_boot_file_and_another_proxy() -> Result<
     // One tap hears them all in their order: when the last kind is told, there is no more to come of the others.
     told_once(&bench.netbootd, "another ProxyDHCP server answers network boots here: 10.77.0.1;")?;
     told_once(&bench.netbootd, "the DHCP server 10.77.0.1 sends option 60 (PXEClient) with its leases")?;
-    told_once(&bench.netbootd, "the DHCP server 10.77.0.1 names a boot file of its own, pxelinux.0 from 10.77.0.1")?;
+    told_once(&bench.netbootd, "the DHCP server 10.77.0.1 also names a boot file, pxelinux.0 from 10.77.0.1")?;
     Ok(())
 }
 

@@ -263,7 +263,7 @@ fn a_new_request_from_the_same_port_replaces_the_old_transfer() -> Result<()> {
     ensure!(new != old && client.rest(first, new, 512)? == file(LOADER)?, "other bytes");
     let stray = client.stray(Duration::from_millis(500))?;
     ensure!(stray.is_none(), "the old transfer goes on: {stray:?}");
-    bench.netbootd.wait_for_line("vmlinuz: stopped at 512 B of 3.0 MB: the client began anew", SOON)?;
+    bench.netbootd.wait_for_line("vmlinuz: stopped at 512 B of 3.0 MB: the client started again", SOON)?;
     Ok(())
 }
 

@@ -24,21 +24,21 @@ pub(in crate::boot) fn finished(text: &str) -> Result<String, String> {
         // The kernel knows double quotes, and no character that would take their meaning (lib/cmdline.c, `next_arg`).
         is_quoted ^= before.matches('"').count() % 2 == 1;
         line.push_str(before);
-        let (value, behind) = behind.split_once(END).ok_or("a filter changed a value that was put in already")?;
+        let (value, behind) = behind.split_once(END).ok_or("a filter changed a value that was already inserted")?;
         stands(value, is_quoted)?;
         line.push_str(value);
         rest = behind;
     }
     line.push_str(rest);
     match line.contains(is_place) {
-        true => Err("it holds characters from U+100000 on, which have no meaning; take them out".into()),
+        true => Err("it holds characters from U+100000 on, which are for private use; remove them".into()),
         false => Ok(line),
     }
 }
 
 fn stands(value: &str, is_quoted: bool) -> Result<(), String> {
     let refuse = |what: &str| Err(format!("the value {value:?} holds {what}"));
-    let as_meant = "where that is meant, write {{ … | safe }}";
+    let as_meant = "if that is intended, write {{ … | safe }}";
     if value.contains(|c: char| c.is_control()) {
         return refuse("a line break or another control character");
     }
@@ -46,7 +46,7 @@ fn stands(value: &str, is_quoted: bool) -> Result<(), String> {
         return refuse(&format!("a double quote, which begins or ends a quoted argument; {as_meant}"));
     }
     if value.contains("${") {
-        return refuse(&format!("${{, which iPXE would replace by a setting; {as_meant}"));
+        return refuse(&format!("${{, which iPXE would replace with a setting; {as_meant}"));
     }
     if !is_quoted && value.contains(char::is_whitespace) {
         return refuse(&format!(
@@ -55,7 +55,7 @@ fn stands(value: &str, is_quoted: bool) -> Result<(), String> {
     }
     // iPXE splits a line at white space, and joins its words by one space each (core/exec.c).
     if value.split_whitespace().collect::<Vec<_>>().join(" ") != value {
-        return refuse("more spaces than iPXE leaves in an argument: one between two words");
+        return refuse("several spaces in a row, but iPXE keeps only one");
     }
     Ok(())
 }

@@ -45,23 +45,23 @@ pub(super) fn finished(text: Text<'_>, syntax: &Syntax) -> Result<String, String
             false => meant.push(c),
         }
     }
-    let meant = (syntax.parse)(&meant).map_err(|error| format!("it is no {}: {error}", syntax.name))?;
+    let meant = (syntax.parse)(&meant).map_err(|error| format!("it is not valid {}: {error}", syntax.name))?;
     let result = text.replaced(|at, value| match is_inside(at) {
         true => inside_text(value),
         false => (syntax.write)(value),
     })?;
     let is = (syntax.parse)(&result)
-        .map_err(|error| format!("it is no {} once its values are in it: {error}; {QUOTED}", syntax.name))?;
+        .map_err(|error| format!("it is not valid {} once its values are inserted: {error}; {QUOTED}", syntax.name))?;
     match expected(text, &whole, &meant)? == is {
         true => Ok(result),
-        false => Err(format!("a value changes what the {} around it says; {QUOTED}", syntax.name)),
+        false => Err(format!("a value changes the structure of the {} around it; {QUOTED}", syntax.name)),
     }
 }
 
 fn inside_text(value: &Value) -> Result<String, String> {
     let text = plain(value)?;
     match text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) {
-        true => Err(format!("the value {} cannot stand inside of quotes; {QUOTED}", shown(value))),
+        true => Err(format!("the value {} cannot be used inside quotes; {QUOTED}", shown(value))),
         false => Ok(text),
     }
 }
@@ -81,7 +81,7 @@ fn expected(text: Text<'_>, whole: &[char], meant: &Value) -> Result<Value, Stri
             for (key, value) in members {
                 let key = text.expected(key)?;
                 if result.insert(key.clone(), expected(text, whole, value)?).is_some() {
-                    return Err(format!("a value makes the key {key:?} stand there twice"));
+                    return Err(format!("a value makes the key {key:?} appear twice"));
                 }
             }
             Value::Object(result)
@@ -168,7 +168,7 @@ fn toml(value: &Value) -> Result<toml_edit::Value, String> {
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(number), _) => number.into(),
             (None, Some(number)) => number.into(),
-            (None, None) => return Err(format!("the value {number} is no number of TOML")),
+            (None, None) => return Err(format!("the value {number} is not a TOML number")),
         },
         Value::Array(items) => {
             items.iter().map(toml).collect::<Result<Vec<_>, _>>()?.into_iter().collect::<toml_edit::Array>().into()
@@ -180,8 +180,8 @@ fn toml(value: &Value) -> Result<toml_edit::Value, String> {
             }
             table.into()
         }
-        Value::Null => return Err("a value is none, which TOML cannot say".into()),
+        Value::Null => return Err("a value is none, but TOML has no null".into()),
     })
 }
 
-const QUOTED: &str = "leave the quotes out of the template, and the value comes with its own";
+const QUOTED: &str = "remove the quotes from the template: the value is quoted automatically";

@@ -57,15 +57,15 @@ fn written(value: &Value, place: Place) -> Result<String, String> {
         return refuse("holds a line break or another control character");
     }
     let stands = |unsafe_chars: &[char], where_it_is: &str| match text.chars().find(|c| unsafe_chars.contains(c)) {
-        Some(c) => Err(format!("the value {} holds {c:?}, which means something {where_it_is}", shown(value))),
+        Some(c) => Err(format!("the value {} holds {c:?}, which has a special meaning {where_it_is}", shown(value))),
         None => Ok(text.clone()),
     };
     match place {
         Place::Free => Ok(text),
-        Place::Field if text.is_empty() || text.contains(char::is_whitespace) => refuse("is no single word"),
+        Place::Field if text.is_empty() || text.contains(char::is_whitespace) => refuse("is not a single word"),
         Place::Field => Ok(text),
         Place::Word { .. } if text.starts_with('-') && value.is_string() => {
-            refuse("would be read as an option: where it is meant as one, write {{ … | safe }}")
+            refuse("would be read as an option: if that is intended, write {{ … | safe }}")
         }
         Place::Word { is_shell } | Place::Part { is_shell } if is_word(&text, is_shell) => Ok(text),
         Place::Word { .. } => shlex::try_quote(&text).map(Into::into).map_err(|error| error.to_string()),

@@ -84,7 +84,7 @@ fn a_part_of_a_scalar_that_would_be_something_else_is_refused() {
     assert!(put("a.yaml", "a: x@\n", &[json!(["y"])]).is_err());
     let fault = one("a.yaml", "a: 1\nb: /home/@/x\n", "a\nb").expect_err("a line break");
     assert!(fault.ends_with("(line 2 of the answer)"), "{fault}");
-    assert!(one("a.yaml", "a: [1\n", "").is_err_and(|fault| fault.starts_with("it is no YAML: ")));
+    assert!(one("a.yaml", "a: [1\n", "").is_err_and(|fault| fault.starts_with("it is not valid YAML: ")));
 }
 
 #[test]
@@ -108,10 +108,10 @@ fn json_and_toml_say_what_their_templates_do() {
     assert!(json("{\"a\": \"/home/@\"}", json!("x\", \"b\": \"y")).is_err());
     assert!(json("{\"a\": \"/home/@\"}", json!("x\\n")).is_err());
     assert!(json("{\"a\": 1, \"@\": 2}", json!("a")).is_err());
-    assert!(json("{\"a\": @,}", json!("a")).is_err_and(|fault| fault.starts_with("it is no JSON: ")));
+    assert!(json("{\"a\": @,}", json!("a")).is_err_and(|fault| fault.starts_with("it is not valid JSON: ")));
 
     let toml = |template: &str, value: Value| put("answer.toml", template, &[value]);
-    assert_eq!(toml("[global] # for @\na = 1\n", json!("k8s08 \"x\"")).map(|_| ()), Err("the value \"k8s08 \\\"x\\\"\" cannot stand inside of quotes; leave the quotes out of the template, and the value comes with its own (line 1 of the answer)".into()));
+    assert_eq!(toml("[global] # for @\na = 1\n", json!("k8s08 \"x\"")).map(|_| ()), Err("the value \"k8s08 \\\"x\\\"\" cannot be used inside quotes; remove the quotes from the template: the value is quoted automatically (line 1 of the answer)".into()));
     assert_eq!(toml("fqdn = \"@.lan\"\n", json!("k8s08")), Ok("fqdn = \"k8s08.lan\"\n".into()));
     assert_eq!(toml("a = '''\n@'''\n", json!("k8s08")), Ok("a = '''\nk8s08'''\n".into()));
     assert!(toml("a = '@'\n", json!("x' # y")).is_err());

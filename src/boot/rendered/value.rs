@@ -85,7 +85,7 @@ pub(super) fn plain(value: &Value) -> Result<String, String> {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err(format!("the value {} is no text: it cannot be a part of one", shown(value)))
+            Err(format!("the value {} is not text, so it cannot be part of a text", shown(value)))
         }
     }
 }

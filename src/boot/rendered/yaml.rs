@@ -21,7 +21,7 @@ enum Place {
 }
 
 pub(super) fn finished(text: Text<'_>) -> Result<String, String> {
-    let meant = events(text.text).map_err(|error| format!("it is no YAML: {error}"))?;
+    let meant = events(text.text).map_err(|error| format!("it is not valid YAML: {error}"))?;
     let places = places(&meant);
     let result = text.replaced(|at, value| write(text, &places, at, value))?;
     let is = events(&result).map_err(|error| unreadable(text, &places, &error))?;
@@ -51,10 +51,10 @@ fn unreadable(text: Text<'_>, places: &BTreeMap<char, Place>, error: &str) -> St
         let written = write(text, places, at, value).ok()?;
         let fails = events(&text.text.replacen(c, &written, 1)).is_err();
         fails.then(|| {
-            text.at(at, &format!("the value {} cannot stand where the template puts it, {QUOTED}", shown(value)))
+            text.at(at, &format!("the value {} cannot be used where the template puts it, {QUOTED}", shown(value)))
         })
     });
-    alone.unwrap_or_else(|| format!("it is no YAML once its values are in it: {error}"))
+    alone.unwrap_or_else(|| format!("it is not valid YAML once its values are inserted: {error}"))
 }
 
 fn events(text: &str) -> Result<Vec<Event<'_>>, String> {
@@ -87,8 +87,8 @@ fn compare(text: Text<'_>, meant: &[Event<'_>], is: &[Event<'_>]) -> Result<(), 
             Event::Scalar(scalar, ScalarStyle::Plain, anchor, tag) if scalar.chars().count() == 1 => {
                 let value = scalar.chars().next().and_then(|c| text.value(c)).unwrap_or(&Value::Null);
                 let written = flow(value);
-                let own =
-                    events(&written).map_err(|error| format!("the value {} is no YAML: {error}", shown(value)))?;
+                let own = events(&written)
+                    .map_err(|error| format!("the value {} is not valid YAML: {error}", shown(value)))?;
                 let mut own = own.into_iter().filter(|event| !is_frame(event));
                 let first = own.next().map(|event| marked(event, *anchor, tag.clone()));
                 same(text, first.as_ref(), is.next(), scalar)?;
@@ -101,7 +101,7 @@ fn compare(text: Text<'_>, meant: &[Event<'_>], is: &[Event<'_>]) -> Result<(), 
                 };
                 if *style == ScalarStyle::Plain && tag.is_none() && is_typed(&expected) {
                     return Err(format!(
-                        "{expected:?} is put together from parts, and YAML reads it as something else than text: put it \
+                        "{expected:?} consists of several parts, and YAML would not read it as text: put it \
                          in quotes, or write it as one value, such as {{{{ a ~ b }}}}"
                     ));
                 }
@@ -119,8 +119,8 @@ fn same(text: Text<'_>, meant: Option<&Event<'_>>, is: Option<&Event<'_>>, scala
         return Ok(());
     }
     match text.first_in(scalar) {
-        value if value.is_empty() => Err("a value changes what the YAML around it says".into()),
-        value => Err(format!("the value {value} cannot stand where the template puts it, {QUOTED}")),
+        value if value.is_empty() => Err("a value changes the structure of the YAML around it".into()),
+        value => Err(format!("the value {value} cannot be used where the template puts it, {QUOTED}")),
     }
 }
 
@@ -231,5 +231,5 @@ fn is_address(text: &str) -> bool {
     text.matches('.').count() > 1
 }
 
-const QUOTED: &str = "where YAML would not take it for the same text: make the whole of it one value, which comes \
+const QUOTED: &str = "because YAML would not read it as the same text: make all of it one value, which is then \
                       quoted, such as {{ \"/home/\" ~ vars.user }}";

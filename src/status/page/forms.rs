@@ -59,7 +59,7 @@ pub(super) async fn assign(
     wanted: Result<Form<Wanted>, FormRejection>,
 ) -> Response {
     let Ok(Form(Wanted { profile, when })) = wanted else {
-        return (StatusCode::BAD_REQUEST, "the form was not whole; nothing was changed\n").into_response();
+        return (StatusCode::BAD_REQUEST, "the form was incomplete; nothing was changed\n").into_response();
     };
     let once = when == "once";
     let done = if once { "once" } else { "assigned" };

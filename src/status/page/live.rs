@@ -68,7 +68,7 @@ enum Of {
 /// Goes on until the viewer leaves, or the server stops.
 pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Response {
     let Ok(place) = page.viewers.clone().try_acquire_owned() else {
-        let words = "as many pages are followed live as can be; reload this one to see more\n";
+        let words = "too many pages have live updates; reload this page to update it\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "15")], words).into_response();
     };
     let of = match wanted.machine.as_deref().map(|machine| page.api.who(machine)) {

@@ -42,7 +42,7 @@ pub(super) fn page(name: &str, context: Value) -> String {
     let rendered = TEMPLATES.get_template(name).and_then(|template| template.render(context));
     rendered.unwrap_or_else(|error| {
         tracing::error!("the status page's {name}: {error:#}");
-        "<!doctype html><title>netbootd</title><p>This page could not be made; the log says why.\n".to_owned()
+        "<!doctype html><title>netbootd</title><p>This page could not be rendered; see the log.\n".to_owned()
     })
 }
 

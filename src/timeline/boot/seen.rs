@@ -36,7 +36,7 @@ impl Timeline {
             }
             What::Offer(offer) => vec![Seen(Stage::Offer, offer, false)],
             What::TookOffer(shape) => {
-                let text = format!("taken {shape}: from now on its first offer is that one");
+                let text = format!("taken {shape}: sent first from now on");
                 vec![Seen(Stage::Offer, text, false)]
             }
             What::BootServer(offer) => vec![Seen(Stage::BootServer, offer, false)],
@@ -64,8 +64,8 @@ impl Timeline {
             }
             What::NotSaidWhose(name) => {
                 let text = format!(
-                    "{name} was fetched from its address, where other machines boot too: it is counted for none of \
-                     them; once = \"installed\" needs no such count"
+                    "{name} was fetched from an IP address that several machines use, so it is counted for none of \
+                     them; once = \"installed\" does not need this count"
                 );
                 vec![Seen(Stage::File, text, false)]
             }
@@ -154,16 +154,16 @@ impl Timeline {
         let Outcome::Chosen { way, profile, by, once, until_installed, report_within, .. } = outcome else {
             return match outcome {
                 Outcome::Refused(_, why) => self.refused(&why),
-                _ => vec![Seen(Stage::Script, "asked who it is".into(), false)],
+                _ => vec![Seen(Stage::Script, "sent the script that identifies the machine".into(), false)],
             };
         };
         let text = match (&way, by, once) {
             (Way::Menu, ..) => "the menu".into(),
             (Way::Shell, ..) => "iPXE's shell".into(),
-            (Way::Local, By::Spent, _) => "on to the local disk: already booted its one-time profile".into(),
-            (Way::Local, ..) => "on to the local disk".into(),
+            (Way::Local, By::Spent, _) => "local disk: already booted its one-time profile".into(),
+            (Way::Local, ..) => "local disk".into(),
             (Way::Elsewhere, ..) => {
-                format!("profile {profile}: it has files on another server, and only a report says that it runs")
+                format!("profile {profile}: files on another server; only a report shows that it runs")
             }
             (Way::Boot(_) | Way::Disk(_), _, true) if until_installed => {
                 format!("profile {profile}, until it reports that it is installed")
@@ -221,7 +221,7 @@ impl Timeline {
             At::Paused(Pause { lasted, window_closed: false }) => {
                 format!("{name}: no progress for {} s, still trying, {so_far}", lasted.as_secs())
             }
-            At::GoesOn { paused } => format!("{name}: goes on after {} s, {so_far}", paused.as_secs()),
+            At::GoesOn { paused } => format!("{name}: continues after {} s, {so_far}", paused.as_secs()),
         };
         self.download(stage, name, now, |download| {
             (download.acked, download.size) = (*acked, *size);
@@ -251,7 +251,7 @@ impl Timeline {
     /// It counts as handed over: a machine that is to be installed once must not be so again.
     fn silent(&mut self, Silent { name, unacknowledged, since }: &Silent, now: Moment) -> Option<Seen> {
         let text = format!(
-            "probably: it was sent all of {name}, has acknowledged all but the last {}, and is silent for {} s, as one that started its kernel",
+            "probably: it was sent all of {name}, has acknowledged all but the last {}, and has been silent for {} s, as after a kernel start",
             bytes(*unacknowledged),
             since.as_secs()
         );
@@ -298,7 +298,7 @@ impl Timeline {
         if stage == Stage::Loader && *of == Of::Asset && self.ending.is_none() && failure.is_none() && !part.is_look {
             // A machine that was sent on by it is not stopped for want of our script; an iPXE that comes of it goes on.
             self.ending = Some(Ending::HandedOver { at: now, probable: true });
-            let words = format!("probably: it has all of {name}, its rule's own loader, which goes on by itself");
+            let words = format!("probably: it has all of {name}, its rule's own loader, which continues by itself");
             seen.push(Seen(Stage::HandedOver, words, false));
         }
         if has_all {
@@ -347,7 +347,7 @@ impl Timeline {
     /// that uses something up, the word has to be signed.
     fn runs_unseen(&mut self) -> Option<Seen> {
         let is_elsewhere = self.chosen.as_mut().map(|chosen| std::mem::take(&mut chosen.is_elsewhere));
-        is_elsewhere?.then(|| Seen(Stage::HandedOver, "it runs: it reports".into(), false))
+        is_elsewhere?.then(|| Seen(Stage::HandedOver, "it runs: it sent a report".into(), false))
     }
 
     fn report(&mut self, Report { event, text }: Report) -> Seen {
