@@ -137,7 +137,7 @@ fn a_stranger_is_approved_and_gets_its_offer() -> Result<()> {
     let refused = "52:54:00:12:34:56 refused      no rule names this machine and it is not approved";
     bench.netbootd.wait_for_line(refused, SOON)?;
     ensure!(
-        script(&bench)?.replace("\necho ", " ").contains("netbootd approve its MAC address"),
+        script(&bench)?.replace("\necho ", " ").contains("netbootd approve with its MAC address"),
         "its screen does not say what to do"
     );
     let unknown = said(&tell(&bench.server, &["machines"])?);

@@ -178,7 +178,7 @@ fn a_one_time_profile_is_not_given_while_the_state_cannot_be_read() -> Result<()
                 [[machines]]\nmac = \"52:54:00:00:00:01\"\nprofile = \"install\"\nonce = true\n\
                 [[machines]]\nmac = \"52:54:00:00:00:02\"\nprofile = \"install\"\n";
     let process = instead(&mut bench, once)?;
-    let words = "boots go on without it; one-time profiles are not given";
+    let words = "boots continue without it; one-time profiles are not served";
     ensure!(process.lines().iter().any(|line| line.contains(words)), "{:?}", process.lines());
     let first = text(&bench, "/boot.ipxe?mac=52:54:00:00:00:01")?;
     ensure!(first.contains("it is not known") && !first.contains("/assets/vmlinuz"), "{first}");

@@ -154,7 +154,10 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_was_told() -> Result<()> {
         let mut up = daemon(&bench.server);
         up.args(["up", "--interface", "eth1"]).env("NETBOOTD_STATE__URL", &other);
         let without = Process::spawn("netbootd", &mut up)?;
-        without.wait_for_line("one-time profiles are not given, since nobody knows who had them", START)?;
+        without.wait_for_line(
+            "one-time profiles are not served, since it is not known which machines booted them",
+            START,
+        )?;
         without.wait_for_line("waiting on eth1", START)?;
         Ok(())
     })
