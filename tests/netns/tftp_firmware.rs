@@ -74,7 +74,7 @@ fn a_name_with_what_a_rom_read_behind_it_is_served() -> Result<()> {
 
     // A name that is nowhere stays ERROR 1, with the fix on the screen and in the log.
     let (refusal, _) = client(&bench)?.read(&rrq(b"nothing\xff", ""))?;
-    let fix = "there is no file nothing\\xff: its name ends in bytes that are no part of one; let the DHCP server end \
+    let fix = "there is no file nothing\\xff: the name ends in bytes that do not belong to it; on the DHCP server, end \
                option 67 with a NUL byte, or name the file in the header's boot file field";
     ensure!(refusal == [b"\0\x05\0\x01", fix.as_bytes(), b"\0"].concat(), "{}", refusal.escape_ascii());
     bench.netbootd.wait_for_line(fix, SOON)?;
@@ -89,7 +89,7 @@ fn a_malformed_request_is_told_with_its_fix() -> Result<()> {
     let (refusal, _) = client(&bench)?.read(b"\0\x01\0octet\0")?;
     ensure!(refusal == b"\0\x05\0\x04malformed TFTP request: RRQ without a name\0", "{}", refusal.escape_ascii());
     let line =
-        "malformed TFTP request: RRQ without a name; if a DHCP server names the boot file, let it send a whole name";
+        "malformed TFTP request: RRQ without a name; if a DHCP server names the boot file, let it send a complete name";
     bench.netbootd.wait_for_line(line, SOON)?;
     Ok(())
 }
