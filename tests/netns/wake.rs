@@ -64,7 +64,7 @@ fn a_machine_is_found_by_its_parts_and_woken_where_it_was_heard_also_after_a_res
     let (near_card, far_card) = (listening(&bench.client)?, listening(&client)?);
 
     let unheard = tell(&bench.server, &["wake", FAR])?;
-    ensure!(said(&unheard).contains("was heard on no interface yet"), "{}", said(&unheard));
+    ensure!(said(&unheard).contains("was not seen on any interface yet"), "{}", said(&unheard));
 
     let script = fetch(&client, "10.78.0.2", FAR, PARTS)?;
     ensure!(script.contains("iPXE shell for "), "its rule is not heard: {script}");
