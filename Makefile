@@ -19,7 +19,7 @@ demo:
 
 test: deps
 	tests/lint
-	cargo test --workspace
+	tests/run
 
 # A live system of Debian's packages is made once, and kept in target/lab.
 iso-test: deps
