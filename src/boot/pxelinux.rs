@@ -81,7 +81,7 @@ pub fn name_of(mac: MacAddr) -> String {
     format!("pxelinux.cfg/01-{}", mac.to_string().replace(':', "-"))
 }
 
-/// The file for a request that came by TFTP or HTTP, and what it is to do. `base`: as [`super::script::script`] takes it.
+/// The file for a request that came by TFTP or HTTP, and what it does. `base`: as [`super::script::script`] takes it.
 #[must_use]
 pub fn file(rules: &Rules, base: &str, over: Over, query: &Query, standing: Standing<'_>) -> Script {
     let refused = |mac: Option<MacAddr>, machine: Option<&Machine>, why: Why| {

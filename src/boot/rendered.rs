@@ -20,6 +20,7 @@ pub(super) use self::{
     format::Format,
     value::{Values, is_place},
 };
+use super::text::escaped_for_markup;
 
 impl Format {
     /// The finished file.
@@ -33,25 +34,10 @@ impl Format {
             Self::Yaml => yaml::finished(text),
             Self::Json => document::finished(text, &document::JSON),
             Self::Toml => document::finished(text, &document::TOML),
-            Self::Xml => text.replaced(|_, value| plain(value).map(|text| escaped_for_xml(&text))),
+            Self::Xml => text.replaced(|_, value| plain(value).map(|text| escaped_for_markup(&text))),
             Self::Kickstart | Self::Preseed | Self::Shell | Self::Lines => lines::finished(text, self),
         }
     }
-}
-
-fn escaped_for_xml(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

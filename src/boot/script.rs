@@ -24,7 +24,7 @@ use super::{
     why::Why,
 };
 
-/// A script, and what it is to do.
+/// A script, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     /// What the client is sent.
@@ -81,7 +81,7 @@ pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) 
     }
 }
 
-/// What a machine is to boot, before it is written in the language of its boot program.
+/// What a machine boots, before it is written in the language of its boot program.
 pub(super) enum Decision<'a> {
     /// The request does not say which machine asks.
     Nobody,

@@ -28,3 +28,20 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     }
     lines
 }
+
+/// Text as HTML and XML have it: no character of it is markup.
+#[must_use]
+pub fn escaped_for_markup(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

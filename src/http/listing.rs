@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 use serde::Serialize;
 
 use crate::{
-    boot::urls::asset_url,
+    boot::{text::escaped_for_markup, urls::asset_url},
     files::listing::{Entry, Kind},
 };
 
@@ -47,7 +47,7 @@ fn row(entry: &Entry) -> Row<'_> {
 
 /// Links are whole paths: relative ones would need a slash at the folder's end, and there are no redirects to add it.
 fn page(folder: &str, entries: &[Entry]) -> String {
-    let title = escaped(&format!("/assets/{folder}"));
+    let title = escaped_for_markup(&format!("/assets/{folder}"));
     let mut rows = String::new();
     if !folder.is_empty() {
         let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
@@ -60,26 +60,10 @@ fn page(folder: &str, entries: &[Entry]) -> String {
         let size = size.map(|size| size.to_string()).unwrap_or_default();
         rows.push_str(&format!(
             "<tr><td><a href=\"{link}\">{}{slash}</a><td align=right>{size}<td>{mtime}\n",
-            escaped(name)
+            escaped_for_markup(name)
         ));
     }
     format!("<!doctype html><meta charset=utf-8><title>{title}</title>\n<h1>{title}</h1>\n<table>\n{rows}</table>\n")
-}
-
-/// Names of files are text and no markup.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
