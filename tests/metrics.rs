@@ -10,7 +10,7 @@ use netbootd::{
         outcome::{Outcome, Way},
         over::{Of, Over},
         profile::ProfileFault,
-        why::Why,
+        reason::Reason,
     },
     status::{metrics::Metrics, tally::Tally},
     timeline::{
@@ -50,7 +50,7 @@ fn exposition() -> String {
         What::Transfer(transfer(Of::Asset)),
         What::Progress(progress),
     ];
-    let refused = (Who::from(MacAddr([4; 6])), What::Refused(Why::Unknown));
+    let refused = (Who::from(MacAddr([4; 6])), What::Refused(Reason::Unknown));
     for (who, what) in seen.map(|what| (who, what)).into_iter().chain([refused]) {
         let tally = Tally::of(&what);
         let lines = timelines.apply(Event { who, what }, NOW);

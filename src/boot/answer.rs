@@ -25,11 +25,11 @@ use super::{
     mac::MacAddr,
     machine::{Machine, Rules},
     query::Query,
+    reason::{Denied, Reason},
     report_address,
     roster::Roster,
     template::Templates,
     urls::{AssetUrls, escaped_path},
-    why::{Denied, Why},
 };
 
 /// What addresses are signed with.
@@ -265,10 +265,10 @@ pub fn answer(
     name: &str,
     query: &Query,
     signer: Option<Signer<'_>>,
-) -> Result<Answer, Why> {
-    let mac = query.mac()?.ok_or_else(|| Why::BadQuery("mac is missing".into()))?;
+) -> Result<Answer, Reason> {
+    let mac = query.mac()?.ok_or_else(|| Reason::BadQuery("mac is missing".into()))?;
     if !rules.templates.answers().contains(name) {
-        return Err(Why::not_found(name));
+        return Err(Reason::not_found(name));
     }
     let rule = rules.rule(&query.facts(mac), roster)?;
     let machine = query.machine(mac, rule);
@@ -434,10 +434,10 @@ mod tests {
         let bare = Query { mac: query().mac, ..Query::default() };
         let preseed = "d-i url string http://192.0.2.10:8080/menu\n";
         assert_eq!(put("preseed.cfg", &bare), Ok((preseed.into(), "text/plain")));
-        assert!(matches!(put("debian/user-data", &bare), Err(Why::Template(fault)) if fault.contains("vars.role")));
-        assert_eq!(put("own.ipxe", &query()), Err(Why::not_found("own.ipxe")));
-        assert_eq!(put("boot.ipxe", &query()), Err(Why::not_found("boot.ipxe")));
-        assert!(matches!(put("preseed.cfg", &Query::default()), Err(Why::BadQuery(_))));
+        assert!(matches!(put("debian/user-data", &bare), Err(Reason::Template(fault)) if fault.contains("vars.role")));
+        assert_eq!(put("own.ipxe", &query()), Err(Reason::not_found("own.ipxe")));
+        assert_eq!(put("boot.ipxe", &query()), Err(Reason::not_found("boot.ipxe")));
+        assert!(matches!(put("preseed.cfg", &Query::default()), Err(Reason::BadQuery(_))));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{answer::Key, query::Query, why::Denied};
+use super::{answer::Key, query::Query, reason::Denied};
 
 /// What the clock showed, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use std::fmt;
 use super::{
     machine::Rules,
     profile::{Boot, ProfileFault},
+    reason::Reason,
     template::Templates,
     urls::is_remote,
-    why::Why,
 };
 
 /// A look at the files of the assets folder, which whoever has the folder gives to a decision.
 #[derive(Clone, Copy)]
-pub struct Files<'a>(pub &'a dyn Fn(&str, Wanted) -> Result<(), Why>);
+pub struct Files<'a>(pub &'a dyn Fn(&str, Wanted) -> Result<(), Reason>);
 
 /// What has to be there by a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ mod tests {
         ];
         let profiles = profiles.into_iter().map(|(name, profile)| (name.to_owned(), profile)).collect();
         let rules = Rules { profiles, ..Rules::default() };
-        let look = |file: &str, _| if file == "gone" { Err(Why::not_found(file)) } else { Ok(()) };
+        let look = |file: &str, _| if file == "gone" { Err(Reason::not_found(file)) } else { Ok(()) };
         let words: Vec<String> = faults(&rules, Files(&look)).iter().map(ToString::to_string).collect();
         assert_eq!(
             words,

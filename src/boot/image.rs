@@ -116,7 +116,7 @@ impl Role {
             Self::Disk => image == Disk || image == Iso && has_boot_sector(head),
         };
         if !is_fit {
-            let mend = match (self, image) {
+            let fix = match (self, image) {
                 (Self::Kernel, Cpio | Compressed(_)) => "; are kernel and initrd swapped?",
                 (Self::Initrd, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel) => {
                     "; are kernel and initrd swapped?"
@@ -125,7 +125,7 @@ impl Role {
                 (Self::Iso, Disk) => "; name it with disk",
                 _ => "",
             };
-            return Err(format!("is not {}: it is {}{mend}", self.title(), image.title()));
+            return Err(format!("is not {}: it is {}{fix}", self.title(), image.title()));
         }
         let wanted = arch.and_then(|arch| Loader::of_ipxe(arch, "efi"));
         match (self, wanted, machine(head, image)) {

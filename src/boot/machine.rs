@@ -16,11 +16,11 @@ use super::{
     mac::MacAddr,
     policy::Policy,
     profile::{Boot, Profile, ProfileFault},
+    reason::Reason,
     roster::{Entry, Roster, Tried},
     selector::{Facts, RuleBook},
     shape::Shape,
     template::Templates,
-    why::Why,
 };
 
 /// What decides, as it is at the moment: a reload puts other rules in, `assign` another roster. Who holds one of them
@@ -198,11 +198,11 @@ impl Rules {
     /// The rule about a machine, where there is one.
     ///
     /// # Errors
-    /// [`Why::Unknown`] where there has to be one, or an approval.
-    pub fn rule(&self, facts: &Facts<'_>, roster: &Roster) -> Result<Option<&MachineRule>, Why> {
+    /// [`Reason::Unknown`] where there has to be one, or an approval.
+    pub fn rule(&self, facts: &Facts<'_>, roster: &Roster) -> Result<Option<&MachineRule>, Reason> {
         let rule = self.machines.of(facts).map(|(_, rule)| rule);
         let is_known = || self.said(facts, roster).is_some_and(|entry| entry.makes_known());
-        if self.known_only && rule.is_none() && !is_known() { Err(Why::Unknown) } else { Ok(rule) }
+        if self.known_only && rule.is_none() && !is_known() { Err(Reason::Unknown) } else { Ok(rule) }
     }
 
     /// What was said of a machine, under any of its names.
@@ -223,14 +223,14 @@ impl Rules {
     /// that of its rule, else the default. `arch` is iPXE's `${buildarch}`.
     ///
     /// # Errors
-    /// [`Why::NoProfile`], [`Why::TriedOften`].
+    /// [`Reason::NoProfile`], [`Reason::TriedOften`].
     pub fn choose<'a>(
         &'a self,
         rule: Option<&'a MachineRule>,
         said: Option<&Entry>,
         wanted: Option<&str>,
         arch: &str,
-    ) -> Result<Choice<'a>, Why> {
+    ) -> Result<Choice<'a>, Reason> {
         let assigned = said.and_then(|entry| entry.assigned.as_ref());
         let by_rule = rule.and_then(|rule| Some((rule.profile.as_deref()?, By::Rule)));
         let (name, by) = wanted
@@ -257,7 +257,7 @@ impl Rules {
         if let (Some(most), Some(Tried { count, failed, .. })) = (most, tried)
             && *count >= most
         {
-            return Err(Why::TriedOften { count: *count, failed: failed.clone() });
+            return Err(Reason::TriedOften { count: *count, failed: failed.clone() });
         }
         let built_in: Option<(&str, &Boot)> = match name {
             "menu" => Some(("menu", &Boot::Menu)),
@@ -266,7 +266,7 @@ impl Rules {
             _ => None,
         };
         let own = || self.profiles.get_key_value(name).map(|(name, profile)| (name.as_str(), profile.boot(arch)));
-        let found = built_in.or_else(own).ok_or_else(|| Why::NoProfile(name.chars().take(64).collect()))?;
+        let found = built_in.or_else(own).ok_or_else(|| Reason::NoProfile(name.chars().take(64).collect()))?;
         Ok(Choice { profile: found.0, boot: found.1, by, once, until_installed: most.is_some() })
     }
 
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(by(Some(&rule), None, None), Ok(("shell", By::Rule)));
         assert_eq!(by(Some(&rule), Some(&said), None), Ok(("local", By::Assignment)));
         assert_eq!(by(Some(&rule), Some(&said), Some("menu")), Ok(("menu", By::Menu)));
-        assert_eq!(by(Some(&rule), None, Some("nothing")), Err(Why::NoProfile("nothing".into())));
+        assert_eq!(by(Some(&rule), None, Some("nothing")), Err(Reason::NoProfile("nothing".into())));
         // A rule may only give a name, or once to the default.
         let once = MachineRule { once: true, ..MachineRule::default() };
         assert_eq!(by(Some(&once), None, None), Ok(("menu", By::Default)));

@@ -4,8 +4,8 @@ use super::{
     client::{Client, Speaks},
     loader::LoaderFile,
     machine::Rules,
+    reason::Reason,
     roster::Roster,
-    why::Why,
 };
 
 /// What a client is sent to.
@@ -48,7 +48,7 @@ pub enum Via {
 ///
 /// # Errors
 /// Why there is none.
-pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<NextStep<'a>, Why> {
+pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<NextStep<'a>, Reason> {
     let rule = rules.rule(&client.facts(), roster)?;
     let via = match client.speaks {
         Speaks::Ipxe { http: true } => return Ok(NextStep::Script),
@@ -57,25 +57,25 @@ pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<Ne
     };
     let own = rule.and_then(|rule| rule.loader.as_deref());
     if client.is_raspberry_pi() && own.is_none() {
-        return if rules.has_assets { Ok(NextStep::RaspberryPi) } else { Err(Why::NoRaspberryPi) };
+        return if rules.has_assets { Ok(NextStep::RaspberryPi) } else { Err(Reason::NoRaspberryPi) };
     }
     let found = |file: &'a LoaderFile| NextStep::Loader { name: &file.name, under: Under::Loaders, via };
     let wanted = client.arch().loader();
     match own.map(|name| (name, rules.loaders.named(name))) {
         Some((name, Some(file))) => match wanted {
             Some(wanted) if wanted != file.loader => {
-                Err(Why::OtherLoader { name: name.to_owned(), of: file.loader, wanted })
+                Err(Reason::OtherLoader { name: name.to_owned(), of: file.loader, wanted })
             }
             _ => Ok(found(file)),
         },
         Some((name, None)) => Ok(NextStep::Loader { name, under: Under::Assets, via }),
         None => {
-            let wanted = wanted.ok_or(Why::NoLoader(client.arch()))?;
+            let wanted = wanted.ok_or(Reason::NoLoader(client.arch()))?;
             let file = match client.speaks {
                 Speaks::Ipxe { .. } => rules.loaders.with_drivers(wanted),
                 Speaks::Pxe | Speaks::HttpBoot => rules.loaders.of(wanted),
             };
-            file.map(found).ok_or(Why::LoaderMissing(wanted))
+            file.map(found).ok_or(Reason::LoaderMissing(wanted))
         }
     }
 }
@@ -105,7 +105,7 @@ mod tests {
         Rules { loaders: Loaders::new(files), ..Rules::default() }
     }
 
-    fn step(client: &Client, rules: &Rules) -> Result<(String, Option<Via>), Why> {
+    fn step(client: &Client, rules: &Rules) -> Result<(String, Option<Via>), Reason> {
         next(client, rules, &Roster::default()).map(|step| match step {
             NextStep::Loader { name, under: Under::Loaders, via } => (name.to_owned(), Some(via)),
             NextStep::Loader { name, under: Under::Assets, via } => (format!("assets/{name}"), Some(via)),
@@ -124,8 +124,8 @@ mod tests {
         // A weak iPXE gets one that brings its own drivers.
         assert_eq!(step(0, Speaks::Ipxe { http: false }), Ok(("ipxe.pxe".into(), Some(Via::Tftp))));
         assert_eq!(step(7, Speaks::Ipxe { http: false }), Ok(("snponly.efi".into(), Some(Via::Tftp))));
-        assert_eq!(step(11, Speaks::Pxe), Err(Why::LoaderMissing(Loader::EfiArm64)));
-        assert_eq!(step(14, Speaks::Pxe), Err(Why::NoLoader(ClientArch(14))));
+        assert_eq!(step(11, Speaks::Pxe), Err(Reason::LoaderMissing(Loader::EfiArm64)));
+        assert_eq!(step(14, Speaks::Pxe), Err(Reason::NoLoader(ClientArch(14))));
         // An iPXE of any architecture needs no loader of ours.
         assert_eq!(step(14, Speaks::Ipxe { http: true }), Ok(("script".into(), None)));
     }
@@ -144,7 +144,7 @@ mod tests {
         let bios = client(0, Speaks::Pxe);
         assert_eq!(step(&bios, &with("ipxe.efi", all_x64)), Ok(("undionly.kpxe".into(), Some(Via::Tftp))));
         // The rule is not given to firmware that could not run it, and may be the only loader that there is.
-        let wrong = Why::OtherLoader { name: "ipxe.efi".into(), of: Loader::EfiX86_64, wanted: Loader::Bios };
+        let wrong = Reason::OtherLoader { name: "ipxe.efi".into(), of: Loader::EfiX86_64, wanted: Loader::Bios };
         assert_eq!(step(&bios, &with("ipxe.efi", mac())), Err(wrong));
         assert_eq!(
             step(&client(16, Speaks::HttpBoot), &with("boot/shimx64.efi", mac())),
@@ -177,8 +177,8 @@ mod tests {
         };
         let mac = |last| Selector { macs: vec![MacAddr([2, 0, 0, 0, 0, last])], ..Selector::default() };
         assert!(step(&client(0, Speaks::Pxe), &rules(mac(1))).is_ok());
-        assert_eq!(step(&client(0, Speaks::Pxe), &rules(mac(2))), Err(Why::Unknown));
-        assert_eq!(step(&client(0, Speaks::Ipxe { http: true }), &rules(mac(2))), Err(Why::Unknown));
+        assert_eq!(step(&client(0, Speaks::Pxe), &rules(mac(2))), Err(Reason::Unknown));
+        assert_eq!(step(&client(0, Speaks::Ipxe { http: true }), &rules(mac(2))), Err(Reason::Unknown));
         let said = |entry| [(MacAddr([2, 0, 0, 0, 0, 1]), entry)].into_iter().collect::<Roster>();
         let is_answered = |roster: Roster| next(&client(0, Speaks::Pxe), &rules(mac(2)), &roster).is_ok();
         assert!(is_answered(said(Entry { approved: true, ..Entry::default() })));
@@ -191,10 +191,10 @@ mod tests {
         let with_assets = Rules { has_assets: true, ..rules() };
         for arch in [0, 41] {
             assert_eq!(step(&pi(arch), &with_assets), Ok(("pi".into(), None)));
-            assert_eq!(step(&pi(arch), &rules()), Err(Why::NoRaspberryPi));
+            assert_eq!(step(&pi(arch), &rules()), Err(Reason::NoRaspberryPi));
         }
         assert_eq!(step(&client(41, Speaks::Pxe), &with_assets), Ok(("pi".into(), None)));
         // With UEFI firmware on it, it is a machine like others.
-        assert_eq!(step(&pi(11), &with_assets), Err(Why::LoaderMissing(Loader::EfiArm64)));
+        assert_eq!(step(&pi(11), &with_assets), Err(Reason::LoaderMissing(Loader::EfiArm64)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{mac::MacAddr, machine::By, why::Why};
+use super::{mac::MacAddr, machine::By, reason::Reason};
 
 /// What a script is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Outcome {
         way: Way,
     },
     /// Say why not, and offer a way on.
-    Refused(Option<MacAddr>, Why),
+    Refused(Option<MacAddr>, Reason),
 }
 
 /// Where a chosen profile leads.

@@ -14,10 +14,10 @@ use super::{
     over::Over,
     profile::{Boot, DeviceTree, Linux},
     query::Query,
+    reason::Reason,
     script::{Asking, Decision, Script, Standing, decide},
     text::{on_screen, wrapped},
     urls::{asset_url, is_remote},
-    why::Why,
 };
 
 /// Whose file a name asks for. A client asks for one name after another until it gets a file.
@@ -84,13 +84,13 @@ pub fn name_of(mac: MacAddr) -> String {
 /// The file for a request that came by TFTP or HTTP, and what it does. `base`: as [`super::script::script`] takes it.
 #[must_use]
 pub fn file(rules: &Rules, base: &str, over: Over, query: &Query, standing: Standing<'_>) -> Script {
-    let refused = |mac: Option<MacAddr>, machine: Option<&Machine>, why: Why| {
+    let refused = |mac: Option<MacAddr>, machine: Option<&Machine>, why: Reason| {
         let who = mac.map_or_else(|| "this machine".to_owned(), |mac| mac.to_string());
         let local_boot = machine.map(|machine| machine.local_boot).unwrap_or_default();
         Script { text: refusal(&who, local_boot, &why), outcome: Outcome::Refused(mac, why) }
     };
     match decide(rules, base, query, standing) {
-        Decision::Nobody => refused(None, None, Why::BadQuery(NOBODY.into())),
+        Decision::Nobody => refused(None, None, Reason::BadQuery(NOBODY.into())),
         Decision::Refused(mac, why) => refused(mac, None, why),
         Decision::Looping(asking, why) | Decision::NoChoice(asking, why) => {
             refused(Some(asking.mac), Some(&asking.machine), why)
@@ -115,7 +115,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn file(&self, rules: &Rules, choice: Choice<'_>) -> Result<String, Why> {
+    fn file(&self, rules: &Rules, choice: Choice<'_>) -> Result<String, Reason> {
         let Machine { name, local_boot, .. } = &self.asking.machine;
         let profile = choice.profile;
         let mut text = format!("# netbootd: {name} boots profile {profile}\n");
@@ -157,10 +157,10 @@ impl Writer<'_> {
     }
 
     /// The lines of a label that boots a Linux kernel.
-    fn linux(&self, profile: &str, boot: &Boot) -> Result<String, Why> {
-        let refuse = |why: String| Why::NotInPxelinux { profile: profile.to_owned(), why };
+    fn linux(&self, profile: &str, boot: &Boot) -> Result<String, Reason> {
+        let refuse = |why: String| Reason::NotInPxelinux { profile: profile.to_owned(), why };
         if let Boot::Faulty(fault) = boot {
-            return Err(Why::Faulty { profile: profile.to_owned(), fault: fault.clone() });
+            return Err(Reason::Faulty { profile: profile.to_owned(), fault: fault.clone() });
         }
         let Boot::Linux(Linux { kernel, initrd, cmdline, device_tree }) = boot else {
             return Err(refuse(format!("it is {}, but they boot only Linux kernels", kind(boot))));
@@ -255,7 +255,7 @@ fn local(local_boot: LocalBoot, text: &mut String) {
 
 /// A file that says why and goes on to the disk. PXELINUX shows what stands behind `say`, U-Boot and petitboot show the
 /// names of the menu.
-fn refusal(who: &str, local_boot: LocalBoot, why: &Why) -> String {
+fn refusal(who: &str, local_boot: LocalBoot, why: &Reason) -> String {
     let lines = wrapped(&on_screen(&why.to_string()), WIDTH);
     let mut text = format!("say netbootd has no boot for {who}:\n");
     for line in &lines {
@@ -442,7 +442,7 @@ localboot -1
     fn a_refusal_is_a_file_that_says_why_on_80_columns_and_goes_on_to_the_disk() {
         let known_only = Rules { known_only: true, ..rules([], "menu") };
         let refused = file(&known_only, BASE, Over::Tftp, &query(), Standing::default());
-        assert_eq!(refused.outcome, Outcome::Refused(Some(MAC), Why::Unknown));
+        assert_eq!(refused.outcome, Outcome::Refused(Some(MAC), Reason::Unknown));
         let expected = "\
 say netbootd has no boot for 52:54:00:12:34:56:
 say no rule names this machine and it is not approved; only known machines
@@ -467,11 +467,11 @@ localboot -1
 ";
         assert_eq!(refused.text, expected);
         let nobody = file(&known_only, BASE, Over::Tftp, &Query::default(), Standing::default());
-        assert_eq!(nobody.outcome, Outcome::Refused(None, Why::BadQuery(NOBODY.into())));
+        assert_eq!(nobody.outcome, Outcome::Refused(None, Reason::BadQuery(NOBODY.into())));
         assert!(nobody.text.starts_with("say netbootd has no boot for this machine:\n"), "{}", nobody.text);
-        let looping = Standing { looping: Some(Why::IpxeLoop(6)), ..Standing::default() };
+        let looping = Standing { looping: Some(Reason::IpxeLoop(6)), ..Standing::default() };
         let looping = file(&rules([], "local"), BASE, Over::Tftp, &query(), looping);
-        assert_eq!(looping.outcome, Outcome::Refused(Some(MAC), Why::IpxeLoop(6)));
+        assert_eq!(looping.outcome, Outcome::Refused(Some(MAC), Reason::IpxeLoop(6)));
     }
 
     #[test]
@@ -493,7 +493,7 @@ localboot -1
         for (boot, words) in cases {
             let rules = rules([("it", boot.into())], "it");
             let refused = file(&rules, BASE, Over::Tftp, &query(), Standing::default()).outcome;
-            let Outcome::Refused(Some(MAC), why @ Why::NotInPxelinux { .. }) = refused else {
+            let Outcome::Refused(Some(MAC), why @ Reason::NotInPxelinux { .. }) = refused else {
                 panic!("{words}: {refused:?}")
             };
             assert!(why.to_string().contains(words), "{why}");
@@ -510,7 +510,7 @@ localboot -1
             ..rules([("it", Boot::Linux(linux("k", &[], "r={{ vars.role }}")).into())], "it")
         };
         let refused = file(&broken, BASE, Over::Tftp, &query(), Standing::default()).outcome;
-        assert!(matches!(refused, Outcome::Refused(Some(MAC), Why::Template(_))), "{refused:?}");
+        assert!(matches!(refused, Outcome::Refused(Some(MAC), Reason::Template(_))), "{refused:?}");
     }
 
     #[test]

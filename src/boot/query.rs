@@ -5,9 +5,9 @@ use super::{
     loader::Loader,
     mac::MacAddr,
     machine::{Machine, MachineRule},
+    reason::Reason,
     selector::Facts,
     text::on_screen,
-    why::Why,
 };
 
 /// What an iPXE says of itself in the query of `/boot.ipxe`; empty values are as good as none.
@@ -41,10 +41,10 @@ impl Query {
     /// The machine's card.
     ///
     /// # Errors
-    /// [`Why::BadQuery`]; `None` where it is not told.
-    pub fn mac(&self) -> Result<Option<MacAddr>, Why> {
+    /// [`Reason::BadQuery`]; `None` where it is not told.
+    pub fn mac(&self) -> Result<Option<MacAddr>, Reason> {
         let parsed = said(&self.mac).map(str::parse::<MacAddr>).transpose();
-        parsed.map_err(|error| Why::BadQuery(format!("mac is wrong: {error}")))
+        parsed.map_err(|error| Reason::BadQuery(format!("mac is wrong: {error}")))
     }
 
     /// Whether an earlier script of this boot has failed.

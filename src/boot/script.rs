@@ -17,11 +17,11 @@ use super::{
     outcome::{Outcome, Way},
     profile::{Boot, Linux, Module, Modules, Profile},
     query::{Query, said},
+    reason::Reason,
     roster::{Entry, Roster},
     template::Templates,
     text::{on_screen, wrapped},
     urls::{asset_url, is_remote},
-    why::Why,
 };
 
 /// A script, and what it does.
@@ -39,7 +39,7 @@ pub struct Standing<'a> {
     /// What was said of machines while the server ran.
     pub roster: Option<&'a Roster>,
     /// Why it gets nothing but the way on to its disk, where it goes round in circles.
-    pub looping: Option<Why>,
+    pub looping: Option<Reason>,
     /// A look at the files that a profile names; without one they are taken to be there.
     pub files: Option<Files<'a>>,
     /// Why nobody knows what the machine has booted already, where that is so.
@@ -50,12 +50,12 @@ pub struct Standing<'a> {
 
 impl Standing<'_> {
     /// What keeps a profile from being booted now.
-    fn fault_of(&self, Choice { profile, boot, once, .. }: Choice<'_>, rules: &Rules) -> Option<Why> {
+    fn fault_of(&self, Choice { profile, boot, once, .. }: Choice<'_>, rules: &Rules) -> Option<Reason> {
         if let Some(fault) = self.state_fault.filter(|_| once) {
-            return Some(Why::NobodyKnows { profile: profile.to_owned(), fault: fault.to_owned() });
+            return Some(Reason::NobodyKnows { profile: profile.to_owned(), fault: fault.to_owned() });
         }
         let fault = self.files?.look_at(boot, &rules.templates).err()?;
-        Some(Why::Faulty { profile: profile.to_owned(), fault })
+        Some(Reason::Faulty { profile: profile.to_owned(), fault })
     }
 }
 
@@ -86,11 +86,11 @@ pub(super) enum Decision<'a> {
     /// The request does not say which machine asks.
     Nobody,
     /// The request makes no sense, or a stranger asks where only known machines are answered.
-    Refused(Option<MacAddr>, Why),
+    Refused(Option<MacAddr>, Reason),
     /// It goes round in circles.
-    Looping(Asking<'a>, Why),
+    Looping(Asking<'a>, Reason),
     /// There is nothing for it.
-    NoChoice(Asking<'a>, Why),
+    NoChoice(Asking<'a>, Reason),
     /// It boots this.
     Boots(Asking<'a>, Choice<'a>),
 }
@@ -119,7 +119,7 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
             None => Decision::Boots(asking, choice),
         },
         // It is installed, or never will be: the disk, and no second look at what might wipe it.
-        Err(why @ Why::TriedOften { .. }) => Decision::Looping(asking, why),
+        Err(why @ Reason::TriedOften { .. }) => Decision::Looping(asking, why),
         Err(why) => Decision::NoChoice(asking, why),
     }
 }
@@ -127,7 +127,7 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
 /// The script for a request whose query cannot be read at all.
 #[must_use]
 pub fn unreadable(rules: &Rules, base: &str, problem: &str) -> Script {
-    refused(rules, base, None, None, None, Why::BadQuery(format!("query is wrong: {problem}")))
+    refused(rules, base, None, None, None, Reason::BadQuery(format!("query is wrong: {problem}")))
 }
 
 fn way(boot: &Boot) -> Way {
@@ -168,7 +168,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn choice(&self, entry: Option<&Entry>) -> Result<Choice<'a>, Why> {
+    fn choice(&self, entry: Option<&Entry>) -> Result<Choice<'a>, Reason> {
         let choose = |wanted| self.rules.choose(self.rule, entry, wanted, &self.machine.arch);
         let choice = choose(said(&self.query.profile))?;
         // Nobody may stand before the machine to choose once more.
@@ -185,15 +185,15 @@ impl<'a> Asking<'a> {
         rules.profiles.get_key_value(chosen).map(|(name, _)| name.as_str())
     }
 
-    fn refused(&self, why: Why) -> Script {
+    fn refused(&self, why: Reason) -> Script {
         refused(self.rules, self.base, Some(self.mac), self.rule, self.tried(), why)
     }
 
     /// The command line of a profile for this machine.
     ///
     /// # Errors
-    /// [`Why::Template`].
-    pub(super) fn cmdline(&self, profile: &str, template: &str) -> Result<String, Why> {
+    /// [`Reason::Template`].
+    pub(super) fn cmdline(&self, profile: &str, template: &str) -> Result<String, Reason> {
         let none = BTreeMap::new();
         let vars = self.rule.map_or(&none, |rule| &rule.vars);
         let urls = self.urls(profile);
@@ -205,10 +205,10 @@ impl<'a> Asking<'a> {
 
     /// Whether what its templates named by `asset()` is there: an installer that misses a file says so late, or not at
     /// all.
-    fn has_named(&self, profile: &str, urls: &Urls) -> Result<(), Why> {
+    fn has_named(&self, profile: &str, urls: &Urls) -> Result<(), Reason> {
         let Some(files) = self.files else { return Ok(()) };
         let missing = files.look_at_named(urls.assets().asked());
-        missing.map_err(|fault| Why::Faulty { profile: profile.to_owned(), fault })
+        missing.map_err(|fault| Reason::Faulty { profile: profile.to_owned(), fault })
     }
 
     /// The profiles that the menu shows this machine, in the order of its rule, where that names them.
@@ -225,7 +225,7 @@ impl<'a> Asking<'a> {
         Urls::new(self.rules, self.base, self.query, profile, self.signer)
     }
 
-    fn rendered(&self, Choice { profile: name, boot, by, .. }: Choice<'_>) -> Result<String, Why> {
+    fn rendered(&self, Choice { profile: name, boot, by, .. }: Choice<'_>) -> Result<String, Reason> {
         let Self { rules, base, machine, rule, .. } = self;
         let Rules { templates, .. } = rules;
         let (base, url) = (*base, |path: &str| asset_url(base, path));
@@ -240,7 +240,7 @@ impl<'a> Asking<'a> {
                 let profile = LinuxUrls::new(base, linux, cmdline(&linux.cmdline)?);
                 render("boot.ipxe", context! { profile => Serde(&profile) })
             }
-            Boot::Efi { .. } if machine.platform == "pcbios" => return Err(Why::EfiOnBios(name.to_owned())),
+            Boot::Efi { .. } if machine.platform == "pcbios" => return Err(Reason::EfiOnBios(name.to_owned())),
             Boot::Efi { path, cmdline: arguments } => {
                 render("efi.ipxe", context! { program => url(path), cmdline => cmdline(arguments)? })
             }
@@ -273,7 +273,7 @@ impl<'a> Asking<'a> {
             Boot::Menu => render("menu.ipxe", self.menu()),
             Boot::Local => render("local.ipxe", context! {}),
             Boot::Shell => render("shell.ipxe", context! {}),
-            Boot::Faulty(fault) => return Err(Why::Faulty { profile: name.to_owned(), fault: fault.clone() }),
+            Boot::Faulty(fault) => return Err(Reason::Faulty { profile: name.to_owned(), fault: fault.clone() }),
         })
     }
 
@@ -295,10 +295,10 @@ impl<'a> Asking<'a> {
     }
 
     /// No menu and no second try, which would lead round again.
-    fn sent_on(&self, why: &Why) -> String {
+    fn sent_on(&self, why: &Reason) -> String {
         let Self { rules: Rules { templates, .. }, machine, .. } = self;
         let again = match why {
-            Why::TriedOften { .. } => format!("To install it again: netbootd once {}", machine.name),
+            Reason::TriedOften { .. } => format!("To install it again: netbootd once {}", machine.name),
             _ => "It is served again after some minutes without iPXE".to_owned(),
         };
         let why_lines = wrapped(&on_screen(&why.to_string()), SCREEN);
@@ -328,7 +328,7 @@ fn refused(
     mac: Option<MacAddr>,
     rule: Option<&MachineRule>,
     tried: Option<&str>,
-    why: Why,
+    why: Reason,
 ) -> Script {
     let who = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
     let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), rule);
@@ -551,7 +551,7 @@ sanboot --no-describe --drive 0x80 || exit
     fn a_refusal_is_a_script_that_says_why_and_executes_nothing_of_the_request() {
         let wrong = Query { profile: Some("x || shell ${a} #\nshell".into()), ..query("efi") };
         let refusal = script(&rules("debian"), BASE, &wrong, Standing::default());
-        assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Why::NoProfile(_))));
+        assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Reason::NoProfile(_))));
         assert!(
             refusal.text.contains(
                 "\necho netbootd has no boot for 52:54:00:12:34:56:\necho there is no profile \"x ?? shell ??a? ?\\nshell\"\n"
@@ -565,7 +565,7 @@ sanboot --no-describe --drive 0x80 || exit
             &Query { mac: Some("nobody".into()), ..Query::default() },
             Standing::default(),
         );
-        assert!(matches!(nobody.outcome, Outcome::Refused(None, Why::BadQuery(_))));
+        assert!(matches!(nobody.outcome, Outcome::Refused(None, Reason::BadQuery(_))));
         let long = Query { profile: Some("x".repeat(100)), ..query("efi") };
         let long = script(&rules("debian"), BASE, &long, Standing::default()).text;
         let shown = long.lines().filter_map(|line| line.strip_prefix("echo "));
@@ -600,13 +600,13 @@ sanboot --no-describe --drive 0x80 || exit
         let wanted = Query { profile: Some("node".into()), ..other };
         let refusal = script(&rules, BASE, &wanted, Standing::default()).outcome;
         assert!(
-            matches!(&refusal, Outcome::Refused(_, Why::Template(fault)) if fault.contains("vars.role")),
+            matches!(&refusal, Outcome::Refused(_, Reason::Template(fault)) if fault.contains("vars.role")),
             "{refusal:?}"
         );
         let known_only = Rules { known_only: true, ..rules };
         assert_eq!(
             script(&known_only, BASE, &wanted, Standing::default()).outcome,
-            Outcome::Refused(Some(MAC), Why::Unknown)
+            Outcome::Refused(Some(MAC), Reason::Unknown)
         );
         let approved: Roster = [(MAC, Entry { approved: true, ..Entry::default() })].into_iter().collect();
         let standing = Standing { roster: Some(&approved), ..Standing::default() };
@@ -620,9 +620,9 @@ sanboot --no-describe --drive 0x80 || exit
             &rules("debian"),
             BASE,
             &query("pcbios"),
-            Standing { looping: Some(Why::IpxeLoop(6)), ..Standing::default() },
+            Standing { looping: Some(Reason::IpxeLoop(6)), ..Standing::default() },
         );
-        assert_eq!(looping.outcome, Outcome::Refused(Some(MAC), Why::IpxeLoop(6)));
+        assert_eq!(looping.outcome, Outcome::Refused(Some(MAC), Reason::IpxeLoop(6)));
         let expected = "\
 #!ipxe
 echo
@@ -666,7 +666,7 @@ sanboot --no-describe --drive 0x80 || exit";
             assert!(text.starts_with("#!ipxe\n") && text.contains(&expected), "{text}");
         }
         let bios = script_of(efi(), "pcbios");
-        assert_eq!(bios.outcome, Outcome::Refused(Some(MAC), Why::EfiOnBios("it".into())));
+        assert_eq!(bios.outcome, Outcome::Refused(Some(MAC), Reason::EfiOnBios("it".into())));
         let variants = BTreeMap::from([("x86_64".to_owned(), Boot::Disk("big.img".into()))]);
         let profile = Profile { variants, ..Profile::from(Boot::Disk("small.img".into())) };
         let rules = Rules { profiles: BTreeMap::from([("it".to_owned(), profile)]), ..rules("it") };
@@ -692,7 +692,7 @@ sanboot --no-describe --drive 0x80 || exit";
         let rules = Rules { profiles, templates: templates.expect("good"), ..rules("file") };
         let look = |name: &str, wanted| match (name, wanted) {
             ("k", _) | ("debian/", Wanted::FileOrFolder) => Ok(()),
-            _ => Err(Why::not_found(name)),
+            _ => Err(Reason::not_found(name)),
         };
         let of = |profile: &str| {
             let query = Query { profile: Some(profile.into()), ..query("efi") };
@@ -700,7 +700,7 @@ sanboot --no-describe --drive 0x80 || exit";
         };
         for profile in ["file", "script"] {
             let fault = "asset(\"gone.iso\"): there is no file gone.iso".into();
-            assert_eq!(of(profile), Outcome::Refused(Some(MAC), Why::Faulty { profile: profile.into(), fault }));
+            assert_eq!(of(profile), Outcome::Refused(Some(MAC), Reason::Faulty { profile: profile.into(), fault }));
         }
         assert!(matches!(of("folder"), Outcome::Chosen { .. }), "{:?}", of("folder"));
     }

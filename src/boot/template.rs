@@ -15,10 +15,10 @@ use serde::Serialize;
 
 use super::{
     mac_filters,
+    reason::Reason,
     rendered::{Format, Values, cmdline},
     source::{RAW, Source, Sources},
     text::on_screen,
-    why::Why,
 };
 
 /// The embedded templates, or the users' own in their place. An undefined name is an error, and a value that would end
@@ -205,10 +205,10 @@ impl Templates {
     /// An answer file of the user's own: rendered, or as it is.
     ///
     /// # Errors
-    /// [`Why::Template`], with its name and line; also where a value would change what the file says.
-    pub fn answer(&self, name: &str, context: minijinja::Value) -> Result<Vec<u8>, Why> {
+    /// [`Reason::Template`], with its name and line; also where a value would change what the file says.
+    pub fn answer(&self, name: &str, context: minijinja::Value) -> Result<Vec<u8>, Reason> {
         if let Some(fault) = self.faulty.get(name) {
-            return Err(Why::Template(fault.clone()));
+            return Err(Reason::Template(fault.clone()));
         }
         if let Some(bytes) = self.raw.get(name) {
             return Ok(bytes.clone());
@@ -227,10 +227,10 @@ impl Templates {
             }
         });
         let rendered = environment.get_template(name).and_then(|template| template.render(context));
-        let rendered = rendered.map_err(|error| Why::Template(in_words(&error)))?;
+        let rendered = rendered.map_err(|error| Reason::Template(in_words(&error)))?;
         let format = self.formats.get(name).copied().unwrap_or(Format::Lines);
         let finished = format.finished(&rendered, &values);
-        let mut text = finished.map_err(|fault| Why::Template(format!("{fault} (in {name})")))?;
+        let mut text = finished.map_err(|fault| Reason::Template(format!("{fault} (in {name})")))?;
         if !text.ends_with('\n') {
             // minijinja takes the last one; some readers lose a line that does not end.
             text.push('\n');
@@ -241,15 +241,15 @@ impl Templates {
     /// Renders a script of the user's own.
     ///
     /// # Errors
-    /// [`Why::Template`], also where it is no iPXE script.
-    pub fn script(&self, name: &str, context: minijinja::Value) -> Result<String, Why> {
+    /// [`Reason::Template`], also where it is no iPXE script.
+    pub fn script(&self, name: &str, context: minijinja::Value) -> Result<String, Reason> {
         if let Some(fault) = self.faulty.get(name) {
-            return Err(Why::Template(fault.clone()));
+            return Err(Reason::Template(fault.clone()));
         }
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
-        let script = rendered.map_err(|error| Why::Template(in_words(&error)))?;
+        let script = rendered.map_err(|error| Reason::Template(in_words(&error)))?;
         if !script.starts_with("#!ipxe") {
-            return Err(Why::Template(format!("{name} does not begin with #!ipxe")));
+            return Err(Reason::Template(format!("{name} does not begin with #!ipxe")));
         }
         Ok(script)
     }
@@ -257,25 +257,28 @@ impl Templates {
     /// Renders a kernel command line, in which `answer()` and `answers()` are the machine's `urls`.
     ///
     /// # Errors
-    /// [`Why::Template`] for a fault of the template, or a result that iPXE would read as more than one command.
+    /// [`Reason::Template`] for a fault of the template, or a result that iPXE would read as more than one command.
     pub fn cmdline(
         &self,
         template: &str,
         machine: &impl Serialize,
         vars: &impl Serialize,
         functions: minijinja::Value,
-    ) -> Result<String, Why> {
+    ) -> Result<String, Reason> {
         let context = context! { machine => Serde(machine), vars => Serde(vars), ..functions };
         let rendered = self
             .environment
             .render_named_str("cmdline", template, context)
-            .map_err(|error| Why::Template(in_words(&error)))?;
-        let rendered = cmdline::finished(&rendered).map_err(|fault| Why::Template(format!("{fault} (in cmdline)")))?;
+            .map_err(|error| Reason::Template(in_words(&error)))?;
+        let rendered =
+            cmdline::finished(&rendered).map_err(|fault| Reason::Template(format!("{fault} (in cmdline)")))?;
         if rendered.contains(|c: char| c.is_control()) {
-            return Err(Why::Template("cmdline holds a line break or another control character".into()));
+            return Err(Reason::Template("cmdline holds a line break or another control character".into()));
         }
         if let Some(word) = ends_a_command(&rendered) {
-            return Err(Why::Template(format!("cmdline holds the word {word:?}, at which iPXE would end the command")));
+            return Err(Reason::Template(format!(
+                "cmdline holds the word {word:?}, at which iPXE would end the command"
+            )));
         }
         Ok(rendered)
     }
@@ -319,7 +322,7 @@ mod tests {
             |template: &str| Templates::default().cmdline(template, &machine, &machine, minijinja::Value::default());
         assert_eq!(render("a=b ip=${netX/ip} c#d"), Ok("a=b ip=${netX/ip} c#d".into()));
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
-            assert!(matches!(render(template), Err(Why::Template(_))), "{template}");
+            assert!(matches!(render(template), Err(Reason::Template(_))), "{template}");
         }
     }
 
@@ -439,6 +442,6 @@ mod tests {
         assert!(templates.has("local.ipxe") && templates.has("menu.ipxe") && !templates.has("other.ipxe"));
         let faults = own("#!ipxe\n{% if %}").map(|_| ()).expect_err("no template");
         assert!(faults.len() == 1 && faults[0].contains("(in local.ipxe:2)"), "{faults:?}");
-        assert!(matches!(templates.script("refused.ipxe", context! {}), Err(Why::Template(_))));
+        assert!(matches!(templates.script("refused.ipxe", context! {}), Err(Reason::Template(_))));
     }
 }

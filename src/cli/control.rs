@@ -301,7 +301,7 @@ fn boots(machine: &Value) -> String {
         if let Some(cause) = word("/stop/text") {
             let _ = writeln!(text, "  probably: {cause}");
         }
-        if let Some(fix) = word("/stop/mend") {
+        if let Some(fix) = word("/stop/fix") {
             let _ = writeln!(text, "  fix: {fix}");
         }
     }

@@ -8,7 +8,7 @@ use super::failure::{EX_UNAVAILABLE, Failure, print};
 use crate::{
     boot::{
         loader::{Loader, LoaderFile, Loaders},
-        why::install_hint,
+        reason::install_hint,
     },
     daemon::loaders::{PACKAGES, Rejected, find},
 };
@@ -75,7 +75,7 @@ fn as_json(loaders: &Loaders, rejected: &[Rejected]) -> String {
         })
     });
     let missing = Loader::ALL.into_iter().filter(|loader| loaders.of(*loader).is_none());
-    let missing = missing.map(|loader| json!({ "architecture": loader.title(), "mend": install_hint(loader) }));
+    let missing = missing.map(|loader| json!({ "architecture": loader.title(), "fix": install_hint(loader) }));
     let rejected = rejected.iter().map(|r| json!({ "file": r.path.display().to_string(), "why": r.why.to_string() }));
     let all = json!({
         "loaders": files.collect::<Vec<_>>(),

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Fault, Finding, Level, load::Loaded, meant, settings::Cmdline, units};
 use crate::{
-    boot::{faults::Wanted, machine::Rules, profile::Profile, urls::is_remote, why::Why},
+    boot::{faults::Wanted, machine::Rules, profile::Profile, reason::Reason, urls::is_remote},
     files::{AssetRoot, permission},
 };
 
@@ -83,9 +83,9 @@ impl Check<'_> {
             None => format!("{name} is a path below the assets folder, but no assets folder is set: set assets"),
             Some(assets) => match assets.look(name, Wanted::File) {
                 // The fault of the folder itself is already reported.
-                Ok(()) | Err(Why::NoFolder(_)) => return,
-                Err(why @ Why::Empty(_)) => why.to_string(),
-                Err(why @ Why::Unreadable { .. }) => {
+                Ok(()) | Err(Reason::NoFolder(_)) => return,
+                Err(why @ Reason::Empty(_)) => why.to_string(),
+                Err(why @ Reason::Unreadable { .. }) => {
                     permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string())
                 }
                 Err(why) => format!("{why} (searched below {})", assets.path().display()),

@@ -18,9 +18,9 @@ use crate::{
         loader::{Loader, Loaders},
         machine::MachineRule,
         profile::{Boot, Linux, Profile},
+        reason::install_hint,
         selector::Selector,
         shadow::{Lost, Shadowed, shadowed},
-        why::install_hint,
     },
     files::AssetRoot,
 };

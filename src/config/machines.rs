@@ -18,11 +18,11 @@ use crate::{
         mac::{MacAddr, NotAMac, NotAnOui},
         machine::{Machine, MachineRule},
         profile::{Boot, Profile},
+        reason::Reason,
         script::script_context,
         selector::Selector,
         template::Templates,
         urls::AssetUrls,
-        why::Why,
     },
     files::AssetRoot,
 };
@@ -154,7 +154,7 @@ fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), 
     let context = answer_context(SAMPLE_BASE, profile, &machine, &rule.vars, &assets);
     match settings.templates.answer(name, context) {
         Ok(_) => Ok(()),
-        Err(Why::Template(fault)) => Err(fault),
+        Err(Reason::Template(fault)) => Err(fault),
         Err(why) => Err(why.to_string()),
     }
 }
@@ -172,7 +172,7 @@ fn of_templates(
     machine: &Machine,
     MachineRule { vars, .. }: &MachineRule,
     asked: &mut Asked,
-) -> Result<usize, Why> {
+) -> Result<usize, Reason> {
     let (base, urls) = (SAMPLE_BASE, Urls::sample(SAMPLE_BASE, SAMPLE, profile));
     let rendered = match (boot, boot.cmdline()) {
         (Boot::Script(asset), _) if !templates.has(asset) => Ok(0),

@@ -68,20 +68,20 @@ pub struct Address {
     pub failed: Vec<BindError>,
 }
 
-/// A socket that could not be opened: what it was for, and the mend.
+/// A socket that could not be opened: what it was for, and the fix.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {error}{mend}")]
+#[error("{what}: {error}{fix}")]
 pub struct BindError {
     what: String,
     /// Of the system call.
     pub error: io::Error,
-    mend: String,
+    fix: String,
 }
 
 impl BindError {
-    /// `taken` is the mend where another process has the port.
+    /// `taken` is the fix where another process has the port.
     fn new(what: String, error: io::Error, taken: impl FnOnce() -> String) -> Self {
-        let mend = match error.kind() {
+        let fix = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "; ports below 1024 need root or CAP_NET_BIND_SERVICE: sudo netbootd up …".to_owned()
             }
@@ -89,22 +89,22 @@ impl BindError {
             io::ErrorKind::AddrNotAvailable => "; the interface has lost this address".to_owned(),
             _ => String::new(),
         };
-        Self { what, error, mend }
+        Self { what, error, fix }
     }
 
     fn capture(interface: &Interface, error: io::Error) -> Self {
-        let mend = match error.kind() {
+        let fix = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "; to listen at layer 2 needs root or CAP_NET_RAW: AmbientCapabilities=CAP_NET_RAW in the service's unit, \
                  or setcap cap_net_raw,cap_net_bind_service+ep on the program"
             }
             _ => "",
         };
-        Self { what: format!("DHCP on {}, at layer 2", interface.name), error, mend: mend.into() }
+        Self { what: format!("DHCP on {}, at layer 2", interface.name), error, fix: fix.into() }
     }
 
     pub(super) fn runtime(error: io::Error) -> Self {
-        Self { what: "the operating system refused to run the server".into(), error, mend: String::new() }
+        Self { what: "the operating system refused to run the server".into(), error, fix: String::new() }
     }
 }
 
@@ -112,7 +112,7 @@ impl BindError {
 /// taken on one of them keeps nobody on the others from booting.
 ///
 /// # Errors
-/// The first that could not be opened, where no machine could boot, or where time does not mend it.
+/// The first that could not be opened, where no machine could boot, or where time does not fix it.
 pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { dhcp: Vec::new(), addresses: Vec::new(), loopback: None, failed: Vec::new() };
     for interface in plan.interfaces.iter().filter(|interface| interface.usable().is_ok()) {
@@ -202,7 +202,7 @@ pub fn sockets_on_67(interface: &Interface) -> Vec<u64> {
 /// Port 67 at layer 2.
 ///
 /// # Errors
-/// That of the system call, with its mend.
+/// That of the system call, with its fix.
 pub fn capture(interface: &Interface) -> Result<OpenTap, BindError> {
     open_tap(interface, Wanted::Requests, DHCP_RECEIVE_BUFFER).map_err(|error| BindError::capture(interface, error))
 }
@@ -250,8 +250,8 @@ pub fn tftp(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
         receive_buffer: TFTP_RECEIVE_BUFFER,
     });
     opened.map_err(|error| {
-        let mend = "stop it, or serve none here: tftp.enabled = false";
-        let taken = || has(Table::Udp, port, &[address], mend);
+        let fix = "stop it, or serve none here: tftp.enabled = false";
+        let taken = || has(Table::Udp, port, &[address], fix);
         BindError::new(format!("TFTP on {address}, UDP port {port}"), error, taken)
     })
 }
@@ -268,8 +268,8 @@ pub fn syslog(address: Ipv4Addr, port: u16) -> Result<UdpSocket, BindError> {
         receive_buffer: SYSLOG_RECEIVE_BUFFER,
     });
     opened.map_err(|error| {
-        let mend = "choose another one with syslog.port, or syslog.enabled = false";
-        let taken = || has(Table::Udp, port, &[address], mend);
+        let fix = "choose another one with syslog.port, or syslog.enabled = false";
+        let taken = || has(Table::Udp, port, &[address], fix);
         BindError::new(format!("syslog on {address}, UDP port {port}"), error, taken)
     })
 }
@@ -294,9 +294,9 @@ fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
 }
 
 /// `dnsmasq (pid 812) has it: stop it`
-fn has(table: Table, port: u16, addresses: &[Ipv4Addr], mend: &str) -> String {
+fn has(table: Table, port: u16, addresses: &[Ipv4Addr], fix: &str) -> String {
     match other_holder(&sockets_on(table, port, addresses)) {
-        Some(holder) => format!("{holder} has it: {mend}"),
+        Some(holder) => format!("{holder} has it: {fix}"),
         // Our own socket, which an address that was lost and came back finds still busy.
         None => "the server that listened there before has not stopped yet".into(),
     }

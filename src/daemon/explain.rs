@@ -23,10 +23,10 @@ use crate::{
         outcome::{Outcome, Way},
         own::Own,
         query::Query,
+        reason::Reason,
         roster::{Entry, Roster},
         script::{Standing, script},
         selector::Facts,
-        why::Why,
     },
     config::{
         load::Loaded,
@@ -237,7 +237,7 @@ impl Explaining<'_> {
         let query = self.query();
         let look = |name: &str, wanted| match &self.assets {
             Some(assets) => assets.look(name, wanted),
-            None => Err(Why::not_found(name)),
+            None => Err(Reason::not_found(name)),
         };
         let standing = Standing { roster: Some(self.roster), files: Some(Files(&look)), ..Standing::default() };
         let answered = script(&self.rules, &self.base(), &query, standing);

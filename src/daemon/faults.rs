@@ -11,7 +11,7 @@ use crate::{
         faults::{Files, faults},
         machine::Live,
         profile::ProfileFault,
-        why::Why,
+        reason::Reason,
     },
     files::{AssetRoot, Followed},
 };
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn look(live: &Live, assets: Option<&AssetRoot>) -> Vec<ProfileFault> {
     let look = |name: &str, wanted| match assets {
         Some(assets) => assets.look(name, wanted),
-        None => Err(Why::not_found(name)),
+        None => Err(Reason::not_found(name)),
     };
     faults(&live.rules.load(), Files(&look))
 }
@@ -34,13 +34,13 @@ pub(super) fn follow_folder(assets: &AssetRoot, is_sandboxed: bool, lost: &mut O
             None
         }
         Followed::Lost(error) => {
-            let mend = match error.kind() {
+            let fix = match error.kind() {
                 io::ErrorKind::PermissionDenied if is_sandboxed => {
                     ": a sandboxed netbootd reads only the folders that it was started with, so restart it"
                 }
                 _ => "",
             };
-            Some(format!("{error}{mend}"))
+            Some(format!("{error}{fix}"))
         }
     };
     if problem != *lost {
@@ -72,10 +72,10 @@ pub(super) async fn follow(live: Arc<Live>, assets: Option<Arc<AssetRoot>>, is_s
             warn!("{fault}");
         }
         let is_whole = |profile: &str| now.iter().all(|fault| fault.profile != profile);
-        let mut mended: Vec<&str> = before.iter().map(|fault| fault.profile.as_str()).collect();
-        mended.dedup();
+        let mut fixed: Vec<&str> = before.iter().map(|fault| fault.profile.as_str()).collect();
+        fixed.dedup();
         let rules = live.rules.load();
-        for profile in mended.into_iter().filter(|name| is_whole(name) && rules.profiles.contains_key(*name)) {
+        for profile in fixed.into_iter().filter(|name| is_whole(name) && rules.profiles.contains_key(*name)) {
             info!("profile {profile} can boot now");
         }
     }

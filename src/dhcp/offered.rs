@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::wire::{Message, Sender, until_nul};
-use crate::boot::{mac::MacAddr, why::Why};
+use crate::boot::{mac::MacAddr, reason::Reason};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +33,10 @@ impl Offered {
     ///
     /// # Errors
     /// Why the message is neither.
-    pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
+    pub fn parse(datagram: &[u8]) -> Result<Self, Reason> {
         let message = Message::parse(datagram, Sender::Server)?;
         let mut offered = Self {
-            mac: message.hardware().mac().ok_or(Why::MalformedDhcp("it has no Ethernet address"))?,
+            mac: message.hardware().mac().ok_or(Reason::MalformedDhcp("it has no Ethernet address"))?,
             yiaddr: message.yiaddr(),
             siaddr: message.siaddr(),
             is_ack: false,
@@ -59,6 +59,6 @@ impl Offered {
             _ => {}
         });
         offered.is_ack = kind == 5;
-        if matches!(kind, 2 | 5) { Ok(offered) } else { Err(Why::MessageType(kind)) }
+        if matches!(kind, 2 | 5) { Ok(offered) } else { Err(Reason::MessageType(kind)) }
     }
 }

@@ -19,9 +19,9 @@ use crate::{
         next::{NextStep, Under, Via, next},
         own::Own,
         pxelinux,
+        reason::Reason,
         roster::Roster,
         shape::Shape,
-        why::Why,
     },
     offers::attempts::Attempts,
 };
@@ -78,9 +78,9 @@ pub enum Action {
         delay: Duration,
     },
     /// A boot client that cannot be served. Users need to know.
-    Refuse(Why),
+    Refuse(Reason),
     /// The message is not for us.
-    Ignore(Why),
+    Ignore(Reason),
 }
 
 /// The data for decisions.
@@ -203,20 +203,20 @@ fn is_relayed_to_no_address(request: &Request) -> bool {
 }
 
 /// A DISCOVER gets an OFFER, every other request an ACK.
-fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, Why> {
+fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, Reason> {
     match (port, request.kind) {
         (Port::Dhcp, Kind::Discover) => Ok(ReplyKind::Offer),
         // A REQUEST on port 67 accepts a lease. We have none, so only a REQUEST that names us is for us. If it also
         // asks for an address (RFC 2131 §4.3.2), it is for a DHCP server on this host, which has the same address.
         (Port::Dhcp, Kind::Request) => match request.server_id {
-            Some(server) if request.requested.is_some() => Err(Why::OtherServer(server)),
+            Some(server) if request.requested.is_some() => Err(Reason::OtherServer(server)),
             Some(server) if server == here.address || request.server_override() == Some(server) => Ok(ReplyKind::Ack),
-            Some(server) => Err(Why::OtherServer(server)),
-            None => Err(Why::MessageType(3)),
+            Some(server) => Err(Reason::OtherServer(server)),
+            None => Err(Reason::MessageType(3)),
         },
         (Port::Dhcp | Port::BootServer, Kind::Inform) | (Port::BootServer, Kind::Request) => Ok(ReplyKind::Ack),
-        (Port::BootServer, Kind::Discover) => Err(Why::MessageType(1)),
-        (_, Kind::Other(kind)) => Err(Why::MessageType(kind)),
+        (Port::BootServer, Kind::Discover) => Err(Reason::MessageType(1)),
+        (_, Kind::Other(kind)) => Err(Reason::MessageType(kind)),
     }
 }
 
@@ -309,7 +309,7 @@ mod tests {
         let leased: &[(u8, &[u8])] = &[(50, &[192, 0, 2, 77])];
         assert_eq!(
             answered(Port::Dhcp, 3, &[BIOS, chosen, leased].concat()),
-            Action::Ignore(Why::OtherServer(here().address)),
+            Action::Ignore(Reason::OtherServer(here().address)),
             "the lease of a server that shares our address"
         );
     }
@@ -331,14 +331,14 @@ mod tests {
         let other_server: &[(u8, &[u8])] = &[(54, &[192, 0, 2, 1])];
         assert_eq!(
             answered(Port::Dhcp, 3, &[BIOS, other_server].concat()),
-            Action::Ignore(Why::OtherServer(Ipv4Addr::new(192, 0, 2, 1)))
+            Action::Ignore(Reason::OtherServer(Ipv4Addr::new(192, 0, 2, 1)))
         );
-        assert_eq!(answered(Port::Dhcp, 1, &[(60, b"MSFT 5.0")]), Action::Ignore(Why::NotPxe));
-        assert_eq!(answered(Port::Dhcp, 7, BIOS), Action::Ignore(Why::MessageType(7)));
-        assert_eq!(answered(Port::BootServer, 1, BIOS), Action::Ignore(Why::MessageType(1)));
+        assert_eq!(answered(Port::Dhcp, 1, &[(60, b"MSFT 5.0")]), Action::Ignore(Reason::NotPxe));
+        assert_eq!(answered(Port::Dhcp, 7, BIOS), Action::Ignore(Reason::MessageType(7)));
+        assert_eq!(answered(Port::BootServer, 1, BIOS), Action::Ignore(Reason::MessageType(1)));
         assert_eq!(
             answered(Port::Dhcp, 1, &[(60, b"PXEClient"), (93, &[0, 11])]),
-            Action::Refuse(Why::LoaderMissing(Loader::EfiArm64))
+            Action::Refuse(Reason::LoaderMissing(Loader::EfiArm64))
         );
     }
 
@@ -489,7 +489,7 @@ mod tests {
         // A client that names the relay's address, which we sent as the identifier, means us.
         assert_eq!(sent(through(3, &[(54, &relay.octets())])), Reply { kind: ReplyKind::Ack, ..expected });
         let other = Ipv4Addr::new(198, 51, 100, 2);
-        assert_eq!(through(3, &[(54, &other.octets())]), Action::Ignore(Why::OtherServer(other)));
+        assert_eq!(through(3, &[(54, &other.octets())]), Action::Ignore(Reason::OtherServer(other)));
     }
 
     #[test]
@@ -520,11 +520,11 @@ mod tests {
         let ask = |attempts: &mut Attempts| decided(&request(1, BIOS), Port::Dhcp, &rules(), attempts, now);
         let answers = (0..100).filter(|_| matches!(ask(&mut attempts), Action::Reply { .. })).count();
         assert_eq!(answers, 20);
-        assert_eq!(ask(&mut attempts), Action::Ignore(Why::TooOften("from this machine")));
+        assert_eq!(ask(&mut attempts), Action::Ignore(Reason::TooOften("from this machine")));
         let mut attempts = Attempts::new(Rates::default(), []);
         for _ in 0..7 {
             attempts.loader_fetched(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), now);
         }
-        assert_eq!(ask(&mut attempts), Action::Refuse(Why::LoaderLoop(7)));
+        assert_eq!(ask(&mut attempts), Action::Refuse(Reason::LoaderLoop(7)));
     }
 }

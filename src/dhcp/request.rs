@@ -13,7 +13,7 @@ use crate::boot::{
     client::{Client, Speaks},
     loader::ClientArch,
     mac::MacAddr,
-    why::Why,
+    reason::Reason,
 };
 
 /// A client's message, with the options that a proxy looks at.
@@ -76,9 +76,9 @@ impl Request {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// [`Why::NotARequest`] and [`Why::MalformedDhcp`]. Unknown and malformed options are ignored: firmware with a
+    /// [`Reason::NotARequest`] and [`Reason::MalformedDhcp`]. Unknown and malformed options are ignored: firmware with a
     /// wrong option should boot too.
-    pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
+    pub fn parse(datagram: &[u8]) -> Result<Self, Reason> {
         let message = Message::parse(datagram, Sender::Client)?;
         let hardware = message.hardware();
         let mut request = Self::new(hardware, hardware.mac().unwrap_or(NO_CARD));
@@ -89,10 +89,10 @@ impl Request {
         request.giaddr = message.giaddr();
         message.each_option(|code, data| request.read(code, data));
         if request.mac == NO_CARD && hardware.length == 0 {
-            return Err(Why::MalformedDhcp("an InfiniBand card without its GUID in option 61 (RFC 4390 §2.1)"));
+            return Err(Reason::MalformedDhcp("an InfiniBand card without its GUID in option 61 (RFC 4390 §2.1)"));
         }
         if request.kind == Kind::Other(0) {
-            return Err(Why::MalformedDhcp("option 53 (message type) is missing"));
+            return Err(Reason::MalformedDhcp("option 53 (message type) is missing"));
         }
         Ok(request)
     }
@@ -173,8 +173,8 @@ impl Request {
     /// The boot client that sent the message.
     ///
     /// # Errors
-    /// [`Why::NotPxe`]: option 60 decides, because ordinary clients may send any of the other options.
-    pub fn client(&self) -> Result<Client, Why> {
+    /// [`Reason::NotPxe`]: option 60 decides, because ordinary clients may send any of the other options.
+    pub fn client(&self) -> Result<Client, Reason> {
         let firmware = self.firmware()?;
         let speaks = ipxe::speaks(&self.user_class, &self.ipxe).unwrap_or(firmware);
         // Type 0, then the UUID (RFC 4578 §2.3).
@@ -182,7 +182,7 @@ impl Request {
         Ok(Client { mac: self.mac, uuid, archs: self.archs(), speaks, interface: None })
     }
 
-    fn firmware(&self) -> Result<Speaks, Why> {
+    fn firmware(&self) -> Result<Speaks, Reason> {
         let class = self.vendor_class.as_slice();
         // The vendor class of U-Boot (CONFIG_BOOTP_VCI_STRING, "U-Boot.armv8"). Without an architecture, U-Boot asks
         // only for an address, and x86 builds cannot run BIOS programs.
@@ -192,7 +192,7 @@ impl Request {
         } else if class.starts_with(b"HTTPClient") {
             Ok(Speaks::HttpBoot)
         } else {
-            Err(Why::NotPxe)
+            Err(Reason::NotPxe)
         }
     }
 
@@ -249,7 +249,7 @@ pub(crate) mod tests {
 
     pub(crate) const UUID: &[u8] = b"\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
 
-    fn client(options: &[(u8, &[u8])]) -> Result<Client, Why> {
+    fn client(options: &[(u8, &[u8])]) -> Result<Client, Reason> {
         let options = [&[(53u8, [1u8].as_slice())], options].concat();
         Request::parse(&message(&options)).and_then(|request| request.client())
     }
@@ -273,8 +273,8 @@ pub(crate) mod tests {
         assert_eq!(ipxe(b"iPXE", b"\x13\x09\x01"), Ok((Speaks::Ipxe { http: false }, 0)), "cut short");
         assert_eq!(ipxe(b"gPXE", b"\x13\x01\x01"), Ok((Speaks::Pxe, 0)));
         assert_eq!(ipxe(b"xNBA", b"\x13\x01\x01"), Ok((Speaks::Ipxe { http: true }, 0)));
-        assert_eq!(speaks(&[(60, b"MSFT 5.0")]), Err(Why::NotPxe));
-        assert_eq!(speaks(&[]), Err(Why::NotPxe));
+        assert_eq!(speaks(&[(60, b"MSFT 5.0")]), Err(Reason::NotPxe));
+        assert_eq!(speaks(&[]), Err(Reason::NotPxe));
     }
 
     #[test]
@@ -306,7 +306,7 @@ pub(crate) mod tests {
         assert_eq!(speaks(&[(60, b"PXEClient:Arch:0000b:UNDI:003000"), (93, &[0, 11])]), Ok((Speaks::Pxe, 11)));
         assert_eq!(speaks(&[(60, b"HTTPClient:Arch:00024"), (93, &[0, 24])]), Ok((Speaks::HttpBoot, 24)));
         for options in [&[(60, b"U-Boot.armv8".as_slice())][..], &[(60, b"U-Boot"), (93, &[0, 0])]] {
-            assert_eq!(speaks(options), Err(Why::NotPxe));
+            assert_eq!(speaks(options), Err(Reason::NotPxe));
         }
     }
 
@@ -320,9 +320,9 @@ pub(crate) mod tests {
         let client_id = b"\xff\0\0\0\0\0\x02\0\0\x02\xc9\0\0\x02\xc9\x03\0\xa1\xb2\xc3";
         assert_eq!(of(0, client_id), Ok(("00:02:c9:a1:b2:c3".into(), 0)));
         assert_eq!(of(6, client_id), Ok(("52:54:00:12:34:56".into(), 6)), "iPXE has made its address itself");
-        assert!(matches!(of(0, b"\x01"), Err(Why::MalformedDhcp(why)) if why.contains("GUID")));
+        assert!(matches!(of(0, b"\x01"), Err(Reason::MalformedDhcp(why)) if why.contains("GUID")));
         for length in [1, 8, 16, 17, 20, 255] {
-            assert!(matches!(of(length, client_id), Err(Why::MalformedDhcp(_))), "{length}");
+            assert!(matches!(of(length, client_id), Err(Reason::MalformedDhcp(_))), "{length}");
         }
     }
 
@@ -359,11 +359,11 @@ pub(crate) mod tests {
             Request::parse(&bytes).map(|request| request.kind)
         };
         assert_eq!(broken(|_| {}), Ok(Kind::Discover));
-        assert_eq!(broken(|b| b[0] = 2), Err(Why::NotARequest));
-        assert!(matches!(broken(|b| b[2] = 255), Err(Why::MalformedDhcp(_))), "the length that panics dhcproto");
-        assert!(matches!(broken(|b| b[236] = 0), Err(Why::MalformedDhcp(_))));
-        assert!(matches!(broken(|b| b.truncate(239)), Err(Why::MalformedDhcp(_))));
-        assert!(matches!(broken(|b| b.truncate(240)), Err(Why::MalformedDhcp(_))), "no message type");
+        assert_eq!(broken(|b| b[0] = 2), Err(Reason::NotARequest));
+        assert!(matches!(broken(|b| b[2] = 255), Err(Reason::MalformedDhcp(_))), "the length that panics dhcproto");
+        assert!(matches!(broken(|b| b[236] = 0), Err(Reason::MalformedDhcp(_))));
+        assert!(matches!(broken(|b| b.truncate(239)), Err(Reason::MalformedDhcp(_))));
+        assert!(matches!(broken(|b| b.truncate(240)), Err(Reason::MalformedDhcp(_))), "no message type");
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use crate::{
     boot::{
         client::{Client, Speaks},
         machine::Live,
-        why::Why,
+        reason::Reason,
     },
     net::frame::LinkAddress,
     offers::attempts::Attempts,
@@ -186,7 +186,7 @@ impl Listener {
         }
     }
 
-    fn ignored(&self, why: &Why, from: SocketAddrV4) {
+    fn ignored(&self, why: &Reason, from: SocketAddrV4) {
         debug!(reason = why.label(), %from, port = ?self.port, "no reply: {why}");
     }
 

@@ -14,7 +14,7 @@ use dhcproto::{
     },
 };
 
-use crate::boot::{mac::MacAddr, why::Why};
+use crate::boot::{mac::MacAddr, reason::Reason};
 
 /// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,23 +74,24 @@ impl<'a> Message<'a> {
     /// Reads a datagram. dhcproto checks only the length of the header.
     ///
     /// # Errors
-    /// [`Why::NotARequest`] and [`Why::MalformedDhcp`].
-    pub fn parse(datagram: &'a [u8], from: Sender) -> Result<Self, Why> {
-        let header = borrowed::Message::new(datagram).map_err(|_| Why::MalformedDhcp("it is shorter than a header"))?;
+    /// [`Reason::NotARequest`] and [`Reason::MalformedDhcp`].
+    pub fn parse(datagram: &'a [u8], from: Sender) -> Result<Self, Reason> {
+        let header =
+            borrowed::Message::new(datagram).map_err(|_| Reason::MalformedDhcp("it is shorter than a header"))?;
         let opcode = match from {
             Sender::Client => Opcode::BootRequest,
             Sender::Server => Opcode::BootReply,
         };
         if header.opcode() != opcode {
-            return Err(Why::NotARequest);
+            return Err(Reason::NotARequest);
         }
         if datagram.get(236..240) != Some(&v4::MAGIC) {
-            return Err(Why::MalformedDhcp("the magic cookie is wrong"));
+            return Err(Reason::MalformedDhcp("the magic cookie is wrong"));
         }
         match (u8::from(header.htype()), header.hlen()) {
             (1, 6) | (Hardware::INFINIBAND, 0 | 6) => {}
             _ => {
-                return Err(Why::MalformedDhcp("the hardware address is not of Ethernet or InfiniBand"));
+                return Err(Reason::MalformedDhcp("the hardware address is not of Ethernet or InfiniBand"));
             }
         }
         let mut message = Self { bytes: datagram, header, overload: Overload::default() };

@@ -74,7 +74,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{boot::why::Why, iso::made::iso};
+    use crate::{boot::reason::Reason, iso::made::iso};
 
     #[test]
     fn an_image_is_served_under_a_plain_name_as_well() {
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(size("My ISOs/Debian-12-live.iso/live/a file"), Ok(4));
         assert_eq!(size("My-ISOs/plain.iso/live/a file"), Ok(4));
         for path in ["My-ISOs/a-b.iso", "My-ISOs/gone.iso", "My-ISOs/../My-ISOs/Debian-12-live.iso", "My-ISOs/x"] {
-            assert!(matches!(size(path), Err(Why::NotFound(_))), "{path}");
+            assert!(matches!(size(path), Err(Reason::NotFound(_))), "{path}");
         }
         let only = [path.to_owned()].into();
         let assets = AssetRoot::open(scratch.path()).expect("opened").only(only);

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use crate::{
-    boot::why::Why,
+    boot::reason::Reason,
     iso::segments::{Piece, Segments},
 };
 
@@ -105,8 +105,8 @@ pub(super) fn modified(stat: &Stat) -> SystemTime {
 }
 
 /// The operating system would not give a file.
-pub(super) fn unreadable(name: &str, errno: Errno) -> Why {
-    Why::Unreadable { name: name.chars().take(200).collect(), error: io::Error::from(errno).to_string() }
+pub(super) fn unreadable(name: &str, errno: Errno) -> Reason {
+    Reason::Unreadable { name: name.chars().take(200).collect(), error: io::Error::from(errno).to_string() }
 }
 
 impl Version {

@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use super::asset::unreadable;
-use crate::boot::why::Why;
+use crate::boot::reason::Reason;
 
 /// An open folder.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Folder {
 
     /// The kernel resolves the whole path below the folder in one step (`RESOLVE_BENEATH`). Neither `..` nor a symbolic
     /// link can leave the folder, even if a link is changed at the same time.
-    pub(super) fn beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Why> {
+    pub(super) fn beneath(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Reason> {
         match self.open_beneath(name, flags) {
             // The path leaves the folder. An absolute link can lead back into it. Then there is a path without links,
             // which is opened with the same strict rules.
@@ -61,8 +61,8 @@ impl Folder {
         .map_err(|errno| {
             let name = name.to_string_lossy();
             match errno {
-                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Why::not_found(&name),
-                Errno::XDEV | Errno::LOOP => Why::Escape(name.chars().take(200).collect()),
+                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Reason::not_found(&name),
+                Errno::XDEV | Errno::LOOP => Reason::Escape(name.chars().take(200).collect()),
                 errno => unreadable(&name, errno),
             }
         })

@@ -7,7 +7,7 @@ use super::{
     image::ImageFile,
 };
 use crate::{
-    boot::why::Why,
+    boot::reason::Reason,
     iso::{
         Fault, Index,
         recognise::{Recognised, recognise},
@@ -34,7 +34,7 @@ impl Opened {
     }
 
     /// What the image is.
-    pub(super) fn recognised(&self, image: &Asset, path: &str) -> Result<&Recognised, Why> {
+    pub(super) fn recognised(&self, image: &Asset, path: &str) -> Result<&Recognised, Reason> {
         if let Some(found) = self.recognised.get() {
             return Ok(found);
         }
@@ -44,24 +44,24 @@ impl Opened {
 }
 
 /// What was read of an image.
-pub(super) fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Opened, Why> {
+pub(super) fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Opened, Reason> {
     match slot.get() {
         Some(Ok(opened)) => Ok(opened),
         Some(Err(fault)) => Err(told(path, fault)),
-        None => Err(Why::not_found(path)),
+        None => Err(Reason::not_found(path)),
     }
 }
 
 /// A fault of an image, for whoever asked for a path.
-pub(super) fn told(path: &str, fault: &Fault) -> Why {
+pub(super) fn told(path: &str, fault: &Fault) -> Reason {
     match fault {
-        Fault::NotFound(_) => Why::not_found(path),
+        Fault::NotFound(_) => Reason::not_found(path),
         fault => unreadable(path, fault),
     }
 }
 
-pub(super) fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Why {
-    Why::Unreadable { name: path.chars().take(200).collect(), error: error.to_string() }
+pub(super) fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Reason {
+    Reason::Unreadable { name: path.chars().take(200).collect(), error: error.to_string() }
 }
 
 impl Images {

@@ -18,13 +18,13 @@ use super::{
     root::AssetRoot,
 };
 use crate::{
-    boot::why::Why,
+    boot::reason::Reason,
     iso::{self, Found, Index, segments::Segments},
 };
 
 impl AssetRoot {
     /// A file inside an image. `None` if no part of the path is an image.
-    pub(super) fn inside(&self, path: &str) -> Option<Result<Asset, Why>> {
+    pub(super) fn inside(&self, path: &str) -> Option<Result<Asset, Reason>> {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
             let opened = opened(&index, path)?;
@@ -46,7 +46,7 @@ impl AssetRoot {
     }
 
     /// The entries of a folder inside an image, like [`AssetRoot::list`]. `None` if no part of the path is an image.
-    pub(super) fn list_inside(&self, path: &str) -> Option<Result<Vec<Entry>, Why>> {
+    pub(super) fn list_inside(&self, path: &str) -> Option<Result<Vec<Entry>, Reason>> {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
             let index = &opened(&index, path)?.index;
@@ -76,7 +76,7 @@ impl AssetRoot {
     }
 
     /// The index of an open image.
-    pub(super) fn index(&self, image: Asset, path: &str) -> Result<(Asset, Slot), Why> {
+    pub(super) fn index(&self, image: Asset, path: &str) -> Result<(Asset, Slot), Reason> {
         let slot = self.images.slot(image.version);
         if slot.get().is_none() {
             let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
@@ -134,7 +134,7 @@ mod tests {
         for path in
             ["isos/debian.iso/nothing", "isos/debian.iso/live", "isos/debian.iso/", "isos/other.iso/x", "isos/x/y"]
         {
-            assert!(matches!(assets.file(path), Err(Why::NotFound(_))), "{path}: {:?}", assets.file(path));
+            assert!(matches!(assets.file(path), Err(Reason::NotFound(_))), "{path}: {:?}", assets.file(path));
         }
         let fault = assets.file("none.iso/x").expect_err("no image").to_string();
         assert!(fault.contains("it is not a CD or DVD image"), "{fault}");
@@ -176,7 +176,7 @@ mod tests {
         let file = |name: &str, size| (name.to_owned(), Kind::File { size });
         assert_eq!(listed("x.iso/"), [("b".to_owned(), Kind::Folder), file("a", 1)]);
         assert_eq!(listed("x.iso/b"), [file("c", 5)]);
-        assert!(matches!(assets.list("x.iso/nothing"), Err(Why::NotFound(_))));
+        assert!(matches!(assets.list("x.iso/nothing"), Err(Reason::NotFound(_))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     asset::{modified, unreadable},
     root::AssetRoot,
 };
-use crate::boot::why::Why;
+use crate::boot::reason::Reason;
 
 /// An entry of a folder that can be fetched or listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +40,16 @@ impl AssetRoot {
     /// be fetched: devices, sockets, and symbolic links that leave the folder.
     ///
     /// # Errors
-    /// [`Why::NotFound`] if it is not a folder, or is inside a hidden one; [`Why::Escape`]; [`Why::Unreadable`].
-    pub fn list(&self, name: &str) -> Result<Vec<Entry>, Why> {
+    /// [`Reason::NotFound`] if it is not a folder, or is inside a hidden one; [`Reason::Escape`]; [`Reason::Unreadable`].
+    pub fn list(&self, name: &str) -> Result<Vec<Entry>, Reason> {
         let name = name.trim_matches('/');
         if name.split('/').any(|part| part.starts_with('.')) || !(name.is_empty() || self.leads_to_served("", name)) {
-            return Err(Why::not_found(name));
+            return Err(Reason::not_found(name));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = match self.beneath(if name.is_empty() { "." } else { name }, flags) {
             // An image can be listed like a folder.
-            Err(why @ Why::NotFound(_)) => return self.list_inside(&format!("{name}/")).unwrap_or(Err(why)),
+            Err(why @ Reason::NotFound(_)) => return self.list_inside(&format!("{name}/")).unwrap_or(Err(why)),
             folder => folder?,
         };
         let names = Dir::read_from(&folder).map_err(|errno| unreadable(name, errno))?;
@@ -106,7 +106,7 @@ mod tests {
         let assets = AssetRoot::open(&root).expect("opened");
         let listed = |name: &str| {
             let entries = assets.list(name)?;
-            Ok::<_, Why>(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect::<Vec<_>>())
+            Ok::<_, Reason>(entries.into_iter().map(|entry| (entry.name, entry.kind)).collect::<Vec<_>>())
         };
         let folder = |name: &str| (name.to_owned(), Kind::Folder);
         let file = |name: &str, size| (name.to_owned(), Kind::File { size });
@@ -116,9 +116,9 @@ mod tests {
         assert_eq!((listed("debian/"), listed("stable")), (Ok(debian.clone()), Ok(debian)));
         assert_eq!(listed("debian/12"), Ok(vec![]));
         for name in ["nothing", "b", ".git", ".", "..", "debian/../.git", "debian\0"] {
-            assert!(matches!(listed(name), Err(Why::NotFound(_))), "{name}");
+            assert!(matches!(listed(name), Err(Reason::NotFound(_))), "{name}");
         }
         symlink("/etc", root.join("etc")).expect("made");
-        assert_eq!(listed("etc"), Err(Why::Escape("etc".into())));
+        assert_eq!(listed("etc"), Err(Reason::Escape("etc".into())));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     root::AssetRoot,
 };
 use crate::{
-    boot::why::Why,
+    boot::reason::Reason,
     iso::{
         Index,
         recognise::{Part, Place, Recognised, Variant},
@@ -62,8 +62,8 @@ impl AssetRoot {
     /// What an image is, by its path below the folder. Read once for each version of it.
     ///
     /// # Errors
-    /// As [`AssetRoot::file`]; [`Why::Unreadable`] for what is no image.
-    pub fn recognise(&self, path: &str) -> Result<Seen, Why> {
+    /// As [`AssetRoot::file`]; [`Reason::Unreadable`] for what is no image.
+    pub fn recognise(&self, path: &str) -> Result<Seen, Reason> {
         let image = self.file(path)?;
         let version = image.etag.clone();
         let (image, slot) = self.index(image, path)?;
@@ -77,12 +77,12 @@ impl AssetRoot {
 pub(super) fn file(
     image: &Asset,
     index: &Index,
-    found: impl FnOnce() -> Result<Recognised, Why>,
+    found: impl FnOnce() -> Result<Recognised, Reason>,
     (path, rest): (&str, &str),
-) -> Option<Result<Made, Why>> {
+) -> Option<Result<Made, Reason>> {
     let (arch_asked, name) = rest.trim_start_matches('/').strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
     Some(found().and_then(|found| {
-        let none = || Why::not_found(path);
+        let none = || Reason::not_found(path);
         let variant = found.variants.iter().find(|variant| arch(variant) == arch_asked).ok_or_else(none)?;
         if let Some(host) = of_host(variant, name) {
             return of_package(host, path).map(Made::Host);
@@ -116,21 +116,21 @@ fn of_host<'a>(variant: &'a Variant, name: &str) -> Option<&'a str> {
 }
 
 /// Only the families' table names such files, and an image has no more to say of them than a version and a processor.
-fn of_package(host: &str, path: &str) -> Result<Asset, Why> {
-    let unreadable = |error: &dyn std::fmt::Display| Why::Unreadable {
+fn of_package(host: &str, path: &str) -> Result<Asset, Reason> {
+    let unreadable = |error: &dyn std::fmt::Display| Reason::Unreadable {
         name: path.chars().take(200).collect(),
         error: format!("{host}: {error}"),
     };
     if host.split('/').any(|part| part == "..") || !Path::new(host).is_absolute() {
-        return Err(Why::not_found(path));
+        return Err(Reason::not_found(path));
     }
     let file = File::open(host).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Why::not_found(path),
+        io::ErrorKind::NotFound => Reason::not_found(path),
         _ => unreadable(&error),
     })?;
     let stat = fstat(&file).map_err(|error| unreadable(&error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Why::not_found(path));
+        return Err(Reason::not_found(path));
     }
     let version = Version::of(&stat);
     Ok(Asset {
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(bytes.len() % 4, 0, "another one may follow");
         assert!(made.etag.starts_with(assets.file("pve.iso").expect("there").etag.trim_end_matches('"')));
         for path in ["pve.iso/.netbootd/any/linux26", "pve.iso/.netbootd/arm64/initrd.img", "pve.iso/.netbootd/x"] {
-            assert!(matches!(assets.file(path), Err(Why::NotFound(_))), "{path}");
+            assert!(matches!(assets.file(path), Err(Reason::NotFound(_))), "{path}");
         }
     }
 
@@ -194,6 +194,6 @@ mod tests {
         let assets = AssetRoot::open(scratch.path()).expect("opened");
         let why = assets.recognise("x.iso").expect_err("none").to_string();
         assert!(why.contains("it is not a CD or DVD image"), "{why}");
-        assert!(matches!(assets.recognise("y.iso"), Err(Why::NotFound(_))));
+        assert!(matches!(assets.recognise("y.iso"), Err(Reason::NotFound(_))));
     }
 }

@@ -18,34 +18,34 @@ use crate::boot::{
     loader::LoaderFile,
     over::Of,
     query::Query,
+    reason::Reason,
     script::{Standing, script},
-    why::Why,
 };
 
 impl Names<'_> {
     /// Finds the file for a name, with slashes or backslashes.
     ///
     /// # Errors
-    /// [`Why::NotFound`], [`Why::Garbled`], [`Why::Escape`], [`Why::Unreadable`], [`Why::LoaderMissing`].
-    pub fn find(&self, name: &[u8], asker: Asker) -> Result<Found, Why> {
+    /// [`Reason::NotFound`], [`Reason::Garbled`], [`Reason::Escape`], [`Reason::Unreadable`], [`Reason::LoaderMissing`].
+    pub fn find(&self, name: &[u8], asker: Asker) -> Result<Found, Reason> {
         let mut budget = Budget::default();
         let mut refused = None;
         for spelling in spellings(name) {
             match self.spelled(spelling, asker, &mut budget) {
-                Err(Why::NotFound(_)) => {}
+                Err(Reason::NotFound(_)) => {}
                 // The error is for the name as it was sent, if no shorter name is a file either.
-                Err(why @ Why::Escape(_)) => refused = refused.or(Some(why)),
+                Err(why @ Reason::Escape(_)) => refused = refused.or(Some(why)),
                 found => return found,
             }
         }
         Err(refused.unwrap_or_else(|| not_found(name)))
     }
 
-    fn spelled(&self, name: &[u8], asker: Asker, budget: &mut Budget) -> Result<Found, Why> {
+    fn spelled(&self, name: &[u8], asker: Asker, budget: &mut Budget) -> Result<Found, Reason> {
         let exact = self.asset(name);
         let leads_out = match exact {
-            Err(why @ Why::Escape(_)) => why,
-            Err(Why::NotFound(_)) => Why::NotFound(String::new()),
+            Err(why @ Reason::Escape(_)) => why,
+            Err(Reason::NotFound(_)) => Reason::NotFound(String::new()),
             found => return found,
         };
         let Ok(path) = std::str::from_utf8(name) else { return Err(leads_out) };
@@ -64,18 +64,18 @@ impl Names<'_> {
         }
         // A link of the user that leaves the folder is a mistake, which must be reported and not hidden by another
         // file.
-        if matches!(leads_out, Why::Escape(_)) && !path.split('/').any(|part| part == "..") {
+        if matches!(leads_out, Reason::Escape(_)) && !path.split('/').any(|part| part == "..") {
             return Err(leads_out);
         }
         self.by_last_part(&path, asker).unwrap_or(Err(leads_out))
     }
 
-    fn asset(&self, name: &[u8]) -> Result<Found, Why> {
-        let Some(assets) = self.assets else { return Err(Why::NotFound(String::new())) };
+    fn asset(&self, name: &[u8]) -> Result<Found, Reason> {
+        let Some(assets) = self.assets else { return Err(Reason::NotFound(String::new())) };
         let path = name.strip_prefix(b"/").unwrap_or(name);
         let (path, asset) = match assets.file_of_bytes(path) {
             // Only now, because a file on the disk can have a backslash in its name.
-            Err(Why::NotFound(_)) if name.contains(&b'\\') => {
+            Err(Reason::NotFound(_)) if name.contains(&b'\\') => {
                 let path: Vec<u8> = name.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
                 let asset = assets.file_of_bytes(&path)?;
                 (path, asset)
@@ -91,7 +91,7 @@ impl Names<'_> {
     }
 
     /// Texts and loaders that are not files of the user. More of them can be added here.
-    fn by_whole_name(&self, path: &str, asker: Asker) -> Option<Result<Found, Why>> {
+    fn by_whole_name(&self, path: &str, asker: Asker) -> Option<Result<Found, Reason>> {
         if path == AUTOEXEC {
             return Some(Ok(self.way_to_script(AUTOEXEC)));
         }
@@ -101,7 +101,7 @@ impl Names<'_> {
         self.rules.loaders.named(path).map(|file| Ok(self.loader(file, asker))).or_else(|| self.pxelinux(path))
     }
 
-    fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Why>> {
+    fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Reason>> {
         let last = last_part(path);
         let any_case = || self.rules.loaders.iter().find(|file| file.name.eq_ignore_ascii_case(last));
         self.by_whole_name(last, asker)
@@ -117,8 +117,8 @@ impl Names<'_> {
         Found::Loader(file.clone())
     }
 
-    fn universal(&self, asker: Asker) -> Result<Found, Why> {
-        let file = self.rules.loaders.of(asker.firmware).ok_or(Why::LoaderMissing(asker.firmware));
+    fn universal(&self, asker: Asker) -> Result<Found, Reason> {
+        let file = self.rules.loaders.of(asker.firmware).ok_or(Reason::LoaderMissing(asker.firmware));
         match file {
             _ if asker.is_ipxe => Ok(self.script_instead_of(UNIVERSAL)),
             file => file.map(|file| self.loader(file, asker)),
@@ -174,10 +174,10 @@ fn first_alien(name: &[u8]) -> usize {
     text.find(|c: char| c.is_ascii_control()).unwrap_or(text.len())
 }
 
-fn not_found(name: &[u8]) -> Why {
+fn not_found(name: &[u8]) -> Reason {
     match std::str::from_utf8(name) {
-        Ok(text) if first_alien(name) == name.len() => Why::not_found(&normalised(text)),
-        _ => Why::garbled(name),
+        Ok(text) if first_alien(name) == name.len() => Reason::not_found(&normalised(text)),
+        _ => Reason::garbled(name),
     }
 }
 
@@ -330,6 +330,6 @@ mod tests {
         let rules = Rules { loaders: Loaders::new(vec![file("ipxe.efi", Loader::EfiX86_64)]), ..Rules::default() };
         let names = Names { rules: &rules, assets: None, base: "http://192.0.2.1:8080", caller: None };
         assert!(matches!(names.find(b"x/ipxe.efi\xff", FIRMWARE), Ok(Found::Loader(_))));
-        assert_eq!(names.find(b"../etc/passwd", FIRMWARE).err(), Some(Why::not_found("../etc/passwd")));
+        assert_eq!(names.find(b"../etc/passwd", FIRMWARE).err(), Some(Reason::not_found("../etc/passwd")));
     }
 }

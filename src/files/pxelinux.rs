@@ -7,19 +7,19 @@ use crate::boot::{
     outcome::Outcome,
     pxelinux::{self, Asked},
     query::Query,
+    reason::Reason,
     script::Standing,
-    why::Why,
 };
 
 impl Names<'_> {
     /// `None` if the path is not such a file.
-    pub(super) fn pxelinux(&self, path: &str) -> Option<Result<Found, Why>> {
+    pub(super) fn pxelinux(&self, path: &str) -> Option<Result<Found, Reason>> {
         let asked = Asked::of(path)?;
-        Some(self.caller.map_or_else(|| Err(Why::not_found(path)), |caller| self.file_for(&caller, path, &asked)))
+        Some(self.caller.map_or_else(|| Err(Reason::not_found(path)), |caller| self.file_for(&caller, path, &asked)))
     }
 
-    fn file_for(&self, caller: &Caller<'_>, path: &str, asked: &Asked) -> Result<Found, Why> {
-        let nothing = || Err(Why::not_found(path));
+    fn file_for(&self, caller: &Caller<'_>, path: &str, asked: &Asked) -> Result<Found, Reason> {
+        let nothing = || Err(Reason::not_found(path));
         // A client tries one name after the other until one is a file. Only for the last name is an error text useful.
         let query = match (asked, caller.machine().map(|machine| machine.card)) {
             (Asked::Mac(mac), _) => caller.query(*mac),
@@ -32,7 +32,7 @@ impl Names<'_> {
         let (roster, state_fault) = (caller.live.roster.load(), caller.live.state_fault.load());
         let look = |name: &str, wanted| match self.assets {
             Some(assets) => assets.look(name, wanted),
-            None => Err(Why::not_found(name)),
+            None => Err(Reason::not_found(name)),
         };
         let standing = Standing {
             roster: Some(&roster),

@@ -17,7 +17,7 @@ use super::{
     folder::Folder,
     images::Images,
 };
-use crate::boot::{faults::Wanted, why::Why};
+use crate::boot::{faults::Wanted, reason::Reason};
 
 /// The assets folder by its name. All paths are resolved below the folder that the name leads to. The folder can appear
 /// later, and can be replaced by another one.
@@ -113,7 +113,7 @@ impl AssetRoot {
     ///
     /// # Errors
     /// As there.
-    pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Why> {
+    pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Reason> {
         self.file(name).map(|asset| self.share(asset))
     }
 
@@ -135,8 +135,8 @@ impl AssetRoot {
     /// An image is a folder too: the path can continue inside it.
     ///
     /// # Errors
-    /// [`Why::NotFound`], also if it is not a regular file; [`Why::NoFolder`]; [`Why::Escape`]; [`Why::Unreadable`].
-    pub fn file(&self, name: &str) -> Result<Asset, Why> {
+    /// [`Reason::NotFound`], also if it is not a regular file; [`Reason::NoFolder`]; [`Reason::Escape`]; [`Reason::Unreadable`].
+    pub fn file(&self, name: &str) -> Result<Asset, Reason> {
         self.file_of_bytes(name.as_bytes())
     }
 
@@ -144,16 +144,16 @@ impl AssetRoot {
     ///
     /// # Errors
     /// As there.
-    pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Why> {
+    pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Reason> {
         let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
         let name = Path::new(OsStr::from_bytes(name.get(start..).unwrap_or_default()));
         let is_served = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
         let found = match self.only.as_ref().is_none_or(is_served) {
             true => self.whole_file(name),
-            false => Err(Why::not_found(&name.to_string_lossy())),
+            false => Err(Reason::not_found(&name.to_string_lossy())),
         };
         match (found, name.to_str()) {
-            (Err(why @ Why::NotFound(_)), Some(path)) => match self.inside(path) {
+            (Err(why @ Reason::NotFound(_)), Some(path)) => match self.inside(path) {
                 Some(found) => found,
                 None => self.behind_alias(path).map_or(Err(why), |path| self.file(&path)),
             },
@@ -162,13 +162,13 @@ impl AssetRoot {
     }
 
     /// A file that is directly in the folder, not in an image.
-    pub(super) fn whole_file(&self, name: &Path) -> Result<Asset, Why> {
+    pub(super) fn whole_file(&self, name: &Path) -> Result<Asset, Reason> {
         // Opening a FIFO without a writer must not block: use NONBLOCK, and check the type afterwards.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.beneath(name, flags)?;
         let stat = fstat(&descriptor).map_err(|errno| unreadable(&name.to_string_lossy(), errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Why::not_found(&name.to_string_lossy()));
+            return Err(Reason::not_found(&name.to_string_lossy()));
         }
         let version = Version::of(&stat);
         Ok(Asset {
@@ -184,20 +184,20 @@ impl AssetRoot {
     /// Whether a machine can fetch this file.
     ///
     /// # Errors
-    /// As [`AssetRoot::file`]; [`Why::Empty`].
-    pub fn look(&self, name: &str, wanted: Wanted) -> Result<(), Why> {
+    /// As [`AssetRoot::file`]; [`Reason::Empty`].
+    pub fn look(&self, name: &str, wanted: Wanted) -> Result<(), Reason> {
         match (self.file(name), wanted) {
-            (Ok(asset), Wanted::File) if asset.size == 0 => Err(Why::Empty(name.chars().take(200).collect())),
+            (Ok(asset), Wanted::File) if asset.size == 0 => Err(Reason::Empty(name.chars().take(200).collect())),
             (Ok(_), _) => Ok(()),
             (Err(why), Wanted::File) => Err(why),
             (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
         }
     }
 
-    pub(super) fn beneath(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Why> {
+    pub(super) fn beneath(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<OwnedFd, Reason> {
         match self.folder.load().as_ref() {
             Some(folder) => folder.beneath(name.as_ref(), flags),
-            None => Err(Why::NoFolder(self.named.display().to_string())),
+            None => Err(Reason::NoFolder(self.named.display().to_string())),
         }
     }
 }
@@ -232,10 +232,10 @@ mod tests {
         assert_eq!(size("debian/../inside"), Ok(6));
         let with_itself = format!("../{}/debian/vmlinuz", root.file_name().expect("a name").display());
         for name in ["../secret", "outside", "absolute", "debian/../../secret", "loop", &with_itself] {
-            assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
+            assert_eq!(size(name), Err(Reason::Escape(name.into())), "{name}");
         }
         for name in ["", "nothing", "debian", "inside/x", "nul\0byte", &"x".repeat(300)] {
-            assert!(matches!(size(name), Err(Why::NotFound(_))), "{name}");
+            assert!(matches!(size(name), Err(Reason::NotFound(_))), "{name}");
         }
     }
 
@@ -311,9 +311,9 @@ mod tests {
             assert_eq!(assets.list("current").map(|entries| entries.len()), Ok(1));
             assert!(assets.list("").expect("listed").iter().any(|entry| entry.name == "current"));
             for name in ["beside/secret", "beside/nothing", "nowhere", "nowhere/x"] {
-                assert_eq!(size(name), Err(Why::Escape(name.into())), "{name}");
+                assert_eq!(size(name), Err(Reason::Escape(name.into())), "{name}");
             }
-            assert!(matches!(size("current/nothing"), Err(Why::NotFound(_))));
+            assert!(matches!(size("current/nothing"), Err(Reason::NotFound(_))));
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
         let (link, fresh) = (scratch.path().join("link"), scratch.path().join("link.new"));
         let assets = AssetRoot::waiting_for(&link);
         assert!(matches!(assets.follow(), Followed::Lost(_)));
-        assert_eq!(assets.file("k").map(|_| ()), Err(Why::NoFolder(link.display().to_string())));
+        assert_eq!(assets.file("k").map(|_| ()), Err(Reason::NoFolder(link.display().to_string())));
         for version in ["v1", "v2"] {
             fs::create_dir(scratch.path().join(version)).expect("made");
             fs::write(scratch.path().join(version).join("k"), version).expect("made");
@@ -351,7 +351,7 @@ mod tests {
         let is_served = |name: &str| assets.file(name).is_ok();
         assert!(is_served("vmlinuz") && is_served("/vmlinuz") && is_served("more/initrd"));
         for name in ["diary.txt", "./diary.txt", "more/../diary.txt", "more/../vmlinuz", "more", ""] {
-            assert!(matches!(assets.file(name), Err(Why::NotFound(_))), "{name}");
+            assert!(matches!(assets.file(name), Err(Reason::NotFound(_))), "{name}");
         }
         let listed = |name: &str| {
             let names = assets.list(name).map(|entries| entries.into_iter().map(|entry| entry.name).collect());

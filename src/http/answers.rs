@@ -19,7 +19,7 @@ use crate::{
         answer::{Answer, Signer, answer},
         installer::Installer,
         query::Query,
-        why::{Denied, Why},
+        reason::{Denied, Reason},
     },
     timeline::event::{What, Who},
 };
@@ -32,7 +32,7 @@ pub(super) async fn signed(
 ) -> Response {
     match app.open(&token, &name) {
         Ok(query) => app.answer(ends, &name, &query),
-        Err(denied) => app.refuse(ends, &Why::denied(&name, denied)),
+        Err(denied) => app.refuse(ends, &Reason::denied(&name, denied)),
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn open(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     if !app.live.rules.load().answers.open {
-        return app.refuse(ends, &Why::denied(&name, Denied::NotSigned));
+        return app.refuse(ends, &Reason::denied(&name, Denied::NotSigned));
     }
     let body = match body {
         Ok(body) => body,
@@ -59,7 +59,7 @@ pub(super) async fn open(
             let query = installer.complete(query, &app.live.rules.load(), &app.live.roster.load());
             app.answer(ends, &name, &app.heard(ends, query))
         }
-        Err(rejection) => app.refuse(ends, &Why::BadQuery(format!("query is wrong: {}", rejection.body_text()))),
+        Err(rejection) => app.refuse(ends, &Reason::BadQuery(format!("query is wrong: {}", rejection.body_text()))),
     }
 }
 

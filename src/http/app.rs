@@ -32,8 +32,8 @@ use crate::{
         outcome::Outcome,
         over::Over,
         query,
+        reason::{Denied, Reason},
         recent::Recent,
-        why::{Denied, Why},
     },
     files::{
         AssetRoot,
@@ -89,7 +89,7 @@ impl App {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
     }
 
-    pub(super) fn find(&self, ends: Ends, name: &[u8], headers: &HeaderMap) -> Result<Found, Why> {
+    pub(super) fn find(&self, ends: Ends, name: &[u8], headers: &HeaderMap) -> Result<Found, Reason> {
         let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), HeaderValue::as_bytes);
         // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
         let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
@@ -111,8 +111,8 @@ impl App {
     }
 
     /// What is wrong with a file that a profile names.
-    pub(super) fn look(&self, name: &str, wanted: Wanted) -> Result<(), Why> {
-        self.assets.as_ref().map_or_else(|| Err(Why::not_found(name)), |assets| assets.look(name, wanted))
+    pub(super) fn look(&self, name: &str, wanted: Wanted) -> Result<(), Reason> {
+        self.assets.as_ref().map_or_else(|| Err(Reason::not_found(name)), |assets| assets.look(name, wanted))
     }
 
     /// Seconds since 1970. A clock that has jumped is told.
@@ -160,7 +160,7 @@ impl App {
     }
 
     pub(super) async fn list(&self, ends: Ends, path: String, json: bool) -> Response {
-        let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Why::not_found(&path)) };
+        let Some(assets) = self.assets.clone() else { return self.refuse(ends, &Reason::not_found(&path)) };
         // A look at every entry of a folder may wait for a disk.
         let listed = tokio::task::spawn_blocking(move || assets.list(&path).map(|entries| (path, entries))).await;
         match listed {
@@ -173,14 +173,14 @@ impl App {
         }
     }
 
-    pub(super) fn refuse(&self, ends: Ends, why: &Why) -> Response {
+    pub(super) fn refuse(&self, ends: Ends, why: &Reason) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
         self.tell_of(ends, What::Refused(why.clone()));
         let status = match why {
-            Why::Unreadable { .. } | Why::AnswerDenied { .. } | Why::Unknown => StatusCode::FORBIDDEN,
-            Why::BadQuery(_) => StatusCode::BAD_REQUEST,
-            Why::NoNumbers(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Why::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Reason::Unreadable { .. } | Reason::AnswerDenied { .. } | Reason::Unknown => StatusCode::FORBIDDEN,
+            Reason::BadQuery(_) => StatusCode::BAD_REQUEST,
+            Reason::NoNumbers(_) => StatusCode::RANGE_NOT_SATISFIABLE,
+            Reason::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::NOT_FOUND,
         };
         (status, format!("{why}\n")).into_response()

@@ -19,7 +19,7 @@ use super::{
     ends::{Ends, ipv4},
 };
 use crate::{
-    boot::{mac::MacAddr, report_address::scope, why::Denied},
+    boot::{mac::MacAddr, reason::Denied, report_address::scope},
     timeline::{
         event::{Event, Report, ReportEvent, Signed, What, Who},
         report::read,

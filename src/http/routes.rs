@@ -33,8 +33,8 @@ use crate::{
         hardware::Hardware,
         outcome::Outcome,
         over::Of,
+        reason::Reason,
         script::{self, Standing, script},
-        why::Why,
     },
     files::found::Found,
     timeline::event::{What, Who},
@@ -143,7 +143,7 @@ async fn file(
     let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
     let name: Vec<u8> = percent_decode_str(path).collect();
     if let Some(range) = without_numbers(&headers) {
-        return app.refuse(ends, &Why::NoNumbers(range.chars().take(40).collect()));
+        return app.refuse(ends, &Reason::NoNumbers(range.chars().take(40).collect()));
     }
     let whose = app.whose(ends, claim.map(|Extension(claim)| claim), &headers);
     match app.find(ends, &name, &headers) {
@@ -168,7 +168,7 @@ async fn file(
             }
             script_response(text)
         }
-        Err(Why::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
+        Err(Reason::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
             let path = String::from_utf8_lossy(&name).into_owned();
             app.list(ends, path, wants_json(uri.query(), &headers)).await
         }
@@ -190,7 +190,7 @@ async fn folder(
 ) -> Response {
     match app.listing {
         true => app.list(ends, String::new(), wants_json(query.as_deref(), &headers)).await,
-        false => app.refuse(ends, &Why::not_found("/assets/")),
+        false => app.refuse(ends, &Reason::not_found("/assets/")),
     }
 }
 

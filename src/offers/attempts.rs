@@ -14,9 +14,9 @@ use crate::boot::{
     identity::{Key, MachineId},
     loader::Loader,
     mac::MacAddr,
+    reason::Reason,
     recent::Recent,
     shape::Shape,
-    why::Why,
 };
 
 /// Answers a second, so that neither a broken client nor a flood makes netbootd fill the network.
@@ -94,14 +94,14 @@ impl Attempts {
     /// Whether a machine may be answered now.
     ///
     /// # Errors
-    /// [`Why::TooOften`].
-    pub fn admit(&mut self, machine: impl Into<MachineId>, now: Instant) -> Result<(), Why> {
+    /// [`Reason::TooOften`].
+    pub fn admit(&mut self, machine: impl Into<MachineId>, now: Instant) -> Result<(), Reason> {
         // The machine's own rate first: what one of them wastes is not taken from the others.
         // By its card: a stranger may make up a UUID for every packet.
         if !self.machines.touch(Key::Card(machine.into().card)).answers.take(self.rates.per_client, now) {
-            return Err(Why::TooOften("from this machine"));
+            return Err(Reason::TooOften("from this machine"));
         }
-        if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Why::TooOften("in total")) }
+        if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Reason::TooOften("in total")) }
     }
 
     /// A boot client was heard on an interface of ours: how often it has asked by now, this time included. A packet
@@ -251,16 +251,16 @@ impl Attempts {
 
     /// Whether a machine starts iPXE over and over without booting anything.
     #[must_use]
-    pub fn ipxe_loop(&self, machine: impl Into<MachineId>, now: Instant) -> Option<Why> {
-        circles(&self.known(machine.into())?.starts, STARTS, now).map(Why::IpxeLoop)
+    pub fn ipxe_loop(&self, machine: impl Into<MachineId>, now: Instant) -> Option<Reason> {
+        circles(&self.known(machine.into())?.starts, STARTS, now).map(Reason::IpxeLoop)
     }
 
     /// Whether a machine loads iPXE over and over without one starting that can use HTTP. `weak`: it is an iPXE itself
     /// that asks, and got a better one, or should have.
     #[must_use]
-    pub fn loader_loop(&self, machine: impl Into<MachineId>, weak: bool, now: Instant) -> Option<Why> {
+    pub fn loader_loop(&self, machine: impl Into<MachineId>, weak: bool, now: Instant) -> Option<Reason> {
         let limit = if weak { WEAK_LOADS } else { LOADS };
-        circles(&self.known(machine.into())?.loads, limit, now).map(Why::LoaderLoop)
+        circles(&self.known(machine.into())?.loads, limit, now).map(Reason::LoaderLoop)
     }
 }
 
@@ -399,7 +399,7 @@ mod tests {
             assert_eq!(attempts.ipxe_loop(MAC, start + seconds(50)), None, "{n}");
         }
         attempts.ipxe_started(MAC, 99, start + seconds(50));
-        assert_eq!(attempts.ipxe_loop(MAC, start + seconds(51)), Some(Why::IpxeLoop(6)));
+        assert_eq!(attempts.ipxe_loop(MAC, start + seconds(51)), Some(Reason::IpxeLoop(6)));
         assert_eq!(attempts.ipxe_loop(MAC, start + seconds(301)), None);
         attempts.handed_over(MAC);
         assert_eq!(attempts.ipxe_loop(MAC, start + seconds(51)), None);
@@ -412,7 +412,7 @@ mod tests {
             assert_eq!(attempts.loader_loop(MAC, false, start + seconds(n)), None);
             attempts.loader_fetched(MAC, start + seconds(n));
         }
-        assert_eq!(attempts.loader_loop(MAC, false, start + seconds(6)), Some(Why::LoaderLoop(6)));
+        assert_eq!(attempts.loader_loop(MAC, false, start + seconds(6)), Some(Reason::LoaderLoop(6)));
         assert_eq!(attempts.loader_loop(MAC, false, start + seconds(310)), None);
         attempts.ipxe_started(MAC, 1, start + seconds(7));
         assert_eq!(attempts.loader_loop(MAC, false, start + seconds(8)), None);
@@ -421,7 +421,7 @@ mod tests {
             assert_eq!(attempts.loader_loop(MAC, true, start + seconds(n)), None);
             attempts.loader_fetched(MAC, start + seconds(n));
         }
-        assert_eq!(attempts.loader_loop(MAC, true, start + seconds(14)), Some(Why::LoaderLoop(3)));
+        assert_eq!(attempts.loader_loop(MAC, true, start + seconds(14)), Some(Reason::LoaderLoop(3)));
     }
 
     #[test]

@@ -64,14 +64,14 @@ pub enum StateError {
         error: sqlx::Error,
     },
     /// Another error of SQLite: a missing folder, a missing permission.
-    #[error("cannot use the state file {url}: {error}{mend}")]
+    #[error("cannot use the state file {url}: {error}{fix}")]
     Unusable {
         /// The URL of the file.
         url: String,
         /// The error of SQLite.
         error: sqlx::Error,
         /// The fix, if it is known.
-        mend: &'static str,
+        fix: &'static str,
     },
 }
 
@@ -300,8 +300,8 @@ impl StateError {
             // SQLITE_FULL, SQLITE_IOERR_WRITE and SQLITE_IOERR_SHMSIZE.
             Some("13" | "778" | "4874") => Self::Full { url, error },
             // SQLITE_READONLY, SQLITE_CANTOPEN and SQLITE_READONLY_DIRECTORY.
-            Some("8" | "14" | "1544") => Self::Unusable { url, error, mend: NOT_OURS },
-            _ => Self::Unusable { url, error, mend: "" },
+            Some("8" | "14" | "1544") => Self::Unusable { url, error, fix: NOT_OURS },
+            _ => Self::Unusable { url, error, fix: "" },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `/metrics`: what the recorder sees, counted for Prometheus; and how the boots stand, at the moment that it is asked.
 //!
-//! Labels are closed sets: names of stages, reasons ([`Why::label`]) and the profiles of the configuration. No packet of
+//! Labels are closed sets: names of stages, reasons ([`Reason::label`]) and the profiles of the configuration. No packet of
 //! a stranger's makes a new one.
 
 use std::{
@@ -233,7 +233,7 @@ impl Metrics {
         let faults = live.faults.load();
         let profiles: BTreeSet<&str> = faults.iter().map(|fault| fault.profile.as_str()).collect();
         standing.faulty.set(i64::try_from(profiles.len()).unwrap_or(i64::MAX));
-        // Those that are mended are left out.
+        // Those that are fixed are left out.
         standing.faulty_profile.clear();
         for profile in profiles {
             standing.faulty_profile.get_or_create(&OfProfile { profile: profile.to_owned() }).set(1);

@@ -71,8 +71,8 @@ fn machine_lines(machine: &Machine, now: Moment, width: usize) -> Vec<Line<'stat
     lines.extend(boot.downloads.iter().filter(is_on_its_way).map(|download| bar(download, now, width)));
     if let Some(stop) = &boot.stop {
         lines.extend(wrapped(&stop.text, width).map(|text| Line::styled(text, colour("stopped"))));
-        let mend = stop.mend.iter().flat_map(|mend| wrapped(mend, width));
-        lines.extend(mend.map(Line::from));
+        let fix = stop.fix.iter().flat_map(|fix| wrapped(fix, width));
+        lines.extend(fix.map(Line::from));
     }
     lines
 }
@@ -258,7 +258,7 @@ mod tests {
             since: NOW,
             cause: "not_leased".into(),
             text: "it keeps asking and takes no address from any DHCP server".into(),
-            mend: Some("look whether a DHCP server leases addresses".into()),
+            fix: Some("look whether a DHCP server leases addresses".into()),
         });
         let over = machine("52:54:00:00:00:03", "handed_over", Stage::HandedOver, &[Progress::Done]);
         let never = Machine { boot: None, ..machine("52:54:00:00:00:04", "", Stage::Discover, &[]) };

@@ -93,7 +93,7 @@ pub(super) struct Problem {
     /// Of the status.
     pub(super) title: &'static str,
     pub(super) status: u16,
-    /// What is wrong, and the mend.
+    /// What is wrong, and the fix.
     pub(super) detail: String,
 }
 

@@ -11,9 +11,9 @@ use crate::{
         hardware::Hardware,
         identity::MachineId,
         machine::{By, Live},
+        reason::Reason,
         roster::{Assignment, Tried},
         selector::Facts,
-        why::Why,
     },
     timeline::{
         boot::{Chosen, Download, Going, Step, Timeline},
@@ -120,7 +120,7 @@ pub struct StopView {
     /// In a sentence.
     pub text: String,
     /// What to do about it.
-    pub mend: Option<Cow<'static, str>>,
+    pub fix: Option<Cow<'static, str>>,
 }
 
 /// A stage of a boot.
@@ -175,7 +175,7 @@ impl Machine {
         let said = said.as_ref();
         let let_in = facts.and_then(|facts| rules.rule(&facts, &roster).ok());
         let choice = let_in.map(|rule| rules.choose(rule, said, None, ""));
-        let stopped = matches!(choice, Some(Err(Why::TriedOften { .. })));
+        let stopped = matches!(choice, Some(Err(Reason::TriedOften { .. })));
         let choice = choice.and_then(Result::ok);
         let timeline = seen.and_then(machines::Machine::boot);
         Self {
@@ -270,8 +270,8 @@ impl WholeBoot {
 
 impl From<&Stop> for StopView {
     fn from(Stop { stage, since, cause }: &Stop) -> Self {
-        let (label, text, mend) = (cause.label().into_owned(), cause.text(), cause.mend().map(Cow::Borrowed));
-        Self { stage: *stage, since: *since, cause: label, text, mend }
+        let (label, text, fix) = (cause.label().into_owned(), cause.text(), cause.fix().map(Cow::Borrowed));
+        Self { stage: *stage, since: *since, cause: label, text, fix }
     }
 }
 

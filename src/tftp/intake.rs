@@ -20,7 +20,7 @@ use super::{
     token::Token,
     transfer::{Limits, Transfer},
 };
-use crate::{boot::why::Why, timeline::event::What};
+use crate::{boot::reason::Reason, timeline::event::What};
 
 impl Loop {
     /// Receives requests. The number per call is limited, so that a flood of requests does not stop the running
@@ -53,10 +53,10 @@ impl Loop {
     }
 
     /// Handles a datagram: it belongs to a running transfer, starts a new one, or is refused.
-    fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Why> {
+    fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Reason> {
         let request = match Packet::parse(datagram)? {
             Packet::Read(request) => request,
-            Packet::Write => return Err(Why::Write),
+            Packet::Write => return Err(Reason::Write),
             Packet::Ack(_) | Packet::Error { .. } | Packet::Other(_) => {
                 self.continued(datagram, client);
                 return Ok(());
@@ -84,7 +84,7 @@ impl Loop {
         }
     }
 
-    fn begin(&mut self, request: &ReadRequest, datagram: &[u8], client: Client) -> Result<(), Why> {
+    fn begin(&mut self, request: &ReadRequest, datagram: &[u8], client: Client) -> Result<(), Reason> {
         // The old transfer of this address and port ends here, and the new one uses its slot.
         if let Some(number) = self.transfers.of_client(client) {
             // Its client may just have reported the end.
@@ -139,7 +139,7 @@ impl Loop {
         Ok(())
     }
 
-    fn refuse(&mut self, why: &Why, (index, peer): Client) {
+    fn refuse(&mut self, why: &Reason, (index, peer): Client) {
         if let Some(Some(listener)) = self.listeners.get(index) {
             listener.refuse(why, peer);
         }

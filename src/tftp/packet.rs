@@ -1,7 +1,7 @@
 //! TFTP packets (RFC 1350, options of RFC 2347, 2348, 2349, 7440).
 
 use super::asker::Program;
-use crate::boot::why::Why;
+use crate::boot::reason::Reason;
 
 /// The packets that a client can send to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,31 +47,31 @@ impl Packet {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// [`Why::MalformedTftp`].
-    pub fn parse(datagram: &[u8]) -> Result<Self, Why> {
-        let (opcode, rest) = datagram.split_first_chunk().ok_or(Why::MalformedTftp("it has no opcode"))?;
+    /// [`Reason::MalformedTftp`].
+    pub fn parse(datagram: &[u8]) -> Result<Self, Reason> {
+        let (opcode, rest) = datagram.split_first_chunk().ok_or(Reason::MalformedTftp("it has no opcode"))?;
         let number = || rest.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
         match u16::from_be_bytes(*opcode) {
             1 => ReadRequest::parse(rest).map(Self::Read),
             2 => Ok(Self::Write),
-            4 => number().map(Self::Ack).ok_or(Why::MalformedTftp("ACK without a block number")),
+            4 => number().map(Self::Ack).ok_or(Reason::MalformedTftp("ACK without a block number")),
             5 => Ok(Self::Error {
-                code: number().ok_or(Why::MalformedTftp("ERROR without a code"))?,
+                code: number().ok_or(Reason::MalformedTftp("ERROR without a code"))?,
                 message: words(rest.get(2..).unwrap_or_default()),
             }),
             other @ (3 | 6) => Ok(Self::Other(other)),
-            _ => Err(Why::MalformedTftp("the opcode is unknown")),
+            _ => Err(Reason::MalformedTftp("the opcode is unknown")),
         }
     }
 }
 
 impl ReadRequest {
-    fn parse(rest: &[u8]) -> Result<Self, Why> {
+    fn parse(rest: &[u8]) -> Result<Self, Reason> {
         // Some ROMs omit the NUL of the last string. The request is still clear.
         let mut strings = rest.strip_suffix(b"\0").unwrap_or(rest).split(|byte| *byte == 0);
         let filename =
-            strings.next().filter(|name| !name.is_empty()).ok_or(Why::MalformedTftp("RRQ without a name"))?;
-        let mode = strings.next().ok_or(Why::MalformedTftp("RRQ without a mode"))?;
+            strings.next().filter(|name| !name.is_empty()).ok_or(Reason::MalformedTftp("RRQ without a name"))?;
+        let mode = strings.next().ok_or(Reason::MalformedTftp("RRQ without a mode"))?;
         let mut request = Self {
             filename: filename.to_vec(),
             mode: words(mode).to_ascii_lowercase(),
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(request(bytes), Ok(Packet::Read(plain.clone())), "{bytes:?}");
         }
         for bytes in [b"".as_slice(), b"\0", b"\0\x01", b"\0\x01\0octet\0", b"\0\x01a", b"\0\x09"] {
-            assert!(matches!(request(bytes), Err(Why::MalformedTftp(_))), "{bytes:?}");
+            assert!(matches!(request(bytes), Err(Reason::MalformedTftp(_))), "{bytes:?}");
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
         heard::Firmware,
         machine::Live,
         over::{Of, Over},
-        why::Why,
+        reason::Reason,
     },
     files::{
         AssetRoot,
@@ -156,9 +156,9 @@ impl Stage {
         request: &ReadRequest,
         client: SocketAddrV4,
         (returns, now): (&mut Returns, Instant),
-    ) -> Result<Asked, Why> {
+    ) -> Result<Asked, Reason> {
         if request.mode != "octet" {
-            return Err(Why::Mode(request.mode.clone()));
+            return Err(Reason::Mode(request.mode.clone()));
         }
         let rules = self.live.rules.load();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -203,25 +203,25 @@ impl Stage {
     }
 
     /// The port that a transfer of this file is sent from.
-    pub(super) fn port(&self, listener: &Listener, name: &str) -> Result<Arc<Port>, Why> {
+    pub(super) fn port(&self, listener: &Listener, name: &str) -> Result<Arc<Port>, Reason> {
         let own = |port| Port::open(SocketAddrV4::new(listener.address, port), RECEIVE_BUFFER);
         let port = match &self.ports {
             Ports::Single => return Ok(listener.port.clone()),
             Ports::Any => own(0),
             Ports::Range(range) => first_free(range, own),
         };
-        port.map(Arc::new).map_err(|error| Why::Unreadable { name: name.to_owned(), error: error.to_string() })
+        port.map(Arc::new).map_err(|error| Reason::Unreadable { name: name.to_owned(), error: error.to_string() })
     }
 }
 
 impl Listener {
     /// Reports why a request is refused.
-    pub(super) fn refuse(&self, why: &Why, peer: SocketAddrV4) {
+    pub(super) fn refuse(&self, why: &Reason, peer: SocketAddrV4) {
         debug!(reason = why.label(), %peer, "TFTP refused: {why}");
         let code = match why {
-            Why::NotFound(_) | Why::Garbled(_) | Why::LoaderMissing(_) => ErrorCode::FileNotFound,
-            Why::Escape(_) | Why::Unreadable { .. } => ErrorCode::AccessViolation,
-            Why::Write | Why::Mode(_) | Why::MalformedTftp(_) => ErrorCode::IllegalOperation,
+            Reason::NotFound(_) | Reason::Garbled(_) | Reason::LoaderMissing(_) => ErrorCode::FileNotFound,
+            Reason::Escape(_) | Reason::Unreadable { .. } => ErrorCode::AccessViolation,
+            Reason::Write | Reason::Mode(_) | Reason::MalformedTftp(_) => ErrorCode::IllegalOperation,
             _ => ErrorCode::NotDefined,
         };
         let packet = error(code, &why.to_string());
@@ -232,8 +232,8 @@ impl Listener {
 }
 
 /// Whether a refusal is logged. GRUB asks for modules, and EDK2 for revocation lists, that are often missing.
-pub(super) fn is_news(why: &Why) -> bool {
-    !matches!(why, Why::NotFound(_))
+pub(super) fn is_news(why: &Reason) -> bool {
+    !matches!(why, Reason::NotFound(_))
 }
 
 /// The first free port of the range, starting after the last used one. A late packet of the last transfer should not

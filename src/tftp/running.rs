@@ -18,7 +18,7 @@ use super::{
 use crate::{
     boot::{
         over::{Of, Over},
-        why::Why,
+        reason::Reason,
     },
     timeline::event::{self, Failure},
 };
@@ -108,8 +108,8 @@ impl Table {
     /// Then the one that is silent for the longest time.
     ///
     /// # Errors
-    /// [`Why::Busy`].
-    pub(super) fn make_room(&mut self, client: Client, now: Instant) -> Result<Vec<Running>, Why> {
+    /// [`Reason::Busy`].
+    pub(super) fn make_room(&mut self, client: Client, now: Instant) -> Result<Vec<Running>, Reason> {
         let mut evicted = Vec::new();
         let own = self.by_address.get(client.1.ip()).map(Vec::as_slice).unwrap_or_default();
         let own = || own.iter().filter_map(|number| Some((*number, self.transfers.get(*number)?)));
@@ -122,7 +122,7 @@ impl Table {
         let is_young = |running: &Running| now.saturating_duration_since(running.began) < UNANSWERED;
         match oldest {
             Some((_, running)) if is_young(running) && unheard >= limit.max(AT_ONCE) => {
-                return Err(Why::Busy("of this client"));
+                return Err(Reason::Busy("of this client"));
             }
             Some((number, running)) if !is_young(running) => evicted.push(number),
             _ => {}
@@ -130,7 +130,7 @@ impl Table {
         evicted.extend(quietest.map(|(number, _)| number));
         let mut evicted: Vec<Running> = evicted.into_iter().filter_map(|number| self.remove(number)).collect();
         if self.transfers.len() >= self.limits.total {
-            let number = self.oldest_unanswered().or_else(|| self.quietest(now)).ok_or(Why::Busy("in total"));
+            let number = self.oldest_unanswered().or_else(|| self.quietest(now)).ok_or(Reason::Busy("in total"));
             evicted.extend(self.remove(number?));
         }
         Ok(evicted)
@@ -314,7 +314,7 @@ mod tests {
     }
 
     /// Starts one for an address at a time. Returns its number, and those that had to end.
-    fn begin(table: &mut Table, client: Client, began: Instant) -> Result<(usize, Vec<u16>), Why> {
+    fn begin(table: &mut Table, client: Client, began: Instant) -> Result<(usize, Vec<u16>), Reason> {
         let evicted = table.make_room(client, began)?;
         let number = table.add(client, Vec::new(), run(client.1, began));
         Ok((number, evicted.into_iter().map(|running| running.client.1.port()).collect()))
@@ -344,7 +344,7 @@ mod tests {
         let fourth = table.add(client(3), Vec::new(), run(client(3).1, now + Duration::from_secs(1)));
         heard(&mut table, numbers[2]);
         heard(&mut table, fourth);
-        assert_eq!(table.make_room(client(4), now).map(|_| ()), Err(Why::Busy("in total")), "these are real");
+        assert_eq!(table.make_room(client(4), now).map(|_| ()), Err(Reason::Busy("in total")), "these are real");
         table.remove(numbers[0]);
         assert!(table.make_room(client(4), now).expect("room").is_empty());
     }
@@ -362,7 +362,7 @@ mod tests {
         for port in 100..164 {
             assert!(begin(&mut table, behind(port), now).expect("room").1.is_empty(), "{port}");
         }
-        assert_eq!(begin(&mut table, behind(999), now).map(|_| ()), Err(Why::Busy("of this client")));
+        assert_eq!(begin(&mut table, behind(999), now).map(|_| ()), Err(Reason::Busy("of this client")));
         let later = now + Duration::from_secs(2);
         assert_eq!(begin(&mut table, behind(999), later).expect("room").1, [100]);
         assert_eq!(begin(&mut table, behind(998), later).expect("room").1, [101]);

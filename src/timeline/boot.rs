@@ -146,9 +146,9 @@ pub enum Going {
 pub enum Ending {
     /// It was refused.
     Refused {
-        /// [`Why::label`].
+        /// [`Reason::label`].
         label: Cow<'static, str>,
-        /// In words, with the mend.
+        /// In words, with the fix.
         text: String,
     },
     /// It shows the menu to whoever stands before it.

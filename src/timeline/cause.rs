@@ -1,5 +1,5 @@
 //! What a boot was last seen at, and what did not follow → how it stands, and the probable cause of a stop with its
-//! mend.
+//! fix.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -65,10 +65,10 @@ pub enum Cause {
     Refused {
         /// [`super::why::Why::label`].
         label: Cow<'static, str>,
-        /// In words, with the mend.
+        /// In words, with the fix.
         text: String,
     },
-    /// Another server told it something else; the words are [`super::rival::Rival`]'s, with the mend.
+    /// Another server told it something else; the words are [`super::rival::Rival`]'s, with the fix.
     Rival(String),
     /// It was kept from the network for so many seconds before its first packet came.
     HeldBack(u16),
@@ -154,7 +154,7 @@ impl Cause {
 
     /// What to do about it, in a sentence; none where the text says it.
     #[must_use]
-    pub fn mend(&self) -> Option<&'static str> {
+    pub fn fix(&self) -> Option<&'static str> {
         Some(match self {
             Self::Refused { label, .. } if label == "not_found" => {
                 "put the file into the assets folder, or correct the profile that names it"
@@ -340,7 +340,7 @@ mod tests {
             machine::By,
             outcome::{Outcome, Way},
             over::{Of, Over},
-            why::Why,
+            reason::Reason,
         },
         offers::rival::{Fault, Rival},
         timeline::{
@@ -388,7 +388,7 @@ mod tests {
         })
     }
 
-    fn refused(why: Why) -> What {
+    fn refused(why: Reason) -> What {
         What::Refused(why)
     }
 
@@ -443,8 +443,8 @@ mod tests {
             (0, 0, with(script(), vec![closed()]), "closed_by_machine at kernel"),
             (0, 0, with(script(), vec![dead]), "dead at kernel"),
             (0, 0, with(script(), vec![ours]), "server at kernel"),
-            (0, 0, vec![refused(Why::Unknown)], "unknown_machine at discover"),
-            (4, 5, with(script(), vec![refused(Why::not_found("k"))]), "not_found at script"),
+            (0, 0, vec![refused(Reason::Unknown)], "unknown_machine at discover"),
+            (4, 5, with(script(), vec![refused(Reason::not_found("k"))]), "not_found at script"),
             (3600, 3601, over(), "never_reported at handed_over"),
             (0, 0, with(over(), vec![report(ReportEvent::Failed)]), "reported_failure at reported"),
         ];
@@ -459,7 +459,7 @@ mod tests {
         // Nobody saw how that was booted.
         assert_eq!(after(9999, vec![report(ReportEvent::Other("up".into()))]), "handed_over");
         // An installer that looks for files in vain, and one that failed at first.
-        assert_eq!(after(99, with(over(), vec![refused(Why::not_found("x"))])), "handed_over");
+        assert_eq!(after(99, with(over(), vec![refused(Reason::not_found("x"))])), "handed_over");
         assert_eq!(after(0, with(script(), vec![closed(), ended(Of::Asset, "k", None)])), "booting");
     }
 

@@ -16,8 +16,8 @@ use crate::{
         outcome::Outcome,
         over::{Of, Over},
         own::Own,
+        reason::Reason,
         shape::Shape,
-        why::Why,
     },
     offers::rival::Rival,
 };
@@ -85,7 +85,7 @@ pub enum What {
     /// that it took it.
     OfferedAddress(Ipv4Addr),
     /// A request that got no boot.
-    Refused(Why),
+    Refused(Reason),
     /// `/boot.ipxe` was answered.
     Script(Outcome),
     /// A script has failed, and asks for another one.

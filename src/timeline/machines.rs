@@ -355,7 +355,7 @@ impl Timelines {
             let Some(boot) = machine.current() else { continue };
             boot.told = Some(label);
             self.version += 1;
-            let text = [Some(stop.cause.text().as_str()), stop.cause.mend()]
+            let text = [Some(stop.cause.text().as_str()), stop.cause.fix()]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
@@ -541,7 +541,7 @@ mod tests {
             outcome::{Outcome, Way},
             over::{Of, Over},
             own::Own,
-            why::Why,
+            reason::Reason,
         },
         timeline::{
             event::{At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Signed, Silent, Transfer},
@@ -667,7 +667,7 @@ mod tests {
         let whole = || fetched(Of::Asset, "boot/shimx64.efi", 9, None);
         assert_eq!(stages(timelines.apply(whole(), at(2))), [Stage::Loader, Stage::HandedOver]);
         // It looks for files that need not be there, takes others, and is silent then.
-        timelines.apply(machine(What::Refused(Why::not_found("boot/revocations.efi"))), at(3));
+        timelines.apply(machine(What::Refused(Reason::not_found("boot/revocations.efi"))), at(3));
         timelines.apply(fetched(Of::Asset, "boot/grubx64.efi", 9, None), at(4));
         assert_eq!(timelines.tick(at(500)), []);
         assert_eq!(state(&timelines, at(500)), Some((1, "handed_over")));
@@ -694,7 +694,7 @@ mod tests {
         for what in [discover("BIOS"), What::Own(Own::RaspberryPi), What::OfferedAddress(IP)] {
             timelines.apply(machine(what), at(0));
         }
-        let not_found = |name: &str| Event { who: Who::Address(IP), what: What::Refused(Why::not_found(name)) };
+        let not_found = |name: &str| Event { who: Who::Address(IP), what: What::Refused(Reason::not_found(name)) };
         let state = |timelines: &Timelines, now| timelines.boot(Who::from(MAC)).map(|boot| boot.state(now).name());
         timelines.apply(not_found("1a2b3c4d/start4.elf"), at(1));
         assert_eq!(state(&timelines, at(7)), Some("stopped"), "nothing of its own is there");

@@ -41,14 +41,14 @@ fn nothing_but_its_own_files_can_be_read_whatever_it_is_told_to() -> Result<()> 
     let main = bench.lab.directory().join("netbootd.toml");
     fs::write(&main, "include = [\"/etc/shadow\"]\n")?;
     bench.netbootd.wait_for_line("/etc/shadow: cannot be read: Permission denied", SOON)?;
-    let mend = "a sandboxed netbootd reads only the folders that it was started with: restart it to read others";
-    bench.netbootd.wait_for_line(mend, SOON)?;
+    let fix = "a sandboxed netbootd reads only the folders that it was started with: restart it to read others";
+    bench.netbootd.wait_for_line(fix, SOON)?;
     // All loaders are there as before, those that are links too.
     fs::write(&main, "")?;
     bench.netbootd.wait_for_line("configuration read again", SOON)?;
     ensure!(!bench.netbootd.lines().iter().any(|line| line.contains("is ignored")), "{:?}", bench.netbootd.lines());
     fs::write(&main, "loader_dirs = [\"/var/tmp/loaders\"]\n")?;
-    bench.netbootd.wait_for_line(&format!("no loader is read from /var/tmp/loaders: {mend}"), SOON)?;
+    bench.netbootd.wait_for_line(&format!("no loader is read from /var/tmp/loaders: {fix}"), SOON)?;
 
     let mut free = daemon(&bench.server);
     drop(bench.netbootd);

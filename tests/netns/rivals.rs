@@ -1,4 +1,4 @@
-//! Other servers that get in the way: told once each, with the mend.
+//! Other servers that get in the way: told once each, with the fix.
 
 use std::net::Ipv4Addr;
 

@@ -104,7 +104,7 @@ struct StopShown {
     stage: &'static str,
     since: Time,
     text: String,
-    mend: Option<String>,
+    fix: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -240,9 +240,9 @@ impl DownloadShown {
 }
 
 impl StopShown {
-    fn new(StopView { stage, since, text, mend, .. }: &StopView) -> Self {
-        let (text, mend) = (sentence(text), mend.as_deref().map(sentence));
-        Self { stage: title(*stage), since: Time::new(*since), text, mend }
+    fn new(StopView { stage, since, text, fix, .. }: &StopView) -> Self {
+        let (text, fix) = (sentence(text), fix.as_deref().map(sentence));
+        Self { stage: title(*stage), since: Time::new(*since), text, fix }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
         outcome::{Outcome, Way},
         over::Of,
         own::Own,
-        why::Why,
+        reason::Reason,
     },
     timeline::{
         event::{At, Discover, Pace, Part, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
@@ -134,7 +134,7 @@ impl Timeline {
     }
 
     /// What is refused to the system that was booted, an installer that looks for files, says nothing of the boot.
-    fn refused(&mut self, why: &Why) -> Vec<Seen> {
+    fn refused(&mut self, why: &Reason) -> Vec<Seen> {
         let text = why.fix().map_or_else(|| why.to_string(), |fix| format!("{why}; {fix}"));
         let text = shortened(text);
         if why.label() == "not_found" && self.has_own_files() {

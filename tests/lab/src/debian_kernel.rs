@@ -70,7 +70,7 @@ impl DebianKernel {
 fn download_into(folder: &Path) -> Result<()> {
     let parent = folder.parent().context("the kernel cache has no parent folder")?;
     let scratch = tempfile::tempdir_in(parent)?;
-    // An index that is missing or older than the mirror's last cleaning is mended by an update.
+    // An index that is missing or older than the mirror's last cleaning is fixed by an update.
     let package = download(scratch.path()).or_else(|_| {
         run(Command::new("apt-get").arg("update").arg("-qq"))?;
         download(scratch.path())

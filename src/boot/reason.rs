@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::loader::{ClientArch, Loader};
 
-/// The reason of a refusal or of silence. Its `Display` is a sentence with the mend where there is one.
+/// The reason of a refusal or of silence. Its `Display` is a sentence with the fix where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum Reason {
     /// Shorter than a DHCP header, no magic cookie, an impossible hardware address…
     #[error("malformed DHCP packet: {0}")]
     MalformedDhcp(&'static str),
@@ -165,20 +165,20 @@ pub enum Why {
     },
 }
 
-impl Why {
-    /// [`Why::NotFound`] with as much of the name as people need to see: names come from strangers.
+impl Reason {
+    /// [`Reason::NotFound`] with as much of the name as people need to see: names come from strangers.
     #[must_use]
     pub fn not_found(name: &str) -> Self {
         Self::NotFound(name.chars().take(200).collect())
     }
 
-    /// [`Why::Garbled`] with as much of the name, its bytes escaped.
+    /// [`Reason::Garbled`] with as much of the name, its bytes escaped.
     #[must_use]
     pub fn garbled(name: &[u8]) -> Self {
         Self::Garbled(name.escape_ascii().to_string().chars().take(200).collect())
     }
 
-    /// [`Why::AnswerDenied`], with as much of the name.
+    /// [`Reason::AnswerDenied`], with as much of the name.
     #[must_use]
     pub fn denied(name: &str, denied: Denied) -> Self {
         Self::AnswerDenied { name: name.chars().take(200).collect(), denied }
