@@ -7,8 +7,8 @@
 //! | A datagram comes in on port 67 or 4011, and it is known to which of our addresses | [`net::udp`], [`dhcp::serve`] |
 //! | … or as a frame, beside another DHCP server that has the port | [`net::raw`], [`net::frame`], [`dhcp::transport`] |
 //! | Its bytes become a [`dhcp::request::Request`], and that a [`boot::client::Client`] | [`dhcp::wire`], [`dhcp::request`] |
-//! | ★ What this client is to do next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
-//! | … in which shape, and whether it goes round in circles | [`offers::attempts`], kept by [`state`] |
+//! | ★ What this client does next | [`boot::next`], by the table in [`boot::loader`] and the rules in [`boot::selector`] |
+//! | … in which shape, and whether it is in a boot loop | [`offers::attempts`], kept by [`state`] |
 //! | The answer, and where it goes | [`dhcp::proxy`], [`dhcp::offer`], [`dhcp::destination`] |
 //! | Firmware fetches the loader, by TFTP | [`tftp::serve`], [`tftp::transfer`] |
 //! | … or by UEFI HTTP Boot | [`http::routes`], [`http::assets`] |
@@ -18,7 +18,7 @@
 //! | … however slow it is; only one that is dead is closed | [`timeline::peer`], `http::watch`, [`net::tcp_info`] |
 //! | What it booted fetches its answer files, by addresses signed for it | [`boot::answer`], `http::answers` |
 //! | … and says how it went | [`timeline::report`], `http::report` |
-//! | Every stage tells what it saw; one recorder makes a timeline of it | [`timeline::event`], [`timeline::machines`], [`daemon::recorder`] |
+//! | Every stage sends what it saw; one recorder makes a timeline of it | [`timeline::event`], [`timeline::machines`], [`daemon::recorder`] |
 //! | … which says how the boot stands, and why it stopped | [`timeline::boot`], ★ the table in [`timeline::cause`] |
 //! | … and counts them | [`status::tally`], [`status::metrics`] |
 //! | … which people and programs look at | [`status::page`], [`status::api`] |

@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(key.open(&token, "debian/user-data", NOW), Ok(query()));
         assert_eq!(key.open(&token, "debian/user-data", NOW + 9), Ok(query()));
         assert_eq!(key.open(&token, "debian/user-data", NOW + 10), Err(Denied::Expired));
-        // Whether it was good once is told only of what was.
+        // Only a token that was signed here says whether it has expired.
         for (key, token, name) in [
             (&key, token.as_str(), "debian/meta-data"),
             (&key, &token, "user-data"),
@@ -430,7 +430,7 @@ mod tests {
         let preseed = "d-i url string http://192.0.2.10:8080/debian\n";
         assert_eq!(put("preseed.cfg", &query()), Ok((preseed.into(), "text/plain")));
         assert_eq!(put("node.ign", &query()), Ok(("{\"name\": \"k8s08\"}\n".into(), "application/json")));
-        // Whoever tells no more than its card is no machine of that rule, and has the default profile.
+        // A client that sends its MAC address alone does not match that rule, and gets the default profile.
         let bare = Query { mac: query().mac, ..Query::default() };
         let preseed = "d-i url string http://192.0.2.10:8080/menu\n";
         assert_eq!(put("preseed.cfg", &bare), Ok((preseed.into(), "text/plain")));

@@ -1,4 +1,4 @@
-//! Who asks: a machine's firmware or its iPXE, as far as a packet tells.
+//! Who asks: a machine's firmware or its iPXE, as far as a packet says.
 
 use std::{fmt, sync::Arc};
 
@@ -21,7 +21,7 @@ pub struct Client {
     pub archs: Vec<ClientArch>,
     /// What it can take.
     pub speaks: Speaks,
-    /// The interface of ours that it is heard on, which no packet tells.
+    /// The interface of ours that it is heard on, which no packet carries.
     pub interface: Option<Arc<str>>,
 }
 

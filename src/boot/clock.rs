@@ -42,7 +42,7 @@ impl Clock {
         jumped
     }
 
-    /// What a token was signed for, as [`Key::open`] tells; also one that was signed before the clock jumped, and that
+    /// What a token was signed for, as [`Key::open`] says; also one that was signed before the clock jumped, and that
     /// would still be good had it not. `lifetime`: for how long addresses are signed.
     ///
     /// # Errors

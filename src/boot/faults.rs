@@ -10,7 +10,7 @@ use super::{
     urls::is_remote,
 };
 
-/// A look at the files of the assets folder, which whoever has the folder gives to a decision.
+/// A look at the files of the assets folder, given to a decision by the code that has the folder.
 #[derive(Clone, Copy)]
 pub struct Files<'a>(pub &'a dyn Fn(&str, Wanted) -> Result<(), Reason>);
 
@@ -72,7 +72,7 @@ pub fn faults(rules: &Rules, files: Files<'_>) -> Vec<ProfileFault> {
             arch: arch.map(str::to_owned),
             fault,
         };
-        // A variant that lacks the same file is not told beside its profile.
+        // A variant that lacks the same file is not reported again beside its profile.
         let variants = profile.variants.iter().filter_map(move |(arch, boot)| {
             let fault =
                 files.look_at(boot, &rules.templates).err().filter(|fault| Some(fault) != base_fault.as_ref())?;

@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes: enough to tell a kernel from the error page that was downloaded in its place.
+//! What a file is, by its first bytes: enough to distinguish a kernel from the error page that was downloaded in its place.
 
 use super::loader::{Loader, coff_machine_of};
 
@@ -206,7 +206,7 @@ pub fn takes_any_file(kernel: &[u8]) -> bool {
     }
 }
 
-/// The processor that a program is for, where it tells.
+/// The processor that a program is for, where its header says so.
 fn machine(head: &[u8], image: Image) -> Option<Loader> {
     let by_header = coff_machine_of(head)
         .and_then(|machine| Loader::ALL.into_iter().find(|loader| loader.coff_machine() == Some(machine)));
@@ -344,7 +344,7 @@ mod tests {
             of(Role::Kernel, &arm64, "i386"),
             Err("is for arm64, but the variant that names it is for i386".into())
         );
-        // A kernel without an EFI header does not tell.
+        // A kernel without an EFI header does not say.
         assert_eq!(of(Role::Kernel, &head(BZ_IMAGE), "x86_64"), Ok(()));
     }
 

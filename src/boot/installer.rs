@@ -1,4 +1,4 @@
-//! Who asks for an answer file, where its address does not say: installers tell their machine in a body or in headers.
+//! Who asks for an answer file, where its address does not say: installers name their machine in a body or in headers.
 
 use serde::Deserialize;
 

@@ -302,7 +302,7 @@ pub struct LoaderFile {
     pub bytes: Bytes,
     /// Where it was found.
     pub origin: String,
-    /// iPXE's own version where the file tells it; the BIOS builds are compressed and do not.
+    /// iPXE's own version where the file has it in plain text; the BIOS builds are compressed and do not.
     pub version: Option<String>,
     /// SHA-256 of the bytes, lower-case hexadecimal.
     pub sha256: String,

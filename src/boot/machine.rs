@@ -1,4 +1,4 @@
-//! What machines are to boot: profiles, rules about machines, and the choice between them.
+//! What machines boot: profiles, rules about machines, and the choice between them.
 
 use std::{
     collections::BTreeMap,
@@ -116,7 +116,7 @@ pub struct ReplyDelay {
 pub struct Menu {
     /// What is chosen for a user who is not there: a profile or a built-in; none: the local disk.
     pub default: Option<String>,
-    /// Milliseconds until then; 0: for ever.
+    /// Milliseconds until then; 0: without end.
     pub timeout_ms: u64,
 }
 
@@ -163,11 +163,11 @@ pub enum LocalBoot {
 pub struct Choice<'a> {
     /// The profile's name.
     pub profile: &'a str,
-    /// What there is to boot.
+    /// The boot that was chosen.
     pub boot: &'a Boot,
     /// Who said so.
     pub by: By,
-    /// Whether it is to be had once, and this is the time.
+    /// Whether it is a one-time profile that was not used up.
     pub once: bool,
     /// Once in this sense: it is served until the machine reports that it is installed.
     pub until_installed: bool,
@@ -211,7 +211,7 @@ impl Rules {
         roster.of(self.identity(facts))
     }
 
-    /// How long an offer to this machine's firmware is to wait, where that is set.
+    /// How long an offer to this machine's firmware waits, where that is set.
     #[must_use]
     pub fn reply_delay(&self, client: &Client) -> Option<Duration> {
         let ReplyDelay { all, by_rule } = self.reply_delay;
@@ -299,11 +299,11 @@ pub struct Machine {
     pub name: String,
     /// iPXE's `buildarch`: `i386`, `x86_64`, `arm64`… (a BIOS machine says `i386` whatever its processor).
     pub arch: String,
-    /// iPXE's `platform`: `efi` or `pcbios`; empty where it does not tell.
+    /// iPXE's `platform`: `efi` or `pcbios`; empty where it does not say.
     pub platform: String,
-    /// SMBIOS UUID as iPXE tells it; empty where it does not.
+    /// SMBIOS UUID as iPXE sends it; empty where it does not.
     pub uuid: String,
-    /// SMBIOS serial number as iPXE tells it; empty where it does not.
+    /// SMBIOS serial number as iPXE sends it; empty where it does not.
     pub serial: String,
     /// How it is sent on to its disk.
     pub local_boot: LocalBoot,

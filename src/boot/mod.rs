@@ -7,7 +7,7 @@
 //! |---|---|
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
 //! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`] |
-//! | what there is to boot | [`loader`], [`profile`], [`image`], [`template`], [`source`] |
+//! | what can be booted | [`loader`], [`profile`], [`image`], [`template`], [`source`] |
 //! | the decision | [`machine`], [`next`], [`shape`], [`faults`], [`shadow`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`answer`], [`urls`] |
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{mac::MacAddr, machine::By, reason::Reason};
 
-/// What a script is to do.
+/// What a script does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Come back and say who you are.
@@ -17,7 +17,7 @@ pub enum Outcome {
         profile: String,
         /// Who chose it.
         by: By,
-        /// Whether it is to be had once.
+        /// Whether it is a one-time profile.
         once: bool,
         /// Once in this sense: it is served until the machine reports that it is installed.
         until_installed: bool,

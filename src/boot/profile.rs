@@ -1,4 +1,4 @@
-//! What there is to boot.
+//! What can be booted.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -69,7 +69,7 @@ pub enum Boot {
     Local,
     /// iPXE's shell.
     Shell,
-    /// Nothing, since its configuration is at fault: what is wrong, and the fix, as its machines are told.
+    /// Nothing, since its configuration is at fault: what is wrong, and the fix, as its machines show it.
     Faulty(String),
 }
 

@@ -148,7 +148,7 @@ impl Writer<'_> {
         let items: Vec<_> = items.collect();
         let default = rules.menu.default.as_deref().filter(|name| items.iter().any(|item| item.0 == *name));
         let default = default.unwrap_or("local");
-        // In tenths of a second; 0 waits for ever.
+        // In tenths of a second; 0 waits without end.
         let timeout = rules.menu.timeout_ms.div_ceil(100);
         let _ = write!(text, "menu title netbootd\nprompt 1\ntimeout {timeout}\ndefault {default}\n");
         for (name, title, body) in items {
@@ -193,7 +193,7 @@ impl Writer<'_> {
         Ok(lines)
     }
 
-    /// As the client is to ask for it. A path is absolute: petitboot and PXELINUX take one beside the file's own folder
+    /// As the client asks for it. A path is absolute: petitboot and PXELINUX take one beside the file's own folder
     /// else, and U-Boot puts the folder of its boot file in front of both.
     fn path(&self, path: &str) -> Result<String, String> {
         match self.over {

@@ -10,7 +10,7 @@ use super::{
     text::on_screen,
 };
 
-/// What an iPXE says of itself in the query of `/boot.ipxe`; empty values are as good as none.
+/// What an iPXE says of itself in the query of `/boot.ipxe`; empty values count as missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 pub struct Query {
     /// `${netX/mac}`: the card that it boots from.
@@ -41,7 +41,7 @@ impl Query {
     /// The machine's card.
     ///
     /// # Errors
-    /// [`Reason::BadQuery`]; `None` where it is not told.
+    /// [`Reason::BadQuery`]; `None` where it is missing.
     pub fn mac(&self) -> Result<Option<MacAddr>, Reason> {
         let parsed = said(&self.mac).map(str::parse::<MacAddr>).transpose();
         parsed.map_err(|error| Reason::BadQuery(format!("mac is wrong: {error}")))
@@ -65,7 +65,7 @@ impl Query {
         let plain = |value: &Option<String>| said(value).map(on_one_line).unwrap_or_default();
         Machine {
             arch: plain(&self.arch),
-            // An iPXE that does not tell may be EFI, where a kernel needs initrd=; a BIOS kernel ignores that.
+            // An iPXE that does not say may be EFI, where a kernel needs initrd=; a BIOS kernel ignores that.
             platform: plain(&self.platform),
             uuid: plain(&self.uuid),
             serial: plain(&self.serial),
@@ -78,7 +78,7 @@ impl Query {
     pub fn facts(&self, mac: MacAddr) -> Facts<'_> {
         Facts {
             mac,
-            // Boards without one say all kinds of things; such a machine is known by its card.
+            // Boards without one send filler text; such a machine is known by its card.
             uuid: said(&self.uuid).and_then(|uuid| uuid.parse().ok()),
             serial: said(&self.serial),
             hardware: Some(&self.hardware),

@@ -155,7 +155,7 @@ pub enum Reason {
     /// A template that does not render for this machine.
     #[error("the profile's template fails: {0}")]
     Template(String),
-    /// An answer file, for whoever may not have it.
+    /// An answer file, for a client that may not have it.
     #[error("the answer file {name} was not sent: {denied}")]
     AnswerDenied {
         /// As much of its name as people need to see.
@@ -255,7 +255,7 @@ pub fn install_hint(loader: Loader) -> &'static str {
     }
 }
 
-/// Why an answer is not given. It tells nothing of machines: whoever asks may be anyone.
+/// Why an answer is not given. It says nothing about machines: anyone may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No signature, or none of ours for this name.

@@ -1,7 +1,7 @@
 //! Answer files as they come out of their templates: a value must not change what the template says.
 //!
 //! A template is rendered with one character of Unicode's private use in the place of each value. That text is read by a
-//! parser of its format, which tells where each value stands: it is a whole scalar, and comes quoted; or it is a part of
+//! parser of its format, which says where each value stands: it is a whole scalar, and comes quoted; or it is a part of
 //! one, and stands there as it is; or it stands in a block, and is indented. Then the result is read again. It has to be
 //! the same document, with the values in their places; else it is refused, and no machine is given something else than
 //! its administrator wrote.

@@ -18,7 +18,7 @@ pub struct Roster {
 /// What was said of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
-    /// The profile that it is to boot, instead of its rule's.
+    /// The profile that it boots, instead of its rule's.
     pub assigned: Option<Assignment>,
     /// Answered also where only known machines are, and no rule names it.
     pub approved: bool,
@@ -45,7 +45,7 @@ pub struct Tried {
     pub failed: Option<String>,
 }
 
-/// A profile that a machine is to boot.
+/// A profile that a machine boots.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Assignment {
     /// Its name.
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(renewed, Roster::default());
     }
 
-    /// One boot: a machine, the card that it boots by, and whether it tells its UUID.
+    /// One boot: a machine, the card that it boots by, and whether it sends its UUID.
     fn boots() -> impl Strategy<Value = Vec<(usize, u8, bool, bool)>> {
         proptest::collection::vec((0..4_usize, 0..3_u8, any::<bool>(), any::<bool>()), 1..40)
     }
@@ -324,7 +324,7 @@ mod tests {
                 let mac = MacAddr([2, 0, 0, 0, 0, card]);
                 let own = Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564e40 + machine as u128);
                 let told = if machine % 2 == 0 { own } else { Uuid::from_bytes(own.to_bytes_le()) };
-                // One that does not tell its UUID is not told apart from others that use its card, so it looks only.
+                // One that does not send its UUID cannot be distinguished from others that use its card, so it looks only.
                 let facts = Facts { mac, uuid: says.then_some(told), serial: None, hardware: None, arch: None, interface: None };
                 let said = rules.said(&facts, &roster);
                 let rule = rules.rule(&facts, &roster).expect("a rule");

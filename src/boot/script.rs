@@ -38,7 +38,7 @@ pub struct Script {
 pub struct Standing<'a> {
     /// What was said of machines while the server ran.
     pub roster: Option<&'a Roster>,
-    /// Why it gets nothing but the way on to its disk, where it goes round in circles.
+    /// The boot loop because of which it gets nothing but its local disk.
     pub looping: Option<Reason>,
     /// A look at the files that a profile names; without one they are taken to be there.
     pub files: Option<Files<'a>>,
@@ -87,7 +87,7 @@ pub(super) enum Decision<'a> {
     Nobody,
     /// The request makes no sense, or a stranger asks where only known machines are answered.
     Refused(Option<MacAddr>, Reason),
-    /// It goes round in circles.
+    /// It is in a boot loop.
     Looping(Asking<'a>, Reason),
     /// There is nothing for it.
     NoChoice(Asking<'a>, Reason),
@@ -154,7 +154,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// What is told of a choice that could be written down.
+    /// The outcome of a choice for which a script was written.
     pub(super) fn chosen(&self, Choice { profile, boot, by, once, until_installed }: Choice<'_>) -> Outcome {
         let report_within = self.rules.profiles.get(profile).and_then(|profile| profile.report_within);
         Outcome::Chosen {
@@ -519,7 +519,7 @@ sanboot --no-describe --drive 0x80 || exit
         let bootstrap = script(&rules("debian"), BASE, &Query::default(), Standing::default());
         assert_eq!(bootstrap.outcome, Outcome::Bootstrap);
         assert!(bootstrap.text.starts_with("#!ipxe\n"));
-        // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" for ever.
+        // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" at each attempt.
         assert!(bootstrap.text.contains("\nisset ${netX/mac} || ifconf || goto failed\nchain "));
         assert!(bootstrap.text.contains(
             "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw} || goto failed\n"
@@ -596,7 +596,7 @@ sanboot --no-describe --drive 0x80 || exit
         assert!(known.text.trim_end().ends_with(":way_on_local\nexit"), "{}", known.text);
         let other = Query { serial: Some("CZ 9999".into()), ..query("efi") };
         assert_eq!(script(&rules, BASE, &other, Standing::default()).outcome, chosen("local", By::Default, Way::Local));
-        // A machine without the value that its profile asks for is told so.
+        // A machine without the value that its profile asks for shows that.
         let wanted = Query { profile: Some("node".into()), ..other };
         let refusal = script(&rules, BASE, &wanted, Standing::default()).outcome;
         assert!(

@@ -22,7 +22,7 @@ pub struct Facts<'a> {
     pub serial: Option<&'a str>,
     /// What it says of its parts.
     pub hardware: Option<&'a Hardware>,
-    /// Its firmware; `None` where a query did not tell.
+    /// Its firmware; `None` where a query does not say.
     pub arch: Option<Loader>,
     /// The interface of ours that it is heard on; `None` where that is not known.
     pub interface: Option<&'a str>,
@@ -81,7 +81,7 @@ impl Selector {
         ]
     }
 
-    /// The key of something that only iPXE tells, where it asks for such: no DHCP request fits it.
+    /// The key of something that only iPXE sends, where it asks for such: no DHCP request fits it.
     #[must_use]
     pub fn known_to_ipxe_only(&self) -> Option<&'static str> {
         let serial = (!self.serials.is_empty()).then_some("serial");

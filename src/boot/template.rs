@@ -284,7 +284,7 @@ impl Templates {
     }
 
     /// Renders an embedded template. They are tested with all that they can be given; should one fail all the same,
-    /// the client is told on its screen rather than left without a script.
+    /// the client's screen shows it; the client is not left without a script.
     #[must_use]
     pub fn render(&self, name: &str, context: minijinja::Value) -> String {
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));

@@ -335,7 +335,7 @@ impl Boots<'_, '_> {
             // It is read again when it comes.
             return Boot::Faulty(format!("there is no file {iso}"));
         }
-        // By its first bytes it is told what it is instead.
+        // Its first bytes say what it is instead.
         let problem = head(assets, iso).and_then(|head| Role::Iso.check(&head, None).err());
         if let Some(problem) = problem {
             return self.faulty("iso", format!("{iso} {problem}"));

@@ -1,4 +1,4 @@
-//! Opens sockets: all of them before anything else is done, so that a port that is taken is told at once and privileges
+//! Opens sockets: all of them before anything else is done, so that a port that is taken is reported at once and privileges
 //! are needed no longer; later, those of an interface or an address that has come.
 
 use std::{
@@ -51,7 +51,7 @@ pub struct Dhcp {
 pub enum Requests {
     /// By the port.
     Bound(UdpSocket),
-    /// Beside whoever has it.
+    /// Beside the process that has it.
     Captured(OpenTap, Option<Holder>),
 }
 
@@ -166,7 +166,7 @@ pub fn dhcp(mode: DhcpSocket, interface: &Interface) -> Result<Dhcp, BindError> 
     Ok(Dhcp { requests, boot_server, replies: replies(interface, is_beside) })
 }
 
-/// To share the port with a leasing server is to take from it: of what relays send, and of what clients send that renew
+/// Sharing the port with a leasing server takes messages from it: of what relays send, and of what clients send that renew
 /// their leases, each unicast reaches only one of two sockets. So with another server on this host we listen beside it.
 fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindError> {
     let other = other_holder(&sockets_on_67(interface));
@@ -182,7 +182,7 @@ fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindErr
     }
     match (udp_67_or_4011(interface, Port::Dhcp), mode) {
         (Ok(socket), _) => Ok(Requests::Bound(socket)),
-        // Whoever has it is not to be seen from here, or has just come.
+        // The process that has it cannot be seen from here, or has just started.
         (Err(error), DhcpSocket::Auto) if error.kind() == io::ErrorKind::AddrInUse && other.is_none() => {
             Ok(Requests::Captured(capture()?, None))
         }

@@ -118,7 +118,7 @@ impl Clerk {
         self.state.is_some()
     }
 
-    /// Gives a machine a profile, until told otherwise or for one boot. When this returns, it is on the disk.
+    /// Gives a machine a profile, until it is changed or for one boot. When this returns, it is on the disk.
     ///
     /// # Errors
     /// [`Refusal`]; nothing was changed then.
@@ -307,5 +307,5 @@ impl Unkept {
 const AGAIN: Duration = Duration::from_secs(3);
 /// Offer shapes that wait for the disk, which are learned anew when they are lost.
 const MOST_SHAPES: usize = 4096;
-/// And boots, which would be told after a restart.
+/// And boots, which would be shown after a restart.
 const MOST_BOOTS: usize = Timelines::MACHINES;

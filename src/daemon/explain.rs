@@ -86,7 +86,7 @@ pub struct Stage {
     pub client: String,
     /// The rules about it, as far as this stage knows the machine; the first one decides.
     pub rules: Vec<Fitting>,
-    /// What it is told; none: it is refused.
+    /// The answer; none: it is refused.
     pub answer: Option<String>,
     /// Why it is refused.
     pub refused: Option<String>,

@@ -45,7 +45,7 @@ pub(super) struct Listeners {
     addresses: HashMap<Ipv4Addr, Address>,
     /// How much is heard by syslog, on all addresses together.
     said: Arc<Mutex<Bounds>>,
-    /// What could not be opened, so that it is told once, and tried again.
+    /// What could not be opened, so that it is reported once, and tried again.
     failed: HashSet<String>,
 }
 
@@ -54,7 +54,7 @@ struct Address {
     /// The name of the interface that it is on.
     interface: Arc<str>,
     link_block_size: Arc<AtomicU16>,
-    /// What is to be opened there and could not be.
+    /// What could not be opened there.
     lacks: Lacks,
     stop: CancellationToken,
 }
@@ -140,7 +140,7 @@ impl Listeners {
             self.fit_dhcp(name, now.iter().find(|interface| interface.name == *name), &mut failed);
         }
         self.fit_addresses(&now, &mut failed);
-        // What is told is so already.
+        // What was reported is so already.
         for name in &names {
             self.tell(name, now.iter().find(|interface| interface.name == *name));
         }

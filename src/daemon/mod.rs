@@ -1,4 +1,4 @@
-//! The running server: everything is bound, told of, served, and let go in this order.
+//! The running server: everything is bound, logged, served, and closed in this order.
 
 mod bars;
 pub mod bind;
@@ -116,7 +116,7 @@ pub enum StartError {
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Who it is to be.
+    /// The user that it runs as.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
     /// What it may reach.

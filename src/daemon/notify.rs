@@ -11,7 +11,7 @@ pub(super) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// It reads its configuration; [`ready_again`] is to follow, whatever comes of it.
+/// It reads its configuration; [`ready_again`] follows, whatever the result is.
 pub(super) fn reloading() {
     // A manager that waits for the end of a reload goes by this time (systemd 253, Type=notify-reload).
     match NotifyState::monotonic_usec_now() {

@@ -55,7 +55,7 @@ pub struct Plan {
     pub http_limits: ClientLimits,
     /// The proxies that name their clients.
     pub trusted_proxies: TrustedProxies,
-    /// For transfers that run when the server is told to stop.
+    /// For transfers that run when the server stops.
     pub grace: Duration,
     /// Who may change something while the server runs.
     pub control: Control,
@@ -108,7 +108,7 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
     }
 }
 
-/// Our HTTP stage as firmware is told of it.
+/// Our HTTP stage, as offers name it.
 pub(super) fn firmware_url(base_url: Option<&str>, address: Ipv4Addr, http_port: u16) -> String {
     let with_an_address = base_url.filter(|url| !examine::names_a_host(url));
     with_an_address.map_or_else(|| format!("http://{address}:{http_port}"), str::to_owned)
@@ -126,7 +126,7 @@ impl Plan {
     /// Adds what is found on this host: interfaces and loaders. What was chosen, and what is missing, is logged.
     ///
     /// # Errors
-    /// Which interfaces there are to choose from.
+    /// The interfaces that can be chosen.
     pub fn new(settings: Settings) -> Result<Self, Unclear> {
         let interfaces = choose(&settings.interfaces)?;
         if settings.interfaces.is_empty() {

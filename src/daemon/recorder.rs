@@ -38,13 +38,13 @@ use crate::{
 pub(super) struct Recorder {
     /// What machines have tried lately.
     attempts: Arc<Mutex<Attempts>>,
-    /// To the clerk. Where the disk does not keep up, the next boot tells the same again.
+    /// To the clerk. Where the disk does not keep up, the next boot reports the same again.
     to_keep: mpsc::Sender<ToKeep>,
     /// The boots.
     timelines: Timelines,
     /// What changed after this version of them, which was at this moment, is not kept yet.
     kept: (u64, Moment),
-    /// The last steps, for who comes back and has missed some.
+    /// The last steps, for a client that reconnects and has missed some.
     told: VecDeque<Arc<Told>>,
     /// And how many there were.
     count: u64,
@@ -260,7 +260,7 @@ impl Recorder {
         }
     }
 
-    /// What uses something up waits for its turn; what the next boot tells again does not.
+    /// What uses something up waits for its turn; what the next boot reports again does not.
     fn keep(&mut self, what: ToKeep) {
         if self.waiting.len() < WAITING || what.is_lost_for_ever() {
             self.waiting.push_back(what);
@@ -282,12 +282,12 @@ impl Recorder {
 const WAITING: usize = 256;
 /// Events taken at once.
 const BATCH: usize = 256;
-/// Whoever sends an event to one that waits for it wakes a thread, which costs more than a small file: under load there
+/// An event wakes the thread of a recorder that waits, which costs more than a small file: under load there
 /// is one wake-up for many events.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Between two looks at what does not get on.
+/// Between two checks for boots that have stopped.
 const TICK: Duration = Duration::from_secs(1);
-/// How many steps are remembered for who comes back.
+/// How many steps are remembered for a client that reconnects.
 const STEPS: usize = 4096;
-/// And how many wait for who is slow.
+/// And how many wait for a slow client.
 const STEPS_WAITING: usize = 1024;

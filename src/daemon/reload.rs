@@ -1,7 +1,7 @@
 //! Takes other rules in while the server runs: on SIGHUP, and when the configuration or a template changes.
 //!
 //! They are read and checked whole before anything is replaced. What runs goes on with what it began with; faults are
-//! told, all of them, and change nothing.
+//! reported, all of them, and change nothing.
 
 use std::{
     io,
@@ -63,7 +63,7 @@ impl Reload {
     /// Begins to watch. Needs a runtime.
     ///
     /// # Errors
-    /// Where SIGHUP cannot be heard. Files that cannot be watched are told, and SIGHUP still works.
+    /// Where SIGHUP cannot be heard. Files that cannot be watched are reported, and SIGHUP still works.
     pub(super) fn new(read: Read, plan: &plan::Plan, bounds: Option<Bounds>) -> io::Result<Self> {
         let (changed, changes) = mpsc::unbounded_channel();
         let watched = Arc::new(Mutex::new(Watched::default()));

@@ -143,7 +143,7 @@ fn write() -> BitFlags<AccessFs> {
 /// Linux 6.12. From version 9 on, a rule would be needed for the service manager's socket.
 const KNOWN: ABI = ABI::V6;
 
-/// What the kernel and the C library tell: sockets and interfaces, CPUs and their limits, the time zone, randomness. Of
+/// What the kernel and the C library report: sockets and interfaces, CPUs and their limits, the time zone, randomness. Of
 /// other processes `/proc` shows no more than their names: who is in a sandbox may look into none.
 const SYSTEM: [&str; 8] = [
     "/proc",

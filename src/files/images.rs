@@ -52,7 +52,7 @@ pub(super) fn opened<'a>(slot: &'a Slot, path: &str) -> Result<&'a Opened, Reaso
     }
 }
 
-/// A fault of an image, for whoever asked for a path.
+/// A fault of an image, as the reason for a request.
 pub(super) fn told(path: &str, fault: &Fault) -> Reason {
     match fault {
         Fault::NotFound(_) => Reason::not_found(path),

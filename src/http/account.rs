@@ -1,5 +1,5 @@
 //! The account of one connection: what was written to it, how much of that the client has acknowledged, and what there
-//! is to tell of the transfers on it. Positions are bytes since the connection began.
+//! is to report about the transfers on it. Positions are bytes since the connection began.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Kept by [`super::connection::Connection`]. What its functions return is to be told.
+/// Kept by [`super::connection::Connection`]. The caller reports what its functions return.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     /// Given to the kernel.
@@ -39,15 +39,15 @@ struct Running {
     start: Option<u64>,
     /// Bytes of it given to the kernel.
     given: u64,
-    /// Whether its start was told.
+    /// Whether its start was reported.
     is_told: bool,
-    /// When its progress was told, and how many bytes of it were acknowledged then.
+    /// When its progress was reported, and how many bytes of it were acknowledged then.
     told: (Instant, u64),
     pause: Option<Told>,
     pauses: u32,
 }
 
-/// A pause that was told.
+/// A pause that was reported.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     /// How long it had lasted then.
@@ -126,7 +126,7 @@ impl Account {
         tell
     }
 
-    /// The transfer on its way pauses, and is told again when it has paused twice as long; or it goes on.
+    /// The current transfer pauses, which is reported again when it has paused twice as long; or it continues.
     pub(super) fn pace(&mut self, pause: Option<Pause>) -> Option<What> {
         let acked = self.acked;
         let transfer = self.transfers.front_mut()?;
@@ -147,7 +147,7 @@ impl Account {
                 At::Paused(now)
             }
         };
-        // A trickle pauses again and again: that is said a few times and not for ever.
+        // A trickle pauses again and again: that is reported a few times, not without end.
         (transfer.pauses <= PAUSES_TOLD).then(|| What::Pace(transfer.pace(acked, at)))
     }
 
@@ -162,7 +162,7 @@ impl Account {
         is_end.then(|| What::Silent(Silent { name: transfer.name.clone(), unacknowledged, since: *since_ack }))
     }
 
-    /// Nothing more will be acknowledged: the ends of everything on its way. A body that failed is told with that.
+    /// Nothing more will be acknowledged: the ends of everything on its way. A body that failed is reported with its failure.
     pub(super) fn give_up(&mut self, why: Failure, now: Instant) -> Vec<What> {
         let mut tell = Vec::new();
         let why = self.failure.take().map_or(why, Failure::Ours);

@@ -115,7 +115,7 @@ impl App {
         self.assets.as_ref().map_or_else(|| Err(Reason::not_found(name)), |assets| assets.look(name, wanted))
     }
 
-    /// Seconds since 1970. A clock that has jumped is told.
+    /// Seconds since 1970. A clock that has jumped is logged.
     pub(super) fn now(&self) -> u64 {
         let now = seconds(SystemTime::now());
         if let Some(by) = self.clock().read(now, self.began.elapsed()) {
@@ -141,7 +141,7 @@ impl App {
     }
 
     /// A query with the interface that its machine is heard on: the one whose address it came to, which is the one that
-    /// its DHCP request was answered from. A base URL of the user's own leads everyone to one address, which tells
+    /// its DHCP request was answered from. A base URL of the user's own leads everyone to one address, which says
     /// nothing, and then it is where its DHCP request was heard.
     pub(super) fn heard(&self, ends: Ends, query: query::Query) -> query::Query {
         let by_address = || {
@@ -186,8 +186,8 @@ impl App {
         (status, format!("{why}\n")).into_response()
     }
 
-    /// The query tells the card, the connection the address: from here on the machine's fetches can be told.
-    /// Whether it could be told.
+    /// The query has the card, the connection the address: from here on the machine's fetches are known as its own.
+    /// Whether the event was queued.
     pub(super) fn tell_script(&self, ends: Ends, machine: Option<MachineId>, claims: bool, outcome: Outcome) -> bool {
         let is_told = match machine {
             Some(machine) if claims => self.tell(Who::Machine(machine), What::OwnScript(outcome)),
@@ -206,7 +206,7 @@ impl App {
     /// Whose a file is.
     pub(super) fn whose(&self, ends: Ends, claim: Option<Claim>, headers: &HeaderMap) -> Whose {
         let machine = claim.as_ref().map(|Claim(token)| self.answer_key.claimed(token));
-        // A claim that is not ours says that it is not for whoever is alone at its address.
+        // A claim that is not ours means that the request does not count for the one machine at its address.
         let is_look = !is_boot_client(headers) || machine == Some(None);
         let by_address = || ipv4(ends.peer).map(Who::Address);
         Whose { who: machine.flatten().map(Who::Machine).or_else(by_address), is_look }
@@ -233,7 +233,7 @@ impl App {
         }
     }
 
-    /// Whether it could be told.
+    /// Whether the event was queued.
     pub(super) fn tell(&self, who: Who, what: What) -> bool {
         let is_told = self.events.try_send(Event { who, what }).is_ok();
         if !is_told {

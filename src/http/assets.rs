@@ -89,7 +89,7 @@ impl Served {
         }
         if status.is_success() {
             set(header::CONTENT_TYPE, content_type);
-            // Said here too, because the answer to HEAD has no body to tell it from.
+            // Said here too, because the answer to HEAD has no body that would give it.
             set(header::CONTENT_LENGTH, &length.to_string());
         }
         response
@@ -261,7 +261,7 @@ mod tests {
         Served { of: Of::Asset, name: name.into(), content: Source::File(asset), etag, modified }
     }
 
-    /// Status line and headers, body, and what was told at the end.
+    /// Status line and headers, body, and the event at the end.
     async fn fetch(
         served: Served,
         request: &'static str,

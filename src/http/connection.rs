@@ -74,7 +74,7 @@ impl Connection {
 
     /// A body is about to be sent.
     pub(super) fn begin(&self, of: Of, name: String, length: u64, part: Option<Part>, who: Option<Who>) {
-        // Its request came behind the acknowledgement of what was sent before: the old transfer's end is told first.
+        // Its request came behind the acknowledgement of what was sent before: the old transfer's end is reported first.
         if self.account().is_busy() {
             let _ = self.look();
         }
@@ -125,7 +125,7 @@ impl Connection {
         self.account().is_given()
     }
 
-    /// Asks the kernel how far the client is, and tells of transfers that it has whole.
+    /// Asks the kernel how far the client is, and reports transfers that it has whole.
     ///
     /// # Errors
     /// Those of the socket.
@@ -143,7 +143,7 @@ impl Connection {
         self.tell(told);
     }
 
-    /// Tells of a client that fell silent at the very end, as one does that has started what it loaded; whether it has.
+    /// Reports a client that fell silent at the very end, as one does that has started what it loaded; whether it has.
     pub(super) fn tell_silent(&self, sample: &Sample) -> bool {
         let told = self.account().silent(sample);
         let is_silent = told.is_some();

@@ -44,7 +44,7 @@ pub struct Stage {
     limits: ClientLimits,
     proxies: TrustedProxies,
     admission: Arc<Admission>,
-    /// Of those that were told to come back.
+    /// Of those that were answered 503.
     refusals: Arc<Admission>,
     workers: Workers,
     events: mpsc::Sender<Event>,
@@ -139,7 +139,7 @@ impl Stage {
         socket.set_tcp_keepalive(&keepalive)?;
         socket.set_tcp_notsent_lowat((QUEUED_IN_ALL / place.of_all()).clamp(QUEUED_LEAST, QUEUED_MOST))?;
         // So that probes come often enough to be counted within `dead_after`. The kernel itself gives up after 15 of them
-        // (tcp_retries2), with the eighth part of `dead_after` between two some while after the watch would have: whoever
+        // (tcp_retries2), with the eighth part of `dead_after` between two some while after the watch would have: a client that
         // acknowledges nothing for less than `dead_after` is not cut off by the kernel either.
         tcp_info::set_rto_max(&stream, dead_after / 8)?;
         if rate_limit > 0 {
@@ -149,7 +149,7 @@ impl Stage {
         Connection::new(stream, ends, self.events.clone(), self.running())
     }
 
-    /// On the event loop that it is to stay on: that is where the stream is registered.
+    /// On the event loop that it stays on: that is where the stream is registered.
     async fn converse(
         self: Arc<Self>,
         stream: io::Result<std::net::TcpStream>,
@@ -249,7 +249,7 @@ const QUEUED_MOST: u32 = 4 << 20;
 const QUEUED_LEAST: u32 = 128 << 10;
 /// See [`QUEUED_MOST`].
 const QUEUED_IN_ALL: u32 = 64 << 20;
-/// Told to come back at once, in all and of one address; who comes beyond it is closed without a word.
+/// Answered 503 at once, in all and of one address; further connections are closed without an answer.
 const REFUSALS: u32 = 256;
 /// See [`REFUSALS`].
 const REFUSALS_OF_ONE: u32 = 16;

@@ -117,7 +117,7 @@ async fn boot(
     }
     let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
     if !app.tell_script(ends, machine, claims, answer.outcome) && is_once {
-        // What is to happen once is not begun unless it is noted.
+        // A one-time boot does not begin unless it is recorded.
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n").into_response();
     }
     if let Some(machine) = machine.filter(|_| !hardware.is_empty()) {

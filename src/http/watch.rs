@@ -37,7 +37,7 @@ struct Watch {
     peer: Peer,
     began: Instant,
     dead_after: Duration,
-    /// It was told that the client fell silent at the very end.
+    /// It was reported that the client fell silent at the very end.
     told_silent: bool,
 }
 
@@ -144,7 +144,7 @@ impl Watch {
 }
 
 /// Since the last acknowledgement of the end of what was sent. A machine whose cable was pulled is back sooner, and one
-/// that is to boot something once has hardly come around again.
+/// with a one-time profile has hardly restarted by then.
 const SILENT: Duration = Duration::from_secs(10);
 /// Unanswered in that time.
 const RETRANSMITS: u8 = 3;

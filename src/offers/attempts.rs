@@ -1,6 +1,6 @@
-//! What each machine has tried lately: which shape of an offer it took up, and whether it goes round in circles.
+//! What each machine has tried lately: which shape of an offer it took up, and whether it is in a boot loop.
 //!
-//! Firmware differs in the offers that it takes, and tells nobody why it took none. So the next shape is tried when a
+//! Firmware differs in the offers that it takes, and does not say why it took none. So the next shape is tried when a
 //! machine asks again without having fetched what it was offered, and the one that led to a fetch is remembered.
 
 use std::{
@@ -134,7 +134,7 @@ impl Attempts {
         self.machines.peek(&Key::Card(machine.into().card))?.interface.clone()
     }
 
-    /// The name that a machine's attempts are kept under. One that tells its card alone is who used that card last.
+    /// The name that a machine's attempts are kept under. One that sends its MAC address alone is the machine that used that card last.
     fn key(&self, machine: MachineId) -> Key {
         match machine.key() {
             Key::Card(card) => self.by_card.peek(&card).copied().unwrap_or(Key::Card(card)),
@@ -313,7 +313,7 @@ pub const SHORT_WHILE: Duration = Duration::from_secs(300);
 const STARTS: usize = 5;
 /// Loaders without an iPXE behind them: a fetch may be cut and begun anew.
 const LOADS: usize = 5;
-/// Times that are kept: enough for the number that people are told to mean something.
+/// Times that are kept: enough for the reported number to mean something.
 const REMEMBERED: usize = 30;
 /// Loaders fetched by a weak iPXE: the second one should have been better.
 const WEAK_LOADS: usize = 2;
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(attempts.offer(MAC, start + seconds(1044)), Shape::Direct);
         assert_eq!(attempts.loader_fetched(MAC, start + seconds(1046)), Some(Shape::Direct));
         assert_eq!(attempts.offer(MAC, start + seconds(2000)), Shape::Direct);
-        // Nobody is told of what is the usual.
+        // What is usual is not reported.
         let other = MacAddr([2; 6]);
         attempts.offer(other, start);
         assert_eq!(attempts.ipxe_started(other, 1, start + seconds(9)), None);

@@ -1,4 +1,4 @@
-//! How a firmware is brought to take what it gets: which shape of offer it takes, whether it goes round in circles, and
+//! How firmware is made to take an offer: which shape of offer it takes, whether it is in a boot loop, and
 //! which other servers keep it from booting.
 
 pub mod attempts;

@@ -22,7 +22,7 @@ pub enum Fault {
     LeaseNamesBootfile {
         /// As it names it.
         name: String,
-        /// The host that it is to come from.
+        /// The host that it comes from.
         from: Ipv4Addr,
     },
 }

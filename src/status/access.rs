@@ -14,7 +14,7 @@ pub enum Via {
     Tcp(IpAddr),
 }
 
-/// Whether a request that changes something is let through; else what it is told.
+/// Whether a request that changes something is let through; else the answer to it.
 ///
 /// # Errors
 /// 401 where a token would help, 403 where the one that it brings is wrong.

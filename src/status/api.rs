@@ -1,4 +1,4 @@
-//! `/api/v1`: machines, and what they are to boot. Errors are problem details (RFC 9457).
+//! `/api/v1`: machines, and what they boot. Errors are problem details (RFC 9457).
 
 use std::{cmp::Reverse, sync::Arc, time::SystemTime};
 
@@ -43,7 +43,7 @@ pub struct Api {
     pub server: Arc<dyn Server>,
     /// `control.token`.
     pub token: Option<String>,
-    /// Ends what is told without end.
+    /// Ends streams that have no end of their own.
     pub stop: CancellationToken,
 }
 
@@ -74,7 +74,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
     ]
 }
 
-/// Whoever asks is answered; whoever changes something has to be allowed to.
+/// Anyone may read; changes need permission.
 async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, request: Request, next: Next) -> Response {
     let is_question = matches!(*request.method(), Method::GET | Method::HEAD);
     match may_change(via, request.headers(), api.token.as_deref()) {

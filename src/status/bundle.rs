@@ -103,7 +103,7 @@ fn boots(profile: &Profile) -> Vec<Value> {
     profile.boots().map(of).collect()
 }
 
-/// A DHCP message without what tells machines apart: half of `chaddr`, and the values of the options that name them.
+/// A DHCP message without what distinguishes machines: half of `chaddr`, and the values of the options that name them.
 fn masked_packet(bytes: &[u8]) -> Vec<u8> {
     let mut masked = bytes.to_vec();
     masked.iter_mut().skip(31).take(3).for_each(|byte| *byte = 0);

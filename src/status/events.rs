@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::server::{Server, Steps, Told};
 
 /// The steps of all machines as they happen, each with its number as `id`; who comes back with `Last-Event-ID` (HTML
-/// §9.2.4) is told first what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end
+/// §9.2.4) first gets what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end
 /// with `stop`: the steps themselves end only when everyone who may see one has gone, and this connection is among them.
 pub(super) async fn events(server: &dyn Server, headers: &HeaderMap, stop: CancellationToken) -> Response {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());

@@ -54,7 +54,7 @@ pub struct Metrics {
     handed_over: Family<OfProfile, Counter>,
     stops: Family<OfCause, Counter>,
     rivals: Family<OfFault, Counter>,
-    /// Set by who asks, one after the other.
+    /// Set by each request, one after the other.
     standing: Mutex<Standing>,
 }
 
@@ -221,7 +221,7 @@ impl Metrics {
         if let Some(chosen) = &boot.chosen {
             self.handed_over.get_or_create(&OfProfile { profile: chosen.profile.clone() }).inc();
         }
-        // One that was not heard from its first packet on tells nothing.
+        // One that was not heard from its first packet on is not counted.
         if boot.discovers > 0 {
             self.boot_took.observe(now.since(boot.began).as_secs_f64());
         }
@@ -337,7 +337,7 @@ fn plain(openmetrics: &str) -> String {
     text
 }
 
-/// Events that no stage could tell.
+/// Events that no stage could send.
 #[derive(Debug)]
 struct Lost;
 

@@ -1,4 +1,4 @@
-//! What people and programs ask of a running server, and tell it: views of what the stages saw and of what decides.
+//! What people and programs read from a running server, and change in it: views of what the stages saw and of what decides.
 
 pub mod access;
 pub mod api;

@@ -22,7 +22,7 @@ struct Operation {
 
 enum Answer {
     Json(Shape),
-    /// Whose shape is told in words only.
+    /// Whose shape is described in words only.
     Free(&'static str),
 }
 

@@ -41,7 +41,7 @@ pub trait Server: Send + Sync + 'static {
 /// An answer that takes its time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A step of some machine's boot, as it was told.
+/// A step of some machine's boot, as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// Counts the steps since the server started.

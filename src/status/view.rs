@@ -1,4 +1,4 @@
-//! A machine as people and programs are shown it: what was seen of it, joined with what it is to boot.
+//! A machine as people and programs are shown it: what was seen of it, joined with what it boots.
 
 use std::{borrow::Cow, cmp::Reverse};
 
@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// A machine, as it is to boot and as it was seen. Field names are kept from one release to the next.
+/// A machine: what it boots, and what was seen of it. Field names are kept from one release to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// Its MAC address; its IP address where no more is known.
     pub id: String,
     /// Its MAC address.
     pub mac: Option<String>,
-    /// Its SMBIOS UUID, where it has told one of its own; the first three fields may be in the other byte order.
+    /// Its SMBIOS UUID, where it has sent one of its own; the first three fields may be in the other byte order.
     pub uuid: Option<String>,
     /// The MAC addresses that it was heard by.
     #[serde(default)]

@@ -23,7 +23,7 @@ pub enum Packet {
     Other(u16),
 }
 
-/// RRQ with the known options. Unknown options and options out of range are ignored, which tells the client that they
+/// RRQ with the known options. Unknown options and options out of range are ignored, which says to the client that they
 /// do not apply (RFC 2347 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadRequest {

@@ -37,7 +37,7 @@ pub struct Timeline {
     pub address: Option<Ipv4Addr>,
     /// What it was offered that goes on without our script.
     pub own: Option<Own>,
-    /// What another server told it that keeps machines from booting by us.
+    /// What another server sent it that keeps machines from booting by us.
     pub rival: Option<String>,
     /// What its script boots.
     pub chosen: Option<Chosen>,
@@ -60,7 +60,7 @@ pub struct Timeline {
     /// The interface of ours that it fetched its script by, in this boot or in an earlier one.
     #[serde(default)]
     pub interface: Option<String>,
-    /// The cause that was told of its stop.
+    /// The cause that was reported for its stop.
     pub told: Option<Cow<'static, str>>,
 }
 
@@ -69,7 +69,7 @@ pub struct Timeline {
 pub struct Chosen {
     /// The profile's name.
     pub profile: String,
-    /// Whether it is to be had once.
+    /// Whether it is a one-time profile.
     pub once: bool,
     /// Once in this sense: it is served until the machine reports that it is installed.
     #[serde(default)]
@@ -107,7 +107,7 @@ pub struct Download {
     pub size: u64,
     /// Bytes per second: lately, or of the whole where it has ended.
     pub rate: u64,
-    /// When it was first told of.
+    /// When it was first reported.
     pub began: Moment,
     /// All pauses of it together, in seconds.
     pub paused: u64,
@@ -151,7 +151,7 @@ pub enum Ending {
         /// In words, with the fix.
         text: String,
     },
-    /// It shows the menu to whoever stands before it.
+    /// It shows the menu on its screen.
     Menu,
     /// It shows iPXE's shell.
     Shell,
@@ -168,7 +168,7 @@ pub enum Ending {
     Reported {
         /// Whether it worked.
         ok: bool,
-        /// In its own words.
+        /// As the machine reported it.
         text: String,
     },
 }
@@ -353,7 +353,7 @@ impl Timeline {
         true
     }
 
-    /// Of its own words the last ones are kept: an installer has thousands, which leave nothing else of a timeline.
+    /// Of its own reports the last ones are kept: an installer has thousands, which leave nothing else of a timeline.
     fn forget_words(&mut self) {
         let is_word = |step: &Step| step.stage == Stage::Syslog;
         if self.steps.iter().filter(|step| is_word(step)).count() >= Self::WORDS

@@ -12,7 +12,7 @@ use super::{
 /// How a boot stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It gets on, or what is to come next may still come.
+    /// It makes progress, or the next step may still come.
     Booting,
     /// A download takes nothing for now, and its machine lives.
     SlowButAlive,
@@ -26,7 +26,7 @@ pub enum State {
     HandedOver,
     /// What it booted said that it is done.
     Reported,
-    /// It does not get on.
+    /// It has stopped.
     Stopped(Stop),
 }
 
@@ -58,7 +58,7 @@ pub struct Stop {
     pub cause: Cause,
 }
 
-/// Why a boot stopped, as far as can be told from here.
+/// Why a boot stopped, as far as it can be seen from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// netbootd refused it.
@@ -68,7 +68,7 @@ pub enum Cause {
         /// In words, with the fix.
         text: String,
     },
-    /// Another server told it something else; the words are [`super::rival::Rival`]'s, with the fix.
+    /// Another server sent it something else; the words are [`super::rival::Rival`]'s, with the fix.
     Rival(String),
     /// It was kept from the network for so many seconds before its first packet came.
     HeldBack(u16),
@@ -319,7 +319,7 @@ pub fn rough(seconds: u64) -> String {
 
 /// For a loader that looks for files that need not be there.
 const LOOKING: Duration = Duration::from_secs(5);
-/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1) and asks again after each; whoever asks a sixth time
+/// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1) and asks again after each; a client that asks a sixth time
 /// took none of five different ones.
 const ASKED_OFTEN: u32 = 6;
 /// Between two of its DISCOVERs, or to the fetch of what it was offered.

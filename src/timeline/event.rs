@@ -1,4 +1,4 @@
-//! What the stages see of a machine's boot, and tell the recorder.
+//! What the stages see of a machine's boot, and send to the recorder.
 
 use std::{
     fmt,
@@ -81,7 +81,7 @@ pub enum What {
     TookOffer(Shape),
     /// The machine was seen to take this address.
     Address(Ipv4Addr),
-    /// A leasing server offered the machine this address. It may take another one; but a Raspberry Pi 3 tells nobody
+    /// A leasing server offered the machine this address. It may take another one; but a Raspberry Pi 3 does not say
     /// that it took it.
     OfferedAddress(Ipv4Addr),
     /// A request that got no boot.
@@ -102,7 +102,7 @@ pub enum What {
     SharedUuid(MacAddr),
     /// A file's transfer began.
     Started(Progress),
-    /// How far a transfer is: told every few seconds while its client takes something.
+    /// How far a transfer is: sent every few seconds while its client takes something.
     Progress(Progress),
     /// A file's transfer ended.
     Transfer(Transfer),
@@ -130,7 +130,7 @@ pub enum What {
         /// The DHCP message.
         bytes: Box<[u8]>,
     },
-    /// What the machine's own words were: a line that it sent by syslog.
+    /// A line that the machine sent by syslog.
     Said(String),
     /// What booted says how it went. Anyone can say so of any machine.
     Report(Report),
@@ -176,7 +176,7 @@ pub struct Part {
 pub struct Report {
     /// How far it is.
     pub event: ReportEvent,
-    /// In its own words, on one line; may be empty.
+    /// As it reported it, on one line; may be empty.
     pub text: String,
 }
 
@@ -211,13 +211,13 @@ pub struct Progress {
     pub name: String,
     /// Bytes that the client has acknowledged.
     pub acked: u64,
-    /// Bytes that are to be sent.
+    /// Bytes to send.
     pub size: u64,
     /// Since the request.
     pub took: Duration,
-    /// Bytes per second, since it was told before.
+    /// Bytes per second, since the report before.
     pub rate: u64,
-    /// Bytes that were acknowledged since it was told before: these and the last ones of [`Transfer`] are all of them.
+    /// Bytes that were acknowledged since the report before: these and the last ones of [`Transfer`] are all of them.
     pub fresh: u64,
     /// By which protocol.
     pub over: Over,
@@ -274,7 +274,7 @@ pub struct Transfer {
     pub took: Duration,
     /// Why it stopped short; `None` where it did not.
     pub failure: Option<Failure>,
-    /// Bytes of those that were acknowledged since it was told before.
+    /// Bytes of those that were acknowledged since the report before.
     pub fresh: u64,
     /// By which protocol.
     pub over: Over,

@@ -12,17 +12,17 @@ use std::{
 
 use uuid::Uuid;
 
+pub use super::machine::{Machine, Packet};
 use super::{
     boot::{Chosen, Step, Timeline},
     cause::State,
     event::{Event, Part, What, Who},
     moment::Moment,
 };
-use crate::boot::over::Of;
 use crate::boot::{
-    hardware::Hardware,
     identity::{Key, MachineId},
     mac::MacAddr,
+    over::Of,
     recent::Recent,
 };
 
@@ -79,32 +79,6 @@ pub struct Snapshot {
     pub machines: Vec<Machine>,
 }
 
-/// What was seen of a machine.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Machine {
-    /// The machine, by the first card that was heard of it; its address where no card is known.
-    pub who: Who,
-    /// Its cards, in the order in which they were heard.
-    pub cards: Vec<MacAddr>,
-    /// Of its last change.
-    pub version: u64,
-    /// Its boots, the last one at the end.
-    pub boots: VecDeque<Arc<Timeline>>,
-    /// Its last requests.
-    pub packets: VecDeque<Packet>,
-}
-
-/// A DHCP request as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// When.
-    pub at: Moment,
-    /// To which port.
-    pub port: u16,
-    /// The message.
-    pub bytes: Arc<[u8]>,
-}
-
 impl Snapshot {
     /// A machine under any of its names; of several that used one card, the one that was heard last.
     #[must_use]
@@ -125,90 +99,6 @@ impl Snapshot {
     }
 }
 
-impl Machine {
-    /// By all names that are known of it; `None` where only its address is.
-    #[must_use]
-    pub fn id(&self) -> Option<MachineId> {
-        match self.who {
-            Who::Machine(id) => Some(id),
-            Who::Address(_) => None,
-        }
-    }
-
-    /// How many boots of a machine are remembered.
-    pub const BOOTS: usize = 5;
-    /// And how many of its cards.
-    pub const CARDS: usize = 8;
-    /// And how many of its packets.
-    const PACKETS: usize = 4;
-
-    /// The last boot.
-    #[must_use]
-    pub fn boot(&self) -> Option<&Arc<Timeline>> {
-        self.boots.back()
-    }
-
-    /// What it said of its parts last.
-    #[must_use]
-    pub fn hardware(&self) -> Option<&Hardware> {
-        self.boot().map(|boot| &boot.hardware).filter(|hardware| !hardware.is_empty())
-    }
-
-    /// The boot that is under way, to be changed.
-    fn current(&mut self) -> Option<&mut Timeline> {
-        self.boots.back_mut().map(Arc::make_mut)
-    }
-
-    /// Takes in by which names it is known; by which of its cards people are shown it.
-    fn is(&mut self, who: Who) -> Who {
-        let (Who::Machine(known), Who::Machine(now)) = (self.who, who) else { return self.who };
-        if now.has_card() && !self.cards.contains(&now.card) {
-            self.cards.push(now.card);
-            self.cards.truncate(Self::CARDS);
-        }
-        let first = self.cards.first().copied().unwrap_or(known.card);
-        self.who = Who::Machine(now.with(known).by(first));
-        self.who
-    }
-
-    fn is_another_than(&self, machine: MachineId) -> bool {
-        let Who::Machine(known) = self.who else { return true };
-        known.uuid().zip(machine.uuid()).is_some_and(|(known, now)| known != now)
-    }
-
-    /// Adds what was seen of the same machine under another name.
-    fn absorb(&mut self, other: Self) {
-        for card in other.cards.into_iter().filter(|card| !self.cards.contains(card)).collect::<Vec<_>>() {
-            self.cards.push(card);
-        }
-        self.boots.extend(other.boots);
-        self.boots.make_contiguous().sort_by_key(|boot| boot.began);
-        while self.boots.len() > Self::BOOTS {
-            self.boots.pop_front();
-        }
-        self.packets.extend(other.packets);
-        while self.packets.len() > Self::PACKETS {
-            self.packets.pop_front();
-        }
-    }
-
-    fn begin_unless_it_belongs_to_the_last(&mut self, what: &What, now: Moment) {
-        let last = self.boots.back();
-        if last.is_some_and(|boot| !boot.is_over_with(what, now)) {
-            return;
-        }
-        let number = last.map_or(1, |boot| boot.number.saturating_add(1));
-        // Firmware that comes no further than DHCP tells nothing, and its parts are the same.
-        let known = last.map(|boot| (boot.hardware.clone(), boot.interface.clone())).unwrap_or_default();
-        let mut boot = Timeline::begin(number, now);
-        (boot.hardware, boot.interface) = known;
-        self.boots.push_back(Arc::new(boot));
-        while self.boots.len() > Self::BOOTS {
-            self.boots.pop_front();
-        }
-    }
-}
-
 impl Timelines {
     /// How many machines are remembered at least; it may be twice as many.
     pub const MACHINES: usize = 2048;
@@ -226,7 +116,7 @@ impl Timelines {
     }
 
     /// Whose a file was that was fetched from an address. One machine whose script is under way there is whose it was; of
-    /// two none can be told from the other, unless their files say so themselves.
+    /// two neither can be distinguished, unless their files say so themselves.
     fn whose(&mut self, Event { who, what }: Event, now: Moment) -> Whose {
         let nobody = |what: What| match what {
             What::Transfer(transfer) => {
@@ -262,7 +152,7 @@ impl Timelines {
         }
     }
 
-    /// Two machines that boot at the same time and say the same UUID: told where one is heard by two cards in turn.
+    /// Two machines that boot at the same time and say the same UUID: reported where one is heard by two cards in turn.
     fn told_of_shared_uuid(&mut self, Event { who, what }: &Event, now: Moment) -> Vec<Line> {
         let Who::Machine(machine) = *who else { return Vec::new() };
         let is_boot = matches!(what, What::Discover(_) | What::Script(_) | What::OwnScript(_));
@@ -326,7 +216,7 @@ impl Timelines {
         steps.unwrap_or_default().into_iter().map(|step| Line { who: shown, step }).collect()
     }
 
-    /// Looks for boots that do not get on; the lines are what was not told of them yet.
+    /// Looks for boots that have stopped; the lines are what was not reported about them yet.
     pub fn tick(&mut self, now: Moment) -> Vec<Line> {
         let mut lines = Vec::new();
         for (_, machine) in self.machines.iter_mut() {
@@ -456,7 +346,7 @@ impl Timelines {
         }
     }
 
-    /// What was seen of a machine under a weaker name is its own from now on: a request that told its card alone, or one
+    /// What was seen of a machine under a weaker name is its own from now on: a request that had its MAC address alone, or one
     /// that came before a rule gave it its name. What has another UUID is another machine, which used the same card.
     fn learn_card(&mut self, machine: MachineId) {
         if matches!(machine.key(), Key::Card(_)) || !machine.has_card() {
@@ -503,7 +393,7 @@ impl Timelines {
 struct Whose {
     who: Who,
     what: What,
-    /// What others are told of it.
+    /// The event that others get.
     told: Vec<(Who, What)>,
 }
 
@@ -524,12 +414,12 @@ fn file(what: &What) -> Option<&str> {
 
 /// Machines of one address that are remembered.
 const AT_ONE_ADDRESS: usize = 64;
-/// Two machines are told of where one UUID is heard by two cards this often in turn. A firmware that goes on from one
+/// Two machines are reported where one UUID is heard by two cards this often in turn. A firmware that goes on from one
 /// card to the other does it once.
 const TURNS: u32 = 3;
 /// Within this time.
 const IN_TURN: Duration = Duration::from_secs(60);
-/// Between what is seen of an address and what tells whose it is.
+/// Between what is seen of an address and what says whose it is.
 const SAME_BOOT: Duration = Duration::from_secs(120);
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod cause;
 pub mod event;
 mod handover;
+mod machine;
 pub mod machines;
 pub mod moment;
 pub mod peer;

@@ -1,4 +1,4 @@
-//! Points in time as values. The pure core has no clock: whoever calls it brings the time.
+//! Points in time as values. The pure core has no clock: its callers bring the time.
 
 use std::time::{Duration, SystemTime};
 

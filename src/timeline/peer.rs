@@ -2,7 +2,7 @@
 //!
 //! The distinction that this project was begun for. A client that stops reading for minutes while it unpacks an image
 //! still acknowledges: its window is closed, and its kernel or firmware answers every probe. One that lost its power
-//! acknowledges nothing, and the retransmissions and probes towards it climb. Time without progress tells nothing
+//! acknowledges nothing, and the retransmissions and probes towards it climb. Time without progress says nothing
 //! between the two, and so there is no timer on it.
 
 use std::{fmt, time::Duration};
@@ -47,7 +47,7 @@ pub enum Verdict {
         /// It said so itself, by closing its window.
         window_closed: bool,
     },
-    /// It is gone: the connection is to be closed.
+    /// It is gone: the connection is closed.
     Dead(Silence),
 }
 

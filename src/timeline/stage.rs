@@ -14,9 +14,9 @@ pub enum Stage {
     /// The machine asked.
     #[default]
     Discover,
-    /// It was told where to boot.
+    /// It was offered a boot file.
     Offer,
-    /// It was told again on port 4011.
+    /// It was offered it again on port 4011.
     BootServer,
     /// It fetched iPXE.
     Loader,

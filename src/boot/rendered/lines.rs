@@ -172,7 +172,7 @@ fn fields(line: &str) -> Vec<(usize, &str)> {
     if fields.first().is_some_and(|(_, field)| field.starts_with('#')) { Vec::new() } else { fields }
 }
 
-/// A here-document that is to come.
+/// A here-document that follows.
 struct Here<'a> {
     end: &'a str,
     expands: bool,

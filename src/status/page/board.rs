@@ -117,7 +117,7 @@ impl Board {
         picture
     }
 
-    /// A picture's name, by which a viewer tells which one it has.
+    /// A picture's name, by which a viewer knows which one it has.
     pub(super) fn name(&self, picture: &Picture) -> String {
         format!("{}-{}", self.era, picture.number)
     }
@@ -241,7 +241,7 @@ impl Line {
     }
 }
 
-/// For so long a picture is as good as a new one: more often nobody sees a difference.
+/// For so long a picture is reused: nobody sees a difference.
 const FRESH: Duration = Duration::from_millis(450);
 /// Words that are looked for, at most.
 const WORDS: usize = 8;

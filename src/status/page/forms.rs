@@ -28,7 +28,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Only words of ours, whoever made the address.
+    /// Only words of ours, also where someone else made the address.
     pub(super) fn words(&self) -> Option<&'static str> {
         Some(match self.done.as_deref()? {
             "assigned" => "Assigned. The machine boots this from now on.",
@@ -46,7 +46,7 @@ impl Done {
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     profile: String,
-    /// `once`, or until told otherwise.
+    /// `once`, or until it is changed.
     #[serde(default)]
     when: String,
 }
@@ -117,7 +117,7 @@ fn back(machine: &str, done: &str) -> Response {
 }
 
 impl Page {
-    /// Changes something of a machine for who may, and leads them back to its page.
+    /// Changes something about a machine for a viewer who may, and leads back to its page.
     async fn act(
         &self,
         via: Via,

@@ -44,7 +44,7 @@ pub(super) struct Wanted {
 /// One event.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct Changes {
-    /// The server's time, in milliseconds since 1970: the page tells how long ago something was.
+    /// The server's time, in milliseconds since 1970: the page shows how long ago something was.
     now: u64,
     /// Pieces by the ids of the elements whose place they take.
     html: BTreeMap<String, String>,
@@ -73,7 +73,7 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
     };
     let of = match wanted.machine.as_deref().map(|machine| page.api.who(machine)) {
         None => {
-            // Who comes back may have missed an order: it is told everything.
+            // A viewer that reconnects may have missed an order: it gets everything.
             let after = wanted.after.filter(|_| !headers.contains_key("last-event-id"));
             let number = after.and_then(|after| page.board.number(&after));
             let known = match number {

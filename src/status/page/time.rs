@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::timeline::moment::Moment;
 
-/// A point in time: the script tells how long ago that is, and without it the clock's time is there to be read.
+/// A point in time: the script shows how long ago that is, and without it the clock's time is there to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Time {
     /// Since 1970.

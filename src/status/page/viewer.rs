@@ -27,7 +27,7 @@ impl Viewer {
     }
 }
 
-/// Whether a form of ours may be acted on; else what its sender is told.
+/// Whether a form of ours may be acted on; else the answer to its sender.
 ///
 /// # Errors
 /// For one of another site's page, and for viewers who may change nothing.

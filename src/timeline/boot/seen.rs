@@ -92,7 +92,7 @@ impl Timeline {
                 vec![Seen(Stage::Answer, format!("{name}, {} to {to}", bytes(size)), false)]
             }
             What::Rival(rival) => {
-                // It is told where the boot does not get on.
+                // It is reported where the boot does not continue.
                 self.rival = Some(shortened(rival.to_string()));
                 Vec::new()
             }
@@ -248,7 +248,7 @@ impl Timeline {
         });
     }
 
-    /// It counts as handed over: a machine that is to be installed once must not be so again.
+    /// It counts as handed over: a machine with a one-time installation must not be installed again.
     fn silent(&mut self, Silent { name, unacknowledged, since }: &Silent, now: Moment) -> Option<Seen> {
         let text = format!(
             "probably: it was sent all of {name}, has acknowledged all but the last {}, and has been silent for {} s, as after a kernel start",
@@ -312,7 +312,7 @@ impl Timeline {
         seen
     }
 
-    /// A disk image is read in small ranges, without end: the first one is told, and what fails.
+    /// A disk image is read in small ranges, without end: the first one is reported, and what fails.
     fn read(&mut self, Transfer { name, sent, size, failure, .. }: &Transfer, of: Bytes, now: Moment) -> Vec<Seen> {
         let is_first = self.awaited.got.read(of);
         if is_first {
