@@ -55,6 +55,31 @@ pub(super) fn escaped_path(path: &str) -> impl fmt::Display {
     utf8_percent_encode(path, ESCAPED)
 }
 
+/// A database's URL for people: a password in it, before the host or as a parameter, is not shown.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    let (before, query) = url.split_once('?').map_or((url, None), |(before, query)| (before, Some(query)));
+    let start = before.find("://").map_or(0, |at| at + "://".len());
+    let end = before[start..].find('/').map_or(before.len(), |at| start + at);
+    // A password may have an @ that is not escaped.
+    let shown = match before[start..end].rfind('@').map(|at| start + at) {
+        Some(at) => {
+            let user = before[start..at].split(':').next().unwrap_or_default();
+            let hidden = if user.len() < at - start { ":***" } else { "" };
+            format!("{}{user}{hidden}{}", &before[..start], &before[at..])
+        }
+        None => before.to_owned(),
+    };
+    let parameter = |part: &str| match part.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
+        _ => part.to_owned(),
+    };
+    match query {
+        Some(query) => format!("{shown}?{}", query.split('&').map(parameter).collect::<Vec<_>>().join("&")),
+        None => shown,
+    }
+}
+
 /// Whether a profile's file is on another server.
 #[must_use]
 pub fn is_remote(path: &str) -> bool {
@@ -74,5 +99,23 @@ mod tests {
         assert_eq!(url("/debian/"), "http://192.0.2.10:8080/assets/debian/");
         assert_eq!(url("https://mirror/x y"), "https://mirror/x y");
         assert!(is_remote("HTTP://mirror/linux") && !is_remote("http/linux") && !is_remote("httpü"));
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            ("postgres://u:secret@db:5432/n?sslmode=require", "postgres://u:***@db:5432/n?sslmode=require"),
+            ("postgres://u:se@cret:x@db/n", "postgres://u:***@db/n"),
+            (
+                "postgres://db/n?user=u&password=secret&sslmode=prefer",
+                "postgres://db/n?user=u&password=***&sslmode=prefer",
+            ),
+            ("postgres://:secret@db", "postgres://:***@db"),
+            ("postgres://u@%2Frun%2Fpostgresql/n", "postgres://u@%2Frun%2Fpostgresql/n"),
+            ("sqlite:///var/lib/netbootd/state.db?mode=rwc", "sqlite:///var/lib/netbootd/state.db?mode=rwc"),
+            ("u:secret@db", "u:***@db"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 }

@@ -1,0 +1,244 @@
+//! What is kept, on both engines.
+
+use std::fs;
+
+use netbootd_lab::Postgres;
+use sqlx::{migrate::Migrator, sqlite::SqlitePoolOptions};
+
+use super::{
+    engine::{Dialect, KNOWN, migrator},
+    fault::NOT_OURS,
+    *,
+};
+use crate::boot::mac::MacAddr;
+
+/// Where a test keeps its state. Opened anew, it is what a killed server left.
+enum Place {
+    Folder(tempfile::TempDir),
+    Server(Postgres),
+}
+
+impl Place {
+    fn both() -> [Self; 2] {
+        [Self::Folder(tempfile::tempdir().expect("a folder")), Self::Server(Postgres::start(None).expect("PostgreSQL"))]
+    }
+
+    async fn open(&self) -> State {
+        match self {
+            Self::Folder(folder) => State::open(&url(folder)).await.expect("opened"),
+            Self::Server(server) => State::on_server(&server.local_url("netbootd"), None, "a").expect("a URL"),
+        }
+    }
+}
+
+async fn run(state: &State, statement: &'static str) {
+    let run = async || on!(state.engine, connection => sqlx::query(statement).execute(connection).await.map(drop));
+    run().await.expect("run");
+}
+
+const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+fn change(mac: MacAddr, entry: &Entry) -> Change {
+    Roster::default().change(mac.into(), &[], |before| Entry { known_as: before.known_as, ..entry.clone() })
+}
+
+#[tokio::test]
+async fn each_one_time_profile_that_a_machine_had_is_kept() {
+    for place in Place::both() {
+        for (spent, had) in [
+            (None, vec![]),
+            (Some("a"), vec![]),
+            (None, vec!["a"]),
+            (None, vec!["a", "b"]),
+            (Some("c"), vec!["a", "b"]),
+        ] {
+            let had: BTreeSet<String> = had.into_iter().map(str::to_owned).collect();
+            let entry = Entry { spent: spent.map(str::to_owned), had, approved: true, ..Entry::default() };
+            let state = place.open().await;
+            state.set_entry(&change(MAC, &entry)).await.expect("written");
+            let read = state.roster().await.expect("read").of(MAC).expect("there");
+            assert_eq!((read.spent, read.had), (entry.spent, entry.had));
+        }
+    }
+}
+
+fn url(folder: &tempfile::TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("state.db").display())
+}
+
+#[tokio::test]
+async fn what_was_learned_is_there_after_a_restart() {
+    for place in Place::both() {
+        learned_and_restarted(&place).await;
+    }
+}
+
+async fn learned_and_restarted(place: &Place) {
+    let state = place.open().await;
+    assert_eq!(state.offer_shapes().await.expect("read"), []);
+    state.set_offer_shape(Key::Card(MAC), Shape::Option67).await.expect("written");
+    state.set_offer_shape(Key::Card(MAC), Shape::BootServer).await.expect("written again");
+    let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
+        assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
+        spent: spent.map(str::to_owned),
+        ..Entry::default()
+    };
+    let other = MacAddr([2; 6]);
+    state.set_entry(&change(MAC, &entry(Some("debian"), true, None))).await.expect("written");
+    state.set_entry(&change(MAC, &entry(Some("debian"), true, Some("debian")))).await.expect("written");
+    state.set_entry(&change(other, &entry(None, false, Some("rescue")))).await.expect("written");
+    state.set_entry(&change(MacAddr([4; 6]), &entry(Some("rescue"), false, None))).await.expect("written");
+    state.set_entry(&change(MacAddr([4; 6]), &Entry::default())).await.expect("taken out");
+    let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
+    state.set_entry(&change(guest, &approved)).await.expect("written");
+    // Simulates a kill: nothing is closed.
+    let again = place.open().await;
+    assert_eq!(again.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::BootServer)]);
+    let debian = entry(Some("debian"), true, Some("debian"));
+    let said = [(MAC, debian), (other, entry(None, false, Some("rescue"))), (guest, approved)];
+    let said: Roster = said.into_iter().collect();
+    assert_eq!(again.roster().await.expect("read"), said);
+    if let Place::Folder(folder) = place {
+        let peeking = State::peek(&url(folder)).await.expect("opened beside the other");
+        assert_eq!(peeking.roster().await.expect("read"), said);
+        assert!(peeking.set_entry(&change(MAC, &Entry::default())).await.is_err(), "it is read only");
+        peeking.close().await;
+    }
+    assert_eq!(again.secret("answers", b"one").await.expect("made"), b"one");
+    assert_eq!(again.secret("answers", b"two").await.expect("read"), b"one", "made once");
+    // Rows that another program wrote are ignored.
+    run(&again, "INSERT INTO offer_shapes (id, shape) VALUES ('nonsense', 'direct')").await;
+    assert_eq!(again.offer_shapes().await.expect("read").len(), 1);
+    again.close().await;
+}
+
+#[test]
+fn the_folder_of_a_url_is_known() {
+    let folder = |url| State::folder(url).map(|folder| folder.display().to_string());
+    assert_eq!(folder("sqlite:///var/lib/netbootd/state.db").as_deref(), Some("/var/lib/netbootd"));
+    assert_eq!(folder("sqlite:///srv/state.db?mode=rwc").as_deref(), Some("/srv"));
+    assert_eq!(folder("sqlite://state.db").as_deref(), Some("."));
+    assert_eq!(folder("sqlite://:memory:"), None);
+}
+
+#[tokio::test]
+async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
+    for place in Place::both() {
+        last_boots(&place.open().await).await;
+    }
+}
+
+async fn last_boots(state: &State) {
+    let boot = |number: u32, last: u64| {
+        let mut boot = Timeline::begin(number, Moment::from_secs(u64::from(number) * 1000));
+        boot.last = Moment::from_secs(last);
+        Arc::new(boot)
+    };
+    for number in 1..=7 {
+        state.set_boots(&[(MAC.into(), boot(number, 7500)), (MAC.into(), boot(number, 8000))]).await.expect("written");
+    }
+    let kept: Vec<Timeline> = (3..=7).map(|number| Timeline::clone(&boot(number, 8000))).collect();
+    assert_eq!(state.boots().await.expect("read"), [(MAC.into(), kept)]);
+    // The number of machines is limited; the last ones are kept.
+    let others =
+        (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]).into(), boot(1, 9000 + u64::from(n))));
+    state.set_boots(&others.collect::<Vec<_>>()).await.expect("written");
+    let kept = state.boots().await.expect("read");
+    assert_eq!(kept.len(), Timelines::MACHINES);
+    assert!(kept.iter().all(|(id, _)| id.card != MAC), "it was silent the longest");
+}
+
+#[tokio::test]
+async fn a_damaged_or_newer_file_is_reported_with_the_fix() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = |error: StateError| error.to_string().replace(&folder.path().display().to_string(), "");
+    fs::write(folder.path().join("state.db"), "this is no database, however long it may be".repeat(40))
+        .expect("written");
+    let broken = State::open(&url(&folder)).await.map(|_| ()).expect_err("broken");
+    assert_eq!(
+        said(broken),
+        "the state file sqlite:///state.db is damaged: error returned from database: (code: 26) file is not a database; \
+         move the file away (assignments and approvals in it are lost)"
+    );
+    let nowhere = State::open("sqlite:///nowhere/at/all/state.db").await.map(|_| ()).expect_err("no folder");
+    assert!(matches!(nowhere, StateError::Unusable { .. }), "{nowhere:?}");
+    assert!(nowhere.to_string().ends_with(NOT_OURS), "{nowhere}");
+
+    fs::remove_file(folder.path().join("state.db")).expect("removed");
+    let state = State::open(&url(&folder)).await.expect("made");
+    run(&state, "INSERT INTO _sqlx_migrations VALUES (99, 'later', 0, 1, x'00', 0)").await;
+    let newer = State::open(&url(&folder)).await.map(|_| ()).expect_err("newer");
+    assert!(matches!(newer, StateError::Newer { found: 99, known: KNOWN, .. }), "{newer:?}");
+}
+
+#[tokio::test]
+async fn what_was_kept_of_cards_is_kept_of_their_machines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SqliteConnectOptions::from_str(&url(&folder)).expect("a URL").create_if_missing(true);
+    let pool = SqlitePoolOptions::new().connect_with(options).await.expect("made");
+    let whole = migrator(Dialect::Sqlite);
+    let before = whole.iter().filter(|migration| migration.version < 6).cloned().collect::<Vec<_>>().into();
+    Migrator { migrations: before, ..Migrator::DEFAULT }.run(&pool).await.expect("an old state");
+    for old in [
+        "INSERT INTO roster (mac, profile, once, spent, approved) VALUES ('52:54:00:12:34:56', 'debian', 1, 'debian', 1)",
+        "INSERT INTO roster (mac, spent) VALUES ('02:02:02:02:02:02', 'rescue')",
+        "INSERT INTO offer_shapes (mac, shape) VALUES ('52:54:00:12:34:56', 'option_67')",
+        "INSERT INTO boots (mac, began, last, timeline) VALUES ('52:54:00:12:34:56', 1, 2, '{\"number\": 3}')",
+    ] {
+        sqlx::query(old).execute(&pool).await.expect("written");
+    }
+    pool.close().await;
+    let state = State::open(&url(&folder)).await.expect("brought up to date");
+    let roster = state.roster().await.expect("read");
+    let machine = MachineId::new(Some("n"), Some(uuid::Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564e31)), MAC);
+    let said = roster.of(machine).expect("it is known by its card");
+    let assigned = Some(Assignment { profile: "debian".into(), once: true });
+    assert_eq!((said.assigned, said.spent, said.approved), (assigned, Some("debian".into()), true));
+    assert!(roster.of(MacAddr([2; 6])).is_some_and(|said| said.spent.as_deref() == Some("rescue")));
+    assert_eq!(state.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::Option67)]);
+    let boots = state.boots().await.expect("read");
+    assert!(matches!(boots.as_slice(), [(id, boots)] if *id == MAC.into() && boots[0].number == 3), "{boots:?}");
+    // It is now stored under its name, and nothing is left under its MAC address.
+    state.set_entry(&roster.change(machine, &[], |before| before)).await.expect("written");
+    let joined = state.roster().await.expect("read");
+    assert_eq!(joined.iter().count(), 2);
+    assert_eq!(joined.of(machine.by(MacAddr([4; 6]))).and_then(|said| said.spent), Some("debian".into()));
+}
+
+#[tokio::test]
+async fn a_server_says_what_is_wrong_and_the_state_comes_back_with_it() {
+    let mut server = Postgres::start(None).expect("PostgreSQL");
+    let open = |database: &str| State::on_server(&server.local_url(database), None, "a").expect("a URL");
+    let nowhere = open("nowhere").roster().await.expect_err("there is no such database");
+    assert!(nowhere.to_string().contains("\"nowhere\" does not exist"), "{nowhere}");
+    let state = open("netbootd");
+    let entry = Entry { approved: true, ..Entry::default() };
+    state.set_entry(&change(MAC, &entry)).await.expect("written");
+    server.kill().expect("killed");
+    assert!(state.roster().await.is_err(), "it has gone");
+    server.start_again().expect("back");
+    assert!(state.roster().await.expect("by a new connection").of(MAC).is_some(), "what was acknowledged is there");
+    // Silent, with its connections open.
+    server.signal_all(netbootd_lab::Signal::SIGSTOP).expect("stopped");
+    let began = std::time::Instant::now();
+    assert!(state.roster().await.is_err() && state.roster().await.is_err());
+    assert!(began.elapsed() < Duration::from_secs(20), "it is not waited for: {:?}", began.elapsed());
+    server.signal_all(netbootd_lab::Signal::SIGCONT).expect("continued");
+    assert!(state.roster().await.is_ok());
+
+    run(&state, "INSERT INTO _sqlx_migrations VALUES (99, 'later', now(), true, '', 0)").await;
+    let url = server.local_url("netbootd");
+    let newer = State::on_server(&url, None, "b").expect("a URL").roster().await.expect_err("newer");
+    let words = format!("is of a newer netbootd (schema 99, this version knows {KNOWN}): install that version");
+    assert!(newer.to_string().contains(&words), "{newer}");
+}
+
+#[test]
+fn a_word_of_sqlite_that_the_other_engine_does_not_know_is_left_in_no_migration() {
+    for migration in migrator(Dialect::Postgres).iter() {
+        let sql = migration.sql.as_str();
+        for word in ["STRICT;", "ROWID", "INTEGER", "unixepoch", "BLOB", "AUTOINCREMENT", "OR REPLACE"] {
+            assert!(!sql.contains(word), "{word} in migration {}: {sql}", migration.version);
+        }
+    }
+}
