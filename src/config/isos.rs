@@ -112,7 +112,7 @@ impl<'a> Iso<'a> {
             How::Linux => "booted by its own kernel".to_owned(),
             How::Xen => "booted by Xen".to_owned(),
             How::Wimboot => "booted by wimboot".to_owned(),
-            How::Esxi => format!("it {ESXI}"),
+            How::Esxi => "booted by its own loader".to_owned(),
             How::San => "booted as a drive (sanboot)".to_owned(),
             How::Refused { why, instead } => format!("not booted: {why}; {instead}"),
         };
@@ -128,10 +128,12 @@ impl<'a> Iso<'a> {
         [first, second]
     }
 
-    /// Builds of iPXE that have a kernel of their own in it, beside those for x86.
+    /// Builds of iPXE that have a kernel of their own in it, beside those for x86. ESXi's loader for a BIOS is not the one
+    /// for UEFI.
     pub(super) fn other_archs(&self) -> BTreeSet<&'static str> {
         let archs = self.seen.found.variants.iter().filter_map(|variant| variant.arch);
-        archs.filter(|arch| !["i386", "x86_64"].contains(arch)).collect()
+        let is_esxi = matches!(self.seen.found.how, How::Esxi);
+        archs.filter(|arch| *arch != "x86_64" && (is_esxi || *arch != "i386")).collect()
     }
 
     /// What it boots on a build of iPXE; `None`: where no variant fits.
@@ -154,8 +156,7 @@ impl<'a> Iso<'a> {
                 ));
             }
             How::San => return Ok(Boot::Iso(self.plain.clone())),
-            How::Esxi => return Err(format!("{} ({}) {ESXI}", self.path, found.title)),
-            How::Linux | How::Xen | How::Wimboot => {}
+            How::Linux | How::Xen | How::Wimboot | How::Esxi => {}
         }
         let variant = self.variant(arch).ok_or_else(|| {
             let there: Vec<&str> = found.variants.iter().filter_map(|variant| variant.arch).collect();
@@ -175,7 +176,9 @@ impl<'a> Iso<'a> {
             place => place_in(&self.plain, variant, place),
         };
         Ok(match found.how {
+            How::Esxi if kernel.to_ascii_lowercase().ends_with(".efi") => Boot::Efi { path: kernel, cmdline },
             How::Xen | How::Wimboot => Boot::Modules(self.modules(variant, kernel, cmdline, added)),
+            How::Esxi => Boot::Linux(Linux { kernel, initrd: Vec::new(), cmdline, device_tree: None }),
             _ => Boot::Linux(Linux { kernel, initrd: self.initrds(variant, added), cmdline, device_tree: None }),
         })
     }
@@ -235,7 +238,11 @@ impl<'a> Iso<'a> {
         ];
         let own = values.iter().fold(escaped(&variant.cmdline), |line, (name, value)| line.replace(name, value));
         let answers = added.answers.map(|name| self.answers(name, templates)).transpose()?;
-        let parts = [Some(own), answers, Some(added.cmdline.to_owned())];
+        // ESXi's loader takes more modules as an option. What follows its options is its kernel's.
+        let is_esxi = matches!(self.seen.found.how, How::Esxi);
+        let modules = added.initrds.iter().filter(|_| is_esxi).map(|path| format!("-A {{{{ asset({path:?}) }}}}"));
+        let modules = modules.collect::<Vec<_>>().join(" ");
+        let parts = [Some(own), Some(modules), answers, Some(added.cmdline.to_owned())];
         Ok(parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "))
     }
 
@@ -262,10 +269,6 @@ impl<'a> Iso<'a> {
         }
     }
 }
-
-const ESXI: &str = "is not booted as an image: its loader wants a boot.cfg that names this server. Unpack the image into the \
-                    assets folder, set prefix= in boot.cfg and take the slashes out of its names, and name efi/boot/bootx64.efi \
-                    with efi and -c URL-OF-BOOT.CFG as cmdline";
 
 /// What an image says must not be read as a template.
 fn escaped(text: &str) -> String {
@@ -488,6 +491,32 @@ mod tests {
         assert!(said[0].contains("takes no answer file by its command line: leave answers out"), "{said:?}");
         let (_, said) = read(&[], "[profiles.x]\nkernel = \"k\"\nanswers = \"debian\"\n");
         assert!(said.iter().any(|said| said.starts_with("answers goes with iso")), "{said:?}");
+    }
+
+    #[test]
+    fn the_loader_of_esxi_is_given_a_boot_cfg_that_names_this_server() {
+        let esxi: [(&str, Of<'_>); 5] = [
+            ("MBOOT.C32", "x".into()),
+            ("BOOT.CFG", "kernel=/b.b00\nmodules=/k.b00\n".into()),
+            ("EFI/BOOT/BOOTX64.EFI", "x".into()),
+            ("B.B00", "x".into()),
+            ("K.B00", "x".into()),
+        ];
+        let profile = "[profiles.e]\niso = \"e x.iso\"\nanswers = \"debian\"\ncmdline = \"systemMediaSize=min\"\n";
+        let (settings, said) = read(&[("e x.iso", &esxi)], profile);
+        assert_eq!(said, [""; 0]);
+        let e = settings.profiles["e"].clone();
+        assert!(e.about[0].contains("booted by its own loader"), "{:?}", e.about);
+        let Boot::Linux(bios) = e.boot("i386") else { panic!("{:?}", e.boot("i386")) };
+        assert_eq!((bios.kernel.as_str(), bios.initrd.len()), ("e-x.iso/MBOOT.C32", 0));
+        assert!(bios.cmdline.contains("/.netbootd/i386/boot.cfg "), "{}", bios.cmdline);
+        let text = booted(settings, "e");
+        let url = "http://192.0.2.10:8080/assets/e-x.iso";
+        let line = format!(
+            "chain {url}/EFI/BOOT/BOOTX64.EFI -c {url}/.netbootd/x86_64/boot.cfg \
+             ks=http://192.0.2.10:8080/answers/s/unsigned/debian systemMediaSize=min || goto failed\n"
+        );
+        assert!(text.contains(&line), "{text}");
     }
 
     #[test]

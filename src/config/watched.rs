@@ -86,10 +86,8 @@ impl Watched {
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
-        let of_patterns = self.patterns.iter().flat_map(|pattern| {
-            let folder = Path::new(pattern.as_str()).parent().map(|folder| folder.to_string_lossy().into_owned());
-            glob::glob(&folder.unwrap_or_default()).into_iter().flatten().flatten()
-        });
+        let of_patterns = self.patterns.iter().flat_map(folder_patterns);
+        let of_patterns = of_patterns.flat_map(|pattern| glob::glob(&pattern).into_iter().flatten().flatten());
         let all: BTreeSet<PathBuf> = parents.chain(of_patterns).chain(self.whole.iter().cloned()).collect();
         all.into_iter().filter(|folder| folder.is_dir()).collect()
     }
@@ -106,10 +104,22 @@ impl Watched {
         if self.paths.contains(path) {
             return true;
         }
-        let matches = |pattern: &glob::Pattern| pattern.matches_path(path);
+        // A folder that comes may have files in it already; one that goes is no folder any more.
+        let is_folder_of = |pattern: &glob::Pattern| {
+            let mut folders = folder_patterns(pattern).filter_map(|pattern| glob::Pattern::new(&pattern).ok());
+            folders.any(|folder| folder.matches_path(path)) && !path.is_file()
+        };
+        let matches = |pattern: &glob::Pattern| pattern.matches_path(path) || is_folder_of(pattern);
         is_meant(path)
             && (self.patterns.iter().any(matches) || path.parent().is_some_and(|folder| self.whole.contains(folder)))
     }
+}
+
+/// The patterns of the folders in which a pattern finds files: from the last one without wildcards downwards.
+fn folder_patterns(pattern: &glob::Pattern) -> impl Iterator<Item = String> {
+    let parts: Vec<String> = pattern.as_str().split('/').map(str::to_owned).collect();
+    let plain = parts.iter().take_while(|part| !part.contains(['*', '?', '['])).count().min(parts.len() - 1);
+    (plain..parts.len()).map(move |end| parts.iter().take(end).map(String::as_str).collect::<Vec<_>>().join("/"))
 }
 
 /// A fingerprint of all files that were read. It is the same as long as they do not change.
@@ -222,6 +232,17 @@ mod tests {
         assert!(folders.contains(&at("etc")) && folders.contains(&at("templates/debian")), "{folders:?}");
         assert!(folders.contains(&at("etc/../kept")), "{folders:?}");
         assert!(!folders.contains(&at("etc/machines.d")), "it is not there yet");
+
+        let mut watched = Watched::default();
+        fs::create_dir_all(at("assets/isos/tools")).expect("made");
+        watched.add_images(&at("assets"), [].iter(), Some("isos/**/*.iso"));
+        let folders = watched.folders();
+        assert!(["assets/isos", "assets/isos/tools"].iter().all(|folder| folders.contains(&at(folder))), "{folders:?}");
+        for meant in ["assets/isos/x.iso", "assets/isos/tools/x.iso", "assets/isos/tools", "assets/isos/gone"] {
+            assert!(watched.means(&at(meant)), "{meant}");
+        }
+        fs::write(at("assets/isos/notes"), "x").expect("written");
+        assert!(!watched.means(&at("assets/isos/notes")) && !watched.means(&at("assets/other/x.iso")));
 
         let before = fingerprint(&read());
         fs::write(at("etc/netbootd.log"), "a line").expect("written");

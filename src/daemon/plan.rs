@@ -14,7 +14,7 @@ use crate::{
         selector::RuleBook,
     },
     config::{
-        examine,
+        Finding, examine,
         fixed::Fixed,
         schema::Control,
         settings::{Dhcp, Settings, StateUrl, Syslog, Tftp},
@@ -67,6 +67,8 @@ pub struct Plan {
     pub watched: Watched,
     /// The same number as long as nothing has changed of that.
     pub read: u64,
+    /// What was found in it.
+    pub findings: Vec<Finding>,
 }
 
 /// The rules of a configuration, with the loaders of this host. What is missing is logged.
@@ -139,6 +141,7 @@ impl Plan {
             fixed: settings.fixed(),
             watched: settings.watched.clone(),
             read: settings.read,
+            findings: settings.findings.clone(),
             loader_dirs: settings.loader_dirs.clone(),
             assets: settings.assets.clone(),
             dhcp: settings.dhcp,

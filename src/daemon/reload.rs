@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 use super::{faults, loaders, notify as manager, plan, sandbox::Bounds};
 use crate::{
     boot::{loader::LOADER_NAMES, machine::Live},
-    config::{Faults, fixed::Fixed, settings::Settings, watched::Watched},
+    config::{Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
     files::AssetRoot,
 };
 
@@ -33,7 +33,7 @@ pub type Read = Box<dyn Fn() -> Result<Settings, Faults> + Send + Sync>;
 #[derive(Debug, Default)]
 struct Made {
     read: u64,
-    findings: String,
+    findings: Vec<Finding>,
     loaders: Vec<(String, String)>,
 }
 
@@ -79,7 +79,7 @@ impl Reload {
         });
         let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
         let hangup = signal(SignalKind::hangup())?;
-        let current = Made { read: plan.read, ..Made::default() };
+        let current = Made { read: plan.read, findings: plan.findings.clone(), ..Made::default() };
         let mut reload = Self {
             read,
             live: plan.live.clone(),
@@ -143,12 +143,11 @@ impl Reload {
     fn take(&mut self, settings: Settings) {
         let had_faults = self.faults.take().is_some();
         self.watch(settings.watched.clone(), &settings.loader_dirs);
-        let (read, findings) = (settings.read, format!("{:?}", settings.findings));
-        let same = self.current.read == read && (self.current.findings.is_empty() || self.current.findings == findings);
+        let (read, findings) = (settings.read, settings.findings.clone());
+        let same = self.current.read == read && self.current.findings == findings;
         let (found, _) = loaders::find(&settings.loader_dirs);
         let found: Vec<_> = found.iter().map(|file| (file.origin.clone(), file.sha256.clone())).collect();
         if same && found == self.current.loaders && !had_faults {
-            self.current.findings = findings;
             return debug!("the configuration was read again, and nothing has changed");
         }
         let differences = self.fixed.differences(&settings.fixed());

@@ -1,4 +1,5 @@
-//! What an image is, and files that are made for it: an initial RAM disk of several pieces, the netboot kernel of a package.
+//! What an image is, and files that are made for it: an initial RAM disk of several pieces, the netboot kernel of a package,
+//! a boot.cfg that names this server.
 //! They stand in a folder of the image that no image has: `x.iso/.netbootd/ARCH/NAME`.
 
 use std::{fs::File, io, path::Path};
@@ -7,15 +8,17 @@ use rustix::fs::{FileType, fstat};
 
 use super::{
     asset::{Asset, Version, modified},
-    images::{opened, told},
+    image::ImageFile,
+    images::{opened, told, unreadable},
     root::AssetRoot,
 };
 use crate::{
-    boot::reason::Reason,
+    boot::{reason::Reason, urls::asset_url},
     iso::{
         Index,
-        recognise::{Part, Place, Recognised, Variant},
-        segments::Segments,
+        esxi::boot_cfg,
+        recognise::{ANY, BOOT_CFG, How, MADE, Part, Place, Recognised, Variant},
+        segments::{Segment, Segments},
     },
 };
 
@@ -47,11 +50,11 @@ pub fn initrd_in(image: &str, variant: &Variant) -> String {
 }
 
 fn made(image: &str, variant: &Variant, name: &str) -> String {
-    format!("{image}/{FOLDER}/{}/{name}", arch(variant))
+    format!("{image}/{MADE}/{}/{name}", arch(variant))
 }
 
 fn arch(variant: &Variant) -> &str {
-    variant.arch.unwrap_or("any")
+    variant.arch.unwrap_or(ANY)
 }
 
 fn name_of(path: &str) -> &str {
@@ -71,6 +74,33 @@ impl AssetRoot {
         let found = opened.recognised(&image, path)?.clone();
         Ok(Seen { found, missing: opened.index.missing(), version })
     }
+
+    /// The boot.cfg of an ESXi image, for its loader. `base` is this server as the client reaches it. `None` if the path is
+    /// not that of one.
+    pub(super) fn boot_cfg(&self, path: &str, base: &str) -> Option<Result<Asset, Reason>> {
+        let (before, arch_asked) = path.strip_suffix(BOOT_CFG)?.strip_suffix('/')?.rsplit_once('/')?;
+        let image = before.strip_suffix(MADE)?.strip_suffix('/')?;
+        Some(self.changed_boot_cfg((path, image, arch_asked), &format!("{}/", asset_url(base, image))))
+    }
+
+    fn changed_boot_cfg(&self, (path, image, arch_asked): (&str, &str, &str), prefix: &str) -> Result<Asset, Reason> {
+        let (asset, slot) = self.file(image).and_then(|asset| self.index(asset, image))?;
+        let opened = opened(&slot, path)?;
+        let found = opened.recognised(&asset, path)?;
+        let variant = found.variants.iter().find(|variant| arch(variant) == arch_asked);
+        let own = variant.filter(|_| found.how == How::Esxi).and_then(|variant| variant.modules.first());
+        let (own, _) = own.ok_or_else(|| Reason::not_found(path))?;
+        let file = asset.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
+        let text = opened.index.read(&file, own, LONGEST).map_err(|fault| told(path, &fault))?;
+        let text = boot_cfg(&String::from_utf8_lossy(&text), prefix);
+        let segments: Segments = [Segment::Bytes(text.into_bytes())].into_iter().collect();
+        let etag = etag_of(&asset, &segments);
+        Ok(Asset { size: segments.length(), etag, layout: Some(segments), ..asset })
+    }
+}
+
+fn etag_of(image: &Asset, segments: &Segments) -> String {
+    format!("{}-{}\"", image.etag.trim_end_matches('"'), segments.fingerprint())
 }
 
 /// A file that is made for an image. `rest` is its path in the image; `None` where that is in the image itself.
@@ -80,18 +110,18 @@ pub(super) fn file(
     found: impl FnOnce() -> Result<Recognised, Reason>,
     (path, rest): (&str, &str),
 ) -> Option<Result<Made, Reason>> {
-    let (arch_asked, name) = rest.trim_start_matches('/').strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
+    let (arch_asked, name) = rest.trim_start_matches('/').strip_prefix(MADE)?.strip_prefix('/')?.split_once('/')?;
     Some(found().and_then(|found| {
         let none = || Reason::not_found(path);
         let variant = found.variants.iter().find(|variant| arch(variant) == arch_asked).ok_or_else(none)?;
         if let Some(host) = of_host(variant, name) {
             return of_package(host, path).map(Made::Host);
         }
-        if name != INITRD {
+        if name != INITRD || variant.initrds.is_empty() {
             return Err(none());
         }
         let segments = Segments::initrd(index, &variant.initrds).map_err(|fault| told(path, &fault))?;
-        Ok(Made::Pieces(format!("{}-{}\"", image.etag.trim_end_matches('"'), segments.fingerprint()), segments))
+        Ok(Made::Pieces(etag_of(image, &segments), segments))
     }))
 }
 
@@ -143,8 +173,8 @@ fn of_package(host: &str, path: &str) -> Result<Asset, Reason> {
     })
 }
 
-/// No image has such a folder.
-const FOLDER: &str = ".netbootd";
+/// The largest size of a boot.cfg in bytes.
+const LONGEST: usize = 1 << 20;
 const INITRD: &str = "initrd.img";
 
 #[cfg(test)]

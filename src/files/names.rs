@@ -98,7 +98,13 @@ impl Names<'_> {
         if path == UNIVERSAL {
             return Some(self.universal(asker));
         }
-        self.rules.loaders.named(path).map(|file| Ok(self.loader(file, asker))).or_else(|| self.pxelinux(path))
+        let loader = self.rules.loaders.named(path).map(|file| Ok(self.loader(file, asker)));
+        loader.or_else(|| self.pxelinux(path)).or_else(|| self.boot_cfg(path))
+    }
+
+    fn boot_cfg(&self, path: &str) -> Option<Result<Found, Reason>> {
+        let asset = self.assets?.boot_cfg(path, self.base)?;
+        Some(asset.map(|asset| self.found(path.to_owned(), asset)))
     }
 
     fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Reason>> {

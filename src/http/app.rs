@@ -89,7 +89,13 @@ impl App {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
     }
 
-    pub(super) fn find(&self, ends: Ends, name: &[u8], headers: &HeaderMap) -> Result<Found, Reason> {
+    pub(super) fn find(
+        &self,
+        ends: Ends,
+        name: &[u8],
+        headers: &HeaderMap,
+        claim: Option<&Claim>,
+    ) -> Result<Found, Reason> {
         let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), HeaderValue::as_bytes);
         // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
         let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
@@ -106,7 +112,9 @@ impl App {
             live: &self.live,
             signer: Some(Signer { key: &self.answer_key, now: self.now() }),
         };
-        let base = &self.base(ends);
+        let base = self.base(ends);
+        // What a text names is the same machine's.
+        let base = &claim.map_or(base.clone(), |Claim(token)| format!("{base}/m/{token}"));
         Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) }.find(name, asker)
     }
 

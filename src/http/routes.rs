@@ -145,8 +145,10 @@ async fn file(
     if let Some(range) = without_numbers(&headers) {
         return app.refuse(ends, &Reason::NoNumbers(range.chars().take(40).collect()));
     }
-    let whose = app.whose(ends, claim.map(|Extension(claim)| claim), &headers);
-    match app.find(ends, &name, &headers) {
+    let claim = claim.map(|Extension(claim)| claim);
+    let found = app.find(ends, &name, &headers, claim.as_ref());
+    let whose = app.whose(ends, claim, &headers);
+    match found {
         Ok(Found::Loader(file)) => {
             let etag = format!("\"{}\"", file.sha256);
             let content = Source::Memory(file.bytes);

@@ -216,11 +216,11 @@ pub const FAMILIES: &[Family] = &[
         title: "VMware ESXi",
         tests: &[Test::Has(&["mboot.c32"]), Test::Has(&["boot.cfg"])],
         way: Way::Esxi,
-        kernel: &["efi/boot/bootx64.efi", "efi/boot/bootaa64.efi"],
+        kernel: &["efi/boot/bootx64.efi", "efi/boot/bootaa64.efi", "mboot.c32"],
         memory: mib(8192, "ESXi 8 needs 8 GiB, older ones 4"),
         notes: &[
-            "UEFI only: the BIOS loader mboot.c32 needs COMBOOT support, which iPXE seldom has",
-            "the loader uses the firmware's network stack: start iPXE as snponly.efi",
+            "on a BIOS machine its loader, mboot.c32, needs an iPXE that was built with COMBOOT; most are not, and print 'Exec format error'",
+            "on a UEFI machine its loader uses the firmware's network: start iPXE as snponly.efi",
         ],
         ..NONE
     },

@@ -361,18 +361,17 @@ impl Look<'_> {
         }]
     }
 
+    /// The loader for UEFI and the one for a BIOS have a boot.cfg each; either will do.
     fn esxi(&self, family: &Family) -> Vec<Variant> {
-        let kernels = self.kernels(family.kernel).into_iter();
-        let modules = || self.first(&["boot.cfg"]).map(|path| (path, "boot.cfg".to_owned())).into_iter().collect();
-        kernels
-            .map(|(arch, kernel)| Variant {
-                arch,
-                kernel: Place::Image(kernel),
-                initrds: Vec::new(),
-                modules: modules(),
-                cmdline: "-c {boot.cfg}".into(),
-            })
-            .collect()
+        let variant = |(arch, kernel): (Option<&'static str>, String)| {
+            let is_efi = kernel.to_ascii_lowercase().ends_with(".efi");
+            let arch = if is_efi { arch } else { Some("i386") };
+            let own: &[&str] = if is_efi { &["efi/boot/boot.cfg", "boot.cfg"] } else { &["boot.cfg"] };
+            let modules = vec![(self.first(own)?, BOOT_CFG.to_owned())];
+            let cmdline = format!("-c {{I}}/{MADE}/{}/{BOOT_CFG}", arch.unwrap_or(ANY));
+            Some(Variant { arch, kernel: Place::Image(kernel), initrds: Vec::new(), modules, cmdline })
+        };
+        self.kernels(family.kernel).into_iter().filter_map(variant).collect()
     }
 
     fn memory(&self, memory: &Memory, found: &BTreeMap<&str, String>) -> Option<Need> {
@@ -431,6 +430,13 @@ fn natural(path: &str) -> Vec<(u64, String)> {
     }
     parts
 }
+
+/// The folder of an image for files that are made for it. No image has one of this name.
+pub const MADE: &str = ".netbootd";
+/// The folder in it for a variant whose processor is not known.
+pub const ANY: &str = "any";
+/// ESXi's configuration, as its loader is given it.
+pub const BOOT_CFG: &str = "boot.cfg";
 
 const FROM_MENU: &str = "kernel, initial RAM disk and arguments are from the image's own menu; a system that looks for its disc will not find it";
 const AS_DRIVE: &str =

@@ -1,9 +1,10 @@
-//! Images to their own userland: a Debian live system, by its file system and as a whole image, and memtest86+.
+//! Images to their own userland: a Debian live system in four ways, one that is laid out as Fedora's, Debian's installer, and
+//! the images of Debian's packages.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Firmware, Vm, live_image};
+use netbootd_lab::{Firmware, Tool, Vm, fedora_image, installer_image, live_image, proxmox_image, required};
 
 use crate::stand::{BOOT, Place, START, Stand};
 
@@ -37,32 +38,177 @@ fn live(firmware: Firmware, number: u8, fetched: &str, more: &[&str]) -> Result<
     })?;
     let Some(stand) = stand else { return Ok(()) };
     let vm = Vm::start_with_memory(&stand.lab, firmware, number, 1024)?;
-    vm.wait_for_line("LAB-LIVE end", LIVE).with_context(|| stand.printed())?;
-    let lines = vm.console().lines();
-    let said = |what: &str| lines.iter().find(|line| line.starts_with(what)).cloned().unwrap_or_default();
-    ensure!(said("LAB-LIVE system=") == "LAB-LIVE system=debian 12", "{lines:#?}");
-    ensure!(said("LAB-LIVE root=") == "LAB-LIVE root=overlay", "{lines:#?}");
-    let cmdline = said("LAB-LIVE cmdline=");
+    let lines = ends(&stand, &vm, "LAB-LIVE")?;
+    ensure!(said(&lines, "LAB-LIVE system=") == "LAB-LIVE system=debian 12", "{lines:#?}");
+    ensure!(said(&lines, "LAB-LIVE root=") == "LAB-LIVE root=overlay", "{lines:#?}");
+    let cmdline = said(&lines, "LAB-LIVE cmdline=");
     let url = format!("fetch=http://10.77.0.2:8080/assets/Debian-live-12.iso{fetched}");
     ensure!(cmdline.contains(&url) && cmdline.contains("BOOTIF=01-52-54-00-6c-62-"), "{cmdline}");
-    let mac = vm.mac();
     let whole =
         if fetched.is_empty() { "Debian-live-12.iso, " } else { "Debian-live-12.iso/live/filesystem.squashfs, " };
-    for line in [
-        "script       profile Debian-live-12".to_owned(),
-        "kernel       Debian-live-12.iso/live/vmlinuz-".to_owned(),
-        "initrd       Debian-live-12.iso/live/initrd.img-".to_owned(),
-        "handed_over  it has its kernel and all initrds".to_owned(),
-        format!("file         {whole}"),
-    ] {
-        stand.netbootd.wait_for_line(&format!("{mac} {line}"), START).with_context(|| stand.printed())?;
-    }
+    let seen = [
+        "script       profile Debian-live-12",
+        "kernel       Debian-live-12.iso/live/vmlinuz-",
+        "initrd       Debian-live-12.iso/live/initrd.img-",
+        "handed_over  it has its kernel and all initrds",
+        &format!("file         {whole}"),
+    ];
+    saw(&stand, &vm, &seen)
+}
+
+/// The whole image in the initial RAM disk, which is one file made of pieces of it: iPXE as Debian 12 has it cannot add a
+/// file on UEFI. live-boot finds it there by `fromiso=`.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn a_made_initial_ram_disk_on_uefi() -> Result<()> {
+    let image = proxmox_image()?;
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        serve(&image, "pve.iso", files.folder(), command)?;
+        command.args(["--", "console=ttyS0", "boot=live", "fromiso=/proxmox.iso"]);
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start_with_memory(&stand.lab, Firmware::UefiPxe, 0x35, 2048)?;
+    let lines = ends(&stand, &vm, "LAB-LIVE")?;
+    let cmdline = said(&lines, "LAB-LIVE cmdline=");
+    ensure!(cmdline.contains("ramdisk_size=16777216") && cmdline.ends_with("fromiso=/proxmox.iso"), "{cmdline}");
+    ensure!(lines.iter().any(|line| line.contains("LAB-LIVE medium=")), "{lines:#?}");
+    let seen = [
+        "script       profile pve",
+        "kernel       pve.iso/boot/linux26, ",
+        "initrd       pve.iso/.netbootd/x86_64/initrd.img, ",
+        "handed_over  it has its kernel and all initrds",
+    ];
+    saw(&stand, &vm, &seen)
+}
+
+/// dracut's `livenet` and `dmsquash-live` fetch the file system in the image.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn a_live_system_of_dracut() -> Result<()> {
+    let image = fedora_image()?;
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        serve(&image, "Fedora Live.iso", files.folder(), command)?;
+        command.args(["--", "console=ttyS0"]);
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start_with_memory(&stand.lab, Firmware::BiosPlainRom, 0x36, 1536)?;
+    let lines = ends(&stand, &vm, "LAB-FEDORA")?;
+    let cmdline = said(&lines, "LAB-FEDORA cmdline=");
+    let url = "root=live:http://10.77.0.2:8080/assets/Fedora-Live.iso/LiveOS/squashfs.img ro rd.live.image ip=dhcp";
+    ensure!(cmdline.contains(url), "{cmdline}");
+    ensure!(said(&lines, "LAB-FEDORA root=") == "LAB-FEDORA root=overlay", "{lines:#?}");
+    let seen = [
+        "script       profile Fedora-Live",
+        "kernel       Fedora-Live.iso/images/pxeboot/vmlinuz, ",
+        "initrd       Fedora-Live.iso/images/pxeboot/initrd.img, ",
+        "handed_over  it has its kernel and all initrds",
+        "file         Fedora-Live.iso/LiveOS/squashfs.img, ",
+    ];
+    saw(&stand, &vm, &seen)
+}
+
+/// The netboot kernel of a package, the image as its mirror, and a preseed by its signed address: up to the package that
+/// partitions disks, which comes from the image.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn debians_installer_on_an_image_as_its_mirror() -> Result<()> {
+    let package = Tool::new(
+        "/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/linux",
+        "debian-installer-12-netboot-amd64",
+    );
+    let Some(()) = required(&[&[package]]) else { return Ok(()) };
+    let image = installer_image()?;
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        let folder = files.folder();
+        fs::copy(&image, folder.join("debian-12.iso"))?;
+        fs::create_dir(folder.join("templates"))?;
+        fs::write(folder.join("templates/lab.cfg"), PRESEED)?;
+        let path = folder.join("netbootd.toml");
+        let text = format!(
+            "default_profile = \"debian\"\ntemplates = {:?}\n[profiles.debian]\niso = \"debian-12.iso\"\nanswers = \"lab.cfg\"\n\
+             cmdline = \"console=ttyS0 DEBIAN_FRONTEND=text\"\n",
+            folder.join("templates")
+        );
+        fs::write(&path, text)?;
+        command.arg("--config").arg(path).arg("--assets").arg(folder);
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start_with_memory(&stand.lab, Firmware::BiosPlainRom, 0x37, 1024)?;
+    vm.wait_for_line("LAB-INSTALLER partitions disks", LIVE).with_context(|| stand.printed())?;
+    let lines = vm.console().lines();
+    ensure!(said(&lines, "LAB-INSTALLER mirror=").ends_with("mirror=/assets/debian-12.iso"), "{lines:#?}");
+    let seen = [
+        "script       profile debian",
+        "kernel       debian-12.iso/.netbootd/x86_64/linux, ",
+        "initrd       debian-12.iso/.netbootd/x86_64/initrd.gz, ",
+        "handed_over  it has its kernel and all initrds",
+        "answer       lab.cfg",
+        "file         debian-12.iso/dists/bookworm/Release, ",
+        "file         debian-12.iso/pool/main/p/partman-base/partman-base_1_all.udeb, ",
+    ];
+    saw(&stand, &vm, &seen)
+}
+
+/// What the command line does not say already. The image has no modules for the kernel: what the package has is enough.
+const PRESEED: &str = "d-i debian-installer/locale string en_US.UTF-8
+d-i keyboard-configuration/xkb-keymap select us
+d-i netcfg/choose_interface select auto
+d-i netcfg/get_hostname string lab
+d-i netcfg/get_domain string example.org
+d-i mirror/suite string bookworm
+d-i mirror/udeb/suite string bookworm
+d-i anna/no_kernel_modules boolean true
+d-i anna/choose_modules string
+d-i hw-detect/load_firmware boolean false
+";
+
+/// Its own boot menu has a kernel: an iPXE, which asks for its script in turn.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn the_image_of_ipxe() -> Result<()> {
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        serve(Path::new("/usr/lib/ipxe/ipxe.iso"), "ipxe.iso", files.folder(), command)
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start(&stand.lab, Firmware::Bios, 0x38)?;
+    let seen = ["script       profile ipxe", "kernel       ipxe.iso/", "handed_over  "];
+    saw(&stand, &vm, &seen)?;
+    let is_second =
+        |lines: &[String]| lines.iter().filter(|line| line.contains("iPXE initialising devices")).count() > 1;
+    vm.console().wait_for("a second iPXE", BOOT, |line| line.contains("Features:")).with_context(|| stand.printed())?;
+    ensure!(is_second(&vm.console().lines()), "{:#?}", vm.console().lines());
     Ok(())
+}
+
+/// No kernel in it: iPXE makes a drive of it, from which GRUB starts.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn the_rescue_image_of_grub() -> Result<()> {
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        serve(Path::new("/usr/lib/grub-rescue/grub-rescue-cdrom.iso"), "grub.iso", files.folder(), command)
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start(&stand.lab, Firmware::Bios, 0x39)?;
+    vm.wait_for_line("GNU GRUB", BOOT).with_context(|| stand.printed())?;
+    saw(&stand, &vm, &["script       profile grub", "handed_over  "])
+}
+
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn memtest86_on_uefi() -> Result<()> {
+    memtest86(Firmware::UefiPxe, 0x3a)
 }
 
 /// Nothing but its kernel is fetched.
 #[test]
 fn memtest86_on_bios() -> Result<()> {
+    memtest86(Firmware::Bios, 0x34)
+}
+
+fn memtest86(firmware: Firmware, number: u8) -> Result<()> {
     let stand = Stand::serving(Place::TwoHosts, |files, command| {
         let image = Path::new("/usr/lib/memtest86+/memtest86+x64.iso");
         serve(image, "memtest.iso", files.folder(), command)?;
@@ -70,9 +216,27 @@ fn memtest86_on_bios() -> Result<()> {
         Ok(())
     })?;
     let Some(stand) = stand else { return Ok(()) };
-    let vm = Vm::start(&stand.lab, Firmware::Bios, 0x34)?;
+    let vm = Vm::start(&stand.lab, firmware, number)?;
     vm.wait_for_line("Memtest86+", BOOT).with_context(|| stand.printed())?;
-    stand.netbootd.wait_for_line(&format!("{} handed_over  ", vm.mac()), START).with_context(|| stand.printed())?;
+    saw(&stand, &vm, &["handed_over  "])
+}
+
+/// Waits for the end of a userland's lines.
+fn ends(stand: &Stand, vm: &Vm, name: &str) -> Result<Vec<String>> {
+    vm.wait_for_line(&format!("{name} end"), LIVE).with_context(|| stand.printed())?;
+    Ok(vm.console().lines())
+}
+
+fn said(lines: &[String], what: &str) -> String {
+    lines.iter().find(|line| line.starts_with(what)).cloned().unwrap_or_default()
+}
+
+/// The machine's timeline.
+fn saw(stand: &Stand, vm: &Vm, lines: &[&str]) -> Result<()> {
+    let mac = vm.mac();
+    for line in lines {
+        stand.netbootd.wait_for_line(&format!("{mac} {line}"), START).with_context(|| stand.printed())?;
+    }
     Ok(())
 }
 
@@ -84,4 +248,4 @@ fn serve(image: &Path, name: &str, folder: &Path, command: &mut Command) -> Resu
 }
 
 /// Emulated without KVM: a live system unpacks an initial RAM disk of a whole Debian.
-const LIVE: Duration = Duration::from_secs(480);
+const LIVE: Duration = Duration::from_secs(1200);

@@ -19,6 +19,7 @@ mod firmware;
 mod full_disk;
 mod http;
 mod identity;
+mod images;
 mod interfaces;
 mod lifecycle;
 mod liveness;
