@@ -3,10 +3,10 @@
 //! Anyone who asks for a script may claim anything here, so it is shown, and it chooses a profile where no rule names the
 //! machine itself.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::text::on_screen;
 
@@ -33,6 +33,14 @@ pub struct Hardware {
     /// `${netX/busid}` of that card: for PCI its vendor and device in hexadecimal, like `8086:100e`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busid: Option<String>,
+    /// Memory in MiB: `${memsize}`, which few builds of iPXE know, else what the firmware's tables map.
+    #[serde(alias = "memory", deserialize_with = "number", skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// `${smbios/19.4.8:hexraw}` and the same of three more tables, with hyphens between them, until it is
+    /// [`Hardware::bounded`].
+    #[serde(skip_serializing)]
+    #[schemars(skip)]
+    pub mapped: Option<String>,
 }
 
 impl Hardware {
@@ -53,22 +61,28 @@ impl Hardware {
             board_serial: text(self.board_serial),
             chip: text(self.chip),
             busid: self.busid.and_then(|busid| bus_id(&busid)),
+            memory_mib: self
+                .memory_mib
+                .or_else(|| mapped(self.mapped.as_deref()?))
+                .filter(|mib| (1..1 << 30).contains(mib)),
+            mapped: None,
         }
     }
 
     /// Whether nothing is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.texts().all(|(_, text)| text.is_none())
+        self.known().next().is_none()
     }
 
     /// What is known, with what people call it.
-    pub fn known(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.texts().filter_map(|(name, text)| Some((name, text?)))
+    pub fn known(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let texts = self.texts().filter_map(|(name, text)| Some((name, text?.into())));
+        texts.chain(self.memory_mib.map(|mib| ("memory", format!("{mib} MiB").into())))
     }
 
     fn texts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
-        let Self { manufacturer, product, asset, board_serial, chip, busid } = self;
+        let Self { manufacturer, product, asset, board_serial, chip, busid, .. } = self;
         let texts = [
             ("manufacturer", manufacturer),
             ("product", product),
@@ -94,6 +108,38 @@ fn bus_id(text: &str) -> Option<String> {
         "01" => Some(format!("{vendor}:{device}")),
         _ => Some(format!("{bus}-{vendor}:{device}")),
     }
+}
+
+/// A number, or one in words as queries have it. Anything else is not known.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Number(u64),
+        Text(String),
+        Nothing,
+    }
+    Ok(match Said::deserialize(deserializer)? {
+        Said::Number(number) => Some(number),
+        Said::Text(text) => text.trim().parse().ok(),
+        Said::Nothing => None,
+    })
+}
+
+/// MiB, from where the memory arrays of SMBIOS begin and end (type 19, offsets 4 and 8: KiB, four bytes each, the lowest
+/// first). Not known where there may be more of them than iPXE was asked for, or where they are too large for that field.
+fn mapped(text: &str) -> Option<u64> {
+    let range = |part: &str| {
+        let bytes: Vec<u8> =
+            (0..8).map(|at| u8::from_str_radix(part.get(at * 2..at * 2 + 2)?, 16).ok()).collect::<Option<_>>()?;
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let (start, end) = bytes.split_at_checked(4).map(|(start, end)| (number(start), number(end)))?;
+        (start <= end && end < u64::from(u32::MAX)).then(|| end - start + 1)
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    let known: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    let sizes: Vec<u64> = known.iter().map(|part| range(part)).collect::<Option<_>>()?;
+    (!sizes.is_empty() && known.len() < parts.len()).then(|| sizes.iter().sum::<u64>() >> 10)
 }
 
 /// What a rule asks of such a text: all of it, in any case; `*` stands for any characters, or none.
@@ -144,6 +190,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memory_is_what_ipxe_says_or_else_what_smbios_maps() {
+        let of = |query: &str| serde_urlencoded::from_str::<Hardware>(query).expect("a query").bounded().memory_mib;
+        // QEMU with 512 MiB, and with 6 GiB: below 4 GiB and above.
+        assert_eq!(of("memory=&mapped=00000000ffff0700---"), Some(512));
+        assert_eq!(of("mapped=00000000ffff2f00-00004000ffff6f00--"), Some(6144));
+        assert_eq!(of("memory=1023&mapped=00000000ffff0700---"), Some(1023));
+        for unknown in [
+            "",
+            "memory=&mapped=---",
+            "memory=x&mapped=zz---",
+            "mapped=00000000ffffffff---",
+            "mapped=00000000ffff0700-00000000ffff0700-00000000ffff0700-00000000ffff0700",
+            "mapped=ffff070000000000---",
+            "memory=99999999999&mapped=\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}---",
+        ] {
+            assert_eq!(of(unknown), None, "{unknown}");
+        }
+        let kept = Hardware { memory_mib: Some(512), ..Hardware::default() };
+        let json = serde_json::to_value(&kept).expect("JSON");
+        assert_eq!(json, serde_json::json!({ "memory_mib": 512 }));
+        assert_eq!(serde_json::from_value::<Hardware>(json).ok(), Some(kept));
+    }
+
+    #[test]
     fn a_pattern_fits_whole_texts_in_any_case() {
         let fits = |pattern: &str, text: &str| Pattern::new(pattern).fits(text);
         assert!(fits("Dell Inc.", " dell inc. ") && !fits("Dell", "Dell Inc."));
@@ -165,6 +235,7 @@ mod tests {
             board_serial: said(""),
             chip: said("virtio-net"),
             busid: said("01:1a:f4:10:00"),
+            ..Hardware::default()
         };
         let kept = hardware.bounded();
         assert_eq!(kept.manufacturer.map(|text| text.len()), Some(Hardware::LONGEST));

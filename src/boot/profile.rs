@@ -6,6 +6,15 @@ use std::fmt;
 
 use super::urls::is_remote;
 
+/// The memory that a machine needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// MiB.
+    pub mib: u64,
+    /// The reason, for people.
+    pub why: String,
+}
+
 /// Something to boot, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -17,6 +26,8 @@ pub struct Profile {
     pub variants: BTreeMap<String, Boot>,
     /// What it is, for people, a line each: of an image, what it is and the memory that it needs.
     pub about: Vec<String>,
+    /// The memory that a machine needs for it, where that is known.
+    pub memory: Option<Memory>,
     /// The sub-menu that it is in; none: the menu itself.
     pub folder: Option<String>,
     /// What it boots reports within this time of its hand-over, or something is wrong.
@@ -30,6 +41,15 @@ impl Profile {
         self.variants.get(arch).unwrap_or(&self.boot)
     }
 
+    /// Why a machine with so many MiB of memory has too little for it.
+    #[must_use]
+    pub fn lacks_memory(&self, mib: Option<u64>) -> Option<String> {
+        let (has, needs) = (mib?, self.memory.as_ref()?);
+        // What firmware keeps for itself, and for graphics, is missing in some machines' own count.
+        let lacks = has + has / 16 < needs.mib;
+        lacks.then(|| format!("it has {has} MiB of memory, and needs {} MiB: {}", needs.mib, needs.why))
+    }
+
     /// All that it may boot, with the variant's architecture.
     pub fn boots(&self) -> impl Iterator<Item = (Option<&str>, &Boot)> {
         let variants = self.variants.iter().map(|(arch, boot)| (Some(arch.as_str()), boot));
@@ -39,7 +59,15 @@ impl Profile {
 
 impl From<Boot> for Profile {
     fn from(boot: Boot) -> Self {
-        Self { title: None, boot, variants: BTreeMap::new(), about: Vec::new(), folder: None, report_within: None }
+        Self {
+            title: None,
+            boot,
+            variants: BTreeMap::new(),
+            about: Vec::new(),
+            memory: None,
+            folder: None,
+            report_within: None,
+        }
     }
 }
 

@@ -211,6 +211,11 @@ impl<'a> Asking<'a> {
         missing.map_err(|fault| Reason::Faulty { profile: profile.to_owned(), fault })
     }
 
+    /// Why its memory is too little for a profile, where both are known.
+    fn lacks_memory(&self, profile: &str) -> Option<String> {
+        self.rules.profiles.get(profile)?.lacks_memory(self.query.hardware.memory_mib)
+    }
+
     /// The profiles that the menu shows this machine, in the order of its rule, where that names them.
     pub(super) fn shown(&self) -> Vec<(&'a str, &'a Profile)> {
         let profiles = &self.rules.profiles;
@@ -232,8 +237,9 @@ impl<'a> Asking<'a> {
         let tried = self.tried().filter(|_| by == By::Menu);
         let cmdline = |template: &str| self.cmdline(name, template);
         let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
+        let lacks = self.lacks_memory(name).map(|lacks| wrapped(&format!("netbootd: {}", on_screen(&lacks)), SCREEN));
         let render = |template: &str, own: minijinja::Value| {
-            templates.render(template, context! { base, name, syslog, tried, machine => Serde(machine), ..own })
+            templates.render(template, context! { base, name, syslog, tried, lacks, machine => Serde(machine), ..own })
         };
         Ok(match boot {
             Boot::Linux(linux) => {
@@ -473,7 +479,7 @@ sleep 30
 :ask_again
 # Ask for a new script: the profile or the names of its files may have changed.
 imgfree
-chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&retry=1 || goto no_script
+chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&retry=1 || goto no_script
 
 :no_script
 echo netbootd: http://192.0.2.10:8080 gave no script; the lines above say why
@@ -522,7 +528,7 @@ sanboot --no-describe --drive 0x80 || exit
         // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" at each attempt.
         assert!(bootstrap.text.contains("\nisset ${netX/mac} || ifconf || goto failed\nchain "));
         assert!(bootstrap.text.contains(
-            "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw} || goto failed\n"
+            "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw} || goto failed\n"
         ));
     }
 
@@ -784,7 +790,7 @@ sanboot --no-describe --drive 0x80 || exit";
     const ASK: &str = "http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}\
                        &arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}\
                        &product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}\
-                       &chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&retry=1";
+                       &chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&retry=1";
 
     #[test]
     fn every_try_again_asks_for_the_script_anew() {

@@ -255,10 +255,14 @@ fn table(answer: &Value, now: SystemTime) -> String {
 
 /// The hardware of all machines, one line for each.
 fn inventory(answer: &Value, _: SystemTime) -> String {
-    let titles = ["MANUFACTURER", "PRODUCT", "ASSET", "BOARD SERIAL", "CARD", "CARD ID"];
-    let keys = ["manufacturer", "product", "asset", "board_serial", "chip", "busid"];
+    let titles = ["MANUFACTURER", "PRODUCT", "ASSET", "BOARD SERIAL", "CARD", "CARD ID", "MIB"];
+    let keys = ["manufacturer", "product", "asset", "board_serial", "chip", "busid", "memory_mib"];
     let rows = answer.as_array().into_iter().flatten().map(|machine| {
-        let text = |pointer: &str| machine.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let text = |pointer: &str| match machine.pointer(pointer) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => "-".to_owned(),
+        };
         ["/id".to_owned(), "/name".to_owned()]
             .into_iter()
             .chain(keys.map(|key| format!("/hardware/{key}")))
@@ -321,14 +325,14 @@ mod tests {
     #[test]
     fn an_inventory_has_a_column_for_each_part() {
         let machines = json!([
-            { "id": "52:54:00:12:34:56", "name": "k8s08", "hardware": { "manufacturer": "Dell Inc.", "busid": "8086:100e" } },
+            { "id": "52:54:00:12:34:56", "name": "k8s08", "hardware": { "manufacturer": "Dell Inc.", "busid": "8086:100e", "memory_mib": 512 } },
             { "id": "52:54:00:12:34:57", "name": null, "hardware": {} },
         ]);
         assert_eq!(
             inventory(&machines, SystemTime::UNIX_EPOCH),
-            "MACHINE            NAME   MANUFACTURER  PRODUCT  ASSET  BOARD SERIAL  CARD  CARD ID\n\
-             52:54:00:12:34:56  k8s08  Dell Inc.     -        -      -             -     8086:100e\n\
-             52:54:00:12:34:57  -      -             -        -      -             -     -\n"
+            "MACHINE            NAME   MANUFACTURER  PRODUCT  ASSET  BOARD SERIAL  CARD  CARD ID    MIB\n\
+             52:54:00:12:34:56  k8s08  Dell Inc.     -        -      -             -     8086:100e  512\n\
+             52:54:00:12:34:57  -      -             -        -      -             -     -          -\n"
         );
     }
 

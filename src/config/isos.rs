@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     boot::{
-        profile::{Boot, Linux, Module, Modules},
+        profile::{Boot, Linux, Memory, Module, Modules},
         template::Templates,
     },
     files::{
@@ -104,6 +104,11 @@ impl<'a> Iso<'a> {
         all
     }
 
+    /// The memory that a machine needs.
+    pub(super) fn memory(&self) -> Option<Memory> {
+        self.seen.found.memory.as_ref().map(|need| Memory { mib: need.mib, why: need.why.to_owned() })
+    }
+
     /// Two lines for people: what it is and how it is booted, and the memory that it needs.
     pub(super) fn about(&self) -> [String; 2] {
         let Recognised { title, kind, how, memory, notes, .. } = &self.seen.found;
@@ -114,12 +119,12 @@ impl<'a> Iso<'a> {
             How::Wimboot => "booted by wimboot".to_owned(),
             How::Esxi => "booted by its own loader".to_owned(),
             How::San => "booted as a drive (sanboot)".to_owned(),
-            How::Refused { why, instead } => format!("not booted: {why}; {instead}"),
+            How::Refused { why, .. } => format!("not booted: {why}"),
         };
         let first = format!("{}: {title} ({kind}), {how}", self.path);
         let second = match (memory, &self.seen.found.how) {
             (Some(need), _) => format!("needs a machine with {} MiB of memory: {}", need.mib, need.why),
-            (None, How::Refused { .. }) => "no memory is enough for that".to_owned(),
+            (None, How::Refused { instead, .. }) => format!("instead: {instead}"),
             (None, _) => match notes.first() {
                 Some(note) => format!("memory: not known; {note}"),
                 None => "memory: not known".to_owned(),
@@ -448,6 +453,9 @@ mod tests {
         assert!(said.iter().any(|said| said.starts_with("there is no file gone.iso")), "{said:#?}");
         assert_eq!(settings.profiles["b"].boot, Boot::Iso("other.iso".into()));
         assert_eq!(settings.profiles["c"].boot, Boot::Iso("antix.iso".into()));
+        let about = &settings.profiles["a"].about;
+        assert!(about[0].ends_with("not booted: its initial RAM disk does not support HTTP"), "{about:?}");
+        assert!(about[1].starts_with("instead: export the unpacked image by NFS"), "{about:?}");
         assert!(booted(settings, "a").contains("not booted over the network"), "the machine's screen says so");
     }
 

@@ -102,6 +102,7 @@ impl Check<'_> {
         self.host_files.extend(image.host_files());
         made.title.get_or_insert_with(|| image.title().to_owned());
         made.about = image.about().into();
+        made.memory = image.memory();
         for warning in image.warnings() {
             self.finding(Level::Warning, key, warning);
         }

@@ -115,10 +115,19 @@ async fn boot(
     if let Some(machine) = machine.filter(|_| is_retry) {
         app.tell(Who::Machine(machine), What::Retry);
     }
+    let lacks = match &answer.outcome {
+        Outcome::Chosen { profile, .. } => {
+            rules.profiles.get(profile).and_then(|profile| profile.lacks_memory(hardware.memory_mib))
+        }
+        _ => None,
+    };
     let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
     if !app.tell_script(ends, machine, claims, answer.outcome) && is_once {
         // A one-time boot does not begin unless it is recorded.
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n").into_response();
+    }
+    if let Some((machine, lacks)) = machine.zip(lacks) {
+        app.tell(Who::Machine(machine), What::LittleMemory(lacks));
     }
     if let Some(machine) = machine.filter(|_| !hardware.is_empty()) {
         app.tell(Who::Machine(machine), What::Hardware(hardware));

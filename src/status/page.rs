@@ -28,6 +28,7 @@ use minijinja::{Value, context, value::Serde};
 pub use self::shared::{Page, Waiting};
 use self::{board::Asked, shared::summary};
 use super::access::Via;
+use crate::boot::machine::Rules;
 
 /// The routes. Each request has to bring an [`Extension`] of [`Via`].
 pub fn router(page: Arc<Page>) -> Router {
@@ -85,10 +86,11 @@ async fn machines(
         let live = page.live_address(&picture, &asked);
         let summary = Serde(summary(&picture, &asked, more));
         let faults = page.api.live.fault_lines();
+        let images = Serde(images(&page.api.live.rules.load()));
         let common = page.common(viewer, picture.at);
         render::page(
             "machines.html",
-            context! { rows, live, faults, it => summary, waiting => Serde(&page.waiting), ..common },
+            context! { rows, live, faults, images, it => summary, waiting => Serde(&page.waiting), ..common },
         )
     });
     Html(rendered.await.unwrap_or_default())
@@ -103,6 +105,12 @@ async fn machine(
 ) -> Response {
     let viewer = page.viewer(via, &headers);
     page.machine(&machine, viewer, done.words().map(|words| (true, words.to_owned()))).await
+}
+
+/// What each image is, and how it boots.
+fn images(rules: &Rules) -> Vec<serde_json::Value> {
+    let of_images = rules.profiles.iter().filter(|(_, profile)| !profile.about.is_empty());
+    of_images.map(|(name, profile)| serde_json::json!({ "name": name, "about": profile.about })).collect()
 }
 
 /// Of a form, in bytes.

@@ -216,6 +216,7 @@ mod tests {
             name: None,
             profile: Some("debian".into()),
             by: None,
+            lacks_memory: None,
             once: false,
             assigned: None,
             approved: false,

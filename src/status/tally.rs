@@ -67,6 +67,7 @@ impl Tally {
             | What::Hardware(_)
             | What::HeardOn(_)
             | What::NotSaidWhose(_)
+            | What::LittleMemory(_)
             | What::SharedUuid(_)
             | What::Packet { .. } => Self::NOTHING,
         }

@@ -54,6 +54,9 @@ pub struct Machine {
     pub approved: bool,
     /// The profile that it was to have once, and has had.
     pub spent: Option<String>,
+    /// Why its memory is too little for that profile, where both are known.
+    #[serde(default)]
+    pub lacks_memory: Option<String>,
     /// For one boot only in this sense: until it reports that it is installed.
     #[serde(default)]
     pub until_installed: bool,
@@ -193,6 +196,9 @@ impl Machine {
             by: choice.map(|choice| choice.by).or(stopped.then_some(By::Tried)),
             until_installed: choice.is_some_and(|choice| choice.until_installed),
             tried: said.and_then(|said| said.tried.clone()),
+            lacks_memory: choice
+                .and_then(|choice| rules.profiles.get(choice.profile))
+                .and_then(|profile| profile.lacks_memory(hardware.as_ref()?.memory_mib)),
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
             approved: said.is_some_and(|said| said.approved),
@@ -225,7 +231,8 @@ impl Machine {
     pub fn has_words(&self, words: &str) -> bool {
         let optional = [&self.mac, &self.uuid, &self.address, &self.name, &self.profile].into_iter().flatten();
         let texts = optional.chain([&self.id]).chain(&self.cards).map(String::as_str);
-        let texts: Vec<&str> = texts.chain(self.hardware.known().map(|(_, text)| text)).collect();
+        let parts = self.hardware.known().map(|(_, text)| text);
+        let texts: Vec<Cow<'_, str>> = texts.map(Cow::from).chain(parts).collect();
         let haystack = texts.join(" ").to_lowercase();
         words.to_lowercase().split_whitespace().all(|word| haystack.contains(word))
     }

@@ -92,6 +92,8 @@ pub enum What {
     Retry,
     /// What a machine said of its parts.
     Hardware(Hardware),
+    /// It has less memory than its profile needs: both, and why.
+    LittleMemory(String),
     /// The interface of ours that it fetched its script by.
     HeardOn(String),
     /// The same where other machines boot from the same address: the script's files say whose they are.

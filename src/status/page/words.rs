@@ -31,6 +31,8 @@ pub(super) struct Row {
     mac: Option<String>,
     /// Likewise.
     address: Option<String>,
+    /// Why its memory is too little for what it boots next.
+    lacks_memory: Option<String>,
     /// What it said of its parts.
     hardware: Vec<(&'static str, String)>,
     client: Option<String>,
@@ -137,7 +139,8 @@ impl Row {
             href: format!("/machines/{}", encoded(&machine.id)),
             mac: machine.mac.clone().filter(other),
             address: machine.address.clone().filter(other),
-            hardware: machine.hardware.known().map(|(name, text)| (name, text.to_owned())).collect(),
+            hardware: machine.hardware.known().map(|(name, text)| (name, text.into_owned())).collect(),
+            lacks_memory: machine.lacks_memory.clone(),
             client: boot.and_then(|boot| boot.client.clone()),
             words: words(&state),
             state,

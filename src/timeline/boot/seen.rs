@@ -50,6 +50,7 @@ impl Timeline {
                 self.hardware = hardware;
                 Vec::new()
             }
+            What::LittleMemory(lacks) => vec![Seen(Stage::Script, lacks, false)],
             What::HeardOn(interface) => {
                 self.interface = Some(interface);
                 Vec::new()
