@@ -596,7 +596,7 @@ pub const FAMILIES: &[Family] = &[
             package: "debian-installer-{major}-netboot-{arch}",
             kernel: "/usr/lib/debian-installer/images/{major}/{arch}/text/debian-installer/{arch}/linux",
             initrd: "/usr/lib/debian-installer/images/{major}/{arch}/text/debian-installer/{arch}/initrd.gz",
-            cmdline: "auto=true priority=high mirror/country=manual mirror/protocol=http mirror/http/hostname={host} mirror/http/directory={path} mirror/http/proxy= debian-installer/allow_unauthenticated=true",
+            cmdline: "mirror/country=manual mirror/protocol=http mirror/http/hostname={host} mirror/http/directory={path} mirror/http/proxy= debian-installer/allow_unauthenticated=true",
         },
         kernel: &["install.*/vmlinuz", "install/vmlinuz"],
         memory: mib(1024, "the installer runs in memory"),
@@ -736,8 +736,9 @@ pub struct Answers {
 
 /// All that have a way.
 pub const ANSWERS: &[Answers] = &[
-    // "Automating the installation using preseeding", Debian's installation guide, appendix B.2.
-    Answers { families: &["debian-installer"], argument: "url={file}" },
+    // "Automating the installation using preseeding", Debian's installation guide, appendix B.2: what is asked before the network
+    // is up, its host name among it, is asked with any other priority; and without an address, auto asks for one.
+    Answers { families: &["debian-installer"], argument: "auto=true priority=critical url={file}" },
     Answers { families: &["anaconda", "anaconda-dvd"], argument: "inst.ks={file}" },
     // Subiquity's autoinstall by cloud-init's NoCloud: user-data and meta-data are in the folder.
     Answers {
