@@ -29,6 +29,8 @@
 //! [`dhcp::watch`]). After its ports are open, the server drops rights that it does not need ([`daemon::privileges`],
 //! [`daemon::sandbox`]) and reports its state to systemd (`daemon::notify`).
 //!
+//! What keeps machines from booting is found by [`doctor`]: it collects evidence, and judges it without a socket.
+//!
 //! [`boot`] decides and does nothing else: no socket, file or clock. The three protocols do not know each other: they
 //! share the rules and a queue of events. [`daemon`] puts them together, [`cli`] is what users type. `tests/layers`
 //! holds this against the code.
@@ -38,6 +40,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
+pub mod doctor;
 pub mod files;
 pub mod http;
 pub mod iso;

@@ -39,6 +39,12 @@ impl ClientArch {
         code.map(Self)
     }
 
+    /// The one with this title.
+    #[must_use]
+    pub fn titled(title: &str) -> Option<Self> {
+        ARCHITECTURES.iter().find(|row| row.title == title).map(|row| Self(row.code))
+    }
+
     fn row(self) -> Option<&'static Row> {
         ARCHITECTURES.iter().find(|row| row.code == self.0)
     }

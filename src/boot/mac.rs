@@ -7,6 +7,25 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr(pub [u8; 6]);
 
+impl MacAddr {
+    /// The first half of the addresses that `netbootd doctor` invents for its probes: locally administered (IEEE 802c),
+    /// then "nb".
+    pub const DOCTOR: [u8; 3] = [0x02, 0x6e, 0x62];
+
+    /// One of them, for what is not a probe of DHCP.
+    #[must_use]
+    pub fn of_doctor() -> Self {
+        let [a, b, c] = Self::DOCTOR;
+        Self([a, b, c, 0, 0, 0])
+    }
+
+    /// Whether it is such an address. What is seen of it belongs to no machine.
+    #[must_use]
+    pub fn is_doctor(self) -> bool {
+        self.0.starts_with(&Self::DOCTOR)
+    }
+}
+
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;

@@ -1,9 +1,6 @@
 //! `netbootd check`: reports every fault of a configuration, and of the files that it names, before a server starts.
 
-use std::{
-    path::{Path, PathBuf},
-    thread,
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -12,11 +9,9 @@ use super::{
     what_is,
 };
 use crate::{
-    config::{Fault, Finding, Level, examine, load::load, resolve::attempt, schema::Config},
-    daemon::{
-        loaders,
-        privileges::{self, PrivilegeError},
-    },
+    config::{Fault, Finding, Level, schema::Config},
+    daemon::privileges::{self, PrivilegeError},
+    doctor::configuration::{self, Place},
 };
 
 /// Show every fault of the configuration, its assets and its loaders; or show what kind of file a FILE is.
@@ -67,44 +62,22 @@ impl Check {
     }
 }
 
-/// Runs `look` with the rights of a user. It uses its own thread, because a thread cannot get rights back after it gave
-/// them up.
+/// Runs `look` with the rights of a user.
 fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Result<T, Failure> {
-    let Some(user) = user else { return Ok(look()) };
-    let looked = thread::scope(|scope| scope.spawn(|| privileges::see_as(user).map(|()| look())).join());
-    let looked = looked.map_err(|_| Failure::new(EX_OSERR, "the check stopped because of a bug in netbootd"))?;
-    looked.map_err(|error| match error {
+    let looked = configuration::seen_by(user, look).map_err(|error| match error {
         PrivilegeError::NoUser(user) => Failure::new(EX_USAGE, format!("there is no user {user} in /etc/passwd")),
         PrivilegeError::NotRoot(user) => {
             Failure::new(EX_NOPERM, format!("only root can check files as user {user}: run this with sudo"))
         }
         error => Failure::new(EX_OSERR, error),
-    })
+    })?;
+    looked.ok_or_else(|| Failure::new(EX_OSERR, "the check stopped because of a bug in netbootd"))
 }
 
-/// Sorted by file and line. Findings without a file come last. Then two lines for each image that is booted.
+/// See [`configuration::check`].
 fn findings(file: Option<&Path>) -> (Vec<Finding>, Vec<String>) {
-    let fault = |fault: Fault| Finding { level: Level::Fault, fault };
-    let loaded = match load(file, std::env::vars(), &[]) {
-        Ok(loaded) => loaded,
-        Err(faults) => return (faults.0.into_iter().map(fault).collect(), Vec::new()),
-    };
-    let (settings, faults) = attempt(&loaded);
-    let (found, rejected) = loaders::find(&settings.loader_dirs);
-    let mut findings: Vec<Finding> = faults.into_iter().map(fault).collect();
-    findings.extend(examine::loaders(&settings, &found));
-    findings.extend(settings.findings);
-    findings.extend(rejected.into_iter().map(|rejected| {
-        let message = format!("is ignored: {}", rejected.why);
-        Finding { level: Level::Warning, fault: Fault { place: rejected.path.display().to_string(), message } }
-    }));
-    let files: Vec<&str> = loaded.places.files().collect();
-    findings.sort_by_cached_key(|finding| {
-        let Place { file, line, column } = Place::of(&finding.fault.place);
-        (files.iter().position(|name| *name == file).unwrap_or(files.len()), line, column)
-    });
-    let images = settings.profiles.into_values().flat_map(|profile| profile.about).collect();
-    (findings, images)
+    let checked = configuration::check(file, std::env::vars().collect());
+    (checked.findings, checked.images)
 }
 
 fn as_text(findings: &[Finding], images: &[String]) -> String {
@@ -121,23 +94,6 @@ fn as_json(findings: &[Finding], images: &[String]) -> String {
         json!({ "level": level, "file": file, "line": line, "column": column, "message": message })
     });
     format!("{:#}\n", json!({ "findings": findings.collect::<Vec<_>>(), "images": images }))
-}
-
-/// The place of a finding: `FILE:LINE:COLUMN`, or a text without line numbers.
-struct Place<'a> {
-    file: &'a str,
-    line: Option<usize>,
-    column: Option<usize>,
-}
-
-impl<'a> Place<'a> {
-    fn of(place: &'a str) -> Self {
-        let split = place.rsplit_once(':').and_then(|(rest, column)| {
-            let (file, line) = rest.rsplit_once(':')?;
-            Some(Self { file, line: Some(line.parse().ok()?), column: Some(column.parse().ok()?) })
-        });
-        split.unwrap_or(Self { file: place, line: None, column: None })
-    }
 }
 
 /// The configuration's JSON Schema, as it is shipped.

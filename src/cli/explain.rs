@@ -1,33 +1,60 @@
 //! `netbootd explain`: shows the boot replies that a machine would get, and why.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::PathBuf};
 
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::failure::{EX_CONFIG, EX_OSERR, EX_USAGE, Failure, configuration, print};
+use super::{
+    client::At,
+    failure::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration, print},
+};
 use crate::{
     boot::{
         hardware::Hardware,
         loader::{ClientArch, Loader},
         mac::MacAddr,
     },
-    config::{Faults, load::load, resolve::resolve},
-    daemon::explain::{Asked, Explanation, Fitting, Stage, explain},
+    config::{
+        Faults,
+        load::{Loaded, load},
+        resolve::resolve,
+        settings::Settings,
+    },
+    daemon::{
+        explain::{Asked, Explanation, Fitting, Stage, explain},
+        explain_capture::{self, Explained, Line, explain_capture},
+    },
 };
 
 /// Show the replies that a machine would get at each stage of its boot, and why.
 ///
 /// For each stage it shows the loader for the machine's firmware, the reply to its iPXE and the complete boot script,
-/// with the rule that decided. It uses the same code as the server, but sends no request to a server. Assignments are
-/// read from the state file, if it can be read.
+/// with the rule that decided. It uses the same code as the server. Assignments are read from the state file, if it can
+/// be read. With a MACHINE, the running server says what it knows of it. With --pcap, each request of a capture is shown
+/// with its reply, and so are the messages of other servers.
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
+    /// A machine that the running server has seen: MAC address, UUID, or its name from its rule
+    #[arg(value_name = "MACHINE", conflicts_with_all = ["mac", "pcap"], required_unless_present_any = ["mac", "pcap"])]
+    machine: Option<String>,
     /// The MAC address of the machine's network card, in any notation
-    #[arg(long, value_name = "MAC")]
-    mac: MacAddr,
-    /// Its firmware: bios, i386, x86_64, arm64…, or a number of DHCP option 93
-    #[arg(long, value_name = "ARCH", default_value = "x86_64")]
-    arch: String,
+    #[arg(long, value_name = "MAC", conflicts_with = "pcap")]
+    mac: Option<MacAddr>,
+    /// Explain the requests of a capture file (pcap or pcapng, of tcpdump or Wireshark)
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Show the bytes of each reply too
+    #[arg(long, requires = "pcap")]
+    wire: bool,
+    /// The address of this server on the machines' network [default: that of the interface]
+    #[arg(long, value_name = "ADDRESS", requires = "pcap")]
+    address: Option<Ipv4Addr>,
+    /// Its firmware: bios, i386, x86_64, arm64…, or a number of DHCP option 93 [default: what it said, else x86_64]
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
     /// Its SMBIOS UUID
     #[arg(long, value_name = "UUID")]
     uuid: Option<Uuid>,
@@ -52,49 +79,137 @@ pub(super) struct Explain {
     /// It already runs iPXE, for example from ROM, and gets the script at once
     #[arg(long)]
     ipxe: bool,
+    /// Show the pxelinux.cfg file that it would get too (always shown for U-Boot)
+    #[arg(long)]
+    pxelinux: bool,
     /// Configuration file [default: /etc/netbootd/netbootd.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 impl Explain {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let arch = ClientArch::named(&self.arch, self.http_boot).ok_or_else(|| {
-            let there = Loader::ALL.map(Loader::arch).join(", ");
-            let words =
-                format!("unknown architecture {:?}; known are: {there}, and the numbers of DHCP option 93", self.arch);
-            Failure::new(EX_USAGE, words)
-        })?;
-        let asked = Asked {
-            mac: self.mac,
-            arch,
-            uuid: self.uuid,
-            serial: self.serial,
-            hardware: Hardware {
-                manufacturer: self.manufacturer,
-                product: self.product,
-                asset: self.asset,
-                ..Hardware::default()
-            }
-            .bounded(),
-            interface: self.interface,
-            http_boot: self.http_boot,
-            ipxe: self.ipxe,
-        };
         let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
         let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).map_err(of_configuration)?;
         let settings = resolve(&loaded).map_err(of_configuration)?;
-        let explanation = explain(&loaded, settings, &asked);
-        if self.json {
+        match &self.pcap {
+            Some(file) => self.capture(file, settings),
+            None => self.machine(&loaded, settings),
+        }
+    }
+
+    fn machine(&self, loaded: &Loaded, settings: Settings) -> Result<(), Failure> {
+        let mut asked = self.asked()?;
+        let Some(mac) = self.mac.or(self.seen(&mut asked)?) else {
+            let words = "the server has not heard the MAC address of this machine: use explain --mac MAC";
+            return Err(Failure::new(EX_UNAVAILABLE, words));
+        };
+        asked.mac = mac;
+        let explanation = explain(loaded, settings, &asked);
+        if self.at.json {
             let json = serde_json::to_string_pretty(&explanation).map_err(|error| Failure::new(EX_OSERR, error))?;
             print(&(json + "\n"))
         } else {
-            print(&as_text(self.mac, &explanation))
+            print(&as_text(mac, &explanation))
         }
     }
+
+    /// What the command line says.
+    fn asked(&self) -> Result<Asked, Failure> {
+        let arch = self.arch.as_deref().unwrap_or("x86_64");
+        let arch = ClientArch::named(arch, self.http_boot).ok_or_else(|| {
+            let there = Loader::ALL.map(Loader::arch).join(", ");
+            let words = format!("unknown architecture {arch:?}; known are: {there}, and the numbers of DHCP option 93");
+            Failure::new(EX_USAGE, words)
+        })?;
+        Ok(Asked {
+            mac: MacAddr([0; 6]),
+            arch,
+            uuid: self.uuid,
+            serial: self.serial.clone(),
+            hardware: Hardware {
+                manufacturer: self.manufacturer.clone(),
+                product: self.product.clone(),
+                asset: self.asset.clone(),
+                ..Hardware::default()
+            }
+            .bounded(),
+            interface: self.interface.clone(),
+            http_boot: self.http_boot,
+            ipxe: self.ipxe,
+            pxelinux: self.pxelinux,
+        })
+    }
+
+    /// What the running server knows of a machine. A MAC address that it has not seen is as good as `--mac`.
+    fn seen(&self, asked: &mut Asked) -> Result<Option<MacAddr>, Failure> {
+        let Some(machine) = &self.machine else { return Ok(None) };
+        let path = format!("/api/v1/machines/{}", utf8_percent_encode(machine, NON_ALPHANUMERIC));
+        let seen = match (self.at.ask(Method::GET, &path, None), machine.parse()) {
+            (Ok(seen), _) => seen,
+            (Err(_), Ok(mac)) => return Ok(Some(mac)),
+            (Err(failure), Err(_)) => return Err(failure),
+        };
+        let text = |pointer: &str| seen.pointer(pointer).and_then(Value::as_str);
+        let client = text("/boot/client").unwrap_or_default();
+        let title = client.strip_prefix("iPXE on ").unwrap_or(client);
+        if self.arch.is_none()
+            && let Some(arch) = ClientArch::titled(title)
+        {
+            asked.arch = arch;
+            asked.ipxe |= title != client;
+            asked.http_boot |= title.contains(" HTTP");
+        }
+        asked.uuid = asked.uuid.or_else(|| text("/uuid")?.parse().ok());
+        let hardware =
+            seen.get("hardware").and_then(|hardware| serde_json::from_value::<Hardware>(hardware.clone()).ok());
+        if let Some(known) = hardware.filter(|_| asked.hardware.is_empty()) {
+            asked.hardware = known;
+        }
+        Ok(text("/mac").and_then(|mac| mac.parse().ok()).or(machine.parse().ok()))
+    }
+
+    fn capture(&self, file: &PathBuf, settings: Settings) -> Result<(), Failure> {
+        let name = file.display();
+        let bytes = fs::read(file).map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{name}: {error}")))?;
+        let at = explain_capture::At { interface: self.interface.as_ref(), address: self.address };
+        let explained = explain_capture(&bytes, settings, at);
+        let mut explained = explained.map_err(|damaged| Failure::new(EX_UNAVAILABLE, format!("{name}: {damaged}")))?;
+        if !self.wire {
+            explained.packets.iter_mut().for_each(|packet| packet.wire = None);
+        }
+        if self.at.json {
+            let json = serde_json::to_string_pretty(&explained).map_err(|error| Failure::new(EX_OSERR, error))?;
+            return print(&(json + "\n"));
+        }
+        print(&capture_as_text(&explained))
+    }
+}
+
+fn capture_as_text(Explained { packets, others, cut, state }: &Explained) -> String {
+    let mut text = format!("state: {state}\n");
+    for Line { number, at, from, what, answer, refused, wire, breaks, .. } in packets {
+        text += &format!("\n#{number}  +{}.{:03} s  {from}\n  {what}\n", at / 1_000_000, at / 1000 % 1000);
+        text += &answer.as_ref().map(|answer| format!("  netbootd answers: {answer}\n")).unwrap_or_default();
+        text += &refused.as_ref().map(|why| format!("  netbootd does not answer: {why}\n")).unwrap_or_default();
+        text.extend(breaks.iter().map(|words| format!("  this breaks boots: {words}\n")));
+        if let Some((to, hex)) = wire {
+            text += &format!("  {} bytes to {to}:\n", hex.len() / 2);
+            let lines = hex.as_bytes().chunks(64).map(|line| format!("    {}\n", String::from_utf8_lossy(line)));
+            text.extend(lines);
+        }
+    }
+    if packets.is_empty() {
+        text += "\nthe capture has no DHCP or TFTP packet of a network boot: capture with\n\
+                 tcpdump -i INTERFACE -w FILE 'udp port 67 or udp port 68 or udp port 4011 or udp port 69'\n";
+    }
+    text += &format!("\n{} packets of network boots, {others} others\n", packets.len());
+    if *cut > 0 {
+        text += &format!("{cut} packets were not kept whole: capture with tcpdump -s 0\n");
+    }
+    text
 }
 
 fn as_text(mac: MacAddr, Explanation { stages, interface, said, state }: &Explanation) -> String {

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod control;
 mod dhcp_snippet;
+mod doctor;
 mod explain;
 mod failure;
 mod images;
@@ -36,6 +37,7 @@ enum Command {
     Up(up::Up),
     /// Show every fault of the configuration, its assets and its loaders.
     Check(check::Check),
+    Doctor(doctor::Doctor),
     /// Show the replies that a machine would get at each stage of its boot.
     Explain(explain::Explain),
     /// Show the lines for your main DHCP server that make it name netbootd as the boot server.
@@ -83,6 +85,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match arguments.command {
         Command::Up(up) => up.run(),
         Command::Check(check) => check.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Explain(explain) => explain.run(),
         Command::DhcpSnippet(snippet) => snippet.run(),
         Command::Loaders(show) => show.run(),

@@ -2,18 +2,25 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fs,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use figment::value::Value;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
 use super::images::{self, Images};
 use crate::{
-    config::{Faults, load::load, resolve::resolve, settings::Settings},
-    daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError},
+    config::{Faults, load::load, resolve::resolve, save, settings::Settings},
+    daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError, talk::Talk},
+    doctor::{
+        finding::{Fix, what_matters},
+        run::examine_quickly,
+    },
+    net::{interface::choose, makers::Makers},
 };
 
 /// Serve network boot until stopped.
@@ -46,6 +53,15 @@ pub(super) struct Up {
     /// Profile for machines that no rule names [default: menu, or KERNEL]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// Answer only machines that a rule names or that you allow; on a terminal, it asks about the others
+    #[arg(long, conflicts_with = "everyone")]
+    known: bool,
+    /// Answer every machine, also beside another ProxyDHCP server
+    #[arg(long)]
+    everyone: bool,
+    /// Write the configuration that it runs with to FILE, for a service
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Folder to search for iPXE loaders before the packages' folders, repeatable
     #[arg(long = "loader-dir", value_name = "DIR")]
     loader_dirs: Vec<PathBuf>,
@@ -66,10 +82,25 @@ type Flags = Vec<(&'static str, Value)>;
 impl Up {
     pub(super) fn run(self) -> Result<(), Failure> {
         logging::start(self.log_format);
-        let (flags, only) = self.flags()?;
-        let settings = self.loaded(&flags, only.as_ref()).map_err(|faults| Failure::new(EX_CONFIG, faults))?;
+        let (mut flags, only) = self.flags()?;
+        let faulty = |faults: Faults| Failure::new(EX_CONFIG, faults);
+        let mut settings = self.loaded(&flags, only.as_ref()).map_err(faulty)?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
+        // Nobody reads along, and nobody answers, where this is no terminal.
+        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        if is_terminal && looks_around(&settings)? && !self.everyone && !self.says_whom_to_answer() {
+            warn!("only known machines are answered, because of that server; --everyone answers all");
+            flags.push(("dhcp.answer", Value::from("known")));
+            settings = self.loaded(&flags, only.as_ref()).map_err(faulty)?;
+        }
+        if let Some(file) = &self.save {
+            self.saved(file, &flags, only.is_some())?;
+        }
+        let asks = is_terminal && settings.dhcp.known_only;
         let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+        // The table is read here: in the sandbox, it is out of reach.
+        let makers = if asks { Arc::new(Makers::load()) } else { Arc::default() };
+        let plan = Plan { talk: Talk { asks, makers }, ..plan };
         let confinement = match self.no_sandbox {
             true => Confinement::No,
             false => Confinement::Yes { user: self.user.clone() },
@@ -97,6 +128,33 @@ impl Up {
         let mut loaded = load(configuration(self.config.as_deref()), std::env::vars(), flags)?;
         loaded.only = only.cloned();
         resolve(&loaded)
+    }
+
+    /// Whether the configuration file says whom to answer.
+    fn says_whom_to_answer(&self) -> bool {
+        let text = configuration(self.config.as_deref()).and_then(|file| fs::read_to_string(file).ok());
+        let document = text.and_then(|text| text.parse::<toml_edit::DocumentMut>().ok());
+        document.is_some_and(|document| document.get("dhcp").and_then(|dhcp| dhcp.get("answer")).is_some())
+    }
+
+    /// Writes the configuration that it runs with. `named`: only named files are served, which no configuration says.
+    fn saved(&self, file: &Path, flags: &[(&str, Value)], named: bool) -> Result<(), Failure> {
+        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), flags)
+            .map_err(|faults| Failure::new(EX_CONFIG, faults))?;
+        let text = save::text(&loaded.config).map_err(|error| Failure::new(EX_OSERR, error))?;
+        let name = file.display();
+        fs::write(file, text).map_err(|error| Failure::new(EX_OSERR, format!("{name}: {error}")))?;
+        info!("saved as {name}; netbootd check -c {name} looks at it");
+        if let Some(assets) = loaded.config.assets.filter(|_| named) {
+            warn!(
+                "a service with this configuration serves every file in {}, not only the named ones",
+                assets.display()
+            );
+        }
+        info!(
+            "as a service: sudo install -m 644 {name} /etc/netbootd/netbootd.toml && sudo systemctl enable --now netbootd"
+        );
+        Ok(())
     }
 
     /// The assets folder of the configuration, if the kernel is in it.
@@ -142,8 +200,49 @@ impl Up {
             flags.push(("default_profile", Value::from("command-line")));
         }
         flags.extend(self.profile.as_deref().map(|name| ("default_profile", Value::from(name))));
+        flags.extend(self.known.then(|| ("dhcp.answer", Value::from("known"))));
+        flags.extend(self.everyone.then(|| ("dhcp.answer", Value::from("all"))));
         Ok((flags, only))
     }
+}
+
+/// Looks at this host and asks the network once, before the server's own offers are there. Says the one thing that
+/// matters. Whether another ProxyDHCP server answers.
+fn looks_around(settings: &Settings) -> Result<bool, Failure> {
+    let interfaces = choose(&settings.interfaces).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+    let quick = match examine_quickly(&interfaces, settings) {
+        Ok(quick) => quick,
+        // It is a help, and no boot needs it.
+        Err(failed) => {
+            info!("the network was not looked at: {failed}");
+            return Ok(false);
+        }
+    };
+    match what_matters(&quick.findings) {
+        None if quick.proxies.is_empty() => {
+            let leasing = quick.findings.iter().find(|finding| finding.id == "leasing_server");
+            info!("{}", leasing.map_or("nothing was found that keeps machines from booting", |found| &found.text));
+        }
+        None => {}
+        Some(finding) => {
+            warn!("{}", finding.text);
+            for fix in &finding.fix {
+                match fix {
+                    Fix::Run(text) => info!("  run: {text}"),
+                    Fix::Configure(text) => info!("  set: {text}"),
+                    Fix::Paste(text) | Fix::Do(text) => info!("  {text}"),
+                }
+            }
+        }
+    }
+    let proxies: Vec<String> = quick.proxies.iter().map(ToString::to_string).collect();
+    if !proxies.is_empty() {
+        let list = proxies.join(", ");
+        warn!(
+            "another ProxyDHCP server answers on this network: {list}; a machine may take either offer: stop one of the two"
+        );
+    }
+    Ok(!proxies.is_empty())
 }
 
 fn text(path: &Path) -> Value {
@@ -187,7 +286,7 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

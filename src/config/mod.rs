@@ -11,6 +11,7 @@ mod machines;
 pub mod places;
 mod profiles;
 pub mod resolve;
+pub mod save;
 pub mod schema;
 pub mod settings;
 mod stages;

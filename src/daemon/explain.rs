@@ -21,11 +21,13 @@ use crate::{
         mac::MacAddr,
         machine::{By, MachineRule, Rules},
         outcome::{Outcome, Way},
+        over::Over,
         own::Own,
+        pxelinux,
         query::Query,
         reason::Reason,
         roster::{Entry, Roster},
-        script::{Standing, script},
+        script::{Script, Standing, script},
         selector::Facts,
     },
     config::{
@@ -64,6 +66,8 @@ pub struct Asked {
     pub http_boot: bool,
     /// It has an iPXE of its own.
     pub ipxe: bool,
+    /// Its boot program reads `pxelinux.cfg`: U-Boot, petitboot, PXELINUX.
+    pub pxelinux: bool,
 }
 
 /// What it would get.
@@ -127,7 +131,7 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
 
 /// The interface that a machine is heard on, and our HTTP stage as it is reached there; where none is named, the first
 /// one that would be served.
-fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, Here) {
+pub(super) fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, Here) {
     let names = named.map_or(settings.interfaces.as_slice(), std::slice::from_ref);
     let there = choose(names).ok().and_then(|all| all.into_iter().next());
     let address = there.as_ref().map_or(Ipv4Addr::UNSPECIFIED, Interface::address);
@@ -140,7 +144,7 @@ fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, Here) 
 }
 
 /// What was said of machines, and where that stands.
-fn roster(url: &StateUrl) -> (Roster, String) {
+pub(super) fn roster(url: &StateUrl) -> (Roster, String) {
     let (StateUrl::Set(url) | StateUrl::Default(url)) = url;
     let none = |words: String| (Roster::default(), words);
     let path = url.trim_start_matches("sqlite://");
@@ -184,6 +188,9 @@ impl Explaining<'_> {
             }
         }
         stages.push(self.script());
+        if self.asked.pxelinux || self.asked.arch.is_u_boot() {
+            stages.push(self.pxelinux());
+        }
         stages
     }
 
@@ -235,12 +242,25 @@ impl Explaining<'_> {
 
     fn script(&self) -> Stage {
         let query = self.query();
+        self.text("iPXE asks for /boot.ipxe".into(), &query, |standing| {
+            script(&self.rules, &self.base(), &query, standing)
+        })
+    }
+
+    fn pxelinux(&self) -> Stage {
+        let query = self.query();
+        let client = format!("its boot program asks for {} by TFTP", pxelinux::name_of(self.asked.mac));
+        self.text(client, &query, |standing| pxelinux::file(&self.rules, &self.base(), Over::Tftp, &query, standing))
+    }
+
+    /// A text that boots a machine.
+    fn text(&self, client: String, query: &Query, write: impl FnOnce(Standing<'_>) -> Script) -> Stage {
         let look = |name: &str, wanted| match &self.assets {
             Some(assets) => assets.look(name, wanted),
             None => Err(Reason::not_found(name)),
         };
         let standing = Standing { roster: Some(self.roster), files: Some(Files(&look)), ..Standing::default() };
-        let answered = script(&self.rules, &self.base(), &query, standing);
+        let answered = write(standing);
         let (answer, refused) = match answered.outcome {
             Outcome::Chosen { profile, by, once, way, .. } => {
                 let once = if once { ", once" } else { "" };
@@ -257,7 +277,7 @@ impl Explaining<'_> {
             Outcome::Bootstrap => (Some("a script that identifies the machine".into()), None),
         };
         let rules = self.fitting(&query.facts(self.asked.mac));
-        Stage { client: "iPXE asks for /boot.ipxe".into(), rules, answer, refused, script: Some(answered.text) }
+        Stage { client, rules, answer, refused, script: Some(answered.text) }
     }
 
     /// As the iPXE of this firmware fills it in.

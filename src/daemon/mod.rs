@@ -5,6 +5,7 @@ pub mod bind;
 pub mod clerk;
 mod control;
 pub mod explain;
+pub mod explain_capture;
 mod faults;
 mod footer;
 mod keeping;
@@ -18,6 +19,7 @@ pub mod privileges;
 pub mod recorder;
 pub mod reload;
 pub mod sandbox;
+pub mod talk;
 mod tftp;
 mod views;
 
@@ -175,7 +177,8 @@ async fn serve(
     let mut reload = Reload::new(read, &plan, bounds)?;
     plan.live.faults.store(Arc::new(faults::look(&plan.live, plan.assets.as_deref())));
     let files = faults::follow(plan.live.clone(), plan.assets.clone(), is_sandboxed);
-    let bars = bars::follow(server, plan.live.clone());
+    let bars = bars::follow(server.clone(), plan.live.clone());
+    let talk = talk::follow(server, plan.talk.clone(), views.waiting.on.clone());
     plan.announce();
     let waiting = format!("waiting on {}: {}", views.waiting.on, views.waiting.clients);
     info!("{waiting}");
@@ -189,6 +192,7 @@ async fn serve(
         () = reload.follow() => {}
         () = files => {}
         () = bars => {}
+        () = talk => {}
     }
     notify::stopping(plan.grace);
     // With it go the ways to open more.

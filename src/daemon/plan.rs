@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc, time::
 
 use tracing::{info, warn};
 
-use super::loaders;
+use super::{loaders, talk::Talk};
 use crate::{
     boot::{
         loader::{Loader, Loaders},
@@ -69,6 +69,8 @@ pub struct Plan {
     pub read: u64,
     /// What was found in it.
     pub findings: Vec<Finding>,
+    /// How to talk with the person who started the server.
+    pub talk: Talk,
 }
 
 /// The rules of a configuration, with the loaders of this host. What is missing is logged.
@@ -154,6 +156,7 @@ impl Plan {
             http_limits: settings.http_limits,
             trusted_proxies: settings.trusted_proxies.clone(),
             grace: settings.grace,
+            talk: Talk::default(),
             live: Live::new(rules(settings), Roster::default()),
         })
     }

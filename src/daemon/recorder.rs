@@ -135,6 +135,10 @@ impl Recorder {
     }
 
     fn take(&mut self, event: Event, now: Moment) {
+        // `netbootd doctor` plays machines that are not there.
+        if matches!(event.who, Who::Machine(machine) if machine.card.is_doctor()) {
+            return;
+        }
         if let Event { who: Who::Machine(machine), what: What::TookOffer(shape) } = event {
             self.keep(ToKeep::Shape(machine, shape));
         }

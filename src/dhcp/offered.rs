@@ -14,12 +14,18 @@ pub struct Offered {
     pub yiaddr: Ipv4Addr,
     /// siaddr: the address of the next server.
     pub siaddr: Ipv4Addr,
+    /// giaddr: the relay that it is sent through; zero for none.
+    pub relay: Ipv4Addr,
+    /// Transaction id, of the request.
+    pub xid: u32,
     /// Whether it is a DHCPACK, which confirms the lease.
     pub is_ack: bool,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
     /// Option 60.
     pub vendor_class: Vec<u8>,
+    /// Whether it has option 43, which tells firmware how to go on.
+    pub has_vendor_options: bool,
     /// Another name of the next server: option 66, or `sname` if that is empty.
     pub tftp_server: Vec<u8>,
     /// The servers in option 150, an address list (RFC 5859).
@@ -39,9 +45,12 @@ impl Offered {
             mac: message.hardware().mac().ok_or(Reason::MalformedDhcp("it has no Ethernet address"))?,
             yiaddr: message.yiaddr(),
             siaddr: message.siaddr(),
+            relay: message.giaddr(),
+            xid: message.xid(),
             is_ack: false,
             server_id: None,
             vendor_class: Vec::new(),
+            has_vendor_options: false,
             tftp_server: message.sname().to_vec(),
             tftp_addresses: Vec::new(),
             bootfile: message.file().to_vec(),
@@ -49,6 +58,7 @@ impl Offered {
         let mut kind = 0;
         message.each_option(|code, data| match code {
             53 => kind = data.first().copied().unwrap_or_default(),
+            43 => offered.has_vendor_options = !data.is_empty(),
             54 => offered.server_id = data.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets)),
             60 => offered.vendor_class = data.to_vec(),
             66 => offered.tftp_server = until_nul(data).to_vec(),

@@ -226,8 +226,31 @@ pub fn encode<'b>(
     header: &ReplyHeader<'_>,
     options: impl IntoIterator<Item = (u8, &'b [u8])>,
 ) -> Result<Vec<u8>, Unwritable> {
+    written(&header.message(), options)
+}
+
+/// A client's datagram, which asks for broadcast answers; for a client of our own.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_request<'b>(
+    xid: u32,
+    MacAddr(card): MacAddr,
+    ciaddr: Ipv4Addr,
+    options: impl IntoIterator<Item = (u8, &'b [u8])>,
+) -> Result<Vec<u8>, Unwritable> {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let mut message = v4::Message::new_with_id(xid, ciaddr, none, none, none, &card);
+    message.set_flags(v4::Flags::default().set_broadcast());
+    written(&message, options)
+}
+
+fn written<'b>(
+    message: &v4::Message,
+    options: impl IntoIterator<Item = (u8, &'b [u8])>,
+) -> Result<Vec<u8>, Unwritable> {
     let mut datagram = Vec::with_capacity(512);
-    header.message().encode(&mut Encoder::new(&mut datagram))?;
+    message.encode(&mut Encoder::new(&mut datagram))?;
     for (code, data) in options {
         if !data.is_empty() {
             datagram.extend([code, u8::try_from(data.len()).map_err(|_| Unwritable::Option(code))?]);

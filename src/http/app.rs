@@ -19,7 +19,7 @@ use super::{
     connection::Connection,
     ends::{Ends, ipv4},
     listing::listing,
-    whose::{Claim, Whose, is_boot_client},
+    whose::{Claim, Whose, is_boot_client, is_doctor},
 };
 use crate::{
     boot::{
@@ -28,6 +28,7 @@ use crate::{
         faults::Wanted,
         identity::MachineId,
         loader::Loader,
+        mac::MacAddr,
         machine::Live,
         outcome::Outcome,
         over::Over,
@@ -216,7 +217,11 @@ impl App {
         let machine = claim.as_ref().map(|Claim(token)| self.answer_key.claimed(token));
         // A claim that is not ours means that the request does not count for the one machine at its address.
         let is_look = !is_boot_client(headers) || machine == Some(None);
-        let by_address = || ipv4(ends.peer).map(Who::Address);
+        let by_address = || match is_doctor(headers) {
+            // What is seen of it belongs to no machine.
+            true => Some(Who::from(MacAddr::of_doctor())),
+            false => ipv4(ends.peer).map(Who::Address),
+        };
         Whose { who: machine.flatten().map(Who::Machine).or_else(by_address), is_look }
     }
 

@@ -39,6 +39,11 @@ pub(super) fn is_boot_client(headers: &HeaderMap) -> bool {
     BOOT_CLIENTS.iter().any(|client| agent.starts_with(client))
 }
 
+/// Whether `netbootd doctor` asks.
+pub(super) fn is_doctor(headers: &HeaderMap) -> bool {
+    headers.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"netbootd-doctor/"))
+}
+
 /// iPXE (net/tcp/httpcore.c), EDK2 (HttpBootClient.c), GRUB (grub-core/net/http.c), PXELINUX (core/fs/pxe/http.c) and
 /// U-Boot's wget.
 const BOOT_CLIENTS: [&str; 5] = ["iPXE/", "UefiHttpBoot/", "GRUB ", "Syslinux/", "U-Boot"];

@@ -36,25 +36,12 @@ impl<'a> Frame<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (link, packet) = bytes.split_at_checked(ETHERNET_HEADER)?;
         let link = EthernetPacket::new(link)?;
-        let ip = Ipv4Packet::new(packet)?;
-        let is_udp = link.get_ethertype() == EtherTypes::Ipv4
-            && ip.get_version() == 4
-            && ip.get_next_level_protocol() == IpNextHeaderProtocols::Udp;
-        let is_fragment = ip.get_flags() & Ipv4Flags::MoreFragments != 0 || ip.get_fragment_offset() != 0;
-        let header = usize::from(ip.get_header_length()) * 4;
-        if !is_udp || is_fragment || header < IPV4_HEADER {
+        if link.get_ethertype() != EtherTypes::Ipv4 {
             return None;
         }
-        // The bytes after the packet are padding up to the smallest Ethernet frame.
-        let datagram = packet.get(header..usize::from(ip.get_total_length()))?;
-        let udp = UdpPacket::new(datagram)?;
-        Some(Self {
-            link_from: link.get_source().octets(),
-            link_to: link.get_destination().octets(),
-            from: SocketAddrV4::new(ip.get_source(), udp.get_source()),
-            to: SocketAddrV4::new(ip.get_destination(), udp.get_destination()),
-            payload: datagram.get(UDP_HEADER..usize::from(udp.get_length()))?,
-        })
+        let Datagram { from, to, payload } = datagram(packet)?;
+        let (link_from, link_to) = (link.get_source().octets(), link.get_destination().octets());
+        Some(Self { link_from, link_to, from, to, payload })
     }
 
     /// Whether it was sent to every card.
@@ -94,6 +81,37 @@ impl<'a> Frame<'a> {
         }
         Some(bytes)
     }
+}
+
+/// A UDP datagram without the header of its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// Sender.
+    pub from: SocketAddrV4,
+    /// Receiver.
+    pub to: SocketAddrV4,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// The datagram in an IP packet; `None` if it is not a complete UDP datagram in IPv4.
+#[must_use]
+pub fn datagram(packet: &[u8]) -> Option<Datagram<'_>> {
+    let ip = Ipv4Packet::new(packet)?;
+    let is_udp = ip.get_version() == 4 && ip.get_next_level_protocol() == IpNextHeaderProtocols::Udp;
+    let is_fragment = ip.get_flags() & Ipv4Flags::MoreFragments != 0 || ip.get_fragment_offset() != 0;
+    let header = usize::from(ip.get_header_length()) * 4;
+    if !is_udp || is_fragment || header < IPV4_HEADER {
+        return None;
+    }
+    // The bytes after the packet are padding up to the smallest Ethernet frame.
+    let datagram = packet.get(header..usize::from(ip.get_total_length()))?;
+    let udp = UdpPacket::new(datagram)?;
+    Some(Datagram {
+        from: SocketAddrV4::new(ip.get_source(), udp.get_source()),
+        to: SocketAddrV4::new(ip.get_destination(), udp.get_destination()),
+        payload: datagram.get(UDP_HEADER..usize::from(udp.get_length()))?,
+    })
 }
 
 /// The broadcast address.

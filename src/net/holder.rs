@@ -54,11 +54,23 @@ pub fn sockets_on(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Vec<u64> {
 /// The other process that has one of these sockets.
 #[must_use]
 pub fn other_holder(sockets: &[u64]) -> Option<Holder> {
+    let theirs = not_ours(sockets);
+    theirs.first()?;
+    Some(Holder { process: processes_with(&theirs).next() })
+}
+
+/// All other processes that have one of these sockets; one without a name if none can be seen.
+#[must_use]
+pub fn other_holders(sockets: &[u64]) -> Vec<Holder> {
+    let theirs = not_ours(sockets);
+    let holders: Vec<Holder> = processes_with(&theirs).map(|process| Holder { process: Some(process) }).collect();
+    if holders.is_empty() && !theirs.is_empty() { vec![Holder { process: None }] } else { holders }
+}
+
+fn not_ours(sockets: &[u64]) -> Vec<String> {
     let ours = sockets_of("self").unwrap_or_default();
     let links = sockets.iter().map(|inode| format!("socket:[{inode}]"));
-    let theirs: Vec<String> = links.filter(|link| !ours.contains(link)).collect();
-    theirs.first()?;
-    Some(Holder { process: process_with(&theirs) })
+    links.filter(|link| !ours.contains(link)).collect()
 }
 
 /// One line of a table: `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …`
@@ -100,15 +112,17 @@ fn address_of(hex: &str) -> Option<Option<Ipv4Addr>> {
     Some(if address.is_unspecified() { Some(Ipv4Addr::UNSPECIFIED) } else { address.to_ipv4_mapped() })
 }
 
-fn process_with(sockets: &[String]) -> Option<(String, u32)> {
-    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let mut holders = pids.filter(|pid| {
+fn processes_with(sockets: &[String]) -> impl Iterator<Item = (String, u32)> {
+    let entries = fs::read_dir("/proc").ok().filter(|_| !sockets.is_empty()).into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let holders = pids.filter(|pid| {
         let open = sockets_of(&pid.to_string()).unwrap_or_default();
         open.iter().any(|socket| sockets.contains(socket))
     });
-    let pid = holders.next()?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some((name.trim().to_owned(), pid))
+    holders.filter_map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        Some((name.trim().to_owned(), pid))
+    })
 }
 
 fn sockets_of(process: &str) -> io::Result<Vec<String>> {

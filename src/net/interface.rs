@@ -141,6 +141,13 @@ pub fn choose(named: &[String]) -> Result<Vec<Interface>, Unclear> {
     choose_from(&pnet_datalink::interfaces(), named, &has_radio)
 }
 
+/// Every interface that could be chosen without a name.
+#[must_use]
+pub fn usable() -> Vec<Interface> {
+    let all = pnet_datalink::interfaces();
+    all.iter().filter(|interface| skipped(interface, &has_radio).is_none()).filter_map(|i| fit(i).ok()).collect()
+}
+
 fn choose_from(
     all: &[NetworkInterface],
     named: &[String],
@@ -155,7 +162,7 @@ fn choose_from(
         }
         return named.into_iter().map(|name| by_name(all, name)).collect();
     }
-    let judged: Vec<_> = all.iter().map(|i| (i, skipped(i, has_radio).map_or_else(|| usable(i), Err))).collect();
+    let judged: Vec<_> = all.iter().map(|i| (i, skipped(i, has_radio).map_or_else(|| self::fit(i), Err))).collect();
     let mut fit: Vec<_> = judged.iter().filter_map(|(_, judged)| judged.clone().ok()).collect();
     match fit.len() {
         1 => Ok(vec![fit.remove(0)]),
@@ -184,7 +191,7 @@ fn missing(name: &str) -> Interface {
     Interface { name: name.into(), index: 0, link_address: None, addresses, mtu, is_up: false }
 }
 
-fn usable(interface: &NetworkInterface) -> Result<Interface, Unusable> {
+fn fit(interface: &NetworkInterface) -> Result<Interface, Unusable> {
     let interface = Interface::from(interface);
     interface.usable().map(|()| interface)
 }

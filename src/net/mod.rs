@@ -1,11 +1,13 @@
 //! Network functions of the operating system that the servers use. Nothing here is specific to network boot.
 
+pub mod capture;
 pub mod changes;
 pub mod frame;
 pub mod holder;
 pub mod inherited;
 pub mod interface;
 pub mod limits;
+pub mod makers;
 pub mod own_loop;
 pub mod port;
 pub mod proxies;

@@ -44,6 +44,12 @@ impl Program {
         }
     }
 
+    /// Whether it is surely iPXE.
+    #[must_use]
+    pub fn is_ipxe(self) -> bool {
+        self == Self::Ipxe
+    }
+
     /// The loader for its firmware, as far as the request shows it.
     #[must_use]
     pub fn firmware(self) -> Loader {

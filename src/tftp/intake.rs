@@ -124,6 +124,7 @@ impl Loop {
             reported: None,
             is_paused: false,
             events: self.stage.events.clone(),
+            is_look: request.is_look,
         };
         let number = self.transfers.add(client, datagram.to_vec(), run);
         let heard = match self.stage.ports {

@@ -62,6 +62,7 @@ impl<'a> Script<'a> {
             timeout: option(4, self.byte().into()).and_then(|s| u8::try_from(s).ok()).filter(|seconds| *seconds >= 1),
             wants_size: has & 8 != 0,
             program: Program::Other,
+            is_look: false,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct ReadRequest {
     pub wants_size: bool,
     /// The program that asks, detected by its options.
     pub program: Program,
+    /// `netbootd doctor` asks, which boots nothing. Other servers ignore its option.
+    pub is_look: bool,
 }
 
 impl Packet {
@@ -80,6 +82,7 @@ impl ReadRequest {
             timeout: None,
             wants_size: false,
             program: Program::default(),
+            is_look: false,
         };
         let mut options: Vec<(Vec<u8>, &[u8])> = Vec::new();
         while let (Some(name), Some(value)) = (strings.next(), strings.next())
@@ -108,10 +111,14 @@ impl ReadRequest {
             b"timeout" => self.timeout = u8::try_from(value).ok().filter(|seconds| *seconds >= 1),
             // In a request the value is 0 (RFC 2349). A client that sends another value wants to know the size too.
             b"tsize" => self.wants_size = true,
+            LOOK => self.is_look = true,
             _ => {}
         }
     }
 }
+
+/// The option by which `netbootd doctor` says that it boots nothing.
+pub const LOOK: &[u8] = b"netbootd-look";
 
 /// A decimal number of any length.
 fn number(digits: &[u8]) -> Option<u64> {
@@ -195,6 +202,7 @@ mod tests {
             timeout: None,
             wants_size: false,
             program: Program::Other,
+            is_look: false,
         };
         assert_eq!(request(b"\0\x01a\0OcTet\0"), Ok(Packet::Read(plain.clone())));
         // EDK2's second request.
@@ -204,6 +212,7 @@ mod tests {
                 block_size: Some(1468),
                 window_size: Some(4),
                 program: Program::Edk2,
+                is_look: false,
                 ..plain.clone()
             }))
         );

@@ -43,6 +43,8 @@ pub(super) struct Run {
     /// Whether it was reported that the client pauses.
     pub(super) is_paused: bool,
     pub(super) events: mpsc::Sender<Event>,
+    /// It boots nothing: nothing is said of it.
+    pub(super) is_look: bool,
 }
 
 /// How a transfer ended.
@@ -163,16 +165,19 @@ impl Run {
             fresh,
             over: Over::Tftp,
         };
-        tell(&self.events, self.peer, kind(progress));
+        self.tell(kind(progress));
     }
 
     fn tell_pace(&self, at: At) {
         let (acked, size) = (self.transfer.acked_bytes(), self.source.size());
-        tell(&self.events, self.peer, What::Pace(Pace { of: self.of, name: self.name.clone(), acked, size, at }));
+        self.tell(What::Pace(Pace { of: self.of, name: self.name.clone(), acked, size, at }));
     }
 
     /// Reports the end, if it is of interest.
     pub(super) fn tell_end(self, ending: Ending) {
+        if self.is_look {
+            return debug!(peer = %self.peer, name = self.name, "netbootd doctor fetched a file");
+        }
         if self.heard.is_superseded() {
             return debug!(peer = %self.peer, name = self.name, ?ending, "TFTP transfer ended after its client had left it");
         }
@@ -198,6 +203,12 @@ impl Run {
         let (took, over) = (self.began.elapsed(), Over::Tftp);
         let transfer = event::Transfer { of: self.of, name: self.name, sent, size, took, failure, fresh, over };
         tell(&self.events, self.peer, What::Transfer(transfer));
+    }
+
+    fn tell(&self, what: What) {
+        if !self.is_look {
+            tell(&self.events, self.peer, what);
+        }
     }
 }
 
@@ -320,7 +331,21 @@ pub(super) mod tests {
         let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
         let (name, of, heard, wants_size) = ("f".into(), Of::Loader, Arc::default(), request.wants_size);
         let (reported, is_paused) = (None, false);
-        Run { port, peer, transfer, source, name, of, wants_size, heard, began, reported, is_paused, events }
+        Run {
+            port,
+            peer,
+            transfer,
+            source,
+            name,
+            of,
+            wants_size,
+            heard,
+            began,
+            reported,
+            is_paused,
+            events,
+            is_look: false,
+        }
     }
 
     /// What is reported for a transfer that gets these packets and then this silence.

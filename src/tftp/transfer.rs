@@ -337,6 +337,7 @@ mod tests {
             timeout: option("timeout").map(|seconds| seconds as u8),
             wants_size: option("tsize").is_some(),
             program: Program::Other,
+            is_look: false,
         }
     }
 

@@ -1,6 +1,8 @@
 //! A cable with faults between a host and the switch. In user space, since not every kernel has netem, and seeded,
 //! since netem's faults are not: what failed once fails again.
 
+#![expect(clippy::indexing_slicing, reason = "lengths are checked where a frame comes in")]
+
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
@@ -140,21 +142,41 @@ fn channel(interface: &str) -> Result<(Box<dyn DataLinkSender>, Box<dyn DataLink
     }
 }
 
-/// A veth leaves the checksum of UDP to hardware that is not there; none at all (RFC 768) is better than a wrong one.
+/// A veth leaves the checksums of UDP and TCP to hardware that is not there. For UDP, none at all (RFC 768) is better than
+/// a wrong one; TCP has to have one (RFC 9293 §3.1).
 fn without_checksum(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let at = |index: usize| frame.get(index).copied().unwrap_or_default();
-    let (is_ipv4, is_udp) = ((at(12), at(13)) == (8, 0), at(23) == 17);
+    let (is_ipv4, protocol) = ((at(12), at(13)) == (8, 0), at(23));
     let is_first_fragment = at(20) & 0x1f == 0 && at(21) == 0;
-    let udp = 14 + usize::from(at(14) & 15) * 4;
-    if is_ipv4
-        && is_udp
-        && is_first_fragment
-        && let Some(checksum) = frame.get_mut(udp + 6..udp + 8)
-    {
-        checksum.fill(0);
+    let end = 14 + usize::from(u16::from_be_bytes([at(16), at(17)]));
+    let segment = 14 + usize::from(at(14) & 15) * 4;
+    let place = match protocol {
+        17 => segment + 6,
+        6 => segment + 16,
+        _ => return frame,
+    };
+    if !is_ipv4 || !is_first_fragment || frame.get(place..place + 2).is_none() || end > frame.len() || segment > end {
+        return frame;
+    }
+    frame[place..place + 2].fill(0);
+    if protocol == 6 {
+        let length = u16::try_from(end - segment).unwrap_or_default().to_be_bytes();
+        let pseudo = [&frame[26..34], &[0, 6], &length, &frame[segment..end]].concat();
+        let sum = checksum(&pseudo).to_be_bytes();
+        frame[place..place + 2].copy_from_slice(&sum);
     }
     frame
+}
+
+/// RFC 1071.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).copied().map_or(0, u32::from));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap_or_default()
 }
 
 /// Knuth's MMIX generator; its high bits are the good ones.

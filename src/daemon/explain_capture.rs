@@ -1,0 +1,270 @@
+//! What netbootd would answer to each request of a capture, by the functions that answer on the wire, and what other
+//! servers answered in it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{
+    explain::{place, roster},
+    loaders, plan,
+};
+use crate::{
+    boot::{machine::Live, over::Over, reason::Reason},
+    config::settings::Settings,
+    dhcp::{
+        destination::destination,
+        offered::Offered,
+        proxy::{self, Action, Deciding, Here, Port},
+        request::{Kind, Request},
+        rival::rivals,
+    },
+    files::{
+        AssetRoot,
+        found::{Asker, Caller, Found, Names},
+    },
+    net::{
+        capture::{Damaged, Packet, packets},
+        frame::Datagram,
+    },
+    offers::attempts::Attempts,
+    tftp::packet::{Packet as Tftp, ReadRequest},
+};
+
+/// Where the capture is taken to be from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct At<'a> {
+    /// The interface of this host that hears the requests.
+    pub interface: Option<&'a String>,
+    /// Our address there.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// All that was found in a capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// Packets of network boots, in their order.
+    pub packets: Vec<Line>,
+    /// How many packets are something else.
+    pub others: usize,
+    /// How many packets the capture kept only in part.
+    pub cut: usize,
+    /// Where assignments were read, or why not.
+    pub state: String,
+}
+
+/// A packet of a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// From 1, as Wireshark counts.
+    pub number: usize,
+    /// Microseconds since the first packet.
+    pub at: u64,
+    /// Sender.
+    pub from: SocketAddrV4,
+    /// Receiver.
+    pub to: SocketAddrV4,
+    /// What it is.
+    pub what: String,
+    /// What netbootd would answer; none: it is no request, or it gets no answer.
+    pub answer: Option<String>,
+    /// Why netbootd would not answer.
+    pub refused: Option<String>,
+    /// The bytes of that answer, in hexadecimal, and where they would go.
+    pub wire: Option<(SocketAddrV4, String)>,
+    /// What this packet of another server keeps machines from.
+    pub breaks: Vec<String>,
+}
+
+/// Explains the bytes of a capture file.
+///
+/// # Errors
+/// The file is no capture, or it is damaged.
+pub fn explain_capture(file: &[u8], settings: Settings, at: At<'_>) -> Result<Explained, Damaged> {
+    let all = packets(file)?;
+    let (roster, state) = roster(&settings.state);
+    let here = here(&settings, at);
+    let attempts = Mutex::new(Attempts::new(settings.dhcp.rates, []));
+    let (found, _) = loaders::find(&settings.loader_dirs);
+    let assets = settings.assets.clone();
+    let live = Live::new(plan::rules_with(settings, found), roster);
+    let explaining =
+        Explaining { here, attempts, assets, live, began: Instant::now(), first: all.first().map_or(0, |p| p.at) };
+    let lines: Vec<Line> = all.iter().filter_map(|packet| explaining.packet(packet)).collect();
+    let (others, cut) = (all.len() - lines.len(), all.iter().filter(|packet| packet.cut > 0).count());
+    Ok(Explained { packets: lines, others, cut, state })
+}
+
+fn here(settings: &Settings, at: At<'_>) -> Here {
+    let (_, here) = place(settings, at.interface);
+    let Some(address) = at.address else { return here };
+    let base_url = settings.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", settings.http_port));
+    let firmware_url = plan::firmware_url(settings.base_url.as_deref(), address, settings.http_port);
+    Here { address, base_url, firmware_url, ..here }
+}
+
+struct Explaining {
+    here: Here,
+    attempts: Mutex<Attempts>,
+    assets: Option<Arc<AssetRoot>>,
+    live: Arc<Live>,
+    began: Instant,
+    /// The time of the first packet.
+    first: u64,
+}
+
+impl Explaining {
+    /// None: the packet is no part of a network boot.
+    fn packet(&self, packet: &Packet<'_>) -> Option<Line> {
+        let Datagram { from, to, payload } = packet.datagram()?;
+        let at = packet.at.saturating_sub(self.first);
+        let now = self.began + Duration::from_micros(at);
+        let (what, breaks) = (String::new(), Vec::new());
+        let line = Line { number: packet.number, at, from, to, what, answer: None, refused: None, wire: None, breaks };
+        match (from.port(), to.port()) {
+            // A request of EDK2 to port 4011 comes from port 4011.
+            (_, 67 | 4011) if payload.first() == Some(&1) => Some(self.request(line, payload, now)),
+            (67 | 4011, _) if payload.first() == Some(&2) => Some(self.of_server(line, payload)),
+            (_, 69) => Some(self.read(line, payload, *from.ip())),
+            // The answer to a read request comes from any port.
+            (1024.., 1024..) if payload.starts_with(&[0, 5]) => tftp_error(line, payload),
+            _ => None,
+        }
+    }
+
+    fn request(&self, line: Line, payload: &[u8], now: Instant) -> Line {
+        let port = if line.to.port() == 67 { Port::Dhcp } else { Port::BootServer };
+        let request = match Request::parse(payload) {
+            Ok(request) => request,
+            Err(why) => {
+                return Line { what: "a message that cannot be read".into(), refused: Some(why.to_string()), ..line };
+            }
+        };
+        let who = request.client().map(|client| format!(" ({client})")).unwrap_or_default();
+        let kind = match request.kind {
+            Kind::Discover => "DHCPDISCOVER".to_owned(),
+            Kind::Request => "DHCPREQUEST".to_owned(),
+            Kind::Inform => "DHCPINFORM".to_owned(),
+            Kind::Other(number) => format!("DHCP message {number}"),
+        };
+        let relay =
+            if request.giaddr.is_unspecified() { String::new() } else { format!(" by the relay {}", request.giaddr) };
+        let what = format!("{kind} of {}{who} to port {}{relay}", request.mac, line.to.port());
+        let (rules, roster) = (self.live.rules.load(), self.live.roster.load());
+        let deciding = Deciding { rules: &rules, roster: &roster };
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        match proxy::answer(&request, port, &self.here, deciding, &mut attempts, now) {
+            Action::Reply { reply, offer, delay, .. } => {
+                let late = if delay.is_zero() { String::new() } else { format!(", {delay:?} late") };
+                let bytes = reply.encode().unwrap_or_default();
+                let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let goes_to = destination(&request, line.from, port);
+                Line { what, answer: Some(offer + &late), wire: Some((goes_to, hex)), ..line }
+            }
+            Action::Refuse(why) | Action::Ignore(why) => Line { what, refused: Some(why.to_string()), ..line },
+        }
+    }
+
+    fn of_server(&self, line: Line, payload: &[u8]) -> Line {
+        let offered = match Offered::parse(payload) {
+            Ok(offered) => offered,
+            Err(why) => return Line { what: format!("a server's message ({why})"), ..line },
+        };
+        let server = offered.server_id.unwrap_or(*line.from.ip());
+        let kind = if offered.is_ack { "DHCPACK" } else { "DHCPOFFER" };
+        let mut says = Vec::new();
+        if !offered.yiaddr.is_unspecified() {
+            says.push(format!("the address {}", offered.yiaddr));
+        }
+        if !offered.bootfile.is_empty() {
+            says.push(format!("the boot file {}", String::from_utf8_lossy(&offered.bootfile)));
+        }
+        if !offered.vendor_class.is_empty() {
+            says.push(format!("option 60 {}", String::from_utf8_lossy(&offered.vendor_class)));
+        }
+        let is_ours = server == self.here.address;
+        let whose = if is_ours { "of this server" } else { "of another server" };
+        let what = format!("{kind} {whose}, {server}, for {}: {}", offered.mac, says.join(", "));
+        let breaks = rivals(&offered, *line.from.ip(), &[self.here.address]).iter().map(ToString::to_string).collect();
+        if offered.is_ack && !offered.yiaddr.is_unspecified() {
+            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            attempts.took_address(offered.mac, offered.yiaddr);
+        }
+        Line { what, breaks, ..line }
+    }
+
+    /// A read request of TFTP: the names are looked up by the function that serves them.
+    fn read(&self, line: Line, payload: &[u8], client: Ipv4Addr) -> Line {
+        let request = match Tftp::parse(payload) {
+            Ok(Tftp::Read(request)) => request,
+            Ok(Tftp::Write) => {
+                let why = Some(Reason::Write.to_string());
+                return Line { what: "a TFTP write request".into(), refused: why, ..line };
+            }
+            Ok(_) => return Line { what: "a TFTP packet that is no request".into(), ..line },
+            Err(why) => {
+                return Line {
+                    what: "a TFTP packet that cannot be read".into(),
+                    refused: Some(why.to_string()),
+                    ..line
+                };
+            }
+        };
+        let ReadRequest { filename, program, .. } = &request;
+        let what = format!("a TFTP read request for {}", String::from_utf8_lossy(filename));
+        let heard = {
+            let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            attempts.machine_at(client).and_then(|machine| attempts.loader_of(machine.card))
+        };
+        let rules = self.live.rules.load();
+        let caller = Caller {
+            address: Some(client),
+            interface: None,
+            over: Over::Tftp,
+            attempts: &self.attempts,
+            live: &self.live,
+            signer: None,
+        };
+        let names =
+            Names { rules: &rules, assets: self.assets.as_deref(), base: &self.here.base_url, caller: Some(caller) };
+        let asker = Asker { firmware: heard.unwrap_or(program.firmware()), is_ipxe: program.is_ipxe() };
+        match names.find(filename, asker) {
+            Ok(Found::Loader(file)) => answered(line, what, &file.name, file.bytes.len() as u64),
+            Ok(Found::Asset { path, asset, .. }) => answered(line, what, &path, asset.size),
+            Ok(Found::Text { name, text, .. }) => answered(line, what, &name, text.len() as u64),
+            Err(why) => Line { what, refused: Some(why.to_string()), ..line },
+        }
+    }
+}
+
+fn answered(line: Line, what: String, name: &str, size: u64) -> Line {
+    Line { what, answer: Some(format!("{name}, {size} bytes")), ..line }
+}
+
+/// The end of a transfer by one of its sides (RFC 1350 §5).
+fn tftp_error(line: Line, payload: &[u8]) -> Option<Line> {
+    let Ok(Tftp::Error { code, message }) = Tftp::parse(payload) else { return None };
+    // EDK2 ends its question for a size so (UefiPxeBcDxe).
+    let meaning = if code == 8 { " (a client that only asked for the size ends so)" } else { "" };
+    Some(Line { what: format!("TFTP error {code}: {message:?}{meaning}"), ..line })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_by_its_number_and_words() {
+        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 2000);
+        let (what, breaks) = (String::new(), Vec::new());
+        let line =
+            Line { number: 1, at: 0, from: nobody, to: nobody, what, answer: None, refused: None, wire: None, breaks };
+        let told = tftp_error(line.clone(), b"\0\x05\0\x01File not found\0").expect("an error");
+        assert_eq!(told.what, "TFTP error 1: \"File not found\"");
+        assert_eq!(tftp_error(line, b"\0\x05"), None);
+    }
+}

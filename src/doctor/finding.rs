@@ -1,0 +1,152 @@
+//! What the doctor found: a verdict with its evidence and its fix.
+
+use serde::Serialize;
+
+/// How bad it is, the worst last. The number is the exit code of `netbootd doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It works.
+    Ok,
+    /// It is good to know, and keeps no machine from booting.
+    Note,
+    /// Some machines may not boot.
+    Warning,
+    /// No machine, or every machine of a kind, can boot.
+    Fault,
+}
+
+impl Verdict {
+    /// As people read it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "WARNING",
+            Self::Fault => "FAULT",
+        }
+    }
+
+    /// As monitoring programs read it: 0 is good, 1 a warning, 2 a fault.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Ok | Self::Note => 0,
+            Self::Warning => 1,
+            Self::Fault => 2,
+        }
+    }
+}
+
+/// Where it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    /// This host.
+    Host,
+    /// The DHCP servers of a network.
+    Network,
+    /// The way from the boot server to here.
+    Path,
+}
+
+impl Area {
+    /// A heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Host => "this host",
+            Self::Network => "the network",
+            Self::Path => "the path of the boot files",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A short fixed name, for programs.
+    pub id: &'static str,
+    /// Where.
+    pub area: Area,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What it is, in a sentence.
+    pub text: String,
+    /// What was seen.
+    pub evidence: Vec<String>,
+    /// What to do about it; each is enough by itself, except for commands, which belong together.
+    pub fix: Vec<Fix>,
+}
+
+/// What to do about a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "text", rename_all = "snake_case")]
+pub enum Fix {
+    /// A command to run on this host.
+    Run(String),
+    /// A line for the configuration of netbootd.
+    Configure(String),
+    /// A line for the configuration of another program; its name stands in the sentence before it.
+    Paste(String),
+    /// Something that is done by hand.
+    Do(String),
+}
+
+impl Finding {
+    /// Without evidence and fix.
+    #[must_use]
+    pub fn new(id: &'static str, area: Area, verdict: Verdict, text: impl Into<String>) -> Self {
+        Self { id, area, verdict, text: text.into(), evidence: Vec::new(), fix: Vec::new() }
+    }
+
+    /// With one more thing that was seen.
+    #[must_use]
+    pub fn seen(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence.push(evidence.into());
+        self
+    }
+
+    /// With one more thing to do.
+    #[must_use]
+    pub fn fixed_by(mut self, fix: Fix) -> Self {
+        self.fix.push(fix);
+        self
+    }
+}
+
+/// The worst of all verdicts.
+#[must_use]
+pub fn worst(findings: &[Finding]) -> Verdict {
+    findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok)
+}
+
+/// The finding that keeps most machines from booting; none where all is well. Of equals the first one, since what comes
+/// later may follow from it.
+#[must_use]
+pub fn what_matters(findings: &[Finding]) -> Option<&Finding> {
+    let bad = findings.iter().filter(|finding| finding.verdict >= Verdict::Warning);
+    bad.rev().max_by_key(|finding| finding.verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_decides_and_of_equals_the_first_matters() {
+        let found = |id, verdict| Finding::new(id, Area::Host, verdict, "words");
+        let all = [
+            found("a", Verdict::Ok),
+            found("b", Verdict::Warning),
+            found("c", Verdict::Fault),
+            found("d", Verdict::Fault),
+        ];
+        assert_eq!((worst(&all), worst(&all).exit_code()), (Verdict::Fault, 2));
+        assert_eq!(what_matters(&all).map(|finding| finding.id), Some("c"));
+        assert_eq!(what_matters(&all[..2]).map(|finding| finding.id), Some("b"));
+        assert_eq!((what_matters(&all[..1]), worst(&[])), (None, Verdict::Ok));
+        assert_eq!([Verdict::Note, Verdict::Warning].map(Verdict::exit_code), [0, 1]);
+    }
+}

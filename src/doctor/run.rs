@@ -1,0 +1,264 @@
+//! The whole examination: host, network and path, in this order.
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    path::PathBuf,
+    process,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    ask::{Patience, ask},
+    configuration::{self, Checked},
+    finding::{Area, Finding, Fix, Verdict},
+    host,
+    look::{Started, look, prefix_of, started},
+    network::{self, Heard, Network},
+    path,
+    probe::probe,
+};
+use crate::{
+    config::{Level, settings::Settings},
+    daemon::privileges::{self, PrivilegeError},
+    net::{
+        holder::{Holder, Table, other_holders, sockets_on},
+        interface::{Interface, Unclear, choose, usable},
+    },
+};
+
+/// What to examine.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Interfaces by name; none: those that are served, and all other suitable ones.
+    pub interfaces: Vec<String>,
+    /// The configuration; none: that of the server that runs, or the packages' one.
+    pub config: Option<PathBuf>,
+    /// The user whose rights count.
+    pub user: Option<String>,
+    /// The boot server, if it is on another host.
+    pub server: Option<Ipv4Addr>,
+}
+
+/// Why nothing could be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The interface.
+    #[error(transparent)]
+    Unclear(#[from] Unclear),
+    /// The user.
+    #[error(transparent)]
+    User(#[from] PrivilegeError),
+    /// The operating system.
+    #[error("the operating system: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Examines everything. `progress` is called before each step.
+///
+/// # Errors
+/// An interface or a user that is not there.
+pub fn examine(wanted: &Wanted, progress: &mut dyn FnMut(&str)) -> Result<Vec<Finding>, Failed> {
+    progress("looking at this host");
+    let examination = Examination::begin(wanted)?;
+    let mut findings = examination.host();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        progress("asking the network as BIOS, UEFI, UEFI HTTP and iPXE");
+        let patience = Patience { least: Duration::from_secs(3), most: Duration::from_secs(7) };
+        let networks = examination.ask(patience).await;
+        findings.extend(network::judge(&networks));
+        for (network, interface) in networks.iter().zip(&examination.interfaces).filter(|(n, _)| !n.offers.is_empty()) {
+            let path = probe(network, interface, examination.run, progress).await;
+            findings.extend(path::judge(&path));
+        }
+    });
+    Ok(findings)
+}
+
+/// What is found before a server starts.
+#[derive(Clone, Debug, Default)]
+pub struct Quick {
+    /// All findings.
+    pub findings: Vec<Finding>,
+    /// ProxyDHCP servers that answer already.
+    pub proxies: Vec<Ipv4Addr>,
+}
+
+/// The quick half, for a server that is about to start on these interfaces with these settings: this host, and one
+/// question to the network.
+///
+/// # Errors
+/// As [`examine`].
+pub fn examine_quickly(interfaces: &[Interface], settings: &Settings) -> Result<Quick, Failed> {
+    let usable = interfaces.iter().filter(|interface| interface.usable().is_ok());
+    let interfaces: Vec<Interface> = usable.cloned().collect();
+    let seen = look(&interfaces, Some(settings), None, &[]);
+    let mut findings = host::judge(&seen);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let patience = Patience { least: Duration::from_millis(800), most: Duration::from_millis(3500) };
+    let asking = Asking { interfaces: &interfaces, served: None, known_only: false, server: None, run: run() };
+    let networks = runtime.block_on(asking.ask(patience));
+    findings.extend(network::judge(&networks));
+    // That nobody offers a boot yet is why this server starts; what check says, it says itself.
+    let is_known =
+        |finding: &Finding| matches!(finding.id, "no_boot_server" | "not_asked" | "no_rights" | "not_running");
+    findings.retain(|finding| !is_known(finding));
+    let mut proxies: Vec<Ipv4Addr> = networks
+        .iter()
+        .flat_map(|network| &network.offers)
+        .filter(|offer| offer.is_proxy())
+        .map(Heard::server)
+        .collect();
+    proxies.sort_unstable();
+    proxies.dedup();
+    Ok(Quick { findings, proxies })
+}
+
+struct Examination {
+    interfaces: Vec<Interface>,
+    served: Vec<String>,
+    started: Option<Started>,
+    checked: Checked,
+    server: Option<Ipv4Addr>,
+    run: u16,
+}
+
+impl Examination {
+    fn begin(wanted: &Wanted) -> Result<Self, Failed> {
+        let started = started();
+        let config = wanted.config.clone().or_else(|| started.as_ref()?.config.clone()).or_else(installed);
+        let own = || std::env::vars().filter(|(name, _)| name.starts_with("NETBOOTD_")).collect();
+        let environment = started.as_ref().map_or_else(own, |started| started.environment.clone());
+        // What a server may read whatever the permissions are, no permission keeps from booting.
+        let bound = started.as_ref().filter(|started| !started.reads_all);
+        let user = wanted.user.clone().or_else(|| bound?.user.clone().filter(|user| user != "root"));
+        let of_packages = || started.is_none().then(privileges::service_user).flatten().map(str::to_owned);
+        let user = user.or_else(of_packages);
+        let checked = configuration::seen_by(user.as_deref(), || configuration::check(config.as_deref(), environment))?;
+        let checked =
+            checked.ok_or_else(|| io::Error::other("the check of the configuration ended by a bug in netbootd"))?;
+        let configured = || checked.settings.as_ref().map(|settings| settings.interfaces.clone()).unwrap_or_default();
+        let named = started.as_ref().map(|started| started.interfaces.clone()).filter(|names| !names.is_empty());
+        let named = named.unwrap_or_else(configured);
+        let served = if started.is_some() { choose(&named).unwrap_or_default() } else { Vec::new() };
+        let served: Vec<String> = served.into_iter().map(|interface| interface.name).collect();
+        let interfaces = match (wanted.interfaces.as_slice(), named.as_slice()) {
+            ([], names) => {
+                let mut all = if names.is_empty() { Vec::new() } else { choose(names)? };
+                all.extend(usable().into_iter().filter(|interface| !names.contains(&interface.name)));
+                if all.is_empty() { choose(&[])? } else { all }
+            }
+            (names, _) => choose(names)?,
+        };
+        Ok(Self { interfaces, served, started, checked, server: wanted.server, run: run() })
+    }
+
+    fn host(&self) -> Vec<Finding> {
+        let seen = look(&self.interfaces, self.checked.settings.as_ref(), self.started.as_ref(), &self.served);
+        let mut findings = host::judge(&seen);
+        findings.extend(self.loaders());
+        findings.extend(self.configuration());
+        findings
+    }
+
+    fn loaders(&self) -> Option<Finding> {
+        let found: Vec<String> = self.checked.loaders.iter().map(|file| file.name.clone()).collect();
+        // Those that are missing are findings of the configuration.
+        (!found.is_empty()).then(|| {
+            Finding::new(
+                "loaders",
+                Area::Host,
+                Verdict::Ok,
+                format!("loaders are there and sound: {}", found.join(", ")),
+            )
+        })
+    }
+
+    fn configuration(&self) -> Vec<Finding> {
+        let found = self.checked.findings.iter().map(|finding| {
+            let verdict = if finding.level == Level::Fault { Verdict::Fault } else { Verdict::Warning };
+            let place = &finding.fault.place;
+            let id = if place == "loaders" { "loader_missing" } else { "configuration" };
+            let verdict = if id == "loader_missing" { Verdict::Fault } else { verdict };
+            let message = &finding.fault.message;
+            // Where a message ends with what to do, that is the fix.
+            let finding = Finding::new(id, Area::Host, verdict, format!("{place}: {message}"));
+            match message.rsplit_once(": ") {
+                Some((_, command)) if command.starts_with("chmod ") || command.starts_with("chown ") => {
+                    finding.fixed_by(Fix::Run(format!("sudo {command}")))
+                }
+                _ if id == "loader_missing" => finding.fixed_by(Fix::Run(INSTALL.into())),
+                _ => finding,
+            }
+        });
+        let findings: Vec<Finding> = found.collect();
+        match findings.is_empty() {
+            true => {
+                vec![Finding::new("configuration", Area::Host, Verdict::Ok, "configuration and assets have no faults")]
+            }
+            false => findings,
+        }
+    }
+
+    async fn ask(&self, patience: Patience) -> Vec<Network> {
+        let known_only = self.checked.settings.as_ref().is_some_and(|settings| settings.dhcp.known_only);
+        let served = self.started.as_ref().map(|_| self.served.as_slice());
+        let asking = Asking { interfaces: &self.interfaces, served, known_only, server: self.server, run: self.run };
+        asking.ask(patience).await
+    }
+}
+
+/// What is asked of the networks of these interfaces.
+struct Asking<'a> {
+    interfaces: &'a [Interface],
+    /// Those that netbootd serves, where it runs.
+    served: Option<&'a [String]>,
+    known_only: bool,
+    server: Option<Ipv4Addr>,
+    run: u16,
+}
+
+impl Asking<'_> {
+    async fn ask(&self, patience: Patience) -> Vec<Network> {
+        let each = self.interfaces.iter().map(|interface| async move {
+            let heard = match interface.usable() {
+                Ok(()) => ask(interface, self.run, patience).await.map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied => "this needs root or CAP_NET_RAW: run it with sudo".to_owned(),
+                    _ => error.to_string(),
+                }),
+                Err(why) => Err(format!("it {why}")),
+            };
+            let (offers, failed) = heard.map_or_else(|why| (Vec::new(), Some(why)), |offers| (offers, None));
+            let others = other_holders(&sockets_on(Table::Udp, 67, &interface.addresses));
+            let is_another = |holder: &Holder| holder.process.as_ref().is_none_or(|(name, _)| name != "netbootd");
+            let address = interface.addresses.first().copied();
+            Network {
+                interface: interface.name.clone(),
+                address,
+                prefix: prefix_of(&interface.name, address),
+                is_served: self.served.map(|served| served.contains(&interface.name)),
+                is_beside_another: !others.is_empty() && others.iter().all(is_another),
+                known_only: self.known_only,
+                server: self.server,
+                offers,
+                failed,
+            }
+        });
+        futures_util::future::join_all(each).await
+    }
+}
+
+fn installed() -> Option<PathBuf> {
+    Some(PathBuf::from("/etc/netbootd/netbootd.toml")).filter(|path| path.exists())
+}
+
+/// Another number for each run.
+fn run() -> u16 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mixed = now.subsec_nanos() ^ process::id().rotate_left(16) ^ (now.as_secs() as u32);
+    (mixed ^ mixed >> 16) as u16
+}
+
+/// Debian, Ubuntu; Fedora, RHEL.
+const INSTALL: &str = "sudo apt-get install ipxe || sudo dnf install ipxe-bootimgs-x86";
