@@ -11,8 +11,12 @@ use netbootd::{
         mac::MacAddr,
         roster::{Assignment, Entry, Roster},
     },
+    config::{load::load, resolve::resolve},
+    daemon::explain_capture::{At, explain_capture},
+    net::frame::{BROADCAST, Frame},
     state::State,
 };
+use netbootd_lab::Captured;
 
 /// `netbootd explain` in a folder with a configuration of these lines, and loaders for BIOS and UEFI x86_64.
 fn explain(folder: &Path, lines: &str, arguments: &[&str]) -> Output {
@@ -194,4 +198,139 @@ fn a_fault_of_the_configuration_and_of_the_command_line_have_their_exit_codes() 
     assert_eq!(code("defualt_profile = \"nothing\"\n", &["--mac", "52:54:00:00:00:01"]), Some(78));
     assert_eq!(code("", &["--mac", "52:54:00:00:00"]), Some(64));
     assert_eq!(code("", &["--mac", "52:54:00:00:00:01", "--arch", "amd64"]), Some(64));
+}
+
+/// The capture of these datagrams, as tcpdump writes it.
+fn pcap(datagrams: &[(&str, &str, &[u8])]) -> Vec<u8> {
+    let mut file =
+        [0xa1b2_c3d4_u32, 0x0002_0004, 0, 0, 65_535, 1].iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+    for (number, (from, to, payload)) in (0_u32..).zip(datagrams) {
+        let (from, to) = (from.parse().expect("an address"), to.parse().expect("an address"));
+        let frame = Frame { link_from: [2, 0, 0, 0, 0, 1], link_to: BROADCAST, from, to, payload };
+        let bytes = frame.build().expect("short");
+        let length = u32::try_from(bytes.len()).expect("short");
+        file.extend([1_000 + number, 0, length, length].iter().flat_map(|word| word.to_le_bytes()));
+        file.extend(bytes);
+    }
+    file
+}
+
+/// As firmware of each kind sends it to its port.
+fn sent(captured: &Captured) -> Vec<u8> {
+    let (from, to) = match captured.port {
+        4011 => ("10.77.0.50:4011", "10.77.0.2:4011"),
+        _ => ("0.0.0.0:68", "255.255.255.255:67"),
+    };
+    pcap(&[(from, to, &captured.request)])
+}
+
+const LOADERS: [(&str, u16); 4] =
+    [("snponly.efi", 0x8664), ("ipxe-i386.efi", 0x014c), ("ipxe-arm64.efi", 0xaa64), ("snponly-arm32.efi", 0x01c2)];
+
+#[test]
+fn every_captured_request_is_explained_by_the_very_bytes_of_its_reply() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let folder = scratch.path();
+    for name in ["loaders", "assets"] {
+        fs::create_dir_all(folder.join(name)).expect("made");
+    }
+    fs::write(folder.join("loaders/undionly.kpxe"), b"\xea").expect("written");
+    for (name, machine) in LOADERS {
+        let mut efi = vec![0; 0x40];
+        efi.splice(..2, *b"MZ");
+        efi.splice(0x3c..0x3d, [0x40]);
+        efi.extend(*b"PE\0\0");
+        efi.extend(machine.to_le_bytes());
+        fs::write(folder.join("loaders").join(name), efi).expect("written");
+    }
+    let at = folder.display();
+    let text =
+        format!("assets = \"{at}/assets\"\nloader_dirs = [\"{at}/loaders\"]\n[state]\nurl = \"sqlite://{at}/no.db\"\n");
+    fs::write(folder.join("n.toml"), text).expect("written");
+    let all = Captured::all().expect("readable");
+    assert!(all.len() >= 36, "only {} files", all.len());
+    let mut answered = 0;
+    for captured in all {
+        let name = &captured.name;
+        let settings = resolve(&load(Some(&folder.join("n.toml")), [], &[]).expect("loaded")).expect("resolved");
+        let here = At { interface: None, address: Some([10, 77, 0, 2].into()) };
+        let explained = explain_capture(&sent(&captured), settings, here).expect("a capture");
+        let [line] = explained.packets.as_slice() else { panic!("{name}: {explained:?}") };
+        let wire = line.wire.as_ref().map(|(_, hex)| hex.clone()).unwrap_or_default();
+        let expected: String = captured.reply.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(wire, expected, "{name}: {line:?}");
+        assert!(line.answer.is_some() != line.refused.is_some(), "{name}: {line:?}");
+        answered += usize::from(line.answer.is_some());
+    }
+    assert!(answered >= 25, "only {answered} requests are answered");
+}
+
+#[test]
+fn a_capture_is_shown_with_what_other_servers_break() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let discover = Captured::named("ovmf-pxe-discover").expect("there").request;
+    // A leasing server's offer with option 60 and a boot file of its own.
+    let mut offer = vec![0; 240];
+    offer[..3].copy_from_slice(&[2, 1, 6]);
+    offer[16..20].copy_from_slice(&[10, 77, 0, 50]);
+    offer[28..34].copy_from_slice(&discover[28..34]);
+    offer[108..118].copy_from_slice(b"pxelinux.0");
+    offer[236..240].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
+    offer.extend_from_slice(b"\x35\x01\x02\x36\x04\x0a\x4d\x00\x01\x3c\x09PXEClient\xff");
+    let file = pcap(&[
+        ("0.0.0.0:68", "255.255.255.255:67", &discover),
+        ("10.77.0.1:67", "255.255.255.255:68", &offer),
+        ("10.77.0.50:2070", "10.77.0.2:69", b"\0\x01snponly.efi\0octet\0tsize\x000\0blksize\x001468\0"),
+        ("10.77.0.50:2071", "10.77.0.2:69", b"\0\x01nothing.efi\0octet\0"),
+        ("10.77.0.1:5000", "10.77.0.50:2071", b"\0\x05\0\x01File not found\0"),
+        ("10.77.0.1:53", "10.77.0.50:5000", b"else"),
+    ]);
+    fs::write(scratch.path().join("x.pcap"), &file).expect("written");
+    let shown = |arguments: &[&str]| explain(scratch.path(), "state.url = \"sqlite://state.db\"\n", arguments);
+    let output = shown(&["--pcap", "x.pcap", "--address", "10.77.0.2"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for words in [
+        "#1  +0.000 s  0.0.0.0:68\n  DHCPDISCOVER of 52:54:00:",
+        "netbootd answers: snponly.efi by TFTP from 10.77.0.2\n",
+        "#2  +1.000 s  10.77.0.1:67\n  DHCPOFFER of another server, 10.77.0.1, for 52:54:00:",
+        "this breaks boots: the DHCP server 10.77.0.1 sends option 60 (PXEClient) with its leases",
+        "this breaks boots: the DHCP server 10.77.0.1 also names a boot file, pxelinux.0",
+        "a TFTP read request for snponly.efi\n  netbootd answers: snponly.efi, 70 bytes\n",
+        "a TFTP read request for nothing.efi\n  netbootd does not answer: ",
+        "TFTP error 1: \"File not found\"",
+        "5 packets of network boots, 1 others",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("bytes to 255.255.255.255:68"), "{text}");
+    let wire = shown(&["--pcap", "x.pcap", "--address", "10.77.0.2", "--wire"]);
+    let wire = String::from_utf8_lossy(&wire.stdout).into_owned();
+    assert!(wire.contains("bytes to 255.255.255.255:68:\n    0201060"), "{wire}");
+    let json = shown(&["--pcap", "x.pcap", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["packets"][1]["breaks"].as_array().map(Vec::len), Some(2), "{json}");
+
+    fs::write(scratch.path().join("cut.pcap"), &file[..file.len() - 1]).expect("written");
+    let cut = shown(&["--pcap", "cut.pcap"]);
+    let words = "cut.pcap: it ends in the middle of packet 6: capture it again, or copy the whole file";
+    assert!(String::from_utf8_lossy(&cut.stderr).contains(words), "{cut:?}");
+    assert_eq!(cut.status.code(), Some(69));
+    let none = shown(&["--pcap", "n.toml"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("it is no capture"), "{none:?}");
+    assert_eq!(shown(&[]).status.code(), Some(64));
+}
+
+#[test]
+fn the_pxelinux_file_is_shown_where_it_is_read() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let lines = "default_profile = \"local\"\nstate.url = \"sqlite://state.db\"\n";
+    let shown = |arguments: &[&str]| {
+        let output = explain(scratch.path(), lines, &[&["--mac", "52:54:00:12:34:56"], arguments].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let words = "its boot program asks for pxelinux.cfg/01-52-54-00-12-34-56 by TFTP";
+    let text = shown(&["--pxelinux"]);
+    assert!(text.contains(words) && text.contains("gets: profile local"), "{text}");
+    assert!(!shown(&[]).contains(words));
 }

@@ -110,6 +110,10 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::OurFault(words()),
         Cause::NeverReported(1),
         Cause::ReportedFailure(words()),
+        Cause::OtherNetwork(words()),
+        Cause::ScriptLoops,
+        Cause::InstallsAgain(words()),
+        Cause::FileChanged(words()),
     ];
     for cause in causes {
         // Whatever is added to the causes has to be added above; refusals are counted as events.
@@ -119,6 +123,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
             Cause::ReportedFailure(_) | Cause::Refused { .. } => {}
+            Cause::OtherNetwork(_) | Cause::ScriptLoops | Cause::InstallsAgain(_) | Cause::FileChanged(_) => {}
         }
         let line = format!("\nnetbootd_stops_total{{cause=\"{}\"}} 0\n", cause.label());
         assert!(text.contains(&line), "{line}");

@@ -25,7 +25,7 @@ use crate::{
         machine::Live,
         reason::Reason,
     },
-    net::frame::LinkAddress,
+    net::{frame::LinkAddress, interface::Interface},
     offers::attempts::Attempts,
     timeline::event::{Discover, Event, What, Who, count_lost},
 };
@@ -35,8 +35,8 @@ use crate::{
 pub struct Place {
     /// This server, as clients there see it.
     pub here: Here,
-    /// All our addresses there.
-    pub addresses: Vec<Ipv4Addr>,
+    /// The interface, with all our addresses there.
+    pub on: Interface,
 }
 
 /// The part of the DHCP server for one socket.
@@ -99,7 +99,7 @@ impl Listener {
         let Incoming { datagram, link } = incoming;
         // For a bound socket the kernel checks this. A capture also sees packets that a router forwards to other
         // servers.
-        let is_ours = |to: Ipv4Addr| place.addresses.contains(&to);
+        let is_ours = |to: Ipv4Addr| place.on.addresses.contains(&to);
         if link.is_some_and(|link| !link.was_broadcast) && !datagram.to.is_some_and(is_ours) {
             return None;
         }
@@ -123,7 +123,7 @@ impl Listener {
         match action {
             Action::Reply { reply, client, offer, learned, own, delay } => {
                 self.live.heard().asked(&client);
-                self.learn_address(&request);
+                self.learn_address(&request, place);
                 if let Some(shape) = learned {
                     self.tell(who, What::TookOffer(shape));
                 }
@@ -150,7 +150,7 @@ impl Listener {
                 None
             }
             Action::Ignore(why) => {
-                self.learn_address(&request);
+                self.learn_address(&request, place);
                 self.ignored(&why, datagram.from);
                 None
             }
@@ -159,12 +159,19 @@ impl Listener {
 
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in
     /// the broadcast that accepts its lease (RFC 2131 §4.3.2). Old Raspberry Pis send this without their vendor class.
-    fn learn_address(&self, request: &Request) {
+    fn learn_address(&self, request: &Request, place: &Place) {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
         if let Some(address) = held.or(taken).filter(|_| request.client().is_ok() || self.has_just_asked(request)) {
             self.live.heard().took(request.mac, address);
             self.tell(Who::from(request.mac), What::Address(address));
+            // It was given an address of another network: by a server that answers in the wrong VLAN, or to which a switch
+            // port belongs that carries two.
+            let is_local = request.giaddr.is_unspecified() && !place.on.networks.is_empty();
+            if is_local && !place.on.reaches(address) {
+                let heard_on = place.here.interface.to_string();
+                self.tell(Who::from(request.mac), What::OtherNetwork { address, heard_on });
+            }
         }
     }
 

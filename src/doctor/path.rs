@@ -263,7 +263,7 @@ mod tests {
         };
         assert_eq!(ids(&path), [("path_mtu", Verdict::Fault), ("loader", Verdict::Ok)]);
         assert_eq!(judge(&path)[0].fix, [Fix::Run("sudo ip link set dev eth1 mtu 1400".into())]);
-        assert_eq!(ids(&loader(silent(), silent(), None)), [("loader_not_fetched", Verdict::Fault)]);
+        assert_eq!(ids(&loader(Err("silent".into()), silent(), None)), [("loader_not_fetched", Verdict::Fault)]);
         assert_eq!(ids(&loader(Ok(9), Ok((8, 1468)), None)), [("loader_differs", Verdict::Fault)]);
     }
 

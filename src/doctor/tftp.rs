@@ -220,7 +220,7 @@ mod tests {
         let to = client.local_addr().expect("bound");
         let served = thread::spawn(move || {
             let mut acks = Vec::new();
-            let mut send = |block: u16, length: usize| {
+            let send = |block: u16, length: usize| {
                 let packet = [[3, 0].as_slice(), &[], &block.to_be_bytes()].concat();
                 let packet = [&[0, 3], packet.get(2..).unwrap_or_default(), &vec![block as u8; length]].concat();
                 server.send_to(&packet, to).expect("sent");

@@ -165,7 +165,7 @@ impl Account {
     /// Nothing more will be acknowledged: the ends of everything on its way. A body that failed is reported with its failure.
     pub(super) fn give_up(&mut self, why: Failure, now: Instant) -> Vec<What> {
         let mut tell = Vec::new();
-        let why = self.failure.take().map_or(why, Failure::Ours);
+        let why = self.failure.take().map_or(why, Failure::ours);
         for transfer in std::mem::take(&mut self.transfers) {
             transfer.end(self.acked, now, Some(why.clone()), &mut tell);
         }

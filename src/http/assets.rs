@@ -26,7 +26,12 @@ use super::{
     range::{Selection, Version, select},
     whose::Whose,
 };
-use crate::{boot::over::Of, files::Asset, iso::segments::Piece as Place, timeline::event::Part};
+use crate::{
+    boot::over::Of,
+    files::Asset,
+    iso::segments::Piece as Place,
+    timeline::event::{Failure, Part},
+};
 
 /// Something to serve.
 #[derive(Clone, Debug)]
@@ -139,7 +144,7 @@ impl Paced {
             Some(reading) => reading,
             None => {
                 if !asset.is_as_it_was()? {
-                    return Poll::Ready(Err(io::Error::other(CHANGED)));
+                    return Poll::Ready(Err(io::Error::other(Failure::CHANGED)));
                 }
                 let Some(Place::Image(offset, _)) = asset.at(self.offset, length as u64) else {
                     return Poll::Ready(Ok(()));
@@ -230,7 +235,6 @@ impl http_body::Body for Paced {
 }
 
 /// Someone wrote into the file itself: the client would get half of one version and half of another.
-const CHANGED: &str = "the file changed during the transfer; write the new version beside it, then rename it";
 
 #[cfg(test)]
 mod tests {
@@ -252,7 +256,7 @@ mod tests {
         files::AssetRoot,
         http::{ends::Ends, io::Io, watch::watch},
         iso::made::{Of as Content, iso},
-        timeline::event::{Failure, Transfer, What},
+        timeline::event::{Transfer, What},
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {

@@ -13,6 +13,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 
 use super::{connection::Connection, piece::place_in_hole};
+use crate::timeline::event::Failure;
 
 /// The connection as hyper sees it.
 #[derive(Debug)]
@@ -55,8 +56,8 @@ impl Io {
         };
         let count = sent?;
         if count == 0 {
-            connection.fail(CUT_SHORT);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, CUT_SHORT)));
+            connection.fail(Failure::CUT_SHORT);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, Failure::CUT_SHORT)));
         }
         connection.wrote_of_body(count);
         self.sent += count;
@@ -135,7 +136,6 @@ impl hyper::rt::Write for Io {
 
 /// Bytes of bodies that one connection sends before others have their turn.
 const TURN: usize = 2 << 20;
-const CUT_SHORT: &str = "the file became shorter during the transfer";
 
 #[cfg(test)]
 mod tests {

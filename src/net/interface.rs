@@ -22,6 +22,8 @@ pub struct Interface {
     pub link_address: Option<LinkAddress>,
     /// Its IPv4 addresses, the primary one first.
     pub addresses: Vec<Ipv4Addr>,
+    /// Their networks, with the numbers of leading bits.
+    pub networks: Vec<(Ipv4Addr, u8)>,
     /// The MTU in bytes.
     pub mtu: usize,
     /// Whether it is up: `ip link set … up`.
@@ -33,6 +35,16 @@ impl Interface {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// Whether an address is in one of its networks.
+    #[must_use]
+    pub fn reaches(&self, address: Ipv4Addr) -> bool {
+        let is_in = |(network, length): &(Ipv4Addr, u8)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(*length).min(32)).unwrap_or(0);
+            (address.to_bits() ^ network.to_bits()) & mask == 0
+        };
+        self.networks.iter().any(is_in)
     }
 
     /// Why it cannot be served.
@@ -56,12 +68,17 @@ impl From<&NetworkInterface> for Interface {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         });
+        let networks = interface.ips.iter().filter_map(|network| match network.network() {
+            IpAddr::V4(address) => Some((address, network.prefix())),
+            IpAddr::V6(_) => None,
+        });
         Self {
             name: interface.name.clone(),
             index: interface.index,
             // Tunnels and the loopback interface have zeros.
             link_address: interface.mac.map(|mac| mac.octets()).filter(|octets| octets.iter().any(|octet| *octet != 0)),
             addresses: addresses.collect(),
+            networks: networks.collect(),
             mtu: mtu(&interface.name),
             is_up: interface.is_up(),
         }
@@ -188,7 +205,7 @@ fn by_name(all: &[NetworkInterface], name: &str) -> Result<Interface, Unclear> {
 /// An interface that can appear later: a driver that loads late, a VLAN that is configured later.
 fn missing(name: &str) -> Interface {
     let (addresses, mtu) = (Vec::new(), ETHERNET_MTU);
-    Interface { name: name.into(), index: 0, link_address: None, addresses, mtu, is_up: false }
+    Interface { name: name.into(), index: 0, link_address: None, addresses, networks: Vec::new(), mtu, is_up: false }
 }
 
 fn fit(interface: &NetworkInterface) -> Result<Interface, Unusable> {

@@ -387,6 +387,10 @@ const CAUSES: [&str; 15] = [
     "server",
     "never_reported",
     "reported_failure",
+    "other_network",
+    "script_loops",
+    "installs_again",
+    "file_changed",
 ];
 /// Seconds: a loader takes some milliseconds, an initrd over a bad line an hour.
 const TRANSFERS: [f64; 12] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0];

@@ -64,6 +64,7 @@ impl Tally {
             | What::Own(_)
             | What::Address(_)
             | What::OfferedAddress(_)
+            | What::OtherNetwork { .. }
             | What::Hardware(_)
             | What::HeardOn(_)
             | What::NotSaidWhose(_)

@@ -195,7 +195,7 @@ impl Run {
             Ending::Evicted | Ending::Stopping => {
                 return debug!(peer = %self.peer, name = self.name, "TFTP transfer of a silent client ended to make room");
             }
-            Ending::Unreadable(error) => Some(Failure::Ours(error.to_string())),
+            Ending::Unreadable(error) => Some(Failure::ours(error.to_string())),
             Ending::Panic => Some(Failure::Ours("a bug in netbootd; see the log line above".into())),
         };
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());

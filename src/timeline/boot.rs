@@ -39,6 +39,15 @@ pub struct Timeline {
     pub own: Option<Own>,
     /// What another server sent it that keeps machines from booting by us.
     pub rival: Option<String>,
+    /// That its address is in another network than the one that it was heard on, in words.
+    #[serde(default)]
+    pub other_network: Option<String>,
+    /// The profile that an earlier boot of it reported as installed.
+    #[serde(default)]
+    pub installed: Option<String>,
+    /// Scripts that it fetched one after the other, with no file between them.
+    #[serde(default)]
+    pub scripts: u32,
     /// What its script boots.
     pub chosen: Option<Chosen>,
     /// Steps of this boot, in order; of a long boot its beginning and its end.
@@ -193,6 +202,8 @@ impl Timeline {
     const LAST_FILE: Duration = Duration::from_secs(10);
     /// A machine that was silent for so long is at another boot when it asks again.
     const QUIET: Duration = Duration::from_secs(120);
+    /// A script that loops fetches itself within some seconds.
+    const NEXT_SCRIPT: Duration = Duration::from_secs(15);
     /// For so long after it was heard last a script may be under way.
     pub const UNDER_WAY: Duration = Duration::from_secs(3600);
 
@@ -234,6 +245,17 @@ impl Timeline {
             Step { at: now, stage, text, failed }
         });
         steps.filter(|step| self.is_news(step)).collect()
+    }
+
+    /// The profile that this boot reported as installed.
+    pub(super) fn has_installed(&self) -> Option<String> {
+        let is_installed = matches!(self.ending, Some(Ending::Reported { ok: true, .. }));
+        self.chosen.as_ref().filter(|_| is_installed).map(|chosen| chosen.profile.clone())
+    }
+
+    /// Whether a script that is fetched now belongs to the ones before it.
+    pub(super) fn scripts_go_on(&self, now: Moment) -> bool {
+        now.since(self.last) < Self::NEXT_SCRIPT
     }
 
     fn has_own_loader(&self) -> bool {

@@ -98,6 +98,14 @@ pub enum Cause {
     NeverReported(u64),
     /// What it booted reported that it failed.
     ReportedFailure(String),
+    /// Its address is in another network than the one that it was heard on; in words.
+    OtherNetwork(String),
+    /// Its script fetches itself again and again.
+    ScriptLoops,
+    /// It boots the profile again that it has reported as installed.
+    InstallsAgain(String),
+    /// A file changed while it was sent.
+    FileChanged(String),
 }
 
 impl Cause {
@@ -121,6 +129,10 @@ impl Cause {
             Self::OurFault(_) => "server",
             Self::NeverReported(_) => "never_reported",
             Self::ReportedFailure(_) => "reported_failure",
+            Self::OtherNetwork(_) => "other_network",
+            Self::ScriptLoops => "script_loops",
+            Self::InstallsAgain(_) => "installs_again",
+            Self::FileChanged(_) => "file_changed",
         };
         Cow::Borrowed(label)
     }
@@ -149,6 +161,12 @@ impl Cause {
             }
             Self::ReportedFailure(text) if text.is_empty() => "the booted system reported a failure".into(),
             Self::ReportedFailure(text) => format!("the booted system reported a failure: {text}"),
+            Self::OtherNetwork(text) => text.clone(),
+            Self::ScriptLoops => "its script fetches itself again and again, and no other file".into(),
+            Self::InstallsAgain(profile) => {
+                format!("it boots profile {profile} again, which it has reported as installed")
+            }
+            Self::FileChanged(name) => format!("{name} changed while it was sent"),
         }
     }
 
@@ -190,6 +208,16 @@ impl Cause {
             Self::OurFault(_) => "check this server's log, and the file",
             Self::NeverReported(_) => "check its screen, or its syslog lines",
             Self::ReportedFailure(_) => "check its screen and its own log",
+            Self::OtherNetwork(_) => {
+                "check the VLAN of its switch port, and which DHCP server answers there; netbootd doctor shows every server"
+            }
+            Self::ScriptLoops => {
+                "end the script with boot, exit or shell; chain only to other addresses than /boot.ipxe"
+            }
+            Self::InstallsAgain(_) => {
+                "set once = \"installed\" in its rule, or netbootd assign MACHINE local; boot it from its disk now"
+            }
+            Self::FileChanged(_) => "write a new version beside the old one, then rename it; start the machine again",
         })
     }
 
@@ -204,6 +232,9 @@ impl Timeline {
     #[must_use]
     pub fn state(&self, now: Moment) -> State {
         let quiet = now.since(self.last);
+        if let Some(cause) = self.goes_round(now) {
+            return self.stopped(cause);
+        }
         match &self.ending {
             Some(Ending::Menu) => State::Menu,
             Some(Ending::Shell) => State::Shell,
@@ -230,6 +261,21 @@ impl Timeline {
         }
     }
 
+    /// What goes on, and leads nowhere.
+    fn goes_round(&self, now: Moment) -> Option<Cause> {
+        let is_over =
+            matches!(self.ending, Some(Ending::Reported { .. } | Ending::Local | Ending::Menu | Ending::Shell));
+        let again = || {
+            let chosen = self.chosen.as_ref().filter(|chosen| !chosen.once)?;
+            self.installed.clone().filter(|installed| *installed == chosen.profile)
+        };
+        match is_over {
+            true => None,
+            false if self.scripts >= LOOPS && now.since(self.last) < STILL_LOOPS => Some(Cause::ScriptLoops),
+            false => again().map(Cause::InstallsAgain),
+        }
+    }
+
     fn under_way(&self, quiet: Duration) -> State {
         let is_paused = |going: &Going| matches!(going, Going::Paused { .. });
         if self.downloads.iter().any(|download| is_paused(&download.pace)) {
@@ -245,6 +291,7 @@ impl Timeline {
             let cause = match label.as_ref() {
                 "dead" => Cause::Dead(text.clone()),
                 "server" => Cause::OurFault(text.clone()),
+                "changed" => Cause::FileChanged(download.name.clone()),
                 _ if download.stage == Stage::Loader => Cause::LoaderStopped(text.clone()),
                 _ => Cause::ClosedByMachine(download.name.clone()),
             };
@@ -268,13 +315,14 @@ impl Timeline {
             Stage::Discover | Stage::Offer if !asks_in_vain => None,
             Stage::Discover | Stage::Offer => Some(match (&self.rival, self.address) {
                 (Some(rival), _) => Cause::Rival(rival.clone()),
+                (None, Some(_)) if self.other_network.is_some() => self.out_of_reach(),
                 (None, Some(_)) if self.is_http_boot => Cause::HttpBootIgnored,
                 (None, Some(_)) => Cause::OfferIgnored,
                 (None, None) if self.secs >= HELD_BACK => Cause::HeldBack(self.secs),
                 (None, None) => Cause::NotLeased,
             }),
             Stage::BootServer if quiet > NEXT_OFFER => {
-                Some(self.rival.clone().map_or(Cause::LoaderNotFetched, Cause::Rival))
+                Some(self.rival.clone().map_or_else(|| self.out_of_reach(), Cause::Rival))
             }
             Stage::BootServer => None,
             Stage::Loader if self.has_ipxe => Some(Cause::ScriptNotFetched),
@@ -292,6 +340,11 @@ impl Timeline {
                 }
             }
         }
+    }
+
+    /// It does not fetch its loader.
+    fn out_of_reach(&self) -> Cause {
+        self.other_network.clone().map_or(Cause::LoaderNotFetched, Cause::OtherNetwork)
     }
 
     /// The furthest stage that it reached.
@@ -317,6 +370,10 @@ pub fn rough(seconds: u64) -> String {
     }
 }
 
+/// A person at the menu fetches some scripts one after the other too.
+const LOOPS: u32 = 8;
+/// A machine that was switched off since then loops no more.
+const STILL_LOOPS: Duration = Duration::from_secs(600);
 /// For a loader that looks for files that need not be there.
 const LOOKING: Duration = Duration::from_secs(5);
 /// Firmware waits for offers for 4, 8, 16 and 32 s (PXE 2.1 §2.2.1) and asks again after each; a client that asks a sixth time

@@ -81,6 +81,13 @@ pub enum What {
     TookOffer(Shape),
     /// The machine was seen to take this address.
     Address(Ipv4Addr),
+    /// The address that it took is in none of the networks of the interface that it was heard on.
+    OtherNetwork {
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface.
+        heard_on: String,
+    },
     /// A leasing server offered the machine this address. It may take another one; but a Raspberry Pi 3 does not say
     /// that it took it.
     OfferedAddress(Ipv4Addr),
@@ -318,6 +325,9 @@ pub enum Failure {
     /// TFTP: the client asked again from the same port.
     #[error("the client started again")]
     Anew,
+    /// The file was changed while it was sent.
+    #[error("{0}")]
+    Changed(String),
     /// It is no fault of the client's: a file that cannot be read, a server that stops.
     #[error("{0}")]
     Ours(String),
@@ -333,7 +343,23 @@ impl Failure {
             Self::Silent(_) => "silent",
             Self::Ended(..) => "ended_by_client",
             Self::Anew => "began_anew",
+            Self::Changed(_) => "changed",
             Self::Ours(_) => "server",
+        }
+    }
+
+    /// The words for a file that is another one than at the beginning of its transfer.
+    pub const CHANGED: &str = "the file changed during the transfer; write the new version beside it, then rename it";
+    /// The words for a file that ends too early.
+    pub const CUT_SHORT: &str = "the file became shorter during the transfer";
+
+    /// A failure of this server, or of the file that it sends.
+    #[must_use]
+    pub fn ours(words: String) -> Self {
+        if [Self::CHANGED, Self::CUT_SHORT].contains(&words.as_str()) {
+            Self::Changed(words)
+        } else {
+            Self::Ours(words)
         }
     }
 }

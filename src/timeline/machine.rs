@@ -110,8 +110,13 @@ impl Machine {
         let number = last.map_or(1, |boot| boot.number.saturating_add(1));
         // Firmware that comes no further than DHCP says nothing more, and its parts are the same.
         let known = last.map(|boot| (boot.hardware.clone(), boot.interface.clone())).unwrap_or_default();
+        let installed = last.and_then(|boot| boot.has_installed());
+        // Each script of one that loops is a boot of its own.
+        let is_script = matches!(what, What::Script(_) | What::OwnScript(_));
+        let scripts = last.filter(|boot| is_script && boot.scripts_go_on(now)).map(|boot| boot.scripts);
         let mut boot = Timeline::begin(number, now);
         (boot.hardware, boot.interface) = known;
+        (boot.installed, boot.scripts) = (installed, scripts.unwrap_or_default());
         self.boots.push_back(Arc::new(boot));
         while self.boots.len() > Self::BOOTS {
             self.boots.pop_front();

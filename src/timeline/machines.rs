@@ -182,6 +182,7 @@ impl Timelines {
             what,
             What::Address(_)
                 | What::OfferedAddress(_)
+                | What::OtherNetwork { .. }
                 | What::Hardware(_)
                 | What::HeardOn(_)
                 | What::Rival(_)

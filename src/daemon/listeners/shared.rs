@@ -55,7 +55,7 @@ impl Shared {
         let name = interface.name.as_str().into();
         let (base_url, firmware_url) = (self.plan.base_url(address), self.plan.firmware_url(address));
         let here = Here { address, base_url, firmware_url, interface: name };
-        Place { here, addresses: interface.addresses.clone() }
+        Place { here, on: interface.clone() }
     }
 
     pub(super) fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {

@@ -42,6 +42,7 @@ impl Timeline {
             What::BootServer(offer) => vec![Seen(Stage::BootServer, offer, false)],
             What::Refused(why) => self.refused(&why),
             What::Retry => {
+                self.scripts = 0;
                 // What it was handed did not run: it is back in iPXE.
                 self.ending = None;
                 vec![Seen(Stage::Script, "the boot failed, and it asks for its script again".into(), false)]
@@ -113,6 +114,11 @@ impl Timeline {
                 self.address = Some(address);
                 Vec::new()
             }
+            What::OtherNetwork { address, heard_on } => {
+                let text = format!("it was heard on {heard_on}, but took the address {address} of another network");
+                self.other_network = Some(shortened(text));
+                Vec::new()
+            }
             What::OfferedAddress(_) | What::Packet { .. } => Vec::new(),
         }
     }
@@ -127,6 +133,7 @@ impl Timeline {
             self.secs = secs;
         }
         self.discovers = self.discovers.saturating_add(1);
+        self.scripts = 0;
         self.has_ipxe |= is_ipxe;
         if !is_ipxe || self.client.is_none() {
             self.client = Some(client.clone());
@@ -149,6 +156,7 @@ impl Timeline {
     }
 
     fn script(&mut self, outcome: Outcome, now: Moment) -> Vec<Seen> {
+        self.scripts = self.scripts.saturating_add(1);
         self.awaited = Awaited::default();
         self.chosen = None;
         self.ending = None;
@@ -265,6 +273,7 @@ impl Timeline {
     fn transfer(&mut self, transfer: &Transfer, part: Part, now: Moment) -> Vec<Seen> {
         let Transfer { of, name, sent, size, took, failure, .. } = transfer;
         let stage = self.stage_of(*of, name);
+        self.scripts = 0;
         let seconds = took.as_secs_f64();
         let rate = (*sent as f64 / seconds.max(1e-6)) as u64;
         self.forget_refusal();
