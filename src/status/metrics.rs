@@ -371,7 +371,7 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::Refused, &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy"]),
 ];
 /// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 19] = [
     "rival",
     "held_back",
     "not_leased",
