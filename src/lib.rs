@@ -44,6 +44,7 @@ pub mod doctor;
 pub mod files;
 pub mod http;
 pub mod iso;
+pub mod lease;
 pub mod net;
 pub mod offers;
 pub mod snippet;

@@ -12,6 +12,10 @@ use netbootd::{
         profile::ProfileFault,
         reason::Reason,
     },
+    lease::{
+        book::Held,
+        view::{Leases, OnNetwork, OneLease, Standing},
+    },
     status::{metrics::Metrics, tally::Tally},
     timeline::{
         cause::Cause,
@@ -60,6 +64,34 @@ fn exposition() -> String {
     let fault = ProfileFault { profile: "debian".into(), arch: None, fault: "there is no file k".into() };
     live.faults.store(Arc::new(vec![fault]));
     metrics.set_configuration(&live);
+    let network = |name: &str, state, label| OnNetwork {
+        name: name.into(),
+        state,
+        why: None,
+        label,
+        range: "192.0.2.100-192.0.2.109".into(),
+        size: 10,
+        full: 3,
+    };
+    let lease = |last: u8, held, ends_in| OneLease {
+        address: [192, 0, 2, last].into(),
+        card: MacAddr([2; 6]),
+        network: "eth1".into(),
+        held,
+        ends_in,
+        time: 60,
+    };
+    let leases = Leases {
+        networks: vec![
+            network("eth1", Standing::Leasing, None),
+            network("eth2", Standing::Stopped, Some("foreign_server")),
+        ],
+        leases: vec![lease(1, Held::Leased, 60), lease(2, Held::Leased, -1), lease(3, Held::Taken, 60)],
+        replies: vec![("offer", 5), ("nak", 1)],
+    };
+    // What is counted is counted once, however often somebody asks.
+    metrics.set_leases(&leases);
+    metrics.set_leases(&leases);
     metrics.exposition(&timelines.snapshot(NOW), NOW).expect("written")
 }
 
@@ -75,6 +107,14 @@ fn a_boot_is_counted_once_at_each_stage() {
         "netbootd_acknowledged_bytes_total{protocol=\"tftp\",kind=\"loader\"} 4",
         "netbootd_acknowledged_bytes_total{protocol=\"http\",kind=\"asset\"} 14",
         "netbootd_transfer_duration_seconds_bucket{le=\"3.0\",stage=\"kernel\"} 1",
+        "netbootd_leases{network=\"eth1\",state=\"leased\"} 1",
+        "netbootd_leases{network=\"eth1\",state=\"taken\"} 1",
+        "netbootd_lease_addresses{network=\"eth1\"} 10",
+        "netbootd_leasing{network=\"eth1\"} 1",
+        "netbootd_leasing{network=\"eth2\"} 0",
+        "netbootd_lease_stopped{network=\"eth2\",reason=\"foreign_server\"} 1",
+        "netbootd_leases_full_total{network=\"eth1\"} 3",
+        "netbootd_lease_replies_total{kind=\"offer\"} 5",
         "netbootd_boot_duration_seconds_count 1",
         "netbootd_handed_over_total{profile=\"debian\"} 1",
         "netbootd_machines 2",

@@ -1,7 +1,8 @@
 //! What machines boot: profiles, rules about machines, and the choice between them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
@@ -37,6 +38,8 @@ pub struct Live {
     pub reads: AtomicU64,
     /// Why the state cannot be used, where it cannot: what was said of machines is not known then.
     pub state_fault: ArcSwapOption<String>,
+    /// Where no address is leased any more, and why.
+    pub lease_faults: ArcSwap<Vec<String>>,
     heard: Mutex<Heard>,
 }
 
@@ -53,13 +56,22 @@ impl Live {
     }
 }
 
+impl Rules {
+    /// The addresses that are reserved for machines.
+    #[must_use]
+    pub fn reservations(&self) -> BTreeSet<Ipv4Addr> {
+        self.machines.iter().filter_map(|(_, rule)| rule.address).collect()
+    }
+}
+
 impl Live {
     /// All that does not work although the server does, a line each.
     #[must_use]
     pub fn fault_lines(&self) -> Vec<String> {
         let state = self.state_fault.load();
         let state = state.iter().map(|fault| format!("the state cannot be used: {fault}"));
-        state.chain(self.faults.load().iter().map(ToString::to_string)).collect()
+        let leases = self.lease_faults.load();
+        state.chain(leases.iter().cloned()).chain(self.faults.load().iter().map(ToString::to_string)).collect()
     }
 }
 
@@ -141,6 +153,8 @@ pub struct MachineRule {
     pub local_boot: LocalBoot,
     /// How long offers to its firmware wait; none: as long as all.
     pub reply_delay: Option<Duration>,
+    /// The address that is reserved for it.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// How firmware is sent on to the local disk.

@@ -48,6 +48,17 @@ pub enum Reason {
         "a Raspberry Pi boots from its own files (bootcode.bin or start4.elf, config.txt…): put them into a folder and set assets to it"
     )]
     NoRaspberryPi,
+    /// An ordinary DHCP client that did not boot from us.
+    #[error(
+        "no lease: it is no boot client and did not boot from netbootd within the last hour (lease.clients = \"boot\")"
+    )]
+    NotOurClient,
+    /// Every address of the range is in use.
+    #[error("no lease: every address of {0} is in use; set a larger lease.range, or a shorter lease.time")]
+    LeasesFull(String),
+    /// A request for an address that gets no answer, or a refusal.
+    #[error("no lease: {0}")]
+    NoLease(&'static str),
     /// More requests than one machine, or all of them, make.
     #[error("too many requests {0} within a second")]
     TooOften(&'static str),
@@ -208,6 +219,9 @@ impl Reason {
             Self::OtherLoader { .. } => "other_loader",
             Self::Unknown => "unknown_machine",
             Self::NoRaspberryPi => "no_raspberry_pi",
+            Self::NotOurClient => "not_our_client",
+            Self::LeasesFull(_) => "leases_full",
+            Self::NoLease(_) => "no_lease",
             Self::TooOften(_) => "too_often",
             Self::IpxeLoop(_) => "ipxe_loop",
             Self::LoaderLoop(_) => "loader_loop",

@@ -9,6 +9,8 @@ mod explain;
 mod failure;
 mod images;
 mod iso;
+mod lease_flags;
+mod leases;
 mod loaders;
 mod up;
 mod watch;
@@ -44,6 +46,8 @@ enum Command {
     DhcpSnippet(dhcp_snippet::DhcpSnippet),
     /// Show the iPXE loaders that were found on this host.
     Loaders(loaders::Show),
+    /// Show the addresses that netbootd leases itself.
+    Leases(leases::Show),
     /// Show what a CD or DVD image contains, and how machines boot it.
     Iso(iso::Iso),
     /// Assign a profile to a machine while the server runs.
@@ -74,7 +78,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match Arguments::try_parse_from(lease_flags::joined(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are not errors: they go to standard output and exit with 0.
@@ -89,6 +93,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::DhcpSnippet(snippet) => snippet.run(),
         Command::Loaders(show) => show.run(),
+        Command::Leases(show) => show.run(),
         Command::Iso(iso) => iso.run(),
         Command::Assign(assign) => assign.run(),
         Command::Wake(wake) => wake.run(),

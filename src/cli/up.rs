@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
 use super::images::{self, Images};
+use super::lease_flags::LeaseFlags;
 use crate::{
     config::{Faults, load::load, resolve::resolve, save, settings::Settings},
     daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError, talk::Talk},
@@ -71,6 +72,8 @@ pub(super) struct Up {
     /// Keep all rights and start no sandbox, to find out whether missing rights are the cause of a problem
     #[arg(long, conflicts_with = "user")]
     no_sandbox: bool,
+    #[command(flatten)]
+    lease: LeaseFlags,
     /// Format of the log lines
     #[arg(long, value_enum, default_value = "text")]
     log_format: logging::Format,
@@ -86,6 +89,7 @@ impl Up {
         let faulty = |faults: Faults| Failure::new(EX_CONFIG, faults);
         let mut settings = self.loaded(&flags, only.as_ref()).map_err(faulty)?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
+        let set = self.lease.set_address(&settings.interfaces)?;
         // Nobody reads along, and nobody answers, where this is no terminal.
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         if is_terminal && looks_around(&settings)? && !self.everyone && !self.says_whom_to_answer() {
@@ -97,17 +101,21 @@ impl Up {
             self.saved(file, &flags, only.is_some())?;
         }
         let asks = is_terminal && settings.dhcp.known_only;
-        let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+        let hint = self.lease.hint();
+        let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, format!("{unclear}{hint}")))?;
         // The table is read here: in the sandbox, it is out of reach.
         let makers = if asks { Arc::new(Makers::load()) } else { Arc::default() };
-        let plan = Plan { talk: Talk { asks, makers }, ..plan };
+        let plan = Plan { talk: Talk { asks, makers }, ends_after: self.lease.ends_after, ..plan };
+        plan.check_leases().map_err(|fault| Failure::new(EX_CONFIG, fault))?;
         let confinement = match self.no_sandbox {
             true => Confinement::No,
             false => Confinement::Yes { user: self.user.clone() },
         };
         // The same files, environment and flags are used at every reload.
         let read = Box::new(move || self.loaded(&flags, only.as_ref()));
-        daemon::run(plan, read, &confinement).map_err(|error| {
+        let ended = daemon::run(plan, read, &confinement);
+        drop(set);
+        ended.map_err(|error| {
             let code = match &error {
                 StartError::Privilege(PrivilegeError::NoUser(_)) => EX_USAGE,
                 StartError::Privilege(PrivilegeError::NotRoot(_)) => EX_NOPERM,
@@ -178,6 +186,7 @@ impl Up {
         let interfaces: Vec<PathBuf> = self.interfaces.iter().map(PathBuf::from).collect();
         list("interfaces", &interfaces);
         list("loader_dirs", &self.loader_dirs);
+        flags.extend(self.lease.keys());
         flags.extend(self.http_port.map(|port| ("http.port", Value::from(port))));
         flags.extend(self.assets.as_deref().map(|folder| ("assets", text(folder))));
         if let Some(images) = images::named(self.kernel.as_deref(), &self.initrds)? {

@@ -7,6 +7,7 @@ use super::{
     settings::{Settings, StateUrl, Syslog, Tftp},
 };
 use crate::{
+    lease::terms::Leasing,
     net::{limits::ClientLimits, proxies::TrustedProxies},
     offers::attempts::Rates,
 };
@@ -17,6 +18,7 @@ pub struct Fixed {
     interfaces: Vec<String>,
     assets: Option<PathBuf>,
     dhcp: (bool, schema::DhcpSocket, Rates),
+    lease: Option<Leasing>,
     tftp: Tftp,
     syslog: Option<Syslog>,
     http: (u16, Option<String>, bool, ClientLimits, Duration, TrustedProxies),
@@ -32,6 +34,7 @@ impl Settings {
             interfaces: self.interfaces.clone(),
             assets: self.assets.as_ref().map(|assets| assets.named().to_owned()),
             dhcp: (self.dhcp.enabled, self.dhcp.socket, self.dhcp.rates),
+            lease: self.lease.clone(),
             tftp: self.tftp.clone(),
             syslog: self.syslog,
             http: (
@@ -56,6 +59,7 @@ impl Fixed {
             ("interfaces", self.interfaces == other.interfaces),
             ("assets", self.assets == other.assets),
             ("[dhcp] enabled, socket or rates", self.dhcp == other.dhcp),
+            ("[lease]", self.lease == other.lease),
             ("[tftp]", self.tftp == other.tftp),
             ("[syslog]", self.syslog == other.syslog),
             ("[http]", self.http == other.http),

@@ -41,6 +41,7 @@ impl Check<'_> {
             let rule = entry.rule(machine, profiles, assets);
             rules.push((selector, rule));
         }
+        self.reservations(&rules);
         self.rendered(profiles, &rules, templates, assets);
         rules
     }
@@ -298,6 +299,13 @@ impl Entry<'_, '_> {
         }
         let key = ["machines", &self.index.clone(), "reply_delay"];
         let reply_delay = machine.reply_delay.as_ref().map(|text| self.check.duration(&key, text, REPLY_DELAY));
+        let address = machine.address.as_ref().and_then(|text| {
+            let address = text.trim().parse().ok();
+            if address.is_none() {
+                self.fault(&["address"], format!("{text:?} is not an IPv4 address; example: \"192.0.2.50\""));
+            }
+            address
+        });
         if machine.once_tries == Some(0) {
             let message =
                 "once_tries is 0: use 1 or more (hand-overs until the machine has to report that it is installed)";
@@ -314,6 +322,7 @@ impl Entry<'_, '_> {
             loader: machine.overrides.loader.clone(),
             local_boot: machine.overrides.local_boot,
             reply_delay,
+            address,
         }
     }
 }

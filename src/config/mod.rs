@@ -5,6 +5,8 @@ mod check;
 pub mod examine;
 pub mod fixed;
 mod isos;
+mod lease_options;
+mod leases;
 pub mod limits;
 pub mod load;
 mod machines;

@@ -63,6 +63,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         assets: assets.map(Arc::new),
         loader_dirs: config.loader_dirs.clone(),
         dhcp: check.dhcp(),
+        lease: check.lease(),
         state: check.state(),
         tftp: check.tftp(),
         syslog: check.syslog(),

@@ -1,5 +1,6 @@
 //! The format of the configuration file. The reason for a default is in the comment of its key.
 
+mod lease;
 mod machine;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -7,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::lease::{Lease, LeaseClients, LeaseTerms, OptionValue, RelayedNetwork};
 pub use self::machine::{Machine, Names, Once, Override};
 
 /// The whole file.
@@ -29,6 +31,8 @@ pub struct Config {
     pub loader_dirs: Vec<PathBuf>,
     /// The DHCP server.
     pub dhcp: Dhcp,
+    /// Leases of netbootd's own, for networks without a DHCP server.
+    pub lease: Option<Lease>,
     /// The TFTP server.
     pub tftp: Tftp,
     /// The HTTP server.
@@ -59,6 +63,7 @@ impl Default for Config {
             default_profile: "menu".into(),
             loader_dirs: Vec::new(),
             dhcp: Dhcp::default(),
+            lease: None,
             tftp: Tftp::default(),
             http: Http::default(),
             syslog: Syslog::default(),

@@ -12,6 +12,7 @@ use crate::{
         template::Templates,
     },
     files::AssetRoot,
+    lease::terms::Leasing,
     net::{limits::ClientLimits, proxies::TrustedProxies},
     offers::attempts::Rates,
 };
@@ -27,6 +28,8 @@ pub struct Settings {
     pub loader_dirs: Vec<std::path::PathBuf>,
     /// The DHCP stage.
     pub dhcp: Dhcp,
+    /// The terms of leases, if addresses are leased.
+    pub lease: Option<Leasing>,
     /// The path of the state file.
     pub state: StateUrl,
     /// The TFTP stage.

@@ -213,6 +213,12 @@ pub fn replies(interface: &Interface, is_beside_another: bool) -> Option<OpenTap
     open_tap(interface, Wanted::Replies { of_this_host: is_beside_another }, REPLIES_RECEIVE_BUFFER).ok()
 }
 
+/// Answers for addresses that are tried; `None` where we may not listen.
+#[must_use]
+pub fn arp(interface: &Interface) -> Option<OpenTap> {
+    open_tap(interface, Wanted::Arp, REPLIES_RECEIVE_BUFFER).ok()
+}
+
 fn udp_67_or_4011(interface: &Interface, port: Port) -> io::Result<UdpSocket> {
     open(Open {
         address: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port.number()),

@@ -26,6 +26,8 @@ use super::{
 };
 use crate::{
     boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
+    dhcp::office::Office,
+    lease::view::Leases,
     net::wake::wake,
     offers::attempts::Attempts,
     status::{
@@ -40,6 +42,8 @@ pub(super) struct Running {
     pub(super) clerk: Arc<Clerk>,
     pub(super) recorder: mpsc::Sender<Question>,
     pub(super) attempts: Arc<Mutex<Attempts>>,
+    /// Where addresses are leased.
+    pub(super) office: Option<Arc<Office>>,
     /// That are served.
     pub(super) interfaces: Vec<String>,
 }
@@ -83,6 +87,10 @@ impl Server for Running {
             wake(&interface, &cards).map_err(|error| Refusal::Failed(error.to_string()))?;
             Ok(interface)
         })
+    }
+
+    fn leases(&self) -> Leases {
+        self.office.as_ref().map(|office| office.view()).unwrap_or_default()
     }
 
     fn keeps(&self) -> bool {

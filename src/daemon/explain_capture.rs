@@ -148,6 +148,8 @@ impl Explaining {
         let kind = match request.kind {
             Kind::Discover => "DHCPDISCOVER".to_owned(),
             Kind::Request => "DHCPREQUEST".to_owned(),
+            Kind::Decline => "DHCPDECLINE".to_owned(),
+            Kind::Release => "DHCPRELEASE".to_owned(),
             Kind::Inform => "DHCPINFORM".to_owned(),
             Kind::Other(number) => format!("DHCP message {number}"),
         };

@@ -24,6 +24,7 @@ use super::bind::{self, Requests, SHARED, Sockets};
 use crate::{
     config::schema::DhcpSocket,
     dhcp::{proxy::Port, transport::Transport},
+    lease::guard::Stop,
     net::{
         changes::Changes,
         holder::other_holder,
@@ -173,6 +174,9 @@ impl Listeners {
         let Some(interface) = interface else { return };
         if let Some(dhcp) = self.dhcp.get(name) {
             let place = self.shared.place(interface);
+            if let Some(office) = &self.shared.office {
+                office.fit_desk(interface);
+            }
             dhcp.place.send_if_modified(|old| std::mem::replace(old, place.clone()) != place);
         } else if self.shared.plan.dhcp.enabled && interface.usable().is_ok() {
             let opened = bind::dhcp(self.shared.plan.dhcp.socket, interface);
@@ -228,13 +232,16 @@ impl Listeners {
             }
             dhcp.holders = holders;
             let Some(other) = other_holder(&dhcp.holders) else { continue };
+            if let Some(office) = &self.shared.office {
+                office.halt_on(name, Stop::OnThisHost(other.to_string()));
+            }
             // Tried once: what is refused now will be refused again.
             let Some(bound) = dhcp.bound.take() else { continue };
             match bind::capture(interface).and_then(|tap| Tap::new(tap).map_err(bind::BindError::runtime)) {
                 Ok(tap) => {
                     let before = std::mem::replace(&mut dhcp.exchange, dhcp.stop.child_token());
-                    self.shared.serve_requests(dhcp, Transport::Captured(tap));
-                    self.shared.watch(bind::replies(interface, true), dhcp.exchange.clone());
+                    self.shared.serve_requests(dhcp, Transport::Captured(tap), None);
+                    self.shared.watch(dhcp, bind::replies(interface, true), dhcp.exchange.clone());
                     let name = name.clone();
                     self.shared.tasks.spawn(async move {
                         tokio::time::sleep(OVERLAP).await;
@@ -254,6 +261,8 @@ impl Listeners {
         let own = self.shared.dhcp.handle().clone();
         let _entered = own.enter();
         let (place, stop) = (watch::Sender::new(self.shared.place(interface)), self.shared.stop.child_token());
+        let desk = self.shared.office.as_ref().and_then(|office| office.open(interface, obstacle(interface, &sockets)));
+        let arp = desk.as_ref().and_then(|_| bind::arp(interface));
         let (transport, how) = match sockets.requests {
             Requests::Bound(socket) => (Transport::Bound(Endpoint::new(socket)?), "ports 67 and 4011".to_owned()),
             Requests::Captured(tap, beside) => {
@@ -264,10 +273,10 @@ impl Listeners {
         let may_make_way = matches!(transport, Transport::Bound(_));
         let boot_server = Transport::Bound(Endpoint::new(sockets.boot_server)?);
         let (index, exchange) = (interface.index, stop.child_token());
-        let mut dhcp = Dhcp { index, place, exchange, stop, bound: None, holders: Vec::new() };
-        dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport)).filter(|_| may_make_way);
+        let mut dhcp = Dhcp { index, place, exchange, stop, bound: None, desk, holders: Vec::new() };
+        dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport, arp)).filter(|_| may_make_way);
         self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
-        self.shared.watch(sockets.replies, dhcp.exchange.clone());
+        self.shared.watch(&dhcp, sockets.replies, dhcp.exchange.clone());
         info!("dhcp  {name}, {how}: where to boot, beside the network's own DHCP server");
         self.dhcp.insert(name.clone(), dhcp);
         Ok(())
@@ -351,6 +360,17 @@ impl Listeners {
         let interfaces = self.addresses.iter().map(|(address, open)| (*address, open.interface.clone())).collect();
         self.shared.app.interfaces.store(Arc::new(interfaces));
     }
+}
+
+/// What is in the way of leases on an interface, before anybody was asked.
+fn obstacle(interface: &Interface, sockets: &bind::Dhcp) -> Option<Stop> {
+    let other = match &sockets.requests {
+        Requests::Captured(_, beside) => beside.as_ref().map(ToString::to_string),
+        Requests::Bound(_) => other_holder(&bind::sockets_on_67(interface)).map(|other| other.to_string()),
+    };
+    let is_deaf = sockets.replies.is_none();
+    let deaf = || Stop::Deaf("this needs root or CAP_NET_RAW".into());
+    other.map(Stop::OnThisHost).or_else(|| is_deaf.then(deaf))
 }
 
 fn tell_difference(before: &Interface, now: &Interface) {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     boot::{answer::Key, recent::Recent},
+    dhcp::office::Office,
     http::app::{ADDRESSES, App},
     offers::attempts::Attempts,
     state::State,
@@ -71,11 +72,12 @@ impl Memory {
     }
 
     /// What the API asks.
-    pub(super) fn server(&self, plan: &Plan) -> Arc<Running> {
+    pub(super) fn server(&self, plan: &Plan, office: Option<Arc<Office>>) -> Arc<Running> {
         Arc::new(Running {
             clerk: self.clerk.clone(),
             recorder: self.questions.clone(),
             attempts: self.attempts.clone(),
+            office,
             interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
         })
     }

@@ -9,6 +9,7 @@ pub mod explain_capture;
 mod faults;
 mod footer;
 mod keeping;
+mod leasing;
 mod listeners;
 pub mod loaders;
 pub mod logging;
@@ -26,6 +27,7 @@ mod views;
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -145,8 +147,9 @@ async fn serve(
 ) -> io::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let office = leasing::start(&plan, state.as_ref()).await;
     let memory = Memory::start(&plan, state).await?;
-    let server = memory.server(&plan);
+    let server = memory.server(&plan, office.clone());
     let views = Views::new(&plan, &server, &memory, &stop);
     views.serve_on_this_host(&plan, &tasks, &stop).await;
     let tftp = tftp::start(&plan, &memory, &tasks)?;
@@ -170,6 +173,7 @@ async fn serve(
         stop: stop.clone(),
         ours: watch::Sender::default(),
         dhcp: OwnLoop::start("dhcp".into())?,
+        office,
     };
     loops.push(shared.dhcp.handle().clone());
     let mut listeners = Listeners::start(shared, sockets)?;
@@ -188,6 +192,7 @@ async fn serve(
 
     tokio::select! {
         () = first_signal(&mut signals) => {}
+        () = over(plan.ends_after) => {}
         () = listeners.follow() => {}
         () = reload.follow() => {}
         () = files => {}
@@ -214,6 +219,17 @@ async fn serve(
         () = first_signal(&mut signals) => warn!("stopped at once by a second signal"),
     }
     Ok(())
+}
+
+/// Waits until the server is to end by itself (`up --for`), or without end.
+async fn over(after: Option<Duration>) {
+    match after {
+        Some(after) => {
+            tokio::time::sleep(after).await;
+            info!("the time that --for gives is over");
+        }
+        None => std::future::pending().await,
+    }
 }
 
 async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {

@@ -21,9 +21,14 @@ use crate::{
         watched::Watched,
     },
     files::AssetRoot,
+    lease::{
+        network::Network,
+        terms::{Leasing, Prefix},
+    },
     net::{
         interface::{Interface, Unclear, choose},
         limits::ClientLimits,
+        link::has_default_route,
         proxies::TrustedProxies,
     },
 };
@@ -39,6 +44,10 @@ pub struct Plan {
     pub assets: Option<Arc<AssetRoot>>,
     /// The DHCP stage.
     pub dhcp: Dhcp,
+    /// The terms of leases, if addresses are leased.
+    pub lease: Option<Leasing>,
+    /// After this time the server ends by itself.
+    pub ends_after: Option<Duration>,
     /// Where what outlives a restart is kept.
     pub state: StateUrl,
     /// The TFTP stage.
@@ -147,6 +156,8 @@ impl Plan {
             loader_dirs: settings.loader_dirs.clone(),
             assets: settings.assets.clone(),
             dhcp: settings.dhcp,
+            lease: settings.lease.clone(),
+            ends_after: None,
             state: settings.state.clone(),
             tftp: settings.tftp.clone(),
             syslog: settings.syslog,
@@ -159,6 +170,63 @@ impl Plan {
             talk: Talk::default(),
             live: Live::new(rules(settings), Roster::default()),
         })
+    }
+
+    /// Whether the terms of the leases fit the interfaces, as far as these are there.
+    ///
+    /// # Errors
+    /// All that do not fit, a line each, with the fix.
+    pub fn check_leases(&self) -> Result<(), String> {
+        let Some(leasing) = &self.lease else { return Ok(()) };
+        let leases_on = |name: &str| leasing.terms_of(name).enabled;
+        let served: Vec<&Interface> = self.interfaces.iter().filter(|interface| leases_on(&interface.name)).collect();
+        let mut faults = Vec::new();
+        if !self.dhcp.enabled {
+            faults.push("[lease] needs DHCP, and dhcp.enabled is false: remove one of the two".to_owned());
+        }
+        let unknown = leasing.interfaces.keys().filter(|name| !self.interfaces.iter().any(|i| i.name == **name));
+        faults.extend(unknown.map(|name| format!("lease.interfaces.{name}: netbootd does not serve {name}")));
+        let mut networks = Vec::new();
+        for interface in served.iter().filter(|interface| interface.usable().is_ok()) {
+            let length = interface.networks.first().map_or(32, |(_, length)| *length);
+            let prefix = Prefix::of(interface.address(), length);
+            let terms = leasing.terms_of(&interface.name);
+            match Network::new(interface.name.as_str().into(), prefix, interface.addresses.clone(), terms) {
+                Ok(network) => networks.push(network),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        for (prefix, terms) in &leasing.relayed {
+            match Network::new(prefix.to_string().into(), *prefix, Vec::new(), terms) {
+                Ok(network) => networks.push(network),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let all_are_there = served.iter().all(|interface| interface.usable().is_ok());
+        let rules = self.live.rules.load();
+        let are_known = all_are_there && faults.is_empty();
+        for (_, rule) in rules.machines.iter().filter(|_| are_known) {
+            let Some(address) = rule.address.filter(|at| !networks.iter().any(|on| on.may_reserve(*at))) else {
+                continue;
+            };
+            let there: Vec<String> = networks.iter().map(|on| format!("{} on {}", on.prefix, on.name)).collect();
+            let whose = rule.name.as_deref().unwrap_or("a machine");
+            faults.push(format!(
+                "the address {address} of {whose} cannot be leased: use a free address of a leased network ({})",
+                there.join(", ")
+            ));
+        }
+        let alone = |interface: &&Interface| !leasing.on_default_route && has_default_route(&interface.name);
+        if !served.is_empty() && served.iter().all(alone) && leasing.relayed.is_empty() {
+            let names: Vec<&str> = served.iter().map(|interface| interface.name.as_str()).collect();
+            faults.push(format!(
+                "no leases on {}: this host's default route is there, so it is probably a network with a DHCP server. \
+                 Choose another interface with --interface, or add --lease-anyway (lease.on_default_route = true): \
+                 netbootd then leases there if no other server answers",
+                names.join(", ")
+            ));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 
     /// Our HTTP stage for the clients of an interface.

@@ -6,13 +6,20 @@
 //! `reply` is the reply itself. `serve` is the loop between them and the sockets; `delayed` keeps replies that have to
 //! wait. `transport` hides whether the socket is an open port or a capture beside another program. `rival` detects
 //! other boot servers in the messages (`offered`) that `watch` receives.
+//!
+//! With leases of our own, `lease` decides about the address, by the book in [`crate::lease`]. `office` has the leases of
+//! the server and guards each interface, `lessor` keeps the replies of one socket that wait (`waiting`).
 
+pub mod answer;
 pub mod delayed;
 pub mod destination;
 pub mod infiniband;
 pub mod ipxe;
+pub mod lease;
+pub mod lessor;
 pub mod offer;
 pub mod offered;
+pub mod office;
 pub mod proxy;
 pub mod relay_agent;
 pub mod reply;
@@ -22,5 +29,6 @@ pub mod serve;
 pub mod sub_options;
 pub mod transport;
 pub mod vendor_options;
+pub mod waiting;
 pub mod watch;
 pub mod wire;

@@ -12,6 +12,8 @@ pub struct Offered {
     pub mac: MacAddr,
     /// The leased address; zero for none.
     pub yiaddr: Ipv4Addr,
+    /// The relay that forwarded it; zero for none.
+    pub giaddr: Ipv4Addr,
     /// siaddr: the address of the next server.
     pub siaddr: Ipv4Addr,
     /// giaddr: the relay that it is sent through; zero for none.
@@ -20,6 +22,8 @@ pub struct Offered {
     pub xid: u32,
     /// Whether it is a DHCPACK, which confirms the lease.
     pub is_ack: bool,
+    /// Whether it is a DHCPNAK, which refuses an address.
+    pub is_nak: bool,
     /// Option 54.
     pub server_id: Option<Ipv4Addr>,
     /// Option 60.
@@ -35,19 +39,21 @@ pub struct Offered {
 }
 
 impl Offered {
-    /// Reads a DHCPOFFER or DHCPACK.
+    /// Reads a DHCPOFFER, DHCPACK or DHCPNAK.
     ///
     /// # Errors
-    /// Why the message is neither.
+    /// Why the message is none of these.
     pub fn parse(datagram: &[u8]) -> Result<Self, Reason> {
         let message = Message::parse(datagram, Sender::Server)?;
         let mut offered = Self {
             mac: message.hardware().mac().ok_or(Reason::MalformedDhcp("it has no Ethernet address"))?,
             yiaddr: message.yiaddr(),
+            giaddr: message.giaddr(),
             siaddr: message.siaddr(),
             relay: message.giaddr(),
             xid: message.xid(),
             is_ack: false,
+            is_nak: false,
             server_id: None,
             vendor_class: Vec::new(),
             has_vendor_options: false,
@@ -69,6 +75,7 @@ impl Offered {
             _ => {}
         });
         offered.is_ack = kind == 5;
-        if matches!(kind, 2 | 5) { Ok(offered) } else { Err(Reason::MessageType(kind)) }
+        offered.is_nak = kind == 6;
+        if matches!(kind, 2 | 5 | 6) { Ok(offered) } else { Err(Reason::MessageType(kind)) }
     }
 }

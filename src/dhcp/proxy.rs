@@ -103,10 +103,22 @@ pub fn answer(
     attempts: &mut Attempts,
     now: Instant,
 ) -> Action {
-    let kind = match reply_kind(request, port, here) {
-        Ok(kind) => kind,
-        Err(why) => return Action::Ignore(why),
-    };
+    match reply_kind(request, port, here) {
+        Ok(kind) => answer_as(request, kind, here, Deciding { rules, roster }, attempts, now),
+        Err(why) => Action::Ignore(why),
+    }
+}
+
+/// Decides a reply of this kind. With a lease of ours, one reply has both the address and the boot file.
+#[must_use]
+pub fn answer_as(
+    request: &Request,
+    kind: ReplyKind,
+    here: &Here,
+    Deciding { rules, roster }: Deciding<'_>,
+    attempts: &mut Attempts,
+    now: Instant,
+) -> Action {
     let client = match request.client() {
         Ok(client) => Client { interface: Some(here.interface.clone()), ..client },
         Err(why) => return Action::Ignore(why),
@@ -138,6 +150,10 @@ pub fn answer(
                     OfferShape::Always(shape) => shape,
                 };
             }
+            // The confirmation of our lease looks like its offer.
+            if kind == ReplyKind::Ack && request.kind == Kind::Request && request.requested.is_some() {
+                shape = attempts.last_offer(machine);
+            }
         }
         _ => {}
     }
@@ -167,6 +183,7 @@ pub fn answer(
         },
         ipxe: offer.ipxe,
         relay_agent: request.relay_agent.clone(),
+        lease: None,
     };
     let delay = delay(&client, kind, rules, times);
     Action::Reply { reply: Box::new(reply), client, offer: offer.words, learned, own: own(step), delay }
@@ -216,6 +233,8 @@ fn reply_kind(request: &Request, port: Port, here: &Here) -> Result<ReplyKind, R
         },
         (Port::Dhcp | Port::BootServer, Kind::Inform) | (Port::BootServer, Kind::Request) => Ok(ReplyKind::Ack),
         (Port::BootServer, Kind::Discover) => Err(Reason::MessageType(1)),
+        (_, Kind::Decline) => Err(Reason::MessageType(4)),
+        (_, Kind::Release) => Err(Reason::MessageType(7)),
         (_, Kind::Other(kind)) => Err(Reason::MessageType(kind)),
     }
 }

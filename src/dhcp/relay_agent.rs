@@ -19,6 +19,14 @@ pub fn server_id(option: &[u8]) -> Option<Ipv4Addr> {
     (!address.is_unspecified()).then_some(address)
 }
 
+/// The network of the client, if it is not that of the relay's address (sub-option 5, RFC 3527).
+#[must_use]
+pub fn link(option: &[u8]) -> Option<Ipv4Addr> {
+    let (_, value) = of_relay(option).find(|(code, _)| *code == 5)?;
+    let address = Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?);
+    (!address.is_unspecified()).then_some(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

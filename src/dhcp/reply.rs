@@ -1,6 +1,6 @@
-//! The reply of the proxy.
+//! The reply.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     vendor_options::VendorOptions,
@@ -44,6 +44,40 @@ pub struct Reply {
     pub ipxe: &'static [u8],
     /// Option 82, from the request.
     pub relay_agent: Vec<u8>,
+    /// The lease that it offers or confirms; none for a proxy's reply.
+    pub lease: Option<LeaseOptions>,
+}
+
+/// A lease, as a reply has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseOptions {
+    /// yiaddr; none for a client that has an address and asks only for options (DHCPINFORM).
+    pub address: Option<Ipv4Addr>,
+    /// Option 51, and from it 58 and 59.
+    pub time: Duration,
+    /// Option 1.
+    pub mask: Ipv4Addr,
+    /// More options by their codes.
+    pub options: Vec<(u8, Vec<u8>)>,
+    /// The largest message that the client accepts (option 57), in bytes with the headers of IP and UDP.
+    pub max_size: usize,
+}
+
+impl LeaseOptions {
+    /// The size that every client accepts (RFC 2131 §2).
+    pub const SIZE: usize = 576;
+
+    /// The options of the lease itself, as code and data.
+    fn own(&self) -> Vec<(u8, Vec<u8>)> {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+        let mut own = Vec::new();
+        if self.address.is_some() {
+            // T1 and T2: when the client renews, and when it asks every server (RFC 2131 §4.4.5).
+            own.extend([(51, self.time), (58, self.time / 2), (59, self.time * 7 / 8)].map(|(c, t)| (c, seconds(t))));
+        }
+        own.push((1, self.mask.octets().to_vec()));
+        own
+    }
 }
 
 /// Option 53 of a reply.
@@ -53,6 +87,8 @@ pub enum ReplyKind {
     Offer,
     /// DHCPACK.
     Ack,
+    /// DHCPNAK.
+    Nak,
 }
 
 impl ReplyKind {
@@ -60,6 +96,7 @@ impl ReplyKind {
         match self {
             Self::Offer => &[2],
             Self::Ack => &[5],
+            Self::Nak => &[6],
         }
     }
 }
@@ -70,11 +107,26 @@ impl Reply {
     /// # Errors
     /// Where an option does not fit its length byte, which the callers' own values always do.
     pub fn encode(&self) -> Result<Vec<u8>, Unwritable> {
+        let Some(lease) = &self.lease else { return self.encode_with(&[]) };
+        let mut options = [lease.own(), lease.options.clone()].concat();
+        // What does not fit is left out from the end, but never an option of the lease itself.
+        loop {
+            let datagram = self.encode_with(&options)?;
+            let has_room = datagram.len() + IP_AND_UDP <= lease.max_size.max(LeaseOptions::SIZE);
+            if has_room || options.len() <= lease.own().len() {
+                return Ok(datagram);
+            }
+            options.pop();
+        }
+    }
+
+    fn encode_with(&self, lease_options: &[(u8, Vec<u8>)]) -> Result<Vec<u8>, Unwritable> {
         let in_file = self.bootfile.len() <= FILE_MAX;
         let header = ReplyHeader {
             xid: self.xid,
             broadcast: self.broadcast,
             ciaddr: self.ciaddr,
+            yiaddr: self.lease.as_ref().and_then(|lease| lease.address).unwrap_or(Ipv4Addr::UNSPECIFIED),
             siaddr: self.server,
             giaddr: self.giaddr,
             hardware: self.hardware,
@@ -89,9 +141,8 @@ impl Reply {
         let (server_id, vendor_options) = (self.server_id.octets(), self.vendor_options.bytes());
         // An absolute prefix: petitboot and PXELINUX add it to the name, but not to a path that begins with a slash.
         let path_prefix: &[u8] = if self.config_file.is_empty() { b"" } else { b"/" };
-        let options: [(u8, &[u8]); 11] = [
-            (53, self.kind.code()),
-            (54, &server_id),
+        let first: [(u8, &[u8]); 2] = [(53, self.kind.code()), (54, &server_id)];
+        let behind: [(u8, &[u8]); 9] = [
             (60, self.vendor_class),
             (97, &self.uuid),
             (43, &vendor_options),
@@ -102,9 +153,13 @@ impl Reply {
             (210, path_prefix),
             (82, &self.relay_agent),
         ];
-        encode(&header, options)
+        let of_lease = lease_options.iter().map(|(code, data)| (*code, data.as_slice()));
+        encode(&header, first.into_iter().chain(of_lease).chain(behind))
     }
 }
+
+/// The headers in front of a DHCP message, in bytes.
+const IP_AND_UDP: usize = 28;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -131,6 +186,7 @@ pub(crate) mod tests {
             config_file: String::new(),
             ipxe: b"",
             relay_agent: Vec::new(),
+            lease: None,
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Request {
     pub server_id: Option<Ipv4Addr>,
     /// Option 50: the address that it requests.
     pub requested: Option<Ipv4Addr>,
+    /// Option 57: the largest message that it accepts, in bytes with the headers of IP and UDP; 0 where it does not say.
+    pub max_size: u16,
     /// Option 43.71: the menu entry that it chose.
     pub boot_item: Option<[u8; 4]>,
     /// Option 175, unchanged: the features of iPXE.
@@ -66,6 +68,10 @@ pub enum Kind {
     Discover,
     /// DHCPREQUEST.
     Request,
+    /// DHCPDECLINE.
+    Decline,
+    /// DHCPRELEASE.
+    Release,
     /// DHCPINFORM.
     Inform,
     /// Any other type.
@@ -117,6 +123,7 @@ impl Request {
             uuid: Vec::new(),
             server_id: None,
             requested: None,
+            max_size: 0,
             boot_item: None,
             ipxe: Vec::new(),
             relay_agent: Vec::new(),
@@ -151,6 +158,7 @@ impl Request {
             53 => self.kind = data.first().map_or(Kind::Other(0), |byte| Kind::from(*byte)),
             54 => self.server_id = address(),
             55 => self.asks_for_pxelinux = data.contains(&209) || data.contains(&210),
+            57 => self.max_size = data.first_chunk().map_or(0, |size| u16::from_be_bytes(*size)),
             60 => self.vendor_class = data.to_vec(),
             61 if self.hardware.length == 0 => {
                 self.mac = infiniband::guid(data).map_or(NO_CARD, infiniband::mac);
@@ -223,6 +231,8 @@ impl From<u8> for Kind {
         match byte {
             1 => Self::Discover,
             3 => Self::Request,
+            4 => Self::Decline,
+            7 => Self::Release,
             8 => Self::Inform,
             other => Self::Other(other),
         }

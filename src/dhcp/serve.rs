@@ -1,23 +1,28 @@
 //! The loop: receive, decide, send, report.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddrV4},
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    answer::Answer,
     delayed::Delayed,
     destination::destination,
-    proxy::{Action, Deciding, Here, Port, answer},
-    reply::Reply,
+    lease::Step,
+    lessor::{self, Lease, Lessor, Ours, plain},
+    proxy::{Action, Deciding, Here, Port, answer, answer_as},
+    reply::{Reply, ReplyKind},
     request::{Kind, Request},
-    transport::{Incoming, Outgoing, Transport},
+    transport::{Incoming, Link, Outgoing, Transport},
 };
 use crate::{
     boot::{
@@ -25,7 +30,7 @@ use crate::{
         machine::Live,
         reason::Reason,
     },
-    net::{frame::LinkAddress, interface::Interface},
+    net::{interface::Interface, udp::Datagram},
     offers::attempts::Attempts,
     timeline::event::{Discover, Event, What, Who, count_lost},
 };
@@ -53,6 +58,8 @@ pub struct Listener {
     pub attempts: Arc<Mutex<Attempts>>,
     /// The event queue. If it is full, events are dropped, so that offers are not delayed.
     pub events: tokio::sync::mpsc::Sender<Event>,
+    /// Leases addresses, and the replies whose lease is stored.
+    pub lessor: Option<(Lessor, mpsc::UnboundedReceiver<Answer>)>,
 }
 
 impl Listener {
@@ -60,17 +67,32 @@ impl Listener {
     ///
     /// No error ends it: wrong messages are refused with a reason, and network errors (an interface goes down, a host
     /// is unreachable) pass.
-    pub async fn serve(self, stop: CancellationToken) {
+    pub async fn serve(mut self, stop: CancellationToken) {
+        let (lessor, stored) = self.lessor.take().unzip();
+        let (serving, mut stored) = (Serving { listener: self, lessor }, stored);
         let (mut answers, mut delayed) = (Vec::new(), Delayed::default());
         loop {
-            let place = self.place.borrow().clone();
+            let place = serving.listener.place.borrow().clone();
             let received = tokio::select! {
-                received = self.transport.receive(|incoming| answers.extend(self.guarded(incoming, &place))) => received,
+                received = serving.listener.transport.receive(|incoming| answers.extend(serving.guarded(incoming, &place))) => received,
                 () = until(delayed.next()) => Ok(()),
+                () = until(serving.lessor.as_ref().and_then(Lessor::next)) => Ok(()),
+                answer = next(&mut stored) => {
+                    answers.push(answer);
+                    answers.extend(std::iter::from_fn(|| stored.as_mut()?.try_recv().ok()));
+                    Ok(())
+                }
+                asked = in_use(serving.lessor.as_ref()) => asked.map(|asked| {
+                    answers.extend(asked.iter().filter_map(|asked| serving.guarded(incoming(asked), &place)));
+                }),
                 () = stop.cancelled() => return,
             };
+            if let Some(lessor) = &serving.lessor {
+                lessor.try_addresses().await;
+                answers.extend(lessor.due(Instant::now()));
+            }
             if let Err(error) = received {
-                warn!(%error, port = ?self.port, "cannot receive DHCP packets");
+                warn!(%error, port = ?serving.listener.port, "cannot receive DHCP packets");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
             for answer in answers.drain(..) {
@@ -79,17 +101,33 @@ impl Listener {
                     None => Some(answer),
                 };
                 if let Some(answer) = answer {
-                    self.send(answer).await;
+                    serving.send(answer).await;
                 }
             }
             if delayed.next().is_some() {
                 for answer in delayed.due(Instant::now()) {
-                    self.send(answer).await;
+                    serving.send(answer).await;
                 }
             }
         }
     }
+}
 
+/// A listener at work.
+struct Serving {
+    listener: Listener,
+    lessor: Option<Lessor>,
+}
+
+impl Deref for Serving {
+    type Target = Listener;
+
+    fn deref(&self) -> &Listener {
+        &self.listener
+    }
+}
+
+impl Serving {
     /// A panic, which no packet should cause, loses the reply to one packet only.
     fn guarded(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
         catch_unwind(AssertUnwindSafe(|| self.handle(incoming, place))).unwrap_or_default()
@@ -105,11 +143,24 @@ impl Listener {
         }
         let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
         let now = Instant::now();
+        let lease = match self.lease(&request, datagram, link, place) {
+            Leased::No => None,
+            Leased::Answered(answer) => return answer,
+            Leased::Yes(lease) => Some(lease),
+        };
         let (who, action) = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let rules = self.live.rules.load();
             let deciding = Deciding { rules: &rules, roster: &self.live.roster.load() };
-            let action = answer(&request, self.port, &place.here, deciding, &mut attempts, now);
+            let kind = match lease.as_ref().map(|lease| &lease.step) {
+                None => None,
+                Some(Step::Offer(_)) => Some(ReplyKind::Offer),
+                Some(_) => Some(ReplyKind::Ack),
+            };
+            let action = match kind {
+                None => answer(&request, self.port, &place.here, deciding, &mut attempts, now),
+                Some(kind) => answer_as(&request, kind, &place.here, deciding, &mut attempts, now),
+            };
             let client = request.client().ok().filter(|_| !matches!(action, Action::Ignore(_)));
             let machine = client.map(|client| {
                 let client = Client { interface: Some(place.here.interface.clone()), ..client };
@@ -121,7 +172,11 @@ impl Listener {
             self.tell(who, What::Packet { port: self.port.number(), bytes: datagram.bytes.into() });
         }
         match action {
-            Action::Reply { reply, client, offer, learned, own, delay } => {
+            Action::Reply { mut reply, client, mut offer, learned, own, delay } => {
+                if let Some(lease) = &lease {
+                    add_lease(&mut reply, lease, &request, &client);
+                    offer += &lease.words();
+                }
                 self.live.heard().asked(&client);
                 self.learn_address(&request, place);
                 if let Some(shape) = learned {
@@ -137,13 +192,15 @@ impl Listener {
                         own.into_iter().for_each(|own| self.tell(who, What::Own(own)));
                         self.tell(who, What::Offer(offer));
                     }
+                    _ if lease.is_some() => {}
                     _ => self.tell(who, What::BootServer(offer)),
                 }
                 // A unicast is answered from the address that it was sent to; a broadcast from our main address.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
                 let at = (!delay.is_zero()).then(|| now + delay);
-                Some(Answer { reply, to, from, link: link.map(|link| link.from), at })
+                let answer = Answer { reply, to, from, link: link.map(|link| link.from), at };
+                self.release(lease.as_ref(), &request, datagram, link, answer)
             }
             Action::Refuse(why) => {
                 self.tell(who, What::Refused(why));
@@ -155,6 +212,65 @@ impl Listener {
                 None
             }
         }
+    }
+
+    /// What the leases say about a request. A client that is no boot client is answered here.
+    fn lease(&self, request: &Request, datagram: Datagram<'_>, link: Option<Link>, place: &Place) -> Leased {
+        let Some(lessor) = self.lessor.as_ref().filter(|_| self.port == Port::Dhcp) else { return Leased::No };
+        let (address, rules) = (place.here.address, self.live.rules.load_full());
+        let from = datagram.to.filter(|to| place.on.addresses.contains(to)).unwrap_or(address);
+        let answer = |reply: Box<Reply>, to| Answer { reply, to, from, link: link.map(|link| link.from), at: None };
+        if let Some(twin) = lessor.twin(request, address) {
+            let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
+            return Leased::Answered(twin.map(|reply| answer(reply, to)));
+        }
+        let client = request.client().ok();
+        let client = client.map(|client| Client { interface: Some(place.here.interface.clone()), ..client });
+        let ours = Ours { addresses: &place.on.addresses, address };
+        let Some(lease) = lessor.lease(request, client.as_ref(), ours, &rules) else { return Leased::No };
+        let kind = match &lease.step {
+            Step::Silence(why) => {
+                match why {
+                    Reason::LeasesFull(_) if client.is_some() => {
+                        self.tell(Who::from(request.mac), What::Refused(why.clone()));
+                    }
+                    _ => self.ignored(why, datagram.from),
+                }
+                return Leased::Answered(None);
+            }
+            Step::Changed(_) => return Leased::Answered(None),
+            Step::Nak(why) => {
+                debug!(card = %request.mac, "refused a lease: {why}");
+                let reply = Box::new(plain(request, ReplyKind::Nak, address, None));
+                // The client's address is wrong, so only a broadcast reaches it.
+                let asking = Request { ciaddr: Ipv4Addr::UNSPECIFIED, ..request.clone() };
+                let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, datagram.from.port());
+                return Leased::Answered(Some(answer(reply, destination(&asking, nowhere, self.port))));
+            }
+            _ if client.is_some() => return Leased::Yes(lease),
+            Step::Offer(_) => ReplyKind::Offer,
+            _ => ReplyKind::Ack,
+        };
+        // What a machine boots is installed with this address.
+        self.learn_address(request, place);
+        let reply = Box::new(plain(request, kind, address, lease.options(request)));
+        let answer = answer(reply, destination(request, datagram.from, self.port));
+        Leased::Answered(self.release(Some(&lease), request, datagram, link, answer))
+    }
+
+    /// The reply, or none if it waits for its lease.
+    fn release(
+        &self,
+        lease: Option<&Lease>,
+        request: &Request,
+        datagram: Datagram<'_>,
+        link: Option<Link>,
+        answer: Answer,
+    ) -> Option<Answer> {
+        let (Some(lessor), Some(lease)) = (&self.lessor, lease) else { return Some(answer) };
+        let link = link.map(|link| (link.from, link.was_broadcast));
+        let asked = lessor::Incoming { datagram: datagram.bytes, from: datagram.from, to: datagram.to, link };
+        lessor.released(lease, asked, answer, request.mac)
     }
 
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in
@@ -181,6 +297,10 @@ impl Listener {
     }
 
     async fn send(&self, Answer { reply, to, from, link, .. }: Answer) {
+        let is_lease = reply.lease.is_some() || reply.kind == ReplyKind::Nak;
+        if is_lease && !self.lessor.as_ref().is_some_and(|lessor| lessor.may_send(&reply)) {
+            return debug!(xid = reply.xid, "a reply about a lease was not sent: leasing has stopped");
+        }
         let bytes = match reply.encode() {
             Ok(bytes) => bytes,
             Err(error) => return warn!(%error, xid = reply.xid, "cannot encode a DHCP reply"),
@@ -205,14 +325,54 @@ impl Listener {
     }
 }
 
-/// A reply, and where to send it.
-struct Answer {
-    reply: Box<Reply>,
-    to: SocketAddrV4,
-    from: Ipv4Addr,
-    link: Option<LinkAddress>,
-    /// When to send it; none: at once.
-    at: Option<Instant>,
+/// What the leases say about a request.
+enum Leased {
+    /// Nothing: we are a proxy here.
+    No,
+    /// The reply is complete, or there is none.
+    Answered(Option<Answer>),
+    /// This is a part of the reply to a boot client.
+    Yes(Lease),
+}
+
+/// One reply with both the address and the boot file: firmware needs no other server then.
+fn add_lease(reply: &mut Reply, lease: &Lease, request: &Request, client: &Client) {
+    reply.lease = lease.options(request);
+    if reply.kind == ReplyKind::Offer {
+        reply.ciaddr = Ipv4Addr::UNSPECIFIED;
+    }
+    // The reply has an address, so a relay can reach its client.
+    reply.broadcast = request.broadcast;
+    if matches!(client.speaks, Speaks::Ipxe { .. }) {
+        reply.ipxe = NO_OTHER_SERVER;
+    }
+}
+
+/// Priority 1, and no wait for a proxy (iPXE's `DHCP_EB_PRIORITY` and `DHCP_EB_NO_PXEDHCP`).
+const NO_OTHER_SERVER: &[u8] = b"\x01\x01\x01\xb0\x01\x01";
+
+/// A request whose address turned out to be in use, as if it came again.
+fn incoming(asked: &lessor::Asked) -> Incoming<'_> {
+    let datagram = Datagram { bytes: &asked.datagram, from: asked.from, to: asked.to };
+    Incoming { datagram, link: asked.link.map(|(from, was_broadcast)| Link { from, was_broadcast }) }
+}
+
+/// The next reply whose lease is stored.
+async fn next(stored: &mut Option<mpsc::UnboundedReceiver<Answer>>) -> Answer {
+    match stored {
+        Some(stored) => match stored.recv().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn in_use(lessor: Option<&Lessor>) -> io::Result<Vec<lessor::Asked>> {
+    match lessor {
+        Some(lessor) => lessor.in_use().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until a time, or without end.

@@ -1,7 +1,7 @@
-//! Listens to other DHCP servers. It sends nothing, and nothing else depends on it.
+//! Listens to other DHCP servers. Where we lease addresses, it also asks whether somebody else does.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,10 +12,16 @@ use tracing::{debug, warn};
 
 use super::{
     offered::Offered,
+    office::{Desk, Office},
     rival::{Rivals, rivals},
+    wire::question,
 };
 use crate::{
-    net::raw::Tap,
+    net::{
+        boot_time,
+        frame::{BROADCAST, Frame},
+        raw::Tap,
+    },
     offers::attempts::Attempts,
     timeline::event::{Event, What, Who},
 };
@@ -30,6 +36,8 @@ pub struct Watch {
     pub attempts: Arc<Mutex<Attempts>>,
     /// The event queue.
     pub events: mpsc::Sender<Event>,
+    /// Where addresses are leased on the interface: only as long as nobody else does.
+    pub desk: Option<(Arc<Office>, Arc<Desk>)>,
 }
 
 impl Watch {
@@ -39,6 +47,7 @@ impl Watch {
         loop {
             let mut heard = Vec::new();
             let received = tokio::select! {
+                () = self.guards() => Ok(()),
                 received = self.tap.receive(|frame| {
                     heard.extend(Offered::parse(frame.payload).ok().map(|offered| (offered, *frame.from.ip())));
                 }) => received,
@@ -49,6 +58,9 @@ impl Watch {
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
             for (offered, from) in heard {
+                if let Some((office, desk)) = &self.desk {
+                    office.heard(desk, &offered, from, &self.ours.borrow());
+                }
                 for rival in rivals(&offered, from, &self.ours.borrow()) {
                     if seen.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
@@ -59,6 +71,38 @@ impl Watch {
                 }
                 self.learn_address(&offered);
             }
+        }
+    }
+
+    /// Waits for the guard's time, and asks as a client whether another server leases, if it is time for that.
+    async fn guards(&self) {
+        let Some((office, desk)) = &self.desk else { return std::future::pending().await };
+        loop {
+            let left = office.next(desk).map_or(LOOK_AGAIN, |next| next.saturating_sub(boot_time::now()));
+            if left.is_zero() {
+                break;
+            }
+            // A machine that asks brings the time forward.
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK_AGAIN)) => {}
+                () = desk.woken() => {}
+            }
+        }
+        if !office.tick(desk) {
+            return;
+        }
+        let now = boot_time::now();
+        let bytes =
+            question(now.subsec_nanos() ^ u32::from_ne_bytes([0x6e, 0x62, 0x67, 0x64]), desk.card, &office.class(desk));
+        let frame = Frame {
+            link_from: self.tap.link_address,
+            link_to: BROADCAST,
+            from: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+            to: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
+            payload: &bytes,
+        };
+        if let Err(error) = self.tap.send(&frame).await {
+            debug!(%error, "cannot ask whether another DHCP server leases");
         }
     }
 
@@ -76,5 +120,7 @@ impl Watch {
     }
 }
 
+/// The longest wait: after a sleep of the host, timers are late.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// An interface that is down gives the same error again and again. Wait before the next try.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

@@ -196,6 +196,8 @@ pub struct ReplyHeader<'a> {
     pub broadcast: bool,
     /// From the request.
     pub ciaddr: Ipv4Addr,
+    /// The leased address; zero for none.
+    pub yiaddr: Ipv4Addr,
     /// The next server.
     pub siaddr: Ipv4Addr,
     /// From the request.
@@ -263,12 +265,31 @@ fn written<'b>(
     Ok(datagram)
 }
 
+/// The DHCPDISCOVER by which the guard asks for other servers: their replies are to be broadcasts, which everyone hears.
+#[must_use]
+pub fn question(xid: u32, MacAddr(card): MacAddr, vendor_class: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0; OPTIONS];
+    let header: [(usize, &[u8]); 5] =
+        [(0, &[1, 1, 6]), (4, &xid.to_be_bytes()), (10, &[0x80]), (28, &card), (OPTIONS - 4, &v4::MAGIC)];
+    for (at, bytes) in header {
+        datagram.iter_mut().skip(at).zip(bytes).for_each(|(to, byte)| *to = *byte);
+    }
+    // Message type, parameter list (netmask, router, lease time, server), vendor class.
+    for (code, data) in [(53, [1].as_slice()), (55, &[1, 3, 51, 54]), (60, vendor_class)] {
+        datagram.extend([code, u8::try_from(data.len()).unwrap_or_default()]);
+        datagram.extend_from_slice(data);
+    }
+    datagram.push(255);
+    let padded = datagram.len().max(BOOTP_MIN);
+    datagram.resize(padded, 0);
+    datagram
+}
+
 impl ReplyHeader<'_> {
     fn message(&self) -> v4::Message {
-        let none = Ipv4Addr::UNSPECIFIED;
-        let Self { xid, ciaddr, siaddr, giaddr, hardware, file, .. } = *self;
+        let Self { xid, ciaddr, yiaddr, siaddr, giaddr, hardware, file, .. } = *self;
         let chaddr = hardware.address.get(..usize::from(hardware.length)).unwrap_or_default();
-        let mut header = v4::Message::new_with_id(xid, ciaddr, none, siaddr, giaddr, chaddr);
+        let mut header = v4::Message::new_with_id(xid, ciaddr, yiaddr, siaddr, giaddr, chaddr);
         header.set_opcode(Opcode::BootReply);
         header.set_htype(HType::from(hardware.kind));
         header.set_flags(if self.broadcast { v4::Flags::default().set_broadcast() } else { v4::Flags::default() });
@@ -283,6 +304,8 @@ impl ReplyHeader<'_> {
 pub const FILE_MAX: usize = 127;
 /// RFC 1542 §2.1; some ROMs drop shorter packets.
 const BOOTP_MIN: usize = 300;
+/// Where the options begin, after the cookie (RFC 2131 §3).
+const OPTIONS: usize = 240;
 /// The offsets in the header (RFC 2131 §2).
 const SNAME: std::ops::Range<usize> = 44..108;
 /// See [`SNAME`].

@@ -22,7 +22,7 @@ pub struct Interface {
     pub link_address: Option<LinkAddress>,
     /// Its IPv4 addresses, the primary one first.
     pub addresses: Vec<Ipv4Addr>,
-    /// Their networks, with the numbers of leading bits.
+    /// Their networks, in the same order, with the numbers of leading bits.
     pub networks: Vec<(Ipv4Addr, u8)>,
     /// The MTU in bytes.
     pub mtu: usize,

@@ -1,12 +1,16 @@
 //! Network functions of the operating system that the servers use. Nothing here is specific to network boot.
 
+pub mod arp;
+pub mod boot_time;
 pub mod capture;
 pub mod changes;
+pub mod echo;
 pub mod frame;
 pub mod holder;
 pub mod inherited;
 pub mod interface;
 pub mod limits;
+pub mod link;
 pub mod makers;
 pub mod own_loop;
 pub mod port;

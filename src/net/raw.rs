@@ -24,6 +24,8 @@ pub enum Wanted {
         /// hosts with such a program.
         of_this_host: bool,
     },
+    /// ARP (RFC 826) of other hosts.
+    Arp,
 }
 
 /// A packet socket before it is used by a runtime.
@@ -59,6 +61,7 @@ fn bind(socket: &Socket, interface: &Interface, wanted: Wanted) -> io::Result<()
     let channel_type = match wanted {
         Wanted::Replies { of_this_host: true } => ChannelType::Layer2,
         Wanted::Requests | Wanted::Replies { of_this_host: false } => ChannelType::Layer3(ETHERTYPE_IPV4),
+        Wanted::Arp => ChannelType::Layer3(ETHERTYPE_ARP),
     };
     let named = NetworkInterface {
         name: interface.name.clone(),
@@ -97,6 +100,14 @@ impl Tap {
     /// # Errors
     /// Those of the system call, e.g. `NetworkDown`; the capture can still be used.
     pub async fn receive(&self, mut each: impl FnMut(Frame<'_>)) -> io::Result<()> {
+        self.receive_bytes(|bytes| Frame::parse(bytes).into_iter().for_each(&mut each)).await
+    }
+
+    /// As [`Self::receive`], for frames of any kind.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive_bytes(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buffer = [0; LARGEST_FRAME];
         let mut count = 0;
         loop {
@@ -108,7 +119,7 @@ impl Tap {
             };
             count += 1;
             match read {
-                Ok(length) => buffer.get(..length).and_then(Frame::parse).into_iter().for_each(&mut each),
+                Ok(length) => each(buffer.get(..length).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -121,13 +132,26 @@ impl Tap {
     /// Those of the system call; the capture can still be used.
     pub async fn send(&self, frame: &Frame<'_>) -> io::Result<()> {
         let bytes = frame.build().ok_or(io::ErrorKind::InvalidInput)?;
-        self.io.send(&bytes).await.map(drop)
+        self.send_bytes(&bytes).await
+    }
+
+    /// Sends the bytes of a frame.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        self.io.send(bytes).await.map(drop)
     }
 }
 
 /// A classic BPF program (bpf(4), Linux's `Documentation/networking/filter.rst`). The checks that drop most packets
 /// come first. A packet that jumps to `drop` is not copied to us.
 fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
+    if wanted == Wanted::Arp {
+        let not = |kind| [Step::Load(LOAD_WORD, ancillary(libc::SKF_AD_PKTTYPE)), Step::Check(Stay::NotEqual(kind))];
+        let ethertype = [Step::Load(LOAD_HALF, 12), Step::Check(Stay::Equal(u32::from(ETHERTYPE_ARP)))];
+        return finished(&[ethertype, not(PACKET_OTHERHOST), not(PACKET_OUTGOING)].concat());
+    }
     // The value to load, the comparison, and whether an equal value passes or is dropped.
     let takes_outgoing = wanted == Wanted::Replies { of_this_host: true };
     let mut checks = vec![
@@ -144,6 +168,7 @@ fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
     let ports: &[(u32, &[u32])] = match wanted {
         Wanted::Requests => &[(DESTINATION_PORT, &[67])],
         Wanted::Replies { .. } => &[(DESTINATION_PORT, &[68]), (SOURCE_PORT, &[67, 4011])],
+        Wanted::Arp => &[],
     };
     let mut program: Vec<Step> =
         checks.iter().flat_map(|(load, at, stay)| [Step::Load(*load, *at), Step::Check(*stay)]).collect();
@@ -163,6 +188,11 @@ fn filter(index: u32, wanted: Wanted) -> Vec<SockFilter> {
         program.extend(first.iter().rev().map(|port| Step::Skip(*port)));
         program.push(Step::Check(Stay::Equal(*last)));
     }
+    finished(&program)
+}
+
+/// The program with its two ends: a packet that passes every check is taken whole, another one is dropped.
+fn finished(program: &[Step]) -> Vec<SockFilter> {
     let length = program.len();
     let mut filter: Vec<SockFilter> =
         program.iter().enumerate().map(|(place, step)| step.code(length - place)).collect();
@@ -212,6 +242,7 @@ pub const BATCH: usize = 32;
 /// A DHCP frame has at most 1,500 bytes and a header. A longer one is cut, and then it is invalid.
 const LARGEST_FRAME: usize = 2048;
 const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
 const UDP: u32 = 17;
 /// The VLAN number of a tag. The other four bits are the priority.
 const VLAN_ID: u32 = 0x0fff;

@@ -206,6 +206,12 @@ impl Attempts {
         shape
     }
 
+    /// The shape of the last offer to a machine.
+    #[must_use]
+    pub fn last_offer(&self, machine: impl Into<MachineId>) -> Shape {
+        self.known(machine.into()).and_then(|attempt| attempt.offered).map_or(Shape::Direct, |offered| offered.shape)
+    }
+
     /// A machine has fetched a loader. The shape that led to it where that is news, to be kept.
     pub fn loader_fetched(&mut self, machine: impl Into<MachineId>, now: Instant) -> Option<Shape> {
         let machine = machine.into();

@@ -246,6 +246,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (4, include_str!("4_approvals.sql")),
     (5, include_str!("5_boots.sql")),
     (6, include_str!("6_machines.sql")),
+    (7, include_str!("7_leases.sql")),
 ];
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 pub(super) const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -5,6 +5,7 @@
 
 mod engine;
 mod fault;
+mod leases;
 #[cfg(test)]
 mod tests;
 

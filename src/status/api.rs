@@ -19,6 +19,7 @@ use super::{
     bundle::bundle,
     events::events,
     known,
+    leases::Leases,
     openapi::document,
     server::{Refusal, Server},
     shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
@@ -68,6 +69,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/machines/{machine}/approval", put(approve).delete(unapprove)),
         ("/api/v1/machines/{machine}/wake", post(wake)),
         ("/api/v1/boots", get(boots)),
+        ("/api/v1/leases", get(leases)),
         ("/api/v1/profiles", get(profiles)),
         ("/api/v1/loaders", get(loaders)),
         ("/api/v1/events", get(happenings)),
@@ -130,6 +132,10 @@ async fn boots(State(api): State<Arc<Api>>) -> Json<Vec<OneBoot>> {
         boot: view::Boot::new(boot, now),
     };
     Json(boots.into_iter().map(one).collect())
+}
+
+async fn leases(State(api): State<Arc<Api>>) -> Json<Leases> {
+    Json(Leases::now(&api.live, &*api.server, Moment::from(SystemTime::now())))
 }
 
 async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {

@@ -33,6 +33,10 @@ use prometheus_client::{
 use super::{process::Process, server::Server, tally::Tally};
 use crate::{
     boot::{machine::Live, over::Of},
+    lease::{
+        book::Held,
+        view::{Leases, Standing as OfLeasing},
+    },
     timeline::{
         boot::{Going, Timeline},
         cause::State as BootState,
@@ -69,6 +73,12 @@ struct Standing {
     faulty_profile: Family<OfProfile, Gauge>,
     state_lost: Gauge,
     reads: Counter,
+    leases: Family<OfLease, Gauge>,
+    lease_addresses: Family<OfNetwork, Gauge>,
+    leasing: Family<OfNetwork, Gauge>,
+    lease_stopped: Family<OfStop, Gauge>,
+    leases_full: Family<OfNetwork, Counter>,
+    lease_replies: Family<OfReply, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -101,6 +111,28 @@ struct OfCause {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfFault {
     fault: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfNetwork {
+    network: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLease {
+    network: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStop {
+    network: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReply {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,8 +173,9 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let Self { events, bytes, took, boot_took, handed_over, stops, rivals, standing, registry } = self;
-        let Standing { machines, boots, stopped, transfers, faulty, faulty_profile, state_lost, reads } =
-            standing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let standing = standing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        standing.register_leases(registry);
+        let Standing { machines, boots, stopped, transfers, faulty, faulty_profile, state_lost, reads, .. } = standing;
         registry.register("netbootd_events", "Events, by stage and result", events.clone());
         let help = "Bytes of loaders and assets that clients acknowledged";
         registry.register("netbootd_acknowledged_bytes", help, bytes.clone());
@@ -243,6 +276,12 @@ impl Metrics {
         standing.reads.inc_by(reads.saturating_sub(standing.reads.get()));
     }
 
+    /// How the leases stand.
+    pub fn set_leases(&self, leases: &Leases) {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.set_leases(leases);
+    }
+
     /// Counts a boot that was found to have stopped.
     pub fn count_stop(&self, cause: Cow<'static, str>) {
         self.stops.get_or_create(&OfCause { cause }).inc();
@@ -262,6 +301,45 @@ impl Metrics {
 }
 
 impl Standing {
+    fn register_leases(&self, registry: &mut Registry) {
+        let Self { leases, lease_addresses, leasing, lease_stopped, leases_full, lease_replies, .. } = self;
+        registry.register("netbootd_leases", "Addresses that are in use, by network and state", leases.clone());
+        let help = "Addresses in the ranges of a network";
+        registry.register("netbootd_lease_addresses", help, lease_addresses.clone());
+        let help = "1 where addresses are leased; 0 while it is asked whether another server leases, and after a stop";
+        registry.register("netbootd_leasing", help, leasing.clone());
+        let help = "1 where no address is leased any more, by the reason";
+        registry.register("netbootd_lease_stopped", help, lease_stopped.clone());
+        let help = "Requests for which no address was free";
+        registry.register("netbootd_leases_full", help, leases_full.clone());
+        registry.register("netbootd_lease_replies", "Replies about leases, by kind", lease_replies.clone());
+    }
+
+    fn set_leases(&self, seen: &Leases) {
+        let mut counts = BTreeMap::<_, i64>::new();
+        for lease in seen.leases.iter().filter(|lease| lease.ends_in > 0) {
+            *counts.entry((lease.network.to_string(), lease.held.name())).or_default() += 1;
+        }
+        for network in &seen.networks {
+            let of = || OfNetwork { network: network.name.to_string() };
+            for state in Held::ALL.map(Held::name) {
+                let count = counts.get(&(network.name.to_string(), state)).copied().unwrap_or_default();
+                self.leases.get_or_create(&OfLease { network: network.name.to_string(), state }).set(count);
+            }
+            self.lease_addresses.get_or_create(&of()).set(network.size.into());
+            self.leasing.get_or_create(&of()).set(i64::from(network.state == OfLeasing::Leasing));
+            if let Some(reason) = network.label {
+                self.lease_stopped.get_or_create(&OfStop { network: network.name.to_string(), reason }).set(1);
+            }
+            let full = self.leases_full.get_or_create(&of());
+            full.inc_by(network.full.saturating_sub(full.get()));
+        }
+        for (kind, count) in &seen.replies {
+            let counter = self.lease_replies.get_or_create(&OfReply { kind });
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+
     fn set(&self, snapshot: &Snapshot, now: Moment) {
         let mut states: BTreeMap<&'static str, i64> = STATES.into_iter().map(|state| (state, 0)).collect();
         let (mut causes, mut active) = (BTreeMap::<_, i64>::new(), BTreeMap::<_, i64>::new());
@@ -306,6 +384,7 @@ type Shared = (Arc<Metrics>, Arc<dyn Server>, Arc<Live>);
 async fn metrics_for(State((metrics, server, live)): State<Shared>, headers: HeaderMap) -> Response {
     let snapshot = server.snapshot().await;
     metrics.set_configuration(&live);
+    metrics.set_leases(&server.leases());
     let Ok(text) = metrics.exposition(&snapshot, Moment::from(SystemTime::now())) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -5,6 +5,7 @@ pub mod api;
 pub mod bundle;
 pub mod events;
 mod known;
+pub mod leases;
 pub mod metrics;
 mod openapi;
 pub mod page;

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
+    leases::Leases,
     shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
     view::Machine,
 };
@@ -103,6 +104,7 @@ fn operations() -> Vec<Operation> {
             ..change(WAKE, "post", "Send it a magic packet, which switches it on", &[401, 403, 404, 422, 500])
         },
         get("/api/v1/boots", "All boots that are remembered, the last one first", json::<Vec<OneBoot>>()),
+        get("/api/v1/leases", "The leases, where netbootd leases addresses itself", json::<Leases>()),
         get("/api/v1/profiles", "The profiles", json::<Vec<Profile>>()),
         get("/api/v1/loaders", "The iPXE binaries", json::<Vec<Loader>>()),
         get(

@@ -1,4 +1,4 @@
-//! The status page: all machines at `/`, one at `/machines/MACHINE`, and the forms that give a machine something else to
+//! The status page: all machines at `/`, one at `/machines/MACHINE`, leases of our own at `/leases`, and the forms that give a machine something else to
 //! boot. Made on the server and readable as it is; a small script keeps it up to date ([`live`]).
 
 mod board;
@@ -13,7 +13,7 @@ mod time;
 mod viewer;
 mod words;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Router,
@@ -26,14 +26,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use minijinja::{Value, context, value::Serde};
 
 pub use self::shared::{Page, Waiting};
-use self::{board::Asked, shared::summary};
-use super::access::Via;
-use crate::boot::machine::Rules;
+use self::{board::Asked, shared::summary, time::Time};
+use super::{
+    access::Via,
+    leases::{Lease, Leases},
+};
+use crate::{boot::machine::Rules, timeline::moment::Moment};
 
 /// The routes. Each request has to bring an [`Extension`] of [`Via`].
 pub fn router(page: Arc<Page>) -> Router {
     Router::new()
         .route("/", get(machines))
+        .route("/leases", get(leases))
         .route("/machines/{machine}", get(machine))
         .route("/machines/{machine}/assign", post(forms::assign))
         .route("/machines/{machine}/wake", post(forms::wake))
@@ -92,6 +96,18 @@ async fn machines(
             "machines.html",
             context! { rows, live, faults, images, it => summary, waiting => Serde(&page.waiting), ..common },
         )
+    });
+    Html(rendered.await.unwrap_or_default())
+}
+
+async fn leases(State(page): State<Arc<Page>>, Extension(via): Extension<Via>, headers: HeaderMap) -> Html<String> {
+    let (viewer, now) = (page.viewer(via, &headers), Moment::from(SystemTime::now()));
+    let rendered = tokio::task::spawn_blocking(move || {
+        let it = Leases::now(&page.api.live, &*page.api.server, now);
+        let row = |lease: &Lease| context! { lease => Serde(lease), ends => Serde(Time::new(lease.ends)) };
+        let rows: Vec<Value> = it.leases.iter().map(row).collect();
+        let common = page.common(viewer, now);
+        render::page("leases.html", context! { it => Serde(&it), rows, live => "", ..common })
     });
     Html(rendered.await.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
+    lease::view::Leases,
     timeline::machines::{Line, Snapshot},
 };
 
@@ -27,6 +28,8 @@ pub trait Server: Send + Sync + 'static {
         cards: Vec<MacAddr>,
         known: Option<String>,
     ) -> Answer<'_, Result<String, Refusal>>;
+    /// The leases, and how they stand.
+    fn leases(&self) -> Leases;
     /// Whether there is a disk to keep what is said.
     fn keeps(&self) -> bool;
     /// The interface that a machine was heard on last.

@@ -22,6 +22,7 @@ mod http;
 mod identity;
 mod images;
 mod interfaces;
+mod lease;
 mod lifecycle;
 mod liveness;
 mod metrics;

@@ -163,7 +163,7 @@ async fn what_comes_from_the_wire_is_text_and_no_markup() {
 async fn every_page_is_protected_and_takes_nothing_from_elsewhere() {
     let (router, fake, _) = page(LOCAL);
     fake.starts(1, 25, "UEFI x86_64", "debian");
-    for path in ["/", MACHINE, "/sign-in", "/machines/nobody", "/static/nothing.css"] {
+    for path in ["/", MACHINE, "/leases", "/sign-in", "/machines/nobody", "/static/nothing.css"] {
         let answered = get(&router, path).await;
         assert_eq!(
             answered.header("content-security-policy"),
@@ -178,6 +178,21 @@ async fn every_page_is_protected_and_takes_nothing_from_elsewhere() {
         }
     }
     assert_eq!(get(&router, "/machines/nobody").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn leases_are_shown_with_their_networks_and_machines() {
+    let (router, ..) = page(REMOTE);
+    let text = get(&router, "/leases").await.text;
+    for words in [
+        "<b>eth1</b>:\n192.0.2.100-192.0.2.109; 1 of 10 addresses are in use",
+        "192.0.2.100-192.0.2.109; asking whether another DHCP server is there",
+        "no leases: the DHCP server &lt;b&gt;192.0.2.254&lt;&#x2f;b&gt; leases here",
+        "<td>192.0.2.1</td><td><a href=\"/machines/52:54:00:6c:62:01\">",
+        "<td>released, ended</td>",
+    ] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

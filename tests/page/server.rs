@@ -7,6 +7,10 @@ use std::{
 };
 
 use axum::{Extension, Router};
+use netbootd::lease::{
+    book::Held,
+    view::{Leases, OnNetwork, OneLease, Standing},
+};
 use netbootd::{
     boot::{
         identity::MachineId,
@@ -138,6 +142,35 @@ impl Server for Fake {
             Err(Refusal::Wrong(format!("there is no profile {:?}", assignment.profile)))
         };
         Box::pin(std::future::ready(answer))
+    }
+
+    fn leases(&self) -> Leases {
+        let network = |name: &str, state, why: Option<&str>| OnNetwork {
+            name: name.into(),
+            state,
+            why: why.map(str::to_owned),
+            label: None,
+            range: "192.0.2.100-192.0.2.109".into(),
+            size: 10,
+            full: 0,
+        };
+        let lease = |last: u8, held, ends_in| OneLease {
+            address: [192, 0, 2, last].into(),
+            card: MacAddr([0x52, 0x54, 0, 0x6c, 0x62, last]),
+            network: "eth1".into(),
+            held,
+            ends_in,
+            time: 3600,
+        };
+        Leases {
+            networks: vec![
+                network("eth1", Standing::Leasing, None),
+                network("eth2", Standing::Asking, None),
+                network("eth3", Standing::Stopped, Some("the DHCP server <b>192.0.2.254</b> leases here")),
+            ],
+            leases: vec![lease(1, Held::Leased, 60), lease(2, Held::Released, -60)],
+            replies: vec![("offer", 1)],
+        }
     }
 
     fn unassign(&self, mac: MachineId) -> Answer<'_, Result<bool, Refusal>> {

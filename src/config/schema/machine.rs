@@ -43,6 +43,8 @@ pub struct Machine {
     pub once_tries: Option<u32>,
     /// The profiles that the menu shows on this machine, in this order. Without it: all.
     pub menu: Vec<String>,
+    /// The address that it gets, with `[lease]`. Only for a rule of one machine.
+    pub address: Option<String>,
     /// Delay of offers to its firmware, instead of `dhcp.reply_delay`.
     pub reply_delay: Option<String>,
     /// Variables for templates: `vars.…`.

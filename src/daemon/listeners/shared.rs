@@ -17,6 +17,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     daemon::plan::Plan,
     dhcp::{
+        answer::Answer,
+        lessor::Lessor,
+        office::{Desk, Office},
         proxy::{Here, Port},
         serve::{Listener, Place},
         transport::Transport,
@@ -24,6 +27,7 @@ use crate::{
     },
     http,
     net::{
+        echo::Echo,
         interface::Interface,
         own_loop::OwnLoop,
         raw::{OpenTap, Tap},
@@ -45,6 +49,8 @@ pub(in crate::daemon) struct Shared {
     pub(in crate::daemon) tasks: TaskTracker,
     pub(in crate::daemon) stop: CancellationToken,
     pub(in crate::daemon) ours: watch::Sender<Vec<Ipv4Addr>>,
+    /// Where addresses are leased.
+    pub(in crate::daemon) office: Option<Arc<Office>>,
     /// What serves DHCP.
     pub(in crate::daemon) dhcp: OwnLoop,
 }
@@ -58,8 +64,13 @@ impl Shared {
         Place { here, on: interface.clone() }
     }
 
-    pub(super) fn serve_requests(&self, dhcp: &Dhcp, transport: Transport) -> JoinHandle<()> {
-        self.serve_port(dhcp, transport, Port::Dhcp, dhcp.exchange.clone())
+    /// Serves port 67, with leases where there is a desk.
+    pub(super) fn serve_requests(&self, dhcp: &Dhcp, transport: Transport, arp: Option<OpenTap>) -> JoinHandle<()> {
+        let lessor = self.office.clone().zip(dhcp.desk.clone()).map(|(office, desk)| {
+            let arp = arp.and_then(|tap| Tap::new(tap).ok());
+            Lessor::new(office, desk, (arp, Echo::open().ok()))
+        });
+        self.spawn(dhcp, transport, Port::Dhcp, dhcp.exchange.clone(), lessor)
     }
 
     pub(super) fn serve_port(
@@ -69,15 +80,30 @@ impl Shared {
         port: Port,
         stop: CancellationToken,
     ) -> JoinHandle<()> {
-        let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
-        let attempts = self.app.attempts.clone();
-        self.tasks.spawn_on(Listener { transport, port, place, live, attempts, events }.serve(stop), self.dhcp.handle())
+        self.spawn(dhcp, transport, port, stop, None)
     }
 
-    pub(super) fn watch(&self, replies: Option<OpenTap>, stop: CancellationToken) {
+    fn spawn(
+        &self,
+        dhcp: &Dhcp,
+        transport: Transport,
+        port: Port,
+        stop: CancellationToken,
+        lessor: Option<(Lessor, mpsc::UnboundedReceiver<Answer>)>,
+    ) -> JoinHandle<()> {
+        let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
+        let attempts = self.app.attempts.clone();
+        self.tasks.spawn_on(
+            Listener { transport, port, place, live, attempts, events, lessor }.serve(stop),
+            self.dhcp.handle(),
+        )
+    }
+
+    pub(super) fn watch(&self, dhcp: &Dhcp, replies: Option<OpenTap>, stop: CancellationToken) {
         if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
             let (ours, attempts, events) = (self.ours.subscribe(), self.app.attempts.clone(), self.events.clone());
-            self.tasks.spawn_on(Watch { tap, ours, attempts, events }.serve(stop), self.dhcp.handle());
+            let desk = self.office.clone().zip(dhcp.desk.clone());
+            self.tasks.spawn_on(Watch { tap, ours, attempts, events, desk }.serve(stop), self.dhcp.handle());
         }
     }
 
@@ -107,6 +133,8 @@ pub(super) struct Dhcp {
     pub(super) exchange: CancellationToken,
     /// Port 67's, where it is bound and would make way.
     pub(super) bound: Option<JoinHandle<()>>,
+    /// Where addresses are leased on the interface.
+    pub(super) desk: Option<Arc<Desk>>,
     /// Who had the port at the last look: to find out whose they are is more work than to see that nothing has changed.
     pub(super) holders: Vec<u64>,
 }

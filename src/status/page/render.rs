@@ -23,7 +23,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 11] = [
     ("layout.html", include_str!("../../../assets/layout.html")),
     ("icons.html", include_str!("../../../assets/icons.html")),
     ("machines.html", include_str!("../../../assets/machines.html")),
@@ -33,6 +33,7 @@ const SOURCES: [(&str, &str); 10] = [
     ("boot.html", include_str!("../../../assets/boot.html")),
     ("machine.html", include_str!("../../../assets/machine.html")),
     ("whole.html", include_str!("../../../assets/whole.html")),
+    ("leases.html", include_str!("../../../assets/leases.html")),
     ("message.html", include_str!("../../../assets/message.html")),
 ];
 

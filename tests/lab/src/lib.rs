@@ -46,7 +46,7 @@ pub use process::{Lines, Process};
 pub use relay::Relay;
 pub use small_disk::SmallDisk;
 pub use tools::{
-    ARM64_TOOLS, BROWSER_TOOLS, CLOUD_INIT, DHCPD, DHCRELAY, DNSMASQ, KEA, KEA_LIBRARIES, KSVALIDATOR, NETWORK_TOOLS,
-    PROMTOOL, Tool, VM_TOOLS, VM_TOOLS_32_BIT, check, required,
+    ARM64_TOOLS, BROWSER_TOOLS, CLOUD_INIT, DHCLIENT, DHCPD, DHCRELAY, DNSMASQ, KEA, KEA_LIBRARIES, KSVALIDATOR,
+    NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, VM_TOOLS_32_BIT, check, required,
 };
 pub use vm::{LastWords, Vm};

@@ -47,6 +47,9 @@ pub const DHCPD: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-server/u
 /// ISC's relay, unpacked like [`DHCPD`].
 pub const DHCRELAY: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-relay/usr/sbin/dhcrelay", "isc-dhcp-relay");
 
+/// ISC's client, unpacked like [`DHCPD`]: installed, it would be the host's own.
+pub const DHCLIENT: Tool = Tool::new("/usr/local/lib/netbootd-lab/isc-dhcp-client/sbin/dhclient", "isc-dhcp-client");
+
 /// ISC Kea, unpacked like [`DHCPD`], and the folders of its libraries.
 pub const KEA: Tool = Tool::new("/usr/local/lib/netbootd-lab/kea-dhcp4-server/usr/sbin/kea-dhcp4", "kea-dhcp4-server");
 /// For `LD_LIBRARY_PATH`.

@@ -1,0 +1,352 @@
+//! Leases for the requests of one socket: the offers that wait until their address was tried, and the replies that wait
+//! until their lease is stored.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use super::{
+    answer::Answer,
+    lease::{Step, decide},
+    office::{Desk, Office, Sent},
+    reply::{LeaseOptions, Reply, ReplyKind},
+    request::{Kind, Request},
+    vendor_options::VendorOptions,
+    waiting::Waiting,
+};
+use crate::{
+    boot::{client::Client, mac::MacAddr, machine::Rules, reason::Reason, selector::Facts},
+    lease::{
+        book::{Ask, Given},
+        network::Network,
+    },
+    net::{arp, boot_time, echo::Echo, frame::LinkAddress, raw::Tap},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lessor {
+    office: Arc<Office>,
+    desk: Arc<Desk>,
+    arp: Option<Tap>,
+    echo: Option<Echo>,
+    waiting: Mutex<Waiting<Asked>>,
+    /// Addresses to try.
+    to_try: Mutex<Vec<(Ipv4Addr, bool)>>,
+    stored: mpsc::UnboundedSender<Answer>,
+}
+
+/// A request whose offer waits.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request as it came, if another address has to be offered.
+    pub datagram: Vec<u8>,
+    /// Its sender.
+    pub from: SocketAddrV4,
+    /// Its receiver.
+    pub to: Option<Ipv4Addr>,
+    /// The sender's MAC address and whether it was a broadcast, if it was captured.
+    pub link: Option<(LinkAddress, bool)>,
+    card: MacAddr,
+    address: Ipv4Addr,
+    network: Arc<Network>,
+    answer: Answer,
+}
+
+/// A lease for a request.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// What to do.
+    pub step: Step,
+    network: Arc<Network>,
+}
+
+/// This server, as the client of a request sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours<'a> {
+    /// All our addresses there.
+    pub addresses: &'a [Ipv4Addr],
+    /// The address that clients use.
+    pub address: Ipv4Addr,
+}
+
+impl Lessor {
+    /// `arp` and `echo` try addresses. Where they are missing, addresses are offered untried.
+    #[must_use]
+    pub fn new(
+        office: Arc<Office>,
+        desk: Arc<Desk>,
+        (arp, echo): (Option<Tap>, Option<Echo>),
+    ) -> (Self, mpsc::UnboundedReceiver<Answer>) {
+        let (stored, sent) = mpsc::unbounded_channel();
+        let (waiting, to_try) = (Mutex::default(), Mutex::default());
+        (Self { office, desk, arp, echo, waiting, to_try, stored }, sent)
+    }
+
+    /// What to do about a request; none where it is no matter of leases.
+    pub fn lease(
+        &self,
+        request: &Request,
+        client: Option<&Client>,
+        ours: Ours<'_>,
+        rules: &Arc<Rules>,
+    ) -> Option<Lease> {
+        let relay = relay(request);
+        let own = request.server_override();
+        let is_ours = |server: Ipv4Addr| ours.addresses.contains(&server) || own == Some(server);
+        if request.kind == Kind::Request
+            && let (Some(server), Some(_)) = (request.server_id, request.requested)
+            && !is_ours(server)
+        {
+            self.office.accepted_elsewhere(&self.desk, relay, server);
+        }
+        if request.kind == Kind::Discover && relay.is_none() {
+            self.office.machine_asks(&self.desk);
+        }
+        let network = self.office.network(&self.desk, relay)?;
+        let (now, card) = (boot_time::now(), request.mac);
+        let reservations = self.office.reservations(rules);
+        let plain = Facts { mac: card, uuid: None, serial: None, hardware: None, arch: None, interface: None };
+        let rule = rules.machines.of(&client.map_or(plain, Client::facts)).map(|(_, rule)| rule);
+        let mut book = self.office.book();
+        // The system that a machine boots does not send its UUID, and keeps the address that was reserved by it.
+        let kept = || book.address_of(&network.name, card).filter(|address| reservations.contains(address));
+        let reserved = rule.and_then(|rule| rule.address).or_else(kept);
+        let is_boot = client.is_some();
+        let is_entitled = is_boot || self.office.is_for_everyone() || book.is_known(&network.name, card, now);
+        let ask = Ask { network: &network, card, is_boot, reserved, reservations: &reservations, now };
+        let step = decide(request, &ask, &mut book, is_ours, is_entitled);
+        if is_boot && matches!(step, Step::Offer(_) | Step::Ack(_)) {
+            book.booted(card, now);
+        }
+        drop(book);
+        match &step {
+            Step::Proxy => return None,
+            Step::Offer(_) => self.office.set_full(&network, false),
+            Step::Silence(Reason::LeasesFull(_)) => self.office.set_full(&network, true),
+            Step::Changed(address) => {
+                let what = if request.kind == Kind::Decline { "declines" } else { "gives back" };
+                info!("{card} {what} {address}");
+                self.office.keep(*address, None);
+            }
+            _ => {}
+        }
+        Some(Lease { step, network })
+    }
+
+    /// Another netbootd asks whether somebody leases here. None if it is an ordinary request; else the answer, if we do.
+    pub fn twin(&self, request: &Request, server: Ipv4Addr) -> Option<Option<Box<Reply>>> {
+        let answers = self.office.twin(&self.desk, &request.vendor_class)?;
+        let offered = self.desk.any_address().filter(|_| answers);
+        Some(offered.map(|(address, network)| {
+            let given = Given { address, time: network.time, is_its: true };
+            let lease = Lease { step: Step::Offer(given), network };
+            Box::new(Reply { broadcast: true, ..plain(request, ReplyKind::Offer, server, lease.options(request)) })
+        }))
+    }
+
+    /// The reply now; or none if it waits for the trial of its address, or for the state.
+    pub fn released(&self, lease: &Lease, asked: Incoming<'_>, answer: Answer, card: MacAddr) -> Option<Answer> {
+        match lease.step {
+            Step::Offer(Given { address, is_its, .. })
+                if (!is_its && self.can_try(&answer.reply)) || self.waiting().get(address).is_some() =>
+            {
+                let is_relayed = !answer.reply.giaddr.is_unspecified();
+                let at = Instant::now() + if is_relayed { ECHO } else { ARP };
+                let Incoming { datagram, from, to, link } = asked;
+                let (datagram, network) = (datagram.to_vec(), lease.network.clone());
+                let asked = Asked { datagram, from, to, link, card, address, network, answer };
+                if self.waiting().put(address, at, asked) {
+                    self.to_try.lock().unwrap_or_else(PoisonError::into_inner).push((address, is_relayed));
+                }
+                None
+            }
+            Step::Ack(Given { address, .. }) => {
+                let stored = self.stored.clone();
+                self.office.keep(address, Some(Box::new(move || drop(stored.send(answer)))));
+                None
+            }
+            _ => Some(answer),
+        }
+    }
+
+    /// Whether a reply about a lease may leave now: another server may have come while it waited.
+    #[must_use]
+    pub fn may_send(&self, reply: &Reply) -> bool {
+        let relay = Some(reply.giaddr).filter(|relay| !relay.is_unspecified());
+        let may = self.office.network(&self.desk, relay).is_some();
+        if may {
+            self.office.count(match reply.kind {
+                ReplyKind::Offer => Sent::Offer,
+                ReplyKind::Ack => Sent::Ack,
+                ReplyKind::Nak => Sent::Nak,
+            });
+        }
+        may
+    }
+
+    /// The time of the next offer that waits.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.waiting().next()
+    }
+
+    /// The offers whose address nobody uses.
+    pub fn due(&self, now: Instant) -> Vec<Answer> {
+        let due = self.waiting().due(now);
+        let (book, now) = (self.office.book(), boot_time::now());
+        due.into_iter().filter(|asked| book.is_of(asked.address, asked.card, now)).map(|asked| asked.answer).collect()
+    }
+
+    /// Sends what tries addresses.
+    pub async fn try_addresses(&self) {
+        let to_try = std::mem::take(&mut *self.to_try.lock().unwrap_or_else(PoisonError::into_inner));
+        for (address, is_relayed) in to_try {
+            let sent = match (&self.arp, &self.echo) {
+                (Some(tap), _) if !is_relayed => tap.send_bytes(&arp::probe(tap.link_address, address)).await,
+                (_, Some(echo)) if is_relayed => echo.ask(address).await,
+                _ => Ok(()),
+            };
+            if let Err(error) = sent {
+                debug!(%error, %address, "cannot try whether the address is in use");
+            }
+        }
+    }
+
+    /// Waits until somebody answers for an address that is being tried. The requests whose offers need another address.
+    ///
+    /// # Errors
+    /// Those of the system call; it can be used on.
+    pub async fn in_use(&self) -> io::Result<Vec<Asked>> {
+        let mut users = Vec::new();
+        let arp = async {
+            match &self.arp {
+                Some(tap) => tap.receive_bytes(|frame| users.extend(arp::sender(frame))).await,
+                None => std::future::pending().await,
+            }
+        };
+        let echo = async {
+            match &self.echo {
+                Some(echo) => echo.answer().await,
+                None => std::future::pending().await,
+            }
+        };
+        let pinged = tokio::select! {
+            received = arp => {
+                received?;
+                None
+            }
+            answered = echo => answered?,
+        };
+        let users = users.into_iter().map(|(address, card)| (address, Some(MacAddr(card))));
+        let users: Vec<_> = users.chain(pinged.map(|address| (address, None))).collect();
+        Ok(users.into_iter().filter_map(|(address, card)| self.used_by(address, card)).collect())
+    }
+
+    fn used_by(&self, address: Ipv4Addr, user: Option<MacAddr>) -> Option<Asked> {
+        let mut waiting = self.waiting();
+        // Its own machine may use it, from an earlier lease.
+        waiting.get(address).filter(|asked| user.is_none_or(|user| user != asked.card))?;
+        let asked = waiting.take(address)?;
+        let who = user.map_or_else(|| "somebody".to_owned(), |user| user.to_string());
+        info!("{address} is in use by {who}, without a lease of ours: another address is offered");
+        let reservations = std::collections::BTreeSet::new();
+        let (network, card) = (&*asked.network, user.unwrap_or(MacAddr([0; 6])));
+        let ask =
+            Ask { network, card, is_boot: false, reserved: None, reservations: &reservations, now: boot_time::now() };
+        self.office.book().taken(&ask, address);
+        Some(asked)
+    }
+
+    fn can_try(&self, reply: &Reply) -> bool {
+        if reply.giaddr.is_unspecified() { self.arp.is_some() } else { self.echo.is_some() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<Asked>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The datagram.
+    pub datagram: &'a [u8],
+    /// Its sender.
+    pub from: SocketAddrV4,
+    /// Its receiver.
+    pub to: Option<Ipv4Addr>,
+    /// See [`Asked::link`].
+    pub link: Option<(LinkAddress, bool)>,
+}
+
+impl Lease {
+    /// The options of the reply.
+    #[must_use]
+    pub fn options(&self, request: &Request) -> Option<LeaseOptions> {
+        let given = match self.step {
+            Step::Offer(given) | Step::Ack(given) => Some(given),
+            Step::Inform => None,
+            _ => return None,
+        };
+        let Network { prefix, options, time, .. } = &*self.network;
+        let time = given.map_or(*time, |given| given.time);
+        let max_size = usize::from(request.max_size);
+        let address = given.map(|given| given.address);
+        Some(LeaseOptions { address, time, mask: prefix.mask(), options: options.clone(), max_size })
+    }
+
+    /// In words, for the log.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self.step {
+            Step::Offer(given) | Step::Ack(given) => format!(", with the address {}", given.address),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A reply without anything to boot: for a client that is no boot client, or a refusal.
+#[must_use]
+pub fn plain(request: &Request, kind: ReplyKind, server: Ipv4Addr, lease: Option<LeaseOptions>) -> Reply {
+    let is_nak = kind == ReplyKind::Nak;
+    Reply {
+        kind,
+        xid: request.xid,
+        // A relay sends a refusal as a broadcast: its client's address is wrong (RFC 2131 §4.3.2).
+        broadcast: request.broadcast || (is_nak && !request.giaddr.is_unspecified()),
+        ciaddr: if is_nak || kind == ReplyKind::Offer { Ipv4Addr::UNSPECIFIED } else { request.ciaddr },
+        giaddr: request.giaddr,
+        hardware: request.hardware,
+        server: Ipv4Addr::UNSPECIFIED,
+        server_id: request.server_override().unwrap_or(server),
+        vendor_class: b"",
+        vendor_options: VendorOptions::None,
+        uuid: Vec::new(),
+        bootfile: String::new(),
+        bootfile_option: false,
+        server_option: false,
+        config_file: String::new(),
+        ipxe: b"",
+        relay_agent: request.relay_agent.clone(),
+        lease,
+    }
+}
+
+/// The relay that forwarded a request, or the network that it names.
+fn relay(request: &Request) -> Option<Ipv4Addr> {
+    let relay = Some(request.giaddr).filter(|relay| !relay.is_unspecified())?;
+    Some(super::relay_agent::link(&request.relay_agent).unwrap_or(relay))
+}
+
+/// How long an address is tried: a host on the network answers within milliseconds, and iPXE ignores offers that come
+/// more than 2 s after its DHCPDISCOVER.
+const ARP: Duration = Duration::from_millis(300);
+/// The same behind a relay.
+const ECHO: Duration = Duration::from_millis(500);

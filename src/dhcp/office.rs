@@ -1,0 +1,486 @@
+//! The leases of the server, with a desk for each interface that they are given on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{Notify, mpsc};
+use tracing::{error, info, warn};
+
+use super::offered::Offered;
+use crate::{
+    boot::{
+        mac::MacAddr,
+        machine::{Live, Rules},
+    },
+    lease::{
+        At,
+        book::Book,
+        guard::{Guard, Sign, Stop, Twin},
+        kept::{Clocks, Kept},
+        network::Network,
+        terms::{Leasing, Prefix, Terms},
+        view::{Leases, OnNetwork, OneLease, Standing},
+    },
+    net::{boot_time, interface::Interface, link},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Office {
+    terms: Leasing,
+    live: Arc<Live>,
+    book: Mutex<Book>,
+    relayed: Vec<(Network, Mutex<Guard>)>,
+    desks: Mutex<BTreeMap<Arc<str>, Arc<Desk>>>,
+    keep: Option<mpsc::UnboundedSender<ToKeep>>,
+    /// How often no address was free, by network; and whether that is so now.
+    full: Mutex<BTreeMap<Arc<str>, (u64, bool)>>,
+    replies: [AtomicU64; Sent::ALL.len()],
+    reservations: Mutex<Option<(Arc<Rules>, Arc<BTreeSet<Ipv4Addr>>)>>,
+    start: String,
+    /// The vendor class of our own questions.
+    class: String,
+}
+
+/// A lease to store.
+pub struct ToKeep {
+    /// The lease.
+    pub kept: Kept,
+    /// What to do when it is stored: the reply is sent.
+    pub then: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// A reply about a lease, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// DHCPOFFER.
+    Offer,
+    /// DHCPACK.
+    Ack,
+    /// DHCPNAK.
+    Nak,
+}
+
+impl Sent {
+    const ALL: [(Self, &'static str); 3] = [(Self::Offer, "offer"), (Self::Ack, "ack"), (Self::Nak, "nak")];
+}
+
+/// Where leases are given on one interface.
+#[derive(Debug)]
+pub struct Desk {
+    /// The interface's name.
+    pub name: Arc<str>,
+    /// The MAC address of the interface.
+    pub card: MacAddr,
+    network: ArcSwapOption<Network>,
+    guard: Mutex<Guard>,
+    /// How often the cable was plugged, when this was read last.
+    cable: Mutex<(Option<u64>, At)>,
+    avoids_default_route: bool,
+    address: ArcSwap<Ipv4Addr>,
+    /// The guard's next step is earlier than it was.
+    wake: Notify,
+}
+
+impl Office {
+    /// With the leases of an earlier run. `nonce` tells this server from others that lease.
+    #[must_use]
+    pub fn new(
+        terms: Leasing,
+        live: Arc<Live>,
+        kept: &[Kept],
+        keep: Option<mpsc::UnboundedSender<ToKeep>>,
+        nonce: u32,
+    ) -> Self {
+        let relayed = terms.relayed.iter().filter_map(|(prefix, terms)| {
+            let name: Arc<str> = prefix.to_string().into();
+            let network = Network::new(name, *prefix, Vec::new(), terms);
+            let network = network.inspect_err(|why| error!("no leases on {prefix}: {why}")).ok()?;
+            let mut guard = Guard::new(At::ZERO, Duration::MAX);
+            // There is no way to ask on a network behind a relay. Another server is noticed by what machines accept.
+            while guard.is_asking() {
+                guard.tick(guard.next().unwrap_or_default());
+            }
+            info!("leases on {prefix}, behind a relay: {} for {} s", network.ranges_text(), network.time.as_secs());
+            Some((network, Mutex::new(guard)))
+        });
+        let relayed = relayed.collect();
+        let mut office = Self {
+            terms,
+            live,
+            book: Mutex::default(),
+            relayed,
+            desks: Mutex::default(),
+            keep,
+            full: Mutex::default(),
+            replies: Default::default(),
+            reservations: Mutex::default(),
+            start: boot_time::this_start(),
+            class: String::new(),
+        };
+        let clocks = office.clocks();
+        office.book().restore(kept.iter().map(|kept| kept.entry(&clocks)));
+        office.class = format!("{nonce:08x}");
+        office
+    }
+
+    /// All leases.
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
+    }
+
+    /// Whether every client gets a lease.
+    #[must_use]
+    pub fn is_for_everyone(&self) -> bool {
+        self.terms.everyone
+    }
+
+    /// The addresses that rules reserve.
+    pub fn reservations(&self, rules: &Arc<Rules>) -> Arc<BTreeSet<Ipv4Addr>> {
+        let mut known = lock(&self.reservations);
+        match &*known {
+            Some((of, reservations)) if Arc::ptr_eq(of, rules) => reservations.clone(),
+            _ => {
+                let reservations = Arc::new(rules.reservations());
+                *known = Some((rules.clone(), reservations.clone()));
+                reservations
+            }
+        }
+    }
+
+    /// The desk on an interface, if addresses are leased there. An interface that comes back is asked on anew.
+    pub fn open(&self, interface: &Interface, obstacle: Option<Stop>) -> Option<Arc<Desk>> {
+        let name: Arc<str> = interface.name.as_str().into();
+        let terms = Some(self.terms.terms_of(&name)).filter(|terms| terms.enabled)?;
+        let now = boot_time::now();
+        let desk = lock(&self.desks).get(&name).cloned().unwrap_or_else(|| {
+            Arc::new(Desk {
+                name: name.clone(),
+                card: MacAddr(interface.link_address.unwrap_or_default()),
+                network: ArcSwapOption::empty(),
+                guard: Mutex::new(Guard::new(now, self.terms.ask_every)),
+                cable: Mutex::new((link::cable_changes(&name), now)),
+                avoids_default_route: !self.terms.on_default_route,
+                address: ArcSwap::from_pointee(interface.address()),
+                wake: Notify::new(),
+            })
+        });
+        lock(&desk.guard).changed(now);
+        lock(&self.desks).insert(name, desk.clone());
+        let obstacle = obstacle.or_else(|| desk.default_route());
+        self.fit(&desk, interface, terms);
+        if let Some(why) = obstacle {
+            self.halt(&desk, why);
+        }
+        if let Some(network) = desk.network.load().as_ref().filter(|_| lock(&desk.guard).is_asking()) {
+            let (ranges, seconds) = (network.ranges_text(), network.time.as_secs());
+            info!("lease {}: {ranges} for {seconds} s, if no other DHCP server answers", desk.name);
+        }
+        Some(desk)
+    }
+
+    /// The interface has other addresses now.
+    pub fn fit_desk(&self, interface: &Interface) {
+        let desk = lock(&self.desks).get(interface.name.as_str()).cloned();
+        if let Some(desk) = desk {
+            self.fit(&desk, interface, self.terms.terms_of(&interface.name));
+        }
+    }
+
+    fn fit(&self, desk: &Desk, interface: &Interface, terms: &Terms) {
+        let length = interface.networks.first().map_or(32, |(_, length)| *length);
+        let prefix = Prefix::of(interface.address(), length);
+        match Network::new(desk.name.clone(), prefix, interface.addresses.clone(), terms) {
+            Ok(network) => {
+                let before = desk.network.swap(Some(Arc::new(network.clone())));
+                desk.address.store(Arc::new(interface.address()));
+                if before.is_some_and(|before| *before != network) {
+                    lock(&desk.guard).changed(boot_time::now());
+                    desk.wake.notify_one();
+                }
+            }
+            Err(why) => {
+                desk.network.store(None);
+                self.halt(desk, Stop::Unfit(why));
+            }
+        }
+    }
+
+    /// Leasing on an interface stops for good.
+    pub fn halt_on(&self, interface: &str, why: Stop) {
+        let desk = lock(&self.desks).get(interface).cloned();
+        if let Some(desk) = desk {
+            self.halt(&desk, why);
+        }
+    }
+
+    fn halt(&self, desk: &Desk, why: Stop) {
+        let words = format!("no leases on {}: {why}", desk.name);
+        if lock(&desk.guard).halt(why) {
+            error!("{words}");
+            self.tell();
+        }
+    }
+
+    /// Leasing on a network behind a relay stops for good.
+    pub fn halt_relayed(&self, network: &str, why: Stop) {
+        let found = self.relayed.iter().find(|(relayed, _)| *relayed.name == *network);
+        if let Some((_, guard)) = found {
+            let words = format!("no leases on {network}: {why}");
+            if lock(guard).halt(why) {
+                error!("{words}");
+                self.tell();
+            }
+        }
+    }
+
+    /// The network that a machine is in, by its relay, if leases may be given there now.
+    pub fn network(&self, desk: &Desk, relay: Option<Ipv4Addr>) -> Option<Arc<Network>> {
+        let own = desk.network.load_full();
+        let Some(relay) = relay else { return own.filter(|_| self.is_clear(desk)) };
+        if let Some((network, guard)) = self.relayed.iter().find(|(network, _)| network.prefix.contains(relay)) {
+            return lock(guard).is_clear().then(|| Arc::new(network.clone()));
+        }
+        own.filter(|network| network.prefix.contains(relay) && self.is_clear(desk))
+    }
+
+    /// Whether leases may be given on an interface: nobody else leases there, and the cable is the same as it was then.
+    pub fn is_clear(&self, desk: &Desk) -> bool {
+        if !lock(&desk.guard).is_clear() {
+            return false;
+        }
+        let (mut cable, now) = (lock(&desk.cable), boot_time::now());
+        if now.saturating_sub(cable.1) >= CABLE {
+            let changes = link::cable_changes(&desk.name);
+            if changes != cable.0 {
+                lock(&desk.guard).changed(now);
+                desk.wake.notify_one();
+                info!("the cable of {} was plugged: asking again whether another DHCP server is there", desk.name);
+            }
+            *cable = (changes, now);
+        }
+        lock(&desk.guard).is_clear()
+    }
+
+    /// The time of the guard's next step.
+    #[must_use]
+    pub fn next(&self, desk: &Desk) -> Option<At> {
+        lock(&desk.guard).next()
+    }
+
+    /// The guard's time has come. Whether to ask now.
+    pub fn tick(&self, desk: &Desk) -> bool {
+        if let Some(why) = desk.default_route() {
+            self.halt(desk, why);
+        }
+        let mut guard = lock(&desk.guard);
+        let was_asking = guard.is_asking();
+        let asks = guard.tick(boot_time::now());
+        if was_asking && guard.is_clear() {
+            info!("no other DHCP server answers on {}: addresses are leased", desk.name);
+        }
+        asks
+    }
+
+    /// The vendor class of the guard's questions: another netbootd that leases answers them.
+    #[must_use]
+    pub fn class(&self, desk: &Desk) -> Vec<u8> {
+        format!("{CLASS}{} {}", desk.address.load(), self.class).into_bytes()
+    }
+
+    /// Another netbootd asks whether somebody leases. Whether to answer with an offer.
+    pub fn twin(&self, desk: &Desk, vendor_class: &[u8]) -> Option<bool> {
+        let text = std::str::from_utf8(vendor_class).ok()?.strip_prefix(CLASS)?;
+        let (address, nonce) = text.split_once(' ')?;
+        let theirs = address.parse().ok()?;
+        if nonce == self.class {
+            return Some(false);
+        }
+        let ours = **desk.address.load();
+        let mut guard = lock(&desk.guard);
+        let twin = guard.twin(theirs, ours);
+        let words = guard.stop().map(ToString::to_string).unwrap_or_default();
+        drop(guard);
+        if twin == Twin::Stopped {
+            error!("no leases on {}: {words}", desk.name);
+            self.tell();
+        }
+        Some(twin == Twin::Answer)
+    }
+
+    /// A machine asks for an address.
+    pub fn machine_asks(&self, desk: &Desk) {
+        let mut guard = lock(&desk.guard);
+        let before = guard.next();
+        guard.machine_asks(boot_time::now());
+        if guard.next() != before {
+            desk.wake.notify_one();
+        }
+    }
+
+    /// A message of a server was heard on an interface. If another server leases there, we stop.
+    pub fn heard(&self, desk: &Desk, offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr]) {
+        let Offered { mac, yiaddr, giaddr, server_id, is_ack, is_nak, .. } = offered;
+        let server = server_id.unwrap_or(from);
+        let is_relayed = !giaddr.is_unspecified();
+        // Our own reply, which a relay brings back, can have the relay's identifier (RFC 5107).
+        let is_own_by_relay = || is_relayed && (*is_nak || self.book().is_of(*yiaddr, *mac, boot_time::now()));
+        // A proxy's offer has no address, and harms no lease.
+        let is_lease = !yiaddr.is_unspecified() || *is_nak;
+        if !is_lease || ours.contains(&server) || is_own_by_relay() {
+            return;
+        }
+        let sign = match (is_nak, is_ack) {
+            (true, _) => Sign::Nak,
+            (false, true) => Sign::Ack(*yiaddr),
+            (false, false) => Sign::Offer(*yiaddr),
+        };
+        self.halt(desk, Stop::Foreign(server, sign));
+    }
+
+    /// A machine accepted the offer of another server. Its answer may have been a unicast that we did not hear.
+    pub fn accepted_elsewhere(&self, desk: &Desk, relay: Option<Ipv4Addr>, server: Ipv4Addr) {
+        let why = Stop::Foreign(server, Sign::Accepted);
+        match relay {
+            None => self.halt(desk, why),
+            Some(relay) => {
+                let network = self.relayed.iter().find(|(network, _)| network.prefix.contains(relay));
+                if let Some((network, _)) = network {
+                    self.halt_relayed(&network.name, why);
+                }
+            }
+        }
+    }
+
+    /// Every address of a network is in use, or one is free again.
+    pub fn set_full(&self, network: &Network, is_full: bool) {
+        let mut full = lock(&self.full);
+        let (count, before) = full.entry(network.name.clone()).or_default();
+        *count += u64::from(is_full);
+        if std::mem::replace(before, is_full) != is_full {
+            drop(full);
+            if is_full {
+                warn!("{}", full_words(&network.name, &network.ranges_text()));
+            }
+            self.tell();
+        }
+    }
+
+    /// Counts a reply.
+    pub fn count(&self, sent: Sent) {
+        let place = Sent::ALL.iter().position(|(one, _)| *one == sent);
+        if let Some(count) = place.and_then(|place| self.replies.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Stores what the book says about an address, and then does `then`: at once where there is no state.
+    pub fn keep(&self, address: Ipv4Addr, then: Option<Box<dyn FnOnce() + Send>>) {
+        let entry = self.book().entry(address).cloned();
+        match (&self.keep, entry) {
+            (Some(keep), Some(entry)) => {
+                let kept = Kept::new(address, &entry, &self.clocks());
+                // A keeper that has gone, as the server stops, keeps nothing: no reply then.
+                let _ = keep.send(ToKeep { kept, then });
+            }
+            _ => then.into_iter().for_each(|then| then()),
+        }
+    }
+
+    fn clocks(&self) -> Clocks {
+        let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clocks { now: boot_time::now(), start: self.start.clone(), today }
+    }
+
+    /// Shows on the page and in the API where nothing is leased any more, and why.
+    fn tell(&self) {
+        let full = lock(&self.full).clone();
+        let networks = self.networks();
+        let lines = networks.iter().filter_map(|network| {
+            let stopped = network.why.as_ref().map(|why| format!("no leases on {}: {why}", network.name));
+            let is_full = full.get(&network.name).is_some_and(|(_, is_full)| *is_full);
+            stopped.or_else(|| is_full.then(|| full_words(&network.name, &network.range)))
+        });
+        self.live.lease_faults.store(Arc::new(lines.collect()));
+    }
+
+    fn networks(&self) -> Vec<OnNetwork> {
+        let full = lock(&self.full).clone();
+        let on = |network: Option<&Network>, name: &Arc<str>, guard: &Guard| OnNetwork {
+            name: name.clone(),
+            state: match guard.stop() {
+                Some(_) => Standing::Stopped,
+                None if guard.is_clear() => Standing::Leasing,
+                None => Standing::Asking,
+            },
+            why: guard.stop().map(ToString::to_string),
+            label: guard.stop().map(Stop::label),
+            range: network.map(Network::ranges_text).unwrap_or_default(),
+            size: network.map(Network::size).unwrap_or_default(),
+            full: full.get(name).map_or(0, |(count, _)| *count),
+        };
+        let desks: Vec<Arc<Desk>> = lock(&self.desks).values().cloned().collect();
+        let own = desks.iter().map(|desk| on(desk.network.load().as_deref(), &desk.name, &lock(&desk.guard)));
+        let relayed = self.relayed.iter().map(|(network, guard)| on(Some(network), &network.name, &lock(guard)));
+        own.chain(relayed).collect()
+    }
+
+    /// Everything, for people and programs.
+    #[must_use]
+    pub fn view(&self) -> Leases {
+        let now = boot_time::now();
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let one = |(address, entry): (Ipv4Addr, &crate::lease::book::Entry)| OneLease {
+            address,
+            card: entry.card,
+            network: entry.network.clone(),
+            held: entry.held,
+            ends_in: seconds(entry.ends.saturating_sub(now)) - seconds(now.saturating_sub(entry.ends)),
+            time: entry.time.as_secs(),
+        };
+        let leases = self.book().iter().map(one).collect();
+        let counts = Sent::ALL.iter().zip(&self.replies);
+        let replies = counts.map(|((_, name), count)| (*name, count.load(Ordering::Relaxed))).collect();
+        Leases { networks: self.networks(), leases, replies }
+    }
+}
+
+impl Desk {
+    /// Waits until the guard's next step is earlier than it was.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Whether leases may not be given because of the default route, which may come later than netbootd.
+    fn default_route(&self) -> Option<Stop> {
+        (self.avoids_default_route && link::has_default_route(&self.name)).then_some(Stop::DefaultRoute)
+    }
+
+    /// An address to offer to another netbootd that asks whether somebody leases. It does not accept it.
+    #[must_use]
+    pub fn any_address(&self) -> Option<(Ipv4Addr, Arc<Network>)> {
+        let network = self.network.load_full()?;
+        Some((network.ranges.first()?.first, network))
+    }
+}
+
+fn full_words(name: &str, range: &str) -> String {
+    format!("every address of {name} ({range}) is in use: set a larger lease.range, or a shorter lease.time")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The vendor class of the guard's questions begins with this.
+const CLASS: &str = "netbootd-asks ";
+/// How old the knowledge about the cable may be: a machine needs longer to send its first request.
+const CABLE: Duration = Duration::from_millis(20);
