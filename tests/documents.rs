@@ -225,4 +225,17 @@ fn is_test_or_bench(arguments: &[&str]) -> Result<()> {
 }
 
 /// Programs of others that the pages name.
-const OTHERS: &[&str] = &["apt", "dd", "dnf", "systemctl", "sudoedit", "curl", "man", "journalctl", "ln", "mount"];
+const OTHERS: &[&str] = &[
+    "apt",
+    "createdb",
+    "createuser",
+    "dd",
+    "dnf",
+    "systemctl",
+    "sudoedit",
+    "curl",
+    "man",
+    "journalctl",
+    "ln",
+    "mount",
+];

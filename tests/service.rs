@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use netbootd_lab::{Tool, required};
 
 const ANALYZE: &[Tool] = &[Tool::new("systemd-analyze", "systemd")];
@@ -39,6 +39,36 @@ fn the_unit_is_right_and_what_it_is_exposed_to_stays_low() -> Result<()> {
     ensure!(is_good && !words.contains("netbootd.service:"), "{words}");
     let (is_low, words) = analyze(&["security", "--no-pager", "--offline=true", &format!("--threshold={MOST}")])?;
     ensure!(is_low, "{words}");
+    Ok(())
+}
+
+/// The units of the page about several appliances.
+#[test]
+fn the_example_of_several_appliances_is_right() -> Result<()> {
+    let Some(()) = required(&[ANALYZE]) else { return Ok(()) };
+    let scratch = tempfile::tempdir()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let service = fs::read_to_string(root.join("packaging/systemd/netbootd.service"))?;
+    let service = service.replace("/usr/bin/netbootd", env!("CARGO_BIN_EXE_netbootd"));
+    fs::write(scratch.path().join("netbootd.service"), service)?;
+    let page = fs::read_to_string(root.join("packaging/docs/several-appliances.md"))?;
+    let mut units = vec!["netbootd.service".to_owned()];
+    for block in page.split("```ini\n").skip(1) {
+        let text = block.split("```").next().unwrap_or_default();
+        let path = text.lines().next().and_then(|line| line.strip_prefix("# /etc/systemd/system/"));
+        let path = path.with_context(|| format!("no path: {text}"))?;
+        let file = scratch.path().join(path);
+        fs::create_dir_all(file.parent().context("a folder")?)?;
+        // What it calls need not be installed here.
+        fs::write(&file, text.replace("/usr/bin/rsync", "/bin/true"))?;
+        units.extend(Some(path.to_owned()).filter(|path| !path.contains('/')));
+    }
+    ensure!(units.len() == 3, "{units:?}");
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.env("SYSTEMD_UNIT_PATH", format!("{}:", scratch.path().display())).args(["verify", "--man=no"]);
+    let output = analyze.args(units.iter().map(|unit| scratch.path().join(unit))).output()?;
+    let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success() && !words.contains("netbootd"), "{words}");
     Ok(())
 }
 

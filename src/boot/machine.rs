@@ -18,7 +18,7 @@ use super::{
     policy::Policy,
     profile::{Boot, Profile, ProfileFault},
     reason::Reason,
-    roster::{Entry, Roster, Tried},
+    roster::{Begun, Entry, Roster, Tried},
     selector::{Facts, RuleBook},
     shape::Shape,
     template::Templates,
@@ -40,6 +40,8 @@ pub struct Live {
     pub state_fault: ArcSwapOption<String>,
     /// Where no address is leased any more, and why.
     pub lease_faults: ArcSwap<Vec<String>>,
+    /// The addresses of other appliances that share the state: their offers are the same as ours.
+    pub peers: ArcSwap<Vec<Ipv4Addr>>,
     heard: Mutex<Heard>,
 }
 
@@ -90,6 +92,8 @@ pub struct Rules {
     pub offer: OfferShape,
     /// How long offers to firmware wait.
     pub reply_delay: ReplyDelay,
+    /// How long a machine asks in vain before this server, a standby, answers it; zero: it is no standby.
+    pub answer_after: Duration,
     /// Whether there is an assets folder, which a Raspberry Pi's own files are in.
     pub has_assets: bool,
     /// Profiles by name.
@@ -265,6 +269,10 @@ impl Rules {
                 once: false,
                 until_installed: false,
             });
+        }
+        let begun = said.filter(|entry| once && entry.is_in_doubt).and_then(|entry| entry.begun.as_ref());
+        if let Some(Begun { by, .. }) = begun {
+            return Err(Reason::BegunElsewhere { profile: name.chars().take(64).collect(), by: by.clone() });
         }
         let most = rule.and_then(|rule| rule.until_installed).filter(|_| once && by != By::Assignment);
         let tried = said.and_then(|entry| entry.tried.as_ref()).filter(|tried| tried.profile == name);

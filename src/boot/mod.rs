@@ -6,7 +6,7 @@
 //! | subject | files |
 //! |---|---|
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
-//! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`] |
+//! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`] |
 //! | what can be booted | [`loader`], [`profile`], [`image`], [`template`], [`source`] |
 //! | the decision | [`machine`], [`next`], [`shape`], [`faults`], [`shadow`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`answer`], [`urls`] |
@@ -15,6 +15,7 @@ pub mod answer;
 pub mod client;
 pub mod clock;
 pub mod faults;
+pub mod happened;
 pub mod hardware;
 pub mod heard;
 pub mod identity;

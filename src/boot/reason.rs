@@ -109,14 +109,25 @@ pub enum Reason {
     },
     /// A one-time profile, and nothing that says whether the machine has booted it already.
     #[error(
-        "profile {profile:?} boots once, and it is not known whether it already did: {fault}; repair the state and restart \
-         netbootd, or choose the profile from the menu"
+        "profile {profile:?} boots once, and it is not known whether it already did: {fault}; repair the state, or \
+         choose the profile from the menu"
     )]
     NobodyKnows {
         /// The profile's name.
         profile: String,
         /// What is wrong with the state.
         fault: String,
+    },
+    /// A one-time profile that another appliance began to give the machine, and has not been heard from since.
+    #[error(
+        "profile {profile:?} boots once, and the appliance {by} gave the machine its script and is silent since, so it is not \
+         known whether it already did: start {by} again, or look at the machine's disk and run netbootd once"
+    )]
+    BegunElsewhere {
+        /// The profile's name.
+        profile: String,
+        /// The appliance.
+        by: String,
     },
     /// Its installer was handed over as often as `once_tries` allows.
     #[error(
@@ -236,6 +247,7 @@ impl Reason {
             Self::Faulty { .. } => "faulty_profile",
             Self::TriedOften { .. } => "tried_often",
             Self::NobodyKnows { .. } => "state_not_known",
+            Self::BegunElsewhere { .. } => "begun_elsewhere",
             Self::NoNumbers(_) => "range_without_numbers",
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",

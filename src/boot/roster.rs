@@ -3,7 +3,10 @@
 //!
 //! It goes before the configuration's rules, is kept by `state`, and is replaced as a whole, never changed in place.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::identity::{Key, MachineId};
 
@@ -29,9 +32,36 @@ pub struct Entry {
     pub had: BTreeSet<String>,
     /// Hand-overs of a profile that is served until the machine reports that it is installed.
     pub tried: Option<Tried>,
+    /// The one-time profile whose script the machine has, and which it was not handed over to yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
+    /// Its last hand-over to something that it is to have once.
+    #[serde(skip)]
+    pub handed_over: Option<HandedOver>,
+    /// Nobody knows how what was begun went on: the appliance that knows is silent.
+    #[serde(skip)]
+    pub is_in_doubt: bool,
     /// All names that the machine was known by when this was said.
     #[serde(skip)]
     pub known_as: BTreeSet<Key>,
+}
+
+/// A one-time profile whose script a machine was given. It is kept only where several appliances share a state.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Begun {
+    /// The profile.
+    pub profile: String,
+    /// The appliance that gave it.
+    pub by: String,
+}
+
+/// A hand-over, by a clock that all appliances share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandedOver {
+    /// To this profile.
+    pub profile: String,
+    /// In seconds since 1970.
+    pub at: u64,
 }
 
 /// Hand-overs without a report that it is installed.
@@ -76,7 +106,7 @@ impl Entry {
     /// Whether it may be all that keeps a machine from its installer.
     fn protects(&self) -> bool {
         let is_for_good = self.assigned.as_ref().is_some_and(|assigned| !assigned.once);
-        is_for_good || self.has_had_any() || self.tried.is_some()
+        is_for_good || self.has_had_any() || self.tried.is_some() || self.begun.is_some()
     }
 
     /// Whether it has booted a one-time profile.
@@ -119,7 +149,9 @@ impl Entry {
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        Self { known_as: BTreeSet::new(), ..self.clone() } == Self::default()
+        let Self { assigned, approved, spent, had, tried, begun, .. } = self;
+        let is_said = *approved || assigned.is_some() || spent.is_some() || tried.is_some() || begun.is_some();
+        !is_said && had.is_empty()
     }
 
     /// What a weaker name of the same machine adds. Of two that contradict each other the stronger one counts.
@@ -130,6 +162,9 @@ impl Entry {
             had: self.had.union(&weaker.had).chain(&weaker.spent).cloned().collect(),
             spent: self.spent.or_else(|| weaker.spent.clone()),
             tried: self.tried.or_else(|| weaker.tried.clone()),
+            begun: self.begun.or_else(|| weaker.begun.clone()),
+            handed_over: self.handed_over.or_else(|| weaker.handed_over.clone()),
+            is_in_doubt: self.is_in_doubt || weaker.is_in_doubt,
             known_as: self.known_as.union(&weaker.known_as).copied().collect(),
         }
     }
@@ -182,14 +217,42 @@ impl Roster {
     /// With a change; an entry that says nothing is taken out.
     #[must_use]
     pub fn changed(&self, Change { key, entry, replaced }: &Change) -> Self {
-        let mut entries = self.entries.clone();
-        replaced.iter().for_each(|key| drop(entries.remove(key)));
-        if entry.is_empty() {
-            entries.remove(key)
-        } else {
-            entries.insert(*key, entry.clone())
-        };
-        Self::of_entries(entries)
+        let mut changed = self.clone();
+        replaced.iter().for_each(|key| changed.set(*key, Entry::default()));
+        changed.set(*key, entry.clone());
+        changed
+    }
+
+    /// Puts an entry in its place; one that says nothing is taken out.
+    pub fn set(&mut self, key: Key, entry: Entry) {
+        let before = self.entries.remove(&key);
+        for name in before.iter().flat_map(|before| &before.known_as).chain([&key]) {
+            if let Some(keys) = self.index.get_mut(name) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.index.remove(name);
+                }
+            }
+        }
+        if !entry.is_empty() {
+            for name in entry.known_as.iter().chain([&key]) {
+                self.index.entry(*name).or_default().insert(key);
+            }
+            self.entries.insert(key, entry);
+        }
+    }
+
+    /// With a mark on each machine whose one-time profile was begun by an appliance that is not among these: it is silent,
+    /// so nobody knows whether the machine was handed over.
+    #[must_use]
+    pub fn in_doubt(self: &Arc<Self>, heard: &BTreeSet<String>) -> Arc<Self> {
+        let is_in_doubt = |entry: &Entry| entry.begun.as_ref().is_some_and(|begun| !heard.contains(&begun.by));
+        if !self.entries.values().any(is_in_doubt) {
+            return self.clone();
+        }
+        let mut marked = Self::clone(self);
+        marked.entries.values_mut().for_each(|entry| entry.is_in_doubt = is_in_doubt(entry));
+        Arc::new(marked)
     }
 
     /// Says something else of a machine; an entry that says nothing is taken out.

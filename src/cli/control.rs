@@ -104,6 +104,9 @@ pub(super) struct Machines {
     /// Show only machines whose name, address or hardware contains all of these words
     #[arg(long, value_name = "WORDS", conflicts_with = "machine")]
     find: Option<String>,
+    /// Also show machines that were seen long ago, by any of the appliances that share the state
+    #[arg(long, conflicts_with = "machine")]
+    all: bool,
     /// Show the hardware of each machine instead of its profile
     #[arg(long, conflicts_with = "machine")]
     inventory: bool,
@@ -187,8 +190,9 @@ impl Unapprove {
 
 impl Machines {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let find = self.find.map(|words| format!("?q={}", utf8_percent_encode(&words, NON_ALPHANUMERIC)));
-        let path = path(self.machine.as_deref()) + &find.unwrap_or_default();
+        let find = self.find.map(|words| format!("q={}", utf8_percent_encode(&words, NON_ALPHANUMERIC)));
+        let wishes: Vec<String> = find.into_iter().chain(self.all.then(|| "all=true".to_owned())).collect();
+        let path = format!("{}?{}", path(self.machine.as_deref()), wishes.join("&"));
         let answer = self.at.ask(Method::GET, &path, None)?;
         let one = |answer: &Value, now| format!("{}{}{}", table(answer, now), parts(answer), boots(answer));
         let all = if self.inventory { inventory } else { table };
@@ -244,7 +248,8 @@ fn table(answer: &Value, now: SystemTime) -> String {
                 last.get("at").and_then(|at| serde_json::from_value::<Moment>(at.clone()).ok()).unwrap_or_default();
             let ago = Moment::from(now).since(at).as_secs();
             let failed = if last.get("failed") == Some(&Value::Bool(true)) { "!" } else { "" };
-            format!("{} ago  {failed}{}: {}", rough(ago), of("stage"), of("text"))
+            let by = machine.get("appliance").and_then(Value::as_str).map(|name| format!(" ({name})"));
+            format!("{} ago  {failed}{}: {}{}", rough(ago), of("stage"), of("text"), by.unwrap_or_default())
         });
         let let_in = if is("approved") { " (approved)" } else { "" };
         let boots = format!("{}{how}{let_in}", text("profile"));
@@ -296,7 +301,9 @@ fn boots(machine: &Value) -> String {
         let word = |pointer: &str| boot.pointer(pointer).and_then(Value::as_str);
         let number = boot.get("number").and_then(Value::as_u64).unwrap_or_default();
         let client = word("/client").map(|client| format!(", {client}")).unwrap_or_default();
-        let _ = writeln!(text, "\nboot {number}: {}{client}", word("/state").unwrap_or("unknown").replace('_', " "));
+        let by = word("/appliance").map(|name| format!(", served by {name}")).unwrap_or_default();
+        let _ =
+            writeln!(text, "\nboot {number}: {}{client}{by}", word("/state").unwrap_or("unknown").replace('_', " "));
         let steps = boot.get("steps").and_then(|steps| serde_json::from_value::<Vec<Step>>(steps.clone()).ok());
         for Step { at, stage, text: words, failed } in steps.unwrap_or_default() {
             let mark = if failed { '!' } else { ' ' };

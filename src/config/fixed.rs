@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     schema,
-    settings::{Settings, StateUrl, Syslog, Tftp},
+    settings::{Settings, StateServer, StateUrl, Syslog, Tftp},
 };
 use crate::{
     lease::terms::Leasing,
@@ -22,7 +22,7 @@ pub struct Fixed {
     tftp: Tftp,
     syslog: Option<Syslog>,
     http: (u16, Option<String>, bool, ClientLimits, Duration, TrustedProxies),
-    state: StateUrl,
+    state: (StateUrl, Option<StateServer>),
     control: schema::Control,
 }
 
@@ -45,7 +45,7 @@ impl Settings {
                 self.grace,
                 self.trusted_proxies.clone(),
             ),
-            state: self.state.clone(),
+            state: (self.state.clone(), self.state_server.clone()),
             control: self.control.clone(),
         }
     }

@@ -65,6 +65,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         dhcp: check.dhcp(),
         lease: check.lease(),
         state: check.state(),
+        state_server: check.state_server(),
         tftp: check.tftp(),
         syslog: check.syslog(),
         http_port: config.http.port,
@@ -302,6 +303,7 @@ SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is un
             socket: schema::DhcpSocket::Auto,
             offer: OfferShape::Auto,
             reply_delay: Duration::ZERO,
+            answer_after: Duration::ZERO,
             known_only: false,
             rates: Rates::default(),
         };
@@ -322,6 +324,20 @@ SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is un
 SRV/n.toml:2:1: unknown offer \"67\"; known are: auto, direct, option_67, boot_server, option_66, menu
 SRV/n.toml:3:1: max_rate is 0, so no client could be answered: use 1 or more
 SRV/n.toml:5:1: \"state.db\" is not a valid URL; example: \"sqlite:///var/lib/netbootd/state.db\"";
+        let shared = resolved(
+            "[dhcp]\nanswer_after = \"2s\"\n[state]\nurl = \"postgres://n:secret@db/n\"\nappliance = \"a\"\n\
+             copy = \"/srv/copy.db\"\nkeep_boots = \"7d\"\n",
+        );
+        let shared = shared.expect("no fault");
+        assert_eq!(shared.dhcp.answer_after, Duration::from_secs(2));
+        assert_eq!(shared.state, StateUrl::Set("sqlite:///srv/copy.db".into()));
+        assert_eq!(format!("{:?}", shared.state_server), "Some(postgres://n:***@db/n as a)");
+        let text = "[state]\nurl = \"postgres://n:secret@db:port/n\"\npassword_file = \"SRV/none\"\nappliance = \"\"\n";
+        let of_server = "\
+SRV/n.toml:2:1: \"postgres://n:***@db:port/n\" is not a valid URL: error with configuration: invalid port number; example: \"postgres://netbootd@db.lab/netbootd?sslmode=verify-full\"
+SRV/n.toml:3:1: SRV/none cannot be read: No such file or directory (os error 2); it holds the password of the server
+SRV/n.toml:4:1: \"\" is no name for an appliance: use 1 to 64 characters";
+        assert_eq!(resolved(text).map(|_| ()), Err(of_server.into()));
         let text = "[dhcp]\noffer = \"67\"\nmax_rate = 0\n[state]\nurl = \"state.db\"\n";
         assert_eq!(resolved(text).map(|_| ()), Err(faults.into()));
     }

@@ -92,6 +92,9 @@ pub struct Dhcp {
     /// Delay of offers to firmware, for boot ROMs that miss a fast offer. A rule can set its own delay. iPXE is always
     /// answered without delay. A Raspberry Pi gets its offer after 1 s from its second DISCOVER on.
     pub reply_delay: String,
+    /// For a standby: how long a machine has to ask in vain before it is answered. It is answered from its second
+    /// DISCOVER on, and not earlier than this after its first. `"2s"` suits all firmware. `"0s"`: at once.
+    pub answer_after: String,
     /// Which machines are answered: `"all"`, or `"known"` (only machines that a rule names, or that were approved).
     pub answer: Answer,
     /// Replies per second. A thousand machines that start together send a few thousand requests per second.
@@ -107,6 +110,7 @@ impl Default for Dhcp {
             enabled: true,
             offer: "auto".into(),
             reply_delay: "0s".into(),
+            answer_after: "0s".into(),
             answer: Answer::All,
             max_rate: 20_000,
             max_rate_per_client: 10,
@@ -141,13 +145,30 @@ pub enum Answer {
 }
 
 /// What is kept over a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct State {
     /// The state file, for example `"sqlite:///var/lib/netbootd/state.db"`. Without it, this path is used if its folder
-    /// exists.
+    /// exists. Or a PostgreSQL server that several appliances share, as libpq writes it:
+    /// `"postgres://netbootd@db.lab/netbootd?sslmode=verify-full"`.
     pub url: Option<String>,
+    /// A file that holds the password for the PostgreSQL server. Without it, the systemd credential `state-password`
+    /// is used, or the password in the URL, or `~/.pgpass`.
+    pub password_file: Option<PathBuf>,
+    /// The name of this appliance among those that share the state. The default is the name of the host.
+    pub appliance: Option<String>,
+    /// The file with the last known copy of the state of a PostgreSQL server, for times when the server cannot be
+    /// reached. The default is `/var/lib/netbootd/copy.db`, if its folder exists.
+    pub copy: Option<PathBuf>,
+    /// How long a PostgreSQL server keeps boots. It keeps at most the last five of each machine.
+    pub keep_boots: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { url: None, password_file: None, appliance: None, copy: None, keep_boots: "90d".into() }
+    }
 }
 
 /// Who may change assignments while the server runs.

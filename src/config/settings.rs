@@ -1,6 +1,13 @@
 //! The settings of the daemon, without what it finds on the host.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Finding, schema, watched::Watched};
 use crate::{
@@ -10,6 +17,7 @@ use crate::{
         profile::Profile,
         selector::Selector,
         template::Templates,
+        urls::without_password,
     },
     files::AssetRoot,
     lease::terms::Leasing,
@@ -30,8 +38,10 @@ pub struct Settings {
     pub dhcp: Dhcp,
     /// The terms of leases, if addresses are leased.
     pub lease: Option<Leasing>,
-    /// The path of the state file.
+    /// The path of the state file; with a server, of the copy.
     pub state: StateUrl,
+    /// The server that several appliances share.
+    pub state_server: Option<StateServer>,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// The syslog stage, where it is served.
@@ -85,6 +95,8 @@ pub struct Dhcp {
     pub offer: OfferShape,
     /// How long offers to firmware wait.
     pub reply_delay: Duration,
+    /// How long a machine asks in vain before a standby answers it; zero: none.
+    pub answer_after: Duration,
     /// Whether only machines that a rule names are answered.
     pub known_only: bool,
     /// Answers a second.
@@ -107,6 +119,27 @@ impl StateUrl {
         let (Self::Set(url) | Self::Default(url)) = self;
         let path = url.strip_prefix("sqlite://").unwrap_or(url);
         Path::new(path.split('?').next().unwrap_or(path))
+    }
+}
+
+/// A PostgreSQL server that keeps the state of several appliances.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StateServer {
+    /// As libpq writes it; it may hold a password.
+    pub url: String,
+    /// The password, where a file holds it.
+    pub password: Option<String>,
+    /// That file.
+    pub password_file: Option<PathBuf>,
+    /// The name of this appliance.
+    pub appliance: String,
+    /// How long boots are kept.
+    pub keep_boots: Duration,
+}
+
+impl fmt::Debug for StateServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} as {}", without_password(&self.url), self.appliance)
     }
 }
 

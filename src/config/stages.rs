@@ -1,15 +1,17 @@
 //! `[dhcp]`, `[http]` and other sections → the settings of their servers.
 
-use std::{io, ops::RangeInclusive, path::Path, time::Duration};
+use std::{io, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
+
+use sqlx::postgres::PgConnectOptions;
 
 use super::{
     check::{Check, LONGEST},
     meant, schema,
-    settings::{Dhcp, StateUrl, Syslog},
+    settings::{Dhcp, StateServer, StateUrl, Syslog},
     units,
 };
 use crate::{
-    boot::{machine::OfferShape, shape::Shape},
+    boot::{machine::OfferShape, shape::Shape, urls::without_password},
     files::{AssetRoot, permission},
     net::{
         limits::ClientLimits,
@@ -18,11 +20,16 @@ use crate::{
     offers::attempts::Rates,
 };
 
+fn is_server(url: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 impl Check<'_> {
     pub(super) fn dhcp(&mut self) -> Dhcp {
-        let schema::Dhcp { enabled, socket, offer, reply_delay, answer, max_rate, max_rate_per_client } =
+        let schema::Dhcp { enabled, socket, offer, reply_delay, answer_after, answer, max_rate, max_rate_per_client } =
             self.loaded.config.dhcp.clone();
         let reply_delay = self.duration(&["dhcp", "reply_delay"], &reply_delay, REPLY_DELAY);
+        let answer_after = self.duration(&["dhcp", "answer_after"], &answer_after, ANSWER_AFTER);
         let shape = match (offer.as_str(), Shape::named(&offer)) {
             ("auto", _) => OfferShape::Auto,
             (_, Some(shape)) => OfferShape::Always(shape),
@@ -39,7 +46,15 @@ impl Check<'_> {
             }
         }
         let rates = Rates { total: max_rate, per_client: max_rate_per_client };
-        Dhcp { enabled, socket, offer: shape, reply_delay, known_only: answer == schema::Answer::Known, rates }
+        Dhcp {
+            enabled,
+            socket,
+            offer: shape,
+            reply_delay,
+            answer_after,
+            known_only: answer == schema::Answer::Known,
+            rates,
+        }
     }
 
     pub(super) fn syslog(&mut self) -> Option<Syslog> {
@@ -69,10 +84,49 @@ impl Check<'_> {
         let Some(url) = self.loaded.config.state.url.clone() else {
             return StateUrl::Default(DEFAULT_STATE.into());
         };
+        if is_server(&url) {
+            return match &self.loaded.config.state.copy {
+                Some(copy) => StateUrl::Set(format!("sqlite://{}", copy.display())),
+                None => StateUrl::Default(DEFAULT_COPY.into()),
+            };
+        }
         if !url.starts_with("sqlite://") || url.len() == "sqlite://".len() {
-            self.fault(&["state", "url"], format!("{url:?} is not a valid URL; example: {DEFAULT_STATE:?}"));
+            let shown = without_password(&url);
+            self.fault(&["state", "url"], format!("{shown:?} is not a valid URL; example: {DEFAULT_STATE:?}"));
         }
         StateUrl::Set(url)
+    }
+
+    /// The server that several appliances share, where one is named.
+    pub(super) fn state_server(&mut self) -> Option<StateServer> {
+        let schema::State { url, password_file, appliance, keep_boots, .. } = self.loaded.config.state.clone();
+        let keep_boots = self.duration(&["state", "keep_boots"], &keep_boots, KEEP_BOOTS);
+        let url = url.filter(|url| is_server(url))?;
+        if let Err(error) = PgConnectOptions::from_str(&url) {
+            let shown = without_password(&url);
+            self.fault(&["state", "url"], format!("{shown:?} is not a valid URL: {error}; example: {EXAMPLE:?}"));
+        }
+        let credential = || {
+            let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+            Some(Path::new(&folder).join("state-password")).filter(|path| path.exists())
+        };
+        let password_file = password_file.or_else(credential);
+        let password = password_file.as_ref().and_then(|path| match std::fs::read_to_string(path) {
+            Ok(password) => Some(password.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                let message =
+                    format!("{} cannot be read: {error}; it holds the password of the server", path.display());
+                self.fault(&["state", "password_file"], message);
+                None
+            }
+        });
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+        let appliance = appliance.or_else(|| host().ok()).unwrap_or_default();
+        if appliance.is_empty() || appliance.len() > 64 || appliance.contains(char::is_control) {
+            let message = format!("{appliance:?} is no name for an appliance: use 1 to 64 characters");
+            self.fault(&["state", "appliance"], message);
+        }
+        Some(StateServer { url, password, password_file, appliance, keep_boots })
     }
 
     pub(super) fn assets(&mut self) -> Option<AssetRoot> {
@@ -166,4 +220,9 @@ const SLOWEST: u64 = 64_000;
 /// The path of the packages.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
 /// In the same folder.
+const DEFAULT_COPY: &str = "sqlite:///var/lib/netbootd/copy.db";
+const EXAMPLE: &str = "postgres://netbootd@db.lab/netbootd?sslmode=verify-full";
+const KEEP_BOOTS: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(10 * 365 * 86_400);
+/// iPXE asks for about three seconds.
+const ANSWER_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30);
 pub(super) const DEFAULT_STATE: &str = "sqlite:///var/lib/netbootd/state.db";

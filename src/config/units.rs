@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A time: a whole number of `ms`, `s`, `m` or `h`.
+/// A time: a whole number of `ms`, `s`, `m`, `h` or `d`.
 ///
 /// # Errors
 /// What is wrong, with examples.
@@ -13,6 +13,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" => Some(Duration::from_secs(number)),
         "m" => number.checked_mul(60).map(Duration::from_secs),
         "h" => number.checked_mul(3600).map(Duration::from_secs),
+        "d" => number.checked_mul(86_400).map(Duration::from_secs),
         _ => None,
     });
     parsed.ok_or_else(|| format!("{text:?} is not a time; examples: \"90s\", \"2m\", \"500ms\""))
@@ -50,7 +51,9 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_read_as_people_write_them() {
-        for (text, milliseconds) in [("60s", 60_000), ("2m", 120_000), ("1h", 3_600_000), ("500 ms", 500), ("0s", 0)] {
+        for (text, milliseconds) in
+            [("60s", 60_000), ("2m", 120_000), ("1h", 3_600_000), ("2d", 172_800_000), ("500 ms", 500), ("0s", 0)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         for (text, count) in [("0", 0), ("1500", 1500), ("10MB", 10_000_000), ("1 GiB", 1 << 30), ("5 kB", 5000)] {

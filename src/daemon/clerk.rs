@@ -12,21 +12,24 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use super::sharing::Sharing;
 use crate::{
     boot::{
+        happened::Happened,
         identity::{Key, MachineId},
         machine::{Live, Rules},
-        roster::{Assignment, Change, Entry, Roster, Tried},
+        roster::{Assignment, Begun, Change, Entry, Roster},
         shape::Shape,
     },
-    state::State,
+    state::{NotKept, State},
     timeline::{boot::Timeline, machines::Timelines, moment::Moment},
 };
 
 /// Keeps the state and the roster in memory the same.
-#[derive(Debug)]
 pub struct Clerk {
+    /// The file; where a server keeps the state of several appliances, what this one saw.
     state: Option<State>,
+    sharing: Option<Arc<Sharing>>,
     live: Arc<Live>,
     /// Changes come one after the other.
     turn: Mutex<Unkept>,
@@ -51,7 +54,9 @@ struct Unkept {
 pub enum ToKeep {
     /// A machine took an offer of this shape.
     Shape(MachineId, Shape),
-    /// A machine has booted its one-time profile. Beside it, its other cards.
+    /// A machine was given the script of a one-time profile. Beside it, its other cards.
+    Begun(MachineId, Vec<Key>, String),
+    /// A machine has booted its one-time profile.
     Spent(MachineId, Vec<Key>, String),
     /// A machine has everything of a profile that is served until it reports that it is installed.
     Tried(MachineId, Vec<Key>, String),
@@ -65,7 +70,7 @@ impl ToKeep {
     /// Whether a machine may be installed twice where this is lost.
     #[must_use]
     pub fn is_lost_for_ever(&self) -> bool {
-        matches!(self, Self::Spent(..) | Self::Tried(..) | Self::Failed(..))
+        matches!(self, Self::Begun(..) | Self::Spent(..) | Self::Tried(..) | Self::Failed(..))
     }
 }
 
@@ -83,16 +88,34 @@ pub enum Refusal {
     /// It could not be kept.
     #[error("the state could not be written, so nothing was changed: {0}")]
     NotKept(#[from] sqlx::Error),
+    /// Its server did not say whether it was kept.
+    #[error("{0}; look at the machine before you try again")]
+    Perhaps(NotKept),
+}
+
+impl From<NotKept> for Refusal {
+    fn from(error: NotKept) -> Self {
+        match error {
+            NotKept::Not(error) => Self::NotKept(error),
+            perhaps @ NotKept::Perhaps(_) => Self::Perhaps(perhaps),
+        }
+    }
 }
 
 impl Clerk {
     /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned, and
     /// the boots that were seen. Where it cannot be read, nobody knows what machines have booted already.
-    pub async fn new(state: Option<State>, live: Arc<Live>) -> (Self, Vec<(Key, Shape)>, Timelines) {
+    pub(super) async fn new(
+        state: Option<State>,
+        sharing: Option<Arc<Sharing>>,
+        live: Arc<Live>,
+    ) -> (Self, Vec<(Key, Shape)>, Timelines) {
         let mut shapes = Vec::new();
         let mut timelines = Timelines::default();
         if let Some(state) = &state {
             match state.roster().await {
+                // What is shared is known already.
+                Ok(_) if sharing.is_some() => {}
                 Ok(roster) => live.roster.store(Arc::new(roster)),
                 Err(error) => {
                     warn!(
@@ -101,7 +124,7 @@ impl Clerk {
                     live.state_fault.store(Some(Arc::new(format!("it cannot be read: {error}"))));
                 }
             }
-            match tokio::try_join!(state.offer_shapes(), state.boots()) {
+            match tokio::try_join!(state.offer_shapes(), state.boots("", usize::MAX)) {
                 Ok((kept, boots)) => {
                     shapes = kept;
                     boots.into_iter().for_each(|(machine, boots)| timelines.restore(machine, boots));
@@ -109,13 +132,16 @@ impl Clerk {
                 Err(error) => warn!("earlier boots and learned offers cannot be read from the state: {error}"),
             }
         }
-        (Self { state, live, turn: Mutex::default() }, shapes, timelines)
+        if let Some(sharing) = &sharing {
+            shapes.extend(sharing.offer_shapes().await);
+        }
+        (Self { state, sharing, live, turn: Mutex::default() }, shapes, timelines)
     }
 
     /// Whether what is said outlives a restart.
     #[must_use]
     pub fn keeps(&self) -> bool {
-        self.state.is_some()
+        self.state.is_some() || self.sharing.is_some()
     }
 
     /// Gives a machine a profile, until it is changed or for one boot. When this returns, it is on the disk.
@@ -129,7 +155,7 @@ impl Clerk {
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
         let assignment = Assignment { profile: profile.to_owned(), once };
-        self.change(machine, |before| before.assigned_to(assignment)).await
+        self.change(machine, Happened::Assigned(assignment)).await
     }
 
     /// Leaves a machine to its rule again; whether there was something to take back. What it has had once it is not given
@@ -139,7 +165,7 @@ impl Clerk {
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn unassign(&self, machine: MachineId) -> Result<bool, Refusal> {
         let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.assigned.is_some());
-        self.change(machine, |before| Entry { assigned: None, ..before }).await?;
+        self.change(machine, Happened::Unassigned).await?;
         Ok(before)
     }
 
@@ -149,8 +175,8 @@ impl Clerk {
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn renew(&self, machine: MachineId) -> Result<bool, Refusal> {
         let before = self.live.roster.load().of(machine);
-        self.change(machine, |before| Entry { spent: None, had: BTreeSet::new(), tried: None, ..before }).await?;
-        Ok(before.is_some_and(|entry| entry.has_had_any() || entry.tried.is_some()))
+        self.change(machine, Happened::Renewed).await?;
+        Ok(before.is_some_and(|entry| entry.has_had_any() || entry.tried.is_some() || entry.begun.is_some()))
     }
 
     /// Lets a machine in that no rule names, or no more; whether it was in.
@@ -159,14 +185,17 @@ impl Clerk {
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn approve(&self, machine: MachineId, approved: bool) -> Result<bool, Refusal> {
         let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
-        self.change(machine, |before| Entry { approved, ..before }).await?;
+        self.change(machine, Happened::Approved(approved)).await?;
         Ok(before)
     }
 
-    async fn change(&self, machine: MachineId, change: impl FnOnce(Entry) -> Entry) -> Result<(), Refusal> {
+    async fn change(&self, machine: MachineId, what: Happened) -> Result<(), Refusal> {
+        if let Some(sharing) = &self.sharing {
+            return Ok(sharing.change(machine, what).await?);
+        }
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
-        let change = roster.change(machine, &[], change);
+        let change = roster.change(machine, &[], |before| alone(what, before));
         if let Some(state) = &self.state {
             // What it takes the place of is gone from the disk before the change is there, so that waits with it.
             let waiting = unkept.replaced.clone();
@@ -181,10 +210,13 @@ impl Clerk {
     }
 
     /// In memory whatever the disk says: a machine that installs itself once must not do so twice.
-    async fn note(&self, machine: MachineId, beside: &[Key], change: impl FnOnce(Entry) -> Entry) {
+    async fn note(&self, machine: MachineId, beside: Vec<Key>, what: Happened) {
+        if let Some(sharing) = &self.sharing {
+            return sharing.note(machine, beside, what);
+        }
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
-        let change = roster.noted(machine, beside, change);
+        let change = roster.noted(machine, &beside, |before| alone(what, before));
         self.live.roster.store(Arc::new(roster.changed(&change)));
         unkept.replaced.extend(change.replaced);
         unkept.machines.insert(machine);
@@ -196,27 +228,28 @@ impl Clerk {
         loop {
             tokio::select! {
                 what = to_keep.recv() => match what {
+                    Some(ToKeep::Begun(machine, cards, profile)) => self.begun(machine, cards, profile),
                     Some(ToKeep::Spent(machine, cards, profile)) => {
-                        self.note(machine, &cards, |before| before.spent_on(profile)).await;
+                        self.note(machine, cards, Happened::Spent(profile)).await;
                     }
                     Some(ToKeep::Tried(machine, cards, profile)) => {
-                        self.note(machine, &cards, |before| {
-                            let tried = before.tried.clone().filter(|tried| tried.profile == profile);
-                            let Tried { count, failed, .. } = tried.unwrap_or_default();
-                            Entry { tried: Some(Tried { profile, count: count.saturating_add(1), failed }), ..before }
-                        })
-                        .await;
+                        self.note(machine, cards, Happened::Tried(profile)).await;
                     }
                     Some(ToKeep::Failed(machine, cards, profile, words)) => {
-                        self.note(machine, &cards, |before| {
-                            let tried = before.tried.clone().filter(|tried| tried.profile == profile);
-                            let tried = Tried { profile, failed: Some(words), ..tried.unwrap_or_default() };
-                            Entry { tried: Some(tried), ..before }
-                        })
-                        .await;
+                        self.note(machine, cards, Happened::Failed(profile, words)).await;
                     }
-                    Some(ToKeep::Shape(machine, shape)) => self.turn.lock().await.put_shape(machine.key(), shape),
-                    Some(ToKeep::Boots(boots)) => self.turn.lock().await.put_boots(boots),
+                    Some(ToKeep::Shape(machine, shape)) => {
+                        if let Some(sharing) = &self.sharing {
+                            sharing.keep_shape(machine.key(), shape);
+                        }
+                        self.turn.lock().await.put_shape(machine.key(), shape);
+                    }
+                    Some(ToKeep::Boots(boots)) => {
+                        if let Some(sharing) = &self.sharing {
+                            sharing.keep_boots(&boots);
+                        }
+                        self.turn.lock().await.put_boots(boots);
+                    }
                     None => break,
                 },
                 () = sleep(AGAIN), if is_behind => {}
@@ -225,6 +258,13 @@ impl Clerk {
         }
         if let Some(state) = &self.state {
             state.clone().close().await;
+        }
+    }
+
+    /// Other appliances must know that the machine may be on its way to its hand-over. Alone, there is nobody to tell.
+    fn begun(&self, machine: MachineId, cards: Vec<Key>, profile: String) {
+        if let Some(sharing) = &self.sharing {
+            sharing.note(machine, cards, Happened::Begun(Begun { profile, by: sharing.name().to_owned() }));
         }
     }
 
@@ -281,7 +321,7 @@ impl Unkept {
         }
         if !self.boots.is_empty() {
             let boots: Vec<_> = self.boots.iter().map(|((machine, _), boot)| (*machine, boot.clone())).collect();
-            state.set_boots(&boots).await?;
+            state.set_boots(&boots, "").await?;
             self.boots.clear();
         }
         Ok(())
@@ -301,6 +341,12 @@ impl Unkept {
             );
         }
     }
+}
+
+/// Who is alone sees each hand-over once.
+fn alone(what: Happened, before: Entry) -> Entry {
+    let after = what.apply(Entry { handed_over: None, ..before }, 0);
+    Entry { handed_over: None, ..after }
 }
 
 /// Until what could not be written is tried again.

@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 use super::{
     clerk::{self, Clerk},
     recorder::Question,
+    sharing::Sharing,
 };
 use crate::{
     boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
@@ -34,12 +35,13 @@ use crate::{
         access::Via,
         server::{Answer, Refusal, Server, Steps},
     },
-    timeline::machines::Snapshot,
+    timeline::machines::{Snapshot, Timelines},
 };
 
 /// The server as the API sees it.
 pub(super) struct Running {
     pub(super) clerk: Arc<Clerk>,
+    pub(super) sharing: Option<Arc<Sharing>>,
     pub(super) recorder: mpsc::Sender<Question>,
     pub(super) attempts: Arc<Mutex<Attempts>>,
     /// Where addresses are leased.
@@ -103,10 +105,26 @@ impl Server for Running {
 
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>> {
         Box::pin(async move {
-            let told = self.ask(Question::Snapshot).await;
-            // A recorder that has gone, as the server stops, has seen nothing.
-            told.unwrap_or_default()
+            let own = self.own_snapshot().await;
+            match &self.sharing {
+                Some(sharing) => Arc::new(own.merged(&sharing.others(Timelines::MACHINES).await)),
+                None => own,
+            }
         })
+    }
+
+    fn whole_snapshot(&self) -> Answer<'_, Arc<Snapshot>> {
+        Box::pin(async move {
+            let own = self.own_snapshot().await;
+            match &self.sharing {
+                Some(sharing) => Arc::new(own.merged(&sharing.others(usize::MAX).await)),
+                None => own,
+            }
+        })
+    }
+
+    fn appliance(&self) -> Option<&str> {
+        self.sharing.as_ref().map(|sharing| sharing.name())
     }
 
     fn steps(&self, after: Option<u64>) -> Answer<'_, Option<Steps>> {
@@ -115,6 +133,12 @@ impl Server for Running {
 }
 
 impl Running {
+    async fn own_snapshot(&self) -> Arc<Snapshot> {
+        let told = self.ask(Question::Snapshot).await;
+        // A recorder that has gone, as the server stops, has seen nothing.
+        told.unwrap_or_default()
+    }
+
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
         let (answer, told) = oneshot::channel();
         self.recorder.send(question(answer)).await.ok()?;
@@ -125,7 +149,7 @@ impl Running {
 fn refusal(refusal: clerk::Refusal) -> Refusal {
     match refusal {
         clerk::Refusal::NoProfile { .. } => Refusal::Wrong(refusal.to_string()),
-        clerk::Refusal::NotKept(_) => Refusal::Failed(refusal.to_string()),
+        clerk::Refusal::NotKept(_) | clerk::Refusal::Perhaps(_) => Refusal::Failed(refusal.to_string()),
     }
 }
 

@@ -3,13 +3,16 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     os::unix::fs::{MetadataExt, lchown},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::privileges::User;
+use super::{plan::Plan, privileges::User, sharing::Sharing};
 use crate::{config::settings::StateUrl, files::permission, state::State};
 
 /// A state that was opened, or why boots go on without it.
@@ -34,6 +37,29 @@ pub(super) async fn open(at: &StateUrl) -> Opened {
                 "{error}; boots continue without it; one-time profiles are not served, since it is not known which machines booted them"
             );
             Opened { state: None, fault: Some(error.to_string()) }
+        }
+    }
+}
+
+/// The state that several appliances share, where one is configured.
+pub(super) async fn share(
+    plan: &Plan,
+    copy: Option<State>,
+    ours: &watch::Sender<Vec<Ipv4Addr>>,
+) -> Option<Arc<Sharing>> {
+    let server = plan.state_server.as_ref()?;
+    if copy.is_none() {
+        warn!(
+            "there is no file for a copy of the state: after a restart while its server cannot be reached, no assignments \
+             are known; name one with state.copy"
+        );
+    }
+    match Sharing::start(server, copy, plan.live.clone(), ours.subscribe()).await {
+        Ok(sharing) => Some(sharing),
+        Err(error) => {
+            warn!("{error}; boots continue without it; one-time profiles are not served");
+            plan.live.state_fault.store(Some(Arc::new(error.to_string())));
+            None
         }
     }
 }

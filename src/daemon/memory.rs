@@ -9,6 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rustix::rand::GetRandomFlags;
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     control::Running,
     plan::Plan,
     recorder::{Question, Recorder},
+    sharing::Sharing,
 };
 use crate::{
     boot::{answer::Key, recent::Recent},
@@ -37,6 +39,7 @@ pub(super) struct Memory {
     pub(super) answer_key: Key,
     pub(super) metrics: Arc<Metrics>,
     clerk: Arc<Clerk>,
+    sharing: Option<Arc<Sharing>>,
     questions: mpsc::Sender<Question>,
     writers: Writers,
 }
@@ -45,6 +48,20 @@ pub(super) struct Memory {
 pub(super) struct Writers {
     recorder: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    sharing: Option<Exchanging>,
+}
+
+/// What tells the server of the state.
+struct Exchanging {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Exchanging {
+    fn start(sharing: Arc<Sharing>) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(sharing.run(stop.clone())), stop }
+    }
 }
 
 impl Memory {
@@ -52,14 +69,14 @@ impl Memory {
     ///
     /// # Errors
     /// The operating system gives no random bytes.
-    pub(super) async fn start(plan: &Plan, state: Option<State>) -> io::Result<Self> {
+    pub(super) async fn start(plan: &Plan, state: Option<State>, sharing: Option<Arc<Sharing>>) -> io::Result<Self> {
         let (events, received) = mpsc::channel(EVENTS);
         let signs_answers = {
             let rules = plan.live.rules.load();
             !rules.answers.open && !rules.templates.answers().is_empty()
         };
-        let answer_key = answer_key(state.as_ref(), signs_answers).await?;
-        let (clerk, shapes, timelines) = Clerk::new(state, plan.live.clone()).await;
+        let answer_key = answer_key(state.as_ref(), sharing.as_deref(), signs_answers).await?;
+        let (clerk, shapes, timelines) = Clerk::new(state, sharing.clone(), plan.live.clone()).await;
         let (clerk, attempts) = (Arc::new(clerk), Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes))));
         let (to_keep, kept) = mpsc::channel(EVENTS);
         let (questions, asked) = mpsc::channel(16);
@@ -67,14 +84,15 @@ impl Memory {
         let recorder = Recorder::new(attempts.clone(), to_keep, timelines, metrics.clone());
         let recorder = tokio::spawn(recorder.record(received, asked));
         let keeper = tokio::spawn(clerk.clone().keep(kept));
-        let writers = Writers { recorder, keeper };
-        Ok(Self { events, attempts, answer_key, metrics, clerk, questions, writers })
+        let writers = Writers { recorder, keeper, sharing: sharing.clone().map(Exchanging::start) };
+        Ok(Self { events, attempts, answer_key, metrics, clerk, sharing, questions, writers })
     }
 
     /// What the API asks.
     pub(super) fn server(&self, plan: &Plan, office: Option<Arc<Office>>) -> Arc<Running> {
         Arc::new(Running {
             clerk: self.clerk.clone(),
+            sharing: self.sharing.clone(),
             recorder: self.questions.clone(),
             attempts: self.attempts.clone(),
             office,
@@ -112,15 +130,24 @@ impl Writers {
     pub(super) async fn end(self) {
         let both = async { tokio::join!(self.recorder, self.keeper) };
         let _ = tokio::time::timeout(Duration::from_secs(1), both).await;
+        if let Some(Exchanging { task, stop }) = self.sharing {
+            stop.cancel();
+            let _ = tokio::time::timeout(LAST_EXCHANGE, task).await;
+        }
     }
 }
 
 /// Made once and kept: machines that are installing come back for their answers also after a restart.
-async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Key> {
+async fn answer_key(state: Option<&State>, sharing: Option<&Sharing>, signs_answers: bool) -> io::Result<Key> {
     let mut fresh = [0; Key::LENGTH];
     // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
     rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
-    let Some(state) = state else {
+    let kept = match (sharing, state) {
+        (Some(sharing), _) => Some(sharing.secret("answers", &fresh).await),
+        (None, Some(state)) => Some(state.secret("answers", &fresh).await),
+        (None, None) => None,
+    };
+    let Some(kept) = kept else {
         if signs_answers {
             warn!(
                 "there is no state, so the addresses of answer files will not outlive a restart: name one with state.url"
@@ -128,7 +155,6 @@ async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Ke
         }
         return Ok(Key::new(fresh));
     };
-    let kept = state.secret("answers", &fresh).await;
     let kept = kept
         .map_err(|error| error.to_string())
         .and_then(|kept| <[u8; Key::LENGTH]>::try_from(kept).map_err(|kept| format!("it has {} bytes", kept.len())));
@@ -138,5 +164,7 @@ async fn answer_key(state: Option<&State>, signs_answers: bool) -> io::Result<Ke
     })))
 }
 
+/// For the last exchange with a server that may not answer.
+const LAST_EXCHANGE: Duration = Duration::from_secs(3);
 /// Events that wait for the recorder; beyond it they are dropped, since no client must wait for a log line.
 const EVENTS: usize = 16_384;

@@ -20,9 +20,11 @@ pub mod privileges;
 pub mod recorder;
 pub mod reload;
 pub mod sandbox;
+mod sharing;
 pub mod talk;
 mod tftp;
 mod views;
+mod waiting;
 
 use std::{
     io,
@@ -63,13 +65,15 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let bounds = confine(&plan, confinement)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     let opened = runtime.block_on(keeping::open(&plan.state));
-    if opened.state.is_none() && opened.fault.is_none() && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
+    let is_kept = opened.state.is_some() || opened.fault.is_some() || plan.state_server.is_some();
+    if !is_kept && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
         warn!(
             "there is no state, so a restart forgets which machines booted their one-time profile, and they get it \
              again: name one with state.url"
         );
     }
-    plan.live.state_fault.store(opened.fault.map(Arc::new));
+    // Where a server keeps the state, the file is a copy.
+    plan.live.state_fault.store(opened.fault.filter(|_| plan.state_server.is_none()).map(Arc::new));
     runtime.block_on(serve(Arc::new(plan), read, sockets, opened.state, bounds)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
@@ -148,7 +152,10 @@ async fn serve(
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let office = leasing::start(&plan, state.as_ref()).await;
-    let memory = Memory::start(&plan, state).await?;
+    // Our addresses; more come when they are served.
+    let ours = watch::Sender::new(plan.interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect());
+    let sharing = keeping::share(&plan, state.clone(), &ours).await;
+    let memory = Memory::start(&plan, state, sharing).await?;
     let server = memory.server(&plan, office.clone());
     let views = Views::new(&plan, &server, &memory, &stop);
     views.serve_on_this_host(&plan, &tasks, &stop).await;
@@ -171,7 +178,8 @@ async fn serve(
         tftp,
         tasks: tasks.clone(),
         stop: stop.clone(),
-        ours: watch::Sender::default(),
+        standby: Arc::default(),
+        ours,
         dhcp: OwnLoop::start("dhcp".into())?,
         office,
     };

@@ -17,7 +17,7 @@ use crate::{
         Finding, examine,
         fixed::Fixed,
         schema::Control,
-        settings::{Dhcp, Settings, StateUrl, Syslog, Tftp},
+        settings::{Dhcp, Settings, StateServer, StateUrl, Syslog, Tftp},
         watched::Watched,
     },
     files::AssetRoot,
@@ -50,6 +50,8 @@ pub struct Plan {
     pub ends_after: Option<Duration>,
     /// Where what outlives a restart is kept.
     pub state: StateUrl,
+    /// The server that keeps it for several appliances; `state` is the copy then.
+    pub state_server: Option<StateServer>,
     /// The TFTP stage.
     pub tftp: Tftp,
     /// The syslog stage, where it is served.
@@ -111,6 +113,7 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
         known_only: settings.dhcp.known_only,
         offer: settings.dhcp.offer,
         reply_delay: ReplyDelay { all: settings.dhcp.reply_delay, by_rule },
+        answer_after: settings.dhcp.answer_after,
         has_assets: settings.assets.is_some(),
         profiles: settings.profiles,
         default_profile: settings.default_profile,
@@ -159,6 +162,7 @@ impl Plan {
             lease: settings.lease.clone(),
             ends_after: None,
             state: settings.state.clone(),
+            state_server: settings.state_server.clone(),
             tftp: settings.tftp.clone(),
             syslog: settings.syslog,
             http_port: settings.http_port,

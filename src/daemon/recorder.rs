@@ -18,7 +18,10 @@ use tracing::{info, warn};
 
 use super::{clerk::ToKeep, logging::Together};
 use crate::{
-    boot::identity::{Key, MachineId},
+    boot::{
+        identity::{Key, MachineId},
+        outcome::Outcome,
+    },
     offers::attempts::Attempts,
     status::{
         metrics::Metrics,
@@ -141,6 +144,12 @@ impl Recorder {
         }
         if let Event { who: Who::Machine(machine), what: What::TookOffer(shape) } = event {
             self.keep(ToKeep::Shape(machine, shape));
+        }
+        if let Event { who: Who::Machine(machine), what: What::Script(outcome) | What::OwnScript(outcome) } = &event
+            && let Outcome::Chosen { once: true, profile, .. } = outcome
+        {
+            let cards = self.cards(Who::Machine(*machine));
+            self.keep(ToKeep::Begun(*machine, cards, profile.clone()));
         }
         if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);

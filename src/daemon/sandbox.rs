@@ -20,8 +20,10 @@ pub struct Bounds {
     read: Vec<PathBuf>,
     /// Folders whose files may be made, written and removed too.
     write: Vec<PathBuf>,
-    /// TCP port to listen on; to connect to others there is no need.
+    /// TCP port to listen on.
     port: u16,
+    /// TCP port to connect to, on any host: that of the server with the state.
+    server: Option<u16>,
 }
 
 impl Bounds {
@@ -31,9 +33,17 @@ impl Bounds {
         let state = match &plan.state {
             StateUrl::Set(url) | StateUrl::Default(url) => State::folder(url),
         };
+        let (server, to_connect) =
+            plan.state_server.as_ref().map(|server| State::reach(&server.url)).unwrap_or_default();
         let control = plan.control.socket.parent().map(Path::to_owned);
         let write = state.into_iter().chain(control).filter_map(|folder| absolute(folder).ok());
-        Self { read: unique(reads(plan)), write: unique(write), port: plan.http_port }
+        let password = plan.state_server.iter().filter_map(|server| server.password_file.clone());
+        Self {
+            read: unique(reads(plan).chain(to_connect).chain(password)),
+            write: unique(write),
+            port: plan.http_port,
+            server,
+        }
     }
 
     /// Whether a folder may be read.
@@ -126,7 +136,8 @@ pub fn enter(bounds: &Bounds) -> Result<Held, RulesetError> {
         .add_rules(path_beneath_rules(SYSTEM, READ))?
         .add_rules(path_beneath_rules(&bounds.read, READ))?
         .add_rules(path_beneath_rules(&bounds.write, write()))?
-        .add_rule(NetPort::new(bounds.port, AccessNet::BindTcp))?;
+        .add_rule(NetPort::new(bounds.port, AccessNet::BindTcp))?
+        .add_rules(bounds.server.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp))))?;
     Ok(match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => Held::Fully,
         RulesetStatus::PartiallyEnforced => Held::Partly,
@@ -197,7 +208,7 @@ mod tests {
         symlink("/etc/shadow", at("assets/link")).expect("made");
         let elsewhere = TcpListener::bind("127.0.0.1:0").expect("bound");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("bound").port();
-        let bounds = Bounds { read: vec![at("assets")], write: vec![at("state")], port };
+        let bounds = Bounds { read: vec![at("assets")], write: vec![at("state")], port, server: None };
         let root = scratch.path().to_owned();
         inside(bounds, move || {
             let at = |name: &str| root.join(name);
@@ -252,7 +263,7 @@ mod tests {
         assert_eq!(nearest(&scratch.path().join("not/yet")).as_deref(), Some(scratch.path()));
         assert_eq!(nearest(Path::new("/nowhere/at/all")), None);
 
-        let bounds = Bounds { read: vec![scratch.path().to_owned()], write: Vec::new(), port: 0 };
+        let bounds = Bounds { read: vec![scratch.path().to_owned()], write: Vec::new(), port: 0, server: None };
         assert!(bounds.cover(scratch.path()) && bounds.cover(&scratch.path().join("below")));
         assert!(!bounds.cover(Path::new("/etc")) && !bounds.cover(Path::new("relative")));
     }

@@ -26,6 +26,7 @@ pub mod reply;
 pub mod request;
 pub mod rival;
 pub mod serve;
+pub mod standby;
 pub mod sub_options;
 pub mod transport;
 pub mod vendor_options;

@@ -22,6 +22,7 @@ use super::{
     proxy::{Action, Deciding, Here, Port, answer, answer_as},
     reply::{Reply, ReplyKind},
     request::{Kind, Request},
+    standby::Standby,
     transport::{Incoming, Link, Outgoing, Transport},
 };
 use crate::{
@@ -60,6 +61,8 @@ pub struct Listener {
     pub events: tokio::sync::mpsc::Sender<Event>,
     /// Leases addresses, and the replies whose lease is stored.
     pub lessor: Option<(Lessor, mpsc::UnboundedReceiver<Answer>)>,
+    /// Machines that another server may answer.
+    pub standby: Arc<Mutex<Standby>>,
 }
 
 impl Listener {
@@ -148,6 +151,11 @@ impl Serving {
             Leased::Answered(answer) => return answer,
             Leased::Yes(lease) => Some(lease),
         };
+        let standby_delay = match lease {
+            // Who leases answers at once.
+            Some(_) => Duration::ZERO,
+            None => self.standby_delay(&request, now)?,
+        };
         let (who, action) = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let rules = self.live.rules.load();
@@ -198,6 +206,7 @@ impl Serving {
                 // A unicast is answered from the address that it was sent to; a broadcast from our main address.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
+                let delay = delay.max(standby_delay);
                 let at = (!delay.is_zero()).then(|| now + delay);
                 let answer = Answer { reply, to, from, link: link.map(|link| link.from), at };
                 self.release(lease.as_ref(), &request, datagram, link, answer)
@@ -271,6 +280,22 @@ impl Serving {
         let link = link.map(|link| (link.from, link.was_broadcast));
         let asked = lessor::Incoming { datagram: datagram.bytes, from: datagram.from, to: datagram.to, link };
         lessor.released(lease, asked, answer, request.mac)
+    }
+
+    /// What a standby adds; none: it leaves this DISCOVER to another server.
+    fn standby_delay(&self, request: &Request, now: Instant) -> Option<Duration> {
+        let after = self.live.rules.load().answer_after;
+        if after.is_zero() || self.port != Port::Dhcp || request.kind != Kind::Discover {
+            return Some(Duration::ZERO);
+        }
+        let Ok(client) = request.client() else { return Some(Duration::ZERO) };
+        let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
+        let mut standby = self.standby.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = standby.wait(request.mac, is_ipxe, request.secs, after, now);
+        if wait.is_none() {
+            debug!(mac = %request.mac, "no reply yet: a standby answers from the second DISCOVER on (dhcp.answer_after)");
+        }
+        wait
     }
 
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in

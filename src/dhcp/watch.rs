@@ -17,6 +17,7 @@ use super::{
     wire::question,
 };
 use crate::{
+    boot::machine::Live,
     net::{
         boot_time,
         frame::{BROADCAST, Frame},
@@ -34,6 +35,8 @@ pub struct Watch {
     pub ours: watch::Receiver<Vec<Ipv4Addr>>,
     /// Which machines asked for a boot recently.
     pub attempts: Arc<Mutex<Attempts>>,
+    /// Its peers are other appliances with the same rules and the same state.
+    pub live: Arc<Live>,
     /// The event queue.
     pub events: mpsc::Sender<Event>,
     /// Where addresses are leased on the interface: only as long as nobody else does.
@@ -61,7 +64,7 @@ impl Watch {
                 if let Some((office, desk)) = &self.desk {
                     office.heard(desk, &offered, from, &self.ours.borrow());
                 }
-                for rival in rivals(&offered, from, &self.ours.borrow()) {
+                for rival in rivals(&offered, from, &self.ours_and_peers()) {
                     if seen.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
                     }
@@ -104,6 +107,11 @@ impl Watch {
         if let Err(error) = self.tap.send(&frame).await {
             debug!(%error, "cannot ask whether another DHCP server leases");
         }
+    }
+
+    fn ours_and_peers(&self) -> Vec<Ipv4Addr> {
+        let peers = self.live.peers.load();
+        self.ours.borrow().iter().chain(peers.iter()).copied().collect()
     }
 
     /// TFTP and HTTP know a machine only by its address, and not every machine sends which address it accepted: a

@@ -1,9 +1,12 @@
 //! An open file below the assets folder, or inside an image there.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read as _},
+    ops::Range,
     os::unix::fs::FileExt as _,
+    sync::{LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,6 +14,8 @@ use rustix::{
     fs::{Stat, fstat},
     io::Errno,
 };
+
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     boot::reason::Reason,
@@ -26,8 +31,8 @@ pub struct Asset {
     pub size: u64,
     /// Time of last modification.
     pub modified: SystemTime,
-    /// Strong entity tag with its quotes (RFC 9110 §8.8.3). It is made of the inode, the size and the modification time
-    /// in nanoseconds, so it is the same after a restart.
+    /// Strong entity tag with its quotes (RFC 9110 §8.8.3). It is made of the size, the modification time in seconds, which
+    /// every way of copying keeps, and samples of the content. So it is the same for all copies on all hosts.
     pub etag: String,
     pub(super) version: Version,
     /// For a file inside an image: the position of its bytes in `file`.
@@ -115,12 +120,52 @@ impl Version {
         Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
     }
 
-    /// Without the device, whose number can change when the host restarts.
-    pub(super) fn etag(&self) -> String {
-        let Self { inode, size, modified: (seconds, nanoseconds), .. } = self;
-        format!("\"{inode:x}-{size:x}-{seconds:x}.{nanoseconds:x}\"")
+    /// The entity tag of this version. The samples are read once.
+    pub(super) fn etag(&self, file: &File) -> String {
+        let known = || TAGS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tag) = known().get(self) {
+            return tag.clone();
+        }
+        let Self { size, modified: (seconds, _), .. } = self;
+        let samples = samples(file, u64::try_from(*size).unwrap_or_default());
+        let tag = format!("\"{size:x}-{seconds:x}-{samples}\"");
+        let mut known = known();
+        if known.len() >= MOST_TAGS {
+            known.clear();
+        }
+        known.insert(*self, tag.clone());
+        tag
     }
 }
+
+/// A digest of parts of a file: its beginning, its end, and blocks at equal distances between them. Of a small file, all.
+/// Two versions of one size and one second differ in one of these, as far as they are kernels, archives or images.
+fn samples(file: &File, size: u64) -> String {
+    let (start, end, step) = (0..size.min(EDGE), size.saturating_sub(EDGE)..size, size / BLOCKS);
+    let between = (1..BLOCKS).map(|block| block * step..(block * step + BLOCK).min(size));
+    let whole = std::iter::once(0..size);
+    let parts: Box<dyn Iterator<Item = Range<u64>>> = match size <= 2 * EDGE + BLOCKS * BLOCK {
+        true => Box::new(whole),
+        false => Box::new([start, end].into_iter().chain(between)),
+    };
+    let mut digest = Sha256::new();
+    for part in parts {
+        let mut bytes = vec![0; usize::try_from(part.end - part.start).unwrap_or_default()];
+        // What cannot be read cannot be served either, and is reported then.
+        if file.read_exact_at(&mut bytes, part.start).is_ok() {
+            digest.update(&bytes);
+        }
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// By the version on this host.
+static TAGS: LazyLock<Mutex<HashMap<Version, String>>> = LazyLock::new(Mutex::default);
+const MOST_TAGS: usize = 16_384;
+/// Bytes at the beginning and at the end.
+const EDGE: u64 = 16 * 1024;
+const BLOCK: u64 = 4 * 1024;
+const BLOCKS: u64 = 16;
 
 /// Seconds. If the clock was wrong, a file can have any time, but dates in HTTP have a year of four digits (RFC 9110
 /// §5.6.7).

@@ -164,10 +164,10 @@ fn of_package(host: &str, path: &str) -> Result<Asset, Reason> {
     }
     let version = Version::of(&stat);
     Ok(Asset {
-        file,
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: modified(&stat),
-        etag: version.etag(),
+        etag: version.etag(&file),
+        file,
         version,
         layout: None,
     })

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     ffi::OsStr,
+    fs::File,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
@@ -170,12 +171,12 @@ impl AssetRoot {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Reason::not_found(&name.to_string_lossy()));
         }
-        let version = Version::of(&stat);
+        let (version, file) = (Version::of(&stat), File::from(descriptor));
         Ok(Asset {
-            file: descriptor.into(),
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(&stat),
-            etag: version.etag(),
+            etag: version.etag(&file),
+            file,
             version,
             layout: None,
         })
@@ -252,6 +253,40 @@ mod tests {
         assert_ne!(old.etag, new.etag);
         assert_eq!(io::read_to_string(&old.file).expect("read"), "old");
         assert_eq!(io::read_to_string(&new.file).expect("read"), "new!");
+    }
+
+    #[test]
+    fn copies_have_one_tag_wherever_they_are_and_another_content_has_another() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
+        let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+        let tag = |folder: &Path, content: &[u8], modified| {
+            fs::create_dir_all(folder).expect("made");
+            // Another file of that name: another inode.
+            let _ =
+                fs::rename(folder.join("k"), folder.join(format!("{}", fs::read_dir(folder).expect("read").count())));
+            fs::write(folder.join("k"), content).expect("written");
+            fs::File::options()
+                .write(true)
+                .open(folder.join("k"))
+                .and_then(|file| file.set_modified(modified))
+                .expect("set");
+            AssetRoot::open(folder).and_then(|root| Ok(root.file("k").expect("there").etag)).expect("opened")
+        };
+        // rsync keeps fractions of a second, other ways of copying do not.
+        let whole_second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for size in [0, 10, 200_000, 3_000_000] {
+            let content: Vec<u8> = (0..size).map(|at: u32| (at / 7) as u8).collect();
+            let tagged = tag(&one, &content, at);
+            assert_eq!(tagged, tag(&two, &content, whole_second), "{size} bytes");
+            assert_ne!(tagged, tag(&two, &content, at + Duration::from_secs(1)));
+            for changed in [0, size / 2, size.saturating_sub(1)].map(|at| at as usize).into_iter().filter(|_| size > 0)
+            {
+                let mut other = content.clone();
+                other[changed] ^= 1;
+                assert_ne!(tagged, tag(&two, &other, whole_second), "byte {changed} of {size}");
+            }
+        }
     }
 
     #[test]

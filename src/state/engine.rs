@@ -125,6 +125,10 @@ impl Engine {
 }
 
 impl Server {
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
     /// The connection; a new one where there is none, on which the tables are brought up to date first.
     pub(super) async fn hold(&self) -> Result<Held<'_>, Error> {
         let mut place = self.connection.lock().await;
@@ -247,6 +251,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("5_boots.sql")),
     (6, include_str!("6_machines.sql")),
     (7, include_str!("7_leases.sql")),
+    (9, include_str!("9_appliances.sql")),
 ];
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 pub(super) const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -71,7 +71,6 @@ impl StateError {
 
 pub(super) const NOT_OURS: &str =
     "; its folder must exist, and the folder and the file must belong to the user that netbootd runs as";
-const NOT_LET_IN: &str =
-    "; set state.password_file, and see pg_hba.conf of the server for who may connect from this host";
+const NOT_LET_IN: &str = "; set state.password_file, and allow this host in pg_hba.conf of the server";
 const NO_DATABASE: &str = "; make it on the server: createdb --owner=netbootd netbootd";
 const NO_RIGHT: &str = "; its user must own the database: ALTER DATABASE netbootd OWNER TO netbootd";

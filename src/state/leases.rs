@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 
-use super::{State, engine::on};
+use super::{engine::on, store::State};
 use crate::lease::{book::Held, kept::Kept};
 
 /// In the order of the columns: address, network, card, held, ends, start, ends_at, time.

@@ -1,16 +1,24 @@
 //! What is kept, on both engines.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, net::Ipv4Addr};
 
 use netbootd_lab::Postgres;
 use sqlx::{migrate::Migrator, sqlite::SqlitePoolOptions};
 
-use super::{
-    engine::{Dialect, KNOWN, migrator},
-    fault::NOT_OURS,
-    *,
+use super::*;
+use crate::{
+    boot::{
+        happened::{Happened, Note},
+        mac::MacAddr,
+        roster::{Assignment, Begun, Entry, HandedOver},
+    },
+    lease::{book::Held, kept::Kept},
+    state::{
+        engine::{Dialect, KNOWN, migrator},
+        fault::NOT_OURS,
+        shared::Known,
+    },
 };
-use crate::boot::mac::MacAddr;
 
 /// Where a test keeps its state. Opened anew, it is what a killed server left.
 enum Place {
@@ -124,7 +132,14 @@ fn the_folder_of_a_url_is_known() {
 #[tokio::test]
 async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
     for place in Place::both() {
-        last_boots(&place.open().await).await;
+        let state = place.open().await;
+        last_boots(&state).await;
+        // The number of machines is limited in a file; the last ones are kept. A server keeps those of many appliances.
+        let kept = state.boots("", usize::MAX).await.expect("read");
+        let is_file = matches!(place, Place::Folder(_));
+        assert_eq!(kept.len(), if is_file { Timelines::MACHINES } else { 3001 });
+        assert_eq!(kept.iter().all(|(id, _)| id.card != MAC), is_file, "it was silent the longest");
+        assert_eq!(state.boots("", 10).await.expect("read").len(), 10);
     }
 }
 
@@ -135,17 +150,16 @@ async fn last_boots(state: &State) {
         Arc::new(boot)
     };
     for number in 1..=7 {
-        state.set_boots(&[(MAC.into(), boot(number, 7500)), (MAC.into(), boot(number, 8000))]).await.expect("written");
+        state
+            .set_boots(&[(MAC.into(), boot(number, 7500)), (MAC.into(), boot(number, 8000))], "")
+            .await
+            .expect("written");
     }
     let kept: Vec<Timeline> = (3..=7).map(|number| Timeline::clone(&boot(number, 8000))).collect();
-    assert_eq!(state.boots().await.expect("read"), [(MAC.into(), kept)]);
-    // The number of machines is limited; the last ones are kept.
+    assert_eq!(state.boots("", usize::MAX).await.expect("read"), [(MAC.into(), kept)]);
     let others =
         (0..3000u32).map(|n| (MacAddr([2, 0, 0, 0, (n >> 8) as u8, n as u8]).into(), boot(1, 9000 + u64::from(n))));
-    state.set_boots(&others.collect::<Vec<_>>()).await.expect("written");
-    let kept = state.boots().await.expect("read");
-    assert_eq!(kept.len(), Timelines::MACHINES);
-    assert!(kept.iter().all(|(id, _)| id.card != MAC), "it was silent the longest");
+    state.set_boots(&others.collect::<Vec<_>>(), "").await.expect("written");
 }
 
 #[tokio::test]
@@ -196,7 +210,7 @@ async fn what_was_kept_of_cards_is_kept_of_their_machines() {
     assert_eq!((said.assigned, said.spent, said.approved), (assigned, Some("debian".into()), true));
     assert!(roster.of(MacAddr([2; 6])).is_some_and(|said| said.spent.as_deref() == Some("rescue")));
     assert_eq!(state.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::Option67)]);
-    let boots = state.boots().await.expect("read");
+    let boots = state.boots("", usize::MAX).await.expect("read");
     assert!(matches!(boots.as_slice(), [(id, boots)] if *id == MAC.into() && boots[0].number == 3), "{boots:?}");
     // It is now stored under its name, and nothing is left under its MAC address.
     state.set_entry(&roster.change(machine, &[], |before| before)).await.expect("written");
@@ -240,5 +254,134 @@ fn a_word_of_sqlite_that_the_other_engine_does_not_know_is_left_in_no_migration(
         for word in ["STRICT;", "ROWID", "INTEGER", "unixepoch", "BLOB", "AUTOINCREMENT", "OR REPLACE"] {
             assert!(!sql.contains(word), "{word} in migration {}: {sql}", migration.version);
         }
+    }
+}
+
+fn note(what: Happened) -> Note {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    Note { machine: MAC.into(), beside: Vec::new(), what, at }
+}
+
+fn once() -> Happened {
+    Happened::Assigned(Assignment { profile: "demo".into(), once: true })
+}
+
+#[tokio::test]
+async fn what_one_appliance_changes_the_others_learn() {
+    for place in Place::both() {
+        let (a, b) = (place.open().await, place.open().await);
+        let (mut of_a, mut of_b) = (Known::default(), Known::default());
+        assert!(a.refresh(&mut of_a).await.expect("read").is_whole, "the first time it is everything");
+        b.refresh(&mut of_b).await.expect("read");
+        a.happened(&mut of_a, &[note(once())]).await.expect("kept");
+        assert!(of_b.roster.of(MAC).is_none());
+        let changes = b.refresh(&mut of_b).await.expect("read");
+        assert!(changes.entries.len() == 1 && !changes.is_whole, "{changes:?}");
+        assert_eq!(of_b.roster, of_a.roster);
+        // B tells something without having heard what A did.
+        let (mut late, other) = (of_b.clone(), MacAddr([4; 6]));
+        a.happened(&mut of_a, &[Note { machine: other.into(), ..note(Happened::Approved(true)) }]).await.expect("kept");
+        b.happened(&mut late, &[note(Happened::Spent("demo".into()))]).await.expect("kept");
+        assert!(late.roster.of(other).is_some() && late.roster.of(MAC).is_some_and(|said| said.has_had("demo", true)));
+        // Both saw one hand-over; what is given between the two stays.
+        a.happened(&mut of_a, &[note(once()), note(Happened::Spent("demo".into()))]).await.expect("kept");
+        assert!(of_a.roster.of(MAC).is_some_and(|said| !said.has_had("demo", true)), "{of_a:?}");
+        // What is taken out is heard of too.
+        a.happened(&mut of_a, &[Note { machine: other.into(), ..note(Happened::Approved(false)) }])
+            .await
+            .expect("kept");
+        b.refresh(&mut of_b).await.expect("read");
+        assert_eq!((&of_b.roster, of_b.revision), (&of_a.roster, of_a.revision));
+        assert!(of_b.roster.of(other).is_none());
+        // A copy in a file is the same.
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = State::open(&url(&folder)).await.expect("opened");
+        let mut everything = Known::default();
+        copy.copy(&a.refresh(&mut everything).await.expect("read")).await.expect("written");
+        assert_eq!((copy.roster().await.expect("read"), everything.roster), ((*of_a.roster).clone(), of_a.roster));
+    }
+}
+
+#[tokio::test]
+async fn changes_of_two_appliances_at_once_are_all_kept() {
+    for place in Place::both() {
+        let both = [place.open().await, place.open().await];
+        tokio::join!(assign_fifty(&both[0], 0), assign_fifty(&both[1], 1));
+        let mut known = Known::default();
+        both[0].refresh(&mut known).await.expect("read");
+        assert_eq!((known.roster.iter().count(), known.revision), (100, 100));
+    }
+}
+
+async fn assign_fifty(state: &State, number: u8) {
+    let mut known = Known::default();
+    for count in 0..50_u8 {
+        let machine = MacAddr([2, 0, 0, 0, number, count]).into();
+        state.happened(&mut known, &[Note { machine, ..note(once()) }]).await.expect("kept");
+    }
+}
+
+#[tokio::test]
+async fn appliances_know_each_other_and_what_one_began_that_left() {
+    for place in Place::both() {
+        let state = place.open().await;
+        let (one, two) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        state.is_there("a", &[one, two]).await.expect("written");
+        let there = state.is_there("b", &[]).await.expect("written");
+        let addresses: Vec<_> =
+            there.iter().map(|appliance| (appliance.name.as_str(), &*appliance.addresses)).collect();
+        assert_eq!(addresses, [("a", [one, two].as_slice()), ("b", &[])]);
+        assert!(there.iter().all(|appliance| appliance.silent_ms < 60_000), "{there:?}");
+        let mut known = Known::default();
+        let begun = Begun { profile: "demo".into(), by: "a".into() };
+        state.happened(&mut known, &[note(Happened::Begun(begun.clone()))]).await.expect("kept");
+        let doubtful = |known: &Known| known.roster.in_doubt(&BTreeSet::from(["b".to_owned()])).of(MAC);
+        assert!(doubtful(&known).is_some_and(|said| said.begun == Some(begun) && said.is_in_doubt));
+        state.leaves("a").await.expect("written");
+        state.refresh(&mut known).await.expect("read");
+        assert!(doubtful(&known).is_none_or(|said| !said.is_in_doubt), "it reported everything before it left");
+        assert_eq!(state.appliances().await.expect("read").len(), 1);
+        // Of a hand-over its time is kept.
+        state.happened(&mut known, &[note(Happened::Spent("demo".into()))]).await.expect("kept");
+        let mut again = Known::default();
+        state.refresh(&mut again).await.expect("read");
+        let handed_over = again.roster.of(MAC).and_then(|said| said.handed_over);
+        assert!(
+            matches!(handed_over, Some(HandedOver { at, .. }) if at.abs_diff(now() as u64) < 60),
+            "{handed_over:?}"
+        );
+        state
+            .set_boots(&[(MAC.into(), Arc::new(Timeline::begin(1, Moment::from_secs(1000))))], "a")
+            .await
+            .expect("written");
+        assert_eq!(state.boots("a", 10).await.expect("read"), [], "its own are not another's");
+        let seen = state.boots("b", 10).await.expect("read");
+        assert_eq!(seen[0].1[0].appliance.as_deref(), Some("a"));
+        state.forget(2000.0).await.expect("written");
+        assert_eq!(state.boots("b", 10).await.expect("read"), []);
+        state.set_waiting(&["one".into(), "two".into()]).await.expect("written");
+        assert_eq!(state.waiting().await.expect("read"), ["one", "two"]);
+    }
+}
+
+/// The tables of other parts are on both engines too.
+#[tokio::test]
+async fn leases_are_kept() {
+    for place in Place::both() {
+        let (state, hour) = (place.open().await, Duration::from_secs(3600));
+        let (address, network) = (Ipv4Addr::new(192, 0, 2, 7), "eth1".to_owned());
+        let lease = |held| Kept {
+            address,
+            network: network.clone(),
+            card: MAC,
+            held,
+            ends: hour,
+            start: "a-b-c".into(),
+            ends_at: 2 * hour,
+            time: hour,
+        };
+        state.set_leases(&[lease(Held::Leased)]).await.expect("written");
+        state.set_leases(&[lease(Held::Released)]).await.expect("written again");
+        assert_eq!(place.open().await.leases().await.expect("read"), [lease(Held::Released)]);
     }
 }

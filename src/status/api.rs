@@ -85,8 +85,8 @@ async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, requ
     }
 }
 
-async fn machines(State(api): State<Arc<Api>>, Query(Wish { q }): Query<Wish>) -> Json<Vec<view::Machine>> {
-    let mut machines = api.machines().await;
+async fn machines(State(api): State<Arc<Api>>, Query(Wish { q, all }): Query<Wish>) -> Json<Vec<view::Machine>> {
+    let mut machines = api.machines(all).await;
     machines.retain(|machine| machine.has_words(&q));
     Json(machines)
 }
@@ -97,6 +97,9 @@ struct Wish {
     /// Words that each of them has to have; none: all machines.
     #[serde(default)]
     q: String,
+    /// Also machines that other appliances saw long ago.
+    #[serde(default)]
+    all: bool,
 }
 
 async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Whole>, Problem> {
@@ -256,8 +259,9 @@ impl Api {
     }
 
     /// Everything that was seen, named by a rule or assigned something.
-    pub(super) async fn machines(&self) -> Vec<view::Machine> {
-        let (snapshot, now) = (self.server.snapshot().await, Moment::from(SystemTime::now()));
+    pub(super) async fn machines(&self, all: bool) -> Vec<view::Machine> {
+        let snapshot = if all { self.server.whole_snapshot() } else { self.server.snapshot() };
+        let (snapshot, now) = (snapshot.await, Moment::from(SystemTime::now()));
         let rules = self.live.rules.load();
         let roster = self.live.roster.load();
         let all = known::all(&rules, &roster, &snapshot.machines);

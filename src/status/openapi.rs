@@ -79,7 +79,7 @@ fn operations() -> Vec<Operation> {
         get("/api/v1/openapi.json", "This description", Answer::Free("application/json")),
         get(
             "/api/v1/machines",
-            "All machines that were seen, named by a rule or assigned something; with ?q=WORDS those that have all these words in their names, addresses or parts",
+            "All machines that were seen, named by a rule or assigned something; with ?q=WORDS those that have all these words in their names, addresses or parts; with ?all=true also those that other appliances saw long ago",
             json::<Vec<Machine>>(),
         ),
         Operation { problems: &[404], ..get(MACHINE, "A machine with its boots", json::<Whole>()) },

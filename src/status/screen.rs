@@ -194,6 +194,7 @@ mod tests {
         let stages = signs.iter().map(|is| StageView { stage, is: *is }).collect();
         let last = Moment::from_secs(999_970);
         let boot = Boot {
+            appliance: None,
             number: 1,
             began: last,
             last,
@@ -206,6 +207,7 @@ mod tests {
             stop: None,
         };
         Machine {
+            appliance: None,
             uuid: None,
             until_installed: false,
             tried: None,

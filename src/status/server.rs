@@ -36,6 +36,14 @@ pub trait Server: Send + Sync + 'static {
     fn heard_on(&self, machine: MachineId) -> Option<Arc<str>>;
     /// What was seen of all machines.
     fn snapshot(&self) -> Answer<'_, Arc<Snapshot>>;
+    /// The same with everything that is kept of machines, also of those that were seen long ago by other appliances.
+    fn whole_snapshot(&self) -> Answer<'_, Arc<Snapshot>> {
+        self.snapshot()
+    }
+    /// The name of this appliance, where several share one state.
+    fn appliance(&self) -> Option<&str> {
+        None
+    }
     /// The steps after the one of this number, as far as they are remembered, and those to come; without a number,
     /// those to come. `None` when the server stops.
     fn steps(&self, after: Option<u64>) -> Answer<'_, Option<Steps>>;

@@ -68,6 +68,9 @@ pub struct Machine {
     /// What it said of its parts, as iPXE reads them; anyone may claim to be this machine and say something else.
     #[serde(default)]
     pub hardware: Hardware,
+    /// The appliance that served its last boot, where several share one state.
+    #[serde(default)]
+    pub appliance: Option<String>,
     /// The last thing that was seen of it.
     pub last: Option<Step>,
     /// Its last boot.
@@ -83,6 +86,9 @@ pub struct Boot {
     pub began: Moment,
     /// When the machine was last heard.
     pub last: Moment,
+    /// The other appliance that served it; none: this one.
+    #[serde(default)]
+    pub appliance: Option<String>,
     /// The firmware that asked, in words.
     pub client: Option<String>,
     /// [`State::name`].
@@ -207,6 +213,9 @@ impl Machine {
                 .map(str::to_owned),
             kept: server.keeps(),
             hardware: hardware.unwrap_or_default(),
+            appliance: timeline
+                .and_then(|timeline| timeline.appliance.as_deref().or_else(|| server.appliance()))
+                .map(str::to_owned),
             last: timeline.and_then(|timeline| timeline.steps.last().cloned()),
             boot: timeline.map(|timeline| Boot::new(timeline, now)),
         }
@@ -253,6 +262,7 @@ impl Boot {
             number: timeline.number,
             began: timeline.began,
             last: timeline.last,
+            appliance: timeline.appliance.clone(),
             client: timeline.client.clone(),
             state: state.name().into(),
             stage: timeline.stage(),

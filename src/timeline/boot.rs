@@ -19,6 +19,9 @@ use crate::boot::{hardware::Hardware, own::Own};
 pub struct Timeline {
     /// Of the machine's boots, counted from 1 on.
     pub number: u32,
+    /// The appliance that saw it, where that is another one.
+    #[serde(skip)]
+    pub appliance: Option<String>,
     /// When its first packet came.
     pub began: Moment,
     /// When the machine was last heard.

@@ -9,6 +9,7 @@ pub mod event;
 mod handover;
 mod machine;
 pub mod machines;
+pub mod merged;
 pub mod moment;
 pub mod peer;
 pub mod report;

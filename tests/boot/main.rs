@@ -3,6 +3,7 @@
 //! The machine itself is asked what it booted: its kernel, its whole command line, and whether every byte of the last
 //! file arrived. netbootd is asked what it saw, and has to stop in order.
 
+mod appliances;
 mod arm64;
 mod images;
 mod machines;

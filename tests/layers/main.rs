@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "dhcp/relay_agent.rs",
     "dhcp/reply.rs",
     "dhcp/request.rs",
+    "dhcp/standby.rs",
     "dhcp/rival.rs",
     "dhcp/sub_options.rs",
     "dhcp/vendor_options.rs",

@@ -4,6 +4,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that reads past a packet fails, as it should")]
 
 mod answers;
+mod appliances;
 mod attempts;
 mod bench;
 mod beside;

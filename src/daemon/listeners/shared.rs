@@ -1,6 +1,10 @@
 //! What serves one socket, begun with what all of them share.
 
-use std::{io, net::Ipv4Addr, sync::Arc};
+use std::{
+    io,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
 
 use axum::{
     Router,
@@ -22,6 +26,7 @@ use crate::{
         office::{Desk, Office},
         proxy::{Here, Port},
         serve::{Listener, Place},
+        standby::Standby,
         transport::Transport,
         watch::Watch,
     },
@@ -48,6 +53,8 @@ pub(in crate::daemon) struct Shared {
     pub(in crate::daemon) tftp: Doors,
     pub(in crate::daemon) tasks: TaskTracker,
     pub(in crate::daemon) stop: CancellationToken,
+    /// Machines that are left to another server for a moment.
+    pub(in crate::daemon) standby: Arc<Mutex<Standby>>,
     pub(in crate::daemon) ours: watch::Sender<Vec<Ipv4Addr>>,
     /// Where addresses are leased.
     pub(in crate::daemon) office: Option<Arc<Office>>,
@@ -94,7 +101,8 @@ impl Shared {
         let (live, events, place) = (self.app.live.clone(), self.events.clone(), dhcp.place.subscribe());
         let attempts = self.app.attempts.clone();
         self.tasks.spawn_on(
-            Listener { transport, port, place, live, attempts, events, lessor }.serve(stop),
+            Listener { transport, port, place, live, attempts, events, lessor, standby: self.standby.clone() }
+                .serve(stop),
             self.dhcp.handle(),
         )
     }
@@ -103,7 +111,8 @@ impl Shared {
         if let Some(tap) = replies.and_then(|tap| Tap::new(tap).ok()) {
             let (ours, attempts, events) = (self.ours.subscribe(), self.app.attempts.clone(), self.events.clone());
             let desk = self.office.clone().zip(dhcp.desk.clone());
-            self.tasks.spawn_on(Watch { tap, ours, attempts, events, desk }.serve(stop), self.dhcp.handle());
+            let live = self.app.live.clone();
+            self.tasks.spawn_on(Watch { tap, ours, attempts, live, events, desk }.serve(stop), self.dhcp.handle());
         }
     }
 

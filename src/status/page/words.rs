@@ -36,6 +36,8 @@ pub(super) struct Row {
     /// What it said of its parts.
     hardware: Vec<(&'static str, String)>,
     client: Option<String>,
+    /// That served it, where there are several.
+    appliance: Option<String>,
     /// [`crate::timeline::cause::State::name`], or `unseen`.
     pub(super) state: Cow<'static, str>,
     pub(super) words: &'static str,
@@ -61,6 +63,8 @@ pub(super) struct BootShown {
     state: Cow<'static, str>,
     words: &'static str,
     client: Option<String>,
+    /// Another one that served it.
+    appliance: Option<String>,
     profile: Option<String>,
     stages: Vec<StageShown>,
     downloads: Vec<DownloadShown>,
@@ -142,6 +146,7 @@ impl Row {
             hardware: machine.hardware.known().map(|(name, text)| (name, text.into_owned())).collect(),
             lacks_memory: machine.lacks_memory.clone(),
             client: boot.and_then(|boot| boot.client.clone()),
+            appliance: machine.appliance.clone(),
             words: words(&state),
             state,
             next: next(machine),
@@ -153,7 +158,8 @@ impl Row {
     /// What the box above the list looks in, in lower case.
     pub(super) fn haystack(&self) -> String {
         let next = self.next.as_ref().map(|next| next.profile.as_str());
-        let optional = [&self.mac, &self.address, &self.client].into_iter().filter_map(|text| text.as_deref());
+        let optional =
+            [&self.mac, &self.address, &self.client, &self.appliance].into_iter().filter_map(|text| text.as_deref());
         let all = [self.title.as_str(), self.machine.as_str(), self.words].into_iter().chain(optional).chain(next);
         let parts = self.hardware.iter().map(|(_, text)| text.as_str());
         all.chain(parts).collect::<Vec<_>>().join(" ").to_lowercase()
@@ -191,6 +197,7 @@ impl BootShown {
             state: boot.state.clone(),
             words: words(&boot.state),
             client: boot.client.clone(),
+            appliance: boot.appliance.clone(),
             profile: boot.chosen.as_ref().map(|chosen| chosen.profile.clone()),
             stages: boot.stages.iter().map(StageShown::new).collect(),
             downloads: boot.downloads.iter().map(DownloadShown::new).collect(),

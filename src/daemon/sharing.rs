@@ -1,0 +1,340 @@
+//! One state of several appliances. What decides is in memory: the last known state, and what happened here since. The
+//! server gets that, and is asked what others did, several times a second, off the path of any boot.
+
+mod exchange;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::waiting::Stored;
+use crate::{
+    boot::{
+        happened::{Happened, Note},
+        identity::{Key, MachineId},
+        machine::Live,
+        roster::Roster,
+        shape::Shape,
+    },
+    config::settings::StateServer,
+    state::{Appliance, Known, NotKept, State, StateError},
+    timeline::{boot::Timeline, machines::Timelines, moment::Moment},
+};
+
+/// See the module.
+pub(super) struct Sharing {
+    server: State,
+    /// For views, which must not delay changes.
+    views: State,
+    /// The last known copy, and what waits, for a restart while the server cannot be reached.
+    copy: Option<State>,
+    live: Arc<Live>,
+    name: String,
+    keep_boots: Duration,
+    ours: watch::Receiver<Vec<Ipv4Addr>>,
+    memory: Mutex<Memory>,
+    /// Changes reach the server one after the other.
+    turn: tokio::sync::Mutex<()>,
+    wake: Notify,
+    listen_again: Notify,
+    seen_by_others: tokio::sync::Mutex<Option<(Instant, Arc<Boots>)>>,
+}
+
+/// Boots of machines.
+pub(super) type Boots = Vec<(MachineId, Vec<Timeline>)>;
+
+struct Memory {
+    known: Known,
+    /// What happened here, and is not on the server yet.
+    waiting: VecDeque<Note>,
+    /// Whether the copy lacks something of that, or has something that is reported by now.
+    is_copy_behind: bool,
+    /// The appliances that were heard just now.
+    heard: BTreeSet<String>,
+    boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
+    shapes: HashMap<Key, Shape>,
+    /// When the server answered last.
+    answered: Instant,
+    is_lost: bool,
+    is_full: bool,
+    said_there: Option<Instant>,
+    forgot: Option<Instant>,
+}
+
+impl Sharing {
+    /// Begins with what the server says, or with the last known copy where it does not answer; without waiting for long.
+    ///
+    /// # Errors
+    /// The URL.
+    pub(super) async fn start(
+        at: &StateServer,
+        copy: Option<State>,
+        live: Arc<Live>,
+        ours: watch::Receiver<Vec<Ipv4Addr>>,
+    ) -> Result<Arc<Self>, StateError> {
+        let open = || State::on_server(&at.url, at.password.as_deref(), &at.appliance);
+        let (server, views) = (open()?, open()?);
+        let mut known = Known::default();
+        let mut waiting = VecDeque::new();
+        if let Some(copy) = &copy {
+            match tokio::try_join!(copy.roster(), copy.waiting()) {
+                Ok((roster, kept)) => {
+                    known.roster = Arc::new(roster);
+                    waiting = kept.iter().filter_map(|note| Stored::read(note)).collect();
+                }
+                Err(error) => warn!("the copy of the state cannot be read: {error}"),
+            }
+        }
+        let memory = Memory {
+            known,
+            waiting,
+            is_copy_behind: false,
+            heard: BTreeSet::from([at.appliance.clone()]),
+            boots: BTreeMap::new(),
+            shapes: HashMap::new(),
+            answered: Instant::now(),
+            is_lost: false,
+            is_full: false,
+            said_there: None,
+            forgot: None,
+        };
+        let sharing = Self {
+            server,
+            views,
+            copy,
+            live,
+            name: at.appliance.clone(),
+            keep_boots: at.keep_boots,
+            ours,
+            memory: Mutex::new(memory),
+            turn: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
+            listen_again: Notify::new(),
+            seen_by_others: tokio::sync::Mutex::default(),
+        };
+        sharing.publish(&sharing.memory());
+        let started = async {
+            sharing.warn_of_a_namesake().await?;
+            sharing.exchange().await
+        };
+        if let Err(error) = started.await {
+            sharing.lose(&error);
+        }
+        Ok(Arc::new(sharing))
+    }
+
+    /// Two appliances of one name would take each other's boots for their own.
+    async fn warn_of_a_namesake(&self) -> Result<(), sqlx::Error> {
+        let is_there = self.server.appliances().await?;
+        let now = |appliance: &&Appliance| appliance.name == self.name && appliance.silent_ms < SILENT_MS;
+        if let Some(Appliance { addresses, .. }) = is_there.iter().find(now) {
+            warn!(
+                "another appliance with the name {} was heard just now, with the addresses {addresses:?}: if it still runs, \
+                 give one of the two another name with state.appliance",
+                self.name
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The shapes of offers that all appliances learned.
+    pub(super) async fn offer_shapes(&self) -> Vec<(Key, Shape)> {
+        match self.is_lost() {
+            true => Vec::new(),
+            false => self.server.offer_shapes().await.unwrap_or_default(),
+        }
+    }
+
+    /// The secret of all appliances. Where the server does not answer: the last one that was known.
+    pub(super) async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+        let shared = match self.is_lost() {
+            true => Err(sqlx::Error::PoolTimedOut),
+            false => self.server.secret(name, fresh).await,
+        };
+        match (shared, &self.copy) {
+            (Ok(secret), copy) => {
+                if let Some(copy) = copy {
+                    let _ = copy.set_secret(name, &secret).await;
+                }
+                Ok(secret)
+            }
+            (Err(_), Some(copy)) => copy.secret(name, fresh).await,
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Something that happened here, which counts from now on and is reported when that can be done.
+    pub(super) fn note(&self, machine: MachineId, beside: Vec<Key>, what: Happened) {
+        let note = Note { machine, beside, what, at: unix_ms() };
+        let mut memory = self.memory();
+        if memory.waiting.len() >= MOST_WAITING {
+            memory.waiting.pop_front();
+            if !std::mem::replace(&mut memory.is_full, true) {
+                warn!(
+                    "more than {MOST_WAITING} changes wait for the server that keeps the state: the oldest are dropped, and \
+                     what they say of one-time profiles is known here only"
+                );
+            }
+        }
+        memory.waiting.push_back(note);
+        memory.is_copy_behind = true;
+        self.publish(&memory);
+        drop(memory);
+        self.wake.notify_one();
+    }
+
+    /// What a person wants. When this returns, the server has it.
+    ///
+    /// # Errors
+    /// [`NotKept`].
+    pub(super) async fn change(&self, machine: MachineId, what: Happened) -> Result<(), NotKept> {
+        let note = Note { machine, beside: Vec::new(), what, at: unix_ms() };
+        let _turn = self.turn.lock().await;
+        self.tell(Some(note)).await
+    }
+
+    /// Boots as they are now.
+    pub(super) fn keep_boots(&self, boots: &[(MachineId, Arc<Timeline>)]) {
+        let mut memory = self.memory();
+        memory.boots.extend(boots.iter().map(|(machine, boot)| ((*machine, boot.began), boot.clone())));
+        while memory.boots.len() > MOST_BOOTS {
+            memory.boots.pop_first();
+        }
+    }
+
+    pub(super) fn keep_shape(&self, key: Key, shape: Shape) {
+        let mut memory = self.memory();
+        if memory.shapes.len() < MOST_BOOTS {
+            memory.shapes.insert(key, shape);
+        }
+    }
+
+    /// The boots that other appliances saw, as they were a moment ago; of so many machines at most.
+    pub(super) async fn others(&self, machines: usize) -> Arc<Boots> {
+        let mut cached = self.seen_by_others.lock().await;
+        let is_all = machines > Timelines::MACHINES;
+        if let Some((at, boots)) = cached.as_ref().filter(|_| !is_all)
+            && at.elapsed() < LOOK_AGAIN
+        {
+            return boots.clone();
+        }
+        if self.is_lost() {
+            return cached.as_ref().map(|(_, boots)| boots.clone()).unwrap_or_default();
+        }
+        match self.views.boots(&self.name, machines).await {
+            Ok(boots) => {
+                let boots = Arc::new(boots);
+                if !is_all {
+                    *cached = Some((Instant::now(), boots.clone()));
+                }
+                boots
+            }
+            Err(error) => {
+                debug!("the boots of other appliances cannot be read: {error}");
+                let last = cached.as_ref().map(|(_, boots)| boots.clone()).unwrap_or_default();
+                // Not at each look of each viewer.
+                *cached = Some((Instant::now(), last.clone()));
+                last
+            }
+        }
+    }
+
+    /// Exchanges with the server until `stop`, and then once more.
+    pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let listening = tokio::spawn(self.clone().listen());
+        let mut pause = TURN;
+        loop {
+            let is_lost = self.is_lost();
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = sleep(pause) => {}
+                () = stop.cancelled() => break,
+            }
+            if is_lost && pause > TURN {
+                // Woken or not: what waits is safe on our own disk first.
+                self.store_waiting().await;
+            }
+            pause = match self.turn().await {
+                Ok(()) => TURN,
+                Err(_) => (pause * 2).min(LONGEST_PAUSE),
+            };
+            // One exchange for many changes.
+            sleep(if is_lost { TURN } else { TOGETHER }).await;
+        }
+        listening.abort();
+        if self.turn().await.is_ok() {
+            let _ = self.server.leaves(&self.name).await;
+        }
+        self.store_waiting().await;
+        self.server.clone().close().await;
+    }
+
+    async fn listen(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                ended = self.server.listen(|| self.wake.notify_one()) => {
+                    let error = ended.err().map(|error| error.to_string()).unwrap_or_default();
+                    debug!("changes of other appliances are heard a second later: {error}");
+                }
+                // The old connection may be silent for a long time before it ends.
+                () = self.listen_again.notified() => {}
+            }
+            sleep(TURN).await;
+        }
+    }
+
+    /// Puts what decides in its place.
+    fn publish(&self, memory: &Memory) {
+        let mut roster = memory.known.roster.clone();
+        if !memory.waiting.is_empty() {
+            let mut after = Roster::clone(&roster);
+            for note in &memory.waiting {
+                let change = after.after(note, note.at / 1000);
+                change.replaced.iter().for_each(|key| after.set(*key, Default::default()));
+                after.set(change.key, change.entry);
+            }
+            roster = Arc::new(after);
+        }
+        self.live.roster.store(roster.in_doubt(&memory.heard));
+    }
+
+    fn is_lost(&self) -> bool {
+        self.memory().is_lost
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Between two exchanges where nothing happens.
+const TURN: Duration = Duration::from_secs(1);
+/// For what happens close together.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// Between two tries while the server cannot be reached.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// An appliance that was not heard for so many milliseconds is silent.
+const SILENT_MS: u64 = 3000;
+/// For views.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const MOST_WAITING: usize = 10_000;
+const MOST_BOOTS: usize = 4 * Timelines::MACHINES;
