@@ -60,6 +60,14 @@ rpm: static documents $(TOOLS)/bin/cargo-generate-rpm
 	gzip --best --no-name --keep --force target/documents/*.[15]
 	$(TOOLS)/bin/cargo-generate-rpm --target $(HOST) --output target/packages/
 
+# Machines boot by dnsmasq, ISC dhcpd and Kea with the lines of `netbootd dhcp-snippet`: nine boots, one after the other.
+snippets-test: deps
+	cargo test --test boot -- --ignored --test-threads 1 snippets::
+
+# What a first boot looks like on a terminal, for packaging/docs/first-boot.md.
+recording: deps
+	cargo test --test boot -- --ignored first_boot::
+
 # Apart from `make test`: a release is built for it, and two releases of Debian are fetched. A quarter of an hour.
 .PHONY: package-test
 package-test: deps deb rpm

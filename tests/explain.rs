@@ -225,13 +225,13 @@ fn sent(captured: &Captured) -> Vec<u8> {
 }
 
 const LOADERS: [(&str, u16); 4] =
-    [("snponly.efi", 0x8664), ("ipxe-i386.efi", 0x014c), ("ipxe-arm64.efi", 0xaa64), ("snponly-arm32.efi", 0x01c2)];
+    [("snponly.efi", 0x8664), ("ipxe-i386.efi", 0x014c), ("ipxe-arm64.efi", 0xaa64), ("arm32-efi/snponly.efi", 0x01c2)];
 
 #[test]
 fn every_captured_request_is_explained_by_the_very_bytes_of_its_reply() {
     let scratch = tempfile::tempdir().expect("a folder");
     let folder = scratch.path();
-    for name in ["loaders", "assets"] {
+    for name in ["loaders/arm32-efi", "assets"] {
         fs::create_dir_all(folder.join(name)).expect("made");
     }
     fs::write(folder.join("loaders/undionly.kpxe"), b"\xea").expect("written");

@@ -143,7 +143,7 @@ impl Explain {
         })
     }
 
-    /// What the running server knows of a machine. A MAC address that it has not seen is as good as `--mac`.
+    /// What the running server knows of a machine. A MAC address that it has not seen works as `--mac`.
     fn seen(&self, asked: &mut Asked) -> Result<Option<MacAddr>, Failure> {
         let Some(machine) = &self.machine else { return Ok(None) };
         let path = format!("/api/v1/machines/{}", utf8_percent_encode(machine, NON_ALPHANUMERIC));

@@ -17,9 +17,15 @@ use tracing::{info, warn};
 
 use crate::{
     boot::{identity::MachineId, reason::Reason},
+    dhcp::request::Request,
     net::makers::Makers,
     status::server::Server,
-    timeline::{boot::Ending, event::Who, machines::Line, stage::Stage},
+    timeline::{
+        boot::Ending,
+        event::Who,
+        machines::{Line, Machine},
+        stage::Stage,
+    },
 };
 
 /// How to talk.
@@ -113,12 +119,12 @@ impl Questions {
         match step.stage {
             Stage::Refused if !self.known.contains(&machine) && self.known.len() < MOST => {
                 let snapshot = self.server.snapshot().await;
-                let Some(boot) = snapshot.find(*who).and_then(|seen| seen.boot()) else { return };
+                let Some(seen) = snapshot.find(*who) else { return };
+                let Some(boot) = seen.boot() else { return };
                 let is_unknown = |ending: &Ending| matches!(ending, Ending::Refused { label, .. } if label == Reason::Unknown.label());
                 if boot.ending.as_ref().is_some_and(is_unknown) {
                     self.known.insert(machine);
-                    let client = boot.client.clone().unwrap_or_else(|| "network boot".into());
-                    let question = question(&client, machine, &self.talk.makers);
+                    let question = question(&client(seen), machine, &self.talk.makers);
                     self.waiting.push_back((machine, question));
                     self.ask_if(self.waiting.len() == 1);
                 }
@@ -161,6 +167,12 @@ impl Questions {
     }
 }
 
+/// The firmware that asked, in words: a request that is refused is kept as it came.
+fn client(seen: &Machine) -> String {
+    let request = seen.packets.back().and_then(|packet| Request::parse(&packet.bytes).ok());
+    request.and_then(|request| request.client().ok()).map_or("network boot".into(), |client| client.to_string())
+}
+
 /// `UEFI x86_64 machine 9c:8e:cd:00:00:01 (Dell Inc.) wants to boot. Allow? [y/n/always]`
 fn question(client: &str, machine: MachineId, makers: &Makers) -> String {
     let maker = makers.of(machine.card.0).map(|maker| format!(" ({maker})")).unwrap_or_default();
@@ -183,7 +195,7 @@ fn typed() -> mpsc::Receiver<String> {
 
 /// After this time a person wonders.
 const QUIET: Duration = Duration::from_secs(60);
-/// Machines that are asked about: whoever makes up addresses is not asked about for ever.
+/// The number of machines that are asked about: made-up addresses must not ask without end.
 const MOST: usize = 256;
 
 #[cfg(test)]

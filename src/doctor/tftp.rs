@@ -123,7 +123,7 @@ impl Transfer {
             let is_last = self.take(&packet)?;
             let is_enough = self.bytes.len() >= most;
             if is_last || is_enough {
-                // A server that is not told would send the rest again and again.
+                // Without this, a server would send the rest again and again.
                 self.send(if is_last { [4, self.last] } else { [5, 0] })?;
                 let Self { bytes, block, .. } = self;
                 return Ok(Got { bytes, block });

@@ -5,10 +5,12 @@
 
 mod appliances;
 mod arm64;
+mod first_boot;
 mod images;
 mod machines;
 mod once;
 mod page;
+mod snippets;
 mod stand;
 
 use std::{fs, process::Command, thread, time::Duration};

@@ -37,6 +37,7 @@ mod rivals;
 mod snippets;
 mod stops;
 mod syslog;
+mod talk;
 mod tftp;
 mod tftp_firmware;
 mod tftp_weather;

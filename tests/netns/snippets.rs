@@ -1,18 +1,14 @@
 //! `netbootd dhcp-snippet`: the real DHCP servers read the lines, and offer each firmware what netbootd would.
 
 use std::{
-    fs,
     net::{Ipv4Addr, UdpSocket},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Captured, DHCPD, Host, KEA, KEA_LIBRARIES, Lab, NETWORK_TOOLS, Process, required};
+use netbootd_lab::{Captured, DHCPD, Host, KEA, Lab, NETWORK_TOOLS, SnippetServer, required};
 
-use crate::{
-    bench::{SERVER, SOON, START},
-    beside::dnsmasq,
-};
+use crate::bench::{SERVER, SOON};
 
 /// A captured request (the ROM's without the option that gives it away as an iPXE), the boot file that it gets, and whether option 60 of the answer is `HTTPClient`.
 const ROWS: [(&str, &str, bool); 4] = [
@@ -25,58 +21,27 @@ const ROWS: [(&str, &str, bool); 4] = [
 #[test]
 fn dnsmasq_offers_each_firmware_its_loader() -> Result<()> {
     let Some(()) = required(&[NETWORK_TOOLS]) else { return Ok(()) };
-    let (lab, host, client) = network()?;
-    let lines = lab.directory().join("netbootd.conf");
-    fs::write(&lines, snippet("dnsmasq")?)?;
-    let file = format!("--conf-file={}", lines.display());
-    let _server = dnsmasq(&lab, &host, &["--dhcp-range=10.77.0.50,10.77.0.60,1h", &file])?;
-    each_is_offered_its_loader(&client)
+    offers_each_its_loader(SnippetServer::Dnsmasq)
 }
 
 #[test]
 fn isc_dhcpd_offers_each_firmware_its_loader() -> Result<()> {
     let Some(()) = required(&[NETWORK_TOOLS, &[DHCPD]]) else { return Ok(()) };
-    let (lab, host, client) = network()?;
-    let (configuration, leases) = (lab.directory().join("dhcpd.conf"), lab.directory().join("dhcpd.leases"));
-    let subnet = "subnet 10.77.0.0 netmask 255.255.255.0 { range 10.77.0.50 10.77.0.60; }";
-    fs::write(&configuration, format!("authoritative; ping-check false;\n{}{subnet}\n", snippet("isc")?))?;
-    fs::write(&leases, "")?;
-    let mut command = host.command(DHCPD.file);
-    command.args(["-4", "-f", "-d", "--no-pid", "-cf"]).arg(configuration).arg("-lf").arg(leases).arg("eth1");
-    let server = Process::spawn("dhcpd", &mut command)?;
-    server.wait_for_line("Server starting service", START)?;
-    each_is_offered_its_loader(&client)
+    offers_each_its_loader(SnippetServer::Isc)
 }
 
 #[test]
 fn kea_offers_each_firmware_its_loader() -> Result<()> {
     let Some(()) = required(&[NETWORK_TOOLS, &[KEA]]) else { return Ok(()) };
-    let (lab, host, client) = network()?;
-    let configuration = lab.directory().join("kea-dhcp4.conf");
-    let text = format!(
-        r#"{{ "Dhcp4": {{
-            "interfaces-config": {{ "interfaces": [ "eth1" ] }},
-            "lease-database": {{ "type": "memfile", "persist": false }},
-            "loggers": [ {{ "name": "kea-dhcp4", "output_options": [ {{ "output": "stdout" }} ], "severity": "INFO" }} ],
-            "subnet4": [ {{ "subnet": "10.77.0.0/24", "pools": [ {{ "pool": "10.77.0.50 - 10.77.0.60" }} ] }} ],
-            {}
-        }} }}"#,
-        snippet("kea")?
-    );
-    fs::write(&configuration, text)?;
-    let mut command = host.command(KEA.file);
-    command.arg("-c").arg(configuration).env("LD_LIBRARY_PATH", KEA_LIBRARIES);
-    command.env("KEA_PIDFILE_DIR", lab.directory()).env("KEA_LOCKFILE_DIR", "none");
-    let server = Process::spawn("kea-dhcp4", &mut command)?;
-    server.wait_for_line("DHCP4_STARTED", START)?;
-    each_is_offered_its_loader(&client)
+    offers_each_its_loader(SnippetServer::Kea)
 }
 
-fn network() -> Result<(Lab, Host, Host)> {
+fn offers_each_its_loader(server: SnippetServer) -> Result<()> {
     let lab = Lab::new()?;
     let host = lab.host("dhcp", Some("10.77.0.1/24"))?;
     let client = lab.host("client", Some("10.77.0.49/24"))?;
-    Ok((lab, host, client))
+    let _server = server.start(&lab, &host, &snippet(server.kind())?)?;
+    each_is_offered_its_loader(&client)
 }
 
 fn snippet(kind: &str) -> Result<String> {

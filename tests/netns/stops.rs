@@ -15,7 +15,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    bench::{Bench, SERVER, SMALL, START, daemon},
+    bench::{Bench, SERVER, SMALL, START, daemon, noise},
     dhcp::{BIOS, DISCOVER, IPXE, REQUEST, of_machine, request},
 };
 
@@ -97,6 +97,9 @@ kernel = "vmlinuz"
 report_within = "2s"
 [profiles.efi]
 efi = "vmlinuz"
+[profiles.changing]
+kernel = "vmlinuz"
+initrd = ["changing.img"]
 
 [[machines]]
 mac = "52:54:00:00:00:09"
@@ -107,6 +110,9 @@ profile = "reporting"
 [[machines]]
 mac = "52:54:00:00:00:0e"
 profile = "efi"
+[[machines]]
+mac = "52:54:00:00:00:15"
+profile = "changing"
 "#;
 
 fn machine(bench: &Bench, victim: Victim) -> Result<Value> {
@@ -128,15 +134,16 @@ fn standing(bench: &Bench, victim: Victim) -> Result<String> {
 }
 
 #[test]
-fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
+fn nineteen_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     let bench = Bench::prepared(&["eth1"], &[], CONFIGURATION, |lab, _| {
+        fs::write(lab.directory().join("assets/changing.img"), noise(24_000_000, 7))?;
         Ok(fs::write(lab.directory().join("assets/gone"), "a kernel that is there when the server starts")?)
     })?;
     let Some(bench) = bench else { return Ok(()) };
     fs::remove_file(bench.assets.join("gone"))?;
     let socket = bench.client_socket(68)?;
     let watch = Process::spawn("watch", daemon(&bench.server).arg("watch"))?;
-    for n in 1..=20 {
+    for n in 1..=21 {
         bench.client.ip(&["address", "add", &format!("{}/24", Victim(n).address()), "dev", "eth1"])?;
     }
     let tftp = format!("tftp://{SERVER}/undionly.kpxe");
@@ -222,6 +229,36 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
     let powerpc: &[(u8, &[u8])] = &[(60, b"PXEClient"), (93, &[0, 14])];
     victim(15, "no_loader at discover").discovers(&socket, powerpc)?;
 
+    let astray = victim(18, "other_network at offer");
+    astray.discovers(&socket, BIOS)?;
+    let lease: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1]), (50, &[10, 99, 0, 5])];
+    astray.says(&socket, EVERYONE, REQUEST, 0, &[BIOS, lease].concat())?;
+
+    let loops = victim(19, "script_loops at script");
+    loops.discovers(&socket, IPXE)?;
+    for _ in 0..8 {
+        loops.script(&bench)?;
+    }
+
+    let again = victim(20, "installs_again at script");
+    again.discovers(&socket, IPXE)?;
+    again.script(&bench)?;
+    again.curl(&bench, &[], &http(&format!("/report?mac={}&event=installed", again.mac())))?;
+    again.discovers(&socket, BIOS)?;
+    again.discovers(&socket, IPXE)?;
+    again.script(&bench)?;
+
+    let changing = victim(21, "file_changed at initrd");
+    changing.discovers(&socket, IPXE)?;
+    changing.script(&bench)?;
+    changing.curl(&bench, &[], &http("/assets/vmlinuz"))?;
+    let mut stream = changing.gets(&bench, "/assets/changing.img")?;
+    fs::write(bench.assets.join("changing.img"), noise(24_000_000, 8))?;
+    stream.set_read_timeout(Some(START))?;
+    // It ends before its end.
+    let read = std::io::copy(&mut stream, &mut std::io::sink());
+    ensure!(read.as_ref().is_err() || read.as_ref().is_ok_and(|read| *read < 24_000_000), "{read:?}");
+
     // And two that do not fail.
     let pauses = victim(16, "slow_but_alive");
     pauses.discovers(&socket, IPXE)?;
@@ -263,8 +300,17 @@ fn fifteen_boots_that_fail_are_each_told_by_their_cause() -> Result<()> {
         ensure!(watch.lines().iter().any(is_it), "watch does not say {words:?}: {:#?}", watch.lines());
     }
     // Each is a line for whoever looks at the log, with the fix.
-    for words in ["leases addresses on this network", "portfast", "Secure Boot", "options 66 and 67", "check its power"]
-    {
+    for words in [
+        "leases addresses on this network",
+        "portfast",
+        "Secure Boot",
+        "options 66 and 67",
+        "check its power",
+        "check the VLAN of its switch port",
+        "chain only to other addresses",
+        "once = \"installed\"",
+        "then rename it",
+    ] {
         ensure!(bench.netbootd.lines().iter().any(|line| line.contains(words)), "no line says {words:?}");
     }
     Ok(())

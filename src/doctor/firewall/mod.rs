@@ -203,7 +203,7 @@ enum End {
     Accept,
     Drop(Culprit),
     MayDrop(Culprit),
-    /// No rule decided; or one that accepts some of such packets, which cannot be told from the others here.
+    /// No rule decided; or one that accepts some of such packets, which cannot be distinguished from the others here.
     Fell {
         some_passed: bool,
     },

@@ -26,6 +26,7 @@ mod postgres;
 mod process;
 mod relay;
 mod small_disk;
+mod snippet_servers;
 pub mod tftp_crowd;
 mod tools;
 mod vm;
@@ -45,6 +46,7 @@ pub use postgres::Postgres;
 pub use process::{Lines, Process};
 pub use relay::Relay;
 pub use small_disk::SmallDisk;
+pub use snippet_servers::SnippetServer;
 pub use tools::{
     ARM64_TOOLS, BROWSER_TOOLS, CLOUD_INIT, DHCLIENT, DHCPD, DHCRELAY, DNSMASQ, KEA, KEA_LIBRARIES, KSVALIDATOR,
     NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, VM_TOOLS_32_BIT, check, required,
