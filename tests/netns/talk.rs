@@ -123,6 +123,7 @@ fn without_a_terminal_nobody_is_asked_and_what_is_saved_comes_back_the_same() ->
     bench.netbootd.wait_exit(START)?;
     let saved = bench.lab.directory().join("saved.toml");
     let kernel = bench.assets.join("vmlinuz");
+    std::fs::write(&kernel, crate::ward::kernel())?;
     let mut command = daemon(&bench.server);
     command.args(["up", "--interface", "eth1", "--http-port", "8080", "--known", "--save"]).arg(&saved).arg(&kernel);
     command.args(["--", "console=ttyS0", "a=\"b c\""]);
