@@ -179,7 +179,7 @@ pub const TROUBLES: &[Trouble] = &[
         &["Access Denied", "Security Violation", "Secure Boot Violation", "Invalid signature detected"],
         EDK2,
         "Secure Boot refused the loader, because it has no signature that the firmware trusts",
-        "switch off Secure Boot in the firmware's setup, or boot a signed loader",
+        "serve a signed loader (packaging/docs/secure-boot.md), or switch off Secure Boot in the firmware's setup",
     ),
     row(
         &["Http Boot failed", "Unable to retrieve Http file size", "Error: Server response timeout"],

@@ -18,7 +18,8 @@ use async_tftp::server::TftpServerBuilder;
 use netbootd::{
     boot::{
         answer::Key,
-        loader::{Loader, LoaderFile, Loaders},
+        loader::{Loader, LoaderFile},
+        loaders::Loaders,
         machine::{Live, Rules},
         roster::Roster,
     },
@@ -153,6 +154,7 @@ fn rules() -> Rules {
         origin: "this test".into(),
         version: None,
         sha256: String::new(),
+        program: None,
     };
     Rules { loaders: Loaders::new(vec![loader]), ..Rules::default() }
 }

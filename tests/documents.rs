@@ -238,4 +238,8 @@ const OTHERS: &[&str] = &[
     "journalctl",
     "ln",
     "mount",
+    "cp",
+    "openssl",
+    "sbsign",
+    "mokutil",
 ];

@@ -142,6 +142,11 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::LoaderNotFetched,
         Cause::LoaderStopped(words()),
         Cause::LoaderNotStarted(words()),
+        Cause::UnsignedNotStarted(words()),
+        Cause::ShimNotStarted(words()),
+        Cause::SecondStageNotStarted(words()),
+        Cause::KernelRefused(words()),
+        Cause::GrubScriptNotFetched,
         Cause::ScriptNotFetched,
         Cause::NotFetched(vec![]),
         Cause::HttpBootIgnored,
@@ -162,6 +167,8 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
             Cause::HttpBootIgnored | Cause::LoaderNotFetched => {}
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
+            Cause::UnsignedNotStarted(_) | Cause::ShimNotStarted(_) | Cause::SecondStageNotStarted(_) => {}
+            Cause::KernelRefused(_) | Cause::GrubScriptNotFetched => {}
             Cause::ReportedFailure(_) | Cause::Refused { .. } => {}
             Cause::OtherNetwork(_) | Cause::ScriptLoops | Cause::InstallsAgain(_) | Cause::FileChanged(_) => {}
         }

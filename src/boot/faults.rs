@@ -45,7 +45,7 @@ impl Files<'_> {
                 Err(templates.faulty().get(name).cloned().unwrap_or_default())
             }
             Boot::Script(name) if !templates.has(name) => look(name),
-            boot => boot.named().into_iter().try_for_each(look),
+            boot => boot.named().into_iter().chain(boot.shim()).try_for_each(look),
         }
     }
 
@@ -99,6 +99,7 @@ mod tests {
                 initrd: vec!["initrd".into()],
                 cmdline: String::new(),
                 device_tree: None,
+                shim: None,
             })
         };
         let mut with_variant = Profile::from(linux("good"));

@@ -41,6 +41,30 @@ pub struct Hardware {
     #[serde(skip_serializing)]
     #[schemars(skip)]
     pub mapped: Option<String>,
+    /// `${efi/SecureBoot}`: whether Secure Boot is on. A BIOS and an iPXE from before 2023-06 do not tell it.
+    #[serde(alias = "sb", deserialize_with = "flag", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<bool>")]
+    pub secure_boot: Option<bool>,
+}
+
+/// `01` and `00` in a query, a truth value in JSON; anything else is not known.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Flag {
+        Known(bool),
+        Said(String),
+        Nothing(()),
+    }
+    Ok(match Flag::deserialize(deserializer)? {
+        Flag::Known(flag) => Some(flag),
+        Flag::Said(text) => match text.as_str() {
+            "01" | "1" | "true" => Some(true),
+            "00" | "0" | "false" => Some(false),
+            _ => None,
+        },
+        Flag::Nothing(_) => None,
+    })
 }
 
 impl Hardware {
@@ -66,6 +90,7 @@ impl Hardware {
                 .or_else(|| mapped(self.mapped.as_deref()?))
                 .filter(|mib| (1..1 << 30).contains(mib)),
             mapped: None,
+            secure_boot: self.secure_boot,
         }
     }
 
@@ -75,10 +100,18 @@ impl Hardware {
         self.known().next().is_none()
     }
 
+    /// The same with what was known before, where it tells nothing but whether Secure Boot is on: a GRUB knows no more.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let only = Self { secure_boot: self.secure_boot, ..Self::default() };
+        if self == only { Self { secure_boot: self.secure_boot, ..before.clone() } } else { self }
+    }
+
     /// What is known, with what people call it.
     pub fn known(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
         let texts = self.texts().filter_map(|(name, text)| Some((name, text?.into())));
-        texts.chain(self.memory_mib.map(|mib| ("memory", format!("{mib} MiB").into())))
+        let secure_boot = self.secure_boot.map(|on| ("Secure Boot", if on { "on".into() } else { "off".into() }));
+        texts.chain(self.memory_mib.map(|mib| ("memory", format!("{mib} MiB").into()))).chain(secure_boot)
     }
 
     fn texts(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
@@ -229,6 +262,7 @@ mod tests {
     fn what_a_machine_says_is_cut_to_a_line() {
         let said = |text: &str| Some(text.to_owned());
         let hardware = Hardware {
+            secure_boot: None,
             manufacturer: said(&"x".repeat(5000)),
             product: said("  "),
             asset: said("a || shell\n${x}"),

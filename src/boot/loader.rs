@@ -6,6 +6,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::program::Program;
+
 /// Client system architecture type, DHCP option 93 (RFC 4578 §2.1, codes of the IANA registry "Processor Architecture
 /// Types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -312,49 +314,8 @@ pub struct LoaderFile {
     pub version: Option<String>,
     /// SHA-256 of the bytes, lower-case hexadecimal.
     pub sha256: String,
-}
-
-/// The loaders that there are, the preferred one of each kind first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Loaders(Vec<LoaderFile>);
-
-impl Loaders {
-    /// Takes files in order of preference; of several with one name the first is kept.
-    #[must_use]
-    pub fn new(files: Vec<LoaderFile>) -> Self {
-        let mut kept: Vec<LoaderFile> = Vec::with_capacity(files.len());
-        for file in files {
-            if !kept.iter().any(|k| k.name == file.name) {
-                kept.push(file);
-            }
-        }
-        Self(kept)
-    }
-
-    /// The default file of a loader.
-    #[must_use]
-    pub fn of(&self, loader: Loader) -> Option<&LoaderFile> {
-        self.0.iter().find(|file| file.loader == loader)
-    }
-
-    /// The file that is served under a name.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<&LoaderFile> {
-        self.0.iter().find(|file| file.name == name)
-    }
-
-    /// The default file of a loader for a firmware that is an iPXE itself, and a weak one: its own UNDI, which undionly
-    /// would drive the card through, is what it lacks.
-    #[must_use]
-    pub fn with_drivers(&self, loader: Loader) -> Option<&LoaderFile> {
-        let own = self.0.iter().find(|file| file.loader == loader && file.name == "ipxe.pxe");
-        own.or_else(|| self.of(loader))
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &LoaderFile> {
-        self.0.iter()
-    }
+    /// What it says of itself, if it is an EFI program.
+    pub program: Option<Program>,
 }
 
 #[cfg(test)]
@@ -369,6 +330,7 @@ pub(crate) mod tests {
             origin: format!("/test/{name}"),
             version: None,
             sha256: String::new(),
+            program: None,
         }
     }
 
@@ -433,21 +395,5 @@ pub(crate) mod tests {
         cut[0x3c..0x40].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(Loader::EfiX86_64.check(&cut), Err(Unfit::NotEfi));
         assert_eq!(Loader::EfiX86_64.check(b"MZ"), Err(Unfit::NotEfi));
-    }
-
-    #[test]
-    fn the_first_of_a_kind_is_its_default_and_the_first_of_a_name_is_kept() {
-        let loaders = Loaders::new(vec![
-            file("snponly.efi", Loader::EfiX86_64),
-            file("ipxe.efi", Loader::EfiX86_64),
-            file("snponly.efi", Loader::EfiArm64),
-        ]);
-        assert_eq!(loaders.of(Loader::EfiX86_64).map(|f| f.name.as_str()), Some("snponly.efi"));
-        assert_eq!(loaders.of(Loader::EfiArm64), None);
-        assert_eq!(loaders.named("ipxe.efi").map(|f| f.loader), Some(Loader::EfiX86_64));
-        assert_eq!(loaders.with_drivers(Loader::EfiX86_64), loaders.of(Loader::EfiX86_64));
-        let bios = Loaders::new(vec![file("undionly.kpxe", Loader::Bios), file("ipxe.pxe", Loader::Bios)]);
-        assert_eq!(bios.of(Loader::Bios).map(|f| f.name.as_str()), Some("undionly.kpxe"));
-        assert_eq!(bios.with_drivers(Loader::Bios).map(|f| f.name.as_str()), Some("ipxe.pxe"));
     }
 }

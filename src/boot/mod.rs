@@ -7,14 +7,16 @@
 //! |---|---|
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
 //! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`] |
-//! | what can be booted | [`loader`], [`profile`], [`image`], [`template`], [`source`] |
+//! | what can be booted | [`loader`], [`loaders`], [`program`], [`chain`], [`profile`], [`image`], [`template`], [`source`] |
 //! | the decision | [`machine`], [`next`], [`shape`], [`faults`], [`shadow`] |
-//! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`answer`], [`urls`] |
+//! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`grub`], [`answer`], [`urls`] |
 
 pub mod answer;
+pub mod chain;
 pub mod client;
 pub mod clock;
 pub mod faults;
+pub mod grub;
 pub mod happened;
 pub mod hardware;
 pub mod heard;
@@ -22,6 +24,7 @@ pub mod identity;
 pub mod image;
 pub mod installer;
 pub mod loader;
+pub mod loaders;
 pub mod mac;
 mod mac_filters;
 pub mod machine;
@@ -31,6 +34,7 @@ pub mod over;
 pub mod own;
 pub mod policy;
 pub mod profile;
+pub mod program;
 pub mod pxelinux;
 pub mod query;
 pub mod reason;

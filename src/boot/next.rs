@@ -1,6 +1,7 @@
 //! The next step of a boot: the one answer that DHCP, HTTP and every view of them give.
 
 use super::{
+    chain::{Lead, Trust},
     client::{Client, Speaks},
     loader::LoaderFile,
     machine::Rules,
@@ -44,11 +45,11 @@ pub enum Via {
     Http,
 }
 
-/// The next step for this client.
+/// The next step for this client. `trust`: whether it is to get a signed set of loaders, where there is one.
 ///
 /// # Errors
 /// Why there is none.
-pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<NextStep<'a>, Reason> {
+pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster, trust: Trust) -> Result<NextStep<'a>, Reason> {
     let rule = rules.rule(&client.facts(), roster)?;
     let via = match client.speaks {
         Speaks::Ipxe { http: true } => return Ok(NextStep::Script),
@@ -61,7 +62,15 @@ pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<Ne
     }
     let found = |file: &'a LoaderFile| NextStep::Loader { name: &file.name, under: Under::Loaders, via };
     let wanted = client.arch().loader();
+    let start = |wanted, lead| {
+        let loaders = &rules.loaders;
+        loaders.start(wanted, lead, trust).or_else(|| loaders.start(wanted, lead, trust.other()))
+    };
     match own.map(|name| (name, rules.loaders.named(name))) {
+        Some((GRUB, None)) => {
+            let wanted = wanted.ok_or(Reason::NoLoader(client.arch()))?;
+            start(wanted, Lead::Grub).map(found).ok_or(Reason::GrubMissing(wanted))
+        }
         Some((name, Some(file))) => match wanted {
             Some(wanted) if wanted != file.loader => {
                 Err(Reason::OtherLoader { name: name.to_owned(), of: file.loader, wanted })
@@ -73,18 +82,24 @@ pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster) -> Result<Ne
             let wanted = wanted.ok_or(Reason::NoLoader(client.arch()))?;
             let file = match client.speaks {
                 Speaks::Ipxe { .. } => rules.loaders.with_drivers(wanted),
-                Speaks::Pxe | Speaks::HttpBoot => rules.loaders.of(wanted),
+                // Of U-Boot's EFI nobody switches Secure Boot on by accident, and its shims are few.
+                Speaks::Pxe | Speaks::HttpBoot if client.arch().is_u_boot() => rules.loaders.of(wanted),
+                Speaks::Pxe | Speaks::HttpBoot => start(wanted, Lead::Ipxe),
             };
             file.map(found).ok_or(Reason::LoaderMissing(wanted))
         }
     }
 }
 
+/// What a rule's `loader` says for the GRUB of this host.
+pub const GRUB: &str = "grub";
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::boot::{
-        loader::{ClientArch, Loader, Loaders, tests::file},
+        loader::{ClientArch, Loader, tests::file},
+        loaders::Loaders,
         mac::MacAddr,
         machine::MachineRule,
         roster::Entry,
@@ -106,7 +121,7 @@ mod tests {
     }
 
     fn step(client: &Client, rules: &Rules) -> Result<(String, Option<Via>), Reason> {
-        next(client, rules, &Roster::default()).map(|step| match step {
+        next(client, rules, &Roster::default(), Trust::Signed).map(|step| match step {
             NextStep::Loader { name, under: Under::Loaders, via } => (name.to_owned(), Some(via)),
             NextStep::Loader { name, under: Under::Assets, via } => (format!("assets/{name}"), Some(via)),
             NextStep::Script => ("script".to_owned(), None),
@@ -180,7 +195,8 @@ mod tests {
         assert_eq!(step(&client(0, Speaks::Pxe), &rules(mac(2))), Err(Reason::Unknown));
         assert_eq!(step(&client(0, Speaks::Ipxe { http: true }), &rules(mac(2))), Err(Reason::Unknown));
         let said = |entry| [(MacAddr([2, 0, 0, 0, 0, 1]), entry)].into_iter().collect::<Roster>();
-        let is_answered = |roster: Roster| next(&client(0, Speaks::Pxe), &rules(mac(2)), &roster).is_ok();
+        let is_answered =
+            |roster: Roster| next(&client(0, Speaks::Pxe), &rules(mac(2)), &roster, Trust::Signed).is_ok();
         assert!(is_answered(said(Entry { approved: true, ..Entry::default() })));
         assert!(!is_answered(said(Entry { spent: Some("local".into()), ..Entry::default() })));
     }

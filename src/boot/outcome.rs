@@ -9,6 +9,8 @@ use super::{mac::MacAddr, machine::By, reason::Reason};
 pub enum Outcome {
     /// Come back and say who you are.
     Bootstrap,
+    /// The same for a GRUB, which has just started.
+    Grub,
     /// Something that a machine was chosen for.
     Chosen {
         /// The machine's card.

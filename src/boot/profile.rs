@@ -112,6 +112,8 @@ pub struct Linux {
     pub cmdline: String,
     /// For boot programs that hand the kernel a device tree: U-Boot.
     pub device_tree: Option<DeviceTree>,
+    /// The shim that iPXE starts the kernel with where Secure Boot is on.
+    pub shim: Option<String>,
 }
 
 /// A kernel that takes files under names or with arguments.
@@ -166,6 +168,32 @@ impl Boot {
             }
             Self::Efi { path, .. } | Self::Iso(path) | Self::Disk(path) => vec![path],
             Self::Script(_) | Self::Menu | Self::Local | Self::Shell | Self::Faulty(_) => Vec::new(),
+        }
+    }
+
+    /// What it is, for people.
+    #[must_use]
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Linux(_) => "a Linux kernel",
+            Self::Script(_) => "an iPXE script",
+            Self::Efi { .. } => "an EFI program",
+            Self::Modules(_) => "a kernel with modules",
+            Self::Iso(_) => "a CD image",
+            Self::Disk(_) => "a disk image",
+            Self::Menu => "a menu",
+            Self::Local => "the local disk",
+            Self::Shell => "iPXE's shell",
+            Self::Faulty(_) => "nothing that boots",
+        }
+    }
+
+    /// The shim that iPXE needs only where Secure Boot is on.
+    #[must_use]
+    pub fn shim(&self) -> Option<&str> {
+        match self {
+            Self::Linux(Linux { shim, .. }) => shim.as_deref(),
+            _ => None,
         }
     }
 

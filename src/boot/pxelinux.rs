@@ -162,8 +162,8 @@ impl Writer<'_> {
         if let Boot::Faulty(fault) = boot {
             return Err(Reason::Faulty { profile: profile.to_owned(), fault: fault.clone() });
         }
-        let Boot::Linux(Linux { kernel, initrd, cmdline, device_tree }) = boot else {
-            return Err(refuse(format!("it is {}, but they boot only Linux kernels", kind(boot))));
+        let Boot::Linux(Linux { kernel, initrd, cmdline, device_tree, .. }) = boot else {
+            return Err(refuse(format!("it is {}, but they boot only Linux kernels", boot.kind())));
         };
         let path = |path: &str| self.path(path).map_err(refuse);
         let mut lines = format!("linux {}\n", path(kernel)?);
@@ -208,21 +208,6 @@ impl Writer<'_> {
                 None => Ok(format!("/{path}")),
             },
         }
-    }
-}
-
-fn kind(boot: &Boot) -> &'static str {
-    match boot {
-        Boot::Linux(_) => "a Linux kernel",
-        Boot::Script(_) => "an iPXE script",
-        Boot::Efi { .. } => "an EFI program",
-        Boot::Modules(_) => "a kernel with modules",
-        Boot::Iso(_) => "a CD image",
-        Boot::Disk(_) => "a disk image",
-        Boot::Menu => "a menu",
-        Boot::Local => "the local disk",
-        Boot::Shell => "iPXE's shell",
-        Boot::Faulty(_) => "nothing that boots",
     }
 }
 
@@ -290,7 +275,7 @@ mod tests {
 
     fn linux(kernel: &str, initrd: &[&str], cmdline: &str) -> Linux {
         let initrd = initrd.iter().map(|path| (*path).to_owned()).collect();
-        Linux { kernel: kernel.into(), initrd, cmdline: cmdline.into(), device_tree: None }
+        Linux { kernel: kernel.into(), initrd, cmdline: cmdline.into(), device_tree: None, shim: None }
     }
 
     fn debian() -> Linux {

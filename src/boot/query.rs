@@ -57,7 +57,9 @@ impl Query {
     #[must_use]
     pub fn bounded(self) -> Self {
         let hardware = self.hardware.bounded();
-        Self { hardware, ..self }
+        // GRUB's word for it.
+        let platform = self.platform.map(|platform| if platform == "pc" { "pcbios".into() } else { platform });
+        Self { hardware, platform, ..self }
     }
 
     /// The machine as templates see it.

@@ -28,6 +28,9 @@ pub enum Reason {
     /// There is a loader for the architecture, but none was found on this host.
     #[error("no {} loader was found: {}", .0.title(), install_hint(*.0))]
     LoaderMissing(Loader),
+    /// A rule's loader is GRUB, and none was found on this host.
+    #[error("no GRUB for {} was found: {}", .0.title(), grub_hint(*.0))]
+    GrubMissing(Loader),
     /// A machine's rule names a loader for other firmware.
     #[error("its rule names the loader {name}, which is for {}: this machine is {}", .of.title(), .wanted.title())]
     OtherLoader {
@@ -171,6 +174,14 @@ pub enum Reason {
         /// What is in the way, and the fix.
         why: String,
     },
+    /// A profile that a GRUB script cannot carry.
+    #[error("profile {profile:?} cannot be booted by GRUB: {why}")]
+    NotInGrub {
+        /// Its name.
+        profile: String,
+        /// What is in the way, and the fix.
+        why: String,
+    },
     /// A query of `/boot.ipxe` that makes no sense.
     #[error("the request's {0}")]
     BadQuery(String),
@@ -227,6 +238,8 @@ impl Reason {
             Self::MessageType(_) => "message_type",
             Self::NoLoader(_) => "no_loader",
             Self::LoaderMissing(_) => "loader_missing",
+            Self::GrubMissing(_) => "grub_missing",
+            Self::NotInGrub { .. } => "not_in_grub",
             Self::OtherLoader { .. } => "other_loader",
             Self::Unknown => "unknown_machine",
             Self::NoRaspberryPi => "no_raspberry_pi",
@@ -278,6 +291,21 @@ pub fn install_hint(loader: Loader) -> &'static str {
         Loader::EfiArm32 | Loader::EfiRiscv32 | Loader::EfiRiscv64 | Loader::EfiLoong64 => {
             "build iPXE for it, and name the folder with --loader-dir"
         }
+    }
+}
+
+/// Where GRUB for a network boot comes from.
+fn grub_hint(loader: Loader) -> &'static str {
+    match loader {
+        Loader::EfiX86_64 => {
+            "install the packages shim-signed and grub-efi-amd64-signed (Debian 13, Ubuntu), or put grubnetx64.efi into a \
+             folder of loader_dirs"
+        }
+        Loader::EfiArm64 => {
+            "install the packages shim-signed and grub-efi-arm64-signed on an arm64 host, or put shimaa64.efi and \
+             grubaa64.efi into a folder of loader_dirs"
+        }
+        _ => "put it below the assets folder, and set loader in [machines.override] to its path",
     }
 }
 

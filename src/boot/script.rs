@@ -179,7 +179,7 @@ impl<'a> Asking<'a> {
     }
 
     /// The profile that the menu's user chose, for the script that follows a boot that failed.
-    fn tried(&self) -> Option<&'a str> {
+    pub(super) fn tried(&self) -> Option<&'a str> {
         let Self { rules, query, .. } = self;
         let chosen = said(&query.profile).or(said(&query.tried))?;
         rules.profiles.get_key_value(chosen).map(|(name, _)| name.as_str())
@@ -303,12 +303,17 @@ impl<'a> Asking<'a> {
     /// No menu and no second try, which would lead round again.
     fn sent_on(&self, why: &Reason) -> String {
         let Self { rules: Rules { templates, .. }, machine, .. } = self;
-        let again = match why {
-            Reason::TriedOften { .. } => format!("To install it again: netbootd once {}", machine.name),
-            _ => "It is served again after some minutes without iPXE".to_owned(),
-        };
+        let again = once_more(machine, why);
         let why_lines = wrapped(&on_screen(&why.to_string()), SCREEN);
         templates.render("looping.ipxe", context! { machine => Serde(machine), why_lines, again })
+    }
+}
+
+/// How a machine that is sent on to its disk comes to be served again.
+pub(super) fn once_more(machine: &Machine, why: &Reason) -> String {
+    match why {
+        Reason::TriedOften { .. } => format!("To install it again: netbootd once {}", machine.name),
+        _ => "It is served again after some minutes without a network boot".to_owned(),
     }
 }
 
@@ -358,6 +363,8 @@ struct LinuxUrls {
     kernel: String,
     initrd: Vec<Initrd>,
     cmdline: String,
+    /// What iPXE hands the kernel to where Secure Boot is on.
+    shim: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -382,7 +389,12 @@ impl LinuxUrls {
             .iter()
             .enumerate()
             .map(|(i, path)| Initrd { name: image_name(i, path, &linux.initrd), url: asset_url(base, path) });
-        Self { kernel: asset_url(base, &linux.kernel), initrd: initrd.collect(), cmdline }
+        Self {
+            kernel: asset_url(base, &linux.kernel),
+            initrd: initrd.collect(),
+            cmdline,
+            shim: linux.shim.as_deref().map(|shim| asset_url(base, shim)),
+        }
     }
 }
 
@@ -422,6 +434,7 @@ mod tests {
             initrd: vec!["debian/initrd.img".into(), "late/initrd.img".into(), "one more.cpio".into()],
             cmdline: "console=ttyS0 hostname={{ machine.name }} mac={{ machine.mac }} arch={{ machine.arch }}".into(),
             device_tree: None,
+            shim: None,
         };
         let profiles = BTreeMap::from([("debian".to_owned(), Boot::Linux(debian).into())]);
         Rules { profiles, default_profile: default_profile.into(), ..Rules::default() }
@@ -479,7 +492,7 @@ sleep 30
 :ask_again
 # Ask for a new script: the profile or the names of its files may have changed.
 imgfree
-chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&retry=1 || goto no_script
+chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&sb=${efi/SecureBoot}&retry=1 || goto no_script
 
 :no_script
 echo netbootd: http://192.0.2.10:8080 gave no script; the lines above say why
@@ -528,7 +541,7 @@ sanboot --no-describe --drive 0x80 || exit
         // iPXE of 2025, as autoexec.ipxe: without it, "Network unreachable" at each attempt.
         assert!(bootstrap.text.contains("\nisset ${netX/mac} || ifconf || goto failed\nchain "));
         assert!(bootstrap.text.contains(
-            "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw} || goto failed\n"
+            "chain --replace --autofree http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}&arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}&product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}&chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&sb=${efi/SecureBoot} || goto failed\n"
         ));
     }
 
@@ -589,7 +602,7 @@ sanboot --no-describe --drive 0x80 || exit
         };
         let by_serial = Selector { serials: vec!["cz 1234".into()], ..Selector::default() };
         let cmdline = "hostname={{ machine.name }} role={{ vars.role }} id={{ machine.uuid }}".into();
-        let node = Linux { kernel: "vmlinuz".into(), initrd: vec![], cmdline, device_tree: None };
+        let node = Linux { kernel: "vmlinuz".into(), initrd: vec![], cmdline, device_tree: None, shim: None };
         let rules = Rules {
             machines: RuleBook::new(vec![(by_serial, rule)]),
             profiles: BTreeMap::from([("node".to_owned(), Boot::Linux(node).into())]),
@@ -635,7 +648,7 @@ echo
 echo netbootd: 52-54-00-12-34-56 boots from its local disk:
 echo it started iPXE 6 times in the last minutes without booting: a script or boot
 echo file starts iPXE again
-echo It is served again after some minutes without iPXE (Ctrl-B: iPXE shell)
+echo It is served again after some minutes without a network boot (Ctrl-B: iPXE shell)
 echo
 sleep 10 || shell
 iseq ${platform} efi && exit 1 ||
@@ -687,7 +700,13 @@ sanboot --no-describe --drive 0x80 || exit";
     fn a_machine_is_told_of_a_file_that_its_template_names_and_that_is_not_there() {
         let templates = Templates::with([("own.ipxe".into(), "#!ipxe\nimgfetch {{ asset('gone.iso') }}\n".into())]);
         let linux = |cmdline: &str| {
-            Boot::Linux(Linux { kernel: "k".into(), initrd: vec![], cmdline: cmdline.into(), device_tree: None })
+            Boot::Linux(Linux {
+                kernel: "k".into(),
+                initrd: vec![],
+                cmdline: cmdline.into(),
+                device_tree: None,
+                shim: None,
+            })
         };
         let profiles = [
             ("file", linux("url={{ asset('gone.iso') }}")),
@@ -724,6 +743,7 @@ sanboot --no-describe --drive 0x80 || exit";
                 "url={{ asset('a dir/u.iso') }} base={{ base }} BOOTIF={{ machine.bootif }} {{ machine.mac | dots }}"
                     .into(),
             device_tree: None,
+            shim: None,
         };
         let remote = of(Boot::Linux(linux));
         assert!(matches!(remote.outcome, Outcome::Chosen { way: Way::Elsewhere, .. }), "{:?}", remote.outcome);
@@ -790,12 +810,12 @@ sanboot --no-describe --drive 0x80 || exit";
     const ASK: &str = "http://192.0.2.10:8080/boot.ipxe?mac=${netX/mac}&uuid=${uuid}&serial=${serial:uristring}\
                        &arch=${buildarch}&platform=${platform}&manufacturer=${manufacturer:uristring}\
                        &product=${product:uristring}&asset=${asset:uristring}&board-serial=${board-serial:uristring}\
-                       &chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&retry=1";
+                       &chip=${netX/chip:uristring}&busid=${netX/busid:hexraw}&memory=${memsize}&mapped=${smbios/19.4.8:hexraw}-${smbios/1.19.4.8:hexraw}-${smbios/2.19.4.8:hexraw}-${smbios/3.19.4.8:hexraw}&sb=${efi/SecureBoot}&retry=1";
 
     #[test]
     fn every_try_again_asks_for_the_script_anew() {
         let own = ("own.ipxe".to_owned(), "#!ipxe\n:retry\nfoo || goto way_on\n{% include \"way_on.ipxe\" %}\n".into());
-        let linux = Linux { kernel: "k".into(), initrd: vec![], cmdline: String::new(), device_tree: None };
+        let linux = Linux { kernel: "k".into(), initrd: vec![], cmdline: String::new(), device_tree: None, shim: None };
         let boots = [
             Boot::Linux(linux),
             Boot::Efi { path: "a.efi".into(), cmdline: String::new() },

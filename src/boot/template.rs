@@ -43,6 +43,7 @@ impl Default for Templates {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|name| match name.rsplit(['.', '/']).next().unwrap_or(name) {
             "ipxe" => AutoEscape::Custom(IPXE.into()),
+            "grub" => AutoEscape::Custom(GRUB.into()),
             "cmdline" => AutoEscape::Custom(CMDLINE.into()),
             // Answer files are rendered in a way of their own (`Templates::answer`).
             _ => AutoEscape::Custom(LINE.into()),
@@ -70,6 +71,8 @@ impl Default for Templates {
 const FUEL: u64 = 1_000_000;
 /// In iPXE scripts.
 const IPXE: &str = "ipxe";
+/// In GRUB scripts, where a text is written as one word in quotes.
+const GRUB: &str = "grub";
 /// In kernel command lines.
 const CMDLINE: &str = "cmdline";
 /// In what an answer file includes, and whatever else is rendered.
@@ -101,7 +104,10 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Va
         if let (true, Some(word)) = (kind == IPXE, ends_a_command(text)) {
             return refuse(format!("the value {text:?} holds the word {word:?}, at which iPXE would end the command"));
         }
-        return Ok(write!(out, "{text}")?);
+        return Ok(match kind == GRUB {
+            true => write!(out, "{}", grub_word(text))?,
+            false => write!(out, "{text}")?,
+        });
     }
     if kind.is_some() && !value.is_undefined() {
         return Ok(write!(out, "{}", plain(value))?);
@@ -131,9 +137,19 @@ fn in_words(error: &Error) -> String {
     }
 }
 
+/// A text as one word of a GRUB script: in single quotes, in which GRUB replaces nothing.
+pub(super) fn grub_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// iPXE splits at white space, and looks for these (core/exec.c).
 fn ends_a_command(text: &str) -> Option<&str> {
     text.split_whitespace().find(|word| matches!(*word, "||" | "&&") || word.starts_with('#'))
+}
+
+/// Whether a file of the user's own is a script, and no answer file.
+fn is_script(name: &str) -> bool {
+    name.ends_with(".ipxe") || EMBEDDED.iter().any(|(own, _)| *own == name)
 }
 
 impl fmt::Debug for Templates {
@@ -150,7 +166,7 @@ impl Templates {
         let mut templates = Self::default();
         let Sources { files, notes } = Sources::of(own);
         templates.notes = notes;
-        templates.answers = Arc::new(files.keys().filter(|name| !name.ends_with(".ipxe")).cloned().collect());
+        templates.answers = Arc::new(files.keys().filter(|name| !is_script(name)).cloned().collect());
         for (name, source) in files {
             match source {
                 Source::Template(text) => templates.add(name, text),
@@ -289,6 +305,12 @@ impl Templates {
     pub fn render(&self, name: &str, context: minijinja::Value) -> String {
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
         rendered.unwrap_or_else(|error| {
+            if name.ends_with(".grub") {
+                return format!(
+                    "echo {}\nsleep 30\nexit\n",
+                    grub_word(&format!("netbootd: {}", on_screen(&in_words(&error))))
+                );
+            }
             format!("#!ipxe\necho netbootd: {}\nsleep 30\nexit 1\n", on_screen(&in_words(&error)))
         })
     }
@@ -309,6 +331,16 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("looping.ipxe", include_str!("../../ipxe-scripts/looping.ipxe")),
     ("refused.ipxe", include_str!("../../ipxe-scripts/refused.ipxe")),
     ("way_on.ipxe", include_str!("../../ipxe-scripts/way_on.ipxe")),
+    ("start.grub", include_str!("../../grub-scripts/start.grub")),
+    ("boot.grub", include_str!("../../grub-scripts/boot.grub")),
+    ("efi.grub", include_str!("../../grub-scripts/efi.grub")),
+    ("menu.grub", include_str!("../../grub-scripts/menu.grub")),
+    ("local.grub", include_str!("../../grub-scripts/local.grub")),
+    ("local_disk.grub", include_str!("../../grub-scripts/local_disk.grub")),
+    ("looping.grub", include_str!("../../grub-scripts/looping.grub")),
+    ("refused.grub", include_str!("../../grub-scripts/refused.grub")),
+    ("shell.grub", include_str!("../../grub-scripts/shell.grub")),
+    ("way_on.grub", include_str!("../../grub-scripts/way_on.grub")),
 ];
 
 #[cfg(test)]

@@ -47,9 +47,9 @@ impl Check {
             return seen_by(user, || what_is::tell(&self.files, self.json))?;
         }
         let file = configuration(self.config.as_deref());
-        let (findings, images) = seen_by(user, || findings(file))?;
+        let (findings, told) = seen_by(user, || findings(file))?;
         let faults = findings.iter().filter(|finding| finding.level == Level::Fault).count();
-        print(&if self.json { as_json(&findings, &images) } else { as_text(&findings, &images) })?;
+        print(&if self.json { as_json(&findings, &told) } else { as_text(&findings, &told) })?;
         match faults {
             0 if self.json => Ok(()),
             0 => {
@@ -75,25 +75,40 @@ fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Resu
 }
 
 /// See [`configuration::check`].
-fn findings(file: Option<&Path>) -> (Vec<Finding>, Vec<String>) {
+fn findings(file: Option<&Path>) -> (Vec<Finding>, Told) {
     let checked = configuration::check(file, std::env::vars().collect());
-    (checked.findings, checked.images)
+    (checked.findings, Told { images: checked.images, kernels: checked.kernels })
 }
 
-fn as_text(findings: &[Finding], images: &[String]) -> String {
+/// What is told beside the findings.
+#[derive(Debug, Default)]
+struct Told {
+    /// Two lines for each image.
+    images: Vec<String>,
+    /// A line for each kernel: whether machines with Secure Boot start it.
+    kernels: Vec<String>,
+}
+
+fn as_text(findings: &[Finding], Told { images, kernels }: &Told) -> String {
+    // Whoever has faults to correct reads of them alone.
+    let has_fault = findings.iter().any(|finding| finding.level == Level::Fault);
     let line = |Finding { level, fault: Fault { place, message } }: &Finding| match level {
         Level::Fault => format!("{place}: {message}\n"),
         Level::Warning => format!("{place}: warning: {message}\n"),
     };
-    findings.iter().map(line).chain(images.iter().map(|line| format!("{line}\n"))).collect()
+    findings
+        .iter()
+        .map(line)
+        .chain(images.iter().chain(kernels.iter().filter(|_| !has_fault)).map(|line| format!("{line}\n")))
+        .collect()
 }
 
-fn as_json(findings: &[Finding], images: &[String]) -> String {
+fn as_json(findings: &[Finding], Told { images, kernels }: &Told) -> String {
     let findings = findings.iter().map(|Finding { level, fault: Fault { place, message } }| {
         let Place { file, line, column } = Place::of(place);
         json!({ "level": level, "file": file, "line": line, "column": column, "message": message })
     });
-    format!("{:#}\n", json!({ "findings": findings.collect::<Vec<_>>(), "images": images }))
+    format!("{:#}\n", json!({ "findings": findings.collect::<Vec<_>>(), "images": images, "kernels": kernels }))
 }
 
 /// The configuration's JSON Schema, as it is shipped.

@@ -1,4 +1,4 @@
-//! `netbootd assign`, `unassign`, `once`, `approve`, `unapprove`, `wake`, `machines` and `report`: commands to a
+//! `netbootd assign`, `unassign`, `once`, `forget`, `approve`, `unapprove`, `wake`, `machines` and `report`: commands to a
 //! running server.
 
 use std::{
@@ -75,6 +75,22 @@ impl Once {
         let machine = self.at.ask(Method::PUT, &format!("{}/once", path(Some(&self.machine))), None)?;
         print(&self.at, &machine, table)?;
         warn_unless_kept(&machine)
+    }
+}
+
+/// Forget what was learned of a machine's firmware: which offer it takes, and whether its loader has to be signed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Forget {
+    /// MAC address, UUID, or the machine's name from its rule
+    machine: String,
+    #[command(flatten)]
+    at: At,
+}
+
+impl Forget {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let machine = self.at.ask(Method::DELETE, &format!("{}/learned", path(Some(&self.machine))), None)?;
+        print(&self.at, &machine, table)
     }
 }
 

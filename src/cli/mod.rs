@@ -57,6 +57,8 @@ enum Command {
     Unassign(control::Unassign),
     /// Allow a machine's one-time profile again.
     Once(control::Once),
+    /// Forget what was learned of a machine's firmware.
+    Forget(control::Forget),
     /// Approve a machine that no rule names.
     Approve(control::Approve),
     /// Remove a machine's approval.
@@ -99,6 +101,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Wake(wake) => wake.run(),
         Command::Unassign(unassign) => unassign.run(),
         Command::Once(once) => once.run(),
+        Command::Forget(forget) => forget.run(),
         Command::Approve(approve) => approve.run(),
         Command::Unapprove(unapprove) => unapprove.run(),
         Command::Machines(machines) => machines.run(),

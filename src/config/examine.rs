@@ -13,12 +13,15 @@ use super::{
 };
 use crate::{
     boot::{
+        chain::Lead,
         identity::{is_own_serial, own_uuid},
         image::{Role, takes_any_file},
-        loader::{Loader, Loaders},
+        loader::Loader,
+        loaders::Loaders,
         machine::MachineRule,
+        next::GRUB,
         profile::{Boot, Linux, Profile},
-        reason::install_hint,
+        reason::{Reason, install_hint},
         selector::Selector,
         shadow::{Lost, Shadowed, shadowed},
     },
@@ -52,14 +55,27 @@ pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
     let named = settings.loader_places.iter().filter_map(|(index, place)| {
         let (selector, rule) = settings.machines.get(*index)?;
         let message = unfit(rule.loader.as_deref()?, selector, settings.assets.as_deref(), loaders)?;
-        Some(Finding { level: Level::Fault, fault: Fault { place: place.clone(), message } })
+        // What a package brings may be installed later.
+        let level = if rule.loader.as_deref() == Some(GRUB) { Level::Warning } else { Level::Fault };
+        Some(Finding { level, fault: Fault { place: place.clone(), message } })
     });
-    missing.chain(named).chain(limits::loaders(settings, loaders)).collect()
+    let incomplete = loaders.sets.incomplete.iter().map(|incomplete| {
+        let message = format!("no signed loaders for {}: {}", incomplete.loader.title(), incomplete.missing);
+        Finding { level: Level::Warning, fault: Fault { place: incomplete.place.clone(), message } }
+    });
+    missing.chain(named).chain(incomplete).chain(limits::loaders(settings, loaders)).collect()
 }
 
 /// Why machines that match a rule cannot use the loader that the rule names.
 fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &Loaders) -> Option<String> {
+    if name.len() > LONGEST_NAME {
+        let length = name.len();
+        return Some(format!(
+            "the loader's path has {length} bytes, but an offer has room for {LONGEST_NAME}: use a shorter one"
+        ));
+    }
     match loaders.named(name) {
+        None if name == GRUB => no_grub(selector, loaders),
         Some(file) if selector.archs.is_empty() || selector.archs.contains(&file.loader) => None,
         Some(file) => {
             let asked: Vec<&str> = selector.archs.iter().map(|arch| arch.title()).collect();
@@ -74,6 +90,17 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
         }
     }
 }
+
+/// Why machines that match a rule cannot use the GRUB of this host.
+fn no_grub(selector: &Selector, loaders: &Loaders) -> Option<String> {
+    let archs = if selector.archs.is_empty() { vec![Loader::EfiX86_64] } else { selector.archs.clone() };
+    let is_there = |loader| loaders.sets.iter().any(|set| (set.loader, set.lead) == (loader, Lead::Grub));
+    let missing = archs.into_iter().find(|loader| !is_there(*loader))?;
+    Some(Reason::GrubMissing(missing).to_string())
+}
+
+/// In bytes: `file` of a DHCP message has 128, with a NUL at its end (RFC 2131 §2), and a shim reads nothing else.
+const LONGEST_NAME: usize = 127;
 
 /// Whether the host of a URL is a name, not an IP address.
 #[must_use]

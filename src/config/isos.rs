@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::signed;
 use crate::{
     boot::{
         profile::{Boot, Linux, Memory, Module, Modules},
@@ -32,6 +33,8 @@ pub(super) struct Added<'a> {
     pub(super) initrds: &'a [String],
     /// The answer file, or the folder of them.
     pub(super) answers: Option<&'a str>,
+    /// For Secure Boot, instead of the image's own shim.
+    pub(super) shim: Option<&'a str>,
 }
 
 /// An image, by its path below the assets folder.
@@ -183,9 +186,29 @@ impl<'a> Iso<'a> {
         Ok(match found.how {
             How::Esxi if kernel.to_ascii_lowercase().ends_with(".efi") => Boot::Efi { path: kernel, cmdline },
             How::Xen | How::Wimboot => Boot::Modules(self.modules(variant, kernel, cmdline, added)),
-            How::Esxi => Boot::Linux(Linux { kernel, initrd: Vec::new(), cmdline, device_tree: None }),
-            _ => Boot::Linux(Linux { kernel, initrd: self.initrds(variant, added), cmdline, device_tree: None }),
+            How::Esxi => Boot::Linux(Linux { kernel, initrd: Vec::new(), cmdline, device_tree: None, shim: None }),
+            _ => Boot::Linux(Linux {
+                kernel,
+                initrd: self.initrds(variant, added),
+                cmdline,
+                device_tree: None,
+                shim: self.shim(arch, added, assets),
+            }),
         })
+    }
+
+    /// The image's own shim, by which its CD starts, or the profile's.
+    fn shim(&self, arch: Option<&str>, added: Added<'_>, assets: &AssetRoot) -> Option<String> {
+        let own = match arch {
+            None | Some("x86_64") => "BOOTX64.EFI",
+            Some("arm64") => "BOOTAA64.EFI",
+            Some(_) => return None,
+        };
+        let there = || {
+            let path = format!("{}/EFI/BOOT/{own}", self.plain);
+            signed::is_shim(assets, &path).then_some(path)
+        };
+        added.shim.map(str::to_owned).or_else(there)
     }
 
     /// A BIOS is i386 to iPXE whatever its processor, and most processors have 64 bits: its kernel is that for x86_64, unless

@@ -8,7 +8,8 @@ use super::{
 use crate::{
     boot::{
         image::{HEAD, Image, LinuxHeader},
-        loader::{Loader, Loaders},
+        loader::Loader,
+        loaders::Loaders,
         profile::{Boot, Linux},
     },
     files::AssetRoot,

@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod save;
 pub mod schema;
 pub mod settings;
+pub mod signed;
 mod stages;
 mod tftp;
 pub mod units;

@@ -282,6 +282,13 @@ impl Boots<'_, '_> {
         if let (None, Some(_)) = (iso, &profile.answers) {
             self.part("answers", "answers goes with iso: in another profile, write answer() into its cmdline".into());
         }
+        if let Some(shim) = &profile.shim {
+            let key = [self.path.as_slice(), &["shim"]].concat();
+            self.check.file(&key, shim, self.assets);
+            if kernel.is_none() && iso.is_none() {
+                self.part("shim", "shim needs a kernel, but this profile has none".into());
+            }
+        }
         if let Some(iso) = iso {
             return self.iso(iso, profile);
         }
@@ -291,7 +298,13 @@ impl Boots<'_, '_> {
         let boot = match named.first() {
             Some(&"kernel") => {
                 let device_tree = self.device_tree(profile);
-                Boot::Linux(Linux { kernel: path(kernel), initrd: initrd.clone(), cmdline, device_tree })
+                Boot::Linux(Linux {
+                    kernel: path(kernel),
+                    initrd: initrd.clone(),
+                    cmdline,
+                    device_tree,
+                    shim: profile.shim.clone(),
+                })
             }
             Some(&"script") => Boot::Script(path(script)),
             Some(&"efi") => Boot::Efi { path: path(efi), cmdline },
@@ -384,6 +397,7 @@ fn added(profile: &schema::Profile) -> isos::Added<'_> {
         cmdline: profile.cmdline.as_deref().unwrap_or_default(),
         initrds: &profile.initrd,
         answers: profile.answers.as_deref(),
+        shim: profile.shim.as_deref(),
     }
 }
 
@@ -406,10 +420,10 @@ impl schema::Profile {
     fn over(&self, usual: &Self) -> Self {
         let mut usual = usual.clone();
         if !self.ways().is_empty() {
-            let Self { cmdline, initrd, fdtdir, fdt, answers, .. } = usual;
+            let Self { cmdline, initrd, fdtdir, fdt, answers, shim, .. } = usual;
             usual = Self { cmdline, initrd, answers: answers.filter(|_| self.iso.is_some()), ..Self::default() };
             if self.kernel.is_some() {
-                (usual.fdtdir, usual.fdt) = (fdtdir, fdt);
+                (usual.fdtdir, usual.fdt, usual.shim) = (fdtdir, fdt, shim);
             }
         }
         // The device tree of a variant replaces both keys.
@@ -423,6 +437,7 @@ impl schema::Profile {
             cmdline: or(&self.cmdline, usual.cmdline),
             fdtdir: or(&self.fdtdir, usual.fdtdir),
             fdt: or(&self.fdt, usual.fdt),
+            shim: or(&self.shim, usual.shim),
             script: or(&self.script, usual.script),
             efi: or(&self.efi, usual.efi),
             iso: or(&self.iso, usual.iso),

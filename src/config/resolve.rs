@@ -126,6 +126,7 @@ mod tests {
         fs::create_dir_all(folder.join("debian/dtbs")).expect("made");
         fs::write(folder.join("debian/vmlinuz"), "kernel").expect("written");
         fs::write(folder.join("debian/initrd.img"), "initrd").expect("written");
+        fs::write(folder.join("debian/shimx64.efi"), "shim").expect("written");
         fs::write(folder.join("empty"), "").expect("written");
         fs::create_dir(folder.join("templates")).expect("made");
         let path = folder.join("n.toml");
@@ -156,6 +157,7 @@ mod tests {
             initrd: vec!["debian/initrd.img".into()],
             cmdline: "hostname={{ machine.name }}".into(),
             device_tree: None,
+            shim: None,
         };
         let debian = Profile::from(Boot::Linux(debian));
         assert_eq!(settings.profiles, BTreeMap::from([("debian".into(), debian)]));

@@ -345,6 +345,8 @@ pub struct Profile {
     pub fdtdir: Option<String>,
     /// A single device tree, for boards of the same type.
     pub fdt: Option<String>,
+    /// For Secure Boot: the shim of the kernel's distribution, which iPXE starts the kernel with. `iso` brings its own.
+    pub shim: Option<String>,
     /// An iPXE script: a template of the templates folder, or else a file below the assets folder. iPXE chains the file
     /// from its own URL.
     pub script: Option<String>,

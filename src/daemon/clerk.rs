@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::sharing::Sharing;
 use crate::{
     boot::{
+        chain::Trust,
         happened::Happened,
         identity::{Key, MachineId},
         machine::{Live, Rules},
@@ -43,10 +44,20 @@ struct Unkept {
     /// Entries on the disk that those take the place of.
     replaced: BTreeSet<Key>,
     shapes: HashMap<Key, Shape>,
+    trust: HashMap<Key, Trust>,
     /// By the moments that they began.
     boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
     /// It has been said that there is something.
     is_told: bool,
+}
+
+/// What was learned of machines' firmware before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// The shapes of offers that were taken.
+    pub shapes: Vec<(Key, Shape)>,
+    /// The kinds of loaders that started.
+    pub trust: Vec<(Key, Trust)>,
 }
 
 /// Something to be kept, of which nobody waits to hear that it was.
@@ -54,6 +65,8 @@ struct Unkept {
 pub enum ToKeep {
     /// A machine took an offer of this shape.
     Shape(MachineId, Shape),
+    /// A loader of this kind started on a machine.
+    Trust(MachineId, Trust),
     /// A machine was given the script of a one-time profile. Beside it, its other cards.
     Begun(MachineId, Vec<Key>, String),
     /// A machine has booted its one-time profile.
@@ -109,8 +122,8 @@ impl Clerk {
         state: Option<State>,
         sharing: Option<Arc<Sharing>>,
         live: Arc<Live>,
-    ) -> (Self, Vec<(Key, Shape)>, Timelines) {
-        let mut shapes = Vec::new();
+    ) -> (Self, Learned, Timelines) {
+        let mut learned = Learned::default();
         let mut timelines = Timelines::default();
         if let Some(state) = &state {
             match state.roster().await {
@@ -124,18 +137,18 @@ impl Clerk {
                     live.state_fault.store(Some(Arc::new(format!("it cannot be read: {error}"))));
                 }
             }
-            match tokio::try_join!(state.offer_shapes(), state.boots("", usize::MAX)) {
-                Ok((kept, boots)) => {
-                    shapes = kept;
+            match tokio::try_join!(state.offer_shapes(), state.loader_trust(), state.boots("", usize::MAX)) {
+                Ok((shapes, trust, boots)) => {
+                    learned = Learned { shapes, trust };
                     boots.into_iter().for_each(|(machine, boots)| timelines.restore(machine, boots));
                 }
                 Err(error) => warn!("earlier boots and learned offers cannot be read from the state: {error}"),
             }
         }
         if let Some(sharing) = &sharing {
-            shapes.extend(sharing.offer_shapes().await);
+            learned.shapes.extend(sharing.offer_shapes().await);
         }
-        (Self { state, sharing, live, turn: Mutex::default() }, shapes, timelines)
+        (Self { state, sharing, live, turn: Mutex::default() }, learned, timelines)
     }
 
     /// Whether what is said outlives a restart.
@@ -187,6 +200,22 @@ impl Clerk {
         let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
         self.change(machine, Happened::Approved(approved)).await?;
         Ok(before)
+    }
+
+    /// Forgets what was learned of a machine's firmware.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKept`].
+    pub async fn forget_firmware(&self, machine: MachineId) -> Result<(), Refusal> {
+        let mut unkept = self.turn.lock().await;
+        for key in machine.keys() {
+            unkept.shapes.remove(&key);
+            unkept.trust.remove(&key);
+        }
+        if let Some(state) = &self.state {
+            state.forget_firmware(machine).await?;
+        }
+        Ok(())
     }
 
     async fn change(&self, machine: MachineId, what: Happened) -> Result<(), Refusal> {
@@ -250,6 +279,7 @@ impl Clerk {
                         }
                         self.turn.lock().await.put_boots(boots);
                     }
+                    Some(ToKeep::Trust(machine, trust)) => self.turn.lock().await.put_trust(machine.key(), trust),
                     None => break,
                 },
                 () = sleep(AGAIN), if is_behind => {}
@@ -288,13 +318,19 @@ impl Clerk {
 
 impl Unkept {
     fn is_empty(&self) -> bool {
-        self.machines.is_empty() && self.shapes.is_empty() && self.boots.is_empty()
+        self.machines.is_empty() && self.shapes.is_empty() && self.trust.is_empty() && self.boots.is_empty()
     }
 
     fn put_shape(&mut self, key: Key, shape: Shape) {
         // Strangers may send any card's address.
         if self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&key) {
             self.shapes.insert(key, shape);
+        }
+    }
+
+    fn put_trust(&mut self, key: Key, trust: Trust) {
+        if self.trust.len() < MOST_SHAPES || self.trust.contains_key(&key) {
+            self.trust.insert(key, trust);
         }
     }
 
@@ -318,6 +354,10 @@ impl Unkept {
         while let Some((key, shape)) = self.shapes.iter().next().map(|(key, shape)| (*key, *shape)) {
             state.set_offer_shape(key, shape).await?;
             self.shapes.remove(&key);
+        }
+        while let Some((key, trust)) = self.trust.iter().next().map(|(key, trust)| (*key, *trust)) {
+            state.set_loader_trust(key, trust).await?;
+            self.trust.remove(&key);
         }
         if !self.boots.is_empty() {
             let boots: Vec<_> = self.boots.iter().map(|((machine, _), boot)| (*machine, boot.clone())).collect();

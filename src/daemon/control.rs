@@ -63,6 +63,13 @@ impl Server for Running {
         Box::pin(async move { self.clerk.renew(machine).await.map_err(refusal) })
     }
 
+    fn forget(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async move {
+            self.clerk.forget_firmware(machine).await.map_err(refusal)?;
+            Ok(self.attempts.lock().unwrap_or_else(PoisonError::into_inner).forget(machine))
+        })
+    }
+
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move { self.clerk.approve(machine, approved).await.map_err(refusal) })
     }

@@ -274,7 +274,7 @@ impl Explaining<'_> {
                 (Some(format!("profile {profile}, chosen by {by}{once}{files}")), None)
             }
             Outcome::Refused(_, why) => (None, Some(why.to_string())),
-            Outcome::Bootstrap => (Some("a script that identifies the machine".into()), None),
+            Outcome::Bootstrap | Outcome::Grub => (Some("a script that identifies the machine".into()), None),
         };
         let rules = self.fitting(&query.facts(self.asked.mac));
         Stage { client, rules, answer, refused, script: Some(answered.text) }

@@ -1,4 +1,4 @@
-//! Finds the iPXE binaries of this host.
+//! Finds the iPXE binaries of this host, and signed sets of loaders.
 
 use std::{
     fs,
@@ -7,7 +7,12 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::boot::loader::{LOADER_NAMES, LoaderFile, LoaderName, Loaders, Unfit};
+use crate::boot::{
+    chain::{Lead, Set, Sets, file_names},
+    loader::{LOADER_NAMES, Loader, LoaderFile, LoaderName, Unfit},
+    loaders::Loaders,
+    program::Program,
+};
 
 /// A file with a loader's name that is none.
 #[derive(Debug)]
@@ -45,8 +50,67 @@ pub fn find(folders: &[PathBuf]) -> (Loaders, Vec<Rejected>) {
             }
         }
     }
-    (Loaders::new(found), rejected)
+    (Loaders::new(found).with(find_sets(folders)), rejected)
 }
+
+/// Each folder itself and those of iPXE's release in it, then the packages of shim and GRUB.
+fn find_sets(folders: &[PathBuf]) -> Sets {
+    let (mut sets, mut incomplete) = (Vec::new(), Vec::new());
+    for place in folders.iter().flat_map(|folder| SET_FOLDERS.iter().map(|own| folder.join(own))) {
+        let files: Vec<LoaderFile> = SET_LOADERS.iter().flat_map(|loader| of_set(&place, *loader)).collect();
+        let place = place.display().to_string();
+        let (own, lacking) = Set::among(&files, place.trim_end_matches('/'));
+        sets.extend(own);
+        incomplete.extend(lacking);
+        sets.extend(files.into_iter().filter_map(unsigned_grub));
+    }
+    for (loader, shim, signed, unsigned) in GRUB_PACKAGES {
+        let file = |path: &str| {
+            let path = Path::new(path);
+            let name = path.file_name()?.to_str()?;
+            one_of_set(path, name, *loader)
+        };
+        let files: Vec<LoaderFile> = [*shim, *signed].into_iter().filter_map(file).collect();
+        sets.extend(Set::among(&files, shim).0);
+        sets.extend(file(unsigned).and_then(unsigned_grub));
+    }
+    Sets::new(sets, incomplete)
+}
+
+/// GRUB that no shim starts: for machines without Secure Boot.
+fn unsigned_grub(file: LoaderFile) -> Option<Set> {
+    let is_grub = file.name.starts_with("grubnet") && !file.name.ends_with(".signed");
+    is_grub.then(|| Set::served(file.loader, Lead::Grub, None, file))
+}
+
+fn of_set(folder: &Path, loader: Loader) -> Vec<LoaderFile> {
+    file_names(loader).iter().filter_map(|name| one_of_set(&folder.join(name), name, loader)).collect()
+}
+
+/// A file that is not of this processor is one of another set, or none: then it is no fault.
+fn one_of_set(path: &Path, name: &str, loader: Loader) -> Option<LoaderFile> {
+    let file = read_as(path, name, loader).ok()??;
+    file.program.is_some().then_some(file)
+}
+
+const SET_LOADERS: &[Loader] = &[Loader::EfiX86_64, Loader::EfiArm64, Loader::EfiI386];
+/// Below each folder: as an administrator copies the files, and as iPXE's release has them.
+const SET_FOLDERS: &[&str] = &["", "x86_64-sb", "arm64-sb", "ipxeboot/x86_64-sb", "ipxeboot/arm64-sb"];
+/// Of Debian's and Ubuntu's packages shim-signed, grub-efi-*-signed, and grub-efi-*-bin or grub-efi-*-unsigned.
+const GRUB_PACKAGES: &[(Loader, &str, &str, &str)] = &[
+    (
+        Loader::EfiX86_64,
+        "/usr/lib/shim/shimx64.efi.signed",
+        "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+        "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi",
+    ),
+    (
+        Loader::EfiArm64,
+        "/usr/lib/shim/shimaa64.efi.signed",
+        "/usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed",
+        "/usr/lib/grub/arm64-efi/monolithic/grubnetaa64.efi",
+    ),
+];
 
 /// What links among them lead to: Debian keeps one of its loaders in `/boot`.
 #[must_use]
@@ -64,6 +128,10 @@ pub const PACKAGES: &[&str] = &["/usr/lib/ipxe", "/usr/share/ipxe", "assets/load
 /// # Errors
 /// That it cannot be read, or is something else than its name says.
 pub fn read(path: &Path, LoaderName { name, loader, .. }: LoaderName) -> Result<Option<LoaderFile>, Reason> {
+    read_as(path, name, loader)
+}
+
+fn read_as(path: &Path, name: &str, loader: Loader) -> Result<Option<LoaderFile>, Reason> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -71,8 +139,9 @@ pub fn read(path: &Path, LoaderName { name, loader, .. }: LoaderName) -> Result<
     };
     loader.check(&bytes)?;
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let origin = path.display().to_string();
-    Ok(Some(LoaderFile { name: name.into(), loader, version: version(&bytes), origin, sha256, bytes: bytes.into() }))
+    let (origin, program) = (path.display().to_string(), Program::of(&bytes));
+    let (name, version, bytes) = (name.into(), version(&bytes), bytes.into());
+    Ok(Some(LoaderFile { name, loader, version, origin, sha256, bytes, program }))
 }
 
 /// iPXE's version, which stands as plain text between NULs in its EFI builds (`1.0.0+git-20190125.36a4c85-5.1`,

@@ -76,8 +76,9 @@ impl Memory {
             !rules.answers.open && !rules.templates.answers().is_empty()
         };
         let answer_key = answer_key(state.as_ref(), sharing.as_deref(), signs_answers).await?;
-        let (clerk, shapes, timelines) = Clerk::new(state, sharing.clone(), plan.live.clone()).await;
-        let (clerk, attempts) = (Arc::new(clerk), Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, shapes))));
+        let (clerk, learned, timelines) = Clerk::new(state, sharing.clone(), plan.live.clone()).await;
+        let attempts = Attempts::new(plan.dhcp.rates, learned.shapes).with_trust(learned.trust);
+        let (clerk, attempts) = (Arc::new(clerk), Arc::new(Mutex::new(attempts)));
         let (to_keep, kept) = mpsc::channel(EVENTS);
         let (questions, asked) = mpsc::channel(16);
         let metrics = Arc::new(Metrics::default());

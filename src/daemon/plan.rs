@@ -7,7 +7,8 @@ use tracing::{info, warn};
 use super::{loaders, talk::Talk};
 use crate::{
     boot::{
-        loader::{Loader, Loaders},
+        loader::Loader,
+        loaders::Loaders,
         machine::{Choice, Live, ReplyDelay, Rules},
         profile::Boot,
         roster::Roster,

@@ -154,6 +154,11 @@ impl Recorder {
         if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);
         }
+        if let Event { who: Who::Machine(machine), what: What::Discover(discover) } = &event
+            && discover.is_ipxe
+        {
+            self.loader_started(*machine, now);
+        }
         let reported = Reported::of(&event);
         let tally = Tally::of(&event.what);
         let lines = self.timelines.apply(event, now);
@@ -186,9 +191,18 @@ impl Recorder {
                 drop(attempts);
                 if let Some(shape) = learned {
                     self.keep(ToKeep::Shape(machine, shape));
-                    let lines = self.timelines.apply(Event { who: *who, what: What::TookOffer(shape) }, now);
-                    lines.into_iter().for_each(|line| self.show(line));
+                    self.tell(*who, What::TookOffer(shape), now);
                 }
+            }
+            Stage::Script => {
+                let is_grub = self.timelines.boot(*who).is_some_and(|boot| boot.has_grub && boot.chosen.is_none());
+                let shape = if is_grub { attempts.grub_started(machine, Instant::now()) } else { None };
+                drop(attempts);
+                if let Some(shape) = shape {
+                    self.keep(ToKeep::Shape(machine, shape));
+                    self.tell(*who, What::TookOffer(shape), now);
+                }
+                self.loader_started(machine, now);
             }
             Stage::HandedOver => {
                 attempts.handed_over(machine);
@@ -204,6 +218,20 @@ impl Recorder {
             }
             _ => {}
         }
+    }
+
+    /// What firmware fetched runs: an iPXE or a GRUB was heard.
+    fn loader_started(&mut self, machine: MachineId, now: Moment) {
+        let learned = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).started(machine);
+        if let Some(trust) = learned {
+            self.keep(ToKeep::Trust(machine, trust));
+            self.tell(Who::Machine(machine), What::TookLoader(trust), now);
+        }
+    }
+
+    fn tell(&mut self, who: Who, what: What, now: Moment) {
+        let lines = self.timelines.apply(Event { who, what }, now);
+        lines.into_iter().for_each(|line| self.show(line));
     }
 
     fn tick(&mut self) {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     boot::{
+        chain::Trust,
         client::{Client, Speaks},
         machine::{OfferShape, Rules},
         next::{NextStep, Under, Via, next},
@@ -129,10 +130,16 @@ pub fn answer_as(
     let times = attempts.heard(client.mac, &here.interface, now);
     attempts.heard_as(client.mac, client.arch().loader());
     let machine = rules.identity(&client.facts());
-    let step = match next(&client, rules, roster) {
+    let step = match next(&client, rules, roster, attempts.trust(machine)) {
         Ok(step) => step,
         Err(why) => return Action::Refuse(why),
     };
+    if let (NextStep::Loader { name, under: Under::Loaders, .. }, ReplyKind::Offer) = (step, kind)
+        && !matches!(client.speaks, Speaks::Ipxe { .. })
+    {
+        let is_signed = rules.loaders.sets.is_shim(name);
+        attempts.offered(machine, if is_signed { Trust::Signed } else { Trust::Unsigned });
+    }
     let mut shape = Shape::Direct;
     let mut learned = None;
     match (step, kind) {
@@ -244,7 +251,8 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            loader::{Loader, Loaders, tests::file},
+            loader::{Loader, tests::file},
+            loaders::Loaders,
             mac::MacAddr,
             machine::{MachineRule, ReplyDelay},
             selector::{RuleBook, Selector},

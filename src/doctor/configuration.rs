@@ -8,6 +8,7 @@ use crate::{
         load::{Loaded, load},
         resolve::attempt,
         settings::Settings,
+        signed,
     },
     daemon::{
         loaders,
@@ -22,10 +23,12 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// Two lines for each image that is booted.
     pub images: Vec<String>,
+    /// A line for each kernel: whether machines with Secure Boot start it.
+    pub kernels: Vec<String>,
     /// The settings, if the text could be read.
     pub settings: Option<Settings>,
     /// The loaders that were found.
-    pub loaders: crate::boot::loader::Loaders,
+    pub loaders: crate::boot::loaders::Loaders,
 }
 
 /// Checks a configuration file; without one, what is built in. `environment` is that of the server.
@@ -36,7 +39,7 @@ pub fn check(file: Option<&Path>, environment: Vec<(String, String)>) -> Checked
         Err(faults) => {
             let findings = faults.0.into_iter().map(fault).collect();
             let (found, _) = loaders::find(&[]);
-            return Checked { findings, images: Vec::new(), settings: None, loaders: found };
+            return Checked { findings, images: Vec::new(), kernels: Vec::new(), settings: None, loaders: found };
         }
     };
     check_loaded(&loaded)
@@ -62,7 +65,8 @@ fn check_loaded(loaded: &Loaded) -> Checked {
         (files.iter().position(|name| *name == file).unwrap_or(files.len()), line, column)
     });
     let images = settings.profiles.values().flat_map(|profile| profile.about.clone()).collect();
-    Checked { findings, images, settings: Some(settings), loaders: found }
+    let kernels = signed::kernels(&settings);
+    Checked { findings, images, kernels, settings: Some(settings), loaders: found }
 }
 
 /// The place of a finding: `FILE:LINE:COLUMN`, or a text without line numbers.

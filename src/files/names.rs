@@ -4,17 +4,20 @@
 //! The first match is used:
 //!
 //! 1. a file below the assets folder;
-//! 2. a text that is made for the client, or a loader of this host with this name;
-//! 3. a file below the assets folder whose path differs only in case, if it is the only one;
-//! 4. like 2, in any folder and in any case, because firmware and DHCP servers add various folders to the name;
-//! 5. like 1 to 4, without wrong bytes at the end of the name ([`spellings`]).
+//! 2. in the folder of a signed set of loaders, a file of that set, and nothing else;
+//! 3. a text that is made for the client, or a loader of this host with this name;
+//! 4. a file below the assets folder whose path differs only in case, if it is the only one;
+//! 5. like 3, in any folder and in any case, because firmware and DHCP servers add various folders to the name;
+//! 6. like 1 to 5, without wrong bytes at the end of the name ([`spellings`]).
 
 use super::{
     asset::Asset,
     case::Budget,
-    found::{Asker, Found, Names},
+    found::{Asker, Decided, Found, Names},
 };
 use crate::boot::{
+    chain::is_shim_name,
+    grub,
     loader::LoaderFile,
     over::Of,
     query::Query,
@@ -50,6 +53,12 @@ impl Names<'_> {
         };
         let Ok(path) = std::str::from_utf8(name) else { return Err(leads_out) };
         let path = normalised(path);
+        // A shim takes its second stage only from its own set, whatever else has that name on this host.
+        if let Some(file) = self.rules.loaders.sets.find(&path)
+            && last_part(&path) != AUTOEXEC
+        {
+            return file.map(|file| self.loader(file, asker)).ok_or(leads_out);
+        }
         if let Some(found) = self.by_whole_name(&path, asker) {
             return found;
         }
@@ -95,6 +104,9 @@ impl Names<'_> {
         if path == AUTOEXEC {
             return Some(Ok(self.way_to_script(AUTOEXEC)));
         }
+        if grub::is_configuration(path) {
+            return Some(Ok(self.grub_configuration(path)));
+        }
         if path == UNIVERSAL {
             return Some(self.universal(asker));
         }
@@ -108,11 +120,28 @@ impl Names<'_> {
     }
 
     fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Reason>> {
+        if self.is_beside_own_shim(path) {
+            return None;
+        }
         let last = last_part(path);
         let any_case = || self.rules.loaders.iter().find(|file| file.name.eq_ignore_ascii_case(last));
         self.by_whole_name(last, asker)
             .or_else(|| self.by_whole_name(&last.to_ascii_lowercase(), asker))
             .or_else(|| any_case().map(|file| Ok(self.loader(file, asker))))
+    }
+
+    /// Whether a shim of the user's own is in the same folder below the assets. A loader of this host would be refused
+    /// by it.
+    fn is_beside_own_shim(&self, path: &str) -> bool {
+        let Some((folder, _)) = path.rsplit_once('/').filter(|(folder, name)| !folder.is_empty() && *name != AUTOEXEC)
+        else {
+            return false;
+        };
+        let mut own = self.rules.machines.iter().filter_map(|(_, rule)| rule.loader.as_deref());
+        own.any(|own| {
+            let own = own.trim_start_matches('/');
+            is_shim_name(own) && own.rsplit_once('/').is_some_and(|(own, _)| own.eq_ignore_ascii_case(folder))
+        })
     }
 
     /// iPXE accepts a script with any name. With a loader it would ask for the same file again.
@@ -135,6 +164,14 @@ impl Names<'_> {
     #[must_use]
     pub fn script_instead_of(&self, loader: &str) -> Found {
         self.way_to_script(&format!("{loader} (script for iPXE)"))
+    }
+
+    /// The file that every GRUB asks for first. It says that a GRUB has started.
+    fn grub_configuration(&self, path: &str) -> Found {
+        let made = grub::configuration(self.rules, self.base);
+        let machine = self.caller.and_then(|caller| caller.machine());
+        let decided = Some(Decided { machine, outcome: made.outcome });
+        Found::Text { name: path.to_owned(), text: made.text, decided }
     }
 
     /// The script that sends an iPXE to `/boot.ipxe` with its MAC address, UUID and hardware.
@@ -199,7 +236,8 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            loader::{Loader, Loaders, tests::file},
+            loader::{Loader, tests::file},
+            loaders::Loaders,
             machine::Rules,
         },
         files::AssetRoot,

@@ -65,7 +65,8 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            loader::{Loader, Loaders},
+            loader::Loader,
+            loaders::Loaders,
             mac::MacAddr,
             machine::{Live, MachineRule, Rules},
             over::Over,
@@ -84,7 +85,7 @@ mod tests {
 
     fn linux(kernel: &str) -> Boot {
         let (kernel, cmdline) = (kernel.to_owned(), "a={{ machine.arch }} i={{ machine.uuid }}".to_owned());
-        Boot::Linux(Linux { kernel, initrd: vec![], cmdline, device_tree: None })
+        Boot::Linux(Linux { kernel, initrd: vec![], cmdline, device_tree: None, shim: None })
     }
 
     fn rules(machines: Vec<(Selector, MachineRule)>) -> Rules {

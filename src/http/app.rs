@@ -24,6 +24,7 @@ use super::{
 use crate::{
     boot::{
         answer::{Key, Signer},
+        chain::{is_probe, is_shim_probe},
         clock::Clock,
         faults::Wanted,
         identity::MachineId,
@@ -184,7 +185,12 @@ impl App {
 
     pub(super) fn refuse(&self, ends: Ends, why: &Reason) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
-        self.tell_of(ends, What::Refused(why.clone()));
+        match why {
+            Reason::NotFound(name) if is_shim_probe(name) => self.tell_of(ends, What::ShimRuns),
+            // It need not be there.
+            Reason::NotFound(name) if is_probe(name) => {}
+            why => self.tell_of(ends, What::Refused(why.clone())),
+        }
         let status = match why {
             Reason::Unreadable { .. } | Reason::AnswerDenied { .. } | Reason::Unknown => StatusCode::FORBIDDEN,
             Reason::BadQuery(_) => StatusCode::BAD_REQUEST,

@@ -30,11 +30,14 @@ use crate::{
     boot::{
         answer::Signer,
         faults::Files,
+        grub,
         hardware::Hardware,
+        machine::Rules,
         outcome::Outcome,
         over::Of,
+        query,
         reason::Reason,
-        script::{self, Standing, script},
+        script::{self, Script, Standing, script},
     },
     files::found::Found,
     timeline::event::{What, Who},
@@ -44,6 +47,8 @@ use crate::{
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/boot.ipxe", get(boot))
+        .route("/boot.grub", get(boot_grub))
+        .route("/grub/{*path}", get(file))
         // An iPXE for EFI looks for it beside itself, then at the root.
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
@@ -75,9 +80,30 @@ async fn boot(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
+    answer(&app, ends, (&method, &headers), asked, Language { script, unreadable: script::unreadable })
+}
+
+/// The same for a GRUB.
+async fn boot_grub(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    method: Method,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Response {
+    answer(&app, ends, (&method, &headers), asked, Language { script: grub::script, unreadable: grub::unreadable })
+}
+
+/// What a script is written in.
+struct Language {
+    script: fn(&Rules, &str, &query::Query, Standing<'_>) -> Script,
+    unreadable: fn(&Rules, &str, &str) -> Script,
+}
+
+fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked: Asked, write: Language) -> Response {
     let mut base = app.base(ends);
     let mut claims = false;
-    let is_look = method == Method::HEAD || !is_boot_client(&headers);
+    let is_look = *method == Method::HEAD || !is_boot_client(headers);
     let rules = app.live.rules.load();
     let mut machine = None;
     let (mut is_retry, mut hardware, mut interface) = (false, Hardware::default(), None);
@@ -104,9 +130,9 @@ async fn boot(
                 state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
                 signer: Some(signer),
             };
-            script(&rules, &base, &query, standing)
+            (write.script)(&rules, &base, &query, standing)
         }
-        Err(rejection) => script::unreadable(&rules, &base, &rejection.body_text()),
+        Err(rejection) => (write.unreadable)(&rules, &base, &rejection.body_text()),
     };
     if is_look {
         debug!(peer = %ends.peer, "a script was viewed");
@@ -174,7 +200,9 @@ async fn file(
             served.response(&connection, &method, &headers, whose)
         }
         Ok(Found::Text { text, decided, .. }) => {
-            if let Some(decided) = decided {
+            // A GRUB that firmware fetches for asks for the size first; others only look.
+            let is_look = method == Method::HEAD || !is_boot_client(&headers);
+            if let Some(decided) = decided.filter(|decided| !is_look || decided.outcome != Outcome::Grub) {
                 app.tell_script(ends, decided.machine, false, decided.outcome);
             }
             script_response(text)

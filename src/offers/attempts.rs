@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::trust::Trying;
 use crate::boot::{
+    chain::Trust,
     identity::{Key, MachineId},
     loader::Loader,
     mac::MacAddr,
@@ -48,6 +50,8 @@ pub struct Attempts {
     addresses: Recent<Ipv4Addr, MachineId>,
     /// Shapes that led to a fetch, beyond [`Shape::Direct`], which is what everyone gets anyway.
     worked: HashMap<Key, Shape>,
+    /// Kinds of loaders that started, beyond the signed ones, which come first anyway.
+    trusted: HashMap<Key, Trust>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +66,8 @@ struct Attempt {
     /// The build of iPXE for the architecture that it said last.
     loader: Option<Loader>,
     offered: Option<Offered>,
+    /// The kind of loader that it was offered.
+    trying: Trying,
     /// The transaction of the last iPXE start: its repetitions are the same start.
     xid: Option<u32>,
     /// iPXE starts since the last hand-over, the latest ones only.
@@ -88,7 +94,14 @@ impl Attempts {
             by_card: Recent::new(MACHINES),
             addresses: Recent::new(MACHINES),
             worked: worked.into_iter().take(WORKED).collect(),
+            trusted: HashMap::new(),
         }
+    }
+
+    /// The same with the kinds of loaders that an earlier run learned.
+    #[must_use]
+    pub fn with_trust(self, trusted: impl IntoIterator<Item = (Key, Trust)>) -> Self {
+        Self { trusted: trusted.into_iter().take(WORKED).collect(), ..self }
     }
 
     /// Whether a machine may be answered now.
@@ -153,10 +166,11 @@ impl Attempts {
             self.by_card.insert(machine.card, key);
         }
         if self.machines.peek(&key).is_none()
-            && let Some(Attempt { offered, xid, starts, loads, .. }) = self.machines.peek(&card)
+            && let Some(Attempt { offered, trying, xid, starts, loads, .. }) = self.machines.peek(&card)
         {
             let tried = Attempt {
                 offered: *offered,
+                trying: *trying,
                 xid: *xid,
                 starts: starts.clone(),
                 loads: loads.clone(),
@@ -212,10 +226,70 @@ impl Attempts {
         self.known(machine.into()).and_then(|attempt| attempt.offered).map_or(Shape::Direct, |offered| offered.shape)
     }
 
+    /// The kind of loader that a machine is to be offered now.
+    #[must_use]
+    pub fn trust(&self, machine: impl Into<MachineId>) -> Trust {
+        let machine = machine.into();
+        let usual = machine.keys().find_map(|key| self.trusted.get(&key).copied()).unwrap_or_default();
+        self.known(machine).map_or(usual, |attempt| attempt.trying.next(usual))
+    }
+
+    /// A machine was offered a loader of this kind.
+    pub fn offered(&mut self, machine: impl Into<MachineId>, trust: Trust) {
+        self.attempt(machine.into()).trying.offered(trust);
+    }
+
+    /// What a machine fetched has started: an iPXE or a GRUB was heard. The kind of loader where that is news, to be
+    /// kept.
+    pub fn started(&mut self, machine: impl Into<MachineId>) -> Option<Trust> {
+        let machine = machine.into();
+        let trust = self.attempt(machine).trying.started()?;
+        let before = machine.keys().fold(None, |before, key| before.or(self.trusted.remove(&key))).unwrap_or_default();
+        if trust != Trust::Signed && self.trusted.len() < WORKED {
+            let key = self.key(machine);
+            self.trusted.insert(key, trust);
+        }
+        (before != trust).then_some(trust)
+    }
+
+    /// A GRUB has started.
+    pub fn grub_started(&mut self, machine: impl Into<MachineId>, now: Instant) -> Option<Shape> {
+        let machine = machine.into();
+        let attempt = self.attempt(machine);
+        remember(&mut attempt.starts, now);
+        attempt.loads.clear();
+        self.offer_taken_up(machine)
+    }
+
+    /// What was learned of a machine's firmware is forgotten: its next offer is the first one of all; whether there was
+    /// something.
+    pub fn forget(&mut self, machine: impl Into<MachineId>) -> bool {
+        let machine = machine.into();
+        let attempt = self.attempt(machine);
+        (attempt.offered, attempt.trying) = (None, Trying::default());
+        attempt.starts.clear();
+        attempt.loads.clear();
+        let forgotten = machine.keys().filter(|key| {
+            let (shape, trust) = (self.worked.remove(key), self.trusted.remove(key));
+            shape.is_some() || trust.is_some()
+        });
+        forgotten.count() > 0
+    }
+
+    /// What was learned of a machine's firmware: the shape of its offers, and the kind of its loader.
+    #[must_use]
+    pub fn learned(&self, machine: impl Into<MachineId>) -> (Option<Shape>, Option<Trust>) {
+        let machine = machine.into();
+        let of = |key| (self.worked.get(&key).copied(), self.trusted.get(&key).copied());
+        machine.keys().map(of).fold((None, None), |known, key| (known.0.or(key.0), known.1.or(key.1)))
+    }
+
     /// A machine has fetched a loader. The shape that led to it where that is news, to be kept.
     pub fn loader_fetched(&mut self, machine: impl Into<MachineId>, now: Instant) -> Option<Shape> {
         let machine = machine.into();
-        remember(&mut self.attempt(machine).loads, now);
+        let attempt = self.attempt(machine);
+        remember(&mut attempt.loads, now);
+        attempt.trying.fetched();
         self.offer_taken_up(machine)
     }
 

@@ -3,3 +3,4 @@
 
 pub mod attempts;
 pub mod rival;
+mod trust;

@@ -251,6 +251,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("5_boots.sql")),
     (6, include_str!("6_machines.sql")),
     (7, include_str!("7_leases.sql")),
+    (8, include_str!("8_loader_trust.sql")),
     (9, include_str!("9_appliances.sql")),
 ];
 #[expect(clippy::indexing_slicing, reason = "at compile time")]

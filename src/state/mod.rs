@@ -9,6 +9,7 @@ mod leases;
 mod row;
 mod shared;
 mod store;
+mod trust;
 
 pub use self::{
     fault::StateError,

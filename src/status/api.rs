@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Query, Request, State, rejection::JsonRejection},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, post, put},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
@@ -66,6 +66,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/machines/{machine}/report", get(report)),
         ("/api/v1/machines/{machine}/assignment", put(assign).delete(unassign)),
         ("/api/v1/machines/{machine}/once", put(renew)),
+        ("/api/v1/machines/{machine}/learned", delete(forget)),
         ("/api/v1/machines/{machine}/approval", put(approve).delete(unapprove)),
         ("/api/v1/machines/{machine}/wake", post(wake)),
         ("/api/v1/boots", get(boots)),
@@ -208,6 +209,17 @@ async fn renew(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Resu
     let id = api.id(&machine).await?;
     if !api.server.renew(id).await? {
         let words = format!("{machine} has not booted its one-time profile yet, or has none");
+        return Err(Problem::of(StatusCode::NOT_FOUND, words));
+    }
+    Ok(api.changed(id))
+}
+
+async fn forget(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
+    let id = api.id(&machine).await?;
+    if !api.server.forget(id).await? {
+        let words = format!(
+            "nothing was learned of {machine}'s firmware: it takes the first offer, and a signed loader if there is one"
+        );
         return Err(Problem::of(StatusCode::NOT_FOUND, words));
     }
     Ok(api.changed(id))

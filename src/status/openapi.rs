@@ -34,6 +34,7 @@ const MACHINE: &str = "/api/v1/machines/{machine}";
 const ASSIGNMENT: &str = "/api/v1/machines/{machine}/assignment";
 const WAKE: &str = "/api/v1/machines/{machine}/wake";
 const ONCE: &str = "/api/v1/machines/{machine}/once";
+const LEARNED: &str = "/api/v1/machines/{machine}/learned";
 const APPROVAL: &str = "/api/v1/machines/{machine}/approval";
 
 /// The description, with an entry for each operation.
@@ -98,6 +99,12 @@ fn operations() -> Vec<Operation> {
         change(ASSIGNMENT, "delete", "Remove its assignment", &[401, 403, 404, 500]),
         change(APPROVAL, "put", "Approve it, where only known machines are answered", &[401, 403, 404, 500]),
         change(ONCE, "put", "Serve its one-time profile again", &[401, 403, 404, 500]),
+        change(
+            LEARNED,
+            "delete",
+            "Forget what was learned of its firmware: its next offer is the first one of all",
+            &[401, 403, 404, 500],
+        ),
         change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 500]),
         Operation {
             answer: json::<Woken>(),

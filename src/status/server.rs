@@ -18,6 +18,9 @@ pub trait Server: Send + Sync + 'static {
     fn unassign(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>>;
     /// Gives a machine its one-time profile again; whether it had used it up, or tried it.
     fn renew(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>>;
+    /// Forgets what was learned of a machine's firmware: the shape of its offers, and the kind of its loader; whether there
+    /// was something.
+    fn forget(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>>;
     /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
     /// Sends the magic packet for each of these cards on the interface that the machine was heard on; `known` is that of

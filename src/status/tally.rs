@@ -63,6 +63,9 @@ impl Tally {
             | What::Silent(_)
             | What::Own(_)
             | What::Address(_)
+            | What::TookLoader(_)
+            | What::ShimRuns
+            | What::Forgotten
             | What::OfferedAddress(_)
             | What::OtherNetwork { .. }
             | What::Hardware(_)
@@ -78,6 +81,7 @@ impl Tally {
 fn script(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Bootstrap => "bootstrap",
+        Outcome::Grub => "grub",
         Outcome::Refused(_, why) => why.label(),
         Outcome::Chosen { way: Way::Boot(_) | Way::Disk(_) | Way::Elsewhere, .. } => "boot",
         Outcome::Chosen { way: Way::Menu, .. } => "menu",

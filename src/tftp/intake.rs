@@ -20,7 +20,10 @@ use super::{
     token::Token,
     transfer::{Limits, Transfer},
 };
-use crate::{boot::reason::Reason, timeline::event::What};
+use crate::{
+    boot::{chain::is_shim_probe, reason::Reason},
+    timeline::event::What,
+};
 
 impl Loop {
     /// Receives requests. The number per call is limited, so that a flood of requests does not stop the running
@@ -144,8 +147,12 @@ impl Loop {
         if let Some(Some(listener)) = self.listeners.get(index) {
             listener.refuse(why, peer);
         }
-        if is_news(why) && self.news.may_tell(Instant::now()) {
-            tell(&self.stage.events, peer, What::Refused(why.clone()));
+        let news = match why {
+            Reason::NotFound(name) if is_shim_probe(name) => Some(What::ShimRuns),
+            why => is_news(why).then(|| What::Refused(why.clone())),
+        };
+        if let Some(news) = news.filter(|_| self.news.may_tell(Instant::now())) {
+            tell(&self.stage.events, peer, news);
         }
     }
 }

@@ -34,6 +34,15 @@ pub struct Timeline {
     pub secs: u16,
     /// An iPXE has asked.
     pub has_ipxe: bool,
+    /// A GRUB has started.
+    #[serde(default)]
+    pub has_grub: bool,
+    /// Its shim has started: it asked for what only a shim looks for.
+    #[serde(default)]
+    pub has_shim: bool,
+    /// The kernel that it had whole when its boot failed, with Secure Boot on.
+    #[serde(default)]
+    pub kernel_refused: Option<String>,
     /// Its firmware boots by HTTP.
     pub is_http_boot: bool,
     /// The address that it took, or fetched from.

@@ -8,6 +8,7 @@ use super::{
     moment::Moment,
     stage::Stage,
 };
+use crate::boot::chain::is_shim_name;
 
 /// How a boot stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,16 @@ pub enum Cause {
     LoaderStopped(String),
     /// It has its loader, and no iPXE was heard.
     LoaderNotStarted(String),
+    /// It has its unsigned EFI loader, and nothing was heard behind it.
+    UnsignedNotStarted(String),
+    /// It has its shim, which asked for nothing.
+    ShimNotStarted(String),
+    /// It has its shim and the second stage, and no iPXE or GRUB was heard.
+    SecondStageNotStarted(String),
+    /// It had this kernel whole, and came back for its script, with Secure Boot on.
+    KernelRefused(String),
+    /// GRUB has its configuration, and did not fetch its script by HTTP.
+    GrubScriptNotFetched,
     /// iPXE knows where its script is, and did not fetch it.
     ScriptNotFetched,
     /// It did not ask for these.
@@ -122,6 +133,11 @@ impl Cause {
             Self::LoaderNotFetched => "loader_not_fetched",
             Self::LoaderStopped(_) => "loader_stopped",
             Self::LoaderNotStarted(_) => "loader_not_started",
+            Self::UnsignedNotStarted(_) => "unsigned_not_started",
+            Self::ShimNotStarted(_) => "shim_not_started",
+            Self::SecondStageNotStarted(_) => "second_stage_not_started",
+            Self::KernelRefused(_) => "kernel_refused",
+            Self::GrubScriptNotFetched => "grub_script_not_fetched",
             Self::ScriptNotFetched => "script_not_fetched",
             Self::NotFetched(_) => "not_fetched",
             Self::ClosedByMachine(_) => "closed_by_machine",
@@ -151,6 +167,19 @@ impl Cause {
             Self::LoaderNotFetched => "it got the name of its loader on port 4011 but sent no TFTP request".into(),
             Self::LoaderStopped(what) => format!("the download of its loader stopped early: {what}"),
             Self::LoaderNotStarted(name) => format!("it fetched {name} completely, but no iPXE has started since"),
+            Self::UnsignedNotStarted(name) => {
+                format!("it fetched {name} completely, which is not signed, but no iPXE has started since")
+            }
+            Self::ShimNotStarted(name) => {
+                format!("it fetched the shim {name} completely, but the shim has not started")
+            }
+            Self::SecondStageNotStarted(name) => {
+                format!("its shim fetched {name} completely, but no iPXE or GRUB has started since")
+            }
+            Self::KernelRefused(name) => {
+                format!("it fetched the kernel {name} and did not start it; its Secure Boot is on")
+            }
+            Self::GrubScriptNotFetched => "GRUB started but did not fetch its script by HTTP".into(),
             Self::ScriptNotFetched => "iPXE got the address of its script but did not fetch it".into(),
             Self::NotFetched(files) => format!("it fetched its script but did not ask for {}", files.join(", ")),
             Self::ClosedByMachine(name) => format!("it closed the connection before it had all of {name}"),
@@ -196,6 +225,21 @@ impl Cause {
             }
             Self::LoaderNotStarted(_) => {
                 "switch off Secure Boot, which refuses unsigned loaders; if the screen hangs in iPXE, set another loader in [machines.override]"
+            }
+            Self::UnsignedNotStarted(_) => {
+                "if Secure Boot is on, firmware refuses unsigned loaders: put iPXE's signed set (snponly-shimx64.efi and snponly.efi of the folder x86_64-sb in ipxeboot.tar.gz, github.com/ipxe/ipxe/releases) into a folder of loader_dirs, or install shim-signed and grub-efi-amd64-signed and set loader = \"grub\" in [machines.override], or switch Secure Boot off; if its screen hangs in iPXE, set another loader in [machines.override]"
+            }
+            Self::ShimNotStarted(_) => {
+                "its firmware may not trust Microsoft's third-party CA, which signs shims: allow the \"Microsoft 3rd Party UEFI CA\" in its setup, next to Secure Boot; else add the shim's key to its db"
+            }
+            Self::SecondStageNotStarted(_) => {
+                "it is probably not signed for this shim, or revoked: take both files from one release (netbootd loaders shows who signed them), or enrol the key of the second stage (mokutil --import); its screen shows the shim's message"
+            }
+            Self::KernelRefused(_) => {
+                "if the kernel is signed by its distribution, set shim in its profile to that distribution's shim (shim = \"debian/shimx64.efi\"); with GRUB, use the shim and GRUB of the same distribution; if it is not signed or was changed, replace it or sign it (netbootd check shows which kernels are signed)"
+            }
+            Self::GrubScriptNotFetched => {
+                "allow the HTTP port to this host in every firewall on the way; GRUB needs its http module, which GRUB 2.06 of Debian 12 does not have: take GRUB of Debian 13 or Ubuntu"
             }
             Self::ScriptNotFetched => {
                 "allow the HTTP port to this host in every firewall on the way; its screen shows iPXE's error"
@@ -257,7 +301,10 @@ impl Timeline {
             Some(Ending::Refused { label, text }) => {
                 self.stopped(Cause::Refused { label: label.clone(), text: text.clone() })
             }
-            None => self.under_way(quiet),
+            None => match &self.kernel_refused {
+                Some(kernel) => self.stopped(Cause::KernelRefused(kernel.clone())),
+                None => self.under_way(quiet),
+            },
         }
     }
 
@@ -326,15 +373,16 @@ impl Timeline {
             }
             Stage::BootServer => None,
             Stage::Loader if self.has_ipxe => Some(Cause::ScriptNotFetched),
-            Stage::Loader => {
-                let loader = self.downloads.iter().rfind(|download| download.stage == Stage::Loader);
-                loader.map(|loader| Cause::LoaderNotStarted(loader.name.clone()))
-            }
+            Stage::Loader => self.loader_not_started(),
             _ => {
                 let lacks = self.lacks();
                 // A script that asks who it is, and nothing behind it.
                 let is_first = self.chosen.is_none();
+                let refused = self.kernel_that_did_not_start().filter(|_| self.has_grub && !lacks.is_empty());
                 match lacks.is_empty() {
+                    // GRUB asks a shim for its verdict before it fetches anything else.
+                    _ if let Some(kernel) = refused => Some(Cause::KernelRefused(kernel)),
+                    true if self.has_grub => is_first.then_some(Cause::GrubScriptNotFetched),
                     true => is_first.then_some(Cause::ScriptNotFetched),
                     false => Some(Cause::NotFetched(lacks.into_iter().map(str::to_owned).collect())),
                 }
@@ -345,6 +393,20 @@ impl Timeline {
     /// It does not fetch its loader.
     fn out_of_reach(&self) -> Cause {
         self.other_network.clone().map_or(Cause::LoaderNotFetched, Cause::OtherNetwork)
+    }
+
+    /// By the loaders that it has, which of them did not start.
+    fn loader_not_started(&self) -> Option<Cause> {
+        let mut loaders = self.downloads.iter().filter(|download| download.stage == Stage::Loader).rev();
+        let last = loaders.next()?.name.clone();
+        let is_efi = last.to_ascii_lowercase().ends_with(".efi") || last.ends_with(".signed");
+        let is_behind_shim = loaders.any(|before| is_shim_name(&before.name) && before.name != last);
+        Some(match () {
+            () if is_shim_name(&last) && !self.has_shim => Cause::ShimNotStarted(last),
+            () if is_behind_shim => Cause::SecondStageNotStarted(last),
+            () if is_efi && !is_shim_name(&last) => Cause::UnsignedNotStarted(last),
+            () => Cause::LoaderNotStarted(last),
+        })
     }
 
     /// The furthest stage that it reached.

@@ -10,6 +10,7 @@ use std::{
 use super::peer::Silence;
 use crate::{
     boot::{
+        chain::Trust,
         hardware::Hardware,
         identity::MachineId,
         mac::MacAddr,
@@ -79,6 +80,12 @@ pub enum What {
     Own(Own),
     /// It fetched what an offer of this shape named, and did not take the others.
     TookOffer(Shape),
+    /// The loader of this kind started, and the other one did not.
+    TookLoader(Trust),
+    /// It asked for what only a shim looks for: its shim runs.
+    ShimRuns,
+    /// What was learned of its firmware is forgotten.
+    Forgotten,
     /// The machine was seen to take this address.
     Address(Ipv4Addr),
     /// The address that it took is in none of the networks of the interface that it was heard on.

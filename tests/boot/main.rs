@@ -10,6 +10,7 @@ mod images;
 mod machines;
 mod once;
 mod page;
+mod secure_boot;
 mod snippets;
 mod stand;
 

@@ -34,6 +34,7 @@ mod reload;
 mod report;
 mod retry;
 mod rivals;
+mod secure_boot;
 mod snippets;
 mod stops;
 mod syslog;

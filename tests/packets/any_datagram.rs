@@ -4,7 +4,8 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use netbootd::{
     boot::{
-        loader::{Loader, LoaderFile, Loaders},
+        loader::{Loader, LoaderFile},
+        loaders::Loaders,
         machine::Rules,
         roster::Roster,
     },
@@ -33,6 +34,7 @@ impl Server {
             origin: String::new(),
             version: None,
             sha256: String::new(),
+            program: None,
         };
         let files = vec![
             file("undionly.kpxe", Loader::Bios),

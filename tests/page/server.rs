@@ -186,6 +186,10 @@ impl Server for Fake {
         Box::pin(std::future::ready(Ok(before.spent.is_some())))
     }
 
+    fn forget(&self, _: MachineId) -> Answer<'_, Result<bool, Refusal>> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn approve(&self, mac: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         let roster = self.live.roster.load_full();
         let entry = roster.of(mac).unwrap_or_default();

@@ -130,7 +130,8 @@ impl Names {
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Override {
-    /// Name of a loader (`netbootd loaders` lists them), or a path below the assets folder, for example of a shim.
+    /// Name of a loader (`netbootd loaders` lists them), `grub` for the GRUB of this host, or a path below the assets
+    /// folder, for example of a shim.
     pub loader: Option<String>,
     /// How iPXE starts the local disk: `auto`, `exit`, `exit1` or `sanboot`.
     pub local_boot: LocalBoot,

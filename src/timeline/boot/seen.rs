@@ -3,6 +3,7 @@
 use super::{Chosen, Download, Ending, Going, Seen, Step, Timeline};
 use crate::{
     boot::{
+        chain::is_shim_name,
         machine::By,
         outcome::{Outcome, Way},
         over::Of,
@@ -26,6 +27,12 @@ fn shortened(mut text: String) -> String {
     text
 }
 
+/// Whether a file is a machine's own loader, or an EFI program beside its shim.
+fn is_with_loader(own: &str, name: &str) -> bool {
+    let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    own == name || (is_shim_name(own) && folder(own) == folder(name) && name.ends_with(".efi"))
+}
+
 impl Timeline {
     pub(super) fn seen(&mut self, what: What, now: Moment) -> Vec<Seen> {
         match what {
@@ -39,16 +46,28 @@ impl Timeline {
                 let text = format!("taken {shape}: sent first from now on");
                 vec![Seen(Stage::Offer, text, false)]
             }
+            What::TookLoader(trust) => {
+                let text = format!("the {} loader started: offered first from now on", trust.name());
+                vec![Seen(Stage::Offer, text, false)]
+            }
+            What::ShimRuns => {
+                self.has_shim = true;
+                Vec::new()
+            }
+            What::Forgotten => {
+                vec![Seen(Stage::Offer, "what was learned of its firmware is forgotten".into(), false)]
+            }
             What::BootServer(offer) => vec![Seen(Stage::BootServer, offer, false)],
             What::Refused(why) => self.refused(&why),
             What::Retry => {
                 self.scripts = 0;
                 // What it was handed did not run: it is back in iPXE.
                 self.ending = None;
+                self.kernel_refused = self.kernel_that_did_not_start();
                 vec![Seen(Stage::Script, "the boot failed, and it asks for its script again".into(), false)]
             }
             What::Hardware(hardware) => {
-                self.hardware = hardware;
+                self.hardware = hardware.after(&self.hardware);
                 Vec::new()
             }
             What::LittleMemory(lacks) => vec![Seen(Stage::Script, lacks, false)],
@@ -163,6 +182,10 @@ impl Timeline {
         let Outcome::Chosen { way, profile, by, once, until_installed, report_within, .. } = outcome else {
             return match outcome {
                 Outcome::Refused(_, why) => self.refused(&why),
+                Outcome::Grub => {
+                    (self.has_grub, self.own) = (true, None);
+                    vec![Seen(Stage::Script, "GRUB started: sent the script that identifies the machine".into(), false)]
+                }
                 _ => vec![Seen(Stage::Script, "sent the script that identifies the machine".into(), false)],
             };
         };
@@ -212,10 +235,19 @@ impl Timeline {
         seen
     }
 
+    /// The kernel that it had whole when the boot failed, where Secure Boot may have refused it.
+    pub(in crate::timeline) fn kernel_that_did_not_start(&self) -> Option<String> {
+        let is_there = |download: &&Download| download.stage == Stage::Kernel && download.pace == Going::Done;
+        let kernel = self.downloads.iter().find(is_there).filter(|_| self.hardware.secure_boot == Some(true));
+        kernel.map(|kernel| kernel.name.clone())
+    }
+
     /// The stage that a file belongs to. A loader of the user's own is below the assets, as all other files are.
     fn stage_of(&self, of: Of, name: &str) -> Stage {
         match &self.own {
-            Some(Own::Loader(own)) if of == Of::Asset && own.trim_start_matches('/') == name => Stage::Loader,
+            Some(Own::Loader(own)) if of == Of::Asset && is_with_loader(own.trim_start_matches('/'), name) => {
+                Stage::Loader
+            }
             _ => self.awaited.stage(of, name),
         }
     }

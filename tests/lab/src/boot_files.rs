@@ -143,5 +143,5 @@ fn pseudo_random(length: usize) -> Vec<u8> {
     bytes
 }
 
-const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/lab");
+pub(crate) const CACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/lab");
 const PAYLOAD_LENGTH: usize = 4 << 20;

@@ -28,15 +28,7 @@ impl DebianKernel {
     }
 
     fn kept(cache: &Path, name: &str, download: impl FnOnce(&Path) -> Result<()>) -> Result<DebianKernel> {
-        let folder = cache.join(name);
-        fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
-        // Two test programs may want it at once: the second waits and finds it done. Unlocked when the file is closed.
-        let lock = File::create(cache.join("lock"))?;
-        let _lock =
-            Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).context("locking the cache")?;
-        if !folder.is_dir() {
-            download(&folder)?;
-        }
+        let folder = kept(cache, name, download)?;
         let release = fs::read_to_string(folder.join(RELEASE)).context("reading the kernel cache")?;
         Ok(DebianKernel { folder, release: release.trim().to_owned() })
     }
@@ -65,6 +57,19 @@ impl DebianKernel {
     pub(crate) fn modules(&self) -> PathBuf {
         self.folder.join(KEPT_MODULES)
     }
+}
+
+/// A folder of the cache, downloaded where it is missing.
+pub(crate) fn kept(cache: &Path, name: &str, download: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = cache.join(name);
+    fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
+    // Two test programs may want it at once: the second waits and finds it done. Unlocked when the file is closed.
+    let lock = File::create(cache.join("lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).context("locking the cache")?;
+    if !folder.is_dir() {
+        download(&folder)?;
+    }
+    Ok(folder)
 }
 
 fn download_into(folder: &Path) -> Result<()> {

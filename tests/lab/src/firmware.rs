@@ -13,6 +13,10 @@ pub enum Firmware {
     UefiPxe,
     /// OVMF for x86_64, HTTP Boot.
     UefiHttp,
+    /// OVMF for x86_64 with Secure Boot on and Microsoft's keys, its own PXE.
+    UefiSecurePxe,
+    /// The same, HTTP Boot.
+    UefiSecureHttp,
     /// OVMF for IA32, its own PXE.
     UefiIa32Pxe,
     /// EDK2 for arm64, its own PXE.
@@ -31,6 +35,8 @@ impl Firmware {
             Firmware::BiosPlainRom => "bios-rom",
             Firmware::UefiPxe => "uefi",
             Firmware::UefiHttp => "uefi-http",
+            Firmware::UefiSecurePxe => "uefi-secure",
+            Firmware::UefiSecureHttp => "uefi-secure-http",
             Firmware::UefiIa32Pxe => "uefi-ia32",
             Firmware::UefiArm64Pxe => "uefi-arm64",
             Firmware::UefiArm64Http => "uefi-arm64-http",
@@ -45,6 +51,8 @@ impl Firmware {
             Firmware::BiosPlainRom => "SeaBIOS, plain PXE ROM",
             Firmware::UefiPxe => "OVMF x86_64, PXE",
             Firmware::UefiHttp => "OVMF x86_64, HTTP Boot",
+            Firmware::UefiSecurePxe => "OVMF x86_64, Secure Boot, PXE",
+            Firmware::UefiSecureHttp => "OVMF x86_64, Secure Boot, HTTP Boot",
             Firmware::UefiIa32Pxe => "OVMF IA32, PXE",
             Firmware::UefiArm64Pxe => "EDK2 arm64, PXE",
             Firmware::UefiArm64Http => "EDK2 arm64, HTTP Boot",
@@ -76,6 +84,7 @@ impl Firmware {
         match self {
             Firmware::Bios | Firmware::BiosPlainRom => None,
             Firmware::UefiPxe | Firmware::UefiHttp => Some(Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd")),
+            Firmware::UefiSecurePxe | Firmware::UefiSecureHttp => Some(Path::new("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")),
             Firmware::UefiIa32Pxe => Some(Path::new("/usr/share/OVMF/OVMF32_VARS_4M.fd")),
             Firmware::UefiArm64Pxe | Firmware::UefiArm64Http | Firmware::UBootArm64 => None,
         }
@@ -96,8 +105,8 @@ impl Firmware {
             Firmware::UBootArm64 => [&ARM64[..], &["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"]].concat(),
             // Without graphics SeaBIOS writes its text, and that of the ROM, to the serial port.
             Firmware::Bios | Firmware::BiosPlainRom => vec!["-machine", "pc,graphics=off"],
-            Firmware::UefiPxe => vec!["-machine", "q35"],
-            Firmware::UefiHttp => {
+            Firmware::UefiPxe | Firmware::UefiSecurePxe => vec!["-machine", "q35"],
+            Firmware::UefiHttp | Firmware::UefiSecureHttp => {
                 // With PXE switched off HTTP Boot is what remains. Version 6 as well: it would be tried first, for a minute.
                 let off = WITHOUT_PXE;
                 vec!["-machine", "q35", "-fw_cfg", off[0], "-fw_cfg", off[1]]
@@ -133,7 +142,10 @@ impl Firmware {
     fn code(self) -> Option<&'static Path> {
         match self {
             Firmware::Bios | Firmware::BiosPlainRom => None,
-            Firmware::UefiPxe | Firmware::UefiHttp => Some(Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd")),
+            // Debian builds Secure Boot into it too; whether it is on is a matter of the variables.
+            Firmware::UefiPxe | Firmware::UefiHttp | Firmware::UefiSecurePxe | Firmware::UefiSecureHttp => {
+                Some(Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"))
+            }
             Firmware::UefiIa32Pxe => Some(Path::new("/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd")),
             Firmware::UefiArm64Pxe | Firmware::UefiArm64Http | Firmware::UBootArm64 => None,
         }

@@ -25,6 +25,7 @@ mod meter;
 mod postgres;
 mod process;
 mod relay;
+mod secure_boot;
 mod small_disk;
 mod snippet_servers;
 pub mod tftp_crowd;
@@ -45,10 +46,11 @@ pub use nix::sys::signal::Signal;
 pub use postgres::Postgres;
 pub use process::{Lines, Process};
 pub use relay::Relay;
+pub use secure_boot::SignedLoaders;
 pub use small_disk::SmallDisk;
 pub use snippet_servers::SnippetServer;
 pub use tools::{
     ARM64_TOOLS, BROWSER_TOOLS, CLOUD_INIT, DHCLIENT, DHCPD, DHCRELAY, DNSMASQ, KEA, KEA_LIBRARIES, KSVALIDATOR,
-    NETWORK_TOOLS, PROMTOOL, Tool, VM_TOOLS, VM_TOOLS_32_BIT, check, required,
+    NETWORK_TOOLS, PROMTOOL, SECURE_BOOT_TOOLS, Tool, VM_TOOLS, VM_TOOLS_32_BIT, check, required,
 };
 pub use vm::{LastWords, Vm};

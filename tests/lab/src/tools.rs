@@ -85,6 +85,14 @@ pub const VM_TOOLS: &[Tool] = &[
 /// For a [`Vm`](crate::Vm) with 32-bit firmware, which the demo has none of.
 pub const VM_TOOLS_32_BIT: &[Tool] = &[Tool::new("/usr/share/OVMF/OVMF32_CODE_4M.secboot.fd", "ovmf-ia32")];
 
+/// For a [`Vm`](crate::Vm) with Secure Boot, and for [`SignedLoaders`](crate::SignedLoaders).
+pub const SECURE_BOOT_TOOLS: &[Tool] = &[
+    Tool::new("/usr/share/OVMF/OVMF_VARS_4M.ms.fd", "ovmf"),
+    Tool::new("sbsign", "sbsigntool"),
+    Tool::new("openssl", "openssl"),
+    Tool::new("/usr/local/lib/netbootd-lab/python/bin/virt-fw-vars", "virt-firmware"),
+];
+
 /// For a [`Vm`](crate::Vm) with an Arm processor, beside [`VM_TOOLS`].
 pub const ARM64_TOOLS: &[Tool] = &[
     Tool::new("qemu-system-aarch64", "qemu-system-arm"),

@@ -1,7 +1,7 @@
 //! A virtual machine in the lab's network, seen through its serial console.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -69,9 +69,24 @@ impl Vm {
     /// What the disk's boot sector says.
     pub const DISK: &str = "LAB-DISK ok";
 
+    /// A machine with these variables of its firmware, which it changes, and a disk behind the network in its boot order:
+    /// a FAT file system with the files of a folder.
+    pub fn start_with_variables(
+        lab: &Lab,
+        firmware: Firmware,
+        number: u8,
+        variables: &Path,
+        disk: Option<&Path>,
+    ) -> Result<Vm> {
+        let drive = disk.map(|disk| format!("if=none,id=disk,format=raw,readonly=on,file=fat:{}", disk.display()));
+        let mut more = vec!["-m", "1024"];
+        if let Some(drive) = &drive {
+            more.extend(["-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=3"]);
+        }
+        Self::start_on(lab, firmware, number, Some(variables.to_owned()), &more)
+    }
+
     fn start_with(lab: &Lab, firmware: Firmware, number: u8, more: &[&str]) -> Result<Vm> {
-        let mac = firmware.mac(number);
-        let tap = lab.tap()?;
         let variables = match firmware.variables() {
             None => None,
             Some(pristine) => {
@@ -80,6 +95,12 @@ impl Vm {
                 Some(copy)
             }
         };
+        Self::start_on(lab, firmware, number, variables, more)
+    }
+
+    fn start_on(lab: &Lab, firmware: Firmware, number: u8, variables: Option<PathBuf>, more: &[&str]) -> Result<Vm> {
+        let mac = firmware.mac(number);
+        let tap = lab.tap()?;
         let card = format!("virtio-net-pci,netdev=lan,mac={mac},bootindex=1{}", firmware.card_options());
         let mut qemu = lab.switch().command(firmware.qemu());
         qemu.args(["-nodefaults", "-accel", "tcg", "-m", "512", "-no-reboot"])

@@ -1,0 +1,69 @@
+//! Whether a machine takes signed loaders or unsigned ones.
+//!
+//! No request says whether Secure Boot is on, and firmware that refuses a loader tells nobody. So one that fetched its
+//! loader, started nothing and asks again is offered the other kind, and the kind that started is remembered.
+
+use crate::boot::chain::Trust;
+
+/// What a machine was offered last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trying(Option<Offered>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Offered {
+    trust: Trust,
+    was_fetched: bool,
+}
+
+impl Trying {
+    /// What to offer now; `usual`: what is known of the machine.
+    pub(super) fn next(self, usual: Trust) -> Trust {
+        match self.0 {
+            None => usual,
+            Some(Offered { trust, was_fetched: true }) => trust.other(),
+            Some(Offered { trust, was_fetched: false }) => trust,
+        }
+    }
+
+    /// It was offered this: what was to be had of [`Self::next`].
+    pub(super) fn offered(&mut self, trust: Trust) {
+        self.0 = Some(Offered { trust, was_fetched: false });
+    }
+
+    /// It fetched what it was offered.
+    pub(super) fn fetched(&mut self) {
+        if let Some(offered) = &mut self.0 {
+            offered.was_fetched = true;
+        }
+    }
+
+    /// What it fetched has started: which kind that was, if it is known.
+    pub(super) fn started(&mut self) -> Option<Trust> {
+        self.0.take().filter(|offered| offered.was_fetched).map(|offered| offered.trust)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_fetches_and_starts_nothing_is_offered_the_other_kind() {
+        let mut trying = Trying::default();
+        let offer = |trying: &mut Trying| {
+            let trust = trying.next(Trust::Signed);
+            trying.offered(trust);
+            trust
+        };
+        assert_eq!([offer(&mut trying), offer(&mut trying)], [Trust::Signed; 2], "it did not fetch it");
+        trying.fetched();
+        assert_eq!([offer(&mut trying), offer(&mut trying)], [Trust::Unsigned; 2]);
+        trying.fetched();
+        assert_eq!(offer(&mut trying), Trust::Signed, "back again");
+        trying.fetched();
+        assert_eq!(trying.started(), Some(Trust::Signed));
+        assert_eq!((trying.started(), trying.next(Trust::Unsigned)), (None, Trust::Unsigned));
+        trying.offered(Trust::Unsigned);
+        assert_eq!(trying.started(), None, "it has an iPXE of its own");
+    }
+}
