@@ -5,7 +5,7 @@
 help:
 	@echo 'make demo   boot a BIOS and two UEFI machines through netbootd, in a private network (about 3 minutes the first time)'
 	@echo 'make test   everything that CI runs'
-	@echo 'make iso-test   boot a Debian live system from its image, on BIOS and UEFI (a few minutes)'
+	@echo 'make iso-test   boot live systems, an installer and tools from their images, on BIOS and UEFI (a quarter of an hour)'
 	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
 	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
 	@echo 'make bench  measure it beside other servers (about 20 minutes)'
@@ -21,7 +21,7 @@ test: deps
 	tests/lint
 	tests/run
 
-# A live system of Debian's packages is made once, and kept in target/lab.
+# The images are made of Debian's packages once, and kept in target/lab.
 iso-test: deps
 	cargo test --test boot images:: -- --include-ignored
 

@@ -15,7 +15,8 @@ use netbootd::{
     files::image::ImageFile,
     iso::{
         Fault, Index, Kind, ReadAt as _, Side,
-        recognise::{How, Place, recognise},
+        recognise::recognise,
+        recognised::{How, Place},
     },
 };
 use netbootd_lab::{Tool, required};

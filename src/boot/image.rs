@@ -123,6 +123,7 @@ impl Role {
                 }
                 (Self::Disk, Iso) => "; name it with iso or sanboot",
                 (Self::Iso, Disk) => "; name it with disk",
+                (Self::Iso, Gzip | Compressed(_)) => "; unpack it",
                 _ => "",
             };
             return Err(format!("is not {}: it is {}{fix}", self.title(), image.title()));
@@ -307,6 +308,7 @@ mod tests {
             (Role::Efi, &with_efi(0xaa64, &[])),
             (Role::Iso, &hybrid),
             (Role::Iso, &iso),
+            (Role::Iso, &head(&[(0x8001, b"BEA01"), (0x8801, b"NSR03")])),
             (Role::Disk, &hybrid),
             (Role::Disk, &disk),
         ];
@@ -320,6 +322,7 @@ mod tests {
             (Role::Initrd, &kernel, "is not an initrd: it is a Linux kernel for x86; are kernel and initrd swapped?"),
             (Role::Efi, &gzip, "is not an EFI program: it is something compressed with gzip"),
             (Role::Iso, &disk, "is not a CD image: it is a disk image; name it with disk"),
+            (Role::Iso, b"\xfd7zXZ\0", "is not a CD image: it is something compressed with xz; unpack it"),
             (Role::Disk, &iso, "is not a disk image: it is a CD image; name it with iso or sanboot"),
             (Role::Disk, &kernel, "is not a disk image: it is a Linux kernel for x86"),
         ];

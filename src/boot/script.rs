@@ -211,11 +211,6 @@ impl<'a> Asking<'a> {
         missing.map_err(|fault| Reason::Faulty { profile: profile.to_owned(), fault })
     }
 
-    /// Why its memory is too little for a profile, where both are known.
-    fn lacks_memory(&self, profile: &str) -> Option<String> {
-        self.rules.profiles.get(profile)?.lacks_memory(self.query.hardware.memory_mib)
-    }
-
     /// The profiles that the menu shows this machine, in the order of its rule, where that names them.
     pub(super) fn shown(&self) -> Vec<(&'a str, &'a Profile)> {
         let profiles = &self.rules.profiles;
@@ -237,7 +232,9 @@ impl<'a> Asking<'a> {
         let tried = self.tried().filter(|_| by == By::Menu);
         let cmdline = |template: &str| self.cmdline(name, template);
         let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
-        let lacks = self.lacks_memory(name).map(|lacks| wrapped(&format!("netbootd: {}", on_screen(&lacks)), SCREEN));
+        let profile = rules.profiles.get(name);
+        let lacks = profile.and_then(|profile| profile.lacks_memory(self.query.hardware.memory_mib));
+        let lacks = lacks.map(|lacks| wrapped(&format!("netbootd: {}", on_screen(&lacks)), SCREEN));
         let render = |template: &str, own: minijinja::Value| {
             templates.render(template, context! { base, name, syslog, tried, lacks, machine => Serde(machine), ..own })
         };

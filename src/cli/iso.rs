@@ -15,7 +15,8 @@ use crate::{
         Index, Kind,
         el_torito::Platform,
         name::plain,
-        recognise::{How, Part, Place, Recognised, Variant, recognise},
+        recognise::recognise,
+        recognised::{How, Part, Place, Recognised, Variant},
         verify::{Verdict, verify},
     },
 };

@@ -19,8 +19,9 @@ use crate::{
         made::{Seen, initrd_in, place_in},
     },
     iso::{
-        families::{ANSWERS, Answers},
-        recognise::{How, Part, Place, Recognised, Variant},
+        families::ANSWERS,
+        family::Answers,
+        recognised::{How, Part, Place, Recognised, Variant},
     },
 };
 

@@ -18,6 +18,7 @@ pub mod schema;
 pub mod settings;
 pub mod signed;
 mod stages;
+mod template_files;
 mod tftp;
 pub mod units;
 pub mod watched;

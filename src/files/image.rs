@@ -1,6 +1,11 @@
 //! An image file, for the readers of [`crate::iso`].
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::{FileExt as _, FileTypeExt as _},
+    path::Path,
+};
 
 use crate::iso::ReadAt;
 
@@ -17,6 +22,8 @@ impl ImageFile {
     /// # Errors
     /// Those of open(2); `InvalidInput` if it is not a regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
+        // Opening a pipe would wait for its writer.
+        refuse(&path.metadata()?)?;
         Self::new(File::open(path)?)
     }
 
@@ -26,11 +33,19 @@ impl ImageFile {
     /// Those of fstat(2); `InvalidInput` if it is not a regular file.
     pub fn new(file: File) -> io::Result<Self> {
         let about = file.metadata()?;
-        match about.is_file() {
-            true => Ok(Self { file, length: about.len() }),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
-        }
+        refuse(&about)?;
+        Ok(Self { file, length: about.len() })
     }
+}
+
+fn refuse(about: &Metadata) -> io::Result<()> {
+    let why = match about.file_type() {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => "it is a folder: name one of the images in it",
+        kind if kind.is_block_device() => "it is a drive: copy it into a file, for example with dd",
+        _ => "it is not a regular file: name the file of an image",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
 impl ReadAt for ImageFile {

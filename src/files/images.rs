@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     boot::reason::Reason,
-    iso::{
-        Fault, Index,
-        recognise::{Recognised, recognise},
-    },
+    iso::{Fault, Index, recognise::recognise, recognised::Recognised},
 };
 
 /// The indexes of recently used images, the newest last.

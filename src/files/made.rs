@@ -17,7 +17,7 @@ use crate::{
     iso::{
         Index,
         esxi::boot_cfg,
-        recognise::{ANY, BOOT_CFG, How, MADE, Part, Place, Recognised, Variant},
+        recognised::{ANY, BOOT_CFG, How, MADE, Part, Place, Recognised, Variant},
         segments::{Segment, Segments},
     },
 };

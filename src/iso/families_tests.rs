@@ -6,7 +6,8 @@ use super::{
     Index,
     families::FAMILIES,
     made::{Made, Of, iso},
-    recognise::{How, Part, Place, Recognised, recognise},
+    recognise::recognise,
+    recognised::{How, Part, Place, Recognised},
 };
 
 const MIB: u64 = 1 << 20;

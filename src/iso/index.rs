@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 
 use super::{
-    el_torito::{self, BootEntry},
     extent::Extent,
     fault::Fault,
     iso9660::{self, Descriptors, Iso, Names},
+    not_image::what_it_is,
+    pattern::fits,
     source::{ReadAt, Reader},
     tree::{self, Node, NodeWhat},
     udf_volume::Udf,
+    volume::{Side, Volume},
 };
 
 /// Everything that is known about an image without reading its files.
@@ -17,57 +19,6 @@ use super::{
 pub struct Index {
     volume: Volume,
     nodes: Vec<Node>,
-}
-
-/// The data in an image's descriptors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// The file system that is used.
-    pub side: Side,
-    /// The volume's name.
-    pub label: String,
-    /// The system that it is for (system identifier of ISO 9660).
-    pub system: String,
-    /// The publisher.
-    pub publisher: String,
-    /// The program that wrote it.
-    pub application: String,
-    /// A field for the writer's own use. isomd5sum puts a checksum there.
-    pub application_use: String,
-    /// The size of the file in bytes.
-    pub length: u64,
-    /// The size in bytes in the volume descriptor. A smaller file is incomplete.
-    pub stated: u64,
-    /// The boot images for firmware.
-    pub boot_entries: Vec<BootEntry>,
-    /// Why the other file system of the image was not used, if it has a fault.
-    pub passed_over: Option<Fault>,
-}
-
-/// The file system that is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// ISO 9660 with Rock Ridge.
-    RockRidge,
-    /// ISO 9660 with Joliet.
-    Joliet,
-    /// ISO 9660 alone.
-    Plain,
-    /// UDF.
-    Udf,
-}
-
-impl Side {
-    /// The name for users.
-    #[must_use]
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::RockRidge => "ISO 9660 with Rock Ridge",
-            Self::Joliet => "ISO 9660 with Joliet",
-            Self::Plain => "ISO 9660",
-            Self::Udf => "UDF",
-        }
-    }
 }
 
 /// A file inside an image.
@@ -367,67 +318,12 @@ fn iso_side(reader: &Reader<'_>, all: Descriptors) -> Result<Index, Fault> {
         Names::Joliet => Side::Joliet,
         Names::Plain => Side::Plain,
     };
-    let primary = &all.primary;
-    let volume = Volume {
-        side,
-        label: primary.text(40, 32),
-        system: primary.text(8, 32),
-        publisher: primary.text(318, 128),
-        application: primary.text(574, 128),
-        application_use: primary.text(883, 512),
-        length: reader.length(),
-        stated: primary.volume_size(),
-        boot_entries: all.catalogue.map(|block| el_torito::entries(reader, block)).unwrap_or_default(),
-        passed_over: None,
-    };
-    Ok(Index { volume, nodes })
+    Ok(Index { volume: Volume::of_iso(reader, all, side), nodes })
 }
 
 fn udf_side(udf: &Udf<'_>) -> Result<Index, Fault> {
     let nodes = tree::read(udf, udf.root()?)?;
-    let volume = Volume {
-        side: Side::Udf,
-        label: udf.label().to_owned(),
-        system: String::new(),
-        publisher: String::new(),
-        application: String::new(),
-        application_use: String::new(),
-        length: udf.reader().length(),
-        stated: udf.stated(),
-        boot_entries: Vec::new(),
-        passed_over: None,
-    };
-    Ok(Index { volume, nodes })
-}
-
-/// What kind of file this is, if it is not an image, from its first bytes.
-fn what_it_is(reader: &Reader<'_>) -> &'static str {
-    let head = reader.bytes("the first bytes", 0, reader.length().min(512)).unwrap_or_default();
-    let is = |magic: &[u8]| head.starts_with(magic);
-    let page = head.trim_ascii_start().to_ascii_lowercase();
-    if head.is_empty() {
-        "the file is empty"
-    } else if is(b"\x1f\x8b") {
-        "it is compressed with gzip: unpack it first"
-    } else if is(b"\xfd7zXZ") {
-        "it is compressed with xz: unpack it first"
-    } else if is(b"BZh") {
-        "it is compressed with bzip2: unpack it first"
-    } else if is(b"\x28\xb5\x2f\xfd") {
-        "it is compressed with zstd: unpack it first"
-    } else if is(b"PK\x03\x04") {
-        "it is a zip archive: unpack it first"
-    } else if is(b"7z\xbc\xaf") {
-        "it is a 7z archive: unpack it first"
-    } else if page.starts_with(b"<!doctype html") || page.starts_with(b"<html") {
-        "it is a web page, probably the error message of a server: download it again"
-    } else if reader.length() < SMALLEST {
-        "the file is too small: download it again"
-    } else if head.get(510..512) == Some(&[0x55, 0xaa]) {
-        "it is a raw disk image: use `disk` to boot it"
-    } else {
-        "it contains neither ISO 9660 nor UDF"
-    }
+    Ok(Index { volume: Volume::of_udf(udf), nodes })
 }
 
 /// The part of a path to show: a client can send a very long one.
@@ -435,32 +331,10 @@ fn shortened(path: &str) -> String {
     path.trim_start_matches('/').chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// Whether a text matches a pattern. `*` matches anything; case is ignored.
-#[must_use]
-pub(super) fn fits(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        let Some(at) = rest.find(part) else { return false };
-        rest = rest.get(at + part.len()..).unwrap_or_default();
-    }
-    true
-}
-
 /// The largest number of paths that one pattern finds.
 const MATCHES: usize = 1000;
 /// The limit of Linux (MAXSYMLINKS).
 const LINKS: usize = 40;
-/// In bytes: 16 sectors of the system area, and a descriptor.
-const SMALLEST: u64 = 17 * 2048;
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,9 @@
 //! | … El Torito: what firmware would boot | [`el_torito`] |
 //! | UDF: descriptors, allocation, folders | `udf`, `udf_tag`, `udf_volume`, `udf_file` |
 //! | Both become one tree with limits | `tree` |
-//! | … behind one type, which picks the side | [`index`] |
+//! | … behind one type, which picks the side | [`index`], `volume` |
 //! | What an image is, and how a machine boots it | [`recognise`], by the table in ★ [`families`] |
+//! | … in a table's row, and in the result | [`family`], [`recognised`] |
 //! | … what it says of itself, and what its own menus start | `facts`, [`menu`], [`kernel`] |
 //! | Whether it is damaged, by the checksums that it carries | [`verify`] |
 //! | Files that are made of pieces of it | [`segments`], [`esxi`] |
@@ -34,6 +35,7 @@ mod facts;
 pub mod families;
 #[cfg(test)]
 mod families_tests;
+pub mod family;
 pub mod fault;
 pub mod index;
 mod iso9660;
@@ -42,9 +44,12 @@ pub mod kernel;
 pub mod made;
 pub mod menu;
 pub mod name;
+mod not_image;
 #[cfg(any(test, fuzzing))]
 pub mod ordeal;
+mod pattern;
 pub mod recognise;
+pub mod recognised;
 mod rock_ridge;
 pub mod segments;
 pub mod source;
@@ -54,9 +59,11 @@ mod udf_file;
 mod udf_tag;
 mod udf_volume;
 pub mod verify;
+mod volume;
 mod when;
 
 pub use extent::Extent;
 pub use fault::Fault;
-pub use index::{Entry, Found, Index, Item, Kind, Side, Volume};
+pub use index::{Entry, Found, Index, Item, Kind};
 pub use source::ReadAt;
+pub use volume::{Side, Volume};

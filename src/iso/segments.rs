@@ -11,7 +11,7 @@ use super::{
     extent::Extent,
     fault::Fault,
     index::{Entry, Index},
-    recognise::{Part, Place},
+    recognised::{Part, Place},
 };
 
 /// A run of bytes.

@@ -75,6 +75,7 @@ fn a_made_initial_ram_disk_on_uefi() -> Result<()> {
     ensure!(lines.iter().any(|line| line.contains("LAB-LIVE medium=")), "{lines:#?}");
     let seen = [
         "script       profile pve",
+        "script       it has 2048 MiB of memory, and needs ",
         "kernel       pve.iso/boot/linux26, ",
         "initrd       pve.iso/.netbootd/x86_64/initrd.img, ",
         "handed_over  it has its kernel and all initrds",
@@ -98,9 +99,10 @@ fn a_live_system_of_dracut() -> Result<()> {
     let cmdline = said(&lines, "LAB-FEDORA cmdline=");
     let url = "root=live:http://10.77.0.2:8080/assets/Fedora-Live.iso/LiveOS/squashfs.img ro rd.live.image ip=dhcp";
     ensure!(cmdline.contains(url), "{cmdline}");
-    ensure!(said(&lines, "LAB-FEDORA root=") == "LAB-FEDORA root=overlay", "{lines:#?}");
+    ensure!(said(&lines, "LAB-FEDORA root=") == "LAB-FEDORA root=ext4", "{lines:#?}");
     let seen = [
         "script       profile Fedora-Live",
+        "script       it has 1536 MiB of memory, and needs ",
         "kernel       Fedora-Live.iso/images/pxeboot/vmlinuz, ",
         "initrd       Fedora-Live.iso/images/pxeboot/initrd.img, ",
         "handed_over  it has its kernel and all initrds",
@@ -128,7 +130,7 @@ fn debians_installer_on_an_image_as_its_mirror() -> Result<()> {
         let path = folder.join("netbootd.toml");
         let text = format!(
             "default_profile = \"debian\"\ntemplates = {:?}\n[profiles.debian]\niso = \"debian-12.iso\"\nanswers = \"lab.cfg\"\n\
-             cmdline = \"console=ttyS0 DEBIAN_FRONTEND=text\"\n",
+             cmdline = \"console=ttyS0 DEBIAN_FRONTEND=text netcfg/get_nameservers=\"\n",
             folder.join("templates")
         );
         fs::write(&path, text)?;
@@ -219,7 +221,10 @@ fn memtest86(firmware: Firmware, number: u8) -> Result<()> {
         Ok(())
     })?;
     let Some(stand) = stand else { return Ok(()) };
-    let vm = Vm::start(&stand.lab, firmware, number)?;
+    let vm = match firmware {
+        Firmware::UefiPxe => Vm::start_with_screen(&stand.lab, firmware, number)?,
+        _ => Vm::start(&stand.lab, firmware, number)?,
+    };
     vm.wait_for_line("Memtest86+", BOOT).with_context(|| stand.printed())?;
     saw(&stand, &vm, &["handed_over  "])
 }

@@ -42,6 +42,11 @@ impl Vm {
         Self::start_with(lab, firmware, number, &["-m", &mib.to_string()])
     }
 
+    /// The same with a graphics card, without which some programs on UEFI do not start.
+    pub fn start_with_screen(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
+        Self::start_with(lab, firmware, number, &["-device", "VGA"])
+    }
+
     /// The same with a disk, behind the network in its boot order, from which a BIOS boots what says [`Vm::DISK`].
     pub fn start_with_disk(lab: &Lab, firmware: Firmware, number: u8) -> Result<Vm> {
         let drive = bootable_drive(lab, number)?;

@@ -9,7 +9,7 @@ mod client;
 mod rows;
 mod server;
 
-use std::{env, fs};
+use std::{env, fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Tool, check};
@@ -40,6 +40,15 @@ fn main() -> Result<()> {
     fs::write(folder.join("big"), megabyte.repeat(512))?;
     fs::write(folder.join("small"), megabyte.get(..4096).context("4 KiB")?)?;
 
+    let image = lab.directory().join("big.iso");
+    let mut xorriso = Command::new("xorriso");
+    xorriso.args(["-as", "mkisofs", "-quiet", "-r", "-o"]).arg(&image).arg("-graft-points");
+    let made = xorriso.arg(format!("big={}", folder.join("big").display())).output()?;
+    ensure!(made.status.success(), "xorriso: {}", String::from_utf8_lossy(&made.stderr));
+    // Written as the file beside it was: the page cache keeps what is written in small pieces in small pieces.
+    fs::write(folder.join("big.iso"), fs::read(&image)?)?;
+    fs::remove_file(&image)?;
+
     let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
     println!("congestion control: {}, rounds: {ROUNDS}", congestion.trim());
     println!("\n| | {} |", Kind::ALL.map(Kind::name).join(" | "));
@@ -47,7 +56,8 @@ fn main() -> Result<()> {
     for row in rows {
         let mut figures = Kind::ALL.map(|_| Vec::new());
         for _ in 0..ROUNDS {
-            for (kind, figures) in Kind::ALL.into_iter().zip(&mut figures) {
+            let kinds = Kind::ALL.into_iter().zip(&mut figures);
+            for (kind, figures) in kinds.filter(|(kind, _)| *kind == Kind::Netbootd || row.name != IMAGE) {
                 // A server that turns clients away has no figure; the others still have theirs.
                 figures.push(measure(row, kind, &lab, &host, &client).unwrap_or_else(|error| {
                     eprintln!("{}, {}: {error:#}", row.name, kind.name());
@@ -65,7 +75,8 @@ fn measure(row: &Row, kind: Kind, lab: &Lab, host: &Host, client: &Host) -> Resu
     let server = Server::start(kind, lab, host)?;
     let prefix = kind.prefix();
     let file = lab.directory().join("assets/big");
-    let run = Run { server: &server, host, file, big: format!("{prefix}/big"), small: format!("{prefix}/small") };
+    let at = |name: &str| format!("{prefix}/{name}");
+    let run = Run { server: &server, host, file, big: at("big"), small: at("small"), in_image: at("big.iso/big") };
     client.enter(|| (row.measure)(&run))?
 }
 
@@ -79,10 +90,12 @@ fn line(row: &Row, figures: &[Vec<f64>]) -> String {
     let nginx = Kind::ALL.iter().position(|kind| *kind == Kind::Nginx).and_then(|at| figures.get(at));
     let base = nginx.map_or(f64::NAN, |figures| median(figures));
     let cell = |figures: &Vec<f64>| match median(figures) {
+        _ if figures.is_empty() => "–".to_owned(),
         failed if failed.is_nan() => "turns clients away".to_owned(),
         median => {
             let (least, most) = figures.iter().fold((f64::MAX, f64::MIN), |(l, m), f| (l.min(*f), m.max(*f)));
-            format!("{median:.2} ({:.2}×; {least:.2}–{most:.2})", median / base)
+            let beside = if base.is_nan() { String::new() } else { format!("{:.2}×; ", median / base) };
+            format!("{median:.2} ({beside}{least:.2}–{most:.2})")
         }
     };
     let cells: Vec<String> = figures.iter().map(cell).collect();
@@ -92,7 +105,10 @@ fn line(row: &Row, figures: &[Vec<f64>]) -> String {
 const TOOLS: &[Tool] = &[
     Tool::new("/usr/sbin/nginx", "nginx-light"),
     Tool::new("ss", "iproute2"),
+    Tool::new("xorriso", "xorriso"),
     Tool::new("dd", "coreutils"),
     Tool::new("fincore", "util-linux"),
 ];
 const ROUNDS: u32 = 3;
+/// The row that only ours has a figure in: others serve no files of images.
+const IMAGE: &str = "image";

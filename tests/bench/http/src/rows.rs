@@ -26,6 +26,8 @@ pub(crate) struct Run<'a> {
     /// Paths as the server has them.
     pub(crate) big: String,
     pub(crate) small: String,
+    /// The same as `big`, in an image; only ours has it.
+    pub(crate) in_image: String,
 }
 
 pub(crate) const ROWS: &[Row] = &[
@@ -72,6 +74,11 @@ pub(crate) const ROWS: &[Row] = &[
             })
         },
     },
+    Row {
+        name: "image",
+        what: "a 512 MB file in a CD image, MB per CPU s, of those of the same file plain, in turn",
+        measure: |run| run.beside(&run.in_image, &run.big),
+    },
     Row { name: "stalled-200", what: "200 stalled clients, growth of RSS in MB", measure: |run| growth(run, 200) },
     Row { name: "stalled-1000", what: "1,000 stalled clients, growth of RSS in MB", measure: |run| growth(run, 1000) },
     Row {
@@ -110,6 +117,24 @@ impl Run<'_> {
         let before = self.server.cpu()?;
         let done = work()?;
         Ok(done / (self.server.cpu()? - before).as_secs_f64())
+    }
+
+    /// What a download of one file costs, of what that of another one does: five of each, one after the other.
+    fn beside(&self, path: &str, other: &str) -> Result<f64> {
+        let cost = |path: &str| -> Result<f64> {
+            let before = self.server.cpu()?;
+            download(path, BIG)?;
+            Ok((self.server.cpu()? - before).as_secs_f64())
+        };
+        // Both from a warm page cache.
+        download(path, BIG)?;
+        download(other, BIG)?;
+        let (mut own, mut others) = (0.0, 0.0);
+        for _ in 0..5 {
+            own += cost(path)?;
+            others += cost(other)?;
+        }
+        Ok(others / own)
     }
 
     fn warm(&self) -> Result<()> {
