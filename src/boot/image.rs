@@ -308,7 +308,7 @@ mod tests {
             (Role::Efi, &with_efi(0xaa64, &[])),
             (Role::Iso, &hybrid),
             (Role::Iso, &iso),
-            (Role::Iso, &head(&[(0x8001, b"BEA01"), (0x8801, b"NSR03")])),
+            (Role::Iso, &head(&[(0x8001, b"BEA01")])),
             (Role::Disk, &hybrid),
             (Role::Disk, &disk),
         ];

@@ -57,14 +57,14 @@ fn live(firmware: Firmware, number: u8, fetched: &str, more: &[&str]) -> Result<
 }
 
 /// The whole image in the initial RAM disk, which is one file made of pieces of it: iPXE as Debian 12 has it cannot add a
-/// file on UEFI. live-boot finds it there by `fromiso=`.
+/// file on UEFI. live-boot finds it there by `fromiso=`, but looks only where a medium is named or the machine has a disk.
 #[test]
 #[ignore = "takes minutes: make iso-test"]
 fn a_made_initial_ram_disk_on_uefi() -> Result<()> {
     let image = proxmox_image()?;
     let stand = Stand::serving(Place::TwoHosts, |files, command| {
         serve(&image, "pve.iso", files.folder(), command)?;
-        command.args(["--", "console=ttyS0", "boot=live", "fromiso=/proxmox.iso"]);
+        command.args(["--", "console=ttyS0", "boot=live", "live-media=/proxmox.iso", "fromiso=/proxmox.iso"]);
         Ok(())
     })?;
     let Some(stand) = stand else { return Ok(()) };
