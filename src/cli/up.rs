@@ -220,7 +220,11 @@ impl Up {
 fn looks_around(settings: &Settings) -> Result<bool, Failure> {
     let interfaces = choose(&settings.interfaces).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
     let quick = match examine_quickly(&interfaces, settings) {
-        Ok(quick) => quick,
+        Ok(mut quick) => {
+            // With leases of our own, there has to be no other server.
+            quick.findings.retain(|finding| settings.lease.is_none() || finding.id != "no_leasing_server");
+            quick
+        }
         // It is a help, and no boot needs it.
         Err(failed) => {
             info!("the network was not looked at: {failed}");

@@ -190,7 +190,7 @@ impl Network {
                     "no DHCP server offers an address on {on}: without one, no machine boots (PXE-E51, PXE-E52)"
                 );
                 let finding = found("no_leasing_server", Verdict::Fault, text)
-                    .fixed_by(Fix::Do("start the DHCP server of this network, or start one on this host:".into()));
+                    .fixed_by(Fix::Do("start the DHCP server of this network; or let netbootd lease addresses (netbootd up --lease); or start one on this host:".into()));
                 self.own_range().map(|range| format!("sudo dnsmasq --no-daemon --conf-file=/dev/null --port=0 --no-ping --interface={on} --bind-interfaces --dhcp-range={range}"))
                     .into_iter().fold(finding, |finding, command| finding.fixed_by(Fix::Run(command)))
             }

@@ -234,8 +234,6 @@ impl http_body::Body for Paced {
     }
 }
 
-/// Someone wrote into the file itself: the client would get half of one version and half of another.
-
 #[cfg(test)]
 mod tests {
     use std::{
