@@ -47,7 +47,8 @@ fn boots_all(server: SnippetServer) -> Result<()> {
     command.arg(files.kernel()).args(files.initrds()).args(["--", "console=ttyS0"]);
     let netbootd = Process::spawn("netbootd", &mut command)?;
     netbootd.wait_for_line("waiting on eth1", START)?;
-    for (number, firmware) in (1..).zip([Firmware::BiosPlainRom, Firmware::UefiPxe, Firmware::UefiHttp]) {
+    // The plain ROM of the lab hides its user class, but not option 175, by which the snippets know an iPXE.
+    for (number, firmware) in (1..).zip([Firmware::Bios, Firmware::UefiPxe, Firmware::UefiHttp]) {
         let printed = || format!("{}\n{}", netbootd.lines().join("\n"), leasing.lines().join("\n"));
         let vm = Vm::start(&lab, firmware, number)?;
         let words = vm.last_words(BOOT).with_context(|| format!("{}: {}", firmware.label(), printed()))?;
