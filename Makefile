@@ -25,6 +25,11 @@ test: deps
 iso-test: deps
 	cargo test --test boot images:: -- --include-ignored
 
+# Firmware with Secure Boot on, to what it refuses and what it boots: about five minutes.
+.PHONY: secure-boot-test
+secure-boot-test: deps
+	cargo test --test boot secure_boot:: -- --include-ignored
+
 # A program that needs no library of its host, the same to the byte wherever it is built: no path of the building machine
 # is in it. The C library is linked in too (its licence, the LGPL, asks that it can be replaced: the sources are all here).
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
