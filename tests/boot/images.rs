@@ -1,10 +1,10 @@
-//! Images to their own userland: a Debian live system in four ways, one that is laid out as Fedora's, Debian's installer, and
+//! Images to their own userland: a Debian live system in three ways, one that is laid out as Fedora's, Debian's installer, and
 //! the images of Debian's packages.
 
 use std::{cell::Cell, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Firmware, Tool, Vm, fedora_image, installer_image, live_image, proxmox_image, required};
+use netbootd_lab::{Firmware, Tool, Vm, fedora_image, installer_image, live_image, required};
 
 use crate::stand::{BOOT, Place, START, Stand};
 
@@ -52,33 +52,6 @@ fn live(firmware: Firmware, number: u8, fetched: &str, more: &[&str]) -> Result<
         "initrd       Debian-live-12.iso/live/initrd.img-",
         "handed_over  it has its kernel and all initrds",
         &format!("file         {whole}"),
-    ];
-    saw(&stand, &vm, &seen)
-}
-
-/// The whole image in the initial RAM disk, which is one file made of pieces of it: iPXE as Debian 12 has it cannot add a
-/// file on UEFI. live-boot finds it there by `fromiso=`, but looks only where a medium is named or the machine has a disk.
-#[test]
-#[ignore = "takes minutes: make iso-test"]
-fn a_made_initial_ram_disk_on_uefi() -> Result<()> {
-    let image = proxmox_image()?;
-    let stand = Stand::serving(Place::TwoHosts, |files, command| {
-        serve(&image, "pve.iso", files.folder(), command)?;
-        command.args(["--", "console=ttyS0", "boot=live", "live-media=/proxmox.iso", "fromiso=/proxmox.iso"]);
-        Ok(())
-    })?;
-    let Some(stand) = stand else { return Ok(()) };
-    let vm = Vm::start_with_memory(&stand.lab, Firmware::UefiPxe, 0x35, 2048)?;
-    let lines = ends(&stand, &vm, "LAB-LIVE")?;
-    let cmdline = said(&lines, "LAB-LIVE cmdline=");
-    ensure!(cmdline.contains("ramdisk_size=16777216") && cmdline.ends_with("fromiso=/proxmox.iso"), "{cmdline}");
-    ensure!(lines.iter().any(|line| line.contains("LAB-LIVE medium=")), "{lines:#?}");
-    let seen = [
-        "script       profile pve",
-        "script       it has 2048 MiB of memory, and needs ",
-        "kernel       pve.iso/boot/linux26, ",
-        "initrd       pve.iso/.netbootd/x86_64/initrd.img, ",
-        "handed_over  it has its kernel and all initrds",
     ];
     saw(&stand, &vm, &seen)
 }
