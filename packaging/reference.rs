@@ -35,8 +35,11 @@ pub(crate) fn page(schema: &Value) -> Result<String> {
 }
 
 /// What is written in brackets, and the schema's name for it.
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("[dhcp]", "Dhcp"),
+    ("[lease]", "Lease"),
+    ("[lease.interfaces.NAME]", "LeaseTerms"),
+    ("[[lease.relayed]]", "RelayedNetwork"),
     ("[tftp]", "Tftp"),
     ("[http]", "Http"),
     ("[http.keepalive]", "Keepalive"),

@@ -97,9 +97,10 @@ fn the_manual_of_the_configuration_has_every_key() -> Result<()> {
     let shown = String::from_utf8(output.stdout)?.split_whitespace().collect::<Vec<_>>().join(" ");
     let tables = schema["$defs"].as_object().expect("definitions").values().chain([&schema]);
     for (key, value) in tables.filter_map(|table| table["properties"].as_object()).flatten() {
-        let is_section = ["[dhcp]", "[tftp]", "[http]", "[syslog]", "[state]", "[control]", "[menu]"]
+        let is_section = ["[dhcp]", "[lease]", "[tftp]", "[http]", "[syslog]", "[state]", "[control]", "[menu]"]
             .contains(&format!("[{key}]").as_str());
-        let is_listed = ["profiles", "machines", "keepalive", "override"].contains(&key.as_str()) || is_section;
+        let is_listed =
+            ["profiles", "machines", "keepalive", "override", "relayed"].contains(&key.as_str()) || is_section;
         let is_variant = key == "arch" && value["additionalProperties"].is_object();
         ensure!(is_listed || is_variant || shown.contains(&format!(" {key} = ")), "{key} is missing: {shown}");
     }

@@ -1,6 +1,8 @@
 //! DHCP options of `lease.options`: names, and the bytes of their values (RFC 2132, RFC 3397, RFC 3442).
 
-use super::{leases::addresses, meant, schema::OptionValue};
+use std::net::Ipv4Addr;
+
+use super::{meant, schema::OptionValue};
 
 /// What is wrong with an option.
 #[derive(Debug)]
@@ -98,6 +100,15 @@ impl Form {
             Self::Domains => "one or more domain names",
         }
     }
+}
+
+/// Addresses as the data of an option.
+///
+/// # Errors
+/// The text that is none.
+pub(super) fn addresses(texts: &[String]) -> Result<Vec<u8>, String> {
+    let parsed = texts.iter().map(|text| text.trim().parse::<Ipv4Addr>().map_err(|_| text.clone()));
+    Ok(parsed.collect::<Result<Vec<_>, _>>()?.iter().flat_map(Ipv4Addr::octets).collect())
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {

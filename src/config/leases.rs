@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, ops::RangeInclusive, time::Durat
 
 use super::{
     check::Check,
-    lease_options::{self, NotAnOption},
+    lease_options::{self, NotAnOption, addresses},
     schema::{Lease, LeaseClients, LeaseTerms, Names, OptionValue, RelayedNetwork},
 };
 use crate::{
@@ -26,8 +26,8 @@ struct Keys<'a> {
 impl Check<'_> {
     /// The terms, if addresses are leased at all.
     pub(super) fn lease(&mut self) -> Option<Leasing> {
-        let lease = self.loaded.config.lease.clone()?;
-        let Lease { enabled, clients, on_default_route, ask_every, time, interfaces, relayed, .. } = &lease;
+        let lease = self.loaded.config.lease.clone();
+        let Lease { clients, on_default_route, ask_every, time, interfaces, relayed, .. } = &lease;
         let time = self.duration(&["lease", "time"], time, TIME);
         let ask_every = self.duration(&["lease", "ask_every"], ask_every, ASK_EVERY);
         let global = Keys {
@@ -51,7 +51,7 @@ impl Check<'_> {
             networks.extend(self.behind_relay(&index.to_string(), network, &terms));
         }
         let everyone = *clients == LeaseClients::All;
-        enabled.then_some(Leasing {
+        lease.is_on().then_some(Leasing {
             everyone,
             on_default_route: *on_default_route,
             ask_every,
@@ -166,7 +166,7 @@ impl Check<'_> {
                 let words = "an address is for one machine: the rule needs mac, uuid or serial";
                 self.fault(&path, words.into());
             }
-            if self.loaded.config.lease.is_none() {
+            if !self.loaded.config.lease.is_on() {
                 let words =
                     format!("{address} is not used: netbootd leases no addresses without [lease] or up --lease");
                 self.finding(super::Level::Warning, &path, words);
@@ -185,15 +185,6 @@ fn prefix_of(text: &str) -> Option<Prefix> {
     let (address, length) = text.trim().split_once('/')?;
     let length = length.parse().ok().filter(|length| (8..=30).contains(length))?;
     Some(Prefix::of(address.parse().ok()?, length))
-}
-
-/// Addresses as the data of an option.
-///
-/// # Errors
-/// The text that is none.
-pub(super) fn addresses(texts: &[String]) -> Result<Vec<u8>, String> {
-    let parsed = texts.iter().map(|text| text.trim().parse::<Ipv4Addr>().map_err(|_| text.clone()));
-    Ok(parsed.collect::<Result<Vec<_>, _>>()?.iter().flat_map(Ipv4Addr::octets).collect())
 }
 
 /// A server that comes later must be noticed within five minutes.

@@ -74,10 +74,8 @@ pub fn load(
     let mut unknown: Vec<Vec<String>> = Vec::new();
     let config: Config = loop {
         unknown.clear();
-        let ignored = |path: serde_ignored::Path<'_>| {
-            // A question mark stands for a section that is optional as a whole.
-            unknown.push(path.to_string().split('.').filter(|part| *part != "?").map(Into::into).collect());
-        };
+        let ignored =
+            |path: serde_ignored::Path<'_>| unknown.push(path.to_string().split('.').map(Into::into).collect());
         match serde_ignored::deserialize(&value, ignored) {
             Ok(config) => break config,
             // Extraction stops at the first wrong value. It is repeated without this value.

@@ -32,7 +32,7 @@ pub struct Config {
     /// The DHCP server.
     pub dhcp: Dhcp,
     /// Leases of netbootd's own, for networks without a DHCP server.
-    pub lease: Option<Lease>,
+    pub lease: Lease,
     /// The TFTP server.
     pub tftp: Tftp,
     /// The HTTP server.
@@ -63,7 +63,7 @@ impl Default for Config {
             default_profile: "menu".into(),
             loader_dirs: Vec::new(),
             dhcp: Dhcp::default(),
-            lease: None,
+            lease: Lease::default(),
             tftp: Tftp::default(),
             http: Http::default(),
             syslog: Syslog::default(),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{BootFiles, Firmware, LastWords, Vm};
 
-use crate::stand::{BOOT, NETBOOTD, Stand};
+use crate::stand::{BOOT, NETBOOTD, Place, Stand};
 
 /// iPXE comes by TFTP, kernel and initrds by HTTP.
 #[test]
@@ -23,7 +23,7 @@ fn uefi_arm64_http_boot() -> Result<()> {
 }
 
 fn uefi(firmware: Firmware, number: u8) -> Result<()> {
-    let Some(mut stand) = Stand::arm64(None, serve)? else { return Ok(()) };
+    let Some(mut stand) = Stand::arm64(Place::TwoHosts, None, serve)? else { return Ok(()) };
     let mac = format!("52-54-00-6c-62-{number:02x}");
     let cmdline = format!("vmlinuz initrd=whole.img console=ttyAMA0 hostname={mac}");
     let stages = ["discover", "offer", "loader", "script", "kernel", "initrd"];
@@ -34,7 +34,7 @@ fn uefi(firmware: Firmware, number: u8) -> Result<()> {
 /// netbootd, and everything else is as with any machine: `pxe get` asks for this machine's file.
 #[test]
 fn u_boot_by_pxelinux_cfg() -> Result<()> {
-    let Some(stand) = Stand::arm64(Some("boot/netboot"), serve)? else { return Ok(()) };
+    let Some(stand) = Stand::arm64(Place::TwoHosts, Some("boot/netboot"), serve)? else { return Ok(()) };
     let (vm, words) = from_u_boot(&stand)?;
     // The folder of the boot file stands in front of every name that it asks for.
     vm.wait_for_line(&format!("TFTP from server {NETBOOTD}"), Duration::ZERO)?;
@@ -63,7 +63,7 @@ fn u_boot_gets_a_one_time_profile_once() -> Result<()> {
         let rule = "\n[[machines]]\nmac = \"52:52:52:52:52:52\"\nprofile = \"debian\"\nonce = true\n";
         Ok(fs::write(&path, fs::read_to_string(&path)? + rule)?)
     };
-    let Some(stand) = Stand::arm64(Some("netboot"), once)? else { return Ok(()) };
+    let Some(stand) = Stand::arm64(Place::TwoHosts, Some("netboot"), once)? else { return Ok(()) };
     let (vm, words) = from_u_boot(&stand)?;
     ensure!(words.payload_ok, "{words:?}");
     stand.netbootd.wait_for_line("handed_over  ", Duration::from_secs(20)).with_context(|| stand.printed())?;
@@ -77,7 +77,7 @@ fn u_boot_gets_a_one_time_profile_once() -> Result<()> {
 }
 
 /// What a user types, or has in `bootcmd`; to the booted system's last words.
-fn from_u_boot(stand: &Stand) -> Result<(Vm, LastWords)> {
+pub(crate) fn from_u_boot(stand: &Stand) -> Result<(Vm, LastWords)> {
     let began = Instant::now();
     let mut vm = Vm::start(&stand.lab, Firmware::UBootArm64, 0x52).with_context(|| stand.printed())?;
     for (command, ends) in [("setenv autoload no; dhcp", true), ("pxe get", true), ("pxe boot", false)] {
@@ -88,7 +88,7 @@ fn from_u_boot(stand: &Stand) -> Result<(Vm, LastWords)> {
     Ok((vm, words))
 }
 
-fn serve(files: &BootFiles, command: &mut Command) -> Result<()> {
+pub(crate) fn serve(files: &BootFiles, command: &mut Command) -> Result<()> {
     let (loaders, initrd) = (files.loaders(), BootFiles::WHOLE);
     let path = files.folder().join("netbootd.toml");
     let config = format!(

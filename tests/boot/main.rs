@@ -7,6 +7,7 @@ mod appliances;
 mod arm64;
 mod first_boot;
 mod images;
+mod lease;
 mod machines;
 mod once;
 mod page;

@@ -23,6 +23,8 @@ pub(crate) enum Place {
     OneHost,
     /// On two hosts of another network, behind a router that relays DHCP.
     BehindRelay,
+    /// There is none that leases: netbootd does it.
+    Alone,
 }
 
 /// A network, with netbootd ready in it. Fields are dropped in this order.
@@ -30,7 +32,7 @@ pub(crate) struct Stand {
     pub(crate) netbootd: Process,
     pub(crate) host: Host,
     pub(crate) files: BootFiles,
-    leases: LeaseServer,
+    leases: Option<LeaseServer>,
     /// With the network behind it.
     relay: Option<(Relay, Lab)>,
     /// The machines' network.
@@ -86,11 +88,12 @@ impl Stand {
 
     /// For Arm machines, beside a leasing server that names a boot file of ours where it is to.
     pub(crate) fn arm64(
+        place: Place,
         boot_file: Option<&str>,
         serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>,
     ) -> Result<Option<Self>> {
         let Some(()) = required(&[NETWORK_TOOLS, VM_TOOLS, ARM64_TOOLS]) else { return Ok(None) };
-        Self::standing(Place::TwoHosts, BootFiles::prepare_arm64, boot_file, serve).map(Some)
+        Self::standing(place, BootFiles::prepare_arm64, boot_file, serve).map(Some)
     }
 
     fn standing(
@@ -111,21 +114,22 @@ impl Stand {
                 let (near_leg, far_leg) = ([10, 78, 0, 1].into(), [10, 77, 0, 254].into());
                 Some((Relay::between((&lab, near_leg), (&far, far_leg), &[LEASES, NETBOOTD])?, far))
             }
-            Place::TwoHosts | Place::OneHost => None,
+            Place::TwoHosts | Place::OneHost | Place::Alone => None,
         };
         let servers = relay.as_ref().map_or(&lab, |(_, far)| far);
         let dhcp = servers.host("dhcp", Some(&format!("{LEASES}/24")))?;
         let (host, address) = match place {
             Place::OneHost => (dhcp.clone(), LEASES),
-            Place::TwoHosts | Place::BehindRelay => {
+            Place::TwoHosts | Place::BehindRelay | Place::Alone => {
                 (servers.host("netbootd", Some(&format!("{NETBOOTD}/24")))?, NETBOOTD)
             }
         };
         let network = if relay.is_some() { 78 } else { 77 };
         let (first, last) = ([10, network, 0, 100].into(), [10, network, 0, 199].into());
         let leases = match boot_file {
-            Some(file) => LeaseServer::start_with_boot_file(servers, &dhcp, (first, last), (file, address))?,
-            None => LeaseServer::start_with_ipv6_router(servers, &dhcp, first, last)?,
+            _ if place == Place::Alone => None,
+            Some(file) => Some(LeaseServer::start_with_boot_file(servers, &dhcp, (first, last), (file, address))?),
+            None => Some(LeaseServer::start_with_ipv6_router(servers, &dhcp, first, last)?),
         };
         if relay.is_some() {
             for host in [&dhcp, &host] {
@@ -134,9 +138,16 @@ impl Stand {
         }
         let mut command = host.command(env!("CARGO_BIN_EXE_netbootd"));
         command.env_remove("NETBOOTD_LOG");
-        serve(&files, command.args(["up", "--interface", "eth1"]))?;
+        command.args(["up", "--interface", "eth1"]);
+        if place == Place::Alone {
+            command.args(["--lease", "10.77.0.100-10.77.0.199"]);
+        }
+        serve(&files, &mut command)?;
         let netbootd = Process::spawn("netbootd", &mut command)?;
         netbootd.wait_for_line(&format!("waiting on eth1 ({address})"), START)?;
+        if place == Place::Alone {
+            netbootd.wait_for_line("no other DHCP server answers on eth1: addresses are leased", START)?;
+        }
         Ok(Self { netbootd, host, files, leases, relay, lab, _turn: turn })
     }
 
@@ -165,7 +176,8 @@ impl Stand {
     pub(crate) fn printed(&self) -> String {
         let mut printed = format!("netbootd printed:\n{}", self.netbootd.lines().join("\n"));
         if let Some((relay, _)) = &self.relay {
-            let (relay, leases) = (relay.process().lines(), self.leases.process().lines());
+            let leases = self.leases.as_ref().map(|leases| leases.process().lines()).unwrap_or_default();
+            let relay = relay.process().lines();
             printed += &format!("\nthe relay:\n{}\nthe leasing server:\n{}", relay.join("\n"), leases.join("\n"));
         }
         printed

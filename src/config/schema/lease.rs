@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Names;
 
-/// Leases of netbootd's own, for networks without a DHCP server. This section switches them on.
+/// Leases of netbootd's own, for networks without a DHCP server. A key in this section switches them on.
 ///
 /// netbootd leases only while no other server does: it asks before its first lease and every five minutes, and stops
 /// when another server answers.
@@ -15,8 +15,8 @@ use super::machine::Names;
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Lease {
-    /// Whether to lease addresses.
-    pub enabled: bool,
+    /// Whether to lease addresses. Without it: if another key of this section is set.
+    pub enabled: Option<bool>,
     /// Who gets a lease: `"boot"` (boot clients, and machines that booted from netbootd within the last hour), or `"all"`.
     pub clients: LeaseClients,
     /// Lease also on an interface with this host's default route, if no other server answers there.
@@ -44,10 +44,18 @@ pub struct Lease {
     pub relayed: Vec<RelayedNetwork>,
 }
 
+impl Lease {
+    /// Whether addresses are leased.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.enabled.unwrap_or_else(|| *self != Self::default())
+    }
+}
+
 impl Default for Lease {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: None,
             clients: LeaseClients::Boot,
             on_default_route: false,
             ask_every: "5m".into(),

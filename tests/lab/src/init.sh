@@ -23,10 +23,14 @@ for word in $(busybox cat /proc/cmdline); do
     case "$word" in
         "ds=nocloud-net;s="*) seed=${word#*;s=} ;;
         "report="*) report=${word#report=} ;;
+        lab.lease) lease=yes ;;
     esac
 done
-if [ -n "$seed$report" ]; then
+if [ -n "$seed$report$lease" ]; then
     busybox udhcpc -i "$name" -n -q -s /leased > /dev/null 2>&1 || echo "LAB-ANSWER no lease"
+fi
+if [ -n "$lease" ]; then
+    echo "LAB-LEASE $(busybox ifconfig "$name" | busybox sed -n 's/.*inet addr:\([0-9.]*\).*/\1/p')"
 fi
 if [ -n "$seed" ]; then
     for file in user-data meta-data; do
