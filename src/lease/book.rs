@@ -21,8 +21,12 @@ pub struct Book {
     by_card: HashMap<(Arc<str>, MacAddr), Ipv4Addr>,
     /// Entries by their ends: what ended the longest ago is given away first.
     by_end: BTreeSet<(At, Ipv4Addr)>,
-    /// Below this address of a network, every address of its ranges has an entry.
+    /// Below this address of a network, every address of its ranges has an entry, or is in `freed`.
     fresh_from: HashMap<Arc<str>, Ipv4Addr>,
+    /// Addresses whose entry was removed.
+    freed: BTreeSet<Ipv4Addr>,
+    /// The number of reservations when `fresh_from` was set: what is no longer reserved can be given to anyone.
+    reserved: usize,
     /// When a card last booted from us, or held a lease.
     booted: HashMap<MacAddr, At>,
 }
@@ -294,6 +298,14 @@ impl Book {
     /// An address that nobody ever had.
     fn fresh(&mut self, ask: &Ask<'_>) -> Option<Ipv4Addr> {
         let network = ask.network;
+        if self.reserved != ask.reservations.len() {
+            self.reserved = ask.reservations.len();
+            self.fresh_from.clear();
+        }
+        let freed = self.freed.iter().copied().find(|address| self.is_for_anyone(*address, ask));
+        if freed.is_some() {
+            return freed;
+        }
         let from = self.fresh_from.get(&network.name).copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
         let mut ranges = network.ranges.clone();
         ranges.sort_unstable();
@@ -305,10 +317,7 @@ impl Book {
                 }
             }
         }
-        // A reservation that is taken back frees an address again, below the mark.
-        if !from.is_unspecified() {
-            self.fresh_from.remove(&network.name);
-        }
+        self.fresh_from.insert(network.name.clone(), Ipv4Addr::BROADCAST);
         None
     }
 
@@ -346,6 +355,7 @@ impl Book {
 
     fn insert(&mut self, address: Ipv4Addr, entry: Entry) {
         self.remove(address);
+        self.freed.remove(&address);
         self.by_end.insert((entry.ends, address));
         if entry.held != Held::Taken {
             self.by_card.insert((entry.network.clone(), entry.card), address);
@@ -360,10 +370,7 @@ impl Book {
         if self.by_card.get(&key) == Some(&address) {
             self.by_card.remove(&key);
         }
-        // The address is fresh again.
-        if let Some(from) = self.fresh_from.get_mut(&key.0) {
-            *from = (*from).min(address);
-        }
+        self.freed.insert(address);
     }
 }
 

@@ -24,6 +24,7 @@ mod identity;
 mod images;
 mod interfaces;
 mod lease;
+mod lease_rate;
 mod lifecycle;
 mod liveness;
 mod metrics;

@@ -1,0 +1,112 @@
+//! How many machines a CPU second of each leasing server serves, from DISCOVER to ACK: netbootd, dnsmasq and Kea, in turn.
+//!
+//! `cargo test --release --test netns -- --ignored --nocapture machines_per_cpu_second`
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use netbootd_lab::{DNSMASQ, Host, KEA, KEA_LIBRARIES, Lab, Meter, Process, Tool, median, required, wait_until_bound};
+
+use crate::bench::{SOON, daemon};
+
+const TOOLS: &[Tool] = &[KEA, Tool::new("/usr/sbin/perfdhcp", "kea-admin"), Tool::new(DNSMASQ, "dnsmasq-base")];
+/// Machines of a round. dnsmasq looks through all its leases for each of them, and writes all of them for each.
+const MACHINES: u32 = 2000;
+const ROUNDS: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Server {
+    Netbootd,
+    Dnsmasq,
+    Kea,
+}
+
+/// Each as its manual says, for 10.77.1.0 to 10.77.200.255, without a trial of each address, with its leases on the disk.
+fn start(server: Server, lab: &Lab, host: &Host) -> Result<(Process, Meter)> {
+    let at = |name: &str| lab.directory().join(name).display().to_string();
+    let mut command = match server {
+        Server::Netbootd => {
+            let text = "[lease]\nclients = \"all\"\nrange = \"10.77.1.0-10.77.200.255\"\n\
+                        [dhcp]\nmax_rate = 1000000\nmax_rate_per_client = 1000000\n";
+            fs::write(at("netbootd.toml"), text)?;
+            let mut command = daemon(host);
+            command.args(["up", "--interface", "eth1", "--config", &at("netbootd.toml")]);
+            command
+        }
+        Server::Dnsmasq => {
+            let mut command = host.command(DNSMASQ);
+            command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file"]);
+            command.args(["--log-facility=-", "--interface=eth1", "--no-ping", "--quiet-dhcp", "--dhcp-authoritative"]);
+            command.args(["--dhcp-lease-max=100000", "--dhcp-range=10.77.1.0,10.77.200.255,255.255.0.0,1h"]);
+            command.arg(format!("--dhcp-leasefile={}", at("dnsmasq.leases")));
+            command
+        }
+        Server::Kea => {
+            let text = format!(
+                r#"{{ "Dhcp4": {{ "interfaces-config": {{ "interfaces": [ "eth1" ] }}, "valid-lifetime": 3600,
+                "lease-database": {{ "type": "memfile", "persist": true, "name": "{}" }},
+                "loggers": [ {{ "name": "kea-dhcp4", "output_options": [ {{ "output": "stdout" }} ], "severity": "WARN" }} ],
+                "subnet4": [ {{ "subnet": "10.77.0.0/16", "pools": [ {{ "pool": "10.77.1.0 - 10.77.200.255" }} ] }} ] }} }}"#,
+                at("kea.leases")
+            );
+            fs::write(at("kea.conf"), text)?;
+            let mut command = host.command(KEA.file);
+            command.args(["-c", &at("kea.conf")]).env("LD_LIBRARY_PATH", KEA_LIBRARIES);
+            command.env("KEA_PIDFILE_DIR", lab.directory()).env("KEA_LOCKFILE_DIR", "none");
+            command
+        }
+    };
+    let process = Process::spawn("server", &mut command)?;
+    let meter = Meter::new(&process)?;
+    match server {
+        Server::Netbootd => drop(process.wait_for_line("addresses are leased", SOON + SOON)?),
+        Server::Dnsmasq | Server::Kea => wait_until_bound(host, 67, &process)?,
+    }
+    Ok((process, meter))
+}
+
+/// Thousands of machines for each CPU second, and how many were not served.
+fn measured(server: Server) -> Result<(f64, u32)> {
+    let lab = Lab::new()?;
+    let host = lab.host("server", Some("10.77.0.2/16"))?;
+    let client = lab.host("client", Some("10.77.0.50/16"))?;
+    let (process, meter) = start(server, &lab, &host)?;
+    let crowd = |seed: u32| -> Result<u32> {
+        let (machines, seed) = (MACHINES.to_string(), seed.to_string());
+        let output = client
+            .command("timeout")
+            .args(["120", "/usr/sbin/perfdhcp", "-4", "-l", "eth1", "-r", "1000", "-R", "100000", "-s", &seed])
+            .args(["-n", &machines, "-W", "2000000"])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let received = said.lines().filter_map(|line| line.strip_prefix("received packets: ")?.trim().parse().ok());
+        // Offers, then confirmations.
+        received.last().with_context(|| said.clone())
+    };
+    let before = meter.seconds()?;
+    let served = crowd(1)?;
+    let spent = meter.seconds()? - before;
+    ensure!(served > 0, "{server:?} served nobody: {:?}", process.lines());
+    drop(process);
+    meter.end()?;
+    Ok((f64::from(served) / spent / 1e3, MACHINES.saturating_sub(served)))
+}
+
+#[test]
+#[ignore = "it measures; its command is above"]
+fn machines_per_cpu_second_beside_dnsmasq_and_kea() -> Result<()> {
+    let Some(()) = required(&[TOOLS]) else { return Ok(()) };
+    let all = [Server::Netbootd, Server::Dnsmasq, Server::Kea];
+    let mut figures = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (server, figures) in all.iter().zip(&mut figures) {
+            let (rate, lost) = measured(*server)?;
+            println!("{server:?}: {rate:.2} thousand machines per CPU second, {lost} of {MACHINES} not served");
+            figures.push(rate);
+        }
+    }
+    let [netbootd, dnsmasq, kea] = figures.map(|figures| median(figures).unwrap_or(f64::NAN));
+    println!("medians: netbootd {netbootd:.2}, dnsmasq {dnsmasq:.2}, Kea {kea:.2}");
+    println!("netbootd is {:.2} of dnsmasq, {:.2} of Kea", netbootd / dnsmasq, netbootd / kea);
+    Ok(())
+}
