@@ -2,21 +2,27 @@
 
 use std::{collections::HashMap, hash::Hash, mem};
 
+use foldhash::fast::RandomState;
+
 /// Two generations of entries. What is touched moves into the young one; when that is full, the old one is forgotten
 /// as a whole and the young one grows old. So between `capacity` and twice as many entries that were touched last are
 /// there, and a flood of strangers' addresses costs a fixed amount of memory and no search for a victim.
 #[derive(Debug)]
 pub struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: Map<K, V>,
+    old: Map<K, V>,
     capacity: usize,
 }
+
+/// Each packet looks up half a dozen entries, and hashing is most of that. The keys come from the network: the hash is
+/// seeded at random, and the number of entries is bounded.
+type Map<K, V> = HashMap<K, V, RandomState>;
 
 impl<K: Eq + Hash + Copy, V> Recent<K, V> {
     /// Remembers at least the last `capacity` entries.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), capacity: capacity.max(1) }
+        Self { young: Map::default(), old: Map::default(), capacity: capacity.max(1) }
     }
 
     /// The entry without touching it.

@@ -47,6 +47,9 @@ pub(super) struct Recorder {
     timelines: Timelines,
     /// What changed after this version of them, which was at this moment, is not kept yet.
     kept: (u64, Moment),
+    /// The same for all boots, also those of machines that only asked for offers.
+    kept_all: (u64, Moment),
+    ticks: u32,
     /// The last steps, for a client that reconnects and has missed some.
     told: VecDeque<Arc<Told>>,
     /// And how many there were.
@@ -101,10 +104,24 @@ impl Recorder {
         timelines: Timelines,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let kept = (timelines.version(), Moment::default());
+        let (kept, ticks) = ((timelines.version(), Moment::default()), 0);
         let (tell, _) = broadcast::channel(STEPS_WAITING);
         let (told, snapshot) = (VecDeque::new(), Arc::default());
-        Self { attempts, to_keep, timelines, kept, told, count: 0, tell, snapshot, metrics, waiting: VecDeque::new() }
+        let waiting = VecDeque::new();
+        Self {
+            attempts,
+            to_keep,
+            timelines,
+            kept,
+            kept_all: kept,
+            ticks,
+            told,
+            count: 0,
+            tell,
+            snapshot,
+            metrics,
+            waiting,
+        }
     }
 
     /// Records until every stage has gone, and answers what it is asked.
@@ -125,7 +142,7 @@ impl Recorder {
                 }
             };
             if received == 0 {
-                return self.keep_boots();
+                return self.keep_boots(true);
             }
             let together = Together::hold();
             let now = Moment::from(SystemTime::now());
@@ -250,7 +267,8 @@ impl Recorder {
         }
         drop(together);
         self.send_waiting();
-        self.keep_boots();
+        self.ticks = self.ticks.wrapping_add(1);
+        self.keep_boots(self.ticks.is_multiple_of(TICKS_TO_ALL));
     }
 
     fn show(&mut self, line: Line) {
@@ -291,13 +309,17 @@ impl Recorder {
     }
 
     /// What changed since the last time; where the disk does not keep up it waits, and a boot that goes on meanwhile is
-    /// kept as it is then.
-    fn keep_boots(&mut self) {
-        let (version, then) = self.kept;
-        let changed: Vec<_> =
-            self.timelines.changed_since(version, then).map(|(machine, boot)| (machine, boot.clone())).collect();
+    /// kept as it is then. Of a machine that only asked for offers, every tenth time: a thousand may ask in a second.
+    fn keep_boots(&mut self, all: bool) {
+        let mark = (self.timelines.version(), Moment::from(SystemTime::now()));
+        let (version, then) = if all { self.kept_all } else { self.kept };
+        let changed = self.timelines.changed_since(version, then).filter(|(_, boot)| all || boot.is_past_offers());
+        let changed: Vec<_> = changed.map(|(machine, boot)| (machine, boot.clone())).collect();
         if changed.is_empty() || self.to_keep.try_send(ToKeep::Boots(changed)).is_ok() {
-            self.kept = (self.timelines.version(), Moment::from(SystemTime::now()));
+            self.kept = mark;
+            if all {
+                self.kept_all = mark;
+            }
         }
     }
 
@@ -326,6 +348,8 @@ const BATCH: usize = 256;
 /// An event wakes the thread of a recorder that waits, which costs more than a small file: under load there
 /// is one wake-up for many events.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Ticks between two times at which all boots are kept that changed.
+const TICKS_TO_ALL: u32 = 10;
 /// Between two checks for boots that have stopped.
 const TICK: Duration = Duration::from_secs(1);
 /// How many steps are remembered for a client that reconnects.

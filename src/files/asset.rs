@@ -3,18 +3,18 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read as _},
+    io::{self, IoSliceMut, Read as _},
     ops::Range,
     os::unix::fs::FileExt as _,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use rustix::{
     fs::{Stat, fstat},
-    io::Errno,
+    io::{Errno, ReadWriteFlags, preadv2},
 };
-
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -35,6 +35,8 @@ pub struct Asset {
     /// every way of copying keeps, and samples of the content. So it is the same for all copies on all hosts.
     pub etag: String,
     pub(super) version: Version,
+    /// All of it, once it was read, if it is small.
+    pub(super) content: OnceLock<Bytes>,
     /// For a file inside an image: the position of its bytes in `file`.
     pub(super) layout: Option<Segments>,
 }
@@ -55,6 +57,26 @@ impl Asset {
     /// Those of fstat(2).
     pub fn is_as_it_was(&self) -> io::Result<bool> {
         Ok(Version::of(&fstat(&self.file)?) == self.version)
+    }
+
+    /// All of a small file, where it is in the page cache; it is kept with the version that it is of.
+    #[must_use]
+    pub fn small(&self) -> Option<Bytes> {
+        if self.size > SMALL || self.layout.is_some() {
+            return None;
+        }
+        if let Some(content) = self.content.get() {
+            return Some(content.clone());
+        }
+        // What was written just now can be written again without another time of modification.
+        let age = SystemTime::now().duration_since(self.modified).unwrap_or_default();
+        if age < SETTLED {
+            return None;
+        }
+        let mut content = vec![0; usize::try_from(self.size).ok()?];
+        let read = preadv2(&self.file, &mut [IoSliceMut::new(&mut content)], 0, ReadWriteFlags::NOWAIT).ok()?;
+        let is_whole = read == content.len() && self.is_as_it_was().ok()?;
+        is_whole.then(|| self.content.get_or_init(|| content.into()).clone())
     }
 
     /// The first bytes, at most `most`.
@@ -167,6 +189,10 @@ const EDGE: u64 = 16 * 1024;
 const BLOCK: u64 = 4 * 1024;
 const BLOCKS: u64 = 16;
 
+/// Bytes of a file that is kept in memory.
+pub(super) const SMALL: u64 = 64 << 10;
+/// Since its modification.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Seconds. If the clock was wrong, a file can have any time, but dates in HTTP have a year of four digits (RFC 9110
 /// §5.6.7).
 const END_OF_9999: u64 = 253_402_300_799;

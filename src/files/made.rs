@@ -2,7 +2,7 @@
 //! a boot.cfg that names this server.
 //! They stand in a folder of the image that no image has: `x.iso/.netbootd/ARCH/NAME`.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, path::Path, sync::OnceLock};
 
 use rustix::fs::{FileType, fstat};
 
@@ -169,6 +169,7 @@ fn of_package(host: &str, path: &str) -> Result<Asset, Reason> {
         etag: version.etag(&file),
         file,
         version,
+        content: OnceLock::new(),
         layout: None,
     })
 }

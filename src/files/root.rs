@@ -7,18 +7,18 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwapOption;
 use rustix::fs::{FileType, OFlags, fstat};
 
 use super::{
-    asset::{Asset, Version, modified, unreadable},
+    asset::{Asset, SMALL, Version, modified, unreadable},
     folder::Folder,
     images::Images,
 };
-use crate::boot::{faults::Wanted, reason::Reason};
+use crate::boot::{faults::Wanted, reason::Reason, recent::Recent};
 
 /// The assets folder by its name. All paths are resolved below the folder that the name leads to. The folder can appear
 /// later, and can be replaced by another one.
@@ -31,6 +31,8 @@ pub struct AssetRoot {
     pub(super) only: Option<BTreeSet<String>>,
     /// The open files that [`AssetRoot::shared`] has returned, as long as they are used.
     pub(super) open: Mutex<HashMap<(Version, String), Weak<Asset>>>,
+    /// The small files that were used last: they stay in memory.
+    pub(super) small: Mutex<Recent<Version, Arc<Asset>>>,
     /// The indexes of the images that were used.
     pub(super) images: Images,
 }
@@ -67,6 +69,7 @@ impl AssetRoot {
             folder: ArcSwapOption::empty(),
             only: None,
             open: Mutex::default(),
+            small: Mutex::new(Recent::new(SMALL_FILES)),
             images: Images::default(),
         }
     }
@@ -120,6 +123,15 @@ impl AssetRoot {
 
     /// Returns the file that is already open, if it is the same version.
     pub fn share(&self, asset: Asset) -> Arc<Asset> {
+        if asset.size <= SMALL && asset.layout.is_none() {
+            let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(asset) = small.peek(&asset.version) {
+                return Arc::clone(asset);
+            }
+            let asset = Arc::new(asset);
+            small.insert(asset.version, Arc::clone(&asset));
+            return asset;
+        }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Files inside one image have the image's version, but their own entity tags.
         let key = (asset.version, asset.etag.clone());
@@ -178,6 +190,7 @@ impl AssetRoot {
             etag: version.etag(&file),
             file,
             version,
+            content: OnceLock::new(),
             layout: None,
         })
     }
@@ -202,6 +215,9 @@ impl AssetRoot {
         }
     }
 }
+
+/// Of at most 64 KiB, in each of two generations.
+const SMALL_FILES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -293,21 +309,47 @@ mod tests {
     fn a_version_is_open_once_as_long_as_anyone_has_it() {
         let scratch = tempfile::tempdir().expect("a folder");
         let path = scratch.path().join("k");
-        fs::write(&path, "old").expect("made");
+        let large = |byte: u8| vec![byte; 1 + usize::try_from(SMALL).expect("small")];
+        fs::write(&path, large(1)).expect("made");
         symlink("k", scratch.path().join("link")).expect("made");
         let assets = AssetRoot::open(scratch.path()).expect("opened");
         let [first, again, linked] = ["k", "/k", "link"].map(|name| assets.shared(name).expect("there"));
         assert!(Arc::ptr_eq(&first, &again) && Arc::ptr_eq(&first, &linked));
-        fs::write(&path, "written into").expect("changed");
+        fs::write(&path, large(2)).expect("changed");
         let other = assets.shared("k").expect("there");
         assert!(!Arc::ptr_eq(&first, &other) && !first.is_as_it_was().expect("read"));
         assert_eq!(assets.open.lock().expect("unharmed").len(), 2);
         drop((first, again, linked, other));
         for n in 0..100 {
-            fs::write(&path, n.to_string()).expect("changed");
+            fs::write(&path, large(n)).expect("changed");
             assets.shared("k").expect("there");
         }
         assert_eq!(assets.open.lock().expect("unharmed").len(), 1, "what nobody has is forgotten");
+    }
+
+    #[test]
+    fn a_small_file_stays_in_memory_by_its_version_once_its_time_can_be_trusted() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("k");
+        let write = |text: &str, age: u64| {
+            fs::write(&path, text).expect("written");
+            let time = std::time::SystemTime::now() - Duration::from_secs(age);
+            fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(time)).expect("dated");
+        };
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        let small = || assets.shared("k").expect("there").small();
+        write("old", 0);
+        assert_eq!(small(), None, "it may be written into again within the same tick of the clock");
+        write("old", 60);
+        assert_eq!(small().as_deref(), Some(b"old".as_slice()));
+        assert!(Arc::ptr_eq(&assets.shared("k").expect("there"), &assets.shared("/k").expect("there")));
+        write("new", 30);
+        assert_eq!(small().as_deref(), Some(b"new".as_slice()), "another version");
+        for n in 0..100 {
+            write(&n.to_string(), 100 + n);
+            small();
+        }
+        assert!(assets.small.lock().expect("unharmed").iter().count() <= 2 * SMALL_FILES);
     }
 
     #[test]

@@ -131,34 +131,37 @@ struct Paced {
     source: Source,
     offset: u64,
     remaining: u64,
-    /// A piece that was not in the page cache, on its way from the disk.
-    reading: Option<JoinHandle<io::Result<()>>>,
+    /// A piece that was not in the page cache, on its way from the disk, and its length.
+    reading: Option<(JoinHandle<io::Result<()>>, usize)>,
 }
 
 impl Paced {
-    /// Waits, where it has to, until a piece is in the page cache: `sendfile` would keep the thread waiting, and with it
-    /// every other client that it serves.
-    fn poll_cached(&mut self, length: usize, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Source::File(asset) = &self.source else { return Poll::Ready(Ok(())) };
-        let reading = match &mut self.reading {
+    /// How many of the next `length` bytes can be sent. It waits, where it has to, until they are in the page cache:
+    /// `sendfile` would keep the thread waiting, and with it every other client that it serves.
+    fn poll_cached(&mut self, length: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Source::File(asset) = &self.source else { return Poll::Ready(Ok(length)) };
+        let (reading, length) = match &mut self.reading {
             Some(reading) => reading,
             None => {
                 if !asset.is_as_it_was()? {
                     return Poll::Ready(Err(io::Error::other(Failure::CHANGED)));
                 }
                 let Some(Place::Image(offset, _)) = asset.at(self.offset, length as u64) else {
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(length));
                 };
-                if is_cached(asset, offset, length)? {
-                    return Poll::Ready(Ok(()));
+                for length in [length, length.min(READ_AT_ONCE)] {
+                    if is_cached(asset, offset, length)? {
+                        return Poll::Ready(Ok(length));
+                    }
                 }
-                let asset = asset.clone();
-                self.reading.insert(tokio::task::spawn_blocking(move || read_ahead(&asset, offset, length)))
+                let (asset, length) = (asset.clone(), length.min(READ_AT_ONCE));
+                self.reading.insert((tokio::task::spawn_blocking(move || read_ahead(&asset, offset, length)), length))
             }
         };
+        let length = *length;
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
-        Poll::Ready(read.map_err(io::Error::other).flatten())
+        Poll::Ready(read.map_err(io::Error::other).flatten().map(|()| length))
     }
 }
 
@@ -190,7 +193,7 @@ fn is_cached(asset: &Asset, offset: u64, length: usize) -> io::Result<bool> {
 /// Reads a range into the page cache, and has the kernel begin with the one behind it.
 fn read_ahead(asset: &Asset, offset: u64, length: usize) -> io::Result<()> {
     // Best effort: what it does not fetch is read below, or at its turn.
-    let _ = fadvise(&asset.file, offset, NonZeroU64::new(4 * length as u64), Advice::WillNeed);
+    let _ = fadvise(&asset.file, offset, NonZeroU64::new(READ_AHEAD), Advice::WillNeed);
     let mut buffer = vec![0; 64 << 10];
     let end = offset + length as u64;
     let mut at = offset;
@@ -214,11 +217,14 @@ impl http_body::Body for Paced {
         let room = HOLE.len() - in_hole(self.offset);
         let length = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(room);
         let length = self.source.run(self.offset, length);
-        if let Err(error) = ready!(self.poll_cached(length, context)) {
-            self.connection.fail(&error.to_string());
-            self.remaining = 0;
-            return Poll::Ready(Some(Err(error)));
-        }
+        let length = match ready!(self.poll_cached(length, context)) {
+            Ok(length) => length,
+            Err(error) => {
+                self.connection.fail(&error.to_string());
+                self.remaining = 0;
+                return Poll::Ready(Some(Err(error)));
+            }
+        };
         let piece = Piece { source: self.source.clone(), offset: self.offset, length };
         self.offset += length as u64;
         self.remaining -= length as u64;
@@ -233,6 +239,11 @@ impl http_body::Body for Paced {
         SizeHint::with_exact(self.remaining)
     }
 }
+
+/// Bytes of a file that is not in the page cache which are waited for at once.
+const READ_AT_ONCE: usize = 1 << 20;
+/// Bytes that the kernel begins to read then, so that the disk is never idle.
+const READ_AHEAD: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -252,7 +263,7 @@ mod tests {
     use super::*;
     use crate::{
         files::AssetRoot,
-        http::{ends::Ends, io::Io, watch::watch},
+        http::{connection::Queue, ends::Ends, io::Io, watch::watch},
         iso::made::{Of as Content, iso},
         timeline::event::{Transfer, What},
     };
@@ -278,7 +289,8 @@ mod tests {
         });
         let (stream, peer) = listener.accept().await.expect("accepted");
         let (events, mut told) = mpsc::channel(8);
-        let connection = Connection::new(stream, Ends { peer, local: address }, events, Arc::default());
+        let connection =
+            Connection::new(stream, Ends { peer, local: address }, Queue::default(), events, Arc::default());
         let connection = Arc::new(connection.expect("a connection"));
         let on = Arc::clone(&connection);
         let service = service_fn(move |request: Request<Incoming>| {

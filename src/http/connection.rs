@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Shutdown},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,6 +41,11 @@ pub(super) struct Connection {
     /// Something began or is all in the kernel's hands: the watch looks soon.
     pub(super) changed: Notify,
     account: Mutex<Account>,
+    /// What waits unsent in the kernel at most.
+    queue: Queue,
+    is_queueing_more: AtomicBool,
+    /// The transfer on its way has paused, as far as was looked.
+    is_paused: AtomicBool,
     /// To hyper, and not written.
     pub(super) promised: Promised,
     events: mpsc::Sender<Event>,
@@ -64,12 +69,36 @@ impl Connection {
     pub(super) fn new(
         stream: TcpStream,
         ends: Ends,
+        queue: Queue,
         events: mpsc::Sender<Event>,
         running: Arc<AtomicUsize>,
     ) -> io::Result<Self> {
         let acked_before = tcp_info(&stream)?.bytes_acked;
-        let (changed, account, promised) = (Notify::new(), Mutex::default(), Promised::default());
-        Ok(Self { stream, ends, acked_before, changed, account, promised, events, running, whose: Mutex::default() })
+        SockRef::from(&stream).set_tcp_notsent_lowat(queue.slow)?;
+        Ok(Self {
+            stream,
+            ends,
+            acked_before,
+            changed: Notify::new(),
+            account: Mutex::default(),
+            queue,
+            is_queueing_more: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
+            promised: Promised::default(),
+            events,
+            running,
+            whose: Mutex::default(),
+        })
+    }
+
+    /// Fits what waits unsent in the kernel to the pace of the client (`TCP_NOTSENT_LOWAT`, tcp(7)).
+    pub(super) fn queue_more(&self, is_quick: bool) {
+        if self.is_queueing_more.swap(is_quick, Ordering::Relaxed) != is_quick {
+            let most = if is_quick { self.queue.quick } else { self.queue.slow };
+            if let Err(error) = SockRef::from(&self.stream).set_tcp_notsent_lowat(most) {
+                debug!(%error, "could not set how much waits in the kernel");
+            }
+        }
     }
 
     /// A body is about to be sent.
@@ -105,7 +134,7 @@ impl Connection {
 
     /// Bytes of a body went out.
     pub(super) fn wrote_of_body(&self, count: usize) {
-        if self.account().wrote_of_body(count) {
+        if self.account().wrote_of_body(count) | self.is_paused.swap(false, Ordering::Relaxed) {
             self.changed.notify_one();
         }
     }
@@ -139,6 +168,7 @@ impl Connection {
 
     /// Tells that the transfer on its way pauses, or that it goes on.
     pub(super) fn tell_pace(&self, pause: Option<Pause>) {
+        self.is_paused.store(pause.is_some(), Ordering::Relaxed);
         let told = self.account().pace(pause);
         self.tell(told);
     }
@@ -203,6 +233,16 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.give_up(Failure::Ours("the server stopped".into()));
     }
+}
+
+/// Bytes that wait unsent in the kernel for one client at most, about: more is memory for every client that pauses, less
+/// is more wake-ups.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Queue {
+    /// For a client that takes them quickly.
+    pub(super) quick: u32,
+    /// For one that does not, and for each at first.
+    pub(super) slow: u32,
 }
 
 /// What the kernel said of a connection.

@@ -64,22 +64,32 @@ impl Io {
         Poll::Ready(Ok(count))
     }
 
-    /// Writes what stands before the first slice of the hole.
+    /// Writes what stands before the first slice of the hole, and what that slice stands for where it is in memory: a
+    /// small file is one system call.
     fn poll_plain(&self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let end = slices.iter().position(|slice| place_in_hole(slice).is_some()).unwrap_or(slices.len());
         let plain = slices.get(..end).unwrap_or(slices);
-        // A header goes into one packet with the beginning of its body, which is written next.
-        let more = if end < slices.len() { SendFlags::MORE } else { SendFlags::empty() };
-        let sent = ready!(self.poll_send(context, || {
-            Ok(sendmsg(
-                &self.connection.stream,
-                plain,
-                &mut SendAncillaryBuffer::default(),
-                SendFlags::NOSIGNAL | more,
-            )?)
-        }))?;
-        self.connection.wrote(sent);
+        let body = slices.get(end).and_then(|slice| self.connection.promised.in_memory(slice));
+        let (Some(body), [header]) = (body, plain) else {
+            // A header goes into one packet with the beginning of its body, which is written next.
+            let more = if end < slices.len() { SendFlags::MORE } else { SendFlags::empty() };
+            let sent = ready!(self.poll_send(context, || self.send(plain, more)))?;
+            self.connection.wrote(sent);
+            return Poll::Ready(Ok(sent));
+        };
+        let both = [IoSlice::new(header), IoSlice::new(&body)];
+        let sent = ready!(self.poll_send(context, || self.send(&both, SendFlags::empty())))?;
+        self.connection.wrote(sent.min(header.len()));
+        if let Some(count) = sent.checked_sub(header.len()).filter(|count| *count > 0) {
+            self.connection.promised.sent(count);
+            self.connection.wrote_of_body(count);
+        }
         Poll::Ready(Ok(sent))
+    }
+
+    fn send(&self, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | flags;
+        Ok(sendmsg(&self.connection.stream, slices, &mut SendAncillaryBuffer::default(), flags)?)
     }
 }
 
@@ -148,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::http::{
+        connection::Queue,
         ends::Ends,
         piece::{HOLE, Piece, Source},
     };
@@ -157,7 +168,8 @@ mod tests {
         let local = listener.local_addr().expect("bound");
         let client = net::TcpStream::connect(local).expect("connected");
         let (stream, peer) = listener.accept().await.expect("accepted");
-        let connection = Connection::new(stream, Ends { peer, local }, mpsc::channel(8).0, Arc::default());
+        let connection =
+            Connection::new(stream, Ends { peer, local }, Queue::default(), mpsc::channel(8).0, Arc::default());
         let io = Io::new(Arc::new(connection.expect("a connection")));
         io.connection.stream.writable().await.expect("room");
         (io, client)

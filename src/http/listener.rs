@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use super::{
     admission::{Admission, Full, Place},
     app::On,
-    connection::Connection,
+    connection::{Connection, Queue},
     ends::{Ends, ipv4},
     io::Io,
     watch,
@@ -137,7 +137,6 @@ impl Stage {
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
         socket.set_tcp_keepalive(&keepalive)?;
-        socket.set_tcp_notsent_lowat((QUEUED_IN_ALL / place.of_all()).clamp(QUEUED_LEAST, QUEUED_MOST))?;
         // So that probes come often enough to be counted within `dead_after`. The kernel itself gives up after 15 of them
         // (tcp_retries2), with the eighth part of `dead_after` between two some while after the watch would have: a client that
         // acknowledges nothing for less than `dead_after` is not cut off by the kernel either.
@@ -146,7 +145,8 @@ impl Stage {
             tcp_info::set_max_pacing_rate(&stream, rate_limit / u64::from(place.of_client()))?;
         }
         let ends = Ends { peer, local: stream.local_addr()? };
-        Connection::new(stream, ends, self.events.clone(), self.running())
+        let quick = (QUEUED_IN_ALL / place.of_all()).clamp(QUEUED_LEAST, QUEUED_MOST);
+        Connection::new(stream, ends, Queue { quick, slow: QUEUED_SLOW }, self.events.clone(), self.running())
     }
 
     /// On the event loop that it stays on: that is where the stream is registered.
@@ -241,14 +241,15 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What hyper holds of a response for one client, beside the piece on its way.
 const BUFFER: usize = 64 << 10;
-/// Bytes that wait unsent in the kernel for one client, about: more is memory for every client that pauses, less is
-/// more wake-ups. One client cost a tenth less CPU time with 4 MiB, which is what the kernel's send buffer grows to, than
-/// with 1 MiB; a crowd shares what is below.
+/// See [`Queue`]: for a quick client. 4 MiB is what the kernel's send buffer grows to. A crowd of a hundred costs a third
+/// more CPU time with 640 KiB than with 2 MiB (tests/bench/http).
 const QUEUED_MOST: u32 = 4 << 20;
 /// See [`QUEUED_MOST`].
-const QUEUED_LEAST: u32 = 128 << 10;
+const QUEUED_LEAST: u32 = 512 << 10;
 /// See [`QUEUED_MOST`].
-const QUEUED_IN_ALL: u32 = 64 << 20;
+const QUEUED_IN_ALL: u32 = 1 << 30;
+/// For a slow client.
+const QUEUED_SLOW: u32 = 128 << 10;
 /// Answered 503 at once, in all and of one address; further connections are closed without an answer.
 const REFUSALS: u32 = 256;
 /// See [`REFUSALS`].
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().expect("told"), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().expect("told"), Duration::from_secs(15));
         assert_eq!(socket.tcp_keepalive_retries().expect("told"), 4);
-        assert_eq!(socket.tcp_notsent_lowat().expect("told"), QUEUED_MOST);
+        assert_eq!(socket.tcp_notsent_lowat().expect("told"), QUEUED_SLOW);
         assert_eq!(socket.tcp_user_timeout().expect("told"), None);
         drop(client);
     }

@@ -58,12 +58,32 @@ impl Promised {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is not where hyper takes it to be"));
         };
         let count = piece.send(stream, slice.len())?;
-        piece.offset += count as u64;
-        piece.length = piece.length.saturating_sub(count);
-        if piece.length == 0 {
-            pieces.pop_front();
-        }
+        drop(pieces);
+        self.sent(count);
         Ok(count)
+    }
+
+    /// The bytes that a slice of the hole stands for, where they are in memory.
+    pub(super) fn in_memory(&self, slice: &[u8]) -> Option<Bytes> {
+        let pieces = self.pieces();
+        let place = place_in_hole(slice);
+        let piece = pieces.front().filter(|piece| place == Some(in_hole(piece.offset)))?;
+        let Source::Memory(bytes) = &piece.source else { return None };
+        let start = usize::try_from(piece.offset).ok()?;
+        let end = start + piece.length.min(slice.len());
+        (end <= bytes.len()).then(|| bytes.slice(start..end))
+    }
+
+    /// The first bytes of the oldest piece were sent.
+    pub(super) fn sent(&self, count: usize) {
+        let mut pieces = self.pieces();
+        if let Some(piece) = pieces.front_mut() {
+            piece.offset += count as u64;
+            piece.length = piece.length.saturating_sub(count);
+            if piece.length == 0 {
+                pieces.pop_front();
+            }
+        }
     }
 
     fn pieces(&self) -> MutexGuard<'_, VecDeque<Piece>> {
@@ -117,6 +137,6 @@ pub(super) fn place_in_hole(slice: &[u8]) -> Option<usize> {
 
 /// Addresses to name parts of a file by. It is all zero, so it takes no place in the binary, and never read, so it takes
 /// none in memory. The longest slice of it is what hyper asks for at once.
-pub(super) static HOLE: [u8; 1 << 20] = [0; 1 << 20];
+pub(super) static HOLE: [u8; 4 << 20] = [0; 4 << 20];
 /// Bytes, where the file system knows no `sendfile`.
 const COPIED: usize = 64 << 10;

@@ -196,7 +196,8 @@ async fn file(
                 Some(assets) => assets.share(asset),
                 None => Arc::new(asset),
             };
-            let served = Served { of, name: path, content: Source::File(asset), etag, modified };
+            let content = asset.small().map_or_else(|| Source::File(asset), Source::Memory);
+            let served = Served { of, name: path, content, etag, modified };
             served.response(&connection, &method, &headers, whose)
         }
         Ok(Found::Text { text, decided, .. }) => {

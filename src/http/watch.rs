@@ -26,7 +26,8 @@ pub(super) async fn watch(
     dead_after: Duration,
     stop: &CancellationToken,
 ) {
-    let mut watch = Watch { connection, peer: Peer::default(), began: Instant::now(), dead_after, told_silent: false };
+    let (peer, began, acked) = (Peer::default(), Instant::now(), (Duration::ZERO, 0));
+    let mut watch = Watch { connection, peer, began, dead_after, acked, paused: None, told_silent: false };
     if watch.serve(serving).await == Lives::Yes {
         watch.settle(stop).await;
     }
@@ -37,6 +38,10 @@ struct Watch {
     peer: Peer,
     began: Instant,
     dead_after: Duration,
+    /// When last looked, and how many bytes the client had acknowledged then.
+    acked: (Duration, u64),
+    /// How long the transfer on its way has paused.
+    paused: Option<Duration>,
     /// It was reported that the client fell silent at the very end.
     told_silent: bool,
 }
@@ -92,8 +97,21 @@ impl Watch {
         }
     }
 
+    /// Until the next look. A client that has paused for long is looked at more rarely: when it takes something again,
+    /// more is written, which wakes the watch. Where all is written nothing does.
     fn longer(&self, pause: Duration) -> Duration {
-        (pause * 2).min(LATEST).min(self.dead_after / 8)
+        let paused = self.paused.filter(|_| !self.connection.is_given()).unwrap_or_default();
+        (pause * 2).min(LATEST.max(paused / 8)).min(self.dead_after / 8)
+    }
+
+    /// Keeps more in the kernel for a client that takes it quickly, and less for one that is slow.
+    fn fit_queue(&mut self, sample: &Sample) {
+        let now = self.began.elapsed();
+        let (then, before) = std::mem::replace(&mut self.acked, (now, sample.acked));
+        let passed = now.saturating_sub(then).max(SOONEST).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let rate = sample.acked.saturating_sub(before) as f64 / passed;
+        self.connection.queue_more(rate >= QUICK);
     }
 
     fn look(&mut self) -> Lives {
@@ -113,6 +131,8 @@ impl Watch {
             self.connection.give_up(Failure::Closed);
             return Lives::No;
         }
+        self.fit_queue(&sample);
+        self.paused = None;
         match self.peer.judge(&sample, self.began.elapsed(), self.dead_after) {
             Verdict::Progressing => {
                 self.told_silent = false;
@@ -122,6 +142,7 @@ impl Watch {
                 if sample.since_ack >= SILENT && sample.retransmits >= RETRANSMITS {
                     self.tell_silent(&sample);
                 }
+                self.paused = Some(paused);
                 self.connection.tell_pace(Some(Pause { lasted: paused, window_closed }));
             }
             Verdict::Dead(silence) => {
@@ -152,5 +173,7 @@ const RETRANSMITS: u8 = 3;
 const RESET_BY_ANOTHER: Duration = Duration::from_secs(1);
 /// Between two looks at first: a loader is acknowledged within a few milliseconds.
 const SOONEST: Duration = Duration::from_millis(2);
+/// Bytes per second of a client for which more is kept in the kernel: each wake-up for it sends more then.
+const QUICK: f64 = 2e6;
 /// And at last.
 const LATEST: Duration = Duration::from_secs(1);

@@ -348,6 +348,12 @@ impl Timeline {
         self.awaited.names()
     }
 
+    /// Whether the machine did more than ask for an offer.
+    #[must_use]
+    pub fn is_past_offers(&self) -> bool {
+        self.steps.iter().any(|step| step.stage > Stage::BootServer)
+    }
+
     /// Whether such files are among those.
     #[must_use]
     pub fn lacks_at(&self, stage: Stage) -> bool {
