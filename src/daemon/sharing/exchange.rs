@@ -93,7 +93,7 @@ impl Sharing {
     async fn tell_boots(&self) -> Result<(), sqlx::Error> {
         let (boots, shapes): (Vec<_>, Vec<_>) = {
             let memory = self.memory();
-            (memory.boots.iter().take(BATCH).map(|(key, boot)| (*key, boot.clone())).collect(), {
+            (memory.boots.iter().take(BOOTS).map(|(key, boot)| (*key, boot.clone())).collect(), {
                 memory.shapes.iter().map(|(key, shape)| (*key, *shape)).collect()
             })
         };
@@ -190,3 +190,5 @@ const PEER_MS: u64 = 86_400_000;
 const FORGET: Duration = Duration::from_secs(3600);
 /// In one exchange.
 const BATCH: usize = 500;
+/// Boots in one exchange: a server that is busy has to keep them in the time that it has for an answer.
+const BOOTS: usize = 100;
