@@ -104,10 +104,11 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Va
         if let (true, Some(word)) = (kind == IPXE, ends_a_command(text)) {
             return refuse(format!("the value {text:?} holds the word {word:?}, at which iPXE would end the command"));
         }
-        return Ok(match kind == GRUB {
+        match kind == GRUB {
             true => write!(out, "{}", grub_word(text))?,
             false => write!(out, "{text}")?,
-        });
+        }
+        return Ok(());
     }
     if kind.is_some() && !value.is_undefined() {
         return Ok(write!(out, "{}", plain(value))?);

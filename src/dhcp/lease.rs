@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn each_message_of_a_lease_gets_its_answer() {
         let (mut book, none) = (Book::default(), [0; 4]);
-        let (own, theirs): ((u8, &[u8]), (u8, &[u8])) = ((54, &US), (54, &THEM));
+        let own: (u8, &[u8]) = (54, &US);
+        let theirs: (u8, &[u8]) = (54, &THEM);
         let first: (u8, &[u8]) = (50, &[192, 0, 2, 100]);
         assert_eq!(decided(&mut book, 1, &[], none, false), Step::Silence(Reason::NotOurClient));
         assert!(matches!(decided(&mut book, 1, &[], none, true), Step::Offer(_)));

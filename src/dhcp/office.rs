@@ -32,6 +32,9 @@ use crate::{
     net::{boot_time, interface::Interface, link},
 };
 
+/// The addresses that rules reserve, with the rules that they are of.
+type Reserved = (Arc<Rules>, Arc<BTreeSet<Ipv4Addr>>);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Office {
@@ -44,7 +47,7 @@ pub struct Office {
     /// How often no address was free, by network; and whether that is so now.
     full: Mutex<BTreeMap<Arc<str>, (u64, bool)>>,
     replies: [AtomicU64; Sent::ALL.len()],
-    reservations: Mutex<Option<(Arc<Rules>, Arc<BTreeSet<Ipv4Addr>>)>>,
+    reservations: Mutex<Option<Reserved>>,
     start: String,
     /// The vendor class of our own questions.
     class: String,

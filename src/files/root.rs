@@ -287,7 +287,7 @@ mod tests {
                 .open(folder.join("k"))
                 .and_then(|file| file.set_modified(modified))
                 .expect("set");
-            AssetRoot::open(folder).and_then(|root| Ok(root.file("k").expect("there").etag)).expect("opened")
+            AssetRoot::open(folder).expect("opened").file("k").expect("there").etag
         };
         // rsync keeps fractions of a second, other ways of copying do not.
         let whole_second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);

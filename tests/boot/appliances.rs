@@ -88,7 +88,7 @@ impl Pair {
         let words = vm.last_words(BOOT).with_context(|| self.printed())?;
         ensure!(words.payload_ok, "{words:?}");
         let by = self.told(&format!("{} handed_over", vm.mac()));
-        ensure!(by.len() == 1 && by[0].pid() != first.pid(), "{}", self.printed());
+        ensure!(matches!(by.as_slice(), [one] if one.pid() != first.pid()), "{}", self.printed());
         Ok(())
     }
 }

@@ -405,7 +405,8 @@ fn stopped(bench: &Bench, words: &str, within: Duration) -> Result<()> {
     loop {
         let (message, from) = next(&socket)?;
         if message[4..8] == 77_u32.to_be_bytes() && from.ip() == SERVER {
-            return Ok(ensure!(yiaddr(&message).is_unspecified(), "it leases: {message:02x?}"));
+            ensure!(yiaddr(&message).is_unspecified(), "it leases: {message:02x?}");
+            return Ok(());
         }
     }
 }

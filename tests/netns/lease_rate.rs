@@ -79,9 +79,9 @@ fn measured(server: Server) -> Result<(f64, u32)> {
             .args(["-n", &machines, "-W", "2000000"])
             .output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let received = said.lines().filter_map(|line| line.strip_prefix("received packets: ")?.trim().parse().ok());
+        let mut received = said.lines().filter_map(|line| line.strip_prefix("received packets: ")?.trim().parse().ok());
         // Offers, then confirmations.
-        received.last().with_context(|| said.clone())
+        received.next_back().with_context(|| said.clone())
     };
     let before = meter.seconds()?;
     let served = crowd(1)?;

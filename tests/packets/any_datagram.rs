@@ -112,7 +112,7 @@ impl Server {
             reservations: &BTreeSet::new(),
             now: self.now,
         };
-        let step = decide(request, &ask, &mut self.book, |named| named == server, request.secs % 2 == 0);
+        let step = decide(request, &ask, &mut self.book, |named| named == server, request.secs.is_multiple_of(2));
         let (kind, given) = match step {
             Step::Offer(given) => (ReplyKind::Offer, Some(given)),
             Step::Ack(given) => (ReplyKind::Ack, Some(given)),
