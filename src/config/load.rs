@@ -296,7 +296,7 @@ mod tests {
             Err("n.toml:1:1: unknown key \"asets\" (did you mean \"assets\"?); known keys at the top level: assets, control, default_profile, dhcp, http, include, interfaces, isos, lease, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp\n\
                  n.toml:4:3: unknown key \"prot\" (did you mean \"port\"?); known keys in [http]: answers_expire, answers_open, base_url, grace, keepalive, listing, max_connections, max_connections_per_client, port, rate_limit, trusted_proxies\n\
                  n.toml:8:1: unknown key \"initrds\" (did you mean \"initrd\"?); known keys in [profiles.debian]: answers, arch, cmdline, disk, efi, fdt, fdtdir, initrd, iso, kernel, report_within, sanboot, script, shim, title\n\
-                 n.toml:12:1: unknown key \"profil\" (did you mean \"profile\"?); known keys in [[machines]]: arch, asset, interface, mac, manufacturer, menu, name, once, once_tries, oui, override, product, profile, reply_delay, serial, uuid, vars\n\
+                 n.toml:12:1: unknown key \"profil\" (did you mean \"profile\"?); known keys in [[machines]]: address, arch, asset, interface, mac, manufacturer, menu, name, once, once_tries, oui, override, product, profile, reply_delay, serial, uuid, vars\n\
                  n.toml:14:1: unknown key \"local\" (did you mean \"local_boot\"?); known keys in [[machines].override]: loader, local_boot\n\
                  environment NETBOOTD_HTTPS__PORT: unknown key \"https\" (did you mean \"http\"?); known keys at the top level: assets, control, default_profile, dhcp, http, include, interfaces, isos, lease, loader_dirs, machines, menu, profiles, state, syslog, templates, tftp"
                 .into())

@@ -26,6 +26,7 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     time::timeout,
 };
+use tracing::debug;
 
 use super::fault::StateError;
 
@@ -91,10 +92,12 @@ impl Engine {
             .busy_timeout(Duration::from_secs(5));
         // SQLite allows one writer at a time. A second connection would only wait for the first.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(fault)?;
-        match migrator(Dialect::Sqlite).run(&pool).await {
-            Ok(()) => Ok(Self::Sqlite(pool)),
-            Err(error) => Err(of_migration(url, error)),
-        }
+        migrator(Dialect::Sqlite).run(&pool).await.map_err(|error| of_migration(url, error))?;
+        // What the migrations left in the log beside the file would hide for a while that a disk is full. On a full disk
+        // this fails, and the log stays.
+        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pool).await;
+        let _ = emptied.inspect_err(|error| debug!(%error, "the log of the state was not emptied"));
+        Ok(Self::Sqlite(pool))
     }
 
     /// A file for reading only, as it is.
