@@ -312,7 +312,7 @@ fn missing(loader: Loader, files: &[&LoaderFile]) -> Option<String> {
     })
 }
 
-/// Where signed loaders are to be had.
+/// Where signed loaders are available.
 pub const GET: &str = "in ipxeboot.tar.gz of github.com/ipxe/ipxe/releases, folders x86_64-sb and arm64-sb";
 
 fn kind(file: &LoaderFile) -> Option<Kind> {

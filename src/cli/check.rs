@@ -80,7 +80,7 @@ fn findings(file: Option<&Path>) -> (Vec<Finding>, Told) {
     (checked.findings, Told { images: checked.images, kernels: checked.kernels })
 }
 
-/// What is told beside the findings.
+/// What is shown beside the findings.
 #[derive(Debug, Default)]
 struct Told {
     /// Two lines for each image.
@@ -90,7 +90,7 @@ struct Told {
 }
 
 fn as_text(findings: &[Finding], Told { images, kernels }: &Told) -> String {
-    // Whoever has faults to correct reads of them alone.
+    // Where there are faults to correct, they are shown alone.
     let has_fault = findings.iter().any(|finding| finding.level == Level::Fault);
     let line = |Finding { level, fault: Fault { place, message } }: &Finding| match level {
         Level::Fault => format!("{place}: {message}\n"),

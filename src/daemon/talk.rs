@@ -94,8 +94,12 @@ impl Questions {
     }
 
     async fn follow(mut self) {
-        let steps = if self.talk.asks { self.server.steps(None).await } else { None };
+        // From the first step on: a machine may have asked before this listens, and is not reported again in that boot.
+        let steps = if self.talk.asks { self.server.steps(Some(0)).await } else { None };
         let Some(mut steps) = steps else { return std::future::pending().await };
+        for told in std::mem::take(&mut steps.before) {
+            self.told(&told.line).await;
+        }
         let mut lines = typed();
         loop {
             tokio::select! {

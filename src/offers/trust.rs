@@ -25,7 +25,7 @@ impl Trying {
         }
     }
 
-    /// It was offered this: what was to be had of [`Self::next`].
+    /// It was offered this: what was available of [`Self::next`].
     pub(super) fn offered(&mut self, trust: Trust) {
         self.0 = Some(Offered { trust, was_fetched: false });
     }

@@ -74,7 +74,7 @@ fn a_machine_is_found_by_its_parts_and_woken_where_it_was_heard_also_after_a_res
 
     for _ in 0..2 {
         let found = done(tell(&bench.server, &["machines", "--find", "optiplex it-0017", "--inventory"])?)?;
-        let row = format!("{FAR}  -     Dell Inc.     OptiPlex 7010  IT-0017  -             82540em  8086:100e\n");
+        let row = format!("{FAR}  -     Dell Inc.     OptiPlex 7010  IT-0017  -             82540em  8086:100e  -\n");
         ensure!(found.lines().count() == 2 && found.ends_with(&row), "{found}");
         let json = done(tell(&bench.server, &["machines", FAR, "--json"])?)?;
         ensure!(json.contains("\"busid\": \"8086:100e\""), "{json}");
