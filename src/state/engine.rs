@@ -26,7 +26,6 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     time::timeout,
 };
-use tracing::debug;
 
 use super::fault::StateError;
 
@@ -36,8 +35,15 @@ macro_rules! on {
         match &$engine {
             $crate::state::engine::Engine::Sqlite(pool) => {
                 let mut held = pool.acquire().await?;
-                let $connection = &mut *held;
-                let result: Result<_, sqlx::Error> = async { $run }.await;
+                let result: Result<_, sqlx::Error> = {
+                    let $connection = &mut *held;
+                    async { $run }.await
+                };
+                if result.is_err() {
+                    // SQLite ends a transaction by itself where a disk is full, of which the library knows nothing: later
+                    // transactions would then be parts of one that is never committed, and be lost.
+                    let _ = held.close().await;
+                }
                 result
             }
             $crate::state::engine::Engine::Postgres(server) => {
@@ -93,10 +99,6 @@ impl Engine {
         // SQLite allows one writer at a time. A second connection would only wait for the first.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(fault)?;
         migrator(Dialect::Sqlite).run(&pool).await.map_err(|error| of_migration(url, error))?;
-        // What the migrations left in the log beside the file would hide for a while that a disk is full. On a full disk
-        // this fails, and the log stays.
-        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pool).await;
-        let _ = emptied.inspect_err(|error| debug!(%error, "the log of the state was not emptied"));
         Ok(Self::Sqlite(pool))
     }
 

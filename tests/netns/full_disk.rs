@@ -84,6 +84,15 @@ fn boots_go_on_while_the_disk_is_full_and_what_they_taught_is_kept_when_it_is_no
             boots(&bench, number)?;
             goes_to_its_disk(&bench, number)?;
         }
+        // The log of SQLite may have room that it was given before: it is used up first.
+        let mut is_full = false;
+        for number in 20..120 {
+            is_full = !tell(&bench.server, &["assign", &mac(number), "shell"])?.status.success();
+            if is_full {
+                break;
+            }
+        }
+        ensure!(is_full, "a hundred assignments found room on a full disk");
         for words in [&["assign", &mac(2), "shell"][..], &["unassign", &mac(1)], &["approve", &mac(2)]] {
             let refused = tell(&bench.server, words)?;
             ensure!(refused.status.code() == Some(69), "{words:?}: {}", said(&refused));
