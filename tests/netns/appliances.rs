@@ -225,8 +225,9 @@ fn what_one_is_told_the_other_boots_and_both_show() -> Result<()> {
     // By whichever it is approved, and whichever takes it back.
     for (by, at) in [(a, b), (b, a)] {
         by.assigns(folder, &[MACHINE, "shell"])?;
-        site.until(at, MACHINE, "\nshell\n")?;
-        ensure!(at.tell(folder, &["unassign", MACHINE])?.0 == Some(0), "{} does not know of it", at.name);
+        site.until(at, MACHINE, "iPXE shell for ")?;
+        let (code, said) = at.tell(folder, &["unassign", MACHINE])?;
+        ensure!(code == Some(0), "{} does not know of it: {said}", at.name);
         site.until(by, MACHINE, "boots profile debian")?;
     }
     // An address that one signed opens on the other.
@@ -375,7 +376,7 @@ fn a_partition_stops_no_boot_and_installs_nothing_twice() -> Result<()> {
         site.a.assigns(&folder, &[machine, "installer", "--once"])?;
     }
     site.a.assigns(&folder, &[plain, "shell"])?;
-    site.until(&site.b, plain, "\nshell\n")?;
+    site.until(&site.b, plain, "iPXE shell for ")?;
     let script = site.script(&site.a, once)?;
     eventually("the state knows that it began", || {
         ensure!(site.postgres.sql("netbootd", "SELECT count(*) FROM machines WHERE begun_by = 'a'")? == "1");
@@ -388,7 +389,7 @@ fn a_partition_stops_no_boot_and_installs_nothing_twice() -> Result<()> {
     site.a.netbootd.wait_for_line(&format!("{once} handed_over"), SOON)?;
     site.a.netbootd.wait_for_line(LOST, HEARD)?;
     // There: what was known is booted, and nothing for one boot. Here: what began there is left alone.
-    site.until(&site.a, plain, "\nshell\n")?;
+    site.until(&site.a, plain, "iPXE shell for ")?;
     site.until(&site.a, late, "it is not known whether it already did: its server cannot be reached")?;
     site.until(&site.a, once, TO_DISK)?;
     site.until(&site.b, once, "is silent since")?;
@@ -398,12 +399,12 @@ fn a_partition_stops_no_boot_and_installs_nothing_twice() -> Result<()> {
         code == Some(69) && words.contains("the state could not be written, so nothing was changed"),
         "{code:?} {words}"
     );
-    site.until(&site.a, plain, "\nshell\n")?;
+    site.until(&site.a, plain, "iPXE shell for ")?;
     // Killed there, and started: what it saw is not forgotten.
     site.a.kill()?;
     site.a.start_again(&folder)?;
     site.until(&site.a, once, TO_DISK)?;
-    site.until(&site.a, plain, "\nshell\n")?;
+    site.until(&site.a, plain, "iPXE shell for ")?;
     site.boots(&site.b, late)?;
     site.a.heal()?;
     for at in [&site.a, &site.b] {
@@ -416,7 +417,7 @@ fn a_partition_stops_no_boot_and_installs_nothing_twice() -> Result<()> {
     for at in [&site.a, &site.b] {
         at.netbootd.wait_for_line(LOST, HEARD)?;
     }
-    site.until(&site.b, plain, "\nshell\n")?;
+    site.until(&site.b, plain, "iPXE shell for ")?;
     site.boots(&site.b, "52:54:00:12:34:60")?;
     site.database.ip(&["link", "set", "eth1", "up"])?;
     eventually("it can be assigned again", || site.b.assigns(&folder, &[plain, "local"]))?;
@@ -447,7 +448,7 @@ fn a_database_that_dies_or_is_not_there_at_the_start_stops_no_boot() -> Result<(
     site.boots(&site.b, "52:54:00:12:34:57")?;
     site.postgres.start_again()?;
     eventually("it can be assigned again", || site.b.assigns(&folder, &[MACHINE, "shell"]))?;
-    site.until(&site.a, MACHINE, "\nshell\n")?;
+    site.until(&site.a, MACHINE, "iPXE shell for ")?;
     for at in [&site.a, &site.b] {
         for line in at.netbootd.lines() {
             ensure!(!line.contains(Postgres::PASSWORD), "the password is in the log: {line}");
