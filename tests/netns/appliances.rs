@@ -276,9 +276,13 @@ fn once_is_used_up_wherever_the_machine_boots_and_by_one_hand_over() -> Result<(
         at.netbootd.wait_for_line(&format!("{other} handed_over"), SOON)?;
         site.until(at, other, TO_DISK)?;
     }
-    let rows =
-        site.postgres.sql("netbootd", "SELECT id, spent, begun FROM machines WHERE spent IS NOT NULL ORDER BY id")?;
-    ensure!(rows == format!("mac:{MACHINE}|installer|\nmac:{other}|installer|"), "{rows}");
+    // An appliance knows of its own hand-over at once, and the state a moment after.
+    eventually("the state has both, each once", || {
+        let rows =
+            site.postgres.sql("netbootd", "SELECT id, spent, begun FROM machines WHERE spent IS NOT NULL ORDER BY id")?;
+        ensure!(rows == format!("mac:{MACHINE}|installer|\nmac:{other}|installer|"), "{rows}");
+        Ok(())
+    })?;
     // It is given again by a person only, and to all.
     ensure!(a.tell(folder, &["once", other])?.0 == Some(0), "it is not given again");
     site.until(b, other, "boots profile installer")?;
