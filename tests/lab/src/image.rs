@@ -9,21 +9,26 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// A Debian live system. `tests/lab/live-iso` says what is in it.
 pub fn live_image() -> Result<PathBuf> {
-    made("live")
+    made("live", &[])
 }
 
 /// A live system that is laid out as Fedora's: `tests/lab/fedora-iso`.
 pub fn fedora_image() -> Result<PathBuf> {
-    made("fedora")
+    made("fedora", &[])
 }
 
 /// An installation medium that is laid out as Debian's: `tests/lab/installer-iso`.
 pub fn installer_image() -> Result<PathBuf> {
-    made("installer")
+    made("installer", &[])
+}
+
+/// An image that is laid out as Proxmox' installer: `tests/lab/proxmox-iso`.
+pub fn proxmox_image() -> Result<PathBuf> {
+    made("proxmox", &[&live_image()?])
 }
 
 /// The image from the cache (`target/lab`), or made the first time, which takes a minute or two.
-fn made(name: &str) -> Result<PathBuf> {
+fn made(name: &str, of: &[&Path]) -> Result<PathBuf> {
     let cache = Path::new(CACHE);
     fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
     let lock = File::create(cache.join(format!("{name}.lock")))?;
@@ -34,7 +39,7 @@ fn made(name: &str) -> Result<PathBuf> {
     if image.exists() && fs::read(&made_by).is_ok_and(|made_by| made_by == text) {
         return Ok(image);
     }
-    let made = Command::new(&script).arg(&image).output().context("starting its script")?;
+    let made = Command::new(&script).arg(&image).args(of).output().context("starting its script")?;
     ensure!(made.status.success(), "{name}-iso failed:\n{}", String::from_utf8_lossy(&made.stderr));
     fs::write(made_by, text)?;
     Ok(image)
