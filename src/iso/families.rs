@@ -14,35 +14,9 @@
 //!
 //! How each system fetches its files was read in its source code, or in the vendor's documentation.
 
-use super::family::{Answers, Family, Initrd, Memory, Test, Way};
+use super::family::{Answers, Family, Initrd, Memory, Test, Way, bootif};
 
-const fn mib(base: u64, why: &'static str) -> Memory {
-    Memory { base, of: None, why }
-}
-
-const fn with(base: u64, times: u64, what: &'static str, why: &'static str) -> Memory {
-    Memory { base, of: Some((times, what)), why }
-}
-
-/// The values that most rows do not set.
-const NONE: Family = Family {
-    id: "",
-    title: "",
-    tests: &[],
-    finds: &[],
-    kernel: &[],
-    initrd: &[],
-    way: Way::San,
-    memory: mib(0, ""),
-    notes: &[],
-};
-
-/// The network card that iPXE booted from, in the format of pxelinux.
-macro_rules! bootif {
-    ($before:literal) => {
-        concat!($before, " BOOTIF=01-${netX/mac:hexhyp}")
-    };
-}
+const NONE: Family = Family::NONE;
 
 const SQUASHFS_OF_CASPER: &[(&str, &[&str])] =
     &[("squashfs", &["casper/filesystem.squashfs", "casper/*.squashfs", "casper_*/*.squashfs"])];
@@ -51,22 +25,24 @@ const CASPER_KERNEL: &[&str] =
 const CASPER_INITRD: &[Initrd] =
     &[Initrd::One(&["casper/initrd*", "casper/hwe-initrd", "casper_*/initrd*", "boot/initramfs", "boot/initrd*"])];
 const CASPER_MEMORY: Memory =
-    with(2048, 1, "", "the whole image is loaded into memory, and the system needs more memory");
+    Memory::with(2048, 1, "", "the whole image is loaded into memory, and the system needs more memory");
 const CASPER_NOTE: &str = "the whole image is loaded: use the kernel and initial RAM disk of the same image";
 
 const LIVE: &[(&str, &[&str])] = &[("squashfs", &["live/filesystem.squashfs", "live/*.squashfs", "live/*/*.squashfs"])];
 const LIVE_KERNEL: &[&str] = &["live/vmlinuz*", "live/*/vmlinuz*", "boot/*/vmlinuz*", "vmlinuz*", "casper/vmlinuz*"];
 const LIVE_INITRD: &[Initrd] =
     &[Initrd::One(&["live/initrd*", "live/*/initrd*", "boot/*/initrd*", "initrd*", "casper/initrd*"])];
-const LIVE_MEMORY: Memory = with(1024, 1, "squashfs", "the file system of the live system is loaded into memory");
+const LIVE_MEMORY: Memory =
+    Memory::with(1024, 1, "squashfs", "the file system of the live system is loaded into memory");
 const LIVE_WHOLE: Memory =
-    with(1024, 2, "", "the whole image is loaded into a RAM disk, which uses half of the memory");
+    Memory::with(1024, 2, "", "the whole image is loaded into a RAM disk, which uses half of the memory");
 const NO_IP: &str = "ip= is not set: live-boot gets an address automatically, and ip=dhcp would break its settings";
 
 const DRACUT: &str =
     bootif!("root=live:{I}/{squashfs} ro rd.live.image ip=dhcp rd.neednet=1 rd.lvm=0 rd.luks=0 rd.md=0 rd.dm=0");
 const LIVEOS: &[(&str, &[&str])] = &[("squashfs", &["LiveOS/squashfs.img"])];
-const LIVEOS_MEMORY: Memory = with(2048, 1, "squashfs", "the file system of the live system is loaded into memory");
+const LIVEOS_MEMORY: Memory =
+    Memory::with(2048, 1, "squashfs", "the file system of the live system is loaded into memory");
 const SUSE_KERNEL: &[&str] = &["boot/x86_64/loader/linux", "boot/aarch64/linux", "boot/*/loader/linux", "boot/*/linux"];
 const SUSE_INITRD: &[Initrd] =
     &[Initrd::One(&["boot/x86_64/loader/initrd", "boot/aarch64/initrd", "boot/*/loader/initrd", "boot/*/initrd"])];
@@ -86,7 +62,7 @@ pub const FAMILIES: &[Family] = &[
         title: "Windows",
         tests: &[Test::Has(&["sources/boot.wim"])],
         way: Way::Wimboot(&[("bootmgr", "bootmgr"), ("sources/boot.wim", "boot.wim")]),
-        memory: with(1024, 2, "wim", "boot.wim is loaded into memory and unpacked there"),
+        memory: Memory::with(1024, 2, "wim", "boot.wim is loaded into memory and unpacked there"),
         finds: &[("wim", &["sources/boot.wim"])],
         notes: &[
             "you have to supply wimboot (github.com/ipxe/wimboot); 2.9.0 or newer for Windows 11 24H2",
@@ -110,7 +86,7 @@ pub const FAMILIES: &[Family] = &[
         tests: &[Test::Has(&["mboot.c32"]), Test::Has(&["boot.cfg"])],
         way: Way::Esxi,
         kernel: &["efi/boot/bootx64.efi", "efi/boot/bootaa64.efi", "mboot.c32"],
-        memory: mib(8192, "ESXi 8 needs 8 GiB, older ones 4"),
+        memory: Memory::mib(8192, "ESXi 8 needs 8 GiB, older ones 4"),
         notes: &[
             "on a BIOS machine its loader, mboot.c32, needs an iPXE that was built with COMBOOT; most are not, and print 'Exec format error'",
             "on a UEFI machine its loader uses the firmware's network: start iPXE as snponly.efi",
@@ -124,7 +100,12 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/linux26"],
         initrd: &[Initrd::One(&["boot/initrd.img"]), Initrd::Image("proxmox.iso")],
         way: Way::Linux("vga=791 video=vesafb:ywrap,mtrr ramdisk_size=16777216 rw quiet splash=silent"),
-        memory: with(4096, 2, "", "the whole image is added to the initial RAM disk, which is unpacked in memory"),
+        memory: Memory::with(
+            4096,
+            2,
+            "",
+            "the whole image is added to the initial RAM disk, which is unpacked in memory",
+        ),
         notes: &[
             "on BIOS machines the image often does not fit below 2 GiB; iPXE then shows 'No space left on device'",
             "for an unattended installation add proxmox-start-auto-installer, for the text installer proxtui",
@@ -141,7 +122,7 @@ pub const FAMILIES: &[Family] = &[
         way: Way::Linux(
             "coreos.live.rootfs_url={I}/{rootfs} ip=dhcp rd.neednet=1 ignition.firstboot ignition.platform.id=metal",
         ),
-        memory: with(1024, 1, "rootfs", "the root file system is loaded into memory"),
+        memory: Memory::with(1024, 1, "rootfs", "the root file system is loaded into memory"),
         notes: &["to install: add coreos.inst.install_dev=/dev/sda and coreos.inst.ignition_url="],
     },
     Family {
@@ -151,7 +132,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["flatcar/vmlinuz*"],
         initrd: &[Initrd::One(&["flatcar/cpio.gz", "flatcar/*.cpio.gz"])],
         way: Way::Linux("flatcar.first_boot=1 flatcar.autologin"),
-        memory: mib(3072, "the whole system is in the initial RAM disk"),
+        memory: Memory::mib(3072, "the whole system is in the initial RAM disk"),
         notes: &["set the configuration with ignition.config.url="],
         ..NONE
     },
@@ -163,7 +144,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["sysresccd/boot/x86_64/vmlinuz"],
         initrd: &[Initrd::Any("sysresccd/boot/*_ucode.img"), Initrd::One(&["sysresccd/boot/x86_64/sysresccd.img"])],
         way: Way::Linux(bootif!("archisobasedir=sysresccd archiso_http_srv={I}/ ip=dhcp checksum")),
-        memory: with(1024, 2, "airootfs", "its file system is loaded into memory and copied there again"),
+        memory: Memory::with(1024, 2, "airootfs", "its file system is loaded into memory and copied there again"),
         ..NONE
     },
     Family {
@@ -182,7 +163,7 @@ pub const FAMILIES: &[Family] = &[
             ]),
         ],
         way: Way::Linux(bootif!("archisobasedir={top:airootfs} archiso_http_srv={I}/ ip=dhcp net.ifnames=0")),
-        memory: with(1024, 2, "airootfs", "its file system is loaded into memory and copied there again"),
+        memory: Memory::with(1024, 2, "airootfs", "its file system is loaded into memory and copied there again"),
         ..NONE
     },
     Family {
@@ -195,7 +176,7 @@ pub const FAMILIES: &[Family] = &[
         way: Way::Linux(bootif!(
             "misobasedir={top:rootfs} miso_http_srv={I}/ ip=dhcp nouveau.modeset=1 i915.modeset=1 radeon.modeset=1 driver=free tz=UTC lang=en_US keytable=us"
         )),
-        memory: with(2048, 2, "", "its file systems are loaded into memory"),
+        memory: Memory::with(2048, 2, "", "its file systems are loaded into memory"),
         ..NONE
     },
     Family {
@@ -206,7 +187,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/vmlinuz-lts", "boot/vmlinuz*"],
         initrd: &[Initrd::One(&["boot/initramfs*"])],
         way: Way::Linux("ip=dhcp alpine_repo={I}/apks modloop={I}/{modloop} modules=loop,squashfs,sd-mod,usb-storage"),
-        memory: mib(1024, "packages and modules are kept in memory"),
+        memory: Memory::mib(1024, "packages and modules are kept in memory"),
         notes: &[
             "the initial RAM disk of the image supports only the network card of virtual machines (virtio); for others use initramfs-lts from Alpine's netboot files of the same version",
         ],
@@ -218,7 +199,12 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/bzImage", "boot/*/bzImage"],
         initrd: &[Initrd::One(&["boot/initrd", "boot/*/initrd"]), Initrd::Image("nixos.iso")],
         way: Way::Linux("{own:init=/init} root=/nixos.iso"),
-        memory: with(2048, 2, "", "the whole image is added to the initial RAM disk, which is unpacked in memory"),
+        memory: Memory::with(
+            2048,
+            2,
+            "",
+            "the whole image is added to the initial RAM disk, which is unpacked in memory",
+        ),
         notes: &["not tested: NixOS documents its own netboot files (nixos.org/manual, Booting from the network)"],
         ..NONE
     },
@@ -372,7 +358,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: SUSE_KERNEL,
         initrd: SUSE_INITRD,
         way: Way::Linux(bootif!("install={I}/ netsetup=dhcp")),
-        memory: mib(2048, "the installer runs in memory; 1 GiB is enough in text mode"),
+        memory: Memory::mib(2048, "the installer runs in memory; 1 GiB is enough in text mode"),
         ..NONE
     },
     Family {
@@ -409,7 +395,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: SUSE_KERNEL,
         initrd: SUSE_INITRD,
         way: Way::Linux(bootif!("root=live:{W} rd.live.image ip=dhcp rd.neednet=1")),
-        memory: with(2048, 1, "", "the whole image is loaded into memory"),
+        memory: Memory::with(2048, 1, "", "the whole image is loaded into memory"),
         notes: &["packages come from the Internet, or from inst.install_url="],
         ..NONE
     },
@@ -421,7 +407,12 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/vmlinuz*"],
         initrd: &[Initrd::One(&["boot/initrd*"]), Initrd::Found("squashfs", "squashfs.img")],
         way: Way::Linux("{own:} root=live:/squashfs.img rd.live.image"),
-        memory: with(1024, 2, "squashfs", "its file system is added to the initial RAM disk, and unpacked in memory"),
+        memory: Memory::with(
+            1024,
+            2,
+            "squashfs",
+            "its file system is added to the initial RAM disk, and unpacked in memory",
+        ),
         notes: &["not tested: its initial RAM disk has no network, so its file system is added to it"],
     },
     Family {
@@ -432,7 +423,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: PXEBOOT,
         initrd: PXEBOOT_INITRD,
         way: Way::Linux(bootif!("inst.repo={I}/ ip=dhcp")),
-        memory: with(2048, 1, "install", "the installer runs in memory"),
+        memory: Memory::with(2048, 1, "install", "the installer runs in memory"),
         notes: &["RHEL 10 and its rebuilds need an x86-64-v3 processor"],
     },
     Family {
@@ -443,7 +434,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: PXEBOOT,
         initrd: PXEBOOT_INITRD,
         way: Way::Linux(bootif!("inst.stage2={I}/ ip=dhcp")),
-        memory: with(2048, 1, "install", "the installer runs in memory"),
+        memory: Memory::with(2048, 1, "install", "the installer runs in memory"),
         notes: &["it has no packages: they come from the Internet, or from inst.repo="],
     },
     Family {
@@ -471,7 +462,7 @@ pub const FAMILIES: &[Family] = &[
             cmdline: "dom0_max_vcpus=2 dom0_mem=2048M,max:2048M com1=115200,8n1 console=com1,vga",
             modules: &[("boot/vmlinuz", "xencons=hvc console=hvc0 console=tty0"), ("install.img", "")],
         },
-        memory: mib(4096, "the installer runs in memory beside the hypervisor"),
+        memory: Memory::mib(4096, "the installer runs in memory beside the hypervisor"),
         notes: &[
             "BIOS only: on UEFI machines the image's own GRUB starts Xen (EFI/xenserver/grubx64.efi)",
             "the installer asks for its packages: give it the image's URL as a folder (HTTP)",
@@ -492,7 +483,7 @@ pub const FAMILIES: &[Family] = &[
             cmdline: "mirror/country=manual mirror/protocol=http mirror/http/hostname={host} mirror/http/directory={path} mirror/http/proxy= debian-installer/allow_unauthenticated=true",
         },
         kernel: &["install.*/vmlinuz", "install/vmlinuz"],
-        memory: mib(1024, "the installer runs in memory"),
+        memory: Memory::mib(1024, "the installer runs in memory"),
         notes: &[
             "the image's own initial RAM disk needs a disc: the one of the netboot package is used, which must be of the same point release",
             "a network installer's image has only the base system: the rest comes from a mirror on the Internet",
@@ -507,7 +498,12 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/gentoo"],
         initrd: &[Initrd::One(&["boot/gentoo.igz"]), Initrd::Found("squashfs", "image.squashfs")],
         way: Way::Linux("root=/dev/ram0 init=/linuxrc loop=/image.squashfs looptype=squashfs cdroot=1 ip=dhcp"),
-        memory: with(1024, 2, "squashfs", "its file system is added to the initial RAM disk, and unpacked in memory"),
+        memory: Memory::with(
+            1024,
+            2,
+            "squashfs",
+            "its file system is added to the initial RAM disk, and unpacked in memory",
+        ),
         ..NONE
     },
     Family {
@@ -518,7 +514,12 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/gentoo", "boot/gentoo-kernel", "boot/vmlinuz*"],
         initrd: &[Initrd::One(&["boot/gentoo*.img", "boot/initr*"]), Initrd::Found("squashfs", "image.img")],
         way: Way::Linux("root=live:/image.img rd.live.image rd.live.dir=/ rd.live.squashimg=image.squashfs"),
-        memory: with(1024, 2, "squashfs", "its file system is added to the initial RAM disk, and unpacked in memory"),
+        memory: Memory::with(
+            1024,
+            2,
+            "squashfs",
+            "its file system is added to the initial RAM disk, and unpacked in memory",
+        ),
         notes: &["not tested: its initial RAM disk has no network, so its file system is added to it"],
     },
     Family {
@@ -534,7 +535,7 @@ pub const FAMILIES: &[Family] = &[
         way: Way::Linux(
             "{own:talos.platform=metal slab_nomerge pti=on init_on_alloc=1 init_on_free=1 console=tty0 consoleblank=0 nvme_core.io_timeout=4294967295 printk.devkmsg=on ima_template=ima-ng ima_appraise=fix ima_hash=sha512}",
         ),
-        memory: mib(2048, "the whole system is in the initial RAM disk"),
+        memory: Memory::mib(2048, "the whole system is in the initial RAM disk"),
         notes: &["set the configuration with talos.config="],
         ..NONE
     },
@@ -551,7 +552,7 @@ pub const FAMILIES: &[Family] = &[
             "EFI/BOOT/BOOT*.EFI",
         ],
         way: Way::Linux(""),
-        memory: mib(64, "this is the whole program"),
+        memory: Memory::mib(64, "this is the whole program"),
         ..NONE
     },
     Family {
@@ -561,7 +562,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["boot/vmlinuz64", "boot/vmlinuz*"],
         initrd: &[Initrd::One(&["boot/corepure64.gz", "boot/core.gz", "boot/*core*.gz"])],
         way: Way::Linux("{own:quiet}"),
-        memory: mib(256, "the whole system is in the initial RAM disk"),
+        memory: Memory::mib(256, "the whole system is in the initial RAM disk"),
         notes: &["extensions of the image (cde) are not loaded"],
         ..NONE
     },
@@ -572,7 +573,7 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["isolinux/x86_64/vmlinuz", "isolinux/*/vmlinuz"],
         initrd: &[Initrd::One(&["isolinux/x86_64/all.rdz", "isolinux/*/all.rdz"])],
         way: Way::Linux("automatic=method:http,network:dhcp,server:{host},directory:{path}/x86_64"),
-        memory: mib(1024, "the installer runs in memory"),
+        memory: Memory::mib(1024, "the installer runs in memory"),
         notes: &["not tried"],
         ..NONE
     },
@@ -583,8 +584,19 @@ pub const FAMILIES: &[Family] = &[
         kernel: &["kernels/huge.s/bzImage"],
         initrd: &[Initrd::One(&["isolinux/initrd.img"])],
         way: Way::Linux("load_ramdisk=1 prompt_ramdisk=0 rw printk.time=0 SLACK_KERNEL=huge.s"),
-        memory: mib(512, "the installer runs in memory"),
+        memory: Memory::mib(512, "the installer runs in memory"),
         notes: &["choose HTTP as the source in the installer, and the folder slackware64 of this image"],
+        ..NONE
+    },
+    Family {
+        id: "photon",
+        title: "VMware Photon OS installer",
+        tests: &[Test::Label(&["PHOTON*"]), Test::Has(&["RPMS/"]), Test::Has(&["isolinux/vmlinuz"])],
+        kernel: &["isolinux/vmlinuz"],
+        initrd: &[Initrd::One(&["isolinux/initrd.img"])],
+        way: Way::Linux("root=/dev/ram0 repo={I}/RPMS"),
+        memory: Memory::mib(2048, "the installer runs in memory"),
+        notes: &["not tried"],
         ..NONE
     },
     Family {
@@ -632,7 +644,7 @@ pub const ANSWERS: &[Answers] = &[
     Answers { families: &["suse"], argument: "autoyast={file}" },
     Answers { families: &["coreos", "flatcar"], argument: "ignition.config.url={file}" },
     Answers { families: &["talos"], argument: "talos.config={file}" },
-    Answers { families: &["esxi"], argument: "ks={file}" },
+    Answers { families: &["esxi", "photon"], argument: "ks={file}" },
     // archiso runs it when the system is up (README.bootparams.rst).
     Answers { families: &["arch"], argument: "script={file}" },
     Answers { families: &["xcp-ng"], argument: "answerfile={file} install" },

@@ -398,6 +398,11 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
     ("Tiny Core", "TinyCore", &[("boot/vmlinuz64", X64), ("boot/corepure64.gz", F)]),
     ("Mageia", "Mageia-9-x86_64", &[("isolinux/x86_64/vmlinuz", X64), ("isolinux/x86_64/all.rdz", F)]),
     ("Slackware", "SlackDVD", &[("kernels/huge.s/bzImage", X64), ("isolinux/initrd.img", F)]),
+    (
+        "Photon OS",
+        "PHOTON_20240523",
+        &[("isolinux/vmlinuz", X64), ("isolinux/initrd.img", F), ("RPMS/x86_64/bash.rpm", F)],
+    ),
     ("Slax", "SLAX", &[("slax/01-core.sb", s(100)), ("slax/boot/vmlinuz", X64)]),
     ("OpenBSD", "OpenBSD/amd64 7.5", &[("7.5/amd64/cdboot", F), ("7.5/amd64/bsd.rd", F)]),
     ("FreeBSD", "14_0_RELEASE_AMD64_CD", &[("boot/kernel/kernel", F), ("boot/loader", F)]),
@@ -490,4 +495,28 @@ fn every_placeholder_of_the_table_is_filled() {
             assert!(!rest.contains(['{', '}']), "{what}: {line}");
         }
     }
+}
+
+#[test]
+fn what_is_not_whole_or_starts_nothing_is_refused() {
+    let of = |made: &Made| recognise(made, &Index::open(made).expect("opened"));
+    let files: Files<'_> = &[("live/vmlinuz", X64), ("live/initrd.img", F), ("live/filesystem.squashfs", s(1))];
+    let mut made = iso("LIVE", files);
+    assert_eq!((of(&made).family, of(&made).how), ("live-boot", How::Linux));
+    made.length -= 2048;
+    let found = of(&made);
+    let How::Refused { why, .. } = &found.how else { panic!("{found:?}") };
+    assert_eq!(why, "it is not whole: it is still copied, or was cut short");
+    assert!(found.variants.is_empty() && found.memory.is_none() && found.notes.is_empty(), "{found:?}");
+
+    let mut made = iso("TOOL", &[("readme", F)]);
+    assert_eq!(of(&made).how, How::San);
+    // Without El Torito: the boot record is another descriptor.
+    made.bytes[17 * 2048] = 3;
+    let found = of(&made);
+    let How::Refused { why, .. } = &found.how else { panic!("{found:?}") };
+    assert!(why.ends_with("nor anything that firmware starts from a drive") && found.notes.is_empty(), "{found:?}");
+    // As those for USB sticks have it.
+    made.bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    assert_eq!(of(&made).how, How::San);
 }

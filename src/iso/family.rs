@@ -109,6 +109,41 @@ pub struct Memory {
     pub why: &'static str,
 }
 
+impl Memory {
+    /// As much for every image.
+    pub(super) const fn mib(base: u64, why: &'static str) -> Self {
+        Self { base, of: None, why }
+    }
+
+    /// A base, and a multiple of the size of the image or of a file.
+    pub(super) const fn with(base: u64, times: u64, what: &'static str, why: &'static str) -> Self {
+        Self { base, of: Some((times, what)), why }
+    }
+}
+
+impl Family {
+    /// The values that most rows do not set.
+    pub(super) const NONE: Self = Self {
+        id: "",
+        title: "",
+        tests: &[],
+        finds: &[],
+        kernel: &[],
+        initrd: &[],
+        way: Way::San,
+        memory: Memory::mib(0, ""),
+        notes: &[],
+    };
+}
+
+/// The network card that iPXE booted from, in the format of pxelinux.
+macro_rules! bootif {
+    ($before:literal) => {
+        concat!($before, " BOOTIF=01-${netX/mac:hexhyp}")
+    };
+}
+pub(super) use bootif;
+
 /// How families name an answer file on their command lines. `{file}` is the address of a file, `{folder}` that of a folder,
 /// which ends in a slash.
 #[derive(Debug)]
