@@ -81,8 +81,9 @@ pub fn iso(label: &str, entries: &[(&str, Of<'_>)]) -> Made {
     let root = places.get(&("", true)).copied().unwrap_or_default();
     let mut bytes = vec![0; 16 * BLOCK];
     bytes.extend(descriptor(1, label, next, root));
+    bytes.extend(boot_record());
     bytes.extend(descriptor(255, "", 0, (0, 0)));
-    bytes.resize(20 * BLOCK, 0);
+    bytes.extend(catalogue());
     for folder in &folders {
         bytes.extend(records(folder, &folders, entries, &places));
     }
@@ -201,6 +202,29 @@ fn descriptor(kind: u8, label: &str, volume: u32, root: (u32, u64)) -> Vec<u8> {
     put(&mut bytes, 156, &record(root, 2, &[0], b""));
     bytes
 }
+
+/// El Torito's volume descriptor, which names the block of the catalogue.
+fn boot_record() -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    put(&mut bytes, 1, b"CD001\x01EL TORITO SPECIFICATION");
+    put(&mut bytes, 71, &CATALOGUE.to_le_bytes());
+    bytes
+}
+
+/// One boot image for a BIOS, and one for UEFI.
+fn catalogue() -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    // The validation entry: the sum of its words is zero.
+    put(&mut bytes, 0, &[1]);
+    put(&mut bytes, 28, &[0xaa, 0x55, 0x55, 0xaa]);
+    put(&mut bytes, 32, &[0x88, 0, 0, 0, 0, 0, 4, 0, 20]);
+    put(&mut bytes, 64, &[0x91, 0xef, 1]);
+    put(&mut bytes, 96, &[0x88, 0, 0, 0, 0, 0, 4, 0, 20]);
+    bytes
+}
+
+/// Behind the volume descriptors.
+const CATALOGUE: u32 = 19;
 
 fn both32(value: u32) -> [u8; 8] {
     let mut bytes = [0; 8];

@@ -1,12 +1,16 @@
 //! Rules that are true for every image, also a hostile one. The property tests and the fuzz targets check them.
 
 use super::{
+    esxi::boot_cfg,
     index::{Index, Kind},
     made::{Of, iso, retag, udf},
+    recognise::recognise,
+    recognised::{Part, Place},
     source::ReadAt,
+    verify::verify,
 };
 
-/// Opens an image, walks through all of it and looks everything up.
+/// Opens an image, walks through all of it, looks everything up and finds out what it boots.
 ///
 /// # Panics
 /// A rule is broken.
@@ -30,6 +34,51 @@ pub fn survive(image: &dyn ReadAt) {
             assert!(index.list(&path).is_ok() || index.lookup(&path).is_err(), "{path}");
         }
     }
+    boots(image, &index);
+}
+
+/// What a machine would get: files that are there, and lines that are one line.
+fn boots(image: &dyn ReadAt, index: &Index) {
+    let found = recognise(image, index);
+    let is_line = |text: &str| !text.contains(char::is_control);
+    assert!(is_line(&found.title) && found.version.as_deref().is_none_or(is_line), "{found:?}");
+    for variant in &found.variants {
+        let initrds = variant.initrds.iter().filter_map(|part| match part {
+            Part::File(place) => Some(place),
+            Part::Put { .. } => None,
+        });
+        for place in std::iter::once(&variant.kernel).chain(initrds) {
+            assert!(!matches!(place, Place::Image(path) if index.file(path).is_err()), "{place:?}");
+        }
+        assert!(is_line(&variant.cmdline), "{:?}", variant.cmdline);
+    }
+}
+
+/// The texts of an image that are read, each up to a zero.
+pub fn survive_texts(script: &[u8]) {
+    let texts = script.split(|byte| *byte == 0);
+    let places = [
+        "boot/grub/grub.cfg",
+        "isolinux/isolinux.cfg",
+        "loader/entries/x.conf",
+        ".disk/info",
+        ".treeinfo",
+        "casper/filesystem.manifest",
+        "md5sum.txt",
+    ];
+    let files = places.iter().zip(texts).map(|(path, text)| (*path, Of::Bytes(text)));
+    let more = ["boot/vmlinuz", "boot/initrd", "casper/filesystem.squashfs"].map(|path| (path, Of::Size(100)));
+    // The first byte says whether it is of a family that is known by its version.
+    let more = more.into_iter().take(if script.first().is_some_and(|byte| byte % 2 == 0) { 2 } else { 3 });
+    let made = iso("TEXTS", &files.chain(more).collect::<Vec<_>>());
+    let index = Index::open(&made).expect("a good image");
+    boots(&made, &index);
+    let verdict = verify(&made, &index, &mut |done, total| assert!(done <= total)).expect("a good image");
+    assert!(verdict.implanted.is_none(), "{verdict:?}");
+    let text = String::from_utf8_lossy(script);
+    let made = boot_cfg(&text, "http://192.0.2.10/");
+    assert_eq!(made.lines().filter(|line| line.starts_with("prefix=")).count(), 1, "{made}");
+    assert!(made.lines().all(|line| !line.starts_with("kernel=/")), "{made}");
 }
 
 /// A valid ISO 9660 image with the changes of `script`.
@@ -181,12 +230,20 @@ mod tests {
         assert!(index.file("POOL/PACKAGE-9999.DEB").is_ok());
     }
 
+    /// Lines of words that the readers know, and of anything.
+    const TEXT: &str = "(((menuentry|linux|linuxefi|initrd|label|kernel|append|include|set|title|options|\\{|\\}|casper|/boot/vmlinuz|boot/initrd|\"|'|---|=|\\$x|[0-9]{1,20}|\\PC{0,4}|[\\x00-\\x1f])( |\t)?){0,8}\n){0,8}";
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
         #[test]
         fn no_change_of_an_iso_9660_image_breaks_the_reader(script in vec(any::<u8>(), 0..120)) {
             survive_iso(&script);
+        }
+
+        #[test]
+        fn no_text_of_an_image_breaks_its_readers(texts in vec(TEXT, 0..8)) {
+            survive_texts(texts.join("\0").as_bytes());
         }
 
         #[test]

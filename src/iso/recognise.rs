@@ -19,7 +19,18 @@ use super::{
 pub fn recognise(image: &dyn ReadAt, index: &Index) -> Recognised {
     let look = Look { image, index, facts: Facts::of(image, index), menu: menu::entries(image, index) };
     let family = FAMILIES.iter().find(|family| family.tests.iter().all(|test| look.holds(test)));
-    family.map_or_else(|| look.unknown(), |family| look.as_family(family))
+    let found = family.map_or_else(|| look.unknown(), |family| look.as_family(family));
+    // What a part of an image lets guess about its boot is not true of the whole one.
+    match index.missing() {
+        0 => found,
+        _ => Recognised {
+            how: How::Refused { why: INCOMPLETE.into(), instead: "copy or download all of it".into() },
+            variants: Vec::new(),
+            memory: None,
+            notes: Vec::new(),
+            ..found
+        },
+    }
 }
 
 /// An image that is being recognised.
@@ -92,7 +103,7 @@ impl Look<'_> {
                 family.title,
                 places.join(", ")
             ),
-            instead: "set the files yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile".into(),
+            instead: SET_YOURSELF.into(),
         }
     }
 
@@ -286,6 +297,12 @@ impl Look<'_> {
             false => ("menu", "unknown family", How::Linux, FROM_MENU),
             true => ("unknown", "unknown family", How::San, AS_DRIVE),
         };
+        let nothing_starts = matches!(how, How::San) && !self.starts_from_a_drive();
+        let how = match nothing_starts {
+            true => How::Refused { why: NOT_BOOTABLE.into(), instead: SET_YOURSELF.into() },
+            false => how,
+        };
+        let notes = if nothing_starts { Vec::new() } else { vec![note.to_owned()] };
         Recognised {
             family,
             title: self.title("CD image"),
@@ -294,8 +311,16 @@ impl Look<'_> {
             how,
             variants,
             memory: None,
-            notes: vec![note.to_owned()],
+            notes,
         }
+    }
+
+    /// Whether a firmware may find something to start on a drive with this image: by El Torito, or by a boot sector as
+    /// images have that are written to USB sticks.
+    fn starts_from_a_drive(&self) -> bool {
+        let mut end = [0; 2];
+        let has_sector = self.image.read_at(510, &mut end).is_ok() && end == [0x55, 0xaa];
+        has_sector || !self.index.volume().boot_entries.is_empty()
     }
 }
 
@@ -319,6 +344,9 @@ fn natural(path: &str) -> Vec<(u64, String)> {
 }
 
 const FROM_MENU: &str = "kernel, initial RAM disk and arguments are from the image's own menu; a system that looks for its disc will not find it";
+const INCOMPLETE: &str = "it is not whole: it is still copied, or was cut short";
+const NOT_BOOTABLE: &str = "its family is unknown, and it has neither a boot menu that can be read nor anything that firmware starts from a drive";
+const SET_YOURSELF: &str = "set the files yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile";
 const AS_DRIVE: &str =
     "iPXE shows it as a drive, which is gone when the system's own kernel starts; this works for small tools";
 
