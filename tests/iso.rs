@@ -463,7 +463,7 @@ fn the_command_says_what_an_image_is_whole() {
   memory       64 MiB: this is the whole program
   for          x86_64
     kernel     EFI/BOOT/bootx64.efi
-  warning      its name has special characters: clients that pass the URL to a shell need memtest86-x64.iso
+  warning      its name has special characters, which some clients pass to a shell: machines get it as memtest86-x64.iso
 "#;
     assert_eq!(said, (Some(0), expected.to_owned(), String::new()));
     let (code, json, _) = iso(&["--json", "/usr/lib/ipxe/ipxe.iso"]);
@@ -486,7 +486,7 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
     let path = image.to_str().expect("UTF-8");
     let (code, said, error) = iso(&["--verify", path]);
     assert_eq!((code, error.as_str()), (Some(0), ""), "{said}");
-    assert!(said.contains("checksums    the checksum inside it matches; 1 files match md5sum.txt\n"), "{said}");
+    assert!(said.contains("checksums    the checksum inside it matches; 1 file matches md5sum.txt\n"), "{said}");
 
     let index = Index::open(&ImageFile::open(&image).expect("opened")).expect("read");
     let place =
@@ -508,11 +508,22 @@ fn an_image_that_is_cut_damaged_or_none_ends_with_1_and_says_so() {
     let (code, _, error) = iso(&[path]);
     let words = format!("it is incomplete: 100.0 KiB of {} are missing; download it again", tenths(length));
     assert_eq!((code, error), (Some(1), format!("netbootd: {path}: {words}\n")));
+    let (code, said, error) = iso(&["--verify", path]);
+    assert_eq!((code, error), (Some(1), format!("netbootd: {path}: {words}\n")));
+    for line in [
+        "  cannot boot  it is not whole: it is still copied, or was cut short\n",
+        "  instead      copy or download all of it\n",
+        "  checksums    not compared: the image is incomplete\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
 
     file.set_len(0).expect("cut");
     let (code, said, error) = iso(&["--json", path]);
     let words = "it is not a CD or DVD image: the file is empty";
-    assert_eq!((code, said.as_str(), error), (Some(1), "", format!("netbootd: {path}: {words}\n")));
+    assert_eq!((code, error), (Some(1), format!("netbootd: {path}: {words}\n")));
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(said, serde_json::json!({ "file": path, "fault": words }));
     assert_eq!(iso(&["/nothing.iso"]).0, Some(69));
 }
 

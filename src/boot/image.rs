@@ -52,6 +52,9 @@ pub enum Role {
 }
 
 impl Image {
+    /// What no signature fits.
+    pub const UNKNOWN: Self = Self::Other("of an unknown type");
+
     /// Reads the beginning of a file, of which [`HEAD`] bytes are needed.
     #[must_use]
     pub fn of(head: &[u8]) -> Self {
@@ -65,7 +68,7 @@ impl Image {
             Some((_, _, image)) => *image,
             None if coff_machine_of(head).is_some() => Self::Efi,
             None if has_boot_sector(head) => Self::Disk,
-            None => Self::Other("of an unknown type"),
+            None => Self::UNKNOWN,
         }
     }
 
@@ -122,7 +125,8 @@ impl Role {
                     "; are kernel and initrd swapped?"
                 }
                 (Self::Disk, Iso) => "; name it with iso or sanboot",
-                (Self::Iso, Disk) => "; name it with disk",
+                (Self::Kernel | Self::Iso, Disk) => "; name it with disk",
+                (Self::Kernel, Iso) => "; name it with iso (its name has to end in .iso)",
                 (Self::Iso, Gzip | Compressed(_)) => "; unpack it",
                 _ => "",
             };

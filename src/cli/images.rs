@@ -16,6 +16,11 @@ use crate::files::alias::plain_path;
 /// Images beside a kernel or initial RAM disks.
 pub(super) fn named<'a>(first: Option<&'a Path>, rest: &'a [PathBuf]) -> Result<Option<Vec<&'a Path>>, Failure> {
     let all: Vec<&Path> = first.into_iter().chain(rest.iter().map(PathBuf::as_path)).collect();
+    // Taken for a kernel, it would be sent to machines that cannot start it.
+    if let Some(packed) = all.iter().find(|path| is_packed(path)) {
+        let name = packed.display();
+        return Err(Failure::new(EX_USAGE, format!("{name} is a packed CD image: unpack it, and name the .iso file")));
+    }
     match all.iter().find(|path| !is_image(path)) {
         None if all.is_empty() => Ok(None),
         None => Ok(Some(all)),
@@ -33,6 +38,13 @@ pub(super) fn named<'a>(first: Option<&'a Path>, rest: &'a [PathBuf]) -> Result<
 fn is_image(path: &Path) -> bool {
     path.extension().is_some_and(|end| end.eq_ignore_ascii_case("iso"))
 }
+
+fn is_packed(path: &Path) -> bool {
+    let ends_so = path.extension().is_some_and(|end| PACKED.iter().any(|packed| end.eq_ignore_ascii_case(packed)));
+    ends_so && path.file_stem().is_some_and(|stem| is_image(Path::new(stem)))
+}
+
+const PACKED: [&str; 8] = ["7z", "bz2", "gz", "lz4", "lzma", "xz", "zip", "zst"];
 
 /// Images, as paths below the folder that they are served from.
 #[derive(Debug, PartialEq, Eq)]
@@ -159,6 +171,16 @@ mod tests {
         assert_eq!(names, ["X", "a-b", "a-b-2"]);
         let served: Vec<String> = several.served().into_iter().collect();
         assert_eq!(served, ["a b.iso", "c/X.ISO", "c/a-b.iso", "c/wimboot"]);
+    }
+
+    #[test]
+    fn a_packed_image_is_no_kernel() {
+        let fault = named(Some(Path::new("x.ISO.gz")), &[]).expect_err("a fault");
+        assert_eq!(fault.message, "x.ISO.gz is a packed CD image: unpack it, and name the .iso file");
+        for kernel in ["vmlinuz.gz", "x.iso.d", "iso.gz"] {
+            assert_eq!(named(Some(Path::new(kernel)), &[]).expect("a kernel"), None, "{kernel}");
+        }
+        assert!(named(Some(Path::new("x.iso.iso")), &[]).expect("an image").is_some());
     }
 
     #[test]

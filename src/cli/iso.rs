@@ -43,8 +43,17 @@ impl Iso {
         let image = ImageFile::open(&self.file);
         let image = image.map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{name}: {error}")))?;
         let damaged = |fault: &dyn std::fmt::Display| Failure::new(DAMAGED, format!("{name}: {fault}"));
-        let index = Index::open(&image).map_err(|fault| damaged(&fault))?;
-        let verdict = match self.verify {
+        let index = match Index::open(&image) {
+            Ok(index) => index,
+            Err(fault) => {
+                if self.json {
+                    print(&format!("{:#}\n", json!({ "file": name.to_string(), "fault": fault.to_string() })))?;
+                }
+                return Err(damaged(&fault));
+            }
+        };
+        // That a part is missing says more than the checksums of the rest, and the lists may be in that part.
+        let verdict = match self.verify && index.missing() == 0 {
             false => None,
             true => Some(verified(&image, &index).map_err(|fault| damaged(&fault))?),
         };
@@ -54,6 +63,7 @@ impl Iso {
             unreadable: Unreadable::of(&index),
             index: &index,
             verdict,
+            is_to_verify: self.verify,
         };
         print(&if self.json { shown.as_json(&self.file) } else { shown.as_text() })?;
         match shown.fault() {
@@ -132,6 +142,7 @@ struct Shown<'a> {
     found: Recognised,
     unreadable: Unreadable,
     verdict: Option<Verdict>,
+    is_to_verify: bool,
 }
 
 impl Shown<'_> {
@@ -187,6 +198,9 @@ impl Shown<'_> {
         for warning in self.warnings() {
             line("warning", &warning);
         }
+        if self.is_to_verify && self.verdict.is_none() {
+            line("checksums", "not compared: the image is incomplete");
+        }
         if let Some(verdict) = &self.verdict {
             line("checksums", &checksums(verdict));
             for (path, why) in verdict.damaged.iter().take(20) {
@@ -235,7 +249,7 @@ impl Shown<'_> {
         let mut all = Vec::new();
         if plain(&self.name) != self.name {
             all.push(format!(
-                "its name has special characters: clients that pass the URL to a shell need {}",
+                "its name has special characters, which some clients pass to a shell: machines get it as {}",
                 plain(&self.name)
             ));
         }
@@ -290,7 +304,9 @@ fn checksums(verdict: &Verdict) -> String {
         None => {}
     }
     if !verdict.lists.is_empty() {
-        parts.push(format!("{} files match {}", verdict.intact, verdict.lists.join(", ")));
+        let files =
+            if verdict.intact == 1 { "1 file matches".into() } else { format!("{} files match", verdict.intact) };
+        parts.push(format!("{files} {}", verdict.lists.join(", ")));
     }
     if verdict.is_empty() { "the image has none; nothing was compared".into() } else { parts.join("; ") }
 }

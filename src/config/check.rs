@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
@@ -88,7 +89,10 @@ impl Check<'_> {
                 Err(why @ Reason::Unreadable { .. }) => {
                     permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string())
                 }
-                Err(why) => format!("{why} (searched below {})", assets.path().display()),
+                Err(why) => match no_file(assets, name) {
+                    Some(what) => format!("{name} {what}"),
+                    None => format!("{why} (searched below {})", assets.path().display()),
+                },
             },
         };
         self.part(key, problem);
@@ -105,6 +109,16 @@ impl Check<'_> {
             "{url} is on another server: netbootd does not check it, and cannot see whether a machine fetches it"
         );
         self.finding(Level::Warning, key, message);
+    }
+}
+
+/// What is there instead of a file.
+pub(super) fn no_file(assets: &AssetRoot, name: &str) -> Option<&'static str> {
+    let kind = fs::metadata(assets.path().join(name)).ok()?.file_type();
+    match (kind.is_dir(), kind.is_file()) {
+        (true, _) => Some("is a folder: name a file"),
+        (_, false) => Some("is not a regular file"),
+        _ => None,
     }
 }
 

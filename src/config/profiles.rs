@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::{
     Level, arch_meant,
-    check::{Check, LONGEST},
+    check::{Check, LONGEST, no_file},
     isos::{self, Iso},
     limits::head,
     schema,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     boot::{
         faults::Wanted,
-        image::Role,
+        image::{Image, Role},
         machine::{Menu, Rules},
         policy::Policy,
         profile::{Boot, DeviceTree, Linux, Profile},
@@ -281,10 +281,14 @@ impl Boots<'_, '_> {
             let key = [self.path.as_slice(), &["iso"]].concat();
             self.check.file(&key, iso, Some(assets));
             // It is read again when it comes.
-            return Boot::Faulty(format!("there is no file {iso}"));
+            return Boot::Faulty(match no_file(assets, iso) {
+                Some(what) => format!("{iso} {what}"),
+                None => format!("there is no file {iso}"),
+            });
         }
-        // Its first bytes say what it is instead.
-        let problem = head(assets, iso).and_then(|head| Role::Iso.check(&head, None).err());
+        // Its first bytes say what it is instead. Of what they do not know, the reader of images says more.
+        let head = head(assets, iso).filter(|head| Image::of(head) != Image::UNKNOWN);
+        let problem = head.and_then(|head| Role::Iso.check(&head, None).err());
         if let Some(problem) = problem {
             return self.faulty("iso", format!("{iso} {problem}"));
         }

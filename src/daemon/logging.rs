@@ -36,7 +36,7 @@ pub enum Format {
 /// Starts logging to standard output. `NETBOOTD_LOG` sets the filter (`debug`, or tracing's own syntax); the rest of
 /// the world's lines are `info`.
 pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_env("NETBOOTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("NETBOOTD_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL));
     let to_journal = is_journal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Outs { to_journal });
     lines().are_for_people = format == Format::Text;
@@ -47,6 +47,9 @@ pub fn start(format: Format) {
         Format::Json => builder.json().flatten_event(true).init(),
     }
 }
+
+/// A watched folder that is removed is an error to `notify`, and none to us.
+const USUAL: &str = "info,notify=off";
 
 /// Whether standard output is the journal: the variable may be inherited from a service by what is no part of it, so it
 /// names the stream's device and inode (systemd.exec(5), `$JOURNAL_STREAM`).

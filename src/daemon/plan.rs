@@ -261,6 +261,9 @@ impl Plan {
         match rules.choose(None, None, None, "x86_64") {
             Ok(Choice { boot: Boot::Menu, .. }) => info!("boots the menu of profiles ({})", rules.profiles.len()),
             Ok(Choice { boot: Boot::Local, .. }) => info!("boots the local disk"),
+            Ok(Choice { profile, boot: Boot::Faulty(why), .. }) => {
+                warn!("boots nothing so far: profile {profile} cannot boot: {why}");
+            }
             Ok(Choice { profile, boot, .. }) => {
                 info!("boots profile {profile}: {} {}", boot.named().join(" "), boot.cmdline().unwrap_or_default());
             }

@@ -26,7 +26,7 @@ pub(super) fn what_it_is(reader: &Reader<'_>) -> &'static str {
     } else if reader.length() < SMALLEST {
         "the file is too small: download it again"
     } else if head.get(510..512) == Some(&[0x55, 0xaa]) {
-        "it is a raw disk image: use `disk` to boot it"
+        "it is a raw disk image: name it with disk in a profile"
     } else {
         "it contains neither ISO 9660 nor UDF"
     }

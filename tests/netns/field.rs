@@ -37,7 +37,7 @@ fn metric(bench: &Bench, name: &str) -> Result<Option<f64>> {
     Ok(metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()))
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let began = Instant::now();
     while !is_so()? {
         ensure!(began.elapsed() < START, "{what}");

@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Tool, required};
 
-use crate::bench::{Bench, SERVER, SMALL, SOON, noise};
+use crate::{
+    bench::{Bench, SERVER, SMALL, SOON, noise},
+    field::until,
+};
 
 const XORRISO: &[Tool] = &[Tool::new("xorriso", "xorriso")];
 
@@ -217,5 +220,41 @@ fn an_image_that_is_replaced_while_it_is_sent_is_never_mixed() -> Result<()> {
     begun.read_exact(&mut rest)?;
     got.extend(rest);
     ensure!(got == old, "the old image was not sent to its end");
+    Ok(())
+}
+
+/// A copy under a hidden name that is then renamed, as rsync does it; another image in its place; no image; and no folder.
+#[test]
+fn the_menu_follows_what_is_renamed_replaced_and_removed() -> Result<()> {
+    let Some(()) = required(&[XORRISO]) else { return Ok(()) };
+    let prepared = Bench::prepared(&["eth1"], &[], "isos = \"isos/**/*.iso\"\n", |lab, _| {
+        Ok(fs::create_dir_all(lab.directory().join("assets/isos/sub"))?)
+    })?;
+    let Some(bench) = prepared else { return Ok(()) };
+    let menu = || script(&bench, "&arch=x86_64&platform=efi&profile=menu");
+    let shows = |wanted: &str| until(wanted, || Ok(menu()?.contains(wanted)));
+    let made = |title: &str| -> Result<Vec<u8>> {
+        let path = bench.lab.directory().join("made.iso");
+        live(&path, title, &noise(300_000, 3))?;
+        Ok(fs::read(path)?)
+    };
+    let (old, new) = (made("Debian GNU/Linux 12.5 - lab amd64")?, made("Debian GNU/Linux 13.1 - lab amd64")?);
+    let sub = bench.assets.join("isos/sub");
+    let (hidden, named) = (sub.join(".x.iso.Ab12Cd"), sub.join("x.iso"));
+    fs::write(&hidden, &old)?;
+    ensure!(!menu()?.contains("12.5"), "a hidden file is in the menu: {}", menu()?);
+    fs::rename(&hidden, &named)?;
+    shows("item profile_x Debian GNU/Linux 12.5\n")?;
+    ensure!(menu()?.contains("\nmenu sub: "), "{}", menu()?);
+    fs::write(&hidden, &new)?;
+    fs::rename(&hidden, &named)?;
+    shows("item profile_x Debian GNU/Linux 13.1\n")?;
+    fs::remove_dir_all(&sub)?;
+    until("an empty menu", || Ok(!menu()?.contains("Debian")))?;
+    fs::create_dir(&sub)?;
+    fs::write(&named, &old)?;
+    shows("item profile_x Debian GNU/Linux 12.5\n")?;
+    let lines = bench.netbootd.lines();
+    ensure!(!lines.iter().any(|line| line.contains("notify")), "{lines:#?}");
     Ok(())
 }
