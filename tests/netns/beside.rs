@@ -24,7 +24,7 @@ pub(crate) fn dnsmasq(lab: &Lab, host: &Host, arguments: &[&str]) -> Result<Proc
     let mut command = host.command(DNSMASQ);
     command
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--log-facility=-", "--log-dhcp"])
-        .args(["--port=0", "--no-resolv", "--interface=eth1", "--dhcp-authoritative", "--no-ping"])
+        .args(["--port=0", "--no-resolv", "--interface=eth1", "--dhcp-authoritative", "--no-ping", "--pid-file"])
         .arg(format!("--dhcp-leasefile={}", leases.display()))
         .args(arguments);
     let process = Process::spawn("dnsmasq", &mut command)?;

@@ -445,7 +445,7 @@ fn a_foreign_server_stops_it_within_5_s_of_its_first_offer() -> Result<()> {
 fn a_foreign_server_is_found_though_no_machine_asks() -> Result<()> {
     let Some(bench) = leasing(&format!("{BOOT}ask_every = \"2s\"\n"))? else { return Ok(()) };
     let host = bench.lab.host("dhcp", Some("10.77.0.1/24"))?;
-    let _foreign = dnsmasq(&bench.lab, &host, &["--dhcp-range=10.77.0.150,10.77.0.199,1h", "--pid-file"])?;
+    let _foreign = dnsmasq(&bench.lab, &host, &["--dhcp-range=10.77.0.150,10.77.0.199,1h"])?;
     stopped(&bench, "the DHCP server 10.77.0.1 leases addresses", Duration::from_secs(8))
 }
 
@@ -483,7 +483,7 @@ fn a_cable_that_is_plugged_elsewhere_makes_it_ask_first() -> Result<()> {
     let Some(bench) = leasing(BOOT)? else { return Ok(()) };
     let host = bench.lab.host("dhcp", Some("10.77.0.1/24"))?;
     host.ip(&["link", "set", "eth1", "down"])?;
-    let _foreign = dnsmasq(&bench.lab, &host, &["--dhcp-range=10.77.0.150,10.77.0.199,1h", "--pid-file"])?;
+    let _foreign = dnsmasq(&bench.lab, &host, &["--dhcp-range=10.77.0.150,10.77.0.199,1h"])?;
     let ports = bench.lab.switch().ip(&["-o", "link", "show", "type", "veth"])?;
     // The first port of the switch is the server's.
     let port = ports
@@ -513,7 +513,7 @@ fn a_cable_that_is_plugged_elsewhere_makes_it_ask_first() -> Result<()> {
 fn a_server_on_this_host_and_the_default_route_are_refused() -> Result<()> {
     let mut other = None;
     let bench = Bench::prepared(&["eth1"], &[], BOOT, |lab, host| {
-        other = Some(dnsmasq(lab, host, &["--dhcp-range=10.77.0.50,10.77.0.50,1h", "--pid-file"])?);
+        other = Some(dnsmasq(lab, host, &["--dhcp-range=10.77.0.50,10.77.0.50,1h"])?);
         Ok(())
     })?;
     let Some(bench) = bench else { return Ok(()) };

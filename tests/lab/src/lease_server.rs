@@ -52,6 +52,8 @@ fn dnsmasq(lab: &Lab, host: &Host, first: Ipv4Addr, last: Ipv4Addr) -> Command {
         .args(["--port=0", "--no-resolv", "--interface=eth1", "--bind-interfaces"])
         // Without its ping it answers at once: the hardest case for a proxy, which must not be later than the lease.
         .args(["--dhcp-authoritative", "--no-ping"])
+        // None: several run at a time, and would share the one of the host.
+        .arg("--pid-file")
         // The mask is said for the networks behind a relay, which it cannot see.
         .arg(format!("--dhcp-range={first},{last},255.255.255.0,1h"))
         .arg(format!("--dhcp-leasefile={}", leases.display()));

@@ -39,7 +39,7 @@ impl SnippetServer {
                 fs::write(&file, lines)?;
                 let mut command = host.command(DNSMASQ);
                 command.args(["--keep-in-foreground", "--user=root", "--log-facility=-", "--log-dhcp", "--port=0"]);
-                command.args(["--no-resolv", "--interface=eth1", "--dhcp-authoritative", "--no-ping"]);
+                command.args(["--no-resolv", "--interface=eth1", "--dhcp-authoritative", "--no-ping", "--pid-file"]);
                 command.arg("--dhcp-range=10.77.0.50,10.77.0.60,1h").arg(format!("--conf-file={}", file.display()));
                 command.arg(format!("--dhcp-leasefile={}", lab.directory().join("dnsmasq.leases").display()));
                 let process = Process::spawn("dnsmasq", &mut command)?;
