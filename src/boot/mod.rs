@@ -7,7 +7,7 @@
 //! |---|---|
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
 //! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`] |
-//! | what can be booted | [`loader`], [`loaders`], [`program`], [`chain`], [`profile`], [`image`], [`template`], [`source`] |
+//! | what can be booted | [`loader`], [`loaders`], [`program`], [`chain`], [`profile`], [`image`], [`length`], [`template`], [`source`] |
 //! | the decision | [`machine`], [`next`], [`shape`], [`faults`], [`shadow`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`grub`], [`answer`], [`urls`] |
 
@@ -23,6 +23,7 @@ pub mod heard;
 pub mod identity;
 pub mod image;
 pub mod installer;
+pub mod length;
 pub mod loader;
 pub mod loaders;
 pub mod mac;

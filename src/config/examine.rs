@@ -16,6 +16,7 @@ use crate::{
         chain::Lead,
         identity::{is_own_serial, own_uuid},
         image::{Role, takes_any_file},
+        length,
         loader::Loader,
         loaders::Loaders,
         machine::MachineRule,
@@ -209,8 +210,13 @@ impl Examination<'_> {
 
     /// Missing and empty files are already reported.
     fn file(&mut self, role: Role, key: &[&str], path: &str, arch: Option<&str>, assets: &AssetRoot) {
-        if let Some(Err(words)) = head(assets, path).filter(|head| !head.is_empty()).map(|head| role.check(&head, arch))
-        {
+        let Some(head) = head(assets, path).filter(|head| !head.is_empty()) else { return };
+        let size = assets.file(path).map(|asset| asset.size).unwrap_or(u64::MAX);
+        let checked = role.check(&head, arch).and_then(|()| match role {
+            Role::Kernel | Role::Efi => length::check(&head, size),
+            Role::Initrd | Role::Iso | Role::Disk => Ok(()),
+        });
+        if let Err(words) = checked {
             self.find(Level::Fault, key, format!("{path} {words}"));
         }
     }

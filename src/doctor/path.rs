@@ -6,7 +6,7 @@ use super::{
     client::Client,
     finding::{Area, Finding, Fix, Verdict},
 };
-use crate::boot::image::Role;
+use crate::boot::{image::Role, length};
 
 /// What was fetched of one boot server.
 #[derive(Clone, Debug, Default)]
@@ -210,12 +210,18 @@ fn file(File { url, role, head }: &File) -> Finding {
                     "put the file into the assets folder, or correct the profile that names it: netbootd check".into(),
                 ))
         }
-        Ok((head, size)) => match role.map(|role| role.check(head, None)) {
+        Ok((head, size)) => match role.map(|role| checked(role, head, *size)) {
             Some(Err(words)) => found("file_corrupt", Verdict::Fault, format!("{url} {words}"))
                 .fixed_by(Fix::Do("put the right file in its place: netbootd check says what each file is".into())),
             Some(Ok(())) | None => found("file", Verdict::Ok, format!("{url}: {size} bytes")),
         },
     }
+}
+
+/// What is wrong with a file. A server that does not say its size says 0.
+fn checked(role: Role, head: &[u8], size: u64) -> Result<(), String> {
+    role.check(head, None)?;
+    if role == Role::Kernel && size > 0 { length::check(head, size) } else { Ok(()) }
 }
 
 fn sample((name, bytes, took): &(String, usize, Duration)) -> Finding {

@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// All that a finding says.
-fn words(finding: &Value) -> String {
+pub(crate) fn words(finding: &Value) -> String {
     format!("{finding:#}")
 }
 
 /// The fixes of one kind.
-fn fixes<'a>(finding: &'a Value, kind: &str) -> Vec<&'a str> {
+pub(crate) fn fixes<'a>(finding: &'a Value, kind: &str) -> Vec<&'a str> {
     let all = finding["fix"].as_array().into_iter().flatten();
     all.filter(|fix| fix["kind"] == kind).filter_map(|fix| fix["text"].as_str()).collect()
 }
@@ -112,7 +112,13 @@ fn port_69_is_held() -> Result<()> {
     let folder = ward.lab.directory().display().to_string();
     let mut command = ward.server.command("/usr/sbin/dnsmasq");
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--log-facility=-", "--port=0"]);
-    command.args(["--interface=eth1", "--bind-interfaces", "--enable-tftp", &format!("--tftp-root={folder}")]);
+    command.args([
+        "--pid-file",
+        "--interface=eth1",
+        "--bind-interfaces",
+        "--enable-tftp",
+        &format!("--tftp-root={folder}"),
+    ]);
     let mut holder = Process::spawn("holder", &mut command)?;
     holder.wait_for_line("TFTP", START)?;
     ward.starts()?;
@@ -230,6 +236,28 @@ fn the_kernel_is_corrupt() -> Result<()> {
     let finding = there.find("file_corrupt")?;
     ensure!(fixes(finding, "do").iter().any(|words| words.contains("put the right file in its place")));
     fs::write(&path, kernel())?;
+    ward.boots()
+}
+
+/// A download that was cut off, as a full disk leaves it.
+#[test]
+fn the_kernel_is_cut_off() -> Result<()> {
+    let Some(mut ward) = Ward::empty()? else { return Ok(()) };
+    ward.leases(&[])?;
+    let path = ward.assets.join("vmlinuz");
+    fs::write(&path, &kernel()[..1_000_000])?;
+    ward.starts()?;
+    let findings = ward.examined()?;
+    for id in ["configuration", "file_corrupt"] {
+        let said = words(findings.find(id)?);
+        let why = "vmlinuz is cut off: it has 1000000 bytes, and its header says at least 1999985";
+        ensure!(said.contains(why), "{said}");
+    }
+    let there = ward.examined_by_client(&[])?;
+    let finding = there.find("file_corrupt")?;
+    ensure!(fixes(finding, "do").iter().any(|words| words.contains("put the right file in its place")));
+    fs::write(&path, kernel())?;
+    ensure!(ward.examined()?.find("file_corrupt").is_err());
     ward.boots()
 }
 
