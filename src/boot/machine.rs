@@ -22,6 +22,7 @@ use super::{
     roster::{Begun, Entry, Roster, Tried},
     selector::{Facts, RuleBook},
     shape::Shape,
+    strangers::{Permission, Strangers},
     template::Templates,
 };
 
@@ -74,7 +75,17 @@ impl Live {
         let state = self.state_fault.load();
         let state = state.iter().map(|fault| format!("the state cannot be used: {fault}"));
         let leases = self.lease_faults.load();
-        state.chain(leases.iter().cloned()).chain(self.faults.load().iter().map(ToString::to_string)).collect()
+        let proxy = self.rules.load().strangers.other_proxy().map(|server| {
+            format!(
+                "only known machines are answered, because another ProxyDHCP server answers here: {server}; stop that \
+                 server and start netbootd again, or netbootd up --everyone"
+            )
+        });
+        state
+            .chain(proxy)
+            .chain(leases.iter().cloned())
+            .chain(self.faults.load().iter().map(ToString::to_string))
+            .collect()
     }
 }
 
@@ -89,6 +100,8 @@ pub struct Rules {
     pub hears_ipxe: bool,
     /// Whether only machines that a rule names or that were approved are answered.
     pub known_only: bool,
+    /// Machines that no rule names: what was said of them since the start.
+    pub strangers: Arc<Strangers>,
     /// The shape of offers.
     pub offer: OfferShape,
     /// How long offers to firmware wait.
@@ -220,8 +233,15 @@ impl Rules {
     /// [`Reason::Unknown`] where there has to be one, or an approval.
     pub fn rule(&self, facts: &Facts<'_>, roster: &Roster) -> Result<Option<&MachineRule>, Reason> {
         let rule = self.machines.of(facts).map(|(_, rule)| rule);
-        let is_known = || self.said(facts, roster).is_some_and(|entry| entry.makes_known());
-        if self.known_only && rule.is_none() && !is_known() { Err(Reason::Unknown) } else { Ok(rule) }
+        let may_once = || self.strangers.said(self.identity(facts)) == Some(Permission::Once);
+        let is_known = || self.said(facts, roster).is_some_and(|entry| entry.makes_known()) || may_once();
+        if self.answers_known_only() && rule.is_none() && !is_known() { Err(Reason::Unknown) } else { Ok(rule) }
+    }
+
+    /// Whether a machine has to be known to be answered: by the configuration, or because of another ProxyDHCP server.
+    #[must_use]
+    pub fn answers_known_only(&self) -> bool {
+        self.known_only || self.strangers.other_proxy().is_some()
     }
 
     /// What was said of a machine, under any of its names.

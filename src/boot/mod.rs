@@ -6,7 +6,7 @@
 //! | subject | files |
 //! |---|---|
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
-//! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`] |
+//! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`], [`strangers`] |
 //! | what can be booted | [`loader`], [`loaders`], [`program`], [`chain`], [`profile`], [`image`], [`length`], [`template`], [`source`] |
 //! | the decision | [`machine`], [`next`], [`shape`], [`faults`], [`shadow`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`grub`], [`answer`], [`urls`] |
@@ -48,6 +48,7 @@ pub mod selector;
 pub mod shadow;
 pub mod shape;
 pub mod source;
+pub mod strangers;
 pub mod template;
 pub mod text;
 pub mod urls;

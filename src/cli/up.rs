@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, IsTerminal as _},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -92,7 +93,10 @@ impl Up {
         let set = self.lease.set_address(&settings.interfaces)?;
         // Nobody reads along, and nobody answers, where this is no terminal.
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-        if is_terminal && looks_around(&settings)? && !self.everyone && !self.says_whom_to_answer() {
+        let other_proxy = if is_terminal { looks_around(&settings)? } else { None };
+        // A person who answers questions is there, and nobody said whom to answer.
+        let is_careful = is_terminal && !self.everyone && !self.known && !self.says_whom_to_answer();
+        if is_careful && other_proxy.is_some() {
             warn!("only known machines are answered, because of that server; --everyone answers all");
             flags.push(("dhcp.answer", Value::from("known")));
             settings = self.loaded(&flags, only.as_ref()).map_err(faulty)?;
@@ -100,12 +104,19 @@ impl Up {
         if let Some(file) = &self.save {
             self.saved(file, &flags, only.is_some())?;
         }
-        let asks = is_terminal && settings.dhcp.known_only;
+        let asks = is_terminal && (settings.dhcp.known_only || is_careful);
         let hint = self.lease.hint();
         let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, format!("{unclear}{hint}")))?;
         // The table is read here: in the sandbox, it is out of reach.
         let makers = if asks { Arc::new(Makers::load()) } else { Arc::default() };
         let plan = Plan { talk: Talk { asks, makers }, ends_after: self.lease.ends_after, ..plan };
+        if is_careful {
+            let strangers = plan.live.rules.load().strangers.clone();
+            strangers.be_careful();
+            if let Some(server) = other_proxy {
+                strangers.other_proxy_answers(server);
+            }
+        }
         plan.check_leases().map_err(|fault| Failure::new(EX_CONFIG, fault))?;
         let confinement = match self.no_sandbox {
             true => Confinement::No,
@@ -138,8 +149,11 @@ impl Up {
         resolve(&loaded)
     }
 
-    /// Whether the configuration file says whom to answer.
+    /// Whether the environment or the configuration file says whom to answer.
     fn says_whom_to_answer(&self) -> bool {
+        if std::env::var_os("NETBOOTD_DHCP__ANSWER").is_some() {
+            return true;
+        }
         let text = configuration(self.config.as_deref()).and_then(|file| fs::read_to_string(file).ok());
         let document = text.and_then(|text| text.parse::<toml_edit::DocumentMut>().ok());
         document.is_some_and(|document| document.get("dhcp").and_then(|dhcp| dhcp.get("answer")).is_some())
@@ -216,8 +230,8 @@ impl Up {
 }
 
 /// Looks at this host and asks the network once, before the server's own offers are there. Says the one thing that
-/// matters. Whether another ProxyDHCP server answers.
-fn looks_around(settings: &Settings) -> Result<bool, Failure> {
+/// matters. Another ProxyDHCP server that answers.
+fn looks_around(settings: &Settings) -> Result<Option<Ipv4Addr>, Failure> {
     let interfaces = choose(&settings.interfaces).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
     let quick = match examine_quickly(&interfaces, settings) {
         Ok(mut quick) => {
@@ -228,7 +242,7 @@ fn looks_around(settings: &Settings) -> Result<bool, Failure> {
         // It is a help, and no boot needs it.
         Err(failed) => {
             info!("the network was not looked at: {failed}");
-            return Ok(false);
+            return Ok(None);
         }
     };
     match what_matters(&quick.findings) {
@@ -255,7 +269,7 @@ fn looks_around(settings: &Settings) -> Result<bool, Failure> {
             "another ProxyDHCP server answers on this network: {list}; a machine may take either offer: stop one of the two"
         );
     }
-    Ok(!proxies.is_empty())
+    Ok(quick.proxies.first().copied())
 }
 
 fn text(path: &Path) -> Value {

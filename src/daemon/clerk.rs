@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, Notify, mpsc},
     time::sleep,
 };
 use tracing::{info, warn};
@@ -21,6 +21,7 @@ use crate::{
         machine::{Live, Rules},
         roster::{Assignment, Begun, Change, Entry, Roster},
         shape::Shape,
+        strangers::Permission,
     },
     state::{NotKept, State},
     timeline::{boot::Timeline, machines::Timelines, moment::Moment},
@@ -34,6 +35,8 @@ pub struct Clerk {
     live: Arc<Live>,
     /// Changes come one after the other.
     turn: Mutex<Unkept>,
+    /// Something was said of a machine that no rule names.
+    permitted: Notify,
 }
 
 /// What was learned and has not reached the disk: it was full, most likely.
@@ -148,7 +151,7 @@ impl Clerk {
         if let Some(sharing) = &sharing {
             learned.shapes.extend(sharing.offer_shapes().await);
         }
-        (Self { state, sharing, live, turn: Mutex::default() }, learned, timelines)
+        (Self { state, sharing, live, turn: Mutex::default(), permitted: Notify::new() }, learned, timelines)
     }
 
     /// Whether what is said outlives a restart.
@@ -199,7 +202,31 @@ impl Clerk {
     pub async fn approve(&self, machine: MachineId, approved: bool) -> Result<bool, Refusal> {
         let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
         self.change(machine, Happened::Approved(approved)).await?;
+        // It overrides what was said in this run.
+        self.live.rules.load().strangers.forget(machine);
+        self.permitted.notify_one();
         Ok(before)
+    }
+
+    /// Does what a person says about a machine that no rule names. Only an approval outlives the server.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKept`]; nothing was changed then.
+    pub async fn permit(&self, machine: MachineId, permission: Permission) -> Result<(), Refusal> {
+        let approved = permission == Permission::Always;
+        let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
+        if approved != before {
+            self.change(machine, Happened::Approved(approved)).await?;
+        }
+        self.live.rules.load().strangers.say(machine, permission);
+        info!("{}", permission.words(machine));
+        self.permitted.notify_one();
+        Ok(())
+    }
+
+    /// Waits until something was said or approved.
+    pub(super) async fn permitted(&self) {
+        self.permitted.notified().await;
     }
 
     /// Forgets what was learned of a machine's firmware.

@@ -26,7 +26,7 @@ use super::{
     sharing::Sharing,
 };
 use crate::{
-    boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
+    boot::{identity::MachineId, mac::MacAddr, roster::Assignment, strangers::Permission},
     dhcp::office::Office,
     lease::view::Leases,
     net::wake::wake,
@@ -72,6 +72,14 @@ impl Server for Running {
 
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move { self.clerk.approve(machine, approved).await.map_err(refusal) })
+    }
+
+    fn permit(&self, machine: MachineId, permission: Permission) -> Answer<'_, Result<(), Refusal>> {
+        Box::pin(async move { self.clerk.permit(machine, permission).await.map_err(refusal) })
+    }
+
+    fn permitted(&self) -> Answer<'_, ()> {
+        Box::pin(self.clerk.permitted())
     }
 
     fn wake(

@@ -190,7 +190,7 @@ async fn serve(
     plan.live.faults.store(Arc::new(faults::look(&plan.live, plan.assets.as_deref())));
     let files = faults::follow(plan.live.clone(), plan.assets.clone(), is_sandboxed);
     let bars = bars::follow(server.clone(), plan.live.clone());
-    let talk = talk::follow(server, plan.talk.clone(), views.waiting.on.clone());
+    let talk = talk::follow(server, plan.live.clone(), plan.talk.clone(), views.waiting.on.clone());
     plan.announce();
     let waiting = format!("waiting on {}: {}", views.waiting.on, views.waiting.clients);
     info!("{waiting}");

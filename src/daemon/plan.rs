@@ -112,6 +112,7 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
         loaders,
         machines: RuleBook::new(settings.machines),
         known_only: settings.dhcp.known_only,
+        strangers: Arc::default(),
         offer: settings.dhcp.offer,
         reply_delay: ReplyDelay { all: settings.dhcp.reply_delay, by_rule },
         answer_after: settings.dhcp.answer_after,

@@ -21,7 +21,10 @@ use tracing::{debug, error, info, warn};
 
 use super::{faults, loaders, notify as manager, plan, sandbox::Bounds};
 use crate::{
-    boot::{loader::LOADER_NAMES, machine::Live},
+    boot::{
+        loader::LOADER_NAMES,
+        machine::{Live, Rules},
+    },
     config::{Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
     files::AssetRoot,
 };
@@ -155,7 +158,8 @@ impl Reload {
         for folder in settings.loader_dirs.iter().filter(is_closed) {
             warn!("no loader is read from {}: {CLOSED}", folder.display());
         }
-        let rules = Arc::new(plan::rules(settings));
+        let strangers = self.live.rules.load().strangers.clone();
+        let rules = Arc::new(Rules { strangers, ..plan::rules(settings) });
         self.live.rules.store(rules.clone());
         self.live.faults.store(Arc::new(faults::look(&self.live, self.assets.as_deref())));
         self.current = Made { read, findings, loaders: self.loaders_now() };

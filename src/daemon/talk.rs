@@ -16,12 +16,16 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    boot::{identity::MachineId, reason::Reason},
+    boot::{
+        identity::MachineId,
+        machine::Live,
+        reason::Reason,
+        strangers::{Permission, Strangers},
+    },
     dhcp::request::Request,
     net::makers::Makers,
     status::server::Server,
     timeline::{
-        boot::Ending,
         event::Who,
         machines::{Line, Machine},
         stage::Stage,
@@ -31,68 +35,89 @@ use crate::{
 /// How to talk.
 #[derive(Clone, Debug, Default)]
 pub struct Talk {
-    /// Ask about machines that no rule names: standard input is a terminal, and only known machines are answered.
+    /// Ask about machines that no rule names, where only known machines are answered: standard input is a terminal.
     pub asks: bool,
     /// Makers of network cards, for the questions.
     pub makers: Arc<Makers>,
 }
 
 /// Talks for as long as the server runs. `on` are the interfaces in words.
-pub(super) async fn follow(server: Arc<dyn Server>, talk: Talk, on: String) {
-    tokio::join!(hint(&*server, &on), Questions::new(server.clone(), talk).follow());
+pub(super) async fn follow(server: Arc<dyn Server>, live: Arc<Live>, talk: Talk, on: String) {
+    tokio::join!(
+        async {
+            if let Some(words) = hint(QUIET, async || server.snapshot().await.machines.is_empty(), &on).await {
+                info!("{words}");
+            }
+        },
+        boots(&*server, &live),
+        Questions { server: server.clone(), live: live.clone(), talk, asked: HashSet::new(), waiting: VecDeque::new() }
+            .follow()
+    );
 }
 
-/// Says once what to check, if no machine was heard for a while.
-async fn hint(server: &dyn Server, on: &str) {
-    sleep(QUIET).await;
-    if server.snapshot().await.machines.is_empty() {
-        info!(
-            "no machine has asked for a boot within {} s on {on}: switch one on, choose the network (PXE) first in its \
-             boot order, and check that its cable is in this network; netbootd doctor looks for other causes",
-            QUIET.as_secs()
-        );
+/// Ends the permissions for one boot, each at its machine's hand-over.
+async fn boots(server: &dyn Server, live: &Live) {
+    let mut after = None;
+    // Who is too slow misses steps, and asks again for those behind the last one.
+    while let Some(mut steps) = server.steps(after).await {
+        let strangers = || live.rules.load().strangers.clone();
+        for told in &steps.before {
+            after = Some(told.number);
+            handed_over(&told.line, &strangers());
+        }
+        loop {
+            match steps.coming.recv().await {
+                Ok(told) => {
+                    after = Some(told.number);
+                    handed_over(&told.line, &strangers());
+                }
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => return std::future::pending().await,
+            }
+        }
     }
     std::future::pending().await
 }
 
-/// An answer of the person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reply {
-    /// This boot.
-    Yes,
-    /// Not in this run.
-    No,
-    /// From now on.
-    Always,
+fn handed_over(Line { who, step }: &Line, strangers: &Strangers) {
+    if let (Who::Machine(machine), Stage::HandedOver) = (*who, step.stage) {
+        strangers.handed_over(machine);
+    }
 }
 
-impl Reply {
-    fn of(line: &str) -> Option<Self> {
-        match line.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => Some(Self::Yes),
-            "n" | "no" => Some(Self::No),
-            "a" | "always" => Some(Self::Always),
-            _ => None,
-        }
+/// What to check, if no machine was heard for this long. It waits as long.
+async fn hint(quiet: Duration, nobody_was_heard: impl AsyncFnOnce() -> bool, on: &str) -> Option<String> {
+    sleep(quiet).await;
+    nobody_was_heard().await.then(|| {
+        format!(
+            "no machine has asked for a boot within {} s on {on}: switch one on, choose the network (PXE) first in its \
+             boot order, and check that its cable is in this network; netbootd doctor looks for other causes",
+            quiet.as_secs()
+        )
+    })
+}
+
+/// What a person typed; `None` where it is no answer.
+fn permission(line: &str) -> Option<Permission> {
+    match line.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Some(Permission::Once),
+        "n" | "no" => Some(Permission::No),
+        "a" | "always" => Some(Permission::Always),
+        _ => None,
     }
 }
 
 struct Questions {
     server: Arc<dyn Server>,
+    live: Arc<Live>,
     talk: Talk,
-    /// Machines that were asked about, or are to be.
-    known: HashSet<MachineId>,
+    /// Machines that were asked about, or are to be, in their boot.
+    asked: HashSet<MachineId>,
     /// The first one was asked about.
     waiting: VecDeque<(MachineId, String)>,
-    /// Machines that may boot once.
-    once: HashSet<MachineId>,
 }
 
 impl Questions {
-    fn new(server: Arc<dyn Server>, talk: Talk) -> Self {
-        Self { server, talk, known: HashSet::new(), waiting: VecDeque::new(), once: HashSet::new() }
-    }
-
     async fn follow(mut self) {
         // From the first step on: a machine may have asked before this listens, and is not reported again in that boot.
         let steps = if self.talk.asks { self.server.steps(Some(0)).await } else { None };
@@ -100,7 +125,7 @@ impl Questions {
         for told in std::mem::take(&mut steps.before) {
             self.told(&told.line).await;
         }
-        let mut lines = typed();
+        let (mut lines, server) = (typed(), self.server.clone());
         loop {
             tokio::select! {
                 told = steps.coming.recv() => match told {
@@ -114,6 +139,8 @@ impl Questions {
                     // The terminal is gone, and the server is not.
                     None => return std::future::pending().await,
                 },
+                // Somebody may have answered on the page.
+                () = server.permitted() => self.drop_answered(),
             }
         }
     }
@@ -121,19 +148,19 @@ impl Questions {
     async fn told(&mut self, Line { who, step }: &Line) {
         let Who::Machine(machine) = *who else { return };
         match step.stage {
-            Stage::Refused if !self.known.contains(&machine) && self.known.len() < MOST => {
+            Stage::Refused if !self.asked.contains(&machine) && self.asked.len() < MOST => {
                 let snapshot = self.server.snapshot().await;
                 let Some(seen) = snapshot.find(*who) else { return };
-                let Some(boot) = seen.boot() else { return };
-                let is_unknown = |ending: &Ending| matches!(ending, Ending::Refused { label, .. } if label == Reason::Unknown.label());
-                if boot.ending.as_ref().is_some_and(is_unknown) {
-                    self.known.insert(machine);
+                // After a hand-over, a refusal is no ending of the boot that is remembered.
+                if is_unknown(&step.text) && !self.is_answered(machine) {
+                    self.asked.insert(machine);
                     let question = question(&client(seen), machine, &self.talk.makers);
                     self.waiting.push_back((machine, question));
                     self.ask_if(self.waiting.len() == 1);
                 }
             }
-            Stage::HandedOver if self.once.remove(&machine) => self.approve(machine, false).await,
+            // It was allowed for one boot, and is asked about again in its next one.
+            Stage::HandedOver => drop(self.asked.remove(&machine)),
             _ => {}
         }
     }
@@ -147,28 +174,32 @@ impl Questions {
 
     async fn replied(&mut self, line: &str) {
         let Some((machine, _)) = self.waiting.front().cloned() else { return };
-        match Reply::of(line) {
-            None => return self.ask_if(true),
-            Some(Reply::No) => info!("{machine} is not answered in this run"),
-            Some(Reply::Yes) => {
-                self.once.insert(machine);
-                self.approve(machine, true).await;
-                info!("{machine} may boot this time; its firmware asks again within some seconds");
-            }
-            Some(Reply::Always) => {
-                self.approve(machine, true).await;
-                info!("{machine} may boot from now on; its firmware asks again within some seconds");
-            }
+        let Some(permission) = permission(line) else { return self.ask_if(true) };
+        if let Err(refusal) = self.server.permit(machine, permission).await {
+            warn!("the answer about {machine} was not kept: {refusal}");
         }
-        self.waiting.pop_front();
-        self.ask_if(true);
+        self.drop_answered();
     }
 
-    async fn approve(&self, machine: MachineId, approved: bool) {
-        if let Err(refusal) = self.server.approve(machine, approved).await {
-            warn!("the approval of {machine} could not be changed: {refusal}");
-        }
+    /// Asks about the first machine that nobody has answered about yet, if that is another one than before.
+    fn drop_answered(&mut self) {
+        let before = self.waiting.front().map(|(machine, _)| *machine);
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting.into_iter().filter(|(machine, _)| !self.is_answered(*machine)).collect();
+        self.ask_if(self.waiting.front().map(|(machine, _)| *machine) != before);
     }
+
+    /// Whether somebody has said whether it may boot: here, on the page, or by a command.
+    fn is_answered(&self, machine: MachineId) -> bool {
+        let is_known = || self.live.roster.load().of(machine).is_some_and(|entry| entry.makes_known());
+        self.live.rules.load().strangers.said(machine).is_some() || is_known()
+    }
+}
+
+/// Whether a refusal's text says that no rule names the machine. A fix may follow in it.
+fn is_unknown(text: &str) -> bool {
+    let reason = Reason::Unknown.to_string();
+    text.split(';').next() == reason.split(';').next()
 }
 
 /// The firmware that asked, in words: a request that is refused is kept as it came.
@@ -207,6 +238,19 @@ mod tests {
     use super::*;
     use crate::boot::mac::MacAddr;
 
+    #[tokio::test]
+    async fn what_to_check_is_said_once_nobody_was_heard_for_a_while() {
+        let (second, began) = (Duration::from_secs(1), std::time::Instant::now());
+        let words = hint(second, async || true, "eth1 (192.0.2.10)").await.expect("a hint");
+        assert!(began.elapsed() >= second, "it is too early");
+        let start = "no machine has asked for a boot within 1 s on eth1 (192.0.2.10): switch one on";
+        assert!(words.starts_with(start) && words.contains("netbootd doctor looks for other causes"), "{words}");
+        // Whether one was heard counts at the end: it may come in that time.
+        let is_early = async || began.elapsed() < second * 2;
+        assert_eq!(hint(second, is_early, "eth1").await, None, "somebody was heard");
+        assert_eq!(QUIET, Duration::from_secs(60));
+    }
+
     #[test]
     fn questions_name_the_maker_and_replies_are_words() {
         let makers = Makers::parse("9C-8E-CD   (hex)\t\tDell Inc.\n");
@@ -215,8 +259,8 @@ mod tests {
         assert_eq!(asked([0x9c, 0x8e, 0xcd, 0, 0, 1]), dell);
         assert!(asked([0x52, 0x54, 0, 0, 0, 1]).contains("52:54:00:00:00:01 (a locally administered address) wants"));
         assert!(asked([0, 0, 0, 0, 0, 1]).contains("00:00:00:00:00:01 wants to boot"));
-        let replies = ["y", " YES\n", "n", "always", "a", "perhaps", ""].map(Reply::of);
-        let (yes, always) = (Some(Reply::Yes), Some(Reply::Always));
-        assert_eq!(replies, [yes, yes, Some(Reply::No), always, always, None, None]);
+        let replies = ["y", " YES\n", "n", "always", "a", "perhaps", ""].map(permission);
+        let (once, always) = (Some(Permission::Once), Some(Permission::Always));
+        assert_eq!(replies, [once, once, Some(Permission::No), always, always, None, None]);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         frame::{BROADCAST, Frame},
         raw::Tap,
     },
-    offers::attempts::Attempts,
+    offers::{attempts::Attempts, rival::Fault},
     timeline::event::{Event, What, Who},
 };
 
@@ -67,6 +67,13 @@ impl Watch {
                 for rival in rivals(&offered, from, &self.ours_and_peers()) {
                     if seen.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
+                    }
+                    let is_proxy = rival.fault == Fault::OtherProxy;
+                    if is_proxy && self.live.rules.load().strangers.other_proxy_answers(rival.server) {
+                        warn!(
+                            "only known machines are answered from now on, because of {}; --everyone answers all",
+                            rival.server
+                        );
                     }
                     // This can be the reason why the machine does not boot. If the queue is full, nothing is lost: the
                     // server sends the same again.

@@ -22,7 +22,7 @@ use super::{
     leases::Leases,
     openapi::document,
     server::{Refusal, Server},
-    shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
+    shapes::{Loader, OneBoot, Permitted, Problem, Profile, Version, Wanted, Whole, Woken},
     view::{self, WholeBoot},
 };
 use crate::{
@@ -68,6 +68,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/machines/{machine}/once", put(renew)),
         ("/api/v1/machines/{machine}/learned", delete(forget)),
         ("/api/v1/machines/{machine}/approval", put(approve).delete(unapprove)),
+        ("/api/v1/machines/{machine}/permission", put(permit)),
         ("/api/v1/machines/{machine}/wake", post(wake)),
         ("/api/v1/boots", get(boots)),
         ("/api/v1/leases", get(leases)),
@@ -236,6 +237,18 @@ async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> 
     if !api.server.approve(id, false).await? {
         return Err(Problem::of(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
     }
+    Ok(api.changed(id))
+}
+
+async fn permit(
+    State(api): State<Arc<Api>>,
+    Path(machine): Path<String>,
+    permitted: Result<Json<Permitted>, JsonRejection>,
+) -> Result<Json<view::Machine>, Problem> {
+    let Json(Permitted { permission }) =
+        permitted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    let id = api.id(&machine).await?;
+    api.server.permit(id, permission).await?;
     Ok(api.changed(id))
 }
 

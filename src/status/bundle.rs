@@ -90,7 +90,7 @@ fn configuration(
     json!({
         "rule": rule,
         "rules": rules.machines.iter().count(),
-        "known_only": rules.known_only,
+        "known_only": rules.answers_known_only(),
         "profile": profile.and_then(|name| rules.profiles.get(name)).map(boots),
         "loaders": loaders.collect::<Vec<_>>(),
     })

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     leases::Leases,
-    shapes::{Loader, OneBoot, Problem, Profile, Version, Wanted, Whole, Woken},
+    shapes::{Loader, OneBoot, Permitted, Problem, Profile, Version, Wanted, Whole, Woken},
     view::Machine,
 };
 
@@ -36,6 +36,7 @@ const WAKE: &str = "/api/v1/machines/{machine}/wake";
 const ONCE: &str = "/api/v1/machines/{machine}/once";
 const LEARNED: &str = "/api/v1/machines/{machine}/learned";
 const APPROVAL: &str = "/api/v1/machines/{machine}/approval";
+const PERMISSION: &str = "/api/v1/machines/{machine}/permission";
 
 /// The description, with an entry for each operation.
 #[must_use]
@@ -98,6 +99,15 @@ fn operations() -> Vec<Operation> {
         },
         change(ASSIGNMENT, "delete", "Remove its assignment", &[401, 403, 404, 500]),
         change(APPROVAL, "put", "Approve it, where only known machines are answered", &[401, 403, 404, 500]),
+        Operation {
+            body: Some(|generator| generator.subschema_for::<Permitted>()),
+            ..change(
+                PERMISSION,
+                "put",
+                "Say whether it may boot, where only known machines are answered: once, always (it is approved then), or no (not in this run)",
+                &[400, 401, 403, 404, 422, 500],
+            )
+        },
         change(ONCE, "put", "Serve its one-time profile again", &[401, 403, 404, 500]),
         change(
             LEARNED,

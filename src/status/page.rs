@@ -43,7 +43,7 @@ pub fn router(page: Arc<Page>) -> Router {
         .route("/machines/{machine}/wake", post(forms::wake))
         .route("/machines/{machine}/unassign", post(forms::unassign))
         .route("/machines/{machine}/once", post(forms::renew))
-        .route("/machines/{machine}/approve", post(forms::approve))
+        .route("/machines/{machine}/permit", post(forms::permit))
         .route("/machines/{machine}/unapprove", post(forms::unapprove))
         .route("/sign-in", get(forms::sign_in_form).post(forms::sign_in))
         .route("/sign-out", post(forms::sign_out))

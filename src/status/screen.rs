@@ -222,6 +222,7 @@ mod tests {
             once: false,
             assigned: None,
             approved: false,
+            permission: None,
             spent: None,
             kept: true,
             hardware: Hardware::default(),

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::broadcast;
 
 use crate::{
-    boot::{identity::MachineId, mac::MacAddr, roster::Assignment},
+    boot::{identity::MachineId, mac::MacAddr, roster::Assignment, strangers::Permission},
     lease::view::Leases,
     timeline::machines::{Line, Snapshot},
 };
@@ -23,6 +23,13 @@ pub trait Server: Send + Sync + 'static {
     fn forget(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>>;
     /// Lets a machine in that no rule names, or no more; whether it was in. Returns when that is on the disk.
     fn approve(&self, machine: MachineId, approved: bool) -> Answer<'_, Result<bool, Refusal>>;
+    /// Does what a person says about a machine that no rule names: on a terminal, the page or the API. Returns when what
+    /// outlives the server is on the disk.
+    fn permit(&self, machine: MachineId, permission: Permission) -> Answer<'_, Result<(), Refusal>>;
+    /// Waits until something was said or approved. For one who waits.
+    fn permitted(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::pending())
+    }
     /// Sends the magic packet for each of these cards on the interface that the machine was heard on; `known` is that of
     /// an earlier run. The interface's name.
     fn wake(

@@ -12,6 +12,7 @@ use super::{
     server::Refusal,
     view::{self, WholeBoot},
 };
+use crate::boot::strangers::Permission;
 
 /// This server.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -74,6 +75,14 @@ pub(super) struct Wanted {
     /// For its next boot that comes to its hand-over only.
     #[serde(default)]
     pub(super) once: bool,
+}
+
+/// What `PUT …/permission` brings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Permitted {
+    /// Whether it may boot.
+    pub(super) permission: Permission,
 }
 
 /// What was sent to wake a machine.

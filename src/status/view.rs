@@ -14,6 +14,7 @@ use crate::{
         reason::Reason,
         roster::{Assignment, Tried},
         selector::Facts,
+        strangers::Permission,
     },
     timeline::{
         boot::{Chosen, Download, Going, Step, Timeline},
@@ -52,6 +53,9 @@ pub struct Machine {
     pub assigned: Option<Assignment>,
     /// Whether it was let in where only known machines are answered.
     pub approved: bool,
+    /// What a person said about it in this run of the server, where only known machines are answered.
+    #[serde(default)]
+    pub permission: Option<Permission>,
     /// The profile that it was to have once, and has had.
     pub spent: Option<String>,
     /// Why its memory is too little for that profile, where both are known.
@@ -208,6 +212,7 @@ impl Machine {
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
             approved: said.is_some_and(|said| said.approved),
+            permission: machine.and_then(|machine| rules.strangers.said(machine)),
             spent: said
                 .and_then(|said| said.had_once(rule.and_then(|rule| rule.profile.as_deref())))
                 .map(str::to_owned),

@@ -75,11 +75,33 @@ fn a_machine_that_no_rule_names_is_asked_about_and_allowed_for_one_boot() -> Res
     drop(socket);
     fetches_everything(&bench)?;
     up.wait_for_line("handed_over", SOON)?;
-    // Its next boot is not allowed.
+    // Its next boot is not allowed: it is asked about again. This time somebody answers on the page.
     let until = Instant::now() + SOON;
     while is_offered(&bench, 4)? {
         ensure!(Instant::now() < until, "it is still answered");
     }
+    let until = Instant::now() + SOON;
+    while up.lines().iter().filter(|line| line.contains(QUESTION)).count() < 3 {
+        ensure!(Instant::now() < until, "{:?}", up.lines());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let page = "/machines/52:54:00:12:34:56/permit";
+    let on_the_page = |answer: &str| -> Result<()> {
+        let mut curl = bench.server.command("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--header", "Origin: http://localhost:8080"]);
+        curl.args(["--data", &format!("permission={answer}"), &format!("http://localhost:8080{page}")]);
+        let output = curl.output()?;
+        ensure!(output.status.success(), "{answer}: {output:?}");
+        Ok(())
+    };
+    on_the_page("no")?;
+    up.wait_for_line("52:54:00:12:34:56 is not answered in this run", SOON)?;
+    ensure!(!is_offered(&bench, 5)?, "it was answered");
+    // What is typed now answers no question.
+    up.send(b"always\n")?;
+    on_the_page("once")?;
+    ensure!(is_offered(&bench, 6)?, "it was not answered: {:?}", up.lines());
+    ensure!(!up.lines().iter().any(|line| line.contains("may boot from now on")), "{:?}", up.lines());
     up.send(b"\x03")?;
     up.wait_exit(START)?;
     Ok(())
@@ -113,6 +135,42 @@ fn up_says_what_matters_before_it_starts() -> Result<()> {
     ensure!(!up.lines().iter().any(|line| line.contains("only known machines")), "{:?}", up.lines());
     up.send(b"\x03")?;
     up.wait_exit(START)?;
+    Ok(())
+}
+
+/// Nobody else was there when it started.
+#[test]
+fn another_proxy_that_comes_later_makes_up_answer_only_known_machines() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let other = bench.lab.host("other", Some("10.77.0.3/24"))?;
+    for (flags, is_careful) in [("", true), ("--everyone", false)] {
+        let mut up = on_a_terminal(&mut bench, flags)?;
+        ensure!(is_offered(&bench, 1)?, "{flags}: it was not answered: {:?}", up.lines());
+        let faults = |bench: &Bench| bench.curl(&["--user-agent", "Mozilla/5.0"], "/");
+        ensure!(!String::from_utf8_lossy(&faults(&bench)?).contains("another ProxyDHCP server answers here"));
+        let proxy = ["--dhcp-range=10.77.0.0,proxy", "--pxe-service=X86-64_EFI,another,other.efi"];
+        let rival = dnsmasq(&bench.lab, &other, &proxy)?;
+        is_offered(&bench, 2)?;
+        up.wait_for_line("another ProxyDHCP server answers network boots here: 10.77.0.3", SOON)?;
+        // From us alone: the other one would answer too.
+        drop(rival);
+        let words = "only known machines are answered from now on, because of 10.77.0.3; --everyone answers all";
+        if is_careful {
+            up.wait_for_line(words, SOON)?;
+            ensure!(!is_offered(&bench, 3)?, "it was answered");
+            up.wait_for_line(QUESTION, SOON)?;
+            let shown = faults(&bench)?;
+            let shown = String::from_utf8_lossy(&shown);
+            ensure!(shown.contains("another ProxyDHCP server answers here: 10.77.0.3"), "{shown}");
+            up.send(b"y\n")?;
+            up.wait_for_line("52:54:00:12:34:56 may boot this time", SOON)?;
+        }
+        ensure!(is_offered(&bench, 4)?, "{flags}: it was not answered: {:?}", up.lines());
+        ensure!(is_careful || !up.lines().iter().any(|line| line.contains(words)), "{:?}", up.lines());
+        up.send(b"\x03")?;
+        up.wait_exit(START)?;
+        bench.netbootd = bench.again()?;
+    }
     Ok(())
 }
 

@@ -18,6 +18,30 @@ async fn asked(router: &Router, method: Method, path: &str, body: &str) -> (Stat
     (answer.status(), answer.into_body())
 }
 
+const ONCE: &str = r#"{"permission": "once"}"#;
+
+#[tokio::test]
+async fn a_permission_is_kept_and_shown_and_no_other_word_is_taken() {
+    let (_, fake, stop) = page(Via::ControlSocket);
+    let api = api::Api { live: fake.live.clone(), server: fake.clone(), token: Some(TOKEN.into()), stop };
+    let router = api::router(Arc::new(api)).layer(Extension(Via::ControlSocket));
+    let path = format!("/api/v1/machines/{}/permission", mac(9));
+    for (word, approved) in [("once", false), ("always", true), ("no", false)] {
+        let (status, body) = asked(&router, Method::PUT, &path, &format!("{{\"permission\": \"{word}\"}}")).await;
+        let text = body.collect().await.expect("a body").to_bytes();
+        let machine: Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(
+            (status, &machine["permission"], &machine["approved"]),
+            (StatusCode::OK, &word.into(), &approved.into())
+        );
+    }
+    let (status, body) = asked(&router, Method::PUT, &path, r#"{"permission": "maybe"}"#).await;
+    let text = String::from_utf8(body.collect().await.expect("a body").to_bytes().to_vec()).expect("text");
+    assert!(status == StatusCode::BAD_REQUEST && text.contains("expected one of `once`, `always`, `no`"), "{text}");
+    let (status, _) = asked(&router, Method::PUT, "/api/v1/machines/k8s99/permission", ONCE).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
 /// Every method that is described is answered, with a status that is described, and with JSON that has what its schema
 /// requires; every other one is not allowed.
 #[tokio::test]
@@ -33,7 +57,8 @@ async fn what_is_described_is_answered_and_nothing_else() {
         for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
             let operation = &described[method.as_str().to_lowercase()];
             // This server tells no steps: of the events it is shown only that there is such a route.
-            let (status, body) = asked(&router, method.clone(), &address, r#"{"profile": "debian"}"#).await;
+            let body = if path.ends_with("/permission") { ONCE } else { r#"{"profile": "debian"}"# };
+            let (status, body) = asked(&router, method.clone(), &address, body).await;
             assert_eq!(status == StatusCode::METHOD_NOT_ALLOWED, operation.is_null(), "{method} {path}: {status}");
             let answer = &operation["responses"][status.as_str()];
             assert!(

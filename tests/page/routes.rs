@@ -249,25 +249,62 @@ async fn a_form_on_this_host_assigns_and_takes_back() {
     assert_eq!((done.status, assigned(&fake)), (StatusCode::SEE_OTHER, None));
 }
 
+async fn post_as(router: &Router, permission: &str, headers: &[(&str, &str)]) -> Answered {
+    let path = "/machines/52:54:00:6c:62:77/permit";
+    post(router, path, &format!("permission={permission}"), headers).await
+}
+
+/// The answers that a machine's page offers.
+fn offered(text: &str) -> Vec<&str> {
+    let parts = text.split("name=\"permission\" value=\"").skip(1);
+    parts.filter_map(|part| part.split('"').next()).collect()
+}
+
 #[tokio::test]
-async fn a_machine_that_nobody_knows_is_approved_where_only_known_ones_are_answered() {
+async fn a_machine_that_nobody_knows_is_allowed_once_or_always_or_not_where_only_known_ones_are_answered() {
     let (router, fake, _) = page(LOCAL);
     let stranger = "/machines/52:54:00:6c:62:77";
-    assert!(!get(&router, stranger).await.text.contains(">Approve<"), "all machines are answered");
+    let shown = async || get(&router, stranger).await.text;
+    let none: [&str; 0] = [];
+    assert_eq!(offered(&shown().await), none, "all machines are answered");
     fake.live.rules.store(Arc::new(Rules { known_only: true, default_profile: "menu".into(), ..Rules::default() }));
-    assert!(get(&router, stranger).await.text.contains(">Approve<"));
-    let done = post(&router, &format!("{stranger}/approve"), "", OWN).await;
-    assert_eq!(
-        (done.status, done.header("location")),
-        (StatusCode::SEE_OTHER, "/machines/52:54:00:6c:62:77?done=approved")
-    );
-    let shown = get(&router, done.header("location")).await.text;
-    assert!(shown.contains("Remove the approval") && words(&shown).contains("Boots next menu the default"), "{shown}");
+    assert_eq!(offered(&shown().await), ["once", "always", "no"]);
+    let said = |permission: &'static str| post_as(&router, permission, OWN);
+    for (answer, done, words_of_it, is_answered, left) in [
+        ("no", "denied", "not answered while this server runs", false, &["once", "always"][..]),
+        ("once", "allowed_once", "It may boot this time", true, &["always", "no"]),
+        ("always", "allowed", "Remove the approval", true, &[]),
+    ] {
+        let answered = said(answer).await;
+        assert_eq!(
+            (answered.status, answered.header("location")),
+            (StatusCode::SEE_OTHER, format!("{stranger}?done={done}").as_str())
+        );
+        let text = get(&router, answered.header("location")).await.text;
+        assert!(words(&text).contains(words_of_it), "{answer}: {text}");
+        assert_eq!(words(&text).contains("Boots next menu the default"), is_answered, "{answer}: {text}");
+        assert_eq!(offered(&text), left, "{answer}");
+    }
     post(&router, &format!("{stranger}/unapprove"), "", OWN).await;
-    assert!(get(&router, stranger).await.text.contains(">Approve<"));
+    fake.live.rules.load().strangers.forget(mac(0x77).into());
+    assert_eq!(offered(&shown().await), ["once", "always", "no"]);
+    assert_eq!(said("perhaps").await.status, StatusCode::BAD_REQUEST);
     let evil = [("host", "localhost:8080"), ("origin", "http://evil.example")];
-    assert_eq!(post(&router, &format!("{stranger}/approve"), "", &evil).await.status, StatusCode::FORBIDDEN);
-    assert!(get(&router, stranger).await.text.contains(">Approve<"));
+    assert_eq!(post_as(&router, "always", &evil).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(offered(&shown().await), ["once", "always", "no"]);
+}
+
+#[tokio::test]
+async fn another_proxy_is_on_the_page_while_only_known_machines_are_answered_because_of_it() {
+    let (router, fake, _) = page(LOCAL);
+    let strangers = fake.live.rules.load().strangers.clone();
+    strangers.other_proxy_answers([192, 0, 2, 9].into());
+    assert!(!get(&router, "/").await.text.contains("only known machines are answered"), "nobody asked for it");
+    strangers.be_careful();
+    strangers.other_proxy_answers([192, 0, 2, 9].into());
+    let text = get(&router, "/").await.text;
+    assert!(text.contains("another ProxyDHCP server answers here: 192.0.2.9"), "{text}");
+    assert_eq!(offered(&get(&router, "/machines/52:54:00:6c:62:77").await.text), ["once", "always", "no"]);
 }
 
 #[tokio::test]

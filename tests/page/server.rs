@@ -21,6 +21,7 @@ use netbootd::{
         profile::{Boot, Profile},
         roster::{Assignment, Entry, Roster},
         selector::{RuleBook, Selector},
+        strangers::Permission,
     },
     status::{
         access::Via,
@@ -196,6 +197,12 @@ impl Server for Fake {
         let before = entry.approved;
         self.live.roster.store(Arc::new(roster.with(mac, Entry { approved, ..entry })));
         Box::pin(std::future::ready(Ok(before)))
+    }
+
+    fn permit(&self, mac: MachineId, permission: Permission) -> Answer<'_, Result<(), Refusal>> {
+        self.live.rules.load().strangers.say(mac, permission);
+        let approved = self.approve(mac, permission == Permission::Always);
+        Box::pin(async { approved.await.map(drop) })
     }
 
     fn wake(&self, _: MachineId, _: Vec<MacAddr>, _: Option<String>) -> Answer<'_, Result<String, Refusal>> {

@@ -17,7 +17,7 @@ use super::{
     viewer::{NO_COOKIE, cookie, is_own_form, may_post},
 };
 use crate::{
-    boot::{identity::MachineId, roster::Assignment},
+    boot::{identity::MachineId, roster::Assignment, strangers::Permission},
     status::{access::Via, server::Refusal},
 };
 
@@ -36,7 +36,9 @@ impl Done {
             "unassigned" => "Assignment removed. The machine's rule applies again.",
             "woken" => "Magic packet sent. The machine starts if its firmware allows Wake-on-LAN.",
             "renewed" => "Its one-time profile is served again.",
-            "approved" => "Approved. The machine is answered from now on.",
+            "allowed_once" => "Allowed. The machine is answered until its next hand-over.",
+            "allowed" => "Allowed. The machine is answered from now on.",
+            "denied" => "The machine is not answered while this server runs.",
             "unapproved" => "Approval removed.",
             _ => return None,
         })
@@ -94,13 +96,28 @@ pub(super) async fn renew(
     page.act(via, &headers, &machine, "renewed", async |id| page.api.server.renew(id).await.map(drop)).await
 }
 
-pub(super) async fn approve(
+#[derive(Debug, Deserialize)]
+pub(super) struct Permitted {
+    permission: Permission,
+}
+
+pub(super) async fn permit(
     State(page): State<Arc<Page>>,
     Extension(via): Extension<Via>,
     Path(machine): Path<String>,
     headers: HeaderMap,
+    permitted: Result<Form<Permitted>, FormRejection>,
 ) -> Response {
-    page.act(via, &headers, &machine, "approved", async |id| page.api.server.approve(id, true).await.map(drop)).await
+    let Ok(Form(Permitted { permission })) = permitted else {
+        return (StatusCode::BAD_REQUEST, "the form says neither once, always nor no; nothing was changed\n")
+            .into_response();
+    };
+    let done = match permission {
+        Permission::Once => "allowed_once",
+        Permission::Always => "allowed",
+        Permission::No => "denied",
+    };
+    page.act(via, &headers, &machine, done, async |id| page.api.server.permit(id, permission).await).await
 }
 
 pub(super) async fn unapprove(

@@ -89,11 +89,16 @@ impl Page {
             Who::Machine(machine) => self.api.live.roster.load().of(known::of_rules(&rules, machine)),
             Who::Address(_) => None,
         };
-        let (has_card, known_only) = (matches!(who, Who::Machine(_)), rules.known_only);
+        let permission = match who {
+            Who::Machine(machine) => rules.strangers.said(known::of_rules(&rules, machine)),
+            Who::Address(_) => None,
+        };
+        let (has_card, known_only) = (matches!(who, Who::Machine(_)), rules.answers_known_only());
         let html = Value::from_safe_string(render::whole(&whole));
         let common = self.common(viewer, now);
         let page = context! {
-            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), has_card, known_only, ..common
+            it => Serde(&whole.row), html, profiles, live, ok, news, said => Serde(said), has_card, known_only,
+            permission => Serde(permission), ..common
         };
         (status, Html(render::page("machine.html", page))).into_response()
     }
