@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use minijinja::{Error, ErrorKind, Value, context, value::Serde};
@@ -32,9 +33,9 @@ use super::{
     urls::{AssetUrls, escaped_path},
 };
 
-/// What addresses are signed with.
+/// What addresses are signed with. All clones are one key: what one of them adopts, the others have.
 #[derive(Clone)]
-pub struct Key([u8; Key::LENGTH]);
+pub struct Key(Arc<ArcSwap<Vec<[u8; Key::LENGTH]>>>);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,7 +50,24 @@ impl Key {
     /// From random bytes.
     #[must_use]
     pub fn new(bytes: [u8; Self::LENGTH]) -> Self {
-        Self(bytes)
+        Self(Arc::new(ArcSwap::from_pointee(vec![bytes])))
+    }
+
+    /// The bytes that sign now.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; Self::LENGTH] {
+        self.0.load().first().copied().unwrap_or([0; Self::LENGTH])
+    }
+
+    /// Signs with other bytes from now on. What was signed with those of before stays good. Whether they are others.
+    pub fn adopt(&self, bytes: [u8; Self::LENGTH]) -> bool {
+        let before = self.0.load_full();
+        let is_news = before.first() != Some(&bytes);
+        if is_news {
+            let older = before.iter().copied().filter(|older| *older != bytes).take(MOST_KEYS - 1);
+            self.0.store(Arc::new([bytes].into_iter().chain(older).collect()));
+        }
+        is_news
     }
 
     /// Signs for a scope: an answer's name, or a folder's with the slash at its end, which opens what is directly in it.
@@ -63,7 +81,7 @@ impl Key {
         let used = fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1);
         let fields = fields.get(..used).unwrap_or_default();
         let mut token = serde_json::json!((expires, fields)).to_string().into_bytes();
-        let tag = self.mac(&token, scope).finalize().into_bytes();
+        let tag = code(&self.bytes(), &token, scope).finalize().into_bytes();
         token.extend(tag.iter().take(TAG));
         URL_SAFE_NO_PAD.encode(token)
     }
@@ -77,7 +95,7 @@ impl Key {
         let (signed, tag) = bytes.split_last_chunk::<TAG>().ok_or(Denied::NotSigned)?;
         let folder = name.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"));
         // In constant time.
-        let opens = |scope: &str| self.mac(signed, scope).verify_truncated_left(tag).is_ok();
+        let opens = |scope: &str| self.has_signed(signed, scope, tag);
         if !opens(name) && !opens(&folder) {
             return Err(Denied::NotSigned);
         }
@@ -97,7 +115,7 @@ impl Key {
     #[must_use]
     pub fn claim(&self, machine: MachineId) -> String {
         let mut claim = machine.key().to_string().into_bytes();
-        let tag = self.mac(&claim, CLAIM).finalize().into_bytes();
+        let tag = code(&self.bytes(), &claim, CLAIM).finalize().into_bytes();
         claim.extend(tag.iter().take(TAG));
         URL_SAFE_NO_PAD.encode(claim)
     }
@@ -107,19 +125,26 @@ impl Key {
     pub fn claimed(&self, claim: &str) -> Option<MachineId> {
         let bytes = URL_SAFE_NO_PAD.decode(claim).ok()?;
         let (signed, tag) = bytes.split_last_chunk::<TAG>()?;
-        self.mac(signed, CLAIM).verify_truncated_left(tag).ok()?;
+        if !self.has_signed(signed, CLAIM, tag) {
+            return None;
+        }
         let key = std::str::from_utf8(signed).ok()?.parse().ok()?;
         Some(MachineId::of_key(key, []))
     }
 
-    fn mac(&self, signed: &[u8], scope: &str) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new(&self.0.into());
-        mac.update(signed);
-        // JSON has no such byte: where the one ends and the other begins is certain.
-        mac.update(&[0]);
-        mac.update(scope.as_bytes());
-        mac
+    fn has_signed(&self, signed: &[u8], scope: &str, tag: &[u8; TAG]) -> bool {
+        self.0.load().iter().any(|bytes| code(bytes, signed, scope).verify_truncated_left(tag).is_ok())
     }
+}
+
+/// The message authentication code of what is signed.
+fn code(key: &[u8; Key::LENGTH], signed: &[u8], scope: &str) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new(key.into());
+    mac.update(signed);
+    // JSON has no such byte: where the one ends and the other begins is certain.
+    mac.update(&[0]);
+    mac.update(scope.as_bytes());
+    mac
 }
 
 /// Signs the addresses of one script.
@@ -312,6 +337,8 @@ fn content_type(name: &str, body: &[u8]) -> &'static str {
 
 /// What claims are signed for. No answer file has such a name.
 const CLAIM: &str = "/m/";
+/// Keys that an appliance had one after the other while it runs, more than it has in a year.
+const MOST_KEYS: usize = 8;
 /// Half of the hash: enough for a signature (RFC 2104 §5), and a kernel's command line is short.
 const TAG: usize = 16;
 /// Of what a machine says of itself, in bytes; a UUID has 36.
@@ -347,6 +374,11 @@ mod tests {
         let token = key.token("debian/user-data", NOW + 10, &query());
         assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{token}");
         assert_eq!(key.open(&token, "debian/user-data", NOW), Ok(query()));
+        let adopted = Key::new([7; 64]);
+        assert!(adopted.clone().adopt([8; 64]) && !adopted.adopt([8; 64]));
+        assert_eq!(adopted.open(&token, "debian/user-data", NOW), Ok(query()), "what it signed before stays good");
+        let of_all = adopted.token("debian/user-data", NOW + 10, &query());
+        assert_eq!(other.open(&of_all, "debian/user-data", NOW), Ok(query()), "it signs as the others do");
         assert_eq!(key.open(&token, "debian/user-data", NOW + 9), Ok(query()));
         assert_eq!(key.open(&token, "debian/user-data", NOW + 10), Err(Denied::Expired));
         // Only a token that was signed here says whether it has expired.

@@ -23,6 +23,7 @@ pub mod heard;
 pub mod identity;
 pub mod image;
 pub mod installer;
+pub mod learned;
 pub mod length;
 pub mod loader;
 pub mod loaders;

@@ -15,12 +15,11 @@ use tracing::{info, warn};
 use super::sharing::Sharing;
 use crate::{
     boot::{
-        chain::Trust,
         happened::Happened,
         identity::{Key, MachineId},
+        learned::Learned,
         machine::{Live, Rules},
         roster::{Assignment, Begun, Change, Entry, Roster},
-        shape::Shape,
         strangers::Permission,
     },
     state::{NotKept, State},
@@ -46,30 +45,18 @@ struct Unkept {
     machines: BTreeSet<MachineId>,
     /// Entries on the disk that those take the place of.
     replaced: BTreeSet<Key>,
-    shapes: HashMap<Key, Shape>,
-    trust: HashMap<Key, Trust>,
+    learned: HashMap<Key, Learned>,
     /// By the moments that they began.
     boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
     /// It has been said that there is something.
     is_told: bool,
 }
 
-/// What was learned of machines' firmware before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Learned {
-    /// The shapes of offers that were taken.
-    pub shapes: Vec<(Key, Shape)>,
-    /// The kinds of loaders that started.
-    pub trust: Vec<(Key, Trust)>,
-}
-
 /// Something to be kept, of which nobody waits to hear that it was.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToKeep {
-    /// A machine took an offer of this shape.
-    Shape(MachineId, Shape),
-    /// A loader of this kind started on a machine.
-    Trust(MachineId, Trust),
+    /// A machine took an offer, or its loader started.
+    Learned(MachineId, Learned),
     /// A machine was given the script of a one-time profile. Beside it, its other cards.
     Begun(MachineId, Vec<Key>, String),
     /// A machine has booted its one-time profile.
@@ -119,14 +106,14 @@ impl From<NotKept> for Refusal {
 }
 
 impl Clerk {
-    /// Takes over the state, and puts what it holds of machines into memory; the shapes of offers that were learned, and
-    /// the boots that were seen. Where it cannot be read, nobody knows what machines have booted already.
+    /// Takes over the state, and puts what it holds of machines into memory; what was learned of their firmware, and the
+    /// boots that were seen. Where it cannot be read, nobody knows what machines have booted already.
     pub(super) async fn new(
         state: Option<State>,
         sharing: Option<Arc<Sharing>>,
         live: Arc<Live>,
-    ) -> (Self, Learned, Timelines) {
-        let mut learned = Learned::default();
+    ) -> (Self, Vec<(Key, Learned)>, Timelines) {
+        let mut learned = Vec::new();
         let mut timelines = Timelines::default();
         if let Some(state) = &state {
             match state.roster().await {
@@ -140,16 +127,14 @@ impl Clerk {
                     live.state_fault.store(Some(Arc::new(format!("it cannot be read: {error}"))));
                 }
             }
-            match tokio::try_join!(state.offer_shapes(), state.loader_trust(), state.boots("", usize::MAX)) {
-                Ok((shapes, trust, boots)) => {
-                    learned = Learned { shapes, trust };
+            match tokio::try_join!(state.learned(State::NOTHING_LEARNED), state.boots("", usize::MAX)) {
+                Ok(((kept, _), boots)) => {
+                    // What is shared is known already.
+                    learned = if sharing.is_some() { learned } else { kept };
                     boots.into_iter().for_each(|(machine, boots)| timelines.restore(machine, boots));
                 }
                 Err(error) => warn!("earlier boots and learned offers cannot be read from the state: {error}"),
             }
-        }
-        if let Some(sharing) = &sharing {
-            learned.shapes.extend(sharing.offer_shapes().await);
         }
         (Self { state, sharing, live, turn: Mutex::default(), permitted: Notify::new() }, learned, timelines)
     }
@@ -171,7 +156,7 @@ impl Clerk {
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
         let assignment = Assignment { profile: profile.to_owned(), once };
-        self.change(machine, Happened::Assigned(assignment)).await
+        self.change(machine, Happened::Assigned(assignment)).await.map(drop)
     }
 
     /// Leaves a machine to its rule again; whether there was something to take back. What it has had once it is not given
@@ -180,9 +165,8 @@ impl Clerk {
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn unassign(&self, machine: MachineId) -> Result<bool, Refusal> {
-        let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.assigned.is_some());
-        self.change(machine, Happened::Unassigned).await?;
-        Ok(before)
+        let before = self.change(machine, Happened::Unassigned).await?;
+        Ok(before.is_some_and(|entry| entry.assigned.is_some()))
     }
 
     /// Gives a machine its one-time profile again; whether it had used it up, or tried it.
@@ -190,8 +174,7 @@ impl Clerk {
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn renew(&self, machine: MachineId) -> Result<bool, Refusal> {
-        let before = self.live.roster.load().of(machine);
-        self.change(machine, Happened::Renewed).await?;
+        let before = self.change(machine, Happened::Renewed).await?;
         Ok(before.is_some_and(|entry| entry.has_had_any() || entry.tried.is_some() || entry.begun.is_some()))
     }
 
@@ -200,12 +183,11 @@ impl Clerk {
     /// # Errors
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn approve(&self, machine: MachineId, approved: bool) -> Result<bool, Refusal> {
-        let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
-        self.change(machine, Happened::Approved(approved)).await?;
+        let before = self.change(machine, Happened::Approved(approved)).await?;
         // It overrides what was said in this run.
         self.live.rules.load().strangers.forget(machine);
         self.permitted.notify_one();
-        Ok(before)
+        Ok(before.is_some_and(|entry| entry.approved))
     }
 
     /// Does what a person says about a machine that no rule names. Only an approval outlives the server.
@@ -229,28 +211,33 @@ impl Clerk {
         self.permitted.notified().await;
     }
 
-    /// Forgets what was learned of a machine's firmware.
+    /// Forgets what was learned of a machine's firmware; whether there was something. On all appliances: the server says
+    /// so, not the copy here.
     ///
     /// # Errors
-    /// [`Refusal::NotKept`].
-    pub async fn forget_firmware(&self, machine: MachineId) -> Result<(), Refusal> {
+    /// [`Refusal::NotKept`]; nothing was forgotten then.
+    pub async fn forget_firmware(&self, machine: MachineId) -> Result<bool, Refusal> {
         let mut unkept = self.turn.lock().await;
-        for key in machine.keys() {
-            unkept.shapes.remove(&key);
-            unkept.trust.remove(&key);
-        }
-        if let Some(state) = &self.state {
-            state.forget_firmware(machine).await?;
-        }
-        Ok(())
+        let was_shared = match &self.sharing {
+            Some(sharing) => sharing.forget_firmware(machine).await?,
+            None => false,
+        };
+        let was_kept = match &self.state {
+            Some(state) => state.forget_firmware(machine).await?,
+            None => false,
+        };
+        let was_learned = machine.keys().filter(|key| unkept.learned.remove(key).is_some()).count() > 0;
+        Ok(was_shared || was_learned || (was_kept && self.sharing.is_none()))
     }
 
-    async fn change(&self, machine: MachineId, what: Happened) -> Result<(), Refusal> {
+    /// What was said of the machine before: where several appliances change it, their server decides what comes first.
+    async fn change(&self, machine: MachineId, what: Happened) -> Result<Option<Entry>, Refusal> {
         if let Some(sharing) = &self.sharing {
             return Ok(sharing.change(machine, what).await?);
         }
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
+        let before = roster.of(machine);
         let change = roster.change(machine, &[], |before| alone(what, before));
         if let Some(state) = &self.state {
             // What it takes the place of is gone from the disk before the change is there, so that waits with it.
@@ -262,7 +249,7 @@ impl Clerk {
             unkept.tell_end();
         }
         self.live.roster.store(Arc::new(roster.changed(&change)));
-        Ok(())
+        Ok(before)
     }
 
     /// In memory whatever the disk says: a machine that installs itself once must not do so twice.
@@ -294,11 +281,11 @@ impl Clerk {
                     Some(ToKeep::Failed(machine, cards, profile, words)) => {
                         self.note(machine, cards, Happened::Failed(profile, words)).await;
                     }
-                    Some(ToKeep::Shape(machine, shape)) => {
+                    Some(ToKeep::Learned(machine, learned)) => {
                         if let Some(sharing) = &self.sharing {
-                            sharing.keep_shape(machine.key(), shape);
+                            sharing.keep_learned(machine.key(), learned);
                         }
-                        self.turn.lock().await.put_shape(machine.key(), shape);
+                        self.turn.lock().await.put_learned(machine.key(), learned);
                     }
                     Some(ToKeep::Boots(boots)) => {
                         if let Some(sharing) = &self.sharing {
@@ -306,7 +293,6 @@ impl Clerk {
                         }
                         self.turn.lock().await.put_boots(boots);
                     }
-                    Some(ToKeep::Trust(machine, trust)) => self.turn.lock().await.put_trust(machine.key(), trust),
                     None => break,
                 },
                 () = sleep(AGAIN), if is_behind => {}
@@ -345,19 +331,14 @@ impl Clerk {
 
 impl Unkept {
     fn is_empty(&self) -> bool {
-        self.machines.is_empty() && self.shapes.is_empty() && self.trust.is_empty() && self.boots.is_empty()
+        self.machines.is_empty() && self.learned.is_empty() && self.boots.is_empty()
     }
 
-    fn put_shape(&mut self, key: Key, shape: Shape) {
+    fn put_learned(&mut self, key: Key, learned: Learned) {
         // Strangers may send any card's address.
-        if self.shapes.len() < MOST_SHAPES || self.shapes.contains_key(&key) {
-            self.shapes.insert(key, shape);
-        }
-    }
-
-    fn put_trust(&mut self, key: Key, trust: Trust) {
-        if self.trust.len() < MOST_SHAPES || self.trust.contains_key(&key) {
-            self.trust.insert(key, trust);
+        if self.learned.len() < MOST_LEARNED || self.learned.contains_key(&key) {
+            let before = self.learned.get(&key).copied().unwrap_or_default();
+            self.learned.insert(key, learned.or(before));
         }
     }
 
@@ -378,13 +359,10 @@ impl Unkept {
             self.replaced.clear();
             self.machines.remove(&machine);
         }
-        while let Some((key, shape)) = self.shapes.iter().next().map(|(key, shape)| (*key, *shape)) {
-            state.set_offer_shape(key, shape).await?;
-            self.shapes.remove(&key);
-        }
-        while let Some((key, trust)) = self.trust.iter().next().map(|(key, trust)| (*key, *trust)) {
-            state.set_loader_trust(key, trust).await?;
-            self.trust.remove(&key);
+        if !self.learned.is_empty() {
+            let learned: Vec<_> = self.learned.iter().map(|(key, learned)| (*key, *learned)).collect();
+            state.learn(&learned).await?;
+            self.learned.clear();
         }
         if !self.boots.is_empty() {
             let boots: Vec<_> = self.boots.iter().map(|((machine, _), boot)| (*machine, boot.clone())).collect();
@@ -418,7 +396,7 @@ fn alone(what: Happened, before: Entry) -> Entry {
 
 /// Until what could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(3);
-/// Offer shapes that wait for the disk, which are learned anew when they are lost.
-const MOST_SHAPES: usize = 4096;
+/// What waits for the disk of machines' firmware, which is learned anew when it is lost.
+const MOST_LEARNED: usize = 4096;
 /// And boots, which would be shown after a restart.
 const MOST_BOOTS: usize = Timelines::MACHINES;

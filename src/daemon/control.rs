@@ -65,8 +65,8 @@ impl Server for Running {
 
     fn forget(&self, machine: MachineId) -> Answer<'_, Result<bool, Refusal>> {
         Box::pin(async move {
-            self.clerk.forget_firmware(machine).await.map_err(refusal)?;
-            Ok(self.attempts.lock().unwrap_or_else(PoisonError::into_inner).forget(machine))
+            let was_kept = self.clerk.forget_firmware(machine).await.map_err(refusal)?;
+            Ok(self.attempts.lock().unwrap_or_else(PoisonError::into_inner).forget(machine) || was_kept)
         })
     }
 

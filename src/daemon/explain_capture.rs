@@ -191,7 +191,8 @@ impl Explaining {
         let is_ours = server == self.here.address;
         let whose = if is_ours { "of this server" } else { "of another server" };
         let what = format!("{kind} {whose}, {server}, for {}: {}", offered.mac, says.join(", "));
-        let breaks = rivals(&offered, *line.from.ip(), &[self.here.address]).iter().map(ToString::to_string).collect();
+        let breaks =
+            rivals(&offered, *line.from.ip(), &[self.here.address], &[]).iter().map(ToString::to_string).collect();
         if offered.is_ack && !offered.yiaddr.is_unspecified() {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             attempts.took_address(offered.mac, offered.yiaddr);

@@ -6,14 +6,14 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::{MetadataExt, lchown},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{plan::Plan, privileges::User, sharing::Sharing};
-use crate::{config::settings::StateUrl, files::permission, state::State};
+use crate::{config::settings::StateUrl, files::permission, offers::attempts::Attempts, state::State};
 
 /// A state that was opened, or why boots go on without it.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub(super) async fn share(
     plan: &Plan,
     copy: Option<State>,
     ours: &watch::Sender<Vec<Ipv4Addr>>,
+    attempts: Arc<Mutex<Attempts>>,
 ) -> Option<Arc<Sharing>> {
     let server = plan.state_server.as_ref()?;
     if copy.is_none() {
@@ -54,7 +55,7 @@ pub(super) async fn share(
              are known; name one with state.copy"
         );
     }
-    match Sharing::start(server, copy, plan.live.clone(), ours.subscribe()).await {
+    match Sharing::start(server, copy, plan.live.clone(), ours.subscribe(), attempts).await {
         Ok(sharing) => Some(sharing),
         Err(error) => {
             warn!("{error}; boots continue without it; one-time profiles are not served");

@@ -28,8 +28,10 @@ pub(super) async fn start(plan: &Plan, state: Option<&State>) -> Option<Arc<Offi
         keep
     });
     if keep.is_none() {
+        // They are each appliance's own, and are not on the server that several share.
+        let key = if plan.state_server.is_some() { "state.copy" } else { "state.url" };
         warn!(
-            "there is no state, so leases are forgotten when netbootd stops: name one with state.url; until then, each \
+            "there is no state, so leases are forgotten when netbootd stops: name a file with {key}; until then, each \
              address is tried before it is offered"
         );
     }

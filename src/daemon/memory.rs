@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,7 +17,7 @@ use super::{
     control::Running,
     plan::Plan,
     recorder::{Question, Recorder},
-    sharing::Sharing,
+    sharing::{ANSWERS, Sharing},
 };
 use crate::{
     boot::{answer::Key, recent::Recent},
@@ -69,16 +69,27 @@ impl Memory {
     ///
     /// # Errors
     /// The operating system gives no random bytes.
-    pub(super) async fn start(plan: &Plan, state: Option<State>, sharing: Option<Arc<Sharing>>) -> io::Result<Self> {
+    pub(super) async fn start(
+        plan: &Plan,
+        state: Option<State>,
+        sharing: Option<Arc<Sharing>>,
+        attempts: Arc<Mutex<Attempts>>,
+    ) -> io::Result<Self> {
         let (events, received) = mpsc::channel(EVENTS);
         let signs_answers = {
             let rules = plan.live.rules.load();
             !rules.answers.open && !rules.templates.answers().is_empty()
         };
         let answer_key = answer_key(state.as_ref(), sharing.as_deref(), signs_answers).await?;
+        if let Some(sharing) = &sharing {
+            sharing.share_key(answer_key.clone());
+        }
         let (clerk, learned, timelines) = Clerk::new(state, sharing.clone(), plan.live.clone()).await;
-        let attempts = Attempts::new(plan.dhcp.rates, learned.shapes).with_trust(learned.trust);
-        let (clerk, attempts) = (Arc::new(clerk), Arc::new(Mutex::new(attempts)));
+        {
+            let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            learned.into_iter().for_each(|(key, learned)| attempts.know(key, learned));
+        }
+        let clerk = Arc::new(clerk);
         let (to_keep, kept) = mpsc::channel(EVENTS);
         let (questions, asked) = mpsc::channel(16);
         let metrics = Arc::new(Metrics::default());
@@ -144,8 +155,8 @@ async fn answer_key(state: Option<&State>, sharing: Option<&Sharing>, signs_answ
     // Bytes of the kernel's generator, which are all there when it has been seeded (getrandom(2), up to 256 bytes).
     rustix::rand::getrandom(&mut fresh, GetRandomFlags::empty())?;
     let kept = match (sharing, state) {
-        (Some(sharing), _) => Some(sharing.secret("answers", &fresh).await),
-        (None, Some(state)) => Some(state.secret("answers", &fresh).await),
+        (Some(sharing), _) => Some(sharing.last_secret(ANSWERS, &fresh).await),
+        (None, Some(state)) => Some(state.secret(ANSWERS, &fresh).await),
         (None, None) => None,
     };
     let Some(kept) = kept else {

@@ -28,7 +28,7 @@ mod waiting;
 
 use std::{
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -51,7 +51,7 @@ use self::{
     sandbox::{Bounds, Held},
     views::Views,
 };
-use crate::{http, net::own_loop::OwnLoop, state::State};
+use crate::{http, net::own_loop::OwnLoop, offers::attempts::Attempts, state::State};
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
 /// ends it at once. `read` reads the configuration anew, for SIGHUP and when it changes.
@@ -154,8 +154,9 @@ async fn serve(
     let office = leasing::start(&plan, state.as_ref()).await;
     // Our addresses; more come when they are served.
     let ours = watch::Sender::new(plan.interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect());
-    let sharing = keeping::share(&plan, state.clone(), &ours).await;
-    let memory = Memory::start(&plan, state, sharing).await?;
+    let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, [])));
+    let sharing = keeping::share(&plan, state.clone(), &ours, attempts.clone()).await;
+    let memory = Memory::start(&plan, state, sharing, attempts).await?;
     let server = memory.server(&plan, office.clone());
     let views = Views::new(&plan, &server, &memory, &stop);
     views.serve_on_this_host(&plan, &tasks, &stop).await;

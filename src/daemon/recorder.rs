@@ -20,6 +20,7 @@ use super::{clerk::ToKeep, logging::Together};
 use crate::{
     boot::{
         identity::{Key, MachineId},
+        learned::Learned,
         outcome::Outcome,
     },
     offers::attempts::Attempts,
@@ -160,7 +161,7 @@ impl Recorder {
             return;
         }
         if let Event { who: Who::Machine(machine), what: What::TookOffer(shape) } = event {
-            self.keep(ToKeep::Shape(machine, shape));
+            self.keep(ToKeep::Learned(machine, Learned::shape(shape)));
         }
         if let Event { who: Who::Machine(machine), what: What::Script(outcome) | What::OwnScript(outcome) } = &event
             && let Outcome::Chosen { once: true, profile, .. } = outcome
@@ -207,7 +208,7 @@ impl Recorder {
                 let learned = attempts.loader_fetched(machine, Instant::now());
                 drop(attempts);
                 if let Some(shape) = learned {
-                    self.keep(ToKeep::Shape(machine, shape));
+                    self.keep(ToKeep::Learned(machine, Learned::shape(shape)));
                     self.tell(*who, What::TookOffer(shape), now);
                 }
             }
@@ -216,7 +217,7 @@ impl Recorder {
                 let shape = if is_grub { attempts.grub_started(machine, Instant::now()) } else { None };
                 drop(attempts);
                 if let Some(shape) = shape {
-                    self.keep(ToKeep::Shape(machine, shape));
+                    self.keep(ToKeep::Learned(machine, Learned::shape(shape)));
                     self.tell(*who, What::TookOffer(shape), now);
                 }
                 self.loader_started(machine, now);
@@ -241,7 +242,7 @@ impl Recorder {
     fn loader_started(&mut self, machine: MachineId, now: Moment) {
         let learned = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).started(machine);
         if let Some(trust) = learned {
-            self.keep(ToKeep::Trust(machine, trust));
+            self.keep(ToKeep::Learned(machine, Learned::trust(trust)));
             self.tell(Who::Machine(machine), What::TookLoader(trust), now);
         }
     }

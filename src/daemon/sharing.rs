@@ -6,7 +6,7 @@ mod exchange;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,13 +20,15 @@ use tracing::{debug, warn};
 use super::waiting::Stored;
 use crate::{
     boot::{
+        answer,
         happened::{Happened, Note},
         identity::{Key, MachineId},
+        learned::Learned,
         machine::Live,
-        roster::Roster,
-        shape::Shape,
+        roster::{Entry, Roster},
     },
     config::settings::StateServer,
+    offers::attempts::Attempts,
     state::{Appliance, Known, NotKept, State, StateError},
     timeline::{boot::Timeline, machines::Timelines, moment::Moment},
 };
@@ -39,6 +41,10 @@ pub(super) struct Sharing {
     /// The last known copy, and what waits, for a restart while the server cannot be reached.
     copy: Option<State>,
     live: Arc<Live>,
+    /// What is learned of machines' firmware.
+    attempts: Arc<Mutex<Attempts>>,
+    /// Signs addresses. All appliances have the same, as soon as they reached the server.
+    answer_key: OnceLock<answer::Key>,
     name: String,
     keep_boots: Duration,
     ours: watch::Receiver<Vec<Ipv4Addr>>,
@@ -62,7 +68,12 @@ struct Memory {
     /// The appliances that were heard just now.
     heard: BTreeSet<String>,
     boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
-    shapes: HashMap<Key, Shape>,
+    /// What was learned here of machines' firmware, and is not on the server yet.
+    learned: HashMap<Key, Learned>,
+    /// The number up to which the server's is known here.
+    learned_up_to: i64,
+    /// Whether the key that signs addresses is known to be the server's.
+    is_key_shared: bool,
     /// When the server answered last.
     answered: Instant,
     is_lost: bool,
@@ -81,14 +92,19 @@ impl Sharing {
         copy: Option<State>,
         live: Arc<Live>,
         ours: watch::Receiver<Vec<Ipv4Addr>>,
+        attempts: Arc<Mutex<Attempts>>,
     ) -> Result<Arc<Self>, StateError> {
         let open = || State::on_server(&at.url, at.password.as_deref(), &at.appliance);
         let (server, views) = (open()?, open()?);
         let mut known = Known::default();
         let mut waiting = VecDeque::new();
         if let Some(copy) = &copy {
-            match tokio::try_join!(copy.roster(), copy.waiting()) {
-                Ok((roster, kept)) => {
+            match tokio::try_join!(copy.roster(), copy.waiting(), copy.learned(State::NOTHING_LEARNED)) {
+                Ok((roster, kept, (learned, _))) => {
+                    {
+                        let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+                        learned.into_iter().for_each(|(key, learned)| attempts.know(key, learned));
+                    }
                     known.roster = Arc::new(roster);
                     waiting = kept.iter().filter_map(|note| Stored::read(note)).collect();
                 }
@@ -101,7 +117,9 @@ impl Sharing {
             is_copy_behind: false,
             heard: BTreeSet::from([at.appliance.clone()]),
             boots: BTreeMap::new(),
-            shapes: HashMap::new(),
+            learned: HashMap::new(),
+            learned_up_to: State::NOTHING_LEARNED,
+            is_key_shared: false,
             answered: Instant::now(),
             is_lost: false,
             is_full: false,
@@ -113,6 +131,8 @@ impl Sharing {
             views,
             copy,
             live,
+            attempts,
+            answer_key: OnceLock::new(),
             name: at.appliance.clone(),
             keep_boots: at.keep_boots,
             ours,
@@ -151,16 +171,13 @@ impl Sharing {
         &self.name
     }
 
-    /// The shapes of offers that all appliances learned.
-    pub(super) async fn offer_shapes(&self) -> Vec<(Key, Shape)> {
-        match self.is_lost() {
-            true => Vec::new(),
-            false => self.server.offer_shapes().await.unwrap_or_default(),
-        }
+    /// The key that signs addresses here. As long as the server was not reached, it may be another one than the others have.
+    pub(super) fn share_key(&self, key: answer::Key) {
+        let _ = self.answer_key.set(key);
     }
 
     /// The secret of all appliances. Where the server does not answer: the last one that was known.
-    pub(super) async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+    pub(super) async fn last_secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
         let shared = match self.is_lost() {
             true => Err(sqlx::Error::PoolTimedOut),
             false => self.server.secret(name, fresh).await,
@@ -197,11 +214,11 @@ impl Sharing {
         self.wake.notify_one();
     }
 
-    /// What a person wants. When this returns, the server has it.
+    /// What a person wants. When this returns, the server has it; what was said of the machine there before.
     ///
     /// # Errors
     /// [`NotKept`].
-    pub(super) async fn change(&self, machine: MachineId, what: Happened) -> Result<(), NotKept> {
+    pub(super) async fn change(&self, machine: MachineId, what: Happened) -> Result<Option<Entry>, NotKept> {
         let note = Note { machine, beside: Vec::new(), what, at: unix_ms() };
         let _turn = self.turn.lock().await;
         self.tell(Some(note)).await
@@ -216,11 +233,26 @@ impl Sharing {
         }
     }
 
-    pub(super) fn keep_shape(&self, key: Key, shape: Shape) {
+    pub(super) fn keep_learned(&self, key: Key, learned: Learned) {
         let mut memory = self.memory();
-        if memory.shapes.len() < MOST_BOOTS {
-            memory.shapes.insert(key, shape);
+        if memory.learned.len() < MOST_BOOTS || memory.learned.contains_key(&key) {
+            let before = memory.learned.get(&key).copied().unwrap_or_default();
+            memory.learned.insert(key, learned.or(before));
         }
+        drop(memory);
+        self.wake.notify_one();
+    }
+
+    /// Forgets what was learned of a machine's firmware on all appliances; whether there was something.
+    ///
+    /// # Errors
+    /// Those of the server; nothing was forgotten then.
+    pub(super) async fn forget_firmware(&self, machine: MachineId) -> Result<bool, sqlx::Error> {
+        let _turn = self.turn.lock().await;
+        let was_known = self.server.forget_firmware(machine).await?;
+        let mut memory = self.memory();
+        let was_waiting = machine.keys().filter(|key| memory.learned.remove(key).is_some()).count() > 0;
+        Ok(was_known || was_waiting)
     }
 
     /// The boots that other appliances saw, as they were a moment ago; of so many machines at most.
@@ -326,6 +358,8 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What the state calls the key of answer files.
+pub(super) const ANSWERS: &str = "answers";
 /// Between two exchanges where nothing happens.
 const TURN: Duration = Duration::from_secs(1);
 /// For what happens close together.

@@ -38,11 +38,16 @@ impl Rivals {
     }
 }
 
-/// What in a message from `from` stops machines from booting from netbootd. `ours` are our own addresses.
+/// What in a message from `from` stops machines from booting from netbootd. `ours` are our own addresses, and `peers` those
+/// of other appliances with the same state: one of these may lease, and is the boot server that its leases say.
 #[must_use]
-pub fn rivals(offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr]) -> Vec<Rival> {
+pub fn rivals(offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr], peers: &[Ipv4Addr]) -> Vec<Rival> {
     let server = offered.server_id.unwrap_or(from);
-    faults(offered, server, ours).map(|fault| Rival { server, fault }).collect()
+    if peers.contains(&server) {
+        return Vec::new();
+    }
+    let ours = [ours, peers].concat();
+    faults(offered, server, &ours).map(|fault| Rival { server, fault }).collect()
 }
 
 fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterator<Item = Fault> {
@@ -97,7 +102,7 @@ mod tests {
     }
 
     fn reported(offered: &Offered) -> Vec<Rival> {
-        rivals(offered, OTHER, &[OURS])
+        rivals(offered, OTHER, &[OURS], &[])
     }
 
     #[test]
@@ -159,6 +164,8 @@ mod tests {
         assert_eq!(reported(&offered(lease, none, b"", &[pxe])), [rival(Fault::LeaseClaimsPxe)]);
         let bootfile = || rival(Fault::LeaseNamesBootfile { name: "pxelinux.0".into(), from: OTHER });
         assert_eq!(reported(&offered(lease, none, b"pxelinux.0", &[])), [bootfile()]);
+        let of_a_peer = rivals(&offered(lease, none, b"", &[pxe]), OTHER, &[OURS], &[OTHER]);
+        assert_eq!(of_a_peer, [], "another appliance that leases is the boot server that it says");
         assert_eq!(
             reported(&offered(lease, none, b"", &[(67, b"pxelinux.0\0"), pxe])),
             [rival(Fault::LeaseClaimsPxe), bootfile()]
@@ -171,7 +178,7 @@ mod tests {
         let offer = |server: Ipv4Addr| offered(lease, Ipv4Addr::UNSPECIFIED, b"x", &[(54, &server.octets())]);
         let (mut reported, now) = (Rivals::default(), Instant::now());
         let mut count = |server, now| {
-            rivals(&offer(server), OTHER, &[OURS]).iter().filter(|rival| reported.is_news(rival, now)).count()
+            rivals(&offer(server), OTHER, &[OURS], &[]).iter().filter(|rival| reported.is_news(rival, now)).count()
         };
         assert_eq!((count(OTHER, now), count(OTHER, now), count(OTHER, now + AGAIN)), (1, 0, 1));
         let forged: usize = (0..5000).map(|n| count(Ipv4Addr::from_bits(0x0a00_0000 + n), now + AGAIN)).sum();

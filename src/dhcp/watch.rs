@@ -64,7 +64,7 @@ impl Watch {
                 if let Some((office, desk)) = &self.desk {
                     office.heard(desk, &offered, from, &self.ours.borrow());
                 }
-                for rival in rivals(&offered, from, &self.ours_and_peers()) {
+                for rival in rivals(&offered, from, &self.ours.borrow(), &self.live.peers.load()) {
                     if seen.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
                     }
@@ -114,11 +114,6 @@ impl Watch {
         if let Err(error) = self.tap.send(&frame).await {
             debug!(%error, "cannot ask whether another DHCP server leases");
         }
-    }
-
-    fn ours_and_peers(&self) -> Vec<Ipv4Addr> {
-        let peers = self.live.peers.load();
-        self.ours.borrow().iter().chain(peers.iter()).copied().collect()
     }
 
     /// TFTP and HTTP know a machine only by its address, and not every machine sends which address it accepted: a

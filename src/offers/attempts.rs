@@ -14,6 +14,7 @@ use super::trust::Trying;
 use crate::boot::{
     chain::Trust,
     identity::{Key, MachineId},
+    learned::Learned,
     loader::Loader,
     mac::MacAddr,
     reason::Reason,
@@ -84,24 +85,29 @@ struct Offered {
 }
 
 impl Attempts {
-    /// With the shapes that an earlier run learned.
+    /// With what was learned before.
     #[must_use]
-    pub fn new(rates: Rates, worked: impl IntoIterator<Item = (Key, Shape)>) -> Self {
-        Self {
+    pub fn new(rates: Rates, learned: impl IntoIterator<Item = (Key, Learned)>) -> Self {
+        let mut attempts = Self {
             rates,
             total: Bucket::default(),
             machines: Recent::new(MACHINES),
             by_card: Recent::new(MACHINES),
             addresses: Recent::new(MACHINES),
-            worked: worked.into_iter().take(WORKED).collect(),
+            worked: HashMap::new(),
             trusted: HashMap::new(),
-        }
+        };
+        learned.into_iter().for_each(|(key, learned)| attempts.know(key, learned));
+        attempts
     }
 
-    /// The same with the kinds of loaders that an earlier run learned.
-    #[must_use]
-    pub fn with_trust(self, trusted: impl IntoIterator<Item = (Key, Trust)>) -> Self {
-        Self { trusted: trusted.into_iter().take(WORKED).collect(), ..self }
+    /// What is known of a machine's firmware by an earlier run, or by another appliance; nothing: it was forgotten.
+    pub fn know(&mut self, key: Key, learned: Learned) {
+        if learned.is_empty() && self.machines.peek(&key).is_some() {
+            self.machines.touch(key).begin_anew();
+        }
+        put(&mut self.worked, key, learned.shape);
+        put(&mut self.trusted, key, learned.trust);
     }
 
     /// Whether a machine may be answered now.
@@ -265,23 +271,12 @@ impl Attempts {
     /// something.
     pub fn forget(&mut self, machine: impl Into<MachineId>) -> bool {
         let machine = machine.into();
-        let attempt = self.attempt(machine);
-        (attempt.offered, attempt.trying) = (None, Trying::default());
-        attempt.starts.clear();
-        attempt.loads.clear();
+        self.attempt(machine).begin_anew();
         let forgotten = machine.keys().filter(|key| {
             let (shape, trust) = (self.worked.remove(key), self.trusted.remove(key));
             shape.is_some() || trust.is_some()
         });
         forgotten.count() > 0
-    }
-
-    /// What was learned of a machine's firmware: the shape of its offers, and the kind of its loader.
-    #[must_use]
-    pub fn learned(&self, machine: impl Into<MachineId>) -> (Option<Shape>, Option<Trust>) {
-        let machine = machine.into();
-        let of = |key| (self.worked.get(&key).copied(), self.trusted.get(&key).copied());
-        machine.keys().map(of).fold((None, None), |known, key| (known.0.or(key.0), known.1.or(key.1)))
     }
 
     /// A machine has fetched a loader. The shape that led to it where that is news, to be kept.
@@ -341,6 +336,23 @@ impl Attempts {
     pub fn loader_loop(&self, machine: impl Into<MachineId>, weak: bool, now: Instant) -> Option<Reason> {
         let limit = if weak { WEAK_LOADS } else { LOADS };
         circles(&self.known(machine.into())?.loads, limit, now).map(Reason::LoaderLoop)
+    }
+}
+
+impl Attempt {
+    /// Its next offer is the first one.
+    fn begin_anew(&mut self) {
+        (self.offered, self.trying) = (None, Trying::default());
+        self.starts.clear();
+        self.loads.clear();
+    }
+}
+
+fn put<V>(known: &mut HashMap<Key, V>, key: Key, value: Option<V>) {
+    match value {
+        None => drop(known.remove(&key)),
+        Some(value) if known.len() < WORKED || known.contains_key(&key) => drop(known.insert(key, value)),
+        Some(_) => {}
     }
 }
 
@@ -462,7 +474,7 @@ mod tests {
 
     #[test]
     fn an_earlier_run_is_remembered() {
-        let mut attempts = Attempts::new(Rates::default(), [(Key::Card(MAC), Shape::BootServer)]);
+        let mut attempts = Attempts::new(Rates::default(), [(Key::Card(MAC), Learned::shape(Shape::BootServer))]);
         assert_eq!(attempts.offer(MAC, Instant::now()), Shape::BootServer);
         for shape in Shape::LADDER {
             assert_eq!(Shape::named(shape.name()), Some(shape));
@@ -527,5 +539,15 @@ mod tests {
         }
         assert!(attempts.machines.len() <= 2 * MACHINES);
         assert!(attempts.worked.is_empty());
+    }
+
+    #[test]
+    fn what_another_appliance_learned_is_offered_until_it_is_forgotten_there() {
+        let (mut attempts, start) = attempts();
+        let learned = Learned { shape: Some(Shape::Menu), trust: Some(Trust::Unsigned) };
+        attempts.know(Key::Card(MAC), learned);
+        assert_eq!((attempts.offer(MAC, start), attempts.trust(MAC)), (Shape::Menu, Trust::Unsigned));
+        attempts.know(Key::Card(MAC), Learned::default());
+        assert_eq!((attempts.offer(MAC, start), attempts.trust(MAC)), (Shape::Direct, Trust::Signed));
     }
 }

@@ -258,6 +258,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (7, include_str!("7_leases.sql")),
     (8, include_str!("8_loader_trust.sql")),
     (9, include_str!("9_appliances.sql")),
+    (10, include_str!("10_firmware.sql")),
 ];
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 pub(super) const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

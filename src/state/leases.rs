@@ -37,7 +37,7 @@ impl State {
     /// Stores leases, all of them or none. There is one for each address.
     ///
     /// # Errors
-    /// As [`Self::set_offer_shape`].
+    /// As [`Self::learn`].
     pub async fn set_leases(&self, leases: &[Kept]) -> Result<(), sqlx::Error> {
         const WRITE: &str = "INSERT INTO leases (address, network, card, held, ends, start, ends_at, time)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

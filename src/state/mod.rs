@@ -5,11 +5,11 @@
 
 mod engine;
 mod fault;
+mod learned;
 mod leases;
 mod row;
 mod shared;
 mod store;
-mod trust;
 
 pub use self::{
     fault::StateError,

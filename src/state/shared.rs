@@ -56,6 +56,8 @@ pub struct Changes {
     pub entries: Vec<(Key, Entry)>,
     /// They are all that there is.
     pub is_whole: bool,
+    /// What was said of the machine of the last note before that.
+    pub before: Option<Entry>,
 }
 
 impl Default for Known {
@@ -103,7 +105,10 @@ impl State {
                 let after = start(next.revision, number);
                 let rows = sqlx::query_as(COLUMNS_AND_GONE).bind(after).fetch_all(&mut *change).await?;
                 let mut changes = next.learn(rows, number);
-                for note in notes {
+                for (left, note) in (0..notes.len()).rev().zip(notes) {
+                    if left == 0 {
+                        changes.before = next.roster.of(note.machine);
+                    }
                     let ago = host_now.saturating_sub(note.at) / 1000;
                     let change_of = next.roster.after(note, now.saturating_sub(ago));
                     let gone = change_of.replaced.iter().map(|key| (*key, Entry::default()));
@@ -184,7 +189,9 @@ impl State {
         on!(self.engine, connection => {
             sqlx::query("DELETE FROM boots WHERE last < $1").bind(before).execute(&mut *connection).await?;
             sqlx::query(TOO_MANY).bind(MOST_MACHINES).execute(&mut *connection).await?;
-            sqlx::query(GONE_LONG_AGO).bind(REMEMBERED).execute(&mut *connection).await?;
+            for gone in [GONE_LONG_AGO, FORGOTTEN_LONG_AGO] {
+                sqlx::query(gone).bind(REMEMBERED).execute(&mut *connection).await?;
+            }
             sqlx::query(SILENT_LONG_AGO).execute(&mut *connection).await.map(drop)
         })
     }
@@ -209,7 +216,7 @@ impl State {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn copy(&self, Changes { entries, is_whole }: &Changes) -> Result<(), Error> {
+    pub async fn copy(&self, Changes { entries, is_whole, .. }: &Changes) -> Result<(), Error> {
         on!(self.engine, connection => {
             let mut change = connection.begin().await?;
             if *is_whole {
@@ -274,13 +281,13 @@ impl Known {
             entries.iter().for_each(|(key, entry)| roster.set(*key, entry.clone()));
         }
         self.revision = number;
-        Changes { entries, is_whole }
+        Changes { entries, is_whole, before: None }
     }
 }
 
 /// After which number the rows are read. Of what is taken out nothing is left after a while: who was away for longer reads
 /// everything.
-fn start(known: i64, number: i64) -> i64 {
+pub(super) fn start(known: i64, number: i64) -> i64 {
     if number < known || number - known > REMEMBERED / 2 { NOTHING } else { known }
 }
 
@@ -289,14 +296,14 @@ fn unix_now() -> std::time::Duration {
 }
 
 /// Before the first change.
-const NOTHING: i64 = -1;
+pub(super) const NOTHING: i64 = -1;
 /// So many changes later, nothing is left of what was taken out.
 const REMEMBERED: i64 = 100_000;
 const CHANNEL: &str = "netbootd";
 
-const NUMBER: &str = "SELECT number FROM revision WHERE one = 1";
-const NEXT_NUMBER: &str = "UPDATE revision SET number = number + 1 WHERE one = 1 RETURNING number";
-const NOTIFY: &str = "SELECT pg_notify('netbootd', '')";
+pub(super) const NUMBER: &str = "SELECT number FROM revision WHERE one = 1";
+pub(super) const NEXT_NUMBER: &str = "UPDATE revision SET number = number + 1 WHERE one = 1 RETURNING number";
+pub(super) const NOTIFY: &str = "SELECT pg_notify('netbootd', '')";
 const SEEN: &str =
     "INSERT INTO appliances (name, addresses, seen) VALUES ($1, $2, extract(epoch FROM clock_timestamp()))
     ON CONFLICT (name) DO UPDATE SET addresses = excluded.addresses, seen = excluded.seen";
@@ -313,6 +320,8 @@ const TOO_MANY: &str =
     "DELETE FROM boots WHERE id NOT IN (SELECT id FROM boots GROUP BY id ORDER BY max(last) DESC LIMIT $1)";
 const GONE_LONG_AGO: &str =
     "DELETE FROM machines WHERE gone = 1 AND revision < (SELECT number FROM revision WHERE one = 1) - $1";
+const FORGOTTEN_LONG_AGO: &str = "DELETE FROM firmware WHERE shape IS NULL AND trust IS NULL
+    AND revision < (SELECT number FROM revision WHERE one = 1) - $1";
 /// One that began something stays, so that this is not given again by others.
 const SILENT_LONG_AGO: &str = "DELETE FROM appliances WHERE seen < (SELECT max(seen) FROM appliances) - 2592000
     AND name NOT IN (SELECT begun_by FROM machines WHERE begun_by IS NOT NULL)";

@@ -24,9 +24,8 @@ use super::{
 };
 use crate::{
     boot::{
-        identity::{Key, MachineId},
+        identity::MachineId,
         roster::{Change, Roster},
-        shape::Shape,
         urls::without_password,
     },
     timeline::{
@@ -113,30 +112,6 @@ impl State {
         Ok(Self { engine: Engine::file_as_it_is(url).await? })
     }
 
-    /// The offer formats that machines accepted.
-    ///
-    /// # Errors
-    /// Those of the engine. Invalid rows are ignored.
-    pub async fn offer_shapes(&self) -> Result<Vec<(Key, Shape)>, sqlx::Error> {
-        const QUERY: &str = "SELECT id, shape FROM offer_shapes ORDER BY learned_at DESC";
-        let rows: Vec<(String, String)> =
-            on!(self.engine, connection => sqlx::query_as(QUERY).fetch_all(connection).await)?;
-        Ok(rows.into_iter().filter_map(|(id, shape)| Some((id.parse().ok()?, Shape::named(&shape)?))).collect())
-    }
-
-    /// Remembers the offer format that a machine accepts.
-    ///
-    /// # Errors
-    /// Those of the engine: a full disk, a file that became read-only, a server that cannot be reached.
-    pub async fn set_offer_shape(&self, key: Key, shape: Shape) -> Result<(), sqlx::Error> {
-        const QUERY: &str = "INSERT INTO offer_shapes (id, shape, learned_at) VALUES ($1, $2, $3)
-             ON CONFLICT (id) DO UPDATE SET shape = excluded.shape, learned_at = excluded.learned_at";
-        let (key, now) = (key.to_string(), now());
-        on!(self.engine, connection => {
-            sqlx::query(QUERY).bind(&key).bind(shape.name()).bind(now).execute(connection).await.map(drop)
-        })
-    }
-
     /// Assignments, approvals and one-time profiles of machines.
     ///
     /// # Errors
@@ -150,7 +125,7 @@ impl State {
     /// Stores the new entry of a machine.
     ///
     /// # Errors
-    /// As [`Self::set_offer_shape`].
+    /// As [`Self::learn`].
     pub async fn set_entry(&self, change: &Change) -> Result<(), sqlx::Error> {
         let Change { key, entry, replaced } = change;
         let gone: Vec<String> =
@@ -200,7 +175,7 @@ impl State {
     /// machines that were seen last.
     ///
     /// # Errors
-    /// As [`Self::set_offer_shape`].
+    /// As [`Self::learn`].
     pub async fn set_boots(&self, boots: &[(MachineId, Arc<Timeline>)], by: &str) -> Result<(), sqlx::Error> {
         const WRITE: &str = "INSERT INTO boots (id, began, last, timeline, known_as, appliance)
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id, began) DO UPDATE
@@ -235,7 +210,7 @@ impl State {
     /// Returns the secret that was stored before. If there is none, this one is stored.
     ///
     /// # Errors
-    /// As [`Self::set_offer_shape`].
+    /// As [`Self::learn`].
     pub async fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
         // Read back after the insert, so that the result is the stored secret, whichever process was first.
         const WRITE: &str = "INSERT INTO secrets (name, value) VALUES ($1, $2)
@@ -257,7 +232,7 @@ impl State {
     /// Puts a secret in the place of another one: the copy of the one that all appliances share.
     ///
     /// # Errors
-    /// As [`Self::set_offer_shape`].
+    /// As [`Self::learn`].
     pub async fn set_secret(&self, name: &str, value: &[u8]) -> Result<(), sqlx::Error> {
         const WRITE: &str = "INSERT INTO secrets (name, value) VALUES ($1, $2)
              ON CONFLICT (name) DO UPDATE SET value = excluded.value";

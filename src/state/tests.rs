@@ -8,9 +8,13 @@ use sqlx::{migrate::Migrator, sqlite::SqlitePoolOptions};
 use super::*;
 use crate::{
     boot::{
+        chain::Trust,
         happened::{Happened, Note},
+        identity::Key,
+        learned::Learned,
         mac::MacAddr,
         roster::{Assignment, Begun, Entry, HandedOver},
+        shape::Shape,
     },
     lease::{book::Held, kept::Kept},
     state::{
@@ -81,11 +85,15 @@ async fn what_was_learned_is_there_after_a_restart() {
     }
 }
 
+async fn known(state: &State) -> Vec<(Key, Learned)> {
+    state.learned(State::NOTHING_LEARNED).await.expect("read").0
+}
+
 async fn learned_and_restarted(place: &Place) {
     let state = place.open().await;
-    assert_eq!(state.offer_shapes().await.expect("read"), []);
-    state.set_offer_shape(Key::Card(MAC), Shape::Option67).await.expect("written");
-    state.set_offer_shape(Key::Card(MAC), Shape::BootServer).await.expect("written again");
+    assert_eq!(known(&state).await, []);
+    state.learn(&[(Key::Card(MAC), Learned::shape(Shape::Option67))]).await.expect("written");
+    state.learn(&[(Key::Card(MAC), Learned::shape(Shape::BootServer))]).await.expect("written again");
     let entry = |profile: Option<&str>, once, spent: Option<&str>| Entry {
         assigned: profile.map(|profile| Assignment { profile: profile.into(), once }),
         spent: spent.map(str::to_owned),
@@ -101,7 +109,7 @@ async fn learned_and_restarted(place: &Place) {
     state.set_entry(&change(guest, &approved)).await.expect("written");
     // Simulates a kill: nothing is closed.
     let again = place.open().await;
-    assert_eq!(again.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::BootServer)]);
+    assert_eq!(known(&again).await, [(Key::Card(MAC), Learned::shape(Shape::BootServer))]);
     let debian = entry(Some("debian"), true, Some("debian"));
     let said = [(MAC, debian), (other, entry(None, false, Some("rescue"))), (guest, approved)];
     let said: Roster = said.into_iter().collect();
@@ -115,8 +123,8 @@ async fn learned_and_restarted(place: &Place) {
     assert_eq!(again.secret("answers", b"one").await.expect("made"), b"one");
     assert_eq!(again.secret("answers", b"two").await.expect("read"), b"one", "made once");
     // Rows that another program wrote are ignored.
-    run(&again, "INSERT INTO offer_shapes (id, shape) VALUES ('nonsense', 'direct')").await;
-    assert_eq!(again.offer_shapes().await.expect("read").len(), 1);
+    run(&again, "INSERT INTO firmware (id, shape, learned_at) VALUES ('nonsense', 'direct', 0)").await;
+    assert_eq!(known(&again).await.len(), 1);
     again.close().await;
 }
 
@@ -211,7 +219,7 @@ async fn what_was_kept_of_cards_is_kept_of_their_machines() {
     let assigned = Some(Assignment { profile: "debian".into(), once: true });
     assert_eq!((said.assigned, said.spent, said.approved), (assigned, Some("debian".into()), true));
     assert!(roster.of(MacAddr([2; 6])).is_some_and(|said| said.spent.as_deref() == Some("rescue")));
-    assert_eq!(state.offer_shapes().await.expect("read"), [(Key::Card(MAC), Shape::Option67)]);
+    assert_eq!(known(&state).await, [(Key::Card(MAC), Learned::shape(Shape::Option67))]);
     let boots = state.boots("", usize::MAX).await.expect("read");
     assert!(matches!(boots.as_slice(), [(id, boots)] if *id == MAC.into() && boots[0].number == 3), "{boots:?}");
     // It is now stored under its name, and nothing is left under its MAC address.
@@ -386,4 +394,65 @@ async fn leases_are_kept() {
         state.set_leases(&[lease(Held::Released)]).await.expect("written again");
         assert_eq!(place.open().await.leases().await.expect("read"), [lease(Held::Released)]);
     }
+}
+
+#[tokio::test]
+async fn what_one_appliance_learns_of_firmware_and_forgets_the_others_hear() {
+    for place in Place::both() {
+        let (a, b) = (place.open().await, place.open().await);
+        let (card, other) = (Key::Card(MAC), Key::Card(MacAddr([4; 6])));
+        let (_, of_b) = b.learned(State::NOTHING_LEARNED).await.expect("read");
+        a.learn(&[(card, Learned::trust(Trust::Unsigned)), (other, Learned::shape(Shape::Menu))]).await.expect("kept");
+        a.learn(&[(card, Learned::shape(Shape::Option67))]).await.expect("kept");
+        let both = Learned { shape: Some(Shape::Option67), trust: Some(Trust::Unsigned) };
+        let (mut heard, of_b) = b.learned(of_b).await.expect("read");
+        heard.sort_by_key(|(key, _)| key.to_string());
+        assert_eq!(heard, [(other, Learned::shape(Shape::Menu)), (card, both)]);
+        assert_eq!(b.learned(of_b).await.expect("read").0, [], "once");
+        // The one that forgets it says whether there was something, also where another one learned it.
+        assert!(b.forget_firmware(MAC.into()).await.expect("kept"));
+        assert!(!a.forget_firmware(MAC.into()).await.expect("kept"));
+        assert_eq!(a.learned(of_b).await.expect("read").0, [(card, Learned::default())]);
+        // A copy in a file is the same.
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = State::open(&url(&folder)).await.expect("opened");
+        copy.learn(&[(card, both)]).await.expect("written");
+        copy.copy_learned(&known(&a).await).await.expect("written");
+        let kept: Vec<_> = known(&copy).await.into_iter().filter(|(_, learned)| !learned.is_empty()).collect();
+        assert_eq!(kept, [(other, Learned::shape(Shape::Menu))]);
+    }
+}
+
+#[tokio::test]
+async fn the_engine_says_what_was_said_before_a_change_and_not_who_asks() {
+    for place in Place::both() {
+        let (a, b) = (place.open().await, place.open().await);
+        let (mut of_a, mut of_b) = (Known::default(), Known::default());
+        a.happened(&mut of_a, &[note(once())]).await.expect("kept");
+        // B has heard of nothing.
+        let before = b.happened(&mut of_b, &[note(Happened::Unassigned)]).await.expect("kept").before;
+        assert_eq!(before.and_then(|entry| entry.assigned).map(|assigned| assigned.profile).as_deref(), Some("demo"));
+        let before = a.happened(&mut of_a, &[note(Happened::Unassigned)]).await.expect("kept").before;
+        assert!(before.is_none_or(|entry| entry.assigned.is_none()), "B took it back");
+    }
+}
+
+#[tokio::test]
+async fn what_was_learned_in_two_tables_is_in_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SqliteConnectOptions::from_str(&url(&folder)).expect("a URL").create_if_missing(true);
+    let pool = SqlitePoolOptions::new().connect_with(options).await.expect("made");
+    let whole = migrator(Dialect::Sqlite);
+    let before = whole.iter().filter(|migration| migration.version < 10).cloned().collect::<Vec<_>>().into();
+    Migrator { migrations: before, ..Migrator::DEFAULT }.run(&pool).await.expect("an old state");
+    for old in [
+        "INSERT INTO offer_shapes (id, shape) VALUES ('mac:52:54:00:12:34:56', 'option_67')",
+        "INSERT INTO loader_trust (id, trust) VALUES ('mac:52:54:00:12:34:56', 'unsigned')",
+    ] {
+        sqlx::query(old).execute(&pool).await.expect("written");
+    }
+    pool.close().await;
+    let state = State::open(&url(&folder)).await.expect("brought up to date");
+    let both = Learned { shape: Some(Shape::Option67), trust: Some(Trust::Unsigned) };
+    assert_eq!(known(&state).await, [(Key::Card(MAC), both)]);
 }

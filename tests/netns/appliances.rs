@@ -18,11 +18,11 @@ use crate::{
 };
 
 const DATABASE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
-const MACHINE: &str = "52:54:00:12:34:56";
+pub(crate) const MACHINE: &str = "52:54:00:12:34:56";
 /// A card that nobody has: what is sent to it is lost without a word.
 const NOWHERE: &str = "02:00:00:00:00:99";
 /// What is told between appliances is there by then, on a machine that is busy with other tests.
-const HEARD: Duration = Duration::from_secs(15);
+pub(crate) const HEARD: Duration = Duration::from_secs(15);
 
 const CONFIGURATION: &str = r#"
 interfaces = ["eth1"]
@@ -45,25 +45,34 @@ kernel = "vmlinuz"
 initrd = ["initrd.img"]
 "#;
 
-struct Appliance {
-    name: &'static str,
-    address: Ipv4Addr,
-    host: Host,
-    netbootd: Process,
+pub(crate) struct Appliance {
+    pub(crate) name: &'static str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) host: Host,
+    pub(crate) netbootd: Process,
 }
 
 /// Fields are dropped in this order.
-struct Site {
-    a: Appliance,
-    b: Appliance,
-    postgres: Postgres,
-    database: Host,
-    client: Host,
-    lab: Lab,
+pub(crate) struct Site {
+    pub(crate) a: Appliance,
+    pub(crate) b: Appliance,
+    pub(crate) postgres: Postgres,
+    pub(crate) database: Host,
+    pub(crate) client: Host,
+    pub(crate) lab: Lab,
 }
 
 impl Site {
-    fn start(more: &str) -> Result<Option<Self>> {
+    pub(crate) fn start(more: &str) -> Result<Option<Self>> {
+        Self::prepared(&["eth1"], more, |_, _| Ok(()))
+    }
+
+    /// With these interfaces of the appliances, whose hosts were prepared.
+    pub(crate) fn prepared(
+        interfaces: &[&str],
+        more: &str,
+        prepare: impl Fn(&str, &Host) -> Result<()>,
+    ) -> Result<Option<Self>> {
         let Some(()) = required(&[
             NETWORK_TOOLS,
             &[
@@ -87,9 +96,11 @@ impl Site {
         let appliance = |name: &'static str, last: u8| -> Result<Appliance> {
             let address = Ipv4Addr::new(10, 77, 0, last);
             let host = lab.host(name, Some(&format!("{address}/24")))?;
+            prepare(name, &host)?;
             fs::create_dir_all(folder.join(name))?;
             let text = CONFIGURATION.replace("FOLDER", &folder.display().to_string()).replace("NAME", name);
             let text = text.replace("PASSWORD", &postgres.password_file()?.display().to_string());
+            let text = text.replace("[\"eth1\"]", &format!("{interfaces:?}"));
             fs::write(folder.join(name).join("netbootd.toml"), format!("{text}{more}"))?;
             let netbootd = launch(&host, folder, name)?;
             Ok(Appliance { name, address, host, netbootd })
@@ -102,7 +113,7 @@ impl Site {
         Ok(Some(site))
     }
 
-    fn curl(&self, arguments: &[&str], url: &str) -> Result<Vec<u8>> {
+    pub(crate) fn curl(&self, arguments: &[&str], url: &str) -> Result<Vec<u8>> {
         let mut curl = self.client.command("curl");
         let output = curl.args(["-sS", "--max-time", "60"]).args(arguments).arg(url).output()?;
         ensure!(output.status.success(), "curl {arguments:?} {url}: {}", said(&output));
@@ -110,32 +121,32 @@ impl Site {
     }
 
     /// What a machine would boot, without booting it.
-    fn looks(&self, at: &Appliance, mac: &str) -> Result<String> {
+    pub(crate) fn looks(&self, at: &Appliance, mac: &str) -> Result<String> {
         let url = format!("http://{}:8080/boot.ipxe?mac={mac}&arch=x86_64&platform=efi", at.address);
         Ok(String::from_utf8(self.curl(&[], &url)?)?)
     }
 
     /// The script of a machine that boots.
-    fn script(&self, at: &Appliance, mac: &str) -> Result<String> {
+    pub(crate) fn script(&self, at: &Appliance, mac: &str) -> Result<String> {
         let url = format!("http://{}:8080/boot.ipxe?mac={mac}&arch=x86_64&platform=efi", at.address);
         Ok(String::from_utf8(self.curl(&["--user-agent", BOOT_AGENT], &url)?)?)
     }
 
     /// Fetches one of the files that a script names; how many bytes there are.
-    fn fetch(&self, script: &str, file: &str) -> Result<usize> {
+    pub(crate) fn fetch(&self, script: &str, file: &str) -> Result<usize> {
         let named = script.split(' ').map(str::trim).find(|word| word.starts_with("http://") && word.ends_with(file));
         Ok(self.curl(&["--user-agent", BOOT_AGENT], named.with_context(|| script.to_owned())?)?.len())
     }
 
     /// Script, kernel and initrd.
-    fn boots(&self, at: &Appliance, mac: &str) -> Result<()> {
+    pub(crate) fn boots(&self, at: &Appliance, mac: &str) -> Result<()> {
         let script = self.script(at, mac)?;
         ensure!(self.fetch(&script, "vmlinuz")? == 3_000_000 && self.fetch(&script, "initrd.img")? == 6_000_001);
         at.netbootd.wait_for_line(&format!("{mac} handed_over"), SOON)?;
         Ok(())
     }
 
-    fn until(&self, at: &Appliance, mac: &str, words: &str) -> Result<()> {
+    pub(crate) fn until(&self, at: &Appliance, mac: &str, words: &str) -> Result<()> {
         eventually(&format!("{} says {words:?} to {mac}", at.name), || {
             let script = self.looks(at, mac)?.replace("\necho ", " ");
             ensure!(script.contains(words), "{script}");
@@ -145,35 +156,35 @@ impl Site {
 }
 
 impl Appliance {
-    fn tell(&self, folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+    pub(crate) fn tell(&self, folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String)> {
         let socket = folder.join(self.name).join("control.sock").display().to_string();
         let output = tell(&self.host, &[arguments, &["--socket", &socket]].concat())?;
         Ok((output.status.code(), said(&output)))
     }
 
-    fn assigns(&self, folder: &Path, arguments: &[&str]) -> Result<()> {
+    pub(crate) fn assigns(&self, folder: &Path, arguments: &[&str]) -> Result<()> {
         let (code, words) = self.tell(folder, &[&["assign"], arguments].concat())?;
         ensure!(code == Some(0), "{}: {words}", self.name);
         Ok(())
     }
 
-    fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.netbootd.signal(Signal::SIGKILL)?;
         self.netbootd.wait_exit(SOON).map(drop)
     }
 
-    fn start_again(&mut self, folder: &Path) -> Result<()> {
+    pub(crate) fn start_again(&mut self, folder: &Path) -> Result<()> {
         self.netbootd = launch(&self.host, folder, self.name)?;
         Ok(())
     }
 
     /// From here on nothing that it sends reaches the database, and no error says so.
-    fn cut_off(&self) -> Result<()> {
+    pub(crate) fn cut_off(&self) -> Result<()> {
         let to = DATABASE.to_string();
         self.host.ip(&["neighbour", "replace", &to, "lladdr", NOWHERE, "dev", "eth1", "nud", "permanent"]).map(drop)
     }
 
-    fn heal(&self) -> Result<()> {
+    pub(crate) fn heal(&self) -> Result<()> {
         self.host.ip(&["neighbour", "del", &DATABASE.to_string(), "dev", "eth1"]).map(drop)
     }
 }
@@ -188,7 +199,7 @@ fn launch(host: &Host, folder: &Path, name: &str) -> Result<Process> {
 }
 
 /// Tries until it is so.
-fn eventually(what: &str, is_so: impl Fn() -> Result<()>) -> Result<()> {
+pub(crate) fn eventually(what: &str, is_so: impl Fn() -> Result<()>) -> Result<()> {
     let began = Instant::now();
     loop {
         match is_so() {
@@ -200,7 +211,7 @@ fn eventually(what: &str, is_so: impl Fn() -> Result<()>) -> Result<()> {
 }
 
 const TO_DISK: &str = "boots from its local disk";
-const LOST: &str = "the server that keeps the state cannot be reached";
+pub(crate) const LOST: &str = "the server that keeps the state cannot be reached";
 
 #[test]
 fn what_one_is_told_the_other_boots_and_both_show() -> Result<()> {
@@ -278,8 +289,9 @@ fn once_is_used_up_wherever_the_machine_boots_and_by_one_hand_over() -> Result<(
     }
     // An appliance knows of its own hand-over at once, and the state a moment after.
     eventually("the state has both, each once", || {
-        let rows =
-            site.postgres.sql("netbootd", "SELECT id, spent, begun FROM machines WHERE spent IS NOT NULL ORDER BY id")?;
+        let rows = site
+            .postgres
+            .sql("netbootd", "SELECT id, spent, begun FROM machines WHERE spent IS NOT NULL ORDER BY id")?;
         ensure!(rows == format!("mac:{MACHINE}|installer|\nmac:{other}|installer|"), "{rows}");
         Ok(())
     })?;

@@ -45,7 +45,7 @@ fn leasing(configuration: &str) -> Result<Option<Bench>> {
 }
 
 /// The options of a message by their codes.
-fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
+pub(crate) fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = message.get(240..)?;
     while let [code, length, behind @ ..] = rest {
         if *code == 255 {
@@ -60,11 +60,11 @@ fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
     None
 }
 
-fn kind(message: &[u8]) -> u8 {
+pub(crate) fn kind(message: &[u8]) -> u8 {
     option(message, 53).map_or(0, |data| data[0])
 }
 
-fn yiaddr(message: &[u8]) -> Ipv4Addr {
+pub(crate) fn yiaddr(message: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from(<[u8; 4]>::try_from(&message[16..20]).expect("four bytes"))
 }
 

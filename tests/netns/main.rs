@@ -4,6 +4,8 @@
 #![expect(clippy::indexing_slicing, reason = "a test that reads past a packet fails, as it should")]
 
 mod answers;
+mod appliance_learning;
+mod appliance_leases;
 mod appliances;
 mod attempts;
 mod bench;

@@ -4,16 +4,16 @@ use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::{SILENT_MS, Sharing, TOGETHER, TURN};
+use super::{ANSWERS, SILENT_MS, Sharing, TOGETHER, TURN};
 use crate::{
-    boot::happened::Note,
+    boot::{happened::Note, identity::Key, learned::Learned, roster::Entry},
     daemon::waiting::Stored,
     state::{Appliance, NotKept},
     timeline::moment::Moment,
@@ -53,6 +53,8 @@ impl Sharing {
         }
         self.find();
         self.store_waiting().await;
+        self.agree_on_the_key().await?;
+        self.share_learned().await?;
         self.tell_boots().await?;
         if self.memory().forgot.is_none_or(|at| at.elapsed() >= FORGET) {
             let before = Moment::from(SystemTime::now()).since(Moment::default()).saturating_sub(self.keep_boots);
@@ -62,8 +64,9 @@ impl Sharing {
         Ok(())
     }
 
-    /// Tells the server what waits, and learns what others did. Needs the turn.
-    pub(super) async fn tell(&self, wanted: Option<Note>) -> Result<(), NotKept> {
+    /// Tells the server what waits, and learns what others did; what was said before of the machine of what is
+    /// wanted. Needs the turn.
+    pub(super) async fn tell(&self, wanted: Option<Note>) -> Result<Option<Entry>, NotKept> {
         let (mut known, mut notes) = {
             let memory = self.memory();
             (memory.known.clone(), memory.waiting.iter().take(BATCH).cloned().collect::<Vec<_>>())
@@ -87,20 +90,72 @@ impl Sharing {
         {
             debug!("the copy of the state cannot be written: {error}");
         }
+        Ok(changes.before)
+    }
+
+    /// One that started without the server has a key of its own. What it signed with that stays good here.
+    async fn agree_on_the_key(&self) -> Result<(), sqlx::Error> {
+        let Some(key) = self.answer_key.get().filter(|_| !self.memory().is_key_shared) else { return Ok(()) };
+        let shared = self.server.secret(ANSWERS, &key.bytes()).await?;
+        match shared.as_slice().try_into() {
+            Ok(bytes) if key.adopt(bytes) => {
+                info!(
+                    "addresses are signed with the key of all appliances from now on; those that were signed before are good \
+                     here until netbootd is started again"
+                );
+                if let Some(copy) = &self.copy {
+                    let _ = copy.set_secret(ANSWERS, &shared).await;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => warn!(
+                "the key of answer files in the state has {} bytes, so addresses that were signed here are good here only",
+                shared.len()
+            ),
+        }
+        self.memory().is_key_shared = true;
         Ok(())
     }
 
-    async fn tell_boots(&self) -> Result<(), sqlx::Error> {
-        let (boots, shapes): (Vec<_>, Vec<_>) = {
+    /// Tells what was learned here of machines' firmware, and learns what others did.
+    async fn share_learned(&self) -> Result<(), sqlx::Error> {
+        let (ours, since, number): (Vec<_>, _, _) = {
             let memory = self.memory();
-            (memory.boots.iter().take(BOOTS).map(|(key, boot)| (*key, boot.clone())).collect(), {
-                memory.shapes.iter().map(|(key, shape)| (*key, *shape)).collect()
-            })
+            let ours = memory.learned.iter().take(BATCH).map(|(key, learned)| (*key, *learned)).collect();
+            (ours, memory.learned_up_to, memory.known.revision)
         };
-        for (key, shape) in shapes {
-            self.server.set_offer_shape(key, shape).await?;
-            self.memory().shapes.remove(&key);
+        if ours.is_empty() && since == number {
+            return Ok(());
         }
+        if !ours.is_empty() {
+            self.server.learn(&ours).await?;
+            // What was learned of a machine meanwhile is reported the next time.
+            self.memory().learned.retain(|key, learned| !ours.contains(&(*key, *learned)));
+        }
+        let (known, number) = self.server.learned(since).await?;
+        let known = self.know(known, number);
+        if let Some(copy) = self.copy.as_ref().filter(|_| !known.is_empty())
+            && let Err(error) = copy.copy_learned(&known).await
+        {
+            debug!("the copy of the state cannot be written: {error}");
+        }
+        Ok(())
+    }
+
+    /// Offers are as the server says from now on, except where something newer waits for it: that is left out.
+    fn know(&self, mut known: Vec<(Key, Learned)>, number: i64) -> Vec<(Key, Learned)> {
+        {
+            let mut memory = self.memory();
+            memory.learned_up_to = number;
+            known.retain(|(key, _)| !memory.learned.contains_key(key));
+        }
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().for_each(|(key, learned)| attempts.know(*key, *learned));
+        known
+    }
+
+    async fn tell_boots(&self) -> Result<(), sqlx::Error> {
+        let boots: Vec<_> = self.memory().boots.iter().take(BOOTS).map(|(key, boot)| (*key, boot.clone())).collect();
         if boots.is_empty() {
             return Ok(());
         }
@@ -158,6 +213,8 @@ impl Sharing {
         let mut memory = self.memory();
         memory.is_full = false;
         let was_lost = std::mem::take(&mut memory.is_lost);
+        // It may be another database now.
+        memory.is_key_shared &= !was_lost;
         drop(memory);
         if was_lost || self.live.state_fault.load().is_some() {
             info!("the server that keeps the state answers again");
