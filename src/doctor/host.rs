@@ -374,11 +374,11 @@ fn opened(mut finding: Finding, manager: Manager, link: &str, culprit: &Culprit,
 /// A rule at the beginning of the chain that the kernel starts with.
 fn accept(culprit: &Culprit, way: &str, link: &str, protocol: &str, end: &str, ports: &[String]) -> String {
     let Culprit { table, base, .. } = culprit;
-    match table.strip_prefix("iptables ") {
-        Some(table) => {
+    match table.split_once(' ').filter(|(program, _)| program.starts_with("iptables")) {
+        Some((program, table)) => {
             let ports = ports.join(",");
             format!(
-                "sudo iptables -t {table} -I {base} -{way} {link} -p {protocol} -m multiport --{end}ports {ports} -j ACCEPT"
+                "sudo {program} -t {table} -I {base} -{way} {link} -p {protocol} -m multiport --{end}ports {ports} -j ACCEPT"
             )
         }
         None => {
@@ -428,8 +428,11 @@ fn link(link: &Link) -> Vec<Finding> {
             "the bridge {name} passes nothing for {} s after a machine on it starts, longer than firmware waits",
             2 * delay
         );
-        let fix = Fix::Run(format!("sudo ip link set dev {name} type bridge stp_state 0 forward_delay 0"));
-        findings.push(found("bridge_delay", Verdict::Warning, text).fixed_by(fix));
+        // In this order, and apart: with spanning tree, the kernel takes no delay below 2 s (net/bridge/br_stp.c,
+        // `br_set_forward_delay`).
+        let set = |what: &str| Fix::Run(format!("sudo ip link set dev {name} type bridge {what}"));
+        let finding = found("bridge_delay", Verdict::Warning, text);
+        findings.push(finding.fixed_by(set("stp_state 0")).fixed_by(set("forward_delay 0")));
     }
     if !link.vlans_above.is_empty() {
         let names = link.vlans_above.join(", ");

@@ -11,7 +11,7 @@ use pnet_datalink::NetworkInterface;
 use rustix::process::geteuid;
 
 use super::{
-    firewall::{iptables, nft},
+    firewall::{Chain, iptables, nft},
     host::{Filters, Held, Host, Link, Manager, PortSeen, Running, What},
 };
 use crate::{
@@ -262,7 +262,10 @@ fn filters() -> Filters {
                 filters.chains.extend(iptables::chains(saved));
             }
             if let Ok(legacy) = &legacy {
-                filters.chains.extend(iptables::chains(legacy));
+                // The command iptables may change nftables' rules, which are others.
+                let named =
+                    |chain: Chain| Chain { table: chain.table.replacen("iptables", "iptables-legacy", 1), ..chain };
+                filters.chains.extend(iptables::chains(legacy).into_iter().map(named));
             }
         }
         Err(_) => match &saved {

@@ -37,7 +37,7 @@ pub struct Packet<'a> {
 /// A chain of rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// The table: `inet filter`, `iptables filter`.
+    /// The table: `inet filter`, `iptables filter`, `iptables-legacy filter`.
     pub table: String,
     /// Its own name.
     pub name: String,
