@@ -47,12 +47,17 @@ fn boots_all(server: SnippetServer) -> Result<()> {
     command.arg(files.kernel()).args(files.initrds()).args(["--", "console=ttyS0"]);
     let netbootd = Process::spawn("netbootd", &mut command)?;
     netbootd.wait_for_line("waiting on eth1", START)?;
-    // The plain ROM of the lab hides its user class, but not option 175, by which the snippets know an iPXE.
     for (number, firmware) in (1..).zip([Firmware::Bios, Firmware::UefiPxe, Firmware::UefiHttp]) {
         let printed = || format!("{}\n{}", netbootd.lines().join("\n"), leasing.lines().join("\n"));
+        let fetched = || netbootd.lines().iter().filter(|line| line.contains(" loader  ")).count();
+        let before = fetched();
         let vm = Vm::start(&lab, firmware, number)?;
         let words = vm.last_words(BOOT).with_context(|| format!("{}: {}", firmware.label(), printed()))?;
         ensure!(words.payload_ok, "{}: {words:?}\n{}", firmware.label(), printed());
+        // Its own loader once, and then iPXE gets its script: no loop. A BIOS with iPXE in its ROM needs none.
+        let loaders = fetched() - before;
+        let needed = usize::from(firmware != Firmware::Bios);
+        ensure!(loaders == needed, "{}: its loader was fetched {loaders} times\n{}", firmware.label(), printed());
     }
     Ok(())
 }
