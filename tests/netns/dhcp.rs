@@ -66,7 +66,7 @@ pub(crate) const ACK: u8 = 5;
 const INFORM: u8 = 8;
 pub(crate) const BIOS: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])];
 pub(crate) const UEFI: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
-const HTTP: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])];
+pub(crate) const HTTP: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003001"), (93, &[0, 16])];
 pub(crate) const IPXE: &[(u8, &[u8])] =
     &[(60, b"PXEClient"), (93, &[0, 0]), (77, b"iPXE"), (175, b"\x13\x01\x01\x15\x01\x01")];
 pub(crate) const PXE_REPLY: &[(u8, &[u8])] = &[(60, b"PXEClient"), (97, UUID), (43, b"\x06\x01\x08\xff")];

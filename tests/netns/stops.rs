@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     bench::{Bench, SERVER, SMALL, START, daemon, noise},
-    dhcp::{BIOS, DISCOVER, IPXE, REQUEST, of_machine, request},
+    dhcp::{BIOS, DISCOVER, HTTP, IPXE, OFFER, REQUEST, of_machine, request},
 };
 
 /// A machine by hand, with an address of its own on the client's host.
@@ -46,6 +46,30 @@ impl Victim {
     fn takes_its_lease(self, socket: &UdpSocket) -> Result<()> {
         let lease: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1]), (50, &self.address().octets())];
         self.says(socket, EVERYONE, REQUEST, 0, &[BIOS, lease].concat())
+    }
+
+    /// What a second ProxyDHCP server of the network sends it.
+    fn is_offered_by_another_proxy(self, bench: &Bench) -> Result<()> {
+        let other = bench.lab.host("other", Some("10.77.0.3/24"))?;
+        let socket = other.enter(|| -> Result<UdpSocket> {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67))?;
+            socket.set_broadcast(true)?;
+            // Without a route, a broadcast needs to know its interface.
+            socket2::SockRef::from(&socket).bind_device(Some(b"eth1"))?;
+            Ok(socket)
+        })??;
+        let options: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 3]), (60, b"PXEClient")];
+        let mut message = of_machine(u32::from(self.0), request(OFFER, u32::from(self.0), options));
+        // BOOTREPLY.
+        message[0] = 2;
+        // Until it is heard: its port of the switch has just come up.
+        let (told, until) = ("another ProxyDHCP server answers network boots here: 10.77.0.3", Instant::now() + START);
+        while !bench.netbootd.lines().iter().any(|line| line.contains(told)) {
+            ensure!(Instant::now() < until, "{:?}", bench.netbootd.lines());
+            socket.send_to(&message, (Ipv4Addr::BROADCAST, 68))?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     fn curl(self, bench: &Bench, arguments: &[&str], url: &str) -> Result<Vec<u8>> {
@@ -134,7 +158,7 @@ fn standing(bench: &Bench, victim: Victim) -> Result<String> {
 }
 
 #[test]
-fn nineteen_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
+fn twenty_one_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     let bench = Bench::prepared(&["eth1"], &[], CONFIGURATION, |lab, _| {
         fs::write(lab.directory().join("assets/changing.img"), noise(24_000_000, 7))?;
         Ok(fs::write(lab.directory().join("assets/gone"), "a kernel that is there when the server starts")?)
@@ -143,7 +167,7 @@ fn nineteen_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     fs::remove_file(bench.assets.join("gone"))?;
     let socket = bench.client_socket(68)?;
     let watch = Process::spawn("watch", daemon(&bench.server).arg("watch"))?;
-    for n in 1..=21 {
+    for n in 1..=23 {
         bench.client.ip(&["address", "add", &format!("{}/24", Victim(n).address()), "dev", "eth1"])?;
     }
     let tftp = format!("tftp://{SERVER}/undionly.kpxe");
@@ -161,6 +185,15 @@ fn nineteen_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     let ignores = victim(3, "offer_ignored at offer");
     ignores.discovers(&socket, BIOS)?;
     ignores.takes_its_lease(&socket)?;
+
+    let no_http_boot = victim(22, "http_boot_ignored at offer");
+    no_http_boot.discovers(&socket, HTTP)?;
+    let lease: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1]), (50, &no_http_boot.address().octets())];
+    no_http_boot.says(&socket, EVERYONE, REQUEST, 0, &[HTTP, lease].concat())?;
+
+    let elsewhere = victim(23, "rival at offer");
+    elsewhere.discovers(&socket, BIOS)?;
+    elsewhere.is_offered_by_another_proxy(&bench)?;
 
     let asks_4011 = victim(4, "loader_not_fetched at boot_server");
     asks_4011.discovers(&socket, BIOS)?;
@@ -303,6 +336,8 @@ fn nineteen_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     for words in [
         "leases addresses on this network",
         "portfast",
+        "stop one of the two",
+        "allow HTTP in its setup",
         "Secure Boot",
         "options 66 and 67",
         "check its power",
