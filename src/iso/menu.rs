@@ -69,9 +69,11 @@ impl Draft {
     }
 }
 
-/// Without quotes, and without words that a loader would fill in.
+/// Without quotes, and without words that a loader would fill in. A control character ends a word, like a space: the line
+/// is shown, and becomes a part of scripts.
 fn plain_words(cmdline: &str) -> String {
-    let words = cmdline.split_whitespace().filter(|word| !word.contains('$') && !matches!(*word, "---" | "--"));
+    let words = cmdline.split(|c: char| c.is_whitespace() || c.is_control());
+    let words = words.filter(|word| !word.contains('$') && !matches!(*word, "---" | "--"));
     let unquoted = |word| ['"', '\''].into_iter().find_map(|quote| unwrapped(word, quote)).unwrap_or(word);
     words.map(unquoted).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -251,6 +253,11 @@ menuentry 'Gone' { linux /nothing
         let cmdline = "boot=it quiet splash persistent=\"yes\"";
         let initrds = ["live/ucode.img", "live/initrd"];
         assert_eq!(found, [entry("Try it $really", "live/vmlinuz", &initrds, cmdline)]);
+    }
+
+    #[test]
+    fn a_command_line_has_no_control_characters() {
+        assert_eq!(plain_words("a\u{1f}b \"c\"\t$d \u{7}\n"), "a b c");
     }
 
     #[test]
