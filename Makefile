@@ -8,7 +8,7 @@ help:
 	@echo 'make iso-test   boot live systems, an installer and tools from their images, on BIOS and UEFI (a quarter of an hour)'
 	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
 	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
-	@echo 'make bench  measure it beside other servers (about 20 minutes)'
+	@echo 'make bench  measure it beside other servers (about 20 minutes); make measured also writes packaging/docs/measured.md'
 	@echo 'make deps   install the Debian packages that the tests need (both commands install what they need themselves)'
 
 deps:
@@ -35,10 +35,12 @@ secure-boot-test: deps
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC := target/$(HOST)/release
 CARGO_HOME ?= $(HOME)/.cargo
+# Functions of the same code are kept once, and addresses that the loader fills in are listed as a bitmap (glibc 2.36).
+SMALL := -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs
 REMAP := --remap-path-prefix=$(CARGO_HOME)=/cargo --remap-path-prefix=$(CURDIR)=/netbootd
 
 static:
-	RUSTFLAGS='-C target-feature=+crt-static $(REMAP)' CFLAGS='-ffile-prefix-map=$(CARGO_HOME)=/cargo -ffile-prefix-map=$(CURDIR)=/netbootd' \
+	RUSTFLAGS='-C target-feature=+crt-static $(SMALL) $(REMAP)' CFLAGS='-ffile-prefix-map=$(CARGO_HOME)=/cargo -ffile-prefix-map=$(CURDIR)=/netbootd' \
 	    cargo build --release --locked --target $(HOST) --bin netbootd
 	strip --strip-all $(STATIC)/netbootd
 	@size=$$(stat -c %s $(STATIC)/netbootd); echo "$(STATIC)/netbootd: $$size bytes"; \
@@ -92,6 +94,10 @@ screenshot: deps
 .PHONY: bench
 bench:
 	tests/bench/run
+
+.PHONY: measured
+measured:
+	tests/bench/to-page
 
 # The same sources in another folder, built from nothing: is it the same program? As long as a release takes.
 .PHONY: reproducible

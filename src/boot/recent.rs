@@ -51,7 +51,9 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
     /// Puts an entry in, instead of the one that may be there.
     pub fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.capacity && !self.young.contains_key(&key) {
-            self.old = mem::take(&mut self.young);
+            // The table of the forgotten ones is used again: under a flood it would grow anew each time.
+            self.old.clear();
+            mem::swap(&mut self.young, &mut self.old);
         }
         self.old.remove(&key);
         self.young.insert(key, value);

@@ -1,6 +1,7 @@
 //! Log lines: for people, or as JSON for programs.
 
 use std::{
+    cell::RefCell,
     fmt::{self, Write as _},
     io,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,15 +12,20 @@ use ratatui::text::Line;
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    level_filters::LevelFilter,
+    warn,
 };
 use tracing_subscriber::{
-    EnvFilter,
+    Layer as _,
+    filter::Targets,
     fmt::{
         FmtContext, FormatEvent, FormatFields, MakeWriter,
         format::Writer,
         time::{ChronoLocal, FormatTime},
     },
+    layer::SubscriberExt as _,
     registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
 
 use super::footer::Footer;
@@ -33,23 +39,39 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard output. `NETBOOTD_LOG` sets the filter (`debug`, or tracing's own syntax); the rest of
-/// the world's lines are `info`.
+/// Starts logging to standard output. `NETBOOTD_LOG` sets the filter: a level (`debug`), or levels for parts of the
+/// program (`info,netbootd::dhcp=debug`, [`Targets`]). Without it, lines from `info` on are written.
 pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_env("NETBOOTD_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL));
+    let asked = std::env::var("NETBOOTD_LOG").unwrap_or_default();
+    let filter = match asked.as_str() {
+        "" => Ok(usual()),
+        asked => asked.parse::<Targets>(),
+    };
     let to_journal = is_journal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Outs { to_journal });
+    let layer = tracing_subscriber::fmt::layer().with_writer(Outs { to_journal });
     lines().are_for_people = format == Format::Text;
     // The journal has clocks of its own.
     let clock = (!to_journal).then(Clock::default);
-    match format {
-        Format::Text => builder.event_format(Text { clock }).init(),
-        Format::Json => builder.json().flatten_event(true).init(),
+    let layer = match format {
+        Format::Text => layer.event_format(Text { clock }).boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let (filter, wrong) = match filter {
+        Ok(filter) => (filter, None),
+        Err(error) => (usual(), Some(error)),
+    };
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    if let Some(error) = wrong {
+        warn!(
+            "NETBOOTD_LOG={asked} is not a log filter: {error}; \"info\" is used. Examples: debug, info,netbootd::dhcp=debug"
+        );
     }
 }
 
 /// A watched folder that is removed is an error to `notify`, and none to us.
-const USUAL: &str = "info,notify=off";
+fn usual() -> Targets {
+    Targets::new().with_default(LevelFilter::INFO).with_target("notify", LevelFilter::OFF)
+}
 
 /// Whether standard output is the journal: the variable may be inherited from a service by what is no part of it, so it
 /// names the stream's device and inode (systemd.exec(5), `$JOURNAL_STREAM`).
@@ -189,23 +211,30 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = TextLine::default();
-        event.record(&mut line);
-        if let Some(clock) = &self.clock {
-            clock.write(&mut writer)?;
-        }
-        // A failed stage of a boot stands out by its words; other warnings by the level.
-        match *event.metadata().level() {
-            Level::ERROR => writer.write_str("error: ")?,
-            Level::WARN if line.machine.is_empty() => writer.write_str("warning: ")?,
-            Level::DEBUG | Level::TRACE => writer.write_str("debug: ")?,
-            _ => {}
-        }
-        if !line.machine.is_empty() {
-            write!(writer, "{:17} {:12} ", line.machine, line.stage)?;
-        }
-        writeln!(writer, "{}{}", line.message, line.rest)
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            event.record(line);
+            if let Some(clock) = &self.clock {
+                clock.write(&mut writer)?;
+            }
+            // A failed stage of a boot stands out by its words; other warnings by the level.
+            match *event.metadata().level() {
+                Level::ERROR => writer.write_str("error: ")?,
+                Level::WARN if line.machine.is_empty() => writer.write_str("warning: ")?,
+                Level::DEBUG | Level::TRACE => writer.write_str("debug: ")?,
+                _ => {}
+            }
+            if !line.machine.is_empty() {
+                write!(writer, "{:17} {:12} ", line.machine, line.stage)?;
+            }
+            writeln!(writer, "{}{}", line.message, line.rest)
+        })
     }
+}
+
+thread_local! {
+    /// The parts of the line that this thread writes: they come in another order. Its memory is used again for the next.
+    static LINE: RefCell<TextLine> = RefCell::default();
 }
 
 #[derive(Default)]
@@ -217,22 +246,40 @@ struct TextLine {
 }
 
 impl TextLine {
+    fn clear(&mut self) {
+        for part in [&mut self.machine, &mut self.stage, &mut self.message, &mut self.rest] {
+            part.clear();
+        }
+    }
+
     fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let mut value = value.to_string();
-        // A line is a line, whatever a client put into its names.
-        if value.contains(char::is_control) {
-            value = value.replace(char::is_control, "?");
-        }
-        match field.name() {
-            "machine" => self.machine = value,
-            "stage" => self.stage = value,
-            "message" => self.message = value,
+        let part = match field.name() {
+            "machine" => &mut self.machine,
+            "stage" => &mut self.stage,
+            "message" => &mut self.message,
             // For programs: people see one boot after the other.
-            "boot" => {}
+            "boot" => return,
             name => {
-                let _ = write!(self.rest, " {name}={value}");
+                let _ = write!(self.rest, " {name}=");
+                &mut self.rest
             }
+        };
+        // A line is a line, whatever a client put into its names.
+        let _ = write!(OneLine(part), "{value}");
+    }
+}
+
+/// Control characters become question marks.
+struct OneLine<'a>(&'a mut String);
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.contains(char::is_control) {
+            self.0.extend(text.chars().map(|character| if character.is_control() { '?' } else { character }));
+        } else {
+            self.0.push_str(text);
         }
+        Ok(())
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     },
     timeline::{
         boot::Chosen,
-        event::{Event, ReportEvent, What, Who},
+        event::{Discover, Event, ReportEvent, What, Who},
         machines::{Line, Snapshot, Timelines},
         moment::Moment,
         stage::Stage,
@@ -172,12 +172,15 @@ impl Recorder {
         if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);
         }
-        if let Event { who: Who::Machine(machine), what: What::Discover(discover) } = &event
-            && discover.is_ipxe
-        {
+        let discover = event.what.discover();
+        if let (Who::Machine(machine), Some(Discover { is_ipxe: true, .. })) = (&event.who, discover) {
             self.loader_started(*machine, now);
         }
         let reported = Reported::of(&event);
+        // Beside what it came to.
+        if matches!(&event.what, What::Request(_)) && discover.is_some() {
+            self.metrics.count(Tally::DISCOVER, &[], || None, now);
+        }
         let tally = Tally::of(&event.what);
         let lines = self.timelines.apply(event, now);
         let who = lines.first().map(|line| line.who);
@@ -202,6 +205,10 @@ impl Recorder {
     /// What a line means to the other stages.
     fn pass_on(&mut self, Line { who, step }: &Line, now: Moment) {
         let Who::Machine(machine) = *who else { return };
+        // Most lines mean nothing to them, and the DHCP server waits for this lock.
+        if !matches!(step.stage, Stage::Loader | Stage::Script | Stage::HandedOver) {
+            return;
+        }
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         match step.stage {
             Stage::Loader if !step.failed => {

@@ -33,7 +33,7 @@ use crate::{
     },
     net::{interface::Interface, udp::Datagram},
     offers::attempts::Attempts,
-    timeline::event::{Discover, Event, What, Who, count_lost},
+    timeline::event::{self, Discover, Event, What, Who, count_lost},
 };
 
 /// Our addresses on an interface.
@@ -176,9 +176,7 @@ impl Serving {
             });
             (machine.map_or_else(|| request.mac.into(), Who::Machine), action)
         };
-        if !matches!(action, Action::Ignore(_)) {
-            self.tell(who, What::Packet { port: self.port.number(), bytes: datagram.bytes.into() });
-        }
+        let mut seen = event::Request::new(self.port.number(), datagram.bytes);
         match action {
             Action::Reply { mut reply, client, mut offer, learned, own, delay } => {
                 if let Some(lease) = &lease {
@@ -190,19 +188,16 @@ impl Serving {
                 if let Some(shape) = learned {
                     self.tell(who, What::TookOffer(shape));
                 }
-                match (self.port, request.kind) {
-                    (Port::Dhcp, Kind::Discover) => {
-                        let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
-                        let is_http_boot = client.speaks == Speaks::HttpBoot;
-                        let discover =
-                            Discover { client: client.to_string(), is_ipxe, is_http_boot, secs: request.secs };
-                        self.tell(who, What::Discover(discover));
-                        own.into_iter().for_each(|own| self.tell(who, What::Own(own)));
-                        self.tell(who, What::Offer(offer));
-                    }
-                    _ if lease.is_some() => {}
-                    _ => self.tell(who, What::BootServer(offer)),
+                if (self.port, request.kind) == (Port::Dhcp, Kind::Discover) {
+                    let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
+                    let is_http_boot = client.speaks == Speaks::HttpBoot;
+                    seen.discover =
+                        Some(Discover { client: client.to_string(), is_ipxe, is_http_boot, secs: request.secs });
+                    (seen.own, seen.offer) = (own, Some(offer));
+                } else if lease.is_none() {
+                    seen.offer = Some(offer);
                 }
+                self.tell(who, What::Request(Box::new(seen)));
                 // A unicast is answered from the address that it was sent to; a broadcast from our main address.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
@@ -212,6 +207,7 @@ impl Serving {
                 self.release(lease.as_ref(), &request, datagram, link, answer)
             }
             Action::Refuse(why) => {
+                self.tell(who, What::Request(Box::new(seen)));
                 self.tell(who, What::Refused(why));
                 None
             }

@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     io,
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -126,17 +126,19 @@ impl Piece {
 /// Where in the hole the byte at an offset of a source stands.
 pub(super) fn in_hole(offset: u64) -> usize {
     // The remainder is below a usize.
-    (offset % HOLE.len() as u64) as usize
+    (offset % HOLE_SIZE as u64) as usize
 }
 
 /// Where in the hole a slice begins; `None` for one that is elsewhere.
 pub(super) fn place_in_hole(slice: &[u8]) -> Option<usize> {
     let place = slice.as_ptr().addr().checked_sub(HOLE.as_ptr().addr())?;
-    (place < HOLE.len()).then_some(place)
+    (place < HOLE_SIZE).then_some(place)
 }
 
-/// Addresses to name parts of a file by. It is all zero, so it takes no place in the binary, and never read, so it takes
-/// none in memory. The longest slice of it is what hyper asks for at once.
-pub(super) static HOLE: [u8; 4 << 20] = [0; 4 << 20];
+/// Addresses to name parts of a file by. It is never read, so the kernel gives it no memory. A constant would be 4 MiB of
+/// zeros in the program file. The longest slice of it is what hyper asks for at once.
+pub(super) static HOLE: LazyLock<&'static [u8]> = LazyLock::new(|| vec![0; HOLE_SIZE].leak());
+/// Bytes.
+const HOLE_SIZE: usize = 4 << 20;
 /// Bytes, where the file system knows no `sendfile`.
 const COPIED: usize = 64 << 10;

@@ -32,13 +32,19 @@ pub struct Tally {
 impl Tally {
     const NOTHING: Self = Self { stage: None, outcome: None, carried: None, took: None, rival: None };
 
+    /// Of the DISCOVER in a request, beside what came of it.
+    pub const DISCOVER: Self = Self { stage: Some(Stage::Discover), outcome: Some(OK), ..Self::NOTHING };
+
     /// Of an event.
     #[must_use]
     pub fn of(what: &What) -> Self {
         let at = |stage, outcome| Self { stage: Some(stage), outcome: Some(outcome), ..Self::NOTHING };
         match what {
-            What::Discover(_) => at(Stage::Discover, OK),
-            What::Offer(_) => at(Stage::Offer, OK),
+            What::Discover(_) => Self::DISCOVER,
+            // A DISCOVER is counted beside it.
+            What::Request(request) if request.offer.is_none() => Self::NOTHING,
+            What::Request(request) if request.discover.is_none() => at(Stage::BootServer, OK),
+            What::Offer(_) | What::Request(_) => at(Stage::Offer, OK),
             What::TookOffer(_) => at(Stage::Offer, "taken"),
             What::BootServer(_) => at(Stage::BootServer, OK),
             What::Refused(why) => at(Stage::Refused, why.label()),
@@ -72,8 +78,7 @@ impl Tally {
             | What::HeardOn(_)
             | What::NotSaidWhose(_)
             | What::LittleMemory(_)
-            | What::SharedUuid(_)
-            | What::Packet { .. } => Self::NOTHING,
+            | What::SharedUuid(_) => Self::NOTHING,
         }
     }
 }

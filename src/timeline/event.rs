@@ -139,19 +139,63 @@ pub enum What {
     },
     /// Another server said something to this machine that keeps machines from booting by us.
     Rival(Rival),
-    /// A request of a boot client, as it came, to look at when its boot fails.
-    Packet {
-        /// The port that it came to.
-        port: u16,
-        /// The DHCP message.
-        bytes: Box<[u8]>,
-    },
+    /// A DHCP request of a boot client, and what came of it.
+    Request(Box<Request>),
     /// A line that the machine sent by syslog.
     Said(String),
     /// What booted says how it went. Anyone can say so of any machine.
     Report(Report),
     /// The same by an address that was signed for the machine.
     SignedReport(Report, Signed),
+}
+
+impl What {
+    /// The DHCPDISCOVER in it.
+    #[must_use]
+    pub fn discover(&self) -> Option<&Discover> {
+        match self {
+            Self::Discover(discover) => Some(discover),
+            Self::Request(request) => request.discover.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What it means to the boot, in order.
+    pub fn into_parts(self) -> impl Iterator<Item = Self> {
+        let parts = match self {
+            Self::Request(request) => {
+                let Request { discover, own, offer, .. } = *request;
+                let reply = if discover.is_some() { Self::Offer } else { Self::BootServer };
+                [discover.map(Self::Discover), own.map(Self::Own), offer.map(reply)]
+            }
+            what => [Some(what), None, None],
+        };
+        parts.into_iter().flatten()
+    }
+}
+
+/// A request and what came of it, as one event: when a thousand machines ask at once, each event costs more than what is
+/// in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The port that it came to.
+    pub port: u16,
+    /// The DHCP message as it came, to look at when its boot fails.
+    pub bytes: Box<[u8]>,
+    /// It was a DHCPDISCOVER.
+    pub discover: Option<Discover>,
+    /// What the reply leads to goes on without our script.
+    pub own: Option<Own>,
+    /// What our reply offers; `None` for a request without a reply, and for one whose lease says it already.
+    pub offer: Option<String>,
+}
+
+impl Request {
+    /// One of which nothing came yet.
+    #[must_use]
+    pub fn new(port: u16, bytes: &[u8]) -> Self {
+        Self { port, bytes: bytes.into(), discover: None, own: None, offer: None }
+    }
 }
 
 /// A machine that asks where to boot.

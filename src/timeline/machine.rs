@@ -81,6 +81,14 @@ impl Machine {
         self.who
     }
 
+    /// Keeps a request that came, and forgets the oldest.
+    pub(super) fn keep(&mut self, packet: Packet) {
+        while self.packets.len() >= Self::PACKETS {
+            self.packets.pop_front();
+        }
+        self.packets.push_back(packet);
+    }
+
     pub(super) fn is_another_than(&self, machine: MachineId) -> bool {
         let Who::Machine(known) = self.who else { return true };
         known.uuid().zip(machine.uuid()).is_some_and(|(known, now)| known != now)

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -155,7 +156,7 @@ impl Timelines {
     /// Two machines that boot at the same time and say the same UUID: reported where one is heard by two cards in turn.
     fn told_of_shared_uuid(&mut self, Event { who, what }: &Event, now: Moment) -> Vec<Line> {
         let Who::Machine(machine) = *who else { return Vec::new() };
-        let is_boot = matches!(what, What::Discover(_) | What::Script(_) | What::OwnScript(_));
+        let is_boot = what.discover().is_some() || matches!(what, What::Script(_) | What::OwnScript(_));
         let Some(uuid) = machine.uuid().filter(|_| is_boot && machine.name().is_none()) else { return Vec::new() };
         let new = Turns { last: machine.card, count: 0, since: now };
         let turns = self.turns.touch_or(uuid, || new);
@@ -165,12 +166,12 @@ impl Timelines {
         if turns.last == machine.card {
             return Vec::new();
         }
-        let other = std::mem::replace(&mut turns.last, machine.card);
+        let other = mem::replace(&mut turns.last, machine.card);
         turns.count = turns.count.saturating_add(1);
         if turns.count == TURNS { self.apply_to(*who, *who, What::SharedUuid(other), now) } else { Vec::new() }
     }
 
-    fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {
+    fn apply_to(&mut self, who: Who, came_as: Who, mut what: What, now: Moment) -> Vec<Line> {
         if let (Who::Machine(machine), What::Address(address) | What::OfferedAddress(address)) = (who, &what) {
             self.learn_address(machine, *address);
         }
@@ -186,12 +187,11 @@ impl Timelines {
                 | What::Hardware(_)
                 | What::HeardOn(_)
                 | What::Rival(_)
-                | What::Packet { .. }
                 | What::Said(_)
         );
         // Of a machine that was not heard yet, what others say to it makes no boot; nor what it says by syslog, as
         // switches and printers do.
-        if !is_about_a_boot && !matches!(what, What::Packet { .. }) && self.machines.peek(&who).is_none() {
+        if !is_about_a_boot && self.machines.peek(&who).is_none() {
             return Vec::new();
         }
         self.version += 1;
@@ -199,22 +199,23 @@ impl Timelines {
         let machine = self.machine(who);
         machine.version = version;
         let shown = machine.is(who);
-        if let What::Packet { port, bytes } = what {
-            machine.packets.push_back(Packet { at: now, port, bytes: bytes.into() });
-            while machine.packets.len() > Machine::PACKETS {
-                machine.packets.pop_front();
+        if let What::Request(request) = &mut what {
+            let bytes = mem::take(&mut request.bytes).into();
+            machine.keep(Packet { at: now, port: request.port, bytes });
+        }
+        let mut lines = Vec::new();
+        for what in what.into_parts() {
+            if is_about_a_boot {
+                machine.begin_unless_it_belongs_to_the_last(&what, now);
             }
-            return Vec::new();
+            let Some(boot) = machine.current() else { continue };
+            // Who fetches from an address has taken it, though no message said so.
+            if let (true, Who::Address(address)) = (is_about_a_boot, came_as) {
+                boot.address.get_or_insert(address);
+            }
+            lines.extend(boot.apply(what, now).into_iter().map(|step| Line { who: shown, step }));
         }
-        if is_about_a_boot {
-            machine.begin_unless_it_belongs_to_the_last(&what, now);
-        }
-        // Who fetches from an address has taken it, though no message said so.
-        if let (true, Who::Address(address), Some(boot)) = (is_about_a_boot, came_as, machine.current()) {
-            boot.address.get_or_insert(address);
-        }
-        let steps = machine.current().map(|boot| boot.apply(what, now));
-        steps.unwrap_or_default().into_iter().map(|step| Line { who: shown, step }).collect()
+        lines
     }
 
     /// Looks for boots that have stopped; the lines are what was not reported about them yet.
@@ -435,7 +436,9 @@ mod tests {
             reason::Reason,
         },
         timeline::{
-            event::{At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Signed, Silent, Transfer},
+            event::{
+                At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Request, Signed, Silent, Transfer,
+            },
             stage::Stage,
         },
     };
@@ -735,7 +738,7 @@ mod tests {
             let file = format!("{n}-{}", "x".repeat(4000));
             timelines.apply(machine(What::Address(IP)), NOW);
             timelines.apply(fetched(Of::Asset, &file, 1, None), NOW);
-            timelines.apply(machine(What::Packet { port: 67, bytes: [0; 300].into() }), NOW);
+            timelines.apply(machine(What::Request(Box::new(Request::new(67, &[0; 300])))), NOW);
         }
         let boot = boot(&timelines).expect("a boot");
         assert_eq!((boot.steps.len(), boot.downloads.len()), (Timeline::STEPS, Timeline::DOWNLOADS));

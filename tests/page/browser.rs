@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netbootd::{boot::over::Of, status::access::Via, timeline::event::What};
+use netbootd::{
+    boot::over::Of,
+    status::access::Via,
+    timeline::event::{Request, What},
+};
 use netbootd_lab::{BROWSER_TOOLS, Browser, Captured, Lab, NETWORK_TOOLS, required};
 
 use crate::{
@@ -71,7 +75,7 @@ fn crowd(fake: &Fake) {
     }
     fake.sees(6, 2, discover("UEFI ARM64"));
     let request = Captured::named("ovmf-pxe-discover").expect("a captured packet").request;
-    fake.sees(2, 240, What::Packet { port: 67, bytes: request.into() });
+    fake.sees(2, 240, What::Request(Box::new(Request::new(67, &request))));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use netbootd::{
     boot::{mac::MacAddr, machine::Rules, over::Of, roster::Assignment},
     status::access::Via,
-    timeline::event::{Report, ReportEvent, What},
+    timeline::event::{self, Report, ReportEvent, What},
 };
 use tokio::time::timeout;
 use tower::ServiceExt as _;
@@ -135,7 +135,7 @@ async fn what_comes_from_the_wire_is_text_and_no_markup() {
     fake.sees(1, 8, progress(EVIL, 5, 9, 3));
     fake.sees(1, 8, What::Said(EVIL.into()));
     fake.sees(1, 8, What::Report(Report { event: ReportEvent::Other(EVIL.into()), text: EVIL.into() }));
-    fake.sees(1, 8, What::Packet { port: 67, bytes: EVIL.as_bytes().into() });
+    fake.sees(1, 8, What::Request(Box::new(event::Request::new(67, EVIL.as_bytes()))));
     fake.sees(2, 9, discover(EVIL));
     fake.sees(2, 8, What::Report(Report { event: ReportEvent::Failed, text: EVIL.into() }));
     fake.sees(3, 9, script(1, EVIL));

@@ -138,7 +138,8 @@ impl Timeline {
                 self.other_network = Some(shortened(text));
                 Vec::new()
             }
-            What::OfferedAddress(_) | What::Packet { .. } => Vec::new(),
+            request @ What::Request(_) => request.into_parts().flat_map(|what| self.seen(what, now)).collect(),
+            What::OfferedAddress(_) => Vec::new(),
         }
     }
 
