@@ -27,7 +27,6 @@ mod identity;
 mod images;
 mod interfaces;
 mod lease;
-mod lease_rate;
 mod lifecycle;
 mod liveness;
 mod metrics;

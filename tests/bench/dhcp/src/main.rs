@@ -7,6 +7,7 @@
 //! `cargo build --release --workspace --bins && target/release/netbootd-bench-dhcp`, as root
 
 mod client;
+mod leases;
 mod server;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -34,6 +35,9 @@ struct Arguments {
     /// Both servers log as little as they can
     #[arg(long)]
     quiet: bool,
+    /// Only this: leases, beside dnsmasq and Kea
+    #[arg(long)]
+    leases: bool,
     /// Only one server, to be profiled
     #[arg(long, value_enum)]
     server: Option<Server>,
@@ -67,6 +71,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     netbootd_lab::check(&[NETWORK_TOOLS])?;
     println!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+    if arguments.leases {
+        return leases::print_table(arguments.rounds);
+    }
     let lab = Lab::new()?;
     let host = lab.host("server", Some(&format!("{SERVER}/16")))?;
     let client = lab.host("client", Some(&format!("{CLIENT}/16")))?;
@@ -120,24 +127,39 @@ fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Argumen
 
 fn print_table(all: &[(Server, Vec<Round>)]) {
     println!(
-        "\n| server | OFFERs, k/CPU s | ACKs on 4011, k/CPU s | lost of a storm | median ms | p99 ms | unanswered | RSS MB |"
+        "\n| DHCP | {} | ratio, and its spread |",
+        all.iter().map(|(s, _)| s.name()).collect::<Vec<_>>().join(" | ")
     );
-    println!("|---|---|---|---|---|---|---|---|");
-    let figure = |rounds: &[Round], of: fn(&Round) -> f64| median(rounds.iter().map(of).collect()).unwrap_or(f64::NAN);
-    let base = all.last().map_or(&[][..], |(_, rounds)| rounds);
-    for (server, rounds) in all {
-        let ratio = |of| format!("{:.1} ({:.2}×)", figure(rounds, of), figure(rounds, of) / figure(base, of));
-        println!(
-            "| {} | {} | {} | {} | {:.1} | {:.1} | {} | {:.1} |",
-            server.name(),
-            ratio(|r| r.offers),
-            ratio(|r| r.acks),
-            figure(rounds, |r| r.storm.lost as f64),
-            figure(rounds, |r| r.storm.median),
-            figure(rounds, |r| r.storm.p99),
-            rounds.iter().map(|r| r.unanswered).sum::<u32>(),
-            figure(rounds, |r| r.rss),
-        );
+    println!("|---|{}---|", "---|".repeat(all.len()));
+    type Figure = fn(&Round) -> f64;
+    let rows: [(&str, Figure); 7] = [
+        ("DISCOVER, 32 in flight, thousands of OFFERs per CPU s", |r| r.offers),
+        ("REQUEST on port 4011, 32 in flight, thousands of ACKs per CPU s", |r| r.acks),
+        ("of 1,000 machines at once, not answered", |r| r.storm.lost as f64),
+        ("of those answered: median ms from DISCOVER to OFFER", |r| r.storm.median),
+        ("… and p99, ms", |r| r.storm.p99),
+        ("requests that were not answered", |r| f64::from(r.unanswered)),
+        ("RSS at its highest, MB", |r| r.rss),
+    ];
+    for (name, of) in rows {
+        let figures: Vec<Vec<f64>> = all.iter().map(|(_, rounds)| rounds.iter().map(of).collect()).collect();
+        let cells: Vec<String> =
+            figures.iter().map(|figures| format!("{:.1}", median(figures.clone()).unwrap_or(f64::NAN))).collect();
+        let beside = match figures.as_slice() {
+            [ours, others] => spread(ours, others),
+            _ => String::new(),
+        };
+        println!("| {name} | {} | {beside} |", cells.join(" | "));
+    }
+}
+
+/// The ratio of the medians, and the lowest and the highest of the rounds.
+fn spread(ours: &[f64], others: &[f64]) -> String {
+    let ratios: Vec<f64> = ours.iter().zip(others).map(|(our, other)| our / other).filter(|r| r.is_finite()).collect();
+    let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), r| (least.min(*r), most.max(*r)));
+    match (median(ours.to_vec()), median(others.to_vec())) {
+        (Some(our), Some(other)) if other > 0.0 => format!("{:.2}× ({least:.2}–{most:.2})", our / other),
+        _ => String::new(),
     }
 }
 

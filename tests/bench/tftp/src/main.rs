@@ -118,6 +118,7 @@ fn main() -> Result<()> {
     let every = [Server::Dnsmasq, Server::TftpdHpa, Server::Atftpd, Server::Tftpd, Server::AsyncTftp, Server::Netbootd];
     let chosen = if arguments.server.is_empty() { every.to_vec() } else { arguments.server.clone() };
     println!("{}", std::env::args().collect::<Vec<_>>().join(" "));
+    let mut table = Vec::new();
     for row in ROWS
         .iter()
         .filter(|row| arguments.row.is_empty() || arguments.row.iter().any(|part| row.name.contains(part.as_str())))
@@ -136,7 +137,13 @@ fn main() -> Result<()> {
             }
         }
         report(&rounds);
+        table.extend(line(row, &rounds));
     }
+    println!(
+        "\n| TFTP, MB per CPU s | netbootd | best other server | ratio, and its spread | time of the median client | RSS MB |"
+    );
+    println!("|---|---|---|---|---|---|");
+    table.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
 
@@ -172,42 +179,62 @@ fn measure(server: Server, row: &Row, place: &Place<'_>, client: &Host) -> Resul
     Ok(Measured { cpu, wall, megabytes, peak, took, failures })
 }
 
-/// The median round of each server, and what we are against the best of the others.
+/// The median round of each server.
 fn report(rounds: &[(Server, Vec<Measured>)]) {
-    let mut ours = (0.0, f64::MAX);
-    let mut best = (0.0_f64, f64::MAX);
     for (server, results) in rounds {
-        let rates = |rate: &dyn Fn(&Measured) -> f64| median(results.iter().map(rate).collect());
-        let Some(per_cpu) = rates(&|r| r.megabytes / r.cpu.max(0.01)) else {
+        let Some(per_cpu) = middle(results, Measured::per_cpu) else {
             println!("{:<16} no windows", server.name());
             continue;
         };
-        let at = |part: f64| rates(&|r| quantile(&r.took, part)).unwrap_or_default();
         let wrong: Vec<&str> = results.iter().flat_map(|r| &r.failures).map(String::as_str).collect();
         println!(
             "{:<16} {per_cpu:>9.0} {:>9.0} {:>10.1} {:>9.3} {:>9.3} {:>8.1}  {}",
             server.name(),
-            rates(&|r| r.megabytes / r.wall).unwrap_or_default(),
-            rates(&|r| r.took.len() as f64 / r.wall).unwrap_or_default(),
-            at(0.5),
-            at(0.99),
-            results.iter().map(|r| r.peak).fold(0.0, f64::max),
+            middle(results, |r| r.megabytes / r.wall).unwrap_or_default(),
+            middle(results, |r| r.took.len() as f64 / r.wall).unwrap_or_default(),
+            middle(results, |r| quantile(&r.took, 0.5)).unwrap_or_default(),
+            middle(results, |r| quantile(&r.took, 0.99)).unwrap_or_default(),
+            peak(results),
             wrong.first().map_or_else(String::new, |first| format!("{} times, {first}", wrong.len())),
         );
-        match server {
-            Server::Netbootd => ours = (per_cpu, at(0.5)),
-            _ if wrong.is_empty() => best = (best.0.max(per_cpu), best.1.min(at(0.5))),
-            _ => {}
-        }
     }
-    if ours.0 > 0.0 && best.0 > 0.0 {
-        println!(
-            "{:<16} {:>8.2}× per CPU second, {:.2}× the median time of the best other",
-            "=",
-            ours.0 / best.0,
-            ours.1 / best.1
-        );
+}
+
+/// A line of the table: netbootd beside the best other server that sent every file whole. The spread is that of the
+/// rounds, each beside the same round of that server.
+fn line(row: &Row, rounds: &[(Server, Vec<Measured>)]) -> Option<String> {
+    let (_, ours) = rounds.iter().find(|(server, _)| *server == Server::Netbootd)?;
+    let is_whole = |results: &[Measured]| !results.is_empty() && results.iter().all(|r| r.failures.is_empty());
+    let others = rounds.iter().filter(|(server, results)| *server != Server::Netbootd && is_whole(results));
+    let of = |results: &[Measured]| middle(results, Measured::per_cpu).unwrap_or_default();
+    let (server, best) = others.max_by(|(_, a), (_, b)| of(a).total_cmp(&of(b)))?;
+    let ratios: Vec<f64> = ours.iter().zip(best).map(|(our, other)| our.per_cpu() / other.per_cpu()).collect();
+    let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), r| (least.min(*r), most.max(*r)));
+    let time = |results: &[Measured]| middle(results, |r| quantile(&r.took, 0.5)).unwrap_or_default();
+    Some(format!(
+        "| {} | {:.0} | {} {:.0} | {:.2}× ({least:.2}–{most:.2}) | {:.2}× | {:.1} |",
+        row.name,
+        of(ours),
+        server.name(),
+        of(best),
+        of(ours) / of(best),
+        time(ours) / time(best),
+        peak(ours),
+    ))
+}
+
+impl Measured {
+    fn per_cpu(&self) -> f64 {
+        self.megabytes / self.cpu.max(0.01)
     }
+}
+
+fn middle(results: &[Measured], of: impl Fn(&Measured) -> f64) -> Option<f64> {
+    median(results.iter().map(of).collect())
+}
+
+fn peak(results: &[Measured]) -> f64 {
+    results.iter().map(|r| r.peak).fold(0.0, f64::max)
 }
 
 /// The calling thread and those that it starts.

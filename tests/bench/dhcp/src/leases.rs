@@ -1,18 +1,14 @@
-//! How many machines a CPU second of each leasing server serves, from DISCOVER to ACK: netbootd, dnsmasq and Kea, in turn.
-//!
-//! `cargo test --release --test netns -- --ignored --nocapture machines_per_cpu_second`
+//! How many leases a CPU second of each leasing server gives, from DISCOVER to ACK: netbootd, dnsmasq and Kea, in turn, to
+//! the machines of perfdhcp.
 
-use std::fs;
+use std::{env, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{DNSMASQ, Host, KEA, KEA_LIBRARIES, Lab, Meter, Process, Tool, median, required, wait_until_bound};
-
-use crate::bench::{SOON, daemon};
+use netbootd_lab::{DNSMASQ, Host, KEA, KEA_LIBRARIES, Lab, Meter, Process, Tool, median, wait_until_bound};
 
 const TOOLS: &[Tool] = &[KEA, Tool::new("/usr/sbin/perfdhcp", "kea-admin"), Tool::new(DNSMASQ, "dnsmasq-base")];
 /// Machines of a round. dnsmasq looks through all its leases for each of them, and writes all of them for each.
 const MACHINES: u32 = 2000;
-const ROUNDS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Server {
@@ -20,6 +16,9 @@ enum Server {
     Dnsmasq,
     Kea,
 }
+
+/// The first look for another DHCP server takes some seconds.
+const START: Duration = Duration::from_secs(30);
 
 /// Each as its manual says, for 10.77.1.0 to 10.77.200.255, without a trial of each address, with its leases on the disk.
 fn start(server: Server, lab: &Lab, host: &Host) -> Result<(Process, Meter)> {
@@ -29,8 +28,8 @@ fn start(server: Server, lab: &Lab, host: &Host) -> Result<(Process, Meter)> {
             let text = "[lease]\nclients = \"all\"\nrange = \"10.77.1.0-10.77.200.255\"\n\
                         [dhcp]\nmax_rate = 1000000\nmax_rate_per_client = 1000000\n";
             fs::write(at("netbootd.toml"), text)?;
-            let mut command = daemon(host);
-            command.args(["up", "--interface", "eth1", "--config", &at("netbootd.toml")]);
+            let mut command = host.command(env::current_exe()?.with_file_name("netbootd"));
+            command.env_remove("NETBOOTD_LOG").args(["up", "--interface", "eth1", "--config", &at("netbootd.toml")]);
             command
         }
         Server::Dnsmasq => {
@@ -59,7 +58,7 @@ fn start(server: Server, lab: &Lab, host: &Host) -> Result<(Process, Meter)> {
     let process = Process::spawn("server", &mut command)?;
     let meter = Meter::new(&process)?;
     match server {
-        Server::Netbootd => drop(process.wait_for_line("addresses are leased", SOON + SOON)?),
+        Server::Netbootd => drop(process.wait_for_line("addresses are leased", START)?),
         Server::Dnsmasq | Server::Kea => wait_until_bound(host, 67, &process)?,
     }
     Ok((process, meter))
@@ -92,21 +91,34 @@ fn measured(server: Server) -> Result<(f64, u32)> {
     Ok((f64::from(served) / spent / 1e3, MACHINES.saturating_sub(served)))
 }
 
-#[test]
-#[ignore = "it measures; its command is above"]
-fn machines_per_cpu_second_beside_dnsmasq_and_kea() -> Result<()> {
-    let Some(()) = required(&[TOOLS]) else { return Ok(()) };
+pub(crate) fn print_table(rounds: usize) -> Result<()> {
+    netbootd_lab::check(&[TOOLS])?;
     let all = [Server::Netbootd, Server::Dnsmasq, Server::Kea];
     let mut figures = [Vec::new(), Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
-        for (server, figures) in all.iter().zip(&mut figures) {
-            let (rate, lost) = measured(*server)?;
-            println!("{server:?}: {rate:.2} thousand machines per CPU second, {lost} of {MACHINES} not served");
+    let mut lost = [0; 3];
+    for round in 1..=rounds {
+        for ((server, figures), lost) in all.iter().zip(&mut figures).zip(&mut lost) {
+            let (rate, missing) = measured(*server)?;
+            println!("round {round}, {server:?}: {rate:.2} thousand leases per CPU second, {missing} not given");
             figures.push(rate);
+            *lost += missing;
         }
     }
-    let [netbootd, dnsmasq, kea] = figures.map(|figures| median(figures).unwrap_or(f64::NAN));
-    println!("medians: netbootd {netbootd:.2}, dnsmasq {dnsmasq:.2}, Kea {kea:.2}");
-    println!("netbootd is {:.2} of dnsmasq, {:.2} of Kea", netbootd / dnsmasq, netbootd / kea);
+    let ours = figures.first().cloned().unwrap_or_default();
+    println!(
+        "\n| leases, from DISCOVER to ACK | thousands per CPU s | netbootd beside it, and its spread | of {} not given |",
+        MACHINES as usize * rounds
+    );
+    println!("|---|---|---|---|");
+    for ((server, figures), lost) in all.iter().zip(&figures).zip(lost) {
+        let ratios: Vec<f64> = ours.iter().zip(figures).map(|(our, other)| our / other).collect();
+        let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), r| (least.min(*r), most.max(*r)));
+        let of = |figures: &[f64]| median(figures.to_vec()).unwrap_or(f64::NAN);
+        println!(
+            "| {server:?} | {:.2} | {:.2}× ({least:.2}–{most:.2}) | {lost} |",
+            of(figures),
+            of(&ours) / of(figures)
+        );
+    }
     Ok(())
 }
