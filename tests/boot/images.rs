@@ -1,10 +1,12 @@
-//! Images to their own userland: a Debian live system in three ways, one that is laid out as Fedora's, one as Proxmox',
-//! Debian's installer, and the images of Debian's packages.
+//! Images to their own userland: a Debian live system in three ways, one that is laid out as Fedora's, one as Proxmox', one
+//! as Void's, Debian's installer, and the images of Debian's packages.
 
 use std::{cell::Cell, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Firmware, Tool, Vm, fedora_image, installer_image, live_image, proxmox_image, required};
+use netbootd_lab::{
+    Firmware, Tool, Vm, fedora_image, installer_image, live_image, proxmox_image, required, void_image,
+};
 
 use crate::stand::{BOOT, Place, START, Stand};
 
@@ -120,6 +122,31 @@ fn a_live_system_of_dracut() -> Result<()> {
         "initrd       Fedora-Live.iso/images/pxeboot/initrd.img, ",
         "handed_over  it has its kernel and all initrds",
         "file         Fedora-Live.iso/LiveOS/squashfs.img, ",
+    ];
+    saw(&stand, &vm, &seen)
+}
+
+/// The same file system is put into the initial RAM disk, as for Void Linux, whose initial RAM disk has no network.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn a_live_system_of_dracut_without_a_network() -> Result<()> {
+    let image = void_image()?;
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        serve(&image, "void.iso", files.folder(), command)?;
+        command.args(["--", "console=ttyS0"]);
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start_with_memory(&stand.lab, Firmware::BiosPlainRom, 0x3c, 2048)?;
+    let lines = ends(&stand, &vm, "LAB-FEDORA")?;
+    let cmdline = said(&lines, "LAB-FEDORA cmdline=");
+    ensure!(cmdline.ends_with("root=live:/squashfs.img rd.live.image console=ttyS0"), "{cmdline}");
+    ensure!(said(&lines, "LAB-FEDORA root=") == "LAB-FEDORA root=ext4", "{lines:#?}");
+    let seen = [
+        "script       profile void",
+        "kernel       void.iso/boot/vmlinuz, ",
+        "initrd       void.iso/.netbootd/x86_64/initrd.img",
+        "handed_over  ",
     ];
     saw(&stand, &vm, &seen)
 }

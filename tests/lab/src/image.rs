@@ -27,6 +27,11 @@ pub fn proxmox_image() -> Result<PathBuf> {
     made("proxmox", &[&live_image()?])
 }
 
+/// The live system of dracut, laid out as Void Linux': `tests/lab/void-iso`.
+pub fn void_image() -> Result<PathBuf> {
+    made("void", &[&fedora_image()?])
+}
+
 /// The image from the cache (`target/lab`), or made the first time, which takes a minute or two.
 fn made(name: &str, of: &[&Path]) -> Result<PathBuf> {
     let cache = Path::new(CACHE);
