@@ -1,8 +1,10 @@
 //! What can be booted.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use super::urls::is_remote;
 
@@ -24,6 +26,8 @@ pub struct Profile {
     pub boot: Boot,
     /// By iPXE's `${buildarch}`: `i386`, `x86_64`, `arm64`…
     pub variants: BTreeMap<String, Boot>,
+    /// The architectures that it has something for, where that is known, and what the others get.
+    pub only_for: Option<OnlyFor>,
     /// What it is, for people, a line each: of an image, what it is and the memory that it needs.
     pub about: Vec<String>,
     /// The memory that a machine needs for it, where that is known.
@@ -38,7 +42,8 @@ impl Profile {
     /// What it boots on this build of iPXE.
     #[must_use]
     pub fn boot(&self, arch: &str) -> &Boot {
-        self.variants.get(arch).unwrap_or(&self.boot)
+        let refused = || self.only_for.as_ref().filter(|only| !only.archs.contains(arch)).map(|only| &only.others);
+        self.variants.get(arch).or_else(refused).unwrap_or(&self.boot)
     }
 
     /// Why a machine with so many MiB of memory has too little for it.
@@ -57,12 +62,22 @@ impl Profile {
     }
 }
 
+/// See [`Profile::only_for`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlyFor {
+    /// By iPXE's `${buildarch}`; empty where a machine did not say it.
+    pub archs: BTreeSet<&'static str>,
+    /// [`Boot::Faulty`].
+    pub others: Boot,
+}
+
 impl From<Boot> for Profile {
     fn from(boot: Boot) -> Self {
         Self {
             title: None,
             boot,
             variants: BTreeMap::new(),
+            only_for: None,
             about: Vec::new(),
             memory: None,
             folder: None,

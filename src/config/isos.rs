@@ -10,7 +10,7 @@ use std::{
 use super::signed;
 use crate::{
     boot::{
-        profile::{Boot, Linux, Memory, Module, Modules},
+        profile::{Boot, Linux, Memory, Module, Modules, OnlyFor},
         template::Templates,
     },
     files::{
@@ -143,6 +143,21 @@ impl<'a> Iso<'a> {
         let archs = self.seen.found.variants.iter().filter_map(|variant| variant.arch);
         let is_esxi = matches!(self.seen.found.how, How::Esxi);
         archs.filter(|arch| *arch != "x86_64" && (is_esxi || *arch != "i386")).collect()
+    }
+
+    /// The builds of iPXE that it has a kernel for: another processor would stop at a kernel that it cannot run.
+    pub(super) fn only_for(&self) -> Option<OnlyFor> {
+        let archs: Option<BTreeSet<_>> = self.seen.found.variants.iter().map(|variant| variant.arch).collect();
+        let mut archs = archs.filter(|archs| !archs.is_empty())?;
+        let there = archs.iter().copied().collect::<Vec<_>>().join(", ");
+        let others = Boot::Faulty(format!("{} has a kernel for {there}, and none for this machine", self.path));
+        // A BIOS is i386 whatever its processor, and one with 64 bits also runs kernels for 32. Nobody said an
+        // architecture where a template or a page asks.
+        if archs.contains("x86_64") || archs.contains("i386") {
+            archs.extend(["x86_64", "i386"]);
+        }
+        archs.insert("");
+        Some(OnlyFor { archs, others })
     }
 
     /// What it boots on a build of iPXE; `None`: where no variant fits.
@@ -416,11 +431,15 @@ mod tests {
     }
 
     fn booted(settings: Settings, profile: &str) -> String {
+        booted_on("x86_64", settings, profile)
+    }
+
+    fn booted_on(arch: &str, settings: Settings, profile: &str) -> String {
         let Settings { profiles, templates, .. } = settings;
         let rules = Rules { profiles, templates, default_profile: profile.into(), ..Rules::default() };
         let query = Query {
             mac: Some("52:54:00:12:34:56".into()),
-            arch: Some("x86_64".into()),
+            arch: Some(arch.into()),
             platform: Some("efi".into()),
             ..Query::default()
         };
@@ -449,6 +468,26 @@ mod tests {
              initrd --name initrd.img {url}/live/initrd.img || goto failed\n"
         );
         assert!(text.contains(&line), "{text}");
+    }
+
+    #[test]
+    fn a_machine_of_another_architecture_is_refused_and_told_so() {
+        let of = |arch| {
+            let (settings, _) = read(&[("a.iso", &LIVE)], "[profiles.a]\niso = \"a.iso\"\n");
+            booted_on(arch, settings, "a")
+        };
+        for arch in ["x86_64", "i386"] {
+            assert!(of(arch).contains("\nkernel http://"), "{arch}: {}", of(arch));
+        }
+        for arch in ["arm64", "riscv64"] {
+            let script = of(arch).replace("\necho ", " ");
+            assert!(script.contains("a.iso has a kernel for x86_64, and none for this machine"), "{script}");
+            assert!(!script.contains("\nkernel http://"), "{script}");
+        }
+        // A variant of the profile's own is what its author wants.
+        let own = "[profiles.a]\niso = \"a.iso\"\n[profiles.a.arch.arm64]\nkernel = \"a.iso/live/vmlinuz\"\n";
+        let (settings, _) = read(&[("a.iso", &LIVE)], own);
+        assert!(booted_on("arm64", settings, "a").contains("\nkernel http://"));
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Check<'_> {
         made.title.get_or_insert_with(|| image.title().to_owned());
         made.about = image.about().into();
         made.memory = image.memory();
+        made.only_for = image.only_for();
         for warning in image.warnings() {
             self.finding(Level::Warning, key, warning);
         }
