@@ -2,11 +2,12 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -91,7 +92,16 @@ impl Bench {
 
     /// A socket on the client's host.
     pub(crate) fn client_socket(&self, port: u16) -> Result<UdpSocket> {
-        let socket = self.client.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))??;
+        // A socket that was just closed is open for a moment more in a process that another test forks, until its exec.
+        let until = Instant::now() + SOON;
+        let socket = loop {
+            match self.client.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))? {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                socket => break socket?,
+            }
+        };
         // There is no default route, as on an isolated boot network.
         self.client.enter(|| SockRef::from(&socket).bind_device(Some(b"eth1")))??;
         socket.set_broadcast(true)?;

@@ -240,6 +240,42 @@ fn dhclient_udhcpc_and_dhcpcd_get_the_same_address_in_every_state() -> Result<()
     Ok(())
 }
 
+/// systemd-networkd gets the address that the same card had before, with an identifier of its own (a DUID), and gives it
+/// back at its end. It sees a host of its own: no udev, and its files in a folder that only it has.
+#[test]
+fn systemd_networkd_gets_the_same_address() -> Result<()> {
+    let Some(()) = required(&[&[Tool::new(NETWORKD, "systemd"), Tool::new("unshare", "util-linux")]]) else {
+        return Ok(());
+    };
+    let Some(bench) = leasing(ALL)? else { return Ok(()) };
+    let host = machine(&bench, "system")?;
+    let card = card(&host)?;
+    let before = text(&ran(&host, "udhcpc", &["-i", "eth1", "-n", "-q", "-f", "-t", "5", "-s", "/bin/true"])?);
+    ensure!(before.contains("lease of 10.77.0.100 obtained"), "{before}");
+    let script = format!(
+        "mount --make-rprivate / && mount -o remount,bind,ro /sys && mount -t tmpfs -o mode=755 tmpfs /run/systemd && \
+         mkdir -p /run/systemd/network /run/systemd/netif && chown systemd-network:systemd-network /run/systemd/netif && \
+         printf '[Match]\\nName=eth1\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\nIPv6AcceptRA=no\\n' \
+         > /run/systemd/network/eth1.network && exec {NETWORKD}"
+    );
+    let mut unshare = host.command("unshare");
+    unshare
+        .args(["--mount", "sh", "-c", &script])
+        .env("SYSTEMD_LOG_TARGET", "console")
+        .env("SYSTEMD_LOG_LEVEL", "info");
+    let mut networkd = Process::spawn("systemd-networkd", &mut unshare)?;
+    networkd.wait_for_line("DHCPv4 address 10.77.0.100/24", PATIENCE)?;
+    networkd.wait_for_line("acquired from 10.77.0.2", SOON)?;
+    let addresses = host.ip(&["-4", "-o", "address", "show", "dev", "eth1"])?;
+    ensure!(addresses.contains("10.77.0.100/24"), "{addresses}");
+    networkd.signal(Signal::SIGTERM)?;
+    networkd.wait_exit(SOON)?;
+    bench.netbootd.wait_for_line(&format!("{card} gives back 10.77.0.100"), SOON)?;
+    Ok(())
+}
+
+const NETWORKD: &str = "/lib/systemd/systemd-networkd";
+
 /// A client that renews asks its server alone, by unicast, and is answered there.
 #[test]
 fn a_renewal_is_a_unicast_and_survives_a_restart_of_the_server() -> Result<()> {
