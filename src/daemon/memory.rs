@@ -93,7 +93,9 @@ impl Memory {
         let (to_keep, kept) = mpsc::channel(EVENTS);
         let (questions, asked) = mpsc::channel(16);
         let metrics = Arc::new(Metrics::default());
-        let recorder = Recorder::new(attempts.clone(), to_keep, timelines, metrics.clone());
+        // A reload leaves them as they are.
+        let strangers = plan.live.rules.load().strangers.clone();
+        let recorder = Recorder::new(attempts.clone(), strangers, to_keep, timelines, metrics.clone());
         let recorder = tokio::spawn(recorder.record(received, asked));
         let keeper = tokio::spawn(clerk.clone().keep(kept));
         let writers = Writers { recorder, keeper, sharing: sharing.clone().map(Exchanging::start) };

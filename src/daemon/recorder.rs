@@ -22,6 +22,7 @@ use crate::{
         identity::{Key, MachineId},
         learned::Learned,
         outcome::Outcome,
+        strangers::Strangers,
     },
     offers::attempts::Attempts,
     status::{
@@ -42,6 +43,8 @@ use crate::{
 pub(super) struct Recorder {
     /// What machines have tried lately.
     attempts: Arc<Mutex<Attempts>>,
+    /// Who may boot once.
+    strangers: Arc<Strangers>,
     /// To the clerk. Where the disk does not keep up, the next boot reports the same again.
     to_keep: mpsc::Sender<ToKeep>,
     /// The boots.
@@ -101,6 +104,7 @@ impl Recorder {
     /// Goes on where another one stopped.
     pub(super) fn new(
         attempts: Arc<Mutex<Attempts>>,
+        strangers: Arc<Strangers>,
         to_keep: mpsc::Sender<ToKeep>,
         timelines: Timelines,
         metrics: Arc<Metrics>,
@@ -111,6 +115,7 @@ impl Recorder {
         let waiting = VecDeque::new();
         Self {
             attempts,
+            strangers,
             to_keep,
             timelines,
             kept,
@@ -232,6 +237,7 @@ impl Recorder {
             Stage::HandedOver => {
                 attempts.handed_over(machine);
                 drop(attempts);
+                self.strangers.handed_over(machine);
                 let cards = self.cards(*who);
                 let chosen = self.timelines.chosen(*who).filter(|chosen| chosen.once);
                 if let Some(Chosen { profile, until_installed, .. }) = chosen.cloned() {

@@ -16,12 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    boot::{
-        identity::MachineId,
-        machine::Live,
-        reason::Reason,
-        strangers::{Permission, Strangers},
-    },
+    boot::{identity::MachineId, machine::Live, reason::Reason, strangers::Permission},
     dhcp::request::Request,
     net::makers::Makers,
     status::server::Server,
@@ -49,40 +44,9 @@ pub(super) async fn follow(server: Arc<dyn Server>, live: Arc<Live>, talk: Talk,
                 info!("{words}");
             }
         },
-        boots(&*server, &live),
         Questions { server: server.clone(), live: live.clone(), talk, asked: HashSet::new(), waiting: VecDeque::new() }
             .follow()
     );
-}
-
-/// Ends the permissions for one boot, each at its machine's hand-over.
-async fn boots(server: &dyn Server, live: &Live) {
-    let mut after = None;
-    // Who is too slow misses steps, and asks again for those behind the last one.
-    while let Some(mut steps) = server.steps(after).await {
-        let strangers = || live.rules.load().strangers.clone();
-        for told in &steps.before {
-            after = Some(told.number);
-            handed_over(&told.line, &strangers());
-        }
-        loop {
-            match steps.coming.recv().await {
-                Ok(told) => {
-                    after = Some(told.number);
-                    handed_over(&told.line, &strangers());
-                }
-                Err(RecvError::Lagged(_)) => break,
-                Err(RecvError::Closed) => return std::future::pending().await,
-            }
-        }
-    }
-    std::future::pending().await
-}
-
-fn handed_over(Line { who, step }: &Line, strangers: &Strangers) {
-    if let (Who::Machine(machine), Stage::HandedOver) = (*who, step.stage) {
-        strangers.handed_over(machine);
-    }
 }
 
 /// What to check, if no machine was heard for this long. It waits as long.
