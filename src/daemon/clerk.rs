@@ -196,8 +196,10 @@ impl Clerk {
     /// [`Refusal::NotKept`]; nothing was changed then.
     pub async fn permit(&self, machine: MachineId, permission: Permission) -> Result<(), Refusal> {
         let approved = permission == Permission::Always;
+        // Another appliance may have taken an approval back a moment ago, so one is always written. The rest works while
+        // their server cannot be reached.
         let before = self.live.roster.load().of(machine).is_some_and(|entry| entry.approved);
-        if approved != before {
+        if approved || before {
             self.change(machine, Happened::Approved(approved)).await?;
         }
         self.live.rules.load().strangers.say(machine, permission);

@@ -39,13 +39,12 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard output. `NETBOOTD_LOG` sets the filter: a level (`debug`), or levels for parts of the
-/// program (`info,netbootd::dhcp=debug`, [`Targets`]). Without it, lines from `info` on are written.
+/// Starts logging to standard output. `NETBOOTD_LOG` sets the filter ([`filter`]).
 pub fn start(format: Format) {
     let asked = std::env::var("NETBOOTD_LOG").unwrap_or_default();
-    let filter = match asked.as_str() {
-        "" => Ok(usual()),
-        asked => asked.parse::<Targets>(),
+    let (filter, wrong) = match filter(&asked) {
+        Ok(filter) => (filter, None),
+        Err(wrong) => (usual(), Some(wrong)),
     };
     let to_journal = is_journal();
     let layer = tracing_subscriber::fmt::layer().with_writer(Outs { to_journal });
@@ -56,16 +55,33 @@ pub fn start(format: Format) {
         Format::Text => layer.event_format(Text { clock }).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
     };
-    let (filter, wrong) = match filter {
-        Ok(filter) => (filter, None),
-        Err(error) => (usual(), Some(error)),
-    };
     tracing_subscriber::registry().with(filter).with(layer).init();
-    if let Some(error) = wrong {
-        warn!(
-            "NETBOOTD_LOG={asked} is not a log filter: {error}; \"info\" is used. Examples: debug, info,netbootd::dhcp=debug"
-        );
+    if let Some(wrong) = wrong {
+        warn!("NETBOOTD_LOG: {wrong}; it is ignored");
     }
+}
+
+/// A level for all lines (`debug`), or levels for parts of the program (`netbootd::dhcp=debug`), separated by commas. What
+/// is not named stays at `info`.
+///
+/// # Errors
+/// What is no level: taken for a part of the program, as [`Targets`] reads it, it would silence all others.
+fn filter(asked: &str) -> Result<Targets, String> {
+    let level = |word: &str| {
+        let level = word.trim().parse::<LevelFilter>();
+        level.map_err(|_| {
+            format!(
+                "{word:?} is not a level (off, error, warn, info, debug, trace); examples: debug, netbootd::dhcp=debug"
+            )
+        })
+    };
+    let parts = asked.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.into_iter().try_fold(usual(), |filter, part| {
+        Ok(match part.split_once('=') {
+            Some((target, word)) => filter.with_target(target.trim(), level(word)?),
+            None => filter.with_default(level(part)?),
+        })
+    })
 }
 
 /// A watched folder that is removed is an error to `notify`, and none to us.
@@ -290,5 +306,28 @@ impl Visit for TextLine {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.put(field, format_args!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_levels_and_a_word_that_is_none_silences_nothing() {
+        let shows = |asked, target: &str, level| filter(asked).expect("a filter").would_enable(target, &level);
+        assert!(shows("", "netbootd::http", Level::INFO) && !shows("", "netbootd::http", Level::DEBUG));
+        assert!(!shows("", "notify", Level::ERROR));
+        assert!(shows("debug", "netbootd::http", Level::DEBUG));
+        let part = "netbootd::dhcp=debug";
+        assert!(shows(part, "netbootd::dhcp::serve", Level::DEBUG));
+        assert!(shows(part, "netbootd::http", Level::INFO) && !shows(part, "netbootd::http", Level::DEBUG));
+        let two = "warn, netbootd::daemon::recorder = error";
+        assert!(shows(two, "netbootd::http", Level::WARN) && !shows(two, "netbootd::http", Level::INFO));
+        assert!(!shows(two, "netbootd::daemon::recorder", Level::WARN));
+        for wrong in ["verbose", "netbootd::dhcp=loud", "info,x", "netbootd=debug=info"] {
+            let words = filter(wrong).expect_err(wrong);
+            assert!(words.contains("is not a level (off, error, warn, info, debug, trace)"), "{words}");
+        }
     }
 }

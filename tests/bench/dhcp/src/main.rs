@@ -87,7 +87,7 @@ fn main() -> Result<()> {
             rounds.push(measured);
         }
     }
-    print_table(&all);
+    print_table(&all, &arguments);
     Ok(())
 }
 
@@ -125,9 +125,10 @@ fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Argumen
     Ok(Round { rss, ..round })
 }
 
-fn print_table(all: &[(Server, Vec<Round>)]) {
+fn print_table(all: &[(Server, Vec<Round>)], Arguments { rounds, machines, .. }: &Arguments) {
+    let storm = format!("of {machines} machines at once, not answered");
     println!(
-        "\n| DHCP | {} | ratio, and its spread |",
+        "\n| DHCP, {rounds} rounds | {} | ratio, and its spread |",
         all.iter().map(|(s, _)| s.name()).collect::<Vec<_>>().join(" | ")
     );
     println!("|---|{}---|", "---|".repeat(all.len()));
@@ -135,7 +136,7 @@ fn print_table(all: &[(Server, Vec<Round>)]) {
     let rows: [(&str, Figure); 7] = [
         ("DISCOVER, 32 in flight, thousands of OFFERs per CPU s", |r| r.offers),
         ("REQUEST on port 4011, 32 in flight, thousands of ACKs per CPU s", |r| r.acks),
-        ("of 1,000 machines at once, not answered", |r| r.storm.lost as f64),
+        (&storm, |r| r.storm.lost as f64),
         ("of those answered: median ms from DISCOVER to OFFER", |r| r.storm.median),
         ("… and p99, ms", |r| r.storm.p99),
         ("requests that were not answered", |r| f64::from(r.unanswered)),

@@ -140,7 +140,8 @@ fn main() -> Result<()> {
         table.extend(line(row, &rounds));
     }
     println!(
-        "\n| TFTP, MB per CPU s | netbootd | best other server | ratio, and its spread | time of the median client | RSS MB |"
+        "\n| TFTP, MB per CPU s, {} rounds | netbootd | best other server | ratio, and its spread | time of the median client | RSS MB |",
+        arguments.rounds
     );
     println!("|---|---|---|---|---|---|");
     table.iter().for_each(|line| println!("{line}"));
