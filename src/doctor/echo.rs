@@ -75,6 +75,8 @@ impl Echo {
             let length = match (&self.socket).read(&mut buffer) {
                 Ok(length) => length,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
+                // A wait with a limit is not taken up again by itself after a stop and a continue (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             let packet = buffer.get(..length).unwrap_or_default();

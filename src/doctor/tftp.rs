@@ -112,6 +112,8 @@ impl Transfer {
                 // A stranger.
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
+                // A wait with a limit is not taken up again by itself after a stop and a continue (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }

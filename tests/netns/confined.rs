@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netbootd_lab::{Process, Signal, Tool, required};
+use netbootd_lab::{Process, Signal, Tool, required, uninterrupted};
 
 use crate::bench::{Bench, SOON, START, daemon, noise};
 
@@ -125,7 +125,8 @@ fn the_service_manager_is_told_of_every_turn() -> Result<()> {
         let mut heard = Vec::new();
         for _ in 0..100 {
             let mut bytes = [0; 2048];
-            let length = manager.recv(&mut bytes).with_context(|| format!("{wanted} is not said: {heard:?}"))?;
+            let length = uninterrupted(|| manager.recv(&mut bytes));
+            let length = length.with_context(|| format!("{wanted} is not said: {heard:?}"))?;
             let message = String::from_utf8_lossy(&bytes[..length]).into_owned();
             if message.lines().any(|line| line == wanted) {
                 return Ok(message);

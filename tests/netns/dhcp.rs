@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
+use netbootd_lab::receive;
 
 use crate::bench::{Bench, CLIENT, SERVER, SOON};
 
@@ -73,7 +74,7 @@ pub(crate) const PXE_REPLY: &[(u8, &[u8])] = &[(60, b"PXEClient"), (97, UUID), (
 
 pub(crate) fn next(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
     let mut buffer = vec![0; 1500];
-    let (length, from) = socket.recv_from(&mut buffer).context("no reply came")?;
+    let (length, from) = receive(socket, &mut buffer).context("no reply came")?;
     buffer.truncate(length);
     Ok((buffer, from))
 }

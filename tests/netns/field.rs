@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netbootd_lab::{Process, Signal};
+use netbootd_lab::{Process, Signal, uninterrupted};
 
 use crate::bench::{Bench, SOON, START, daemon, noise};
 
@@ -280,7 +280,7 @@ fn raw_head(bench: &Bench, request: &str) -> Result<String> {
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     while !answer.windows(4).any(|four| four == b"\r\n\r\n") {
-        let count = stream.read(&mut piece)?;
+        let count = uninterrupted(|| stream.read(&mut piece))?;
         ensure!(count > 0, "no whole head: {}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&piece[..count]);
     }

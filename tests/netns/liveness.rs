@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use netbootd_lab::uninterrupted;
 
 use crate::bench::{Bench, SERVER, SMALL, SOON, noise};
 
@@ -67,7 +68,7 @@ fn vanished_with_data_in_flight_is_reaped() -> Result<()> {
         let reader = scope.spawn(move || {
             let mut got = 0;
             let mut buffer = [0; 65536];
-            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            while let Ok(count @ 1..) = uninterrupted(|| stream.read(&mut buffer)) {
                 got += count;
                 // Nobody listens any more once the link is down.
                 let _ = tell.send(got);
@@ -150,7 +151,7 @@ fn a_client_at_1_kb_a_second_gets_every_byte() -> Result<()> {
     let began = Instant::now();
     while got.len() < bytes.len() {
         let mut buffer = [0; 1000];
-        let count = stream.read(&mut buffer)?;
+        let count = uninterrupted(|| stream.read(&mut buffer))?;
         ensure!(count > 0, "closed after {} bytes and {:?}", got.len(), began.elapsed());
         got.extend(&buffer[..count]);
         // The pace is what is tested.
@@ -232,7 +233,7 @@ fn a_rate_limit_is_held_and_never_stalls() -> Result<()> {
     let (mut got, mut longest, mut buffer) = (0, Duration::ZERO, vec![0; 65536]);
     while got < 3_000_000 {
         let before = Instant::now();
-        got += stream.read(&mut buffer)?;
+        got += uninterrupted(|| stream.read(&mut buffer))?;
         longest = longest.max(before.elapsed());
     }
     let took = began.elapsed();
@@ -255,7 +256,7 @@ fn with_the_defaults_a_pause_of_200_s_lives_and_all_three_kinds_of_dead_are_reap
     let mut in_flight = bench.get("/assets/endless", None)?;
     let reader = thread::spawn(move || {
         let mut buffer = vec![0; 1 << 20];
-        while in_flight.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        while uninterrupted(|| in_flight.read(&mut buffer)).is_ok_and(|count| count > 0) {}
     });
     unplug(&bench)?;
     let since = Instant::now();

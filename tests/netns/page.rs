@@ -3,7 +3,7 @@
 use std::{env, fs, io::Read, net::SocketAddrV4, path::PathBuf, thread};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{BROWSER_TOOLS, Browser, Captured, Signal, required};
+use netbootd_lab::{BROWSER_TOOLS, Browser, Captured, Signal, receive, required};
 
 use crate::bench::{Bench, SERVER, SMALL, SOON, noise};
 
@@ -50,7 +50,7 @@ impl Watched {
         let socket = self.bench.client_socket(68)?;
         let discover = Captured::named("ovmf-pxe-discover")?.from_machine(7);
         socket.send_to(&discover, SocketAddrV4::new([255, 255, 255, 255].into(), 67))?;
-        socket.recv(&mut [0; 1500])?;
+        receive(&socket, &mut [0; 1500])?;
         let mac: Vec<String> = discover[28..34].iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(mac.join(":"))
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Captured, DHCPD, Host, KEA, Lab, NETWORK_TOOLS, SnippetServer, required};
+use netbootd_lab::{Captured, DHCPD, Host, KEA, Lab, NETWORK_TOOLS, SnippetServer, receive, required};
 
 use crate::bench::{SERVER, SOON};
 
@@ -69,7 +69,7 @@ fn each_is_offered_its_loader(client: &Host) -> Result<()> {
         request[10] |= 0x80;
         socket.send_to(&request, (Ipv4Addr::BROADCAST, 67))?;
         let mut packet = [0; 1500];
-        let length = socket.recv(&mut packet).with_context(|| format!("{name}: no answer"))?;
+        let (length, _) = receive(&socket, &mut packet).with_context(|| format!("{name}: no answer"))?;
         let offer = &packet[..length];
         ensure!(offer[4..8] == request[4..8], "{name}: an answer to another request");
         ensure!(offer[20..24] == SERVER.octets(), "{name}: siaddr is {:?}", &offer[20..24]);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use netbootd_lab::Process;
+use netbootd_lab::{Process, receive};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
@@ -207,7 +207,7 @@ fn twenty_one_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     their.set_read_timeout(Some(START))?;
     their.send_to(b"\0\x01undionly.kpxe\0octet\0", (SERVER, 69))?;
     // It acknowledges nothing: one that did is waited for, five minutes long.
-    their.recv_from(&mut [0; 600]).context("no DATA")?;
+    receive(&their, &mut [0; 600]).context("no DATA")?;
 
     let hangs = victim(6, "loader_not_started at loader");
     hangs.discovers(&socket, BIOS)?;

@@ -33,7 +33,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netbootd_lab::{Host, Process};
+use netbootd_lab::{Host, Process, receive};
 
 use crate::bench::{Bench, SERVER, SOON, START, daemon, file, noise};
 
@@ -86,7 +86,7 @@ fn what_is_not_served_gets_an_error_at_once() -> Result<()> {
     let answer = |request: &[u8]| -> Result<(u16, String)> {
         socket.send_to(request, (SERVER, 69))?;
         let mut buffer = [0; 600];
-        let (length, _) = socket.recv_from(&mut buffer)?;
+        let (length, _) = receive(&socket, &mut buffer)?;
         ensure!(buffer[..2] == [0, 5], "not an ERROR: {:?}", &buffer[..length]);
         let words = String::from_utf8_lossy(&buffer[4..length]).trim_end_matches('\0').to_owned();
         Ok((u16::from_be_bytes([buffer[2], buffer[3]]), words))
@@ -132,13 +132,7 @@ impl Client {
 
     pub(crate) fn packet(&self) -> Result<(Vec<u8>, SocketAddr)> {
         let mut buffer = vec![0; 2000];
-        // A wait with a limit is not taken up again by itself after a signal, such as that of a child's end (signal(7)).
-        let (length, from) = loop {
-            match self.socket.recv_from(&mut buffer) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                received => break received?,
-            }
-        };
+        let (length, from) = receive(&self.socket, &mut buffer)?;
         buffer.truncate(length);
         Ok((buffer, from))
     }
@@ -227,7 +221,7 @@ fn an_answer_comes_from_the_address_that_was_asked() -> Result<()> {
     let (_netbootd, socket) = started_again(&bench.server, &bench.client)?;
     for asked in ["10.77.0.3", "10.77.0.2"] {
         socket.send_to(b"\0\x01snponly.efi\0octet\0blksize\x001468\0", (asked, 69))?;
-        let (_, from) = socket.recv_from(&mut [0; 600])?;
+        let (_, from) = receive(&socket, &mut [0; 600])?;
         ensure!(from.ip().to_string() == asked, "asked {asked}, answered by {from}");
         socket.send_to(b"\0\x05\0\0done\0", from)?;
         let script = bench.client.command("curl").args(["-sS", &format!("http://{asked}:8080/boot.ipxe")]).output()?;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use netbootd_lab::receive;
 
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON, file},
@@ -374,7 +375,7 @@ fn one_name_is_the_loader_for_whoever_asks() -> Result<()> {
     inform[12..16].copy_from_slice(&CLIENT.octets());
     inform[10] = 0;
     socket.send_to(&inform, (SERVER, 67))?;
-    socket.recv_from(&mut [0; 1500])?;
+    receive(&socket, &mut [0; 1500])?;
     ensure!(fetch_with(&bench, "netboot", "blksize\x001468\0", 1468)? == bios, "a BIOS by DHCP");
     // And a file of that name is what it says.
     fs::write(bench.assets.join("netboot"), "own")?;

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use netbootd_lab::{
-    Tool, required,
+    Tool, receive, required,
     tftp_crowd::{Fetch, crowd},
     weather::Weather,
 };
@@ -208,7 +208,7 @@ fn ask(socket: &UdpSocket, request: &[u8]) -> Result<(Vec<u8>, SocketAddr)> {
 
 fn packet(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
     let mut buffer = vec![0; 2000];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = receive(socket, &mut buffer)?;
     buffer.truncate(length);
     Ok((buffer, from))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netbootd_lab::{Host, Lab, Signal};
+use netbootd_lab::{Host, Lab, Signal, receive};
 use socket2::SockRef;
 
 use crate::{
@@ -35,7 +35,7 @@ fn listening(host: &Host) -> Result<UdpSocket> {
 /// The next packet has to be the one for this machine.
 fn hears(socket: &UdpSocket, machine: &str) -> Result<()> {
     let mut buffer = [0; 2000];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = receive(socket, &mut buffer)?;
     let expected = [vec![0xff; 6], card_of(machine).repeat(16)].concat();
     ensure!(buffer[..length] == expected, "{from}: {:02x?}", &buffer[..length]);
     Ok(())

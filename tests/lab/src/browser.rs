@@ -44,7 +44,7 @@ impl Browser {
         let mut command = host.command("sh");
         command.args(["-c", "exec chromium \"$@\" 3<\"$TO\" 4>\"$FROM\"", "chromium"]).args(FLAGS);
         command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
-        command.env("TO", &to).env("FROM", &from).env("HOME", folder.path());
+        command.env("TO", &to).env("FROM", &from).env("HOME", folder.path()).env("TMPDIR", folder.path());
         let process = Process::spawn("chromium", &mut command)?;
         // In the order in which the shell opens them: each waits for its other end.
         let to = File::options().write(true).open(&to)?;

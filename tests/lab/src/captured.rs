@@ -3,7 +3,8 @@
 #![expect(clippy::indexing_slicing, reason = "a file too short to hold a packet fails the test that reads it")]
 
 use std::fs;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -131,6 +132,22 @@ pub fn mutated(mut packet: Vec<u8>, noise: &mut Noise) -> Vec<u8> {
     packet
 }
 
+/// A call that is made again when it was interrupted: a read from a socket with a time limit is not taken up again by itself
+/// after this process was stopped and continued (signal(7), "Interruption of system calls").
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// The next datagram.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    uninterrupted(|| socket.recv_from(buffer))
+}
+
 /// Many machines ask at once: how long each waited for its answer, in their order; `None` for one that was never
 /// answered. Ends when all were, or when nothing has come for as long as `patience`.
 pub fn storm(socket: &UdpSocket, requests: &[Vec<u8>], to: SocketAddrV4, patience: Duration) -> Result<Vec<Waited>> {
@@ -152,7 +169,7 @@ pub fn storm(socket: &UdpSocket, requests: &[Vec<u8>], to: SocketAddrV4, patienc
         let mut answered = vec![None; requests.len()];
         let (mut left, mut buffer) = (requests.len(), [0; 1500]);
         while left > 0
-            && let Ok((length, _)) = socket.recv_from(&mut buffer)
+            && let Ok((length, _)) = receive(socket, &mut buffer)
         {
             let number = buffer[..length].get(4..8).and_then(|id| ids.get(id));
             let place = number.and_then(|number| answered.get_mut(*number));

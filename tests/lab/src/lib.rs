@@ -35,7 +35,7 @@ pub mod weather;
 
 pub use boot_files::BootFiles;
 pub use browser::Browser;
-pub use captured::{Captured, Noise, Waited, mutated, storm};
+pub use captured::{Captured, Noise, Waited, mutated, receive, storm, uninterrupted};
 pub use firmware::Firmware;
 pub use host::Host;
 pub use image::{fedora_image, installer_image, live_image, proxmox_image, void_image};

@@ -3,10 +3,14 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::panic;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Lab, LeaseServer, NETWORK_TOOLS, required};
+use netbootd_lab::{Lab, LeaseServer, NETWORK_TOOLS, Signal, receive, required};
+use nix::sys::pthread::{pthread_kill, pthread_self};
 
 #[test]
 fn hosts_hear_each_others_broadcasts() -> Result<()> {
@@ -20,12 +24,35 @@ fn hosts_hear_each_others_broadcasts() -> Result<()> {
 
     sender.send_to(b"who is there", (Ipv4Addr::new(10, 77, 0, 255), 6767))?;
     let mut buffer = [0; 64];
-    let (length, from) = listener.recv_from(&mut buffer).context("the broadcast did not arrive")?;
+    let (length, from) = receive(&listener, &mut buffer).context("the broadcast did not arrive")?;
     ensure!(buffer.get(..length) == Some(b"who is there") && from.ip() == Ipv4Addr::new(10, 77, 0, 1));
 
     // An isolated network: no way out, as the broadcast address that no interface is pinned to shows.
     ensure!(sender.send_to(b"lost", (Ipv4Addr::BROADCAST, 6767)).is_err());
     Ok(())
+}
+
+#[test]
+fn a_signal_does_not_end_a_wait_for_a_datagram() -> Result<()> {
+    let (listener, sender) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    listener.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let to = listener.local_addr()?;
+    let is_caught = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR2, Arc::clone(&is_caught))?;
+    let reader = pthread_self();
+    let sent = thread::spawn(move || -> Result<()> {
+        while !is_caught.load(Ordering::Relaxed) {
+            // Until the reader waits, and is interrupted.
+            thread::sleep(Duration::from_millis(100));
+            pthread_kill(reader, Signal::SIGUSR2)?;
+        }
+        sender.send_to(b"late", to)?;
+        Ok(())
+    });
+    let mut buffer = [0; 64];
+    let (length, _) = receive(&listener, &mut buffer)?;
+    ensure!(buffer.starts_with(b"late") && length == 4);
+    sent.join().ok().context("the sender panicked")?
 }
 
 #[test]

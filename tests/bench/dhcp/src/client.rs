@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use netbootd_lab::Captured;
+use netbootd_lab::{Captured, receive};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::CLIENT;
@@ -55,7 +55,7 @@ impl Crowd<'_> {
             if waiting.is_empty() {
                 return Ok(answered);
             }
-            let Ok((length, _)) = self.socket.recv_from(&mut buffer) else {
+            let Ok((length, _)) = receive(self.socket, &mut buffer) else {
                 // Those that wait will wait for ever.
                 ensure!(answered > 0, "the server answers nobody");
                 waiting.clear();
