@@ -1,7 +1,7 @@
 //! `netbootd what`: shows the cause and the fix for a text on a machine's screen.
 
 use super::failure::{EX_UNAVAILABLE, EX_USAGE, Failure, print};
-use crate::trouble::{Trouble, search};
+use crate::trouble::{Trouble, ipxe_number, search};
 
 /// Show the cause and the fix for a text on a machine's screen.
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,12 @@ impl What {
             return print(&format!("{:#}\n", serde_json::json!(found)));
         }
         if found.is_empty() {
-            let words = format!("{text:?} is unknown; the status page and `netbootd machines` show why a boot stopped");
+            let number = ipxe_number(&text);
+            let there =
+                number.map(|number| format!(", but if iPXE printed it, https://ipxe.org/{number} describes it"));
+            let there = there.unwrap_or_default();
+            let words =
+                format!("{text:?} is unknown{there}; the status page and `netbootd machines` show why a boot stopped");
             return Err(Failure::new(EX_UNAVAILABLE, words));
         }
         print(&found.into_iter().take(MOST).map(as_text).collect::<Vec<_>>().join("\n"))
