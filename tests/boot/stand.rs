@@ -3,7 +3,6 @@
 use std::{
     net::Ipv4Addr,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -37,7 +36,6 @@ pub(crate) struct Stand {
     relay: Option<(Relay, Lab)>,
     /// The machines' network.
     pub(crate) lab: Lab,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Stand {
@@ -102,10 +100,6 @@ impl Stand {
         boot_file: Option<&str>,
         serve: impl FnOnce(&BootFiles, &mut Command) -> Result<()>,
     ) -> Result<Self> {
-        // An emulated machine takes a whole core, and a slow one runs into the timeouts of its own firmware.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
         let lab = Lab::new()?;
         let files = prepare(&lab)?;
         let relay = match place {
@@ -148,7 +142,7 @@ impl Stand {
         if place == Place::Alone {
             netbootd.wait_for_line("no other DHCP server answers on eth1: addresses are leased", START)?;
         }
-        Ok(Self { netbootd, host, files, leases, relay, lab, _turn: turn })
+        Ok(Self { netbootd, host, files, leases, relay, lab })
     }
 
     /// Switches a machine on, and holds what it says at the end against what it was to boot, and what netbootd saw

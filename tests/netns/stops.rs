@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     bench::{Bench, SERVER, SMALL, START, daemon, noise},
-    dhcp::{BIOS, DISCOVER, HTTP, IPXE, OFFER, REQUEST, of_machine, request},
+    dhcp::{BIOS, DISCOVER, HTTP, IPXE, OFFER, REQUEST, next, of_machine, request},
 };
 
 /// A machine by hand, with an address of its own on the client's host.
@@ -39,8 +39,11 @@ impl Victim {
         Ok(())
     }
 
+    /// Asks, and waits for the answer, as a machine does before it goes on.
     fn discovers(self, socket: &UdpSocket, client: &[(u8, &[u8])]) -> Result<()> {
-        self.says(socket, EVERYONE, DISCOVER, 0, client)
+        self.says(socket, EVERYONE, DISCOVER, 0, client)?;
+        while next(socket)?.0.get(4..8) != Some(&u32::from(self.0).to_be_bytes()) {}
+        Ok(())
     }
 
     fn takes_its_lease(self, socket: &UdpSocket) -> Result<()> {
@@ -260,7 +263,7 @@ fn twenty_one_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     bios.script(&bench)?;
 
     let powerpc: &[(u8, &[u8])] = &[(60, b"PXEClient"), (93, &[0, 14])];
-    victim(15, "no_loader at discover").discovers(&socket, powerpc)?;
+    victim(15, "no_loader at discover").says(&socket, EVERYONE, DISCOVER, 0, powerpc)?;
 
     let astray = victim(18, "other_network at offer");
     astray.discovers(&socket, BIOS)?;
