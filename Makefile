@@ -18,7 +18,6 @@ demo:
 	@tests/lab/demo
 
 test: deps
-	tests/lint
 	tests/run
 
 # The images are made of Debian's packages once, and kept in target/lab.
