@@ -253,7 +253,8 @@ fn systemd_networkd_gets_the_same_address() -> Result<()> {
     let before = text(&ran(&host, "udhcpc", &["-i", "eth1", "-n", "-q", "-f", "-t", "5", "-s", "/bin/true"])?);
     ensure!(before.contains("lease of 10.77.0.100 obtained"), "{before}");
     let script = format!(
-        "mount --make-rprivate / && mount -o remount,bind,ro /sys && mount -t tmpfs -o mode=755 tmpfs /run/systemd && \
+        "mount --make-rprivate / && mount -o remount,bind,ro /sys && mkdir -p /run/systemd && \
+         mount -t tmpfs -o mode=755 tmpfs /run/systemd && \
          mkdir -p /run/systemd/network /run/systemd/netif && chown systemd-network:systemd-network /run/systemd/netif && \
          printf '[Match]\\nName=eth1\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\nIPv6AcceptRA=no\\n' \
          > /run/systemd/network/eth1.network && exec {NETWORKD}"
