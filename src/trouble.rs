@@ -42,12 +42,12 @@ fn plain(text: &str) -> String {
 pub fn ipxe_number(text: &str) -> Option<String> {
     let text = text.to_lowercase();
     let mut words = text.split(|c: char| !c.is_alphanumeric());
-    let mut number = words.find_map(|word| {
+    words.find_map(|word| {
         let digits = word.strip_prefix("0x").unwrap_or(word);
-        (digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
-    });
-    // A word of letters alone is rather a word.
-    number.take_if(|digits| digits.bytes().any(|byte| byte.is_ascii_digit())).map(str::to_owned)
+        let is_number = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // Letters alone are rather a word.
+        (is_number && digits.bytes().any(|byte| byte.is_ascii_digit())).then(|| digits.to_owned())
+    })
 }
 
 /// Whether whole words stand in a text: `pxe e5` is no part of `pxe e51`.
@@ -107,6 +107,7 @@ mod tests {
         let number = |text| ipxe_number(text);
         assert_eq!(number("Error (https://ipxe.org/3d126001)").as_deref(), Some("3d126001"));
         assert_eq!(number("Could not boot: Error 0x3D126001 (0x3d126001)").as_deref(), Some("3d126001"));
+        assert_eq!(number("effaced: acceeded 3d126001").as_deref(), Some("3d126001"), "behind words of such letters");
         assert_eq!((number("deadbeef"), number("PXE-E18"), number("0x1"), number("")), (None, None, None, None));
     }
 

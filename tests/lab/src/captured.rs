@@ -3,14 +3,15 @@
 #![expect(clippy::indexing_slicing, reason = "a file too short to hold a packet fails the test that reads it")]
 
 use std::fs;
-use std::io;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::sockets::receive;
 
 /// A request as it was captured, with the whole reply that it was answered by.
 #[derive(Clone, Debug)]
@@ -130,22 +131,6 @@ pub fn mutated(mut packet: Vec<u8>, noise: &mut Noise) -> Vec<u8> {
         _ => {}
     }
     packet
-}
-
-/// A call that is made again when it was interrupted: a read from a socket with a time limit is not taken up again by itself
-/// after this process was stopped and continued (signal(7), "Interruption of system calls").
-pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// The next datagram.
-pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    uninterrupted(|| socket.recv_from(buffer))
 }
 
 /// Many machines ask at once: how long each waited for its answer, in their order; `None` for one that was never

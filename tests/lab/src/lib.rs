@@ -28,6 +28,7 @@ mod relay;
 mod secure_boot;
 mod small_disk;
 mod snippet_servers;
+mod sockets;
 pub mod tftp_crowd;
 mod tools;
 mod vm;
@@ -35,7 +36,7 @@ pub mod weather;
 
 pub use boot_files::BootFiles;
 pub use browser::Browser;
-pub use captured::{Captured, Noise, Waited, mutated, receive, storm, uninterrupted};
+pub use captured::{Captured, Noise, Waited, mutated, storm};
 pub use firmware::Firmware;
 pub use host::Host;
 pub use image::{fedora_image, installer_image, live_image, proxmox_image, void_image};
@@ -49,6 +50,7 @@ pub use relay::Relay;
 pub use secure_boot::SignedLoaders;
 pub use small_disk::SmallDisk;
 pub use snippet_servers::SnippetServer;
+pub use sockets::{receive, uninterrupted};
 pub use tools::{
     ARM64_TOOLS, BROWSER_TOOLS, CLOUD_INIT, DHCLIENT, DHCPD, DHCRELAY, DNSMASQ, KEA, KEA_LIBRARIES, KSVALIDATOR,
     NETWORK_TOOLS, PROMTOOL, SECURE_BOOT_TOOLS, Tool, VM_TOOLS, VM_TOOLS_32_BIT, check, required,

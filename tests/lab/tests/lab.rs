@@ -1,7 +1,9 @@
 //! The lab itself: hosts reach each other, leave the machine's own network alone, and are gone afterwards.
 
+use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::panic;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,12 +41,16 @@ fn a_signal_does_not_end_a_wait_for_a_datagram() -> Result<()> {
     let to = listener.local_addr()?;
     let is_caught = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGUSR2, Arc::clone(&is_caught))?;
-    let reader = pthread_self();
+    let (reader, its_state) =
+        (pthread_self(), Path::new("/proc").join(fs::read_link("/proc/thread-self")?).join("stat"));
     let sent = thread::spawn(move || -> Result<()> {
+        // Until the reader sleeps (proc_pid_stat(5)): it waits then.
+        while !fs::read_to_string(&its_state)?.contains(") S ") {
+            thread::yield_now();
+        }
+        pthread_kill(reader, Signal::SIGUSR2)?;
         while !is_caught.load(Ordering::Relaxed) {
-            // Until the reader waits, and is interrupted.
-            thread::sleep(Duration::from_millis(100));
-            pthread_kill(reader, Signal::SIGUSR2)?;
+            thread::yield_now();
         }
         sender.send_to(b"late", to)?;
         Ok(())
