@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IoSliceMut},
-    num::NonZeroU64,
     os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
@@ -14,10 +13,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::{Frame, SizeHint};
-use rustix::{
-    fs::{Advice, fadvise},
-    io::{Errno, ReadWriteFlags, preadv2},
-};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -106,7 +102,7 @@ impl Served {
         let part = is_part.then_some(Part { start: offset, whole, is_look: whose.is_look });
         connection.begin(self.of, self.name, remaining, part, whose.who);
         let (connection, source) = (Arc::clone(connection), self.content);
-        Body::new(Paced { connection, source, offset, remaining, reading: None })
+        Body::new(Paced { connection, source, offset, remaining, is_cold: false, reading: None })
     }
 }
 
@@ -131,6 +127,8 @@ struct Paced {
     source: Source,
     offset: u64,
     remaining: u64,
+    /// Some of it was not in the page cache.
+    is_cold: bool,
     /// A piece that was not in the page cache, on its way from the disk, and its length.
     reading: Option<(JoinHandle<io::Result<()>>, usize)>,
 }
@@ -149,13 +147,18 @@ impl Paced {
                 let Some(Place::Image(offset, _)) = asset.at(self.offset, length as u64) else {
                     return Poll::Ready(Ok(length));
                 };
-                for length in [length, length.min(READ_AT_ONCE)] {
+                let lengths = match self.is_cold {
+                    false => [length, length.min(COLD), length.min(READ_AT_ONCE)],
+                    true => [length.min(COLD), length.min(READ_AT_ONCE), 0],
+                };
+                for length in lengths.into_iter().filter(|length| *length > 0) {
                     if is_cached(asset, offset, length)? {
                         return Poll::Ready(Ok(length));
                     }
+                    self.is_cold = true;
                 }
                 let (asset, length) = (asset.clone(), length.min(READ_AT_ONCE));
-                self.reading.insert((tokio::task::spawn_blocking(move || read_ahead(&asset, offset, length)), length))
+                self.reading.insert((tokio::task::spawn_blocking(move || read(&asset, offset, length)), length))
             }
         };
         let length = *length;
@@ -190,20 +193,10 @@ fn is_cached(asset: &Asset, offset: u64, length: usize) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Reads a range into the page cache, and has the kernel begin with the one behind it.
-fn read_ahead(asset: &Asset, offset: u64, length: usize) -> io::Result<()> {
-    // Best effort: what it does not fetch is read below, or at its turn.
-    let _ = fadvise(&asset.file, offset, NonZeroU64::new(READ_AHEAD), Advice::WillNeed);
-    let mut buffer = vec![0; 64 << 10];
-    let end = offset + length as u64;
-    let mut at = offset;
-    while at < end {
-        match asset.file.read_at(&mut buffer, at)? {
-            0 => break,
-            count => at += count as u64,
-        }
-    }
-    Ok(())
+/// Reads a range into the page cache. The kernel takes it for a program that reads the file in order, as what `sendfile`
+/// reads next looks to it, and reads ahead of both, by the setting of the disk (`read_ahead_kb`).
+fn read(asset: &Asset, offset: u64, length: usize) -> io::Result<()> {
+    asset.file.read_at(&mut vec![0; length], offset).map(drop)
 }
 
 impl http_body::Body for Paced {
@@ -240,10 +233,11 @@ impl http_body::Body for Paced {
     }
 }
 
-/// Bytes of a file that is not in the page cache which are waited for at once.
-const READ_AT_ONCE: usize = 1 << 20;
-/// Bytes that the kernel begins to read then, so that the disk is never idle.
-const READ_AHEAD: u64 = 16 << 20;
+/// Bytes of a file that comes from the disk which are sent at once. To look far ahead for what is there misleads the
+/// kernel about what is read next.
+const COLD: usize = 1 << 20;
+/// Bytes that are waited for, where that much is not there yet.
+const READ_AT_ONCE: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,8 @@ pub(super) struct Connection {
     /// What waits unsent in the kernel at most.
     queue: Queue,
     is_queueing_more: AtomicBool,
+    /// See [`Connection::cork`].
+    is_corked: AtomicBool,
     /// The transfer on its way has paused, as far as was looked.
     is_paused: AtomicBool,
     /// To hyper, and not written.
@@ -83,6 +85,7 @@ impl Connection {
             account: Mutex::default(),
             queue,
             is_queueing_more: AtomicBool::new(false),
+            is_corked: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             promised: Promised::default(),
             events,
@@ -132,10 +135,21 @@ impl Connection {
         }
     }
 
-    /// Bytes of a body went out.
-    pub(super) fn wrote_of_body(&self, count: usize) {
-        if self.account().wrote_of_body(count) | self.is_paused.swap(false, Ordering::Relaxed) {
+    /// Bytes of a body went out. Whether they were the last ones of it.
+    pub(super) fn wrote_of_body(&self, count: usize) -> bool {
+        let is_end = self.account().wrote_of_body(count);
+        if is_end | self.is_paused.swap(false, Ordering::Relaxed) {
             self.changed.notify_one();
+        }
+        is_end
+    }
+
+    /// Whether the kernel keeps back what does not fill a segment (`TCP_CORK`, tcp(7)).
+    pub(super) fn cork(&self, is_corked: bool) {
+        if self.is_corked.swap(is_corked, Ordering::Relaxed) != is_corked
+            && let Err(error) = SockRef::from(&self.stream).set_tcp_cork(is_corked)
+        {
+            debug!(%error, "could not set TCP_CORK");
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hyper::rt::ReadBufCursor;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use tokio::io::Interest;
 
 use super::{connection::Connection, piece::place_in_hole};
@@ -50,6 +50,9 @@ impl Io {
             return Poll::Pending;
         }
         let connection = &self.connection;
+        if slice.len() >= CORKED {
+            connection.cork(true);
+        }
         let Poll::Ready(sent) = self.poll_send(context, || connection.promised.send(slice, &connection.stream)) else {
             self.sent = 0;
             return Poll::Pending;
@@ -59,7 +62,9 @@ impl Io {
             connection.fail(Failure::CUT_SHORT);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, Failure::CUT_SHORT)));
         }
-        connection.wrote_of_body(count);
+        if connection.wrote_of_body(count) {
+            connection.cork(false);
+        }
         self.sent += count;
         Poll::Ready(Ok(count))
     }
@@ -98,15 +103,24 @@ impl hyper::rt::Read for Io {
         // Requests are small: one copy of them costs less than what it would take to save it.
         let mut buffer = [0; 4096];
         let most = to.remaining().min(buffer.len());
+        let stream = &self.connection.stream;
         loop {
-            ready!(self.connection.stream.poll_read_ready(context))?;
-            match self.connection.stream.try_read(buffer.get_mut(..most).unwrap_or_default()) {
-                Ok(count) => {
+            ready!(stream.poll_read_ready(context))?;
+            let mut got = None;
+            let read = stream.try_io(Interest::READABLE, || {
+                let room = buffer.get_mut(..most).unwrap_or_default();
+                let (_, count) = recv(stream, room, RecvFlags::empty())?;
+                got = Some(count);
+                // Less than there is room for: nothing is left, and the next call would only say so.
+                if (1..most).contains(&count) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (got, read) {
+                (Some(count), _) => {
                     to.put_slice(buffer.get(..count).unwrap_or_default());
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                (None, _) => {}
             }
         }
     }
@@ -144,6 +158,10 @@ impl hyper::rt::Write for Io {
     }
 }
 
+/// Bytes of a body that are sent as whole segments only. An acknowledgement that comes while the next piece is on its way
+/// would else send what stands at the end of the queue, as a segment that is not full: a tenth more packets, and half as
+/// many acknowledgements again.
+const CORKED: usize = 64 << 10;
 /// Bytes of bodies that one connection sends before others have their turn.
 const TURN: usize = 2 << 20;
 
@@ -152,15 +170,19 @@ mod tests {
     use std::{io::Read as _, net, task::Waker};
 
     use hyper::rt::Write as _;
+    use socket2::SockRef;
     use tokio::{net::TcpListener, sync::mpsc};
 
     use bytes::Bytes;
 
     use super::*;
-    use crate::http::{
-        connection::Queue,
-        ends::Ends,
-        piece::{HOLE, Piece, Source},
+    use crate::{
+        boot::over::Of,
+        http::{
+            connection::Queue,
+            ends::Ends,
+            piece::{HOLE, Piece, Source},
+        },
     };
 
     async fn pair() -> (Io, net::TcpStream) {
@@ -190,6 +212,25 @@ mod tests {
         let mut got = [0; 12];
         client.read_exact(&mut got).expect("read");
         assert_eq!(&got, b"turn by turn");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_corked_until_its_last_byte() {
+        let (mut io, _client) = pair().await;
+        let connection = Arc::clone(&io.connection);
+        let is_corked = || SockRef::from(&connection.stream).tcp_cork().expect("told");
+        let half = Bytes::from(vec![0; CORKED]);
+        connection.begin(Of::Asset, "k".into(), 2 * CORKED as u64, None, None);
+        let mut piece = |io: &mut Io| {
+            let source = Source::Memory(half.clone());
+            let slice = connection.promised.add(Piece { source, offset: 0, length: CORKED });
+            assert!(matches!(write(io, &slice), Poll::Ready(Ok(CORKED))));
+        };
+        assert!(!is_corked());
+        piece(&mut io);
+        assert!(is_corked(), "more is to come");
+        piece(&mut io);
+        assert!(!is_corked(), "the end goes out at once");
     }
 
     #[tokio::test]

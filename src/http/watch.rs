@@ -56,6 +56,7 @@ impl Watch {
     async fn serve(&mut self, serving: impl Future<Output = hyper::Result<()>>) -> Lives {
         let mut serving = pin!(serving);
         let mut pause = SOONEST;
+        let mut next = pin!(sleep(pause));
         loop {
             let is_settled = self.connection.is_settled();
             select! {
@@ -66,12 +67,20 @@ impl Watch {
                     return Lives::Yes;
                 }
                 // Something began, or is all in the kernel's hands: its end may come within the millisecond.
-                () = self.connection.changed.notified() => pause = SOONEST,
-                () = sleep(pause), if !is_settled => {
+                () = self.connection.changed.notified() => {
+                    pause = SOONEST;
+                    // One that comes sooner stays: small files come faster than timers can be set.
+                    let soon = Instant::now() + pause;
+                    if next.is_elapsed() || next.deadline() > soon.into() {
+                        next.as_mut().reset(soon.into());
+                    }
+                }
+                () = &mut next, if !is_settled => {
                     pause = self.longer(pause);
                     if self.look() == Lives::No {
                         return Lives::No;
                     }
+                    next.as_mut().reset((Instant::now() + pause).into());
                 }
             }
         }
@@ -111,7 +120,7 @@ impl Watch {
         let passed = now.saturating_sub(then).max(SOONEST).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = sample.acked.saturating_sub(before) as f64 / passed;
-        self.connection.queue_more(rate >= QUICK);
+        self.connection.queue_more(rate >= QUICK && sample.acked >= SHOWN);
     }
 
     fn look(&mut self) -> Lives {
@@ -175,5 +184,8 @@ const RESET_BY_ANOTHER: Duration = Duration::from_secs(1);
 const SOONEST: Duration = Duration::from_millis(2);
 /// Bytes per second of a client for which more is kept in the kernel: each wake-up for it sends more then.
 const QUICK: f64 = 2e6;
+/// Bytes that a client has acknowledged before it can be quick: one that reads nothing has at first a window's worth in no
+/// time.
+const SHOWN: u64 = 512 << 10;
 /// And at last.
 const LATEST: Duration = Duration::from_secs(1);
