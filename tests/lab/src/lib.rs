@@ -42,7 +42,9 @@ pub use host::Host;
 pub use image::{fedora_image, installer_image, live_image, proxmox_image, void_image};
 pub use lab::{Lab, remove_labs_of_this_process};
 pub use lease_server::LeaseServer;
-pub use meter::{Meter, median, peak_megabytes, quantile, resident_megabytes, wait_until_bound};
+pub use meter::{
+    Meter, beside, median, peak_megabytes, pin_to_first_cpu, quantile, resident_megabytes, unread, wait_until_bound,
+};
 pub use nix::sys::signal::Signal;
 pub use postgres::Postgres;
 pub use process::{Lines, Process};

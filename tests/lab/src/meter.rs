@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{Host, Process};
 
@@ -26,6 +26,14 @@ impl Meter {
         Ok(meter)
     }
 
+    /// Starts what [`unread`] made, in a group of its own.
+    pub fn spawn(label: &str, command: &mut Command) -> Result<(Process, Meter)> {
+        let mut process = Process::spawn(label, command)?;
+        let meter = Meter::new(&process)?;
+        process.send(b"\n")?;
+        Ok((process, meter))
+    }
+
     /// CPU time so far in seconds.
     pub fn seconds(&self) -> Result<f64> {
         if let Ok(nanoseconds) = fs::read_to_string(self.0.join("cpuacct.usage")) {
@@ -34,6 +42,12 @@ impl Meter {
         let stat = fs::read_to_string(self.0.join("cpu.stat"))?;
         let microseconds = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
         Ok(microseconds.context("no usage_usec in cpu.stat")?.parse::<f64>()? / 1e6)
+    }
+
+    /// The memory that the server has now, in MB: all processes of the group together.
+    pub fn resident_megabytes(&self) -> Result<f64> {
+        let pids = fs::read_to_string(self.0.join("cgroup.procs"))?;
+        pids.lines().map(|pid| memory(pid.parse()?, "VmRSS:")).sum()
     }
 
     /// Ends what is left of the server, and the group with it.
@@ -53,21 +67,42 @@ impl Meter {
     }
 }
 
+/// A command that has [`Meter::spawn`] start a program on a host: add the program and its arguments. What it prints goes
+/// to a file, since somebody who reads it meanwhile would take CPU time from clients.
+pub fn unread(host: &Host, printed: &Path) -> Command {
+    let mut command = host.command("sh");
+    // The shell waits until it is in the group, and then becomes the program: one that starts others at once (nginx)
+    // would have them outside.
+    command.args(["-c", r#"read -r go; exec "$@" > "$0" 2>&1 < /dev/null"#]).arg(printed);
+    command
+}
+
 /// The most memory that a process has had, in MB.
 pub fn peak_megabytes(process: &Process) -> Result<f64> {
-    memory(process, "VmHWM:")
+    memory(process.pid(), "VmHWM:")
 }
 
 /// The memory that a process has now, in MB.
 pub fn resident_megabytes(process: &Process) -> Result<f64> {
-    memory(process, "VmRSS:")
+    memory(process.pid(), "VmRSS:")
 }
 
-fn memory(process: &Process, field: &str) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
+fn memory(pid: u32, field: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kilobytes * 1024.0 / 1e6)
+}
+
+/// Keeps the calling thread, and those that it starts, on the first CPU. With the server there too, the wake-up of
+/// another CPU is not what a single client measures.
+pub fn pin_to_first_cpu() -> Result<()> {
+    // Of the thread, not of the process: its id is the one that it has in /proc.
+    let thread = fs::read_link("/proc/thread-self")?;
+    let thread = thread.file_name().context("no thread id")?;
+    let status = Command::new("taskset").args(["-pc", "0"]).arg(thread).output()?.status;
+    ensure!(status.success(), "taskset: {status}");
+    Ok(())
 }
 
 /// Waits until somebody on this host has a UDP port.
@@ -90,6 +125,14 @@ pub fn wait_until_bound(host: &Host, port: u16, process: &Process) -> Result<()>
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
+}
+
+/// Ours divided by another's: the ratio of the medians, and the lowest and the highest ratio of the rounds, each beside
+/// the same round. `None` where there is no such number.
+pub fn beside(ours: &[f64], others: &[f64]) -> Option<(f64, f64, f64)> {
+    let ratio = median(ours.to_vec())? / median(others.to_vec())?;
+    let ratios = || ours.iter().zip(others).map(|(our, other)| our / other).filter(|ratio| ratio.is_finite());
+    ratio.is_finite().then(|| (ratio, ratios().fold(f64::MAX, f64::min), ratios().fold(f64::MIN, f64::max)))
 }
 
 /// In seconds, of times that are in order: 0.5 for the median, 0.99 for what all but one of a hundred stay below.
