@@ -27,7 +27,11 @@ fn connect_small() -> Result<TcpStream> {
 }
 
 fn ask(stream: &mut TcpStream, path: &str, length: usize) -> Result<()> {
-    let range = format!("bytes=0-{}", length - 1);
+    ask_for(stream, path, 0, length)
+}
+
+fn ask_for(stream: &mut TcpStream, path: &str, start: usize, length: usize) -> Result<()> {
+    let range = format!("bytes={start}-{}", start + length - 1);
     write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nRange: {range}\r\n\r\n")?;
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
@@ -45,7 +49,8 @@ fn take(stream: &TcpStream, length: usize, mut took: impl FnMut(usize)) -> Resul
     let mut buffer = vec![MaybeUninit::uninit(); 1 << 20];
     while left > 0 {
         // Counted by the kernel and not copied (MSG_TRUNC, tcp(7)).
-        let count = SockRef::from(stream).recv_with_flags(&mut buffer, MSG_TRUNC)?;
+        let room = buffer.get_mut(..left.min(1 << 20)).context("room")?;
+        let count = SockRef::from(stream).recv_with_flags(room, MSG_TRUNC)?;
         ensure!(count > 0, "{left} bytes short");
         left = left.saturating_sub(count);
         took(count);
@@ -59,6 +64,19 @@ pub(crate) fn download(path: &str, length: usize) -> Result<f64> {
     ask(&mut stream, path, length)?;
     take(&stream, length, |_| ())?;
     Ok(length as f64 / 1e6)
+}
+
+/// MB that a client got in so many ranges of 1 MB, one after the other on one connection, from all over a file of so
+/// many bytes. Each client has ranges of its own.
+pub(crate) fn ranges(path: &str, size: usize, client: usize, count: usize) -> Result<f64> {
+    let mut stream = connect()?;
+    for number in client * count..(client + 1) * count {
+        // Each is far from the one before it. Few begin where a page does, as those of an installer.
+        let start = (number * 97 * 1_000_003) % (size - MEGABYTE);
+        ask_for(&mut stream, path, start, MEGABYTE)?;
+        take(&stream, MEGABYTE, |_| ())?;
+    }
+    Ok((count * MEGABYTE) as f64 / 1e6)
 }
 
 /// How many small files a client got, one after the other on one connection.
@@ -118,20 +136,30 @@ pub(crate) fn fresh_while(path: &str, mut wanted: impl FnMut() -> bool) -> Resul
     Ok(times)
 }
 
-/// 1 for a client that got every byte at so many bytes a second.
+/// A client that takes so many bytes a second, and gets every byte.
 pub(crate) fn at_a_rate(path: &str, length: usize, rate: usize) -> Result<f64> {
     let mut stream = connect_small()?;
     ask(&mut stream, path, length)?;
     let (began, mut got, mut buffer) = (Instant::now(), 0, vec![0; rate / 10]);
     while got < length {
-        match stream.read(&mut buffer) {
-            Ok(count @ 1..) => got += count,
-            _ => return Ok(0.0),
-        }
+        let count = stream.read(&mut buffer)?;
+        ensure!(count > 0, "{} bytes short", length - got);
+        got += count;
         let due = Duration::from_secs_f64(got as f64 / rate as f64);
         thread::sleep(due.saturating_sub(began.elapsed()));
     }
-    Ok(1.0)
+    Ok(got as f64)
+}
+
+/// A client that takes the first bytes, then none for a while, and then the rest. Its buffer is small, so that it is
+/// the server that waits, and not the kernel.
+pub(crate) fn with_a_pause(path: &str, first: usize, pause: Duration, length: usize) -> Result<f64> {
+    let mut stream = connect_small()?;
+    ask(&mut stream, path, length)?;
+    take(&stream, first, |_| ())?;
+    thread::sleep(pause);
+    take(&stream, length - first, |_| ())?;
+    Ok(length as f64)
 }
 
 /// What the slowest of many clients with one connection gets beside one client with many, as a part of what each
@@ -157,7 +185,7 @@ pub(crate) fn beside_a_greedy_one(path: &str, clients: usize, connections: usize
             thread::sleep(Duration::from_millis(1));
         }
         let (began, before) = (Instant::now(), taken.load(Ordering::Relaxed));
-        let others = on_threads(clients, || {
+        let others = on_threads(clients, |_| {
             download(path, length)?;
             taken.fetch_add(length, Ordering::Relaxed);
             Ok(length as f64)
@@ -171,14 +199,16 @@ pub(crate) fn beside_a_greedy_one(path: &str, clients: usize, connections: usize
     })
 }
 
-/// The sum of what `clients` count.
-pub(crate) fn on_threads(clients: usize, work: impl Fn() -> Result<f64> + Sync) -> Result<f64> {
+/// The sum of what `clients` count, each with its number.
+pub(crate) fn on_threads(clients: usize, work: impl Fn(usize) -> Result<f64> + Sync) -> Result<f64> {
+    let work = &work;
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(&work)).collect();
+        let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || work(client))).collect();
         threads.into_iter().map(|thread| thread.join().ok().context("a client panicked")?).sum()
     })
 }
 
 const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 77, 0, 2), 8080);
+const MEGABYTE: usize = 1_000_000;
 /// linux/socket.h.
 const MSG_TRUNC: i32 = 0x20;

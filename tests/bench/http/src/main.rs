@@ -1,38 +1,94 @@
-//! netbootd, nginx (sendfile) and axum with tower-http's ServeDir, in turn, on one host of a lab; their clients on
-//! another. Counts CPU seconds of the server alone, and prints a table of ratios. With names of rows, only those.
+//! netbootd, nginx (sendfile) with its log and without, and axum with tower-http's ServeDir, in turn, on one host of a
+//! lab; their clients on another. Counts CPU seconds of the server alone, and prints a table of ratios.
 //!
 //! ```sh
-//! cargo build --release --workspace --bins && target/release/netbootd-bench-http [ROW…]
+//! cargo build --release --workspace --bins && target/release/netbootd-bench-http
 //! ```
 
 mod client;
 mod rows;
 mod server;
+mod table;
 
-use std::{env, fs, process::Command};
+use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Tool, check};
+use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Tool, check, pin_to_first_cpu};
 
 use crate::{
     rows::{ROWS, Row, Run},
     server::{Kind, Server},
 };
 
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Serve>,
+    /// Rows to measure, repeatable [default: all]
+    #[arg(long, value_parser = PossibleValuesParser::new(ROWS.iter().map(|row| row.name)))]
+    row: Vec<String>,
+    /// Servers, repeatable [default: all]
+    #[arg(long, value_enum)]
+    server: Vec<Kind>,
+    /// The servers take turns this often, in rows that take long less often; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+#[derive(Subcommand)]
+enum Serve {
+    /// ServeDir is a library: this is its server
+    #[command(hide = true)]
+    ServeDir { folder: PathBuf },
+}
+
 fn main() -> Result<()> {
-    let words: Vec<String> = env::args().skip(1).collect();
-    if let [word, folder] = words.as_slice()
-        && word == "serve-dir"
-    {
+    let arguments = Arguments::parse();
+    if let Some(Serve::ServeDir { folder }) = arguments.command {
         return server::serve_dir(folder);
     }
-    let rows: Vec<&Row> = ROWS.iter().filter(|row| words.is_empty() || words.iter().any(|w| w == row.name)).collect();
-    let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-    ensure!(!rows.is_empty(), "the rows are {}", names.join(", "));
     check(&[NETWORK_TOOLS, TOOLS])?;
     let lab = Lab::new()?;
     let host = lab.host("server", Some("10.77.0.2/24"))?;
     let client = lab.host("client", Some("10.77.0.50/24"))?;
+    [&host, &client].into_iter().try_for_each(use_cubic)?;
+    make_files(&lab)?;
+
+    let all = Kind::value_variants().iter().copied();
+    let kinds: Vec<Kind> = all.filter(|kind| arguments.server.is_empty() || arguments.server.contains(kind)).collect();
+    println!("congestion control: {CUBIC} at both ends for all, with the same files. {}", table::HOW_TO_READ);
+    println!("{}", table::head(&kinds, arguments.rounds));
+    for row in ROWS.iter().filter(|row| arguments.row.is_empty() || arguments.row.iter().any(|name| name == row.name)) {
+        let mut figures: Vec<(Kind, Vec<f64>)> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
+        for _ in 0..arguments.rounds.min(row.most_rounds) {
+            for (kind, figures) in figures.iter_mut().filter(|(kind, _)| *kind == Kind::Netbootd || !row.is_only_ours) {
+                // A server that turns clients away has no figure; the others still have theirs.
+                figures.push(measure(row, *kind, &lab, &host, &client).unwrap_or_else(|error| {
+                    eprintln!("{}, {}: {error:#}", row.name, kind.name());
+                    f64::NAN
+                }));
+            }
+        }
+        println!("{}", table::line(row, &figures, arguments.rounds));
+    }
+    Ok(())
+}
+
+/// What the machine itself uses is not every machine's, and is left as it is: this is a setting of each namespace.
+fn use_cubic(host: &Host) -> Result<()> {
+    let set = host.enter(|| {
+        fs::write(CONGESTION_CONTROL, CUBIC)?;
+        fs::read_to_string(CONGESTION_CONTROL)
+    })?;
+    let set =
+        set.with_context(|| format!("this kernel has no congestion control {CUBIC}: try `modprobe tcp_{CUBIC}`"))?;
+    ensure!(set.trim() == CUBIC, "the congestion control is {} and not {CUBIC}", set.trim());
+    Ok(())
+}
+
+/// What all servers serve.
+fn make_files(lab: &Lab) -> Result<()> {
     let folder = lab.directory().join("assets");
     fs::create_dir(&folder)?;
     // Numbers, so that no file system keeps it as a hole.
@@ -49,57 +105,29 @@ fn main() -> Result<()> {
     fs::write(folder.join("big.iso"), fs::read(&image)?)?;
     fs::remove_file(&image)?;
 
-    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
-    println!("congestion control: {}, rounds: {ROUNDS}", congestion.trim());
-    println!("\n| | {} |", Kind::ALL.map(Kind::name).join(" | "));
-    println!("|---|{}", "---|".repeat(Kind::ALL.len()));
-    for row in rows {
-        let mut figures = Kind::ALL.map(|_| Vec::new());
-        for _ in 0..ROUNDS {
-            let kinds = Kind::ALL.into_iter().zip(&mut figures);
-            for (kind, figures) in kinds.filter(|(kind, _)| *kind == Kind::Netbootd || row.name != IMAGE) {
-                // A server that turns clients away has no figure; the others still have theirs.
-                figures.push(measure(row, kind, &lab, &host, &client).unwrap_or_else(|error| {
-                    eprintln!("{}, {}: {error:#}", row.name, kind.name());
-                    f64::NAN
-                }));
-            }
-        }
-        println!("{}", line(row, &figures));
+    // Nothing is written to the disk while servers are measured.
+    for file in fs::read_dir(&folder)? {
+        fs::File::open(file?.path())?.sync_all()?;
     }
+    thread::sleep(SETTLED);
     Ok(())
 }
 
 /// One figure, of a server that has just been started.
 fn measure(row: &Row, kind: Kind, lab: &Lab, host: &Host, client: &Host) -> Result<f64> {
-    let server = Server::start(kind, lab, host)?;
+    let server = Server::start(kind, lab, host, row.is_pinned)?;
     let prefix = kind.prefix();
     let file = lab.directory().join("assets/big");
     let at = |name: &str| format!("{prefix}/{name}");
     let run = Run { server: &server, host, file, big: at("big"), small: at("small"), in_image: at("big.iso/big") };
-    client.enter(|| (row.measure)(&run))?
-}
-
-/// Medians, beside nginx's, with the lowest and the highest figure.
-fn line(row: &Row, figures: &[Vec<f64>]) -> String {
-    let median = |figures: &[f64]| -> f64 {
-        let mut figures = figures.to_vec();
-        figures.sort_by(f64::total_cmp);
-        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    let nginx = Kind::ALL.iter().position(|kind| *kind == Kind::Nginx).and_then(|at| figures.get(at));
-    let base = nginx.map_or(f64::NAN, |figures| median(figures));
-    let cell = |figures: &Vec<f64>| match median(figures) {
-        _ if figures.is_empty() => "–".to_owned(),
-        failed if failed.is_nan() => "turns clients away".to_owned(),
-        median => {
-            let (least, most) = figures.iter().fold((f64::MAX, f64::MIN), |(l, m), f| (l.min(*f), m.max(*f)));
-            let beside = if base.is_nan() { String::new() } else { format!("{:.2}×; ", median / base) };
-            format!("{median:.2} ({beside}{least:.2}–{most:.2})")
+    let figure = client.enter(|| {
+        if row.is_pinned {
+            pin_to_first_cpu()?;
         }
-    };
-    let cells: Vec<String> = figures.iter().map(cell).collect();
-    format!("| {}: {} | {} |", row.name, row.what, cells.join(" | "))
+        (row.measure)(&run)
+    });
+    server.stop()?;
+    figure?
 }
 
 const TOOLS: &[Tool] = &[
@@ -108,7 +136,9 @@ const TOOLS: &[Tool] = &[
     Tool::new("xorriso", "xorriso"),
     Tool::new("dd", "coreutils"),
     Tool::new("fincore", "util-linux"),
+    Tool::new("taskset", "util-linux"),
 ];
-const ROUNDS: u32 = 3;
-/// The row that only ours has a figure in: others serve no files of images.
-const IMAGE: &str = "image";
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+const CUBIC: &str = "cubic";
+/// netbootd keeps a small file in memory when it has not changed for 2 s.
+const SETTLED: Duration = Duration::from_secs(3);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use netbootd_lab::Host;
 
 use crate::{
-    client::{self, at_a_rate, beside_a_greedy_one, download, fresh, on_threads, small, stall},
+    client::{self, at_a_rate, beside_a_greedy_one, download, fresh, on_threads, ranges, small, stall, with_a_pause},
     server::Server,
 };
 
@@ -16,7 +16,22 @@ pub(crate) struct Row {
     /// With the unit.
     pub(crate) what: &'static str,
     pub(crate) measure: fn(&Run<'_>) -> Result<f64>,
+    pub(crate) most_rounds: usize,
+    /// One CPU for both ends.
+    pub(crate) is_pinned: bool,
+    /// Others do not serve this.
+    pub(crate) is_only_ours: bool,
 }
+
+/// Rows differ from this one.
+const ROW: Row = Row {
+    name: "",
+    what: "",
+    measure: |_| Ok(f64::NAN),
+    most_rounds: usize::MAX,
+    is_pinned: false,
+    is_only_ours: false,
+};
 
 /// A server that has just been started, seen from the client's host.
 pub(crate) struct Run<'a> {
@@ -31,25 +46,43 @@ pub(crate) struct Run<'a> {
 }
 
 pub(crate) const ROWS: &[Row] = &[
+    Row { name: "one", what: "1 client, 512 MB, MB per CPU s", measure: one, ..ROW },
     Row {
-        name: "one",
-        what: "1 client, 512 MB, MB per CPU s",
-        measure: |run| run.per_cpu(|| (0..4).map(|_| download(&run.big, BIG)).sum()),
+        name: "one-cpu",
+        what: "the same with the client and the server on one CPU",
+        measure: one,
+        is_pinned: true,
+        ..ROW
     },
     Row {
         name: "hundred",
         what: "100 clients, 40 MB each, MB per CPU s",
-        measure: |run| run.per_cpu(|| on_threads(100, || download(&run.big, 40 << 20))),
+        measure: |run| run.per_cpu(|| on_threads(100, |_| download(&run.big, 40 << 20))),
+        ..ROW
     },
     Row {
         name: "thousand",
         what: "1,000 clients, 4 MB each, MB per CPU s",
-        measure: |run| run.per_cpu(|| on_threads(1000, || download(&run.big, 4 << 20))),
+        measure: |run| run.per_cpu(|| on_threads(1000, |_| download(&run.big, 4 << 20))),
+        ..ROW
+    },
+    Row {
+        name: "ranges",
+        what: "10 clients, 40 ranges of 1 MB each on one connection, MB per CPU s",
+        measure: |run| run.per_cpu(|| (0..5).map(|_| on_threads(10, |n| ranges(&run.big, BIG, n, 40))).sum()),
+        ..ROW
     },
     Row {
         name: "small",
         what: "4 KiB files, 50 clients, thousands per CPU s",
-        measure: |run| Ok(run.per_cpu(|| on_threads(50, || small(&run.small, Duration::from_secs(3))))? / 1e3),
+        measure: |run| run.small_files(50),
+        ..ROW
+    },
+    Row {
+        name: "small-1",
+        what: "4 KiB files, 1 client, thousands per CPU s",
+        measure: |run| run.small_files(1),
+        ..ROW
     },
     Row {
         name: "cold",
@@ -59,10 +92,11 @@ pub(crate) const ROWS: &[Row] = &[
             let began = std::time::Instant::now();
             Ok(download(&run.big, BIG)? / began.elapsed().as_secs_f64())
         },
+        ..ROW
     },
     Row {
         name: "beside-cold",
-        what: "a fresh client's 4 KiB beside that, p99, ms",
+        what: "a fresh client's 4 KiB beside that, p99, ms, less is better",
         measure: |run| {
             run.warm()?;
             run.forget()?;
@@ -73,42 +107,97 @@ pub(crate) const ROWS: &[Row] = &[
                 p99(times?)
             })
         },
+        ..ROW
     },
     Row {
         name: "image",
         what: "a 512 MB file in a CD image, MB per CPU s, of those of the same file plain, in turn",
         measure: |run| run.beside(&run.in_image, &run.big),
+        is_only_ours: true,
+        ..ROW
     },
-    Row { name: "stalled-200", what: "200 stalled clients, growth of RSS in MB", measure: |run| growth(run, 200) },
-    Row { name: "stalled-1000", what: "1,000 stalled clients, growth of RSS in MB", measure: |run| growth(run, 1000) },
+    Row {
+        name: "fresh",
+        what: "a fresh client's 4 KiB, alone, p99, ms, less is better",
+        measure: |run| p99(fresh(&run.small, 2000)?),
+        ..ROW
+    },
+    Row {
+        name: "beside-stalled",
+        what: "a fresh client's 4 KiB beside 1,000 stalled, p99, ms, less is better",
+        measure: |run| {
+            let _stalled = stall(1000, &run.big)?;
+            p99(fresh(&run.small, 1000)?)
+        },
+        ..SLOW
+    },
+    Row {
+        name: "stalled-200",
+        what: "200 stalled clients, growth of RSS in MB, less is better",
+        measure: |run| growth(run, 200),
+        ..SLOW
+    },
+    Row {
+        name: "stalled-1000",
+        what: "1,000 stalled clients, growth of RSS in MB, less is better",
+        measure: |run| growth(run, 1000),
+        ..SLOW
+    },
     Row {
         name: "kernel",
-        what: "1,000 stalled clients, kB queued in the kernel for each",
+        what: "1,000 stalled clients, kB queued in the kernel for each, less is better",
         measure: |run| {
             let _stalled = stall(1000, &run.big)?;
             Ok(run.queued()? / 1e3 / 1e3)
         },
+        ..SLOW
     },
-    Row { name: "fresh", what: "a fresh client's 4 KiB, alone, p99, ms", measure: |run| p99(fresh(&run.small, 2000)?) },
     Row {
-        name: "beside-stalled",
-        what: "a fresh client's 4 KiB beside 1,000 stalled, p99, ms",
+        name: "stalled-cpu",
+        what: "200 stalled clients for 20 s, CPU ms in all, less is better",
         measure: |run| {
-            let _stalled = stall(1000, &run.big)?;
-            p99(fresh(&run.small, 2000)?)
+            run.warm()?;
+            let _stalled = stall(200, &run.big)?;
+            run.cpu_ms(|| {
+                thread::sleep(Duration::from_secs(20));
+                Ok(0.0)
+            })
         },
+        ..SLOW
     },
     Row {
-        name: "slow",
-        what: "of 200 clients at 100 kB/s for 10 s, those that got every byte",
-        measure: |run| on_threads(200, || at_a_rate(&run.big, 1_000_000, 100_000)),
+        name: "slow-pause",
+        what: "200 clients that read 1 of 4 MB, and the rest after 5 s, CPU ms in all, less is better",
+        measure: |run| {
+            run.warm()?;
+            run.cpu_ms(|| on_threads(200, |_| with_a_pause(&run.big, 1 << 20, PAUSE, 4 << 20)))
+        },
+        ..SLOW
+    },
+    Row {
+        name: "slow-rate",
+        what: "200 clients at 100 kB/s for 10 s that all get every byte, CPU ms in all, less is better",
+        measure: |run| {
+            run.warm()?;
+            run.cpu_ms(|| on_threads(200, |_| at_a_rate(&run.big, 1_000_000, 100_000)))
+        },
+        most_rounds: 1,
+        ..SLOW
     },
     Row {
         name: "fair",
         what: "the slowest of 100 clients beside one with 64 connections, of an even share",
         measure: |run| beside_a_greedy_one(&run.big, 100, 64, 20 << 20),
+        ..SLOW
     },
 ];
+
+/// These take long.
+const SLOW: Row = Row { most_rounds: 2, ..ROW };
+
+fn one(run: &Run<'_>) -> Result<f64> {
+    run.per_cpu(|| (0..4).map(|_| download(&run.big, BIG)).sum())
+}
 
 impl Run<'_> {
     /// What `work` counts for each second of the server's CPU time, from a warm page cache.
@@ -116,7 +205,19 @@ impl Run<'_> {
         self.warm()?;
         let before = self.server.cpu()?;
         let done = work()?;
-        Ok(done / (self.server.cpu()? - before).as_secs_f64())
+        Ok(done / (self.server.cpu()? - before))
+    }
+
+    /// Thousands for each second of the server's CPU time.
+    fn small_files(&self, clients: usize) -> Result<f64> {
+        Ok(self.per_cpu(|| on_threads(clients, |_| small(&self.small, Duration::from_secs(2))))? / 1e3)
+    }
+
+    /// Milliseconds of the server's CPU time that all of `work` takes.
+    fn cpu_ms(&self, work: impl Fn() -> Result<f64>) -> Result<f64> {
+        let before = self.server.cpu()?;
+        work()?;
+        Ok((self.server.cpu()? - before) * 1e3)
     }
 
     /// What a download of one file costs, of what that of another one does: five of each, one after the other.
@@ -124,7 +225,7 @@ impl Run<'_> {
         let cost = |path: &str| -> Result<f64> {
             let before = self.server.cpu()?;
             download(path, BIG)?;
-            Ok((self.server.cpu()? - before).as_secs_f64())
+            Ok(self.server.cpu()? - before)
         };
         // Both from a warm page cache.
         download(path, BIG)?;
@@ -177,4 +278,5 @@ fn p99(mut times: Vec<Duration>) -> Result<f64> {
     Ok(time.as_secs_f64() * 1e3)
 }
 
+const PAUSE: Duration = Duration::from_secs(5);
 const BIG: usize = 512 << 20;
