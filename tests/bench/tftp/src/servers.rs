@@ -1,14 +1,13 @@
-//! The servers, each as its own documentation says to run it, with the least logging that it has.
+//! The servers, each as its own documentation says to run it, with the log that it has by default, which nobody reads.
 
 use std::{
     env, fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result};
-use netbootd_lab::{Host, Meter, Process, wait_until_bound};
+use netbootd_lab::{Host, Meter, Process, unread, wait_until_bound};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Server {
@@ -37,8 +36,8 @@ impl Server {
         !matches!(self, Self::Dnsmasq | Self::TftpdHpa)
     }
 
-    /// Starts it on a host, on one CPU; `peers` are folders to look for its program in before `PATH`.
-    pub(crate) fn start(self, place: &Place<'_>, cpu: Option<u8>) -> Result<(Process, Meter)> {
+    /// Starts it on a host, on the first CPU alone or on all; `peers` are folders to look for its program in before `PATH`.
+    pub(crate) fn start(self, place: &Place<'_>, is_pinned: bool) -> Result<(Process, Meter)> {
         let folder = place.folder.to_str().context("the folder's name is not UTF-8")?;
         let address = place.address.to_string();
         let (program, arguments): (&str, Vec<String>) = match self {
@@ -55,7 +54,7 @@ impl Server {
                     format!("--tftp-root={folder}"),
                     "--tftp-max=1000".into(),
                     "--pid-file".into(),
-                    "--quiet-tftp".into(),
+                    "--log-facility=-".into(),
                 ];
                 ("dnsmasq", options.map(str::to_owned).into_iter().chain(more).collect())
             }
@@ -63,26 +62,24 @@ impl Server {
                 ("in.tftpd", strings(&["-L", "-s", "-u", "root", "-a", &format!("{address}:69"), folder]))
             }
             Self::Atftpd => {
-                let daemon = ["--daemon", "--no-fork", "--user", "root.root", "--maxthread", "1000", "--verbose=0"];
-                (
-                    "atftpd",
-                    strings(&[&daemon[..], &["--bind-address", &address, "--logfile", "/dev/null", folder]].concat()),
-                )
+                let daemon = ["--daemon", "--no-fork", "--user", "root.root", "--maxthread", "1000"];
+                ("atftpd", strings(&[&daemon[..], &["--bind-address", &address, "--logfile", "-", folder]].concat()))
             }
-            Self::Tftpd => ("tftpd", strings(&["-i", &address, "-p", "69", "-d", folder, "-r", "-q"])),
+            Self::Tftpd => ("tftpd", strings(&["-i", &address, "-p", "69", "-d", folder, "-r"])),
             Self::AsyncTftp => ("self", strings(&["serve-async-tftp", &address, folder])),
         };
         let program = if program == "self" { env::current_exe()? } else { place.program(program)? };
-        let mut command = match cpu {
-            None => place.host.command(&program),
-            Some(cpu) => pinned(place.host, &program, cpu),
-        };
+        let mut command = unread(place.host, &place.folder.with_extension("log"));
+        if is_pinned {
+            command.args(["taskset", "-c", "0"]);
+        }
+        command.arg(program);
         // The libraries of packages that were unpacked beside their programs.
         let libraries: Vec<String> =
             place.peers.iter().map(|folder| format!("{}/usr/lib/x86_64-linux-gnu", folder.display())).collect();
         command.env("LD_LIBRARY_PATH", libraries.join(":")).args(arguments);
-        let process = Process::spawn(self.name(), &mut command)?;
-        let meter = Meter::new(&process)?;
+        command.env_remove("NETBOOTD_LOG");
+        let (process, meter) = Meter::spawn(self.name(), &mut command)?;
         wait_until_bound(place.host, 69, &process)?;
         Ok((process, meter))
     }
@@ -90,12 +87,6 @@ impl Server {
 
 fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-fn pinned(host: &Host, program: &Path, cpu: u8) -> Command {
-    let mut command = host.command("taskset");
-    command.args(["-c", &cpu.to_string()]).arg(program);
-    command
 }
 
 /// Where a server runs.
