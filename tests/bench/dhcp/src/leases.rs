@@ -1,10 +1,17 @@
 //! How many leases a CPU second of each leasing server gives, from DISCOVER to ACK: netbootd, dnsmasq and Kea, in turn, to
 //! the machines of perfdhcp.
 
-use std::{env, fs, time::Duration};
+use std::{
+    env, fs, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::{DNSMASQ, Host, KEA, KEA_LIBRARIES, Lab, Meter, Process, Tool, median, wait_until_bound};
+use netbootd_lab::{
+    DNSMASQ, Host, KEA, KEA_LIBRARIES, Lab, Meter, Process, Tool, beside, median, unread, wait_until_bound,
+};
+
+use crate::{BY_DEFAULT, HOW_TO_READ};
 
 const TOOLS: &[Tool] = &[KEA, Tool::new("/usr/sbin/perfdhcp", "kea-admin"), Tool::new(DNSMASQ, "dnsmasq-base")];
 /// Machines of a round. dnsmasq looks through all its leases for each of them, and writes all of them for each.
@@ -17,48 +24,69 @@ enum Server {
     Kea,
 }
 
+impl Server {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Netbootd => "netbootd",
+            Self::Dnsmasq => "dnsmasq",
+            Self::Kea => "Kea",
+        }
+    }
+}
+
 /// The first look for another DHCP server takes some seconds.
 const START: Duration = Duration::from_secs(30);
 
-/// Each as its manual says, for 10.77.1.0 to 10.77.200.255, without a trial of each address, with its leases on the disk.
+/// Each as its manual says, for 10.77.1.0 to 10.77.200.255, without a trial of each address, with its leases on the
+/// disk and its log as it is by default.
 fn start(server: Server, lab: &Lab, host: &Host) -> Result<(Process, Meter)> {
     let at = |name: &str| lab.directory().join(name).display().to_string();
-    let mut command = match server {
+    let printed = lab.directory().join("printed.log");
+    fs::write(&printed, "")?;
+    let mut command = unread(host, &printed);
+    match server {
         Server::Netbootd => {
             let text = "[lease]\nclients = \"all\"\nrange = \"10.77.1.0-10.77.200.255\"\n\
                         [dhcp]\nmax_rate = 1000000\nmax_rate_per_client = 1000000\n";
             fs::write(at("netbootd.toml"), text)?;
-            let mut command = host.command(env::current_exe()?.with_file_name("netbootd"));
-            command.env_remove("NETBOOTD_LOG").args(["up", "--interface", "eth1", "--config", &at("netbootd.toml")]);
-            command
+            command.arg(env::current_exe()?.with_file_name("netbootd")).env_remove("NETBOOTD_LOG");
+            command.args(["up", "--interface", "eth1", "--config", &at("netbootd.toml")]);
         }
         Server::Dnsmasq => {
-            let mut command = host.command(DNSMASQ);
-            command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file"]);
-            command.args(["--log-facility=-", "--interface=eth1", "--no-ping", "--quiet-dhcp", "--dhcp-authoritative"]);
+            command.args([
+                DNSMASQ,
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--port=0",
+                "--user=root",
+                "--pid-file",
+            ]);
+            command.args(["--log-facility=-", "--interface=eth1", "--no-ping", "--dhcp-authoritative"]);
             command.args(["--dhcp-lease-max=100000", "--dhcp-range=10.77.1.0,10.77.200.255,255.255.0.0,1h"]);
             command.arg(format!("--dhcp-leasefile={}", at("dnsmasq.leases")));
-            command
         }
         Server::Kea => {
             let text = format!(
                 r#"{{ "Dhcp4": {{ "interfaces-config": {{ "interfaces": [ "eth1" ] }}, "valid-lifetime": 3600,
                 "lease-database": {{ "type": "memfile", "persist": true, "name": "{}" }},
-                "loggers": [ {{ "name": "kea-dhcp4", "output_options": [ {{ "output": "stdout" }} ], "severity": "WARN" }} ],
+                "loggers": [ {{ "name": "kea-dhcp4", "output_options": [ {{ "output": "stdout" }} ], "severity": "INFO" }} ],
                 "subnet4": [ {{ "subnet": "10.77.0.0/16", "pools": [ {{ "pool": "10.77.1.0 - 10.77.200.255" }} ] }} ] }} }}"#,
                 at("kea.leases")
             );
             fs::write(at("kea.conf"), text)?;
-            let mut command = host.command(KEA.file);
-            command.args(["-c", &at("kea.conf")]).env("LD_LIBRARY_PATH", KEA_LIBRARIES);
+            command.args([KEA.file, "-c", &at("kea.conf")]).env("LD_LIBRARY_PATH", KEA_LIBRARIES);
             command.env("KEA_PIDFILE_DIR", lab.directory()).env("KEA_LOCKFILE_DIR", "none");
-            command
         }
-    };
-    let process = Process::spawn("server", &mut command)?;
-    let meter = Meter::new(&process)?;
+    }
+    let (process, meter) = Meter::spawn(server.name(), &mut command)?;
     match server {
-        Server::Netbootd => drop(process.wait_for_line("addresses are leased", START)?),
+        Server::Netbootd => {
+            let began = Instant::now();
+            while !fs::read_to_string(&printed)?.contains("addresses are leased") {
+                ensure!(began.elapsed() < START, "netbootd leases nothing: {}", fs::read_to_string(&printed)?);
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
         Server::Dnsmasq | Server::Kea => wait_until_bound(host, 67, &process)?,
     }
     Ok((process, meter))
@@ -85,7 +113,7 @@ fn measured(server: Server) -> Result<(f64, u32)> {
     let before = meter.seconds()?;
     let served = crowd(1)?;
     let spent = meter.seconds()? - before;
-    ensure!(served > 0, "{server:?} served nobody: {:?}", process.lines());
+    ensure!(served > 0, "{} served nobody", server.name());
     drop(process);
     meter.end()?;
     Ok((f64::from(served) / spent / 1e3, MACHINES.saturating_sub(served)))
@@ -99,26 +127,25 @@ pub(crate) fn print_table(rounds: usize) -> Result<()> {
     for round in 1..=rounds {
         for ((server, figures), lost) in all.iter().zip(&mut figures).zip(&mut lost) {
             let (rate, missing) = measured(*server)?;
-            println!("round {round}, {server:?}: {rate:.2} thousand leases per CPU second, {missing} not given");
+            println!("round {round}, {}: {rate:.2} thousand leases per CPU second, {missing} not given", server.name());
             figures.push(rate);
             *lost += missing;
         }
     }
     let ours = figures.first().cloned().unwrap_or_default();
+    println!("\nLogs: {BY_DEFAULT}. {HOW_TO_READ}");
     println!(
         "\n| leases, from DISCOVER to ACK | thousands per CPU s | netbootd beside it, and its spread | of {} not given |",
         MACHINES as usize * rounds
     );
     println!("|---|---|---|---|");
     for ((server, figures), lost) in all.iter().zip(&figures).zip(lost) {
-        let ratios: Vec<f64> = ours.iter().zip(figures).map(|(our, other)| our / other).collect();
-        let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), r| (least.min(*r), most.max(*r)));
-        let of = |figures: &[f64]| median(figures.to_vec()).unwrap_or(f64::NAN);
-        println!(
-            "| {server:?} | {:.2} | {:.2}× ({least:.2}–{most:.2}) | {lost} |",
-            of(figures),
-            of(&ours) / of(figures)
-        );
+        let of = median(figures.clone()).unwrap_or(f64::NAN);
+        let ratio = match beside(&ours, figures) {
+            Some((ratio, least, most)) => format!("{ratio:.2}× ({least:.2}–{most:.2})"),
+            None => String::new(),
+        };
+        println!("| {} | {of:.2} | {ratio} | {lost} |", server.name());
     }
     Ok(())
 }

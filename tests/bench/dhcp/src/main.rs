@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 use clap::Parser;
-use netbootd_lab::{Captured, Host, Lab, NETWORK_TOOLS, median, peak_megabytes, quantile};
+use netbootd_lab::{Captured, Host, Lab, NETWORK_TOOLS, beside, median, peak_megabytes, quantile};
 
 use crate::{
     client::{Crowd, socket},
@@ -46,11 +46,13 @@ struct Arguments {
 /// What one server did in one round.
 #[derive(Clone, Copy, Debug)]
 struct Round {
+    /// Thousands of OFFERs per CPU second, to one machine at a time.
+    offers_alone: f64,
     /// Thousands of OFFERs per CPU second.
     offers: f64,
     /// Thousands of ACKs on port 4011 per CPU second.
     acks: f64,
-    /// Requests of both kinds that were not answered.
+    /// Requests of all kinds that were not answered.
     unanswered: u32,
     /// Of the machines that were switched on at once.
     storm: Storm,
@@ -99,9 +101,9 @@ fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Argumen
         let (broadcast, boot_server) = (SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), SocketAddrV4::new(SERVER, 4011));
         let mut unanswered = 0;
         // A round that warms the server up, then the one that counts.
-        let mut per_cpu = |captured: &Captured, to, first: u32| -> Result<f64> {
+        let mut per_cpu = |captured: &Captured, to, in_flight, first: u32| -> Result<f64> {
             let socket = socket(if to == broadcast { 68 } else { 4011 })?;
-            let crowd = Crowd { socket: &socket, captured, to, in_flight: IN_FLIGHT };
+            let crowd = Crowd { socket: &socket, captured, to, in_flight };
             crowd.ask(first..first + arguments.requests / 10)?;
             let before = meter.seconds()?;
             let first = first + arguments.requests / 10;
@@ -109,15 +111,16 @@ fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Argumen
             unanswered += arguments.requests - answered;
             Ok(f64::from(answered) / (meter.seconds()? - before) / 1e3)
         };
-        let offers = per_cpu(&ipxe, broadcast, 0)?;
-        let acks = per_cpu(&edk2, boot_server, 1 << 24)?;
-        let requests: Vec<_> = (0..arguments.machines).map(|n| ipxe.from_machine((2 << 24) + n)).collect();
+        let offers_alone = per_cpu(&ipxe, broadcast, 1, 0)?;
+        let offers = per_cpu(&ipxe, broadcast, IN_FLIGHT, 1 << 24)?;
+        let acks = per_cpu(&edk2, boot_server, IN_FLIGHT, 2 << 24)?;
+        let requests: Vec<_> = (0..arguments.machines).map(|n| ipxe.from_machine((3 << 24) + n)).collect();
         let waited = netbootd_lab::storm(&socket(68)?, &requests, broadcast, client::PATIENCE)?;
         let lost = waited.iter().filter(|waited| waited.is_none()).count();
         let mut times: Vec<_> = waited.into_iter().flatten().collect();
         times.sort_unstable();
         let storm = Storm { lost, median: quantile(&times, 0.5) * 1e3, p99: quantile(&times, 0.99) * 1e3 };
-        Ok(Round { offers, acks, unanswered, storm, rss: 0.0 })
+        Ok(Round { offers_alone, offers, acks, unanswered, storm, rss: 0.0 })
     })??;
     let rss = peak_megabytes(&process)?;
     drop(process);
@@ -125,45 +128,44 @@ fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Argumen
     Ok(Round { rss, ..round })
 }
 
-fn print_table(all: &[(Server, Vec<Round>)], Arguments { rounds, machines, .. }: &Arguments) {
-    let storm = format!("of {machines} machines at once, not answered");
+fn print_table(all: &[(Server, Vec<Round>)], Arguments { rounds, machines, quiet, .. }: &Arguments) {
+    let storm = format!("of {machines} machines at once, not answered, less is better");
+    println!("\nLogs: {}. {}", if *quiet { "as little as each can" } else { BY_DEFAULT }, HOW_TO_READ);
     println!(
         "\n| DHCP, {rounds} rounds | {} | ratio, and its spread |",
         all.iter().map(|(s, _)| s.name()).collect::<Vec<_>>().join(" | ")
     );
     println!("|---|{}---|", "---|".repeat(all.len()));
     type Figure = fn(&Round) -> f64;
-    let rows: [(&str, Figure); 7] = [
+    let rows: [(&str, Figure); 8] = [
+        ("DISCOVER, 1 in flight, thousands of OFFERs per CPU s", |r| r.offers_alone),
         ("DISCOVER, 32 in flight, thousands of OFFERs per CPU s", |r| r.offers),
         ("REQUEST on port 4011, 32 in flight, thousands of ACKs per CPU s", |r| r.acks),
         (&storm, |r| r.storm.lost as f64),
-        ("of those answered: median ms from DISCOVER to OFFER", |r| r.storm.median),
-        ("… and p99, ms", |r| r.storm.p99),
-        ("requests that were not answered", |r| f64::from(r.unanswered)),
-        ("RSS at its highest, MB", |r| r.rss),
+        ("of those answered: median ms from DISCOVER to OFFER, less is better", |r| r.storm.median),
+        ("… and p99, ms, less is better", |r| r.storm.p99),
+        ("requests that were not answered, less is better", |r| f64::from(r.unanswered)),
+        ("RSS at its highest, MB, less is better", |r| r.rss),
     ];
     for (name, of) in rows {
         let figures: Vec<Vec<f64>> = all.iter().map(|(_, rounds)| rounds.iter().map(of).collect()).collect();
         let cells: Vec<String> =
             figures.iter().map(|figures| format!("{:.1}", median(figures.clone()).unwrap_or(f64::NAN))).collect();
-        let beside = match figures.as_slice() {
-            [ours, others] => spread(ours, others),
-            _ => String::new(),
+        let ratio = match figures.as_slice() {
+            [ours, others] => beside(ours, others),
+            _ => None,
         };
-        println!("| {name} | {} | {beside} |", cells.join(" | "));
+        let ratio =
+            ratio.map_or_else(String::new, |(ratio, least, most)| format!("{ratio:.2}× ({least:.2}–{most:.2})"));
+        println!("| {name} | {} | {ratio} |", cells.join(" | "));
     }
 }
 
-/// The ratio of the medians, and the lowest and the highest of the rounds.
-fn spread(ours: &[f64], others: &[f64]) -> String {
-    let ratios: Vec<f64> = ours.iter().zip(others).map(|(our, other)| our / other).filter(|r| r.is_finite()).collect();
-    let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(least, most), r| (least.min(*r), most.max(*r)));
-    match (median(ours.to_vec()), median(others.to_vec())) {
-        (Some(our), Some(other)) if other > 0.0 => format!("{:.2}× ({least:.2}–{most:.2})", our / other),
-        _ => String::new(),
-    }
-}
-
+/// How all servers log.
+const BY_DEFAULT: &str = "all servers' as they are by default, to where nobody reads them";
+/// Above a table.
+const HOW_TO_READ: &str = "A ratio is netbootd's figure divided by the other server's. Its spread is that of the rounds, each \
+    beside the same round.";
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
 const IN_FLIGHT: usize = 32;

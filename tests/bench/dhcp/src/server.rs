@@ -1,9 +1,12 @@
 //! The servers, each as its own documentation says to run it as a proxy.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
-use netbootd_lab::{Host, Lab, Meter, Process, wait_until_bound};
+use netbootd_lab::{DNSMASQ, Host, Lab, Meter, Process, unread, wait_until_bound};
 
 use crate::SERVER;
 
@@ -55,37 +58,29 @@ impl Server {
 
     /// Starts it, and returns when it has port 4011.
     pub(crate) fn start(self, place: &Place<'_>) -> Result<(Process, Meter)> {
-        let mut words: Vec<String> = Vec::new();
+        let mut command = unread(place.host, Path::new("/dev/null"));
+        command.env_remove("NETBOOTD_LOG");
         match self {
             Self::Netbootd => {
-                words.push(env::current_exe()?.with_file_name("netbootd").display().to_string());
-                words.extend(["up", "--config"].map(str::to_owned));
-                words.push(place.config.display().to_string());
+                command.arg(env::current_exe()?.with_file_name("netbootd")).args(["up", "--config"]).arg(&place.config);
+                if place.quiet {
+                    command.env("NETBOOTD_LOG", "warn");
+                }
             }
             Self::Dnsmasq => {
-                let program = ["/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0"];
-                words.extend(program.map(str::to_owned));
-                words.extend(["--user=root", "--pid-file", "--log-facility=-", "--interface=eth1"].map(str::to_owned));
-                words.push(format!("--dhcp-range={SERVER},proxy"));
+                command.args([DNSMASQ, "--keep-in-foreground", "--conf-file=/dev/null", "--port=0"]);
+                command.args(["--user=root", "--pid-file", "--log-facility=-", "--interface=eth1"]);
+                command.arg(format!("--dhcp-range={SERVER},proxy"));
                 // iPXE's user class, so that both servers decide by the same option.
-                words.push("--dhcp-userclass=set:ipxe,iPXE".into());
-                words.push(format!("--dhcp-boot=tag:ipxe,http://{SERVER}:8080/boot.ipxe,,{SERVER}"));
-                words.push("--pxe-service=tag:!ipxe,x86PC,Boot,undionly".into());
-                words.push("--pxe-service=tag:!ipxe,X86-64_EFI,Boot,snponly.efi".into());
-                words.push("--enable-tftp".into());
-                words.push(format!("--tftp-root={}", place.loaders.display()));
-                words.extend(place.quiet.then(|| "--quiet-dhcp".to_owned()));
+                command.arg("--dhcp-userclass=set:ipxe,iPXE");
+                command.arg(format!("--dhcp-boot=tag:ipxe,http://{SERVER}:8080/boot.ipxe,,{SERVER}"));
+                command.arg("--pxe-service=tag:!ipxe,x86PC,Boot,undionly");
+                command.arg("--pxe-service=tag:!ipxe,X86-64_EFI,Boot,snponly.efi");
+                command.arg("--enable-tftp").arg(format!("--tftp-root={}", place.loaders.display()));
+                command.args(place.quiet.then_some("--quiet-dhcp"));
             }
         }
-        // A shell gives it a standard output that nobody reads, and then is it.
-        let mut command = place.host.command("sh");
-        command.args(["-c", "exec \"$0\" \"$@\" > /dev/null 2>&1"]).args(words);
-        command.env_remove("NETBOOTD_LOG");
-        if place.quiet {
-            command.env("NETBOOTD_LOG", "warn");
-        }
-        let process = Process::spawn(self.name(), &mut command)?;
-        let meter = Meter::new(&process)?;
+        let (process, meter) = Meter::spawn(self.name(), &mut command)?;
         wait_until_bound(place.host, 4011, &process)?;
         Ok((process, meter))
     }
