@@ -8,7 +8,7 @@ help:
 	@echo 'make iso-test   boot live systems, an installer and tools from their images, on BIOS and UEFI (a quarter of an hour)'
 	@echo 'make static, make deb, make rpm   one program that needs no library, and packages of it'
 	@echo 'make package-test   install those packages into Debian 12 and 13, start them there, and boot a machine'
-	@echo 'make bench  measure it beside other servers (about 20 minutes); make measured also writes packaging/docs/measured.md'
+	@echo 'make bench  measure it beside other servers (less than 20 minutes); make measured also writes packaging/docs/measured.md'
 	@echo 'make deps   install the Debian packages that the tests need (both commands install what they need themselves)'
 
 deps:
@@ -89,7 +89,7 @@ screenshot: deps
 	cargo test --quiet --test page people_see_every_kind_of_machine
 	convert target/tmp/pictures/crowd-light.png -crop 1280x930+0+0 +repage -resize 900x -colors 96 -strip PNG8:packaging/docs/status.png
 
-# Apart from `make test`, since no test may depend on speed. About 20 minutes.
+# Apart from `make test`, since no test may depend on speed. Less than 20 minutes where a release is built.
 .PHONY: bench
 bench:
 	tests/bench/run
