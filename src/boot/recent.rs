@@ -1,34 +1,30 @@
-//! A bounded memory that forgets what was silent the longest, at the same small cost for each entry however full it is.
+//! A bounded memory that forgets what was silent the longest.
 
-use std::{collections::HashMap, hash::Hash, mem};
+use std::{hash::Hash, num::NonZeroUsize};
 
 use foldhash::fast::RandomState;
+use lru::LruCache;
 
-/// Two generations of entries. What is touched moves into the young one; when that is full, the old one is forgotten
-/// as a whole and the young one grows old. So between `capacity` and twice as many entries that were touched last are
-/// there, and a flood of strangers' addresses costs a fixed amount of memory and no search for a victim.
+/// The entries that were touched last, at most so many. A flood of strangers' addresses costs a fixed amount of memory, and
+/// the same small time for each.
+///
+/// Each packet looks up half a dozen entries, and hashing is most of that. The keys come from the network: the hash is seeded
+/// at random.
 #[derive(Debug)]
-pub struct Recent<K, V> {
-    young: Map<K, V>,
-    old: Map<K, V>,
-    capacity: usize,
-}
+pub struct Recent<K: Eq + Hash, V>(LruCache<K, V, RandomState>);
 
-/// Each packet looks up half a dozen entries, and hashing is most of that. The keys come from the network: the hash is
-/// seeded at random, and the number of entries is bounded.
-type Map<K, V> = HashMap<K, V, RandomState>;
-
-impl<K: Eq + Hash + Copy, V> Recent<K, V> {
-    /// Remembers at least the last `capacity` entries.
+impl<K: Eq + Hash, V> Recent<K, V> {
+    /// Remembers the last `capacity` entries; one at least.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { young: Map::default(), old: Map::default(), capacity: capacity.max(1) }
+        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
+        Self(LruCache::with_hasher(capacity, RandomState::default()))
     }
 
     /// The entry without touching it.
     #[must_use]
     pub fn peek(&self, key: &K) -> Option<&V> {
-        self.young.get(key).or_else(|| self.old.get(key))
+        self.0.peek(key)
     }
 
     /// The entry, made where it is missing.
@@ -40,51 +36,40 @@ impl<K: Eq + Hash + Copy, V> Recent<K, V> {
     }
 
     /// The entry, made so where it is missing.
-    pub fn touch_or(&mut self, key: K, new: impl Fn() -> V) -> &mut V {
-        if !self.young.contains_key(&key) {
-            let value = self.old.remove(&key).unwrap_or_else(&new);
-            self.insert(key, value);
-        }
-        self.young.entry(key).or_insert_with(new)
+    pub fn touch_or(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
+        self.0.get_or_insert_mut(key, new)
     }
 
     /// Puts an entry in, instead of the one that may be there.
     pub fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= self.capacity && !self.young.contains_key(&key) {
-            // The table of the forgotten ones is used again: under a flood it would grow anew each time.
-            self.old.clear();
-            mem::swap(&mut self.young, &mut self.old);
-        }
-        self.old.remove(&key);
-        self.young.insert(key, value);
+        self.0.put(key, value);
     }
 
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.young.iter().chain(&self.old)
+        self.0.iter()
     }
 
     /// All entries, to be changed; they are not touched.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.young.iter_mut().chain(&mut self.old)
+        self.0.iter_mut()
     }
 
     /// Forgets an entry.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let old = self.old.remove(key);
-        self.young.remove(key).or(old)
+        self.0.pop(key)
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.0.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_empty()
     }
 }
 
@@ -96,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_ones_are_there_and_never_more_than_twice_as_many(
+        fn the_last_ones_are_there_and_no_others(
             capacity in 1usize..20,
             keys in prop::collection::vec(0u8..60, 0..300),
         ) {
@@ -112,7 +97,7 @@ mod tests {
                 let count = recent.touch(*key);
                 *count += 1;
                 counts[usize::from(*key)] = *count;
-                prop_assert!(recent.len() <= 2 * capacity);
+                prop_assert!(recent.len() <= capacity);
             }
             prop_assert_eq!(recent.is_empty(), keys.is_empty());
         }

@@ -216,8 +216,8 @@ impl AssetRoot {
     }
 }
 
-/// Of at most 64 KiB, in each of two generations.
-const SMALL_FILES: usize = 16;
+/// Of at most 64 KiB.
+const SMALL_FILES: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -349,7 +349,7 @@ mod tests {
             write(&n.to_string(), 100 + n);
             small();
         }
-        assert!(assets.small.lock().expect("unharmed").iter().count() <= 2 * SMALL_FILES);
+        assert!(assets.small.lock().expect("unharmed").iter().count() <= SMALL_FILES);
     }
 
     #[test]

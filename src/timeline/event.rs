@@ -3,7 +3,10 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -181,7 +184,7 @@ pub struct Request {
     /// The port that it came to.
     pub port: u16,
     /// The DHCP message as it came, to look at when its boot fails.
-    pub bytes: Box<[u8]>,
+    pub bytes: Arc<[u8]>,
     /// It was a DHCPDISCOVER.
     pub discover: Option<Discover>,
     /// What the reply leads to goes on without our script.

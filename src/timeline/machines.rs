@@ -101,7 +101,7 @@ impl Snapshot {
 }
 
 impl Timelines {
-    /// How many machines are remembered at least; it may be twice as many.
+    /// How many machines are remembered.
     pub const MACHINES: usize = 2048;
 
     /// Takes an event in; the lines are what is new to people.
@@ -171,7 +171,7 @@ impl Timelines {
         if turns.count == TURNS { self.apply_to(*who, *who, What::SharedUuid(other), now) } else { Vec::new() }
     }
 
-    fn apply_to(&mut self, who: Who, came_as: Who, mut what: What, now: Moment) -> Vec<Line> {
+    fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {
         if let (Who::Machine(machine), What::Address(address) | What::OfferedAddress(address)) = (who, &what) {
             self.learn_address(machine, *address);
         }
@@ -199,9 +199,8 @@ impl Timelines {
         let machine = self.machine(who);
         machine.version = version;
         let shown = machine.is(who);
-        if let What::Request(request) = &mut what {
-            let bytes = mem::take(&mut request.bytes).into();
-            machine.keep(Packet { at: now, port: request.port, bytes });
+        if let What::Request(request) = &what {
+            machine.keep(Packet { at: now, port: request.port, bytes: Arc::clone(&request.bytes) });
         }
         let mut lines = Vec::new();
         for what in what.into_parts() {
@@ -726,8 +725,7 @@ mod tests {
             timelines.apply(Event { who, what: What::Address(n.into()) }, NOW);
             timelines.apply(Event { who, what: discover("BIOS") }, NOW);
         }
-        let remembered = Timelines::MACHINES..=2 * Timelines::MACHINES;
-        assert!(remembered.contains(&timelines.machines.len()) && remembered.contains(&timelines.by_address.len()));
+        assert_eq!((timelines.machines.len(), timelines.by_address.len()), (Timelines::MACHINES, Timelines::MACHINES));
         assert!(timelines.by_address.peek(&Ipv4Addr::from(19_999)).is_some());
         for n in 0..1000 {
             timelines.apply(machine(What::Offer(n.to_string())), NOW);

@@ -1,10 +1,10 @@
 //! Machines that ask, each once, a few at a time.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     ops::Range,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -35,10 +35,10 @@ pub(crate) struct Crowd<'a> {
 }
 
 impl Crowd<'_> {
-    /// How many of the machines with these numbers were answered.
-    pub(crate) fn ask(&self, machines: Range<u32>) -> Result<u32> {
+    /// How long those of the machines with these numbers waited that were answered.
+    pub(crate) fn ask(&self, machines: Range<u32>) -> Result<Vec<Duration>> {
         self.socket.set_read_timeout(Some(PATIENCE))?;
-        let (mut waiting, mut next, mut answered) = (HashSet::new(), machines.clone(), 0);
+        let (mut waiting, mut next, mut waited) = (HashMap::new(), machines.clone(), Vec::new());
         let mut buffer = [0; 1500];
         loop {
             while waiting.len() < self.in_flight
@@ -50,22 +50,20 @@ impl Crowd<'_> {
                     ciaddr.copy_from_slice(&CLIENT.octets());
                 }
                 self.socket.send_to(&packet, self.to)?;
-                waiting.insert(number);
+                waiting.insert(number, Instant::now());
             }
             if waiting.is_empty() {
-                return Ok(answered);
+                return Ok(waited);
             }
             let Ok((length, _)) = receive(self.socket, &mut buffer) else {
                 // Those that wait will wait for ever.
-                ensure!(answered > 0, "the server answers nobody");
+                ensure!(!waited.is_empty(), "the server answers nobody");
                 waiting.clear();
                 continue;
             };
             let id = buffer.get(4..8).and_then(|id| id.first_chunk()).map(|id| u32::from_be_bytes(*id));
             ensure!(length >= 240, "an answer of {length} bytes");
-            if id.is_some_and(|id| waiting.remove(&id)) {
-                answered += 1;
-            }
+            waited.extend(id.and_then(|id| waiting.remove(&id)).map(|asked| asked.elapsed()));
         }
     }
 }

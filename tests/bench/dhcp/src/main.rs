@@ -50,10 +50,12 @@ struct Round {
     offers_alone: f64,
     /// Thousands of OFFERs per CPU second.
     offers: f64,
+    /// Milliseconds from DISCOVER to OFFER.
+    offers_p99: f64,
     /// Thousands of ACKs on port 4011 per CPU second.
     acks: f64,
     /// Requests of all kinds that were not answered.
-    unanswered: u32,
+    unanswered: usize,
     /// Of the machines that were switched on at once.
     storm: Storm,
     /// MB, at its highest.
@@ -101,26 +103,28 @@ fn measure(server: Server, place: &Place<'_>, client: &Host, arguments: &Argumen
         let (broadcast, boot_server) = (SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), SocketAddrV4::new(SERVER, 4011));
         let mut unanswered = 0;
         // A round that warms the server up, then the one that counts.
-        let mut per_cpu = |captured: &Captured, to, in_flight, first: u32| -> Result<f64> {
+        let mut per_cpu = |captured: &Captured, to, in_flight, first: u32| -> Result<(f64, f64)> {
             let socket = socket(if to == broadcast { 68 } else { 4011 })?;
             let crowd = Crowd { socket: &socket, captured, to, in_flight };
             crowd.ask(first..first + arguments.requests / 10)?;
             let before = meter.seconds()?;
             let first = first + arguments.requests / 10;
-            let answered = crowd.ask(first..first + arguments.requests)?;
-            unanswered += arguments.requests - answered;
-            Ok(f64::from(answered) / (meter.seconds()? - before) / 1e3)
+            let mut waited = crowd.ask(first..first + arguments.requests)?;
+            let spent = meter.seconds()? - before;
+            unanswered += arguments.requests as usize - waited.len();
+            waited.sort_unstable();
+            Ok((waited.len() as f64 / spent / 1e3, quantile(&waited, 0.99) * 1e3))
         };
-        let offers_alone = per_cpu(&ipxe, broadcast, 1, 0)?;
-        let offers = per_cpu(&ipxe, broadcast, IN_FLIGHT, 1 << 24)?;
-        let acks = per_cpu(&edk2, boot_server, IN_FLIGHT, 2 << 24)?;
+        let (offers_alone, _) = per_cpu(&ipxe, broadcast, 1, 0)?;
+        let (offers, offers_p99) = per_cpu(&ipxe, broadcast, IN_FLIGHT, 1 << 24)?;
+        let (acks, _) = per_cpu(&edk2, boot_server, IN_FLIGHT, 2 << 24)?;
         let requests: Vec<_> = (0..arguments.machines).map(|n| ipxe.from_machine((3 << 24) + n)).collect();
         let waited = netbootd_lab::storm(&socket(68)?, &requests, broadcast, client::PATIENCE)?;
         let lost = waited.iter().filter(|waited| waited.is_none()).count();
         let mut times: Vec<_> = waited.into_iter().flatten().collect();
         times.sort_unstable();
         let storm = Storm { lost, median: quantile(&times, 0.5) * 1e3, p99: quantile(&times, 0.99) * 1e3 };
-        Ok(Round { offers_alone, offers, acks, unanswered, storm, rss: 0.0 })
+        Ok(Round { offers_alone, offers, offers_p99, acks, unanswered, storm, rss: 0.0 })
     })??;
     let rss = peak_megabytes(&process)?;
     drop(process);
@@ -137,14 +141,15 @@ fn print_table(all: &[(Server, Vec<Round>)], Arguments { rounds, machines, quiet
     );
     println!("|---|{}---|", "---|".repeat(all.len()));
     type Figure = fn(&Round) -> f64;
-    let rows: [(&str, Figure); 8] = [
+    let rows: [(&str, Figure); 9] = [
         ("DISCOVER, 1 in flight, thousands of OFFERs per CPU s", |r| r.offers_alone),
         ("DISCOVER, 32 in flight, thousands of OFFERs per CPU s", |r| r.offers),
+        ("… p99, ms from DISCOVER to OFFER, less is better", |r| r.offers_p99),
         ("REQUEST on port 4011, 32 in flight, thousands of ACKs per CPU s", |r| r.acks),
         (&storm, |r| r.storm.lost as f64),
         ("of those answered: median ms from DISCOVER to OFFER, less is better", |r| r.storm.median),
         ("… and p99, ms, less is better", |r| r.storm.p99),
-        ("requests that were not answered, less is better", |r| f64::from(r.unanswered)),
+        ("requests that were not answered, less is better", |r| r.unanswered as f64),
         ("RSS at its highest, MB, less is better", |r| r.rss),
     ];
     for (name, of) in rows {
