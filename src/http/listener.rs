@@ -248,8 +248,8 @@ const QUEUED_MOST: u32 = 4 << 20;
 const QUEUED_LEAST: u32 = 512 << 10;
 /// See [`QUEUED_MOST`].
 const QUEUED_IN_ALL: u32 = 1 << 30;
-/// For a slow client.
-const QUEUED_SLOW: u32 = 128 << 10;
+/// For a slow client. Half of it is sent at each wake-up.
+const QUEUED_SLOW: u32 = 224 << 10;
 /// Answered 503 at once, in all and of one address; further connections are closed without an answer.
 const REFUSALS: u32 = 256;
 /// See [`REFUSALS`].

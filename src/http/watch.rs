@@ -4,11 +4,14 @@
 
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
-use tokio::{select, time::sleep};
+use tokio::{
+    select,
+    time::{self, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -56,7 +59,7 @@ impl Watch {
     async fn serve(&mut self, serving: impl Future<Output = hyper::Result<()>>) -> Lives {
         let mut serving = pin!(serving);
         let mut pause = SOONEST;
-        let mut next = pin!(sleep(pause));
+        let mut next = pin!(sleep_until(after(pause)));
         loop {
             let is_settled = self.connection.is_settled();
             select! {
@@ -70,9 +73,9 @@ impl Watch {
                 () = self.connection.changed.notified() => {
                     pause = SOONEST;
                     // One that comes sooner stays: small files come faster than timers can be set.
-                    let soon = Instant::now() + pause;
-                    if next.is_elapsed() || next.deadline() > soon.into() {
-                        next.as_mut().reset(soon.into());
+                    let soon = after(pause);
+                    if next.is_elapsed() || next.deadline() > soon {
+                        next.as_mut().reset(soon);
                     }
                 }
                 () = &mut next, if !is_settled => {
@@ -80,7 +83,7 @@ impl Watch {
                     if self.look() == Lives::No {
                         return Lives::No;
                     }
-                    next.as_mut().reset((Instant::now() + pause).into());
+                    next.as_mut().reset(after(pause));
                 }
             }
         }
@@ -95,7 +98,7 @@ impl Watch {
         }
         while lives == Lives::Yes && !self.connection.is_settled() {
             select! {
-                () = sleep(pause) => {}
+                () = sleep_until(after(pause)) => {}
                 () = stop.cancelled() => {
                     let why = "netbootd stopped; the kernel sends the rest";
                     return self.connection.give_up(Failure::Ours(why.into()));
@@ -173,6 +176,18 @@ impl Watch {
     }
 }
 
+/// When a pause of this length ends. Long ones end at the same moments for all clients: to wake the thread costs more than
+/// to look at a client.
+fn after(pause: Duration) -> time::Instant {
+    static BEGAN: LazyLock<time::Instant> = LazyLock::new(time::Instant::now);
+    let at = time::Instant::now() + pause;
+    if pause < TOGETHER {
+        return at;
+    }
+    let over = at.saturating_duration_since(*BEGAN).as_micros() % TOGETHER.as_micros();
+    at + (TOGETHER - Duration::from_micros(u64::try_from(over).unwrap_or_default()))
+}
+
 /// Since the last acknowledgement of the end of what was sent. A machine whose cable was pulled is back sooner, and one
 /// with a one-time profile has hardly restarted by then.
 const SILENT: Duration = Duration::from_secs(10);
@@ -187,5 +202,7 @@ const QUICK: f64 = 2e6;
 /// Bytes that a client has acknowledged before it can be quick: one that reads nothing has at first a window's worth in no
 /// time.
 const SHOWN: u64 = 512 << 10;
+/// Between two moments at which clients are looked at that are looked at rarely.
+const TOGETHER: Duration = Duration::from_millis(250);
 /// And at last.
 const LATEST: Duration = Duration::from_secs(1);
