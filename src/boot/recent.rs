@@ -1,6 +1,6 @@
 //! A bounded memory that forgets what was silent the longest.
 
-use std::{hash::Hash, num::NonZeroUsize};
+use std::{borrow::Borrow, hash::Hash, num::NonZeroUsize};
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
@@ -23,7 +23,10 @@ impl<K: Eq + Hash, V> Recent<K, V> {
 
     /// The entry without touching it.
     #[must_use]
-    pub fn peek(&self, key: &K) -> Option<&V> {
+    pub fn peek<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.0.peek(key)
     }
 

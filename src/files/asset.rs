@@ -34,7 +34,7 @@ pub struct Asset {
     /// Strong entity tag with its quotes (RFC 9110 §8.8.3). It is made of the size, the modification time in seconds, which
     /// every way of copying keeps, and samples of the content. So it is the same for all copies on all hosts.
     pub etag: String,
-    pub(super) version: Version,
+    pub(super) state: State,
     /// All of it, once it was read, if it is small.
     pub(super) content: OnceLock<Bytes>,
     /// For a file inside an image: the position of its bytes in `file`.
@@ -50,19 +50,43 @@ pub(super) struct Version {
     modified: (i64, u64),
 }
 
+/// A version, and when something about it was changed, which includes who may read it (`st_ctime`, inode(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) version: Version,
+    changed: (i64, u64),
+}
+
+impl State {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { version: Version::of(stat), changed: (stat.st_ctime, stat.st_ctime_nsec) }
+    }
+
+    /// Whether the last change was so long ago that another one would have another time.
+    pub(super) fn is_settled(&self) -> bool {
+        let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(0).min(END_OF_9999));
+        SystemTime::now().duration_since(changed).unwrap_or_default() > SETTLED
+    }
+}
+
 impl Asset {
     /// Whether the file was not changed since it was opened. A file that was replaced by another one is unchanged.
     ///
     /// # Errors
     /// Those of fstat(2).
     pub fn is_as_it_was(&self) -> io::Result<bool> {
-        Ok(Version::of(&fstat(&self.file)?) == self.version)
+        Ok(Version::of(&fstat(&self.file)?) == self.state.version)
+    }
+
+    /// Whether it can be kept in memory.
+    pub(super) fn is_small(&self) -> bool {
+        self.size <= SMALL && self.layout.is_none()
     }
 
     /// All of a small file, where it is in the page cache; it is kept with the version that it is of.
     #[must_use]
     pub fn small(&self) -> Option<Bytes> {
-        if self.size > SMALL || self.layout.is_some() {
+        if !self.is_small() {
             return None;
         }
         if let Some(content) = self.content.get() {
@@ -192,7 +216,7 @@ const BLOCKS: u64 = 16;
 /// Bytes of a file that is kept in memory.
 pub(super) const SMALL: u64 = 64 << 10;
 /// Since its modification.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 /// Seconds. If the clock was wrong, a file can have any time, but dates in HTTP have a year of four digits (RFC 9110
 /// §5.6.7).
 const END_OF_9999: u64 = 253_402_300_799;

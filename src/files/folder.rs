@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, statat},
     io::Errno,
 };
 
@@ -44,6 +44,11 @@ impl Folder {
 
     pub(super) fn is(&self, other: &Self) -> bool {
         self.identity == other.identity && self.path == other.path
+    }
+
+    /// What a path leads to now, which may be outside of the folder: only for a comparison with what was opened beneath it.
+    pub(super) fn look(&self, name: &Path) -> Option<Stat> {
+        statat(&self.directory, name, AtFlags::empty()).ok()
     }
 
     /// The kernel resolves the whole path below the folder in one step (`RESOLVE_BENEATH`). Neither `..` nor a symbolic

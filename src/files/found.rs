@@ -2,7 +2,7 @@
 
 use std::{
     net::Ipv4Addr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{asset::Asset, root::AssetRoot};
@@ -52,7 +52,7 @@ pub enum Found {
         /// Its path there. It can differ from the path that the client sent.
         path: String,
         /// The open file.
-        asset: Asset,
+        asset: Arc<Asset>,
         /// A loader in the assets folder that has the name of a loader of this host.
         of: Of,
     },

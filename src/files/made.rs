@@ -7,7 +7,7 @@ use std::{fs::File, io, path::Path, sync::OnceLock};
 use rustix::fs::{FileType, fstat};
 
 use super::{
-    asset::{Asset, Version, modified},
+    asset::{Asset, State, modified},
     image::ImageFile,
     images::{opened, told, unreadable},
     root::AssetRoot,
@@ -162,13 +162,13 @@ fn of_package(host: &str, path: &str) -> Result<Asset, Reason> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Reason::not_found(path));
     }
-    let version = Version::of(&stat);
+    let state = State::of(&stat);
     Ok(Asset {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         modified: modified(&stat),
-        etag: version.etag(&file),
+        etag: state.version.etag(&file),
         file,
-        version,
+        state,
         content: OnceLock::new(),
         layout: None,
     })

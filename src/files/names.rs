@@ -10,6 +10,8 @@
 //! 5. like 3, in any folder and in any case, because firmware and DHCP servers add various folders to the name;
 //! 6. like 1 to 5, without wrong bytes at the end of the name ([`spellings`]).
 
+use std::sync::Arc;
+
 use super::{
     asset::Asset,
     case::Budget,
@@ -63,7 +65,7 @@ impl Names<'_> {
             return found;
         }
         if let Some((path, asset)) = self.assets.and_then(|assets| assets.without_case(&path, budget)) {
-            return Ok(self.found(path, asset));
+            return Ok(self.found(path, Arc::new(asset)));
         }
         // U-Boot adds the folder of its boot file to a path, even if the path begins with a slash.
         if let Some((_, absolute)) = path.rsplit_once("//")
@@ -82,11 +84,11 @@ impl Names<'_> {
     fn asset(&self, name: &[u8]) -> Result<Found, Reason> {
         let Some(assets) = self.assets else { return Err(Reason::NotFound(String::new())) };
         let path = name.strip_prefix(b"/").unwrap_or(name);
-        let (path, asset) = match assets.file_of_bytes(path) {
+        let (path, asset) = match assets.shared_of_bytes(path) {
             // Only now, because a file on the disk can have a backslash in its name.
             Err(Reason::NotFound(_)) if name.contains(&b'\\') => {
                 let path: Vec<u8> = name.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
-                let asset = assets.file_of_bytes(&path)?;
+                let asset = assets.shared_of_bytes(&path)?;
                 (path, asset)
             }
             asset => (path.to_vec(), asset?),
@@ -94,7 +96,7 @@ impl Names<'_> {
         Ok(self.found(String::from_utf8_lossy(&path).trim_start_matches('/').to_owned(), asset))
     }
 
-    fn found(&self, path: String, asset: Asset) -> Found {
+    fn found(&self, path: String, asset: Arc<Asset>) -> Found {
         let is_loader = self.rules.loaders.named(last_part(&path)).is_some();
         Found::Asset { path, asset, of: if is_loader { Of::Loader } else { Of::Asset } }
     }
@@ -116,7 +118,7 @@ impl Names<'_> {
 
     fn boot_cfg(&self, path: &str) -> Option<Result<Found, Reason>> {
         let asset = self.assets?.boot_cfg(path, self.base)?;
-        Some(asset.map(|asset| self.found(path.to_owned(), asset)))
+        Some(asset.map(|asset| self.found(path.to_owned(), Arc::new(asset))))
     }
 
     fn by_last_part(&self, path: &str, asker: Asker) -> Option<Result<Found, Reason>> {

@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use rustix::fs::{FileType, OFlags, fstat};
 
 use super::{
-    asset::{Asset, SMALL, Version, modified, unreadable},
+    asset::{Asset, State, Version, modified, unreadable},
     folder::Folder,
     images::Images,
 };
@@ -33,6 +33,8 @@ pub struct AssetRoot {
     pub(super) open: Mutex<HashMap<(Version, String), Weak<Asset>>>,
     /// The small files that were used last: they stay in memory.
     pub(super) small: Mutex<Recent<Version, Arc<Asset>>>,
+    /// By which paths they were found, and what the paths led to then.
+    pub(super) small_by_path: Mutex<Recent<Vec<u8>, State>>,
     /// The indexes of the images that were used.
     pub(super) images: Images,
 }
@@ -70,6 +72,7 @@ impl AssetRoot {
             only: None,
             open: Mutex::default(),
             small: Mutex::new(Recent::new(SMALL_FILES)),
+            small_by_path: Mutex::new(Recent::new(SMALL_FILES)),
             images: Images::default(),
         }
     }
@@ -118,23 +121,51 @@ impl AssetRoot {
     /// # Errors
     /// As there.
     pub fn shared(&self, name: &str) -> Result<Arc<Asset>, Reason> {
-        self.file(name).map(|asset| self.share(asset))
+        self.shared_of_bytes(name.as_bytes())
+    }
+
+    /// [`AssetRoot::shared`] for a name of any bytes, as file systems allow.
+    ///
+    /// # Errors
+    /// As [`AssetRoot::file`].
+    pub fn shared_of_bytes(&self, name: &[u8]) -> Result<Arc<Asset>, Reason> {
+        let path = below(name);
+        if let Some(asset) = self.unchanged(path) {
+            return Ok(asset);
+        }
+        let asset = self.share(self.file_of_bytes(path)?);
+        if asset.is_small() && asset.state.is_settled() {
+            let mut by_path = self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner);
+            by_path.insert(path.to_owned(), asset.state);
+        }
+        Ok(asset)
+    }
+
+    /// A small file that is in memory, if its path still leads to it, and nothing was changed about it: its content, or who
+    /// may read it. To look costs less than to open it.
+    fn unchanged(&self, path: &[u8]) -> Option<Arc<Asset>> {
+        let known = *self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner).peek(path)?;
+        let now = self.folder.load().as_ref()?.look(Path::new(OsStr::from_bytes(path)))?;
+        if State::of(&now) != known {
+            return None;
+        }
+        self.small.lock().unwrap_or_else(PoisonError::into_inner).peek(&known.version).cloned()
     }
 
     /// Returns the file that is already open, if it is the same version.
-    pub fn share(&self, asset: Asset) -> Arc<Asset> {
-        if asset.size <= SMALL && asset.layout.is_none() {
+    pub(super) fn share(&self, asset: Asset) -> Arc<Asset> {
+        if asset.is_small() {
             let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(asset) = small.peek(&asset.version) {
+            if let Some(asset) = small.peek(&asset.state.version) {
                 return Arc::clone(asset);
             }
             let asset = Arc::new(asset);
-            small.insert(asset.version, Arc::clone(&asset));
+            small.insert(asset.state.version, Arc::clone(&asset));
             return asset;
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Files inside one image have the image's version, but their own entity tags.
-        let key = (asset.version, asset.etag.clone());
+        let key = (asset.state.version, asset.etag.clone());
         if let Some(asset) = open.get(&key).and_then(Weak::upgrade) {
             return asset;
         }
@@ -158,8 +189,7 @@ impl AssetRoot {
     /// # Errors
     /// As there.
     pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Reason> {
-        let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
-        let name = Path::new(OsStr::from_bytes(name.get(start..).unwrap_or_default()));
+        let name = Path::new(OsStr::from_bytes(below(name)));
         let is_served = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
         let found = match self.only.as_ref().is_none_or(is_served) {
             true => self.whole_file(name),
@@ -183,13 +213,13 @@ impl AssetRoot {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Reason::not_found(&name.to_string_lossy()));
         }
-        let (version, file) = (Version::of(&stat), File::from(descriptor));
+        let (state, file) = (State::of(&stat), File::from(descriptor));
         Ok(Asset {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(&stat),
-            etag: version.etag(&file),
+            etag: state.version.etag(&file),
             file,
-            version,
+            state,
             content: OnceLock::new(),
             layout: None,
         })
@@ -216,6 +246,12 @@ impl AssetRoot {
     }
 }
 
+/// Without the slashes at the start.
+fn below(name: &[u8]) -> &[u8] {
+    let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
+    name.get(start..).unwrap_or_default()
+}
+
 /// Of at most 64 KiB.
 const SMALL_FILES: usize = 32;
 
@@ -223,11 +259,14 @@ const SMALL_FILES: usize = 32;
 mod tests {
     use std::{
         fs,
-        os::unix::fs::symlink,
+        os::unix::fs::{PermissionsExt as _, symlink},
         time::{Duration, UNIX_EPOCH},
     };
 
+    use rustix::fs::stat;
+
     use super::*;
+    use crate::files::asset::{SETTLED, SMALL};
 
     #[test]
     fn only_regular_files_beneath_the_folder_are_opened() {
@@ -350,6 +389,52 @@ mod tests {
             small();
         }
         assert!(assets.small.lock().expect("unharmed").iter().count() <= SMALL_FILES);
+    }
+
+    #[test]
+    fn a_path_to_a_small_file_is_followed_anew_after_every_change() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (root, outside) = (scratch.path().join("root"), scratch.path().join("outside"));
+        fs::create_dir(&root).expect("made");
+        fs::write(&outside, "secret").expect("made");
+        let assets = AssetRoot::open(&root).expect("opened");
+        let (path, is_known) = (root.join("k"), || assets.unchanged(b"k").is_some());
+        let put = |text: &str| {
+            fs::write(root.join("new"), text).expect("written");
+            fs::rename(root.join("new"), &path).expect("replaced");
+        };
+        let read = || {
+            assets.shared("k").map(|asset| {
+                let mut bytes = vec![0; usize::try_from(asset.size).expect("small")];
+                asset.read_exact_at(&mut bytes, 0).expect("read");
+                String::from_utf8(bytes).expect("text")
+            })
+        };
+        put("old");
+        assert_eq!(read(), Ok("old".into()));
+        assert!(!is_known(), "who may read it can change within the same tick of the clock");
+        // Nobody can set this time of a file.
+        std::thread::sleep(SETTLED + Duration::from_millis(100));
+        assert_eq!(read(), Ok("old".into()));
+        assert!(is_known() && Arc::ptr_eq(&assets.shared("k").expect("there"), &assets.shared("//k").expect("there")));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("set");
+        assert!(!is_known(), "who may read it has changed");
+        let learn = || {
+            assets
+                .small_by_path
+                .lock()
+                .expect("unharmed")
+                .insert(b"k".to_vec(), State::of(&stat(&path).expect("there")))
+        };
+        learn();
+        assert!(is_known());
+        put("new");
+        assert_eq!(read(), Ok("new".into()));
+        learn();
+        fs::remove_file(&path).expect("removed");
+        assert!(!is_known() && matches!(read(), Err(Reason::NotFound(_))));
+        symlink("../outside", &path).expect("made");
+        assert_eq!(read(), Err(Reason::Escape("k".into())));
     }
 
     #[test]

@@ -221,7 +221,7 @@ mod tests {
         let is_corked = || SockRef::from(&connection.stream).tcp_cork().expect("told");
         let half = Bytes::from(vec![0; CORKED]);
         connection.begin(Of::Asset, "k".into(), 2 * CORKED as u64, None, None);
-        let mut piece = |io: &mut Io| {
+        let piece = |io: &mut Io| {
             let source = Source::Memory(half.clone());
             let slice = connection.promised.add(Piece { source, offset: 0, length: CORKED });
             assert!(matches!(write(io, &slice), Poll::Ready(Ok(CORKED))));

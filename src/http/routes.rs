@@ -192,10 +192,6 @@ async fn file(
         }
         Ok(Found::Asset { path, asset, of }) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
-            let asset = match &app.assets {
-                Some(assets) => assets.share(asset),
-                None => Arc::new(asset),
-            };
             let content = asset.small().map_or_else(|| Source::File(asset), Source::Memory);
             let served = Served { of, name: path, content, etag, modified };
             served.response(&connection, &method, &headers, whose)

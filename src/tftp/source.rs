@@ -1,6 +1,6 @@
 //! Reads the bytes of a transfer, and makes DATA packets with few system calls and copies.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -28,7 +28,7 @@ pub struct ReadAhead {
 #[derive(Debug)]
 enum Origin {
     File(File),
-    Asset(Box<Asset>),
+    Asset(Arc<Asset>),
 }
 
 impl Origin {
@@ -43,9 +43,9 @@ impl Origin {
 impl Source {
     /// A file of the assets folder, or inside an image there.
     #[must_use]
-    pub fn asset(asset: Asset) -> Self {
+    pub fn asset(asset: Arc<Asset>) -> Self {
         let size = asset.size;
-        Self::File(ReadAhead { from: Origin::Asset(Box::new(asset)), size, start: 0, piece: Vec::new() })
+        Self::File(ReadAhead { from: Origin::Asset(asset), size, start: 0, piece: Vec::new() })
     }
 
     /// A file of a known size in bytes.
