@@ -14,10 +14,7 @@ use socket2::SockRef;
 use tokio::{
     net::TcpStream,
     runtime::Handle,
-    sync::{
-        Notify,
-        mpsc::{self, error::TrySendError},
-    },
+    sync::mpsc::{self, error::TrySendError},
 };
 use tracing::debug;
 
@@ -39,7 +36,7 @@ pub(super) struct Connection {
     /// Of `TCP_INFO` before the first byte was sent.
     acked_before: u64,
     /// Something began or is all in the kernel's hands: the watch looks soon.
-    pub(super) changed: Notify,
+    has_changed: AtomicBool,
     account: Mutex<Account>,
     /// What waits unsent in the kernel at most.
     queue: Queue,
@@ -81,7 +78,7 @@ impl Connection {
             stream,
             ends,
             acked_before,
-            changed: Notify::new(),
+            has_changed: AtomicBool::new(false),
             account: Mutex::default(),
             queue,
             is_queueing_more: AtomicBool::new(false),
@@ -125,13 +122,19 @@ impl Connection {
         drop(whose);
         self.running.fetch_add(1, Ordering::Relaxed);
         self.account().begin_part(of, name, length, part, Instant::now());
-        self.changed.notify_one();
+        self.has_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is something to look after that was not there before. It is set while hyper runs, in the task that
+    /// asks.
+    pub(super) fn has_changed(&self) -> bool {
+        self.has_changed.swap(false, Ordering::Relaxed)
     }
 
     /// Bytes that are no part of a body went out.
     pub(super) fn wrote(&self, count: usize) {
         if self.account().wrote(count) {
-            self.changed.notify_one();
+            self.has_changed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -139,7 +142,7 @@ impl Connection {
     pub(super) fn wrote_of_body(&self, count: usize) -> bool {
         let is_end = self.account().wrote_of_body(count);
         if is_end | self.is_paused.swap(false, Ordering::Relaxed) {
-            self.changed.notify_one();
+            self.has_changed.store(true, Ordering::Relaxed);
         }
         is_end
     }

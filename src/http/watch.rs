@@ -3,8 +3,10 @@
 //! Only [`Verdict::Dead`] closes. There is no timer on progress and none on the whole: a client may take a week.
 
 use std::{
+    future::poll_fn,
     pin::pin,
     sync::{Arc, LazyLock},
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -60,33 +62,33 @@ impl Watch {
         let mut serving = pin!(serving);
         let mut pause = SOONEST;
         let mut next = pin!(sleep_until(after(pause)));
-        loop {
-            let is_settled = self.connection.is_settled();
-            select! {
-                ended = &mut serving => {
-                    if let Err(error) = ended {
-                        debug!(%error, peer = %self.connection.ends.peer, "an HTTP connection ended early");
-                    }
-                    return Lives::Yes;
+        poll_fn(|context| {
+            if let Poll::Ready(ended) = serving.as_mut().poll(context) {
+                if let Err(error) = ended {
+                    debug!(%error, peer = %self.connection.ends.peer, "an HTTP connection ended early");
                 }
-                // Something began, or is all in the kernel's hands: its end may come within the millisecond.
-                () = self.connection.changed.notified() => {
-                    pause = SOONEST;
-                    // One that comes sooner stays: small files come faster than timers can be set.
-                    let soon = after(pause);
-                    if next.is_elapsed() || next.deadline() > soon {
-                        next.as_mut().reset(soon);
-                    }
-                }
-                () = &mut next, if !is_settled => {
-                    pause = self.longer(pause);
-                    if self.look() == Lives::No {
-                        return Lives::No;
-                    }
-                    next.as_mut().reset(after(pause));
+                return Poll::Ready(Lives::Yes);
+            }
+            // Something began, or is all in the kernel's hands: its end may come within the millisecond.
+            if self.connection.has_changed() {
+                pause = SOONEST;
+                // A look that comes sooner stays: small files come faster than timers can be set.
+                let soon = after(pause);
+                if next.is_elapsed() || next.deadline() > soon {
+                    next.as_mut().reset(soon);
                 }
             }
-        }
+            while !self.connection.is_settled() {
+                ready!(next.as_mut().poll(context));
+                pause = self.longer(pause);
+                if self.look() == Lives::No {
+                    return Poll::Ready(Lives::No);
+                }
+                next.as_mut().reset(after(pause));
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// hyper has let go. What the kernel still holds is on its way; what it was not given will never be.
