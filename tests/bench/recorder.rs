@@ -1,4 +1,5 @@
-//! What counting costs the recorder: the timelines of a thousand machines that boot, alone and with the metrics.
+//! What counting costs the recorder: the timelines of a thousand machines that boot, alone and with the metrics. And how
+//! much memory a machine takes that is remembered.
 //! `cargo bench --bench recorder`
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made is none")]
@@ -17,7 +18,7 @@ use netbootd::{
     },
     status::{metrics::Metrics, tally::Tally},
     timeline::{
-        event::{Discover, Event, Progress, Transfer, What, Who},
+        event::{Discover, Event, Progress, Request, Transfer, What, Who},
         machines::Timelines,
         moment::Moment,
     },
@@ -25,6 +26,10 @@ use netbootd::{
 
 const MACHINES: u16 = 1000;
 const ROUNDS: usize = 15;
+/// As many as are remembered of a machine.
+const BOOTS: u64 = 5;
+/// Bytes.
+const REQUEST: usize = 548;
 
 fn main() {
     let mut rounds: Vec<(Duration, Duration)> =
@@ -35,6 +40,36 @@ fn main() {
     rounds.sort_by_key(|(_, counted)| *counted);
     let counted = rounds.get(ROUNDS / 2).unwrap().1 / count;
     println!("an event: {alone:?} for the timelines, {counted:?} with the metrics (medians of {ROUNDS} rounds)");
+    println!("a machine: {:.1} kB of memory after a boot, {:.1} kB after {BOOTS}", kilobytes(1), kilobytes(BOOTS));
+}
+
+/// Of each machine, where all that are remembered have booted so often.
+fn kilobytes(boots: u64) -> f64 {
+    let before = memory();
+    let mut timelines = Timelines::default();
+    for at in (0..boots).map(|boot| Moment::from_secs(1_000_000 + boot * 3600)) {
+        for number in 0..u16::try_from(Timelines::MACHINES).unwrap() {
+            for event in boot(number) {
+                let who = event.who;
+                // As long as the requests of common firmware and of iPXE.
+                if event.what.discover().is_some() {
+                    let request = Request::new(67, &[0; REQUEST]);
+                    timelines.apply(Event { who, what: What::Request(Box::new(request)) }, at);
+                }
+                timelines.apply(event, at);
+            }
+        }
+    }
+    let taken = memory() - before;
+    black_box(&timelines);
+    taken / Timelines::MACHINES as f64
+}
+
+/// Of this process, in kB.
+fn memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1.024
 }
 
 fn round(metrics: Option<Metrics>) -> Duration {
