@@ -53,6 +53,8 @@ fn main() -> Result<()> {
     let host = lab.host("server", Some("10.77.0.2/24"))?;
     let client = lab.host("client", Some("10.77.0.50/24"))?;
     [&host, &client].into_iter().try_for_each(use_cubic)?;
+    // Tens of thousands of connections are made one after the other, and the kernel keeps each port for a minute.
+    client.enter(|| fs::write(PORTS, "1024 65535"))?.with_context(|| PORTS)?;
     make_files(&lab)?;
 
     let all = Kind::value_variants().iter().copied();
@@ -140,5 +142,6 @@ const TOOLS: &[Tool] = &[
 ];
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 const CUBIC: &str = "cubic";
+const PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// netbootd keeps a small file in memory when it has not changed for 2 s.
 const SETTLED: Duration = Duration::from_secs(3);
