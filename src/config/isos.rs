@@ -86,7 +86,7 @@ impl<'a> Iso<'a> {
     /// A number for this version of it.
     pub(super) fn version(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.path, &self.seen.version).hash(&mut hasher);
+        (self.path, self.seen.version).hash(&mut hasher);
         hasher.finish()
     }
 

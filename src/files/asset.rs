@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, IoSliceMut, Read as _},
     ops::Range,
     os::unix::fs::FileExt as _,
@@ -166,6 +167,13 @@ impl Version {
         Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
     }
 
+    /// A number that other versions hardly have.
+    pub(super) fn number(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The entity tag of this version. The samples are read once.
     pub(super) fn etag(&self, file: &File) -> String {
         let known = || TAGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,8 +216,9 @@ fn samples(file: &File, size: u64) -> String {
 /// By the version on this host.
 static TAGS: LazyLock<Mutex<HashMap<Version, String>>> = LazyLock::new(Mutex::default);
 const MOST_TAGS: usize = 16_384;
-/// Bytes at the beginning and at the end.
-const EDGE: u64 = 16 * 1024;
+/// Bytes at the beginning and at the end. The descriptors of an image, with the time when it was made, begin after 32 KiB
+/// (ECMA-119 §6.2.1).
+const EDGE: u64 = 64 * 1024;
 const BLOCK: u64 = 4 * 1024;
 const BLOCKS: u64 = 16;
 

@@ -29,8 +29,8 @@ pub struct Seen {
     pub found: Recognised,
     /// Bytes that it says to have and has not: it is cut short, or still copied.
     pub missing: u64,
-    /// The same as long as nobody has written into it or put another one in its place.
-    pub version: String,
+    /// The same as long as nobody has written into it or put another one in its place: on this host, unlike an entity tag.
+    pub version: u64,
 }
 
 /// What a file of a variant is called in URLs, below the assets folder.
@@ -68,7 +68,7 @@ impl AssetRoot {
     /// As [`AssetRoot::file`]; [`Reason::Unreadable`] for what is no image.
     pub fn recognise(&self, path: &str) -> Result<Seen, Reason> {
         let image = self.file(path)?;
-        let version = image.etag.clone();
+        let version = image.state.version.number();
         let (image, slot) = self.index(image, path)?;
         let opened = opened(&slot, path)?;
         let found = opened.recognised(&image, path)?.clone();

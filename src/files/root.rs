@@ -335,8 +335,8 @@ mod tests {
             let tagged = tag(&one, &content, at);
             assert_eq!(tagged, tag(&two, &content, whole_second), "{size} bytes");
             assert_ne!(tagged, tag(&two, &content, at + Duration::from_secs(1)));
-            for changed in [0, size / 2, size.saturating_sub(1)].map(|at| at as usize).into_iter().filter(|_| size > 0)
-            {
+            let places = [0, 32_768 + 813, size / 2, size.saturating_sub(1)];
+            for changed in places.into_iter().filter(|at| *at < size).map(|at| at as usize) {
                 let mut other = content.clone();
                 other[changed] ^= 1;
                 assert_ne!(tagged, tag(&two, &other, whole_second), "byte {changed} of {size}");
