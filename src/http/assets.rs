@@ -147,11 +147,8 @@ impl Paced {
                 let Some(Place::Image(offset, _)) = asset.at(self.offset, length as u64) else {
                     return Poll::Ready(Ok(length));
                 };
-                let lengths = match self.is_cold {
-                    false => [length, length.min(COLD), length.min(READ_AT_ONCE)],
-                    true => [length.min(COLD), length.min(READ_AT_ONCE), 0],
-                };
-                for length in lengths.into_iter().filter(|length| *length > 0) {
+                let most = if self.is_cold { COLD } else { length };
+                for length in [length.min(most), length.min(READ_AT_ONCE)] {
                     if is_cached(asset, offset, length)? {
                         return Poll::Ready(Ok(length));
                     }
@@ -196,7 +193,15 @@ fn is_cached(asset: &Asset, offset: u64, length: usize) -> io::Result<bool> {
 /// Reads a range into the page cache. The kernel takes it for a program that reads the file in order, as what `sendfile`
 /// reads next looks to it, and reads ahead of both, by the setting of the disk (`read_ahead_kb`).
 fn read(asset: &Asset, offset: u64, length: usize) -> io::Result<()> {
-    asset.file.read_at(&mut vec![0; length], offset).map(drop)
+    let mut buffer = vec![0; length];
+    let (mut at, end) = (offset, offset + length as u64);
+    while at < end {
+        match asset.file.read_at(&mut buffer, at)? {
+            0 => break,
+            count => at += count as u64,
+        }
+    }
+    Ok(())
 }
 
 impl http_body::Body for Paced {
