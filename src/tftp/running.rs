@@ -264,9 +264,11 @@ impl Table {
         }
     }
 
-    /// A transfer whose deadline has come. It has to be watched again.
+    /// A transfer whose deadline has come. It has to be watched again. Alarms that come soon are set to the deadlines that
+    /// hold now, so that the thread, which is awake, is not woken for them.
     pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
-        while let Some(Reverse((at, number))) = self.alarms.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+        let soon = now + SOON;
+        while let Some(Reverse((at, number))) = self.alarms.peek().copied().filter(|Reverse((at, _))| *at <= soon) {
             self.alarms.pop();
             // An alarm of a transfer that has ended, or of an old deadline.
             let Some(running) = self.transfers.get_mut(number).filter(|running| running.alarm == at) else { continue };
@@ -277,12 +279,18 @@ impl Table {
                 running.alarm = now + FAR;
                 return Some(number);
             }
+            let is_next = at > now && running.alarm <= soon;
             self.alarms.push(Reverse((running.alarm, number)));
+            if is_next {
+                return None;
+            }
         }
         None
     }
 }
 
+/// Half of the shortest deadline.
+const SOON: Duration = Duration::from_millis(10);
 /// Later than every deadline.
 const FAR: Duration = Duration::from_secs(3600);
 /// A client that acknowledged a block and does not ask for the next one in this time pauses, or is gone.
@@ -423,5 +431,24 @@ mod tests {
         assert_eq!(table.due(deadline), Some(number), "it was not looked at");
         table.remove(number);
         assert_eq!(table.due(deadline + FAR * 2), None);
+    }
+
+    #[test]
+    fn an_alarm_that_comes_soon_is_set_anew_and_delays_none_that_is_due() {
+        let mut table = table(3, 8);
+        let began = Instant::now().checked_sub(Duration::from_millis(900)).expect("a time");
+        let (answered, _) = begin(&mut table, client(0), began).expect("room");
+        let old = table.next_alarm().expect("an alarm");
+        let (silent, _) = begin(&mut table, client(1), began + SOON / 4).expect("room");
+        let (later, _) = begin(&mut table, client(2), began + SOON / 2).expect("room");
+        heard(&mut table, answered);
+        let new = table.run(answered).expect("it runs").transfer.deadline();
+        assert!(new > old, "it was answered");
+        // Between the alarms of the first two.
+        assert_eq!(table.due(old + SOON / 8), None);
+        assert_eq!(table.next_alarm(), Some(old + SOON / 4), "the thread is not woken for the one that was answered");
+        assert_eq!(table.due(old + SOON / 2), Some(silent));
+        assert_eq!(table.due(old + SOON / 2), Some(later));
+        assert_eq!((table.due(old + SOON / 2), table.next_alarm()), (None, Some(new)));
     }
 }
