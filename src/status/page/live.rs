@@ -114,11 +114,12 @@ impl Viewed {
                 Of::List { .. } => self.list().await,
                 Of::Machine { .. } => self.machine().await,
             };
-            let length = changes.html.values().map(String::len).sum::<usize>();
-            self.pause = PAUSE.max(Duration::from_millis(length as u64 / BYTES_PER_MS));
+            self.pause = PAUSE;
             if !changes.html.is_empty() || changes.order.is_some() {
-                let event = Event::default().id(name);
-                return Some(event.json_data(changes).unwrap_or_default());
+                // What is sent counts, which is more than the HTML in it.
+                let text = serde_json::to_string(&changes).unwrap_or_default();
+                self.pause = PAUSE.max(Duration::from_millis(text.len() as u64 / BYTES_PER_MS));
+                return Some(Event::default().id(name).data(text));
             }
         }
     }
