@@ -17,6 +17,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     bench::{Bench, SERVER, SMALL, START, daemon, noise},
     dhcp::{BIOS, DISCOVER, HTTP, IPXE, OFFER, REQUEST, next, of_machine, request},
+    field::until,
 };
 
 /// A machine by hand, with an address of its own on the client's host.
@@ -333,7 +334,9 @@ fn twenty_one_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
         let told = String::from_utf8(asked.stdout)?;
         ensure!(told.contains(&format!("probably: {text}")), "{told}");
         let is_it = |line: &String| line.contains(&victim.mac()) && line.contains(words.trim());
-        ensure!(watch.lines().iter().any(is_it), "watch does not say {words:?}: {:#?}", watch.lines());
+        // The API looks when it is asked, the recorder once a second.
+        until("the line of a stop", || Ok(watch.lines().iter().any(is_it)))
+            .with_context(|| format!("watch does not say {words:?}: {:#?}", watch.lines()))?;
     }
     // Each is a line for whoever looks at the log, with the fix.
     for words in [
