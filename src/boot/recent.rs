@@ -30,6 +30,14 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.0.peek(key)
     }
 
+    /// The entry, touched where it is there.
+    pub fn get<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key)
+    }
+
     /// The entry, made where it is missing.
     pub fn touch(&mut self, key: K) -> &mut V
     where

@@ -144,19 +144,19 @@ impl AssetRoot {
     /// A small file that is in memory, if its path still leads to it, and nothing was changed about it: its content, or who
     /// may read it. To look costs less than to open it.
     fn unchanged(&self, path: &[u8]) -> Option<Arc<Asset>> {
-        let known = *self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner).peek(path)?;
+        let known = *self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner).get(path)?;
         let now = self.folder.load().as_ref()?.look(Path::new(OsStr::from_bytes(path)))?;
         if State::of(&now) != known {
             return None;
         }
-        self.small.lock().unwrap_or_else(PoisonError::into_inner).peek(&known.version).cloned()
+        self.small.lock().unwrap_or_else(PoisonError::into_inner).get(&known.version).cloned()
     }
 
     /// Returns the file that is already open, if it is the same version.
     pub(super) fn share(&self, asset: Asset) -> Arc<Asset> {
         if asset.is_small() {
             let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(asset) = small.peek(&asset.state.version) {
+            if let Some(asset) = small.get(&asset.state.version) {
                 return Arc::clone(asset);
             }
             let asset = Arc::new(asset);
@@ -384,9 +384,14 @@ mod tests {
         assert!(Arc::ptr_eq(&assets.shared("k").expect("there"), &assets.shared("/k").expect("there")));
         write("new", 30);
         assert_eq!(small().as_deref(), Some(b"new".as_slice()), "another version");
+        let used = scratch.path().join("used");
+        fs::write(&used, "again and again").expect("written");
+        let used = || assets.shared("used").expect("there");
+        let first = used();
         for n in 0..100 {
             write(&n.to_string(), 100 + n);
             small();
+            assert!(Arc::ptr_eq(&used(), &first), "what is used stays");
         }
         assert!(assets.small.lock().expect("unharmed").iter().count() <= SMALL_FILES);
     }
