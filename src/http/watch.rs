@@ -186,8 +186,8 @@ fn after(pause: Duration) -> time::Instant {
     if pause < TOGETHER {
         return at;
     }
-    let over = at.saturating_duration_since(*BEGAN).as_micros() % TOGETHER.as_micros();
-    at + (TOGETHER - Duration::from_micros(u64::try_from(over).unwrap_or_default()))
+    let over = at.saturating_duration_since(*BEGAN).as_nanos() % TOGETHER.as_nanos();
+    at + (TOGETHER - Duration::from_nanos(u64::try_from(over).unwrap_or_default()))
 }
 
 /// Since the last acknowledgement of the end of what was sent. A machine whose cable was pulled is back sooner, and one
@@ -208,3 +208,94 @@ const SHOWN: u64 = 512 << 10;
 const TOGETHER: Duration = Duration::from_millis(250);
 /// And at last.
 const LATEST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Read as _},
+        net,
+    };
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use socket2::SockRef;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+    };
+
+    use super::*;
+    use crate::{
+        boot::over::Of,
+        http::{connection::Queue, ends::Ends, io::Io},
+    };
+
+    #[tokio::test]
+    async fn looks_that_are_rare_come_together_and_early_ones_at_once() {
+        let short = after(SOONEST);
+        assert!(short <= time::Instant::now() + SOONEST);
+        let (now, first) = (time::Instant::now(), after(LATEST));
+        assert!(first >= now + LATEST && first <= now + LATEST + 2 * TOGETHER);
+        let moments = (0..50).map(|n| after(LATEST + TOGETHER * n / 50) - first);
+        let mut moments: Vec<u128> = moments.map(|moment| moment.as_nanos()).collect();
+        assert!(moments.iter().all(|moment| moment % TOGETHER.as_nanos() == 0), "{moments:?}");
+        moments.dedup();
+        assert!(moments.len() <= 3, "{moments:?}");
+    }
+
+    /// What waits in the kernel at most for a client that reads so many bytes of a long body, and then no more: as far as is
+    /// seen within this time.
+    async fn queued(reads: u64, within: Duration) -> u32 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let local = listener.local_addr().expect("bound");
+        let mut client = net::TcpStream::connect(local).expect("connected");
+        io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("asked");
+        let (stream, peer): (TcpStream, _) = listener.accept().await.expect("accepted");
+        let queue = Queue { quick: 4 << 20, slow: 224 << 10 };
+        let connection = Connection::new(stream, Ends { peer, local }, queue, mpsc::channel(64).0, Arc::default());
+        let connection = Arc::new(connection.expect("a connection"));
+        let on = Arc::clone(&connection);
+        let service = service_fn(move |_: Request<Incoming>| {
+            on.begin(Of::Asset, "k".into(), LONG as u64, None, None);
+            async { Ok::<_, io::Error>(Response::new(Full::new(Bytes::from(vec![0; LONG])))) }
+        });
+        let serving = http1::Builder::new().serve_connection(Io::new(Arc::clone(&connection)), service);
+        let most = || SockRef::from(&connection.stream).tcp_notsent_lowat().expect("told");
+        let reader = tokio::task::spawn_blocking(move || {
+            // The other end is closed when enough was seen.
+            let _ = io::copy(&mut (&client).take(reads), &mut io::sink());
+            client
+        });
+        let stop = CancellationToken::new();
+        let watched = watch(Arc::clone(&connection), serving, Duration::from_secs(150), &stop);
+        let began = Instant::now();
+        let looks = async {
+            let mut seen = 0;
+            while seen < queue.quick && began.elapsed() < within {
+                time::sleep(SOONEST).await;
+                seen = seen.max(most());
+            }
+            seen
+        };
+        let seen = select! {
+            () = watched => panic!("it has ended"),
+            seen = looks => seen,
+        };
+        drop(connection);
+        drop(reader.await.expect("no panic"));
+        seen
+    }
+
+    #[tokio::test]
+    async fn more_is_queued_for_a_client_that_has_read_quickly_and_for_no_other() {
+        // Several looks.
+        let seen = queued(100, SOONEST * 50).await;
+        assert_eq!(seen, 224 << 10, "its first window was taken in no time");
+        assert_eq!(queued(32 << 20, Duration::from_secs(30)).await, 4 << 20);
+    }
+
+    /// Bytes: more than both ends' kernels take.
+    const LONG: usize = 64 << 20;
+}
