@@ -43,10 +43,26 @@ impl Lab {
     /// Adds a host whose `eth1` is up, with `address` (such as `10.77.0.1/24`) if there is one. It has no default route:
     /// broadcasts that were not pinned to an interface fail there, as they do on an isolated boot network.
     pub fn host(&self, name: &str, address: Option<&str>) -> Result<Host> {
+        let host = self.host_alone(name)?;
+        self.plug_host_in(&host, "eth1", address)?;
+        Ok(host)
+    }
+
+    /// Adds two hosts (a name and an address each) whose `eth1` are the two ends of one cable, for measurements: the CPU
+    /// time of a switch, and of the filters that the machine may have for bridges, counts as that of the sender.
+    pub fn two_hosts(&self, [here, there]: [(&str, &str); 2]) -> Result<[Host; 2]> {
+        let hosts = [self.host_alone(here.0)?, self.host_alone(there.0)?];
+        let [host, peer] = &hosts;
+        host.ip(&["link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", peer.namespace()])?;
+        set_up(host, "eth1", Some(here.1))?;
+        set_up(peer, "eth1", Some(there.1))?;
+        Ok(hosts)
+    }
+
+    fn host_alone(&self, name: &str) -> Result<Host> {
         let host = Host::in_namespace(self.name.namespace(name), &self.directory);
         ip(&["netns", "add", host.namespace()])?;
         host.ip(&["link", "set", "lo", "up"])?;
-        self.plug_host_in(&host, "eth1", address)?;
         Ok(host)
     }
 
@@ -57,13 +73,7 @@ impl Lab {
         let far_end = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
         self.switch.ip(&[&["link", "add", &port][..], &far_end].concat())?;
         self.plug_in(&port)?;
-        if let Some(address) = address {
-            host.ip(&["address", "add", address, "broadcast", "+", "dev", interface])?;
-        }
-        // Its addresses are those that it was given, even where a router of the lab advertises others.
-        let accept = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
-        host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))?;
-        host.ip(&["link", "set", interface, "up"]).map(drop)
+        set_up(host, interface, address)
     }
 
     /// A folder for files that end with the lab.
@@ -91,6 +101,16 @@ impl Lab {
     fn plug_in(&self, port: &str) -> Result<()> {
         self.switch.ip(&["link", "set", port, "master", BRIDGE, "up"]).map(drop)
     }
+}
+
+fn set_up(host: &Host, interface: &str, address: Option<&str>) -> Result<()> {
+    if let Some(address) = address {
+        host.ip(&["address", "add", address, "broadcast", "+", "dev", interface])?;
+    }
+    // Its addresses are those that it was given, even where a router of the lab advertises others.
+    let accept = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
+    host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))?;
+    host.ip(&["link", "set", interface, "up"]).map(drop)
 }
 
 impl Drop for Lab {

@@ -95,8 +95,7 @@ fn start(server: Server, lab: &Lab, host: &Host) -> Result<(Process, Meter)> {
 /// Thousands of machines for each CPU second, and how many were not served.
 fn measured(server: Server) -> Result<(f64, u32)> {
     let lab = Lab::new()?;
-    let host = lab.host("server", Some("10.77.0.2/16"))?;
-    let client = lab.host("client", Some("10.77.0.50/16"))?;
+    let [host, client] = lab.two_hosts([("server", "10.77.0.2/16"), ("client", "10.77.0.50/16")])?;
     let (process, meter) = start(server, &lab, &host)?;
     let crowd = |seed: u32| -> Result<u32> {
         let (machines, seed) = (MACHINES.to_string(), seed.to_string());

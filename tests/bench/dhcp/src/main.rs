@@ -79,8 +79,7 @@ fn main() -> Result<()> {
         return leases::print_table(arguments.rounds);
     }
     let lab = Lab::new()?;
-    let host = lab.host("server", Some(&format!("{SERVER}/16")))?;
-    let client = lab.host("client", Some(&format!("{CLIENT}/16")))?;
+    let [host, client] = lab.two_hosts([("server", &format!("{SERVER}/16")), ("client", &format!("{CLIENT}/16"))])?;
     let place = Place::new(&lab, &host, arguments.quiet)?;
     let mut all: Vec<(Server, Vec<Round>)> = [Server::Netbootd, Server::Dnsmasq].map(|s| (s, Vec::new())).into();
     all.retain(|(server, _)| arguments.server.is_none_or(|only| only == *server));

@@ -12,7 +12,7 @@ mod table;
 
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use netbootd_lab::{Host, Lab, NETWORK_TOOLS, Tool, check, pin_to_first_cpu};
 
@@ -50,16 +50,15 @@ fn main() -> Result<()> {
     }
     check(&[NETWORK_TOOLS, TOOLS])?;
     let lab = Lab::new()?;
-    let host = lab.host("server", Some("10.77.0.2/24"))?;
-    let client = lab.host("client", Some("10.77.0.50/24"))?;
-    [&host, &client].into_iter().try_for_each(use_cubic)?;
+    let [host, client] = lab.two_hosts([("server", "10.77.0.2/24"), ("client", "10.77.0.50/24")])?;
+    let control = congestion_control(&[&host, &client])?;
     // Tens of thousands of connections are made one after the other, and the kernel keeps each port for a minute.
     client.enter(|| fs::write(PORTS, "1024 65535"))?.with_context(|| PORTS)?;
     make_files(&lab)?;
 
     let all = Kind::value_variants().iter().copied();
     let kinds: Vec<Kind> = all.filter(|kind| arguments.server.is_empty() || arguments.server.contains(kind)).collect();
-    println!("congestion control: {CUBIC} at both ends for all, with the same files. {}", table::HOW_TO_READ);
+    println!("congestion control: {control} at both ends for all, with the same files. {}", table::HOW_TO_READ);
     println!("{}", table::head(&kinds, arguments.rounds));
     for row in ROWS.iter().filter(|row| arguments.row.is_empty() || arguments.row.iter().any(|name| name == row.name)) {
         let mut figures: Vec<(Kind, Vec<f64>)> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
@@ -77,16 +76,27 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What the machine itself uses is not every machine's, and is left as it is: this is a setting of each namespace.
-fn use_cubic(host: &Host) -> Result<()> {
-    let set = host.enter(|| {
-        fs::write(CONGESTION_CONTROL, CUBIC)?;
-        fs::read_to_string(CONGESTION_CONTROL)
-    })?;
-    let set =
-        set.with_context(|| format!("this kernel has no congestion control {CUBIC}: try `modprobe tcp_{CUBIC}`"))?;
-    ensure!(set.trim() == CUBIC, "the congestion control is {} and not {CUBIC}", set.trim());
-    Ok(())
+/// Sets the congestion control of both hosts, and returns it. What the machine itself uses is not every machine's, and is
+/// left as it is: this is a setting of each namespace.
+fn congestion_control(hosts: &[&Host]) -> Result<&'static str> {
+    let is_set = |control: &str| -> Result<bool> {
+        for host in hosts {
+            // A kernel that lacks it or, as `tcp_allowed_congestion_control` has it, keeps it from namespaces says so.
+            let set = host.enter(|| {
+                fs::write(CONGESTION_CONTROL, control).and_then(|()| fs::read_to_string(CONGESTION_CONTROL))
+            })?;
+            if set.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    for control in CONTROLS {
+        if is_set(control)? {
+            return Ok(control);
+        }
+    }
+    bail!("this kernel lets no namespace have one of the congestion controls {}", CONTROLS.join(" and "))
 }
 
 /// What all servers serve.
@@ -141,7 +151,8 @@ const TOOLS: &[Tool] = &[
     Tool::new("taskset", "util-linux"),
 ];
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
-const CUBIC: &str = "cubic";
+/// The usual one of Linux, then one that every kernel has.
+const CONTROLS: [&str; 2] = ["cubic", "reno"];
 const PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// netbootd keeps a small file in memory when it has not changed for 2 s.
 const SETTLED: Duration = Duration::from_secs(3);

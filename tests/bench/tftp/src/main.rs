@@ -116,10 +116,14 @@ fn main() -> Result<()> {
     }
     netbootd_lab::check(&[NETWORK_TOOLS])?;
     let lab = Lab::new()?;
-    let server = lab.host("server", Some(&format!("{SERVER}/16")))?;
-    let client = lab.host("client", Some("10.77.0.50/16"))?;
+    let (ours, theirs) = (format!("{SERVER}/16"), "10.77.0.50/16");
+    let wired = lab.two_hosts([("server", &ours), ("client", theirs)])?;
+    // Weather needs a switch.
+    let switched = [lab.host("far-server", Some(&ours))?, lab.host("far-client", Some(theirs))?];
     // Each client has an address of its own.
-    client.ip(&["route", "add", "local", "10.77.128.0/17", "dev", "eth1"])?;
+    for [_, client] in [&wired, &switched] {
+        client.ip(&["route", "add", "local", "10.77.128.0/17", "dev", "eth1"])?;
+    }
     let folder = lab.directory().join("files");
     fs::create_dir(&folder)?;
     let files = [
@@ -131,7 +135,6 @@ fn main() -> Result<()> {
     for (name, size, is_loader) in files {
         fs::write(folder.join(name), contents(size, is_loader))?;
     }
-    let place = Place { host: &server, address: SERVER, folder: &folder, peers: &arguments.peers };
     let every = [Server::Dnsmasq, Server::TftpdHpa, Server::Atftpd, Server::Tftpd, Server::AsyncTftp, Server::Netbootd];
     let chosen = if arguments.server.is_empty() { every.to_vec() } else { arguments.server.clone() };
     println!("{}", std::env::args().collect::<Vec<_>>().join(" "));
@@ -144,12 +147,14 @@ fn main() -> Result<()> {
             "\n{:<16} {:>9} {:>9} {:>10} {:>9} {:>9} {:>8}  wrong",
             row.name, "MB/CPU s", "MB/s", "files/s", "median s", "p99 s", "RSS MB"
         );
+        let [host, client] = if row.weather.is_some() { &switched } else { &wired };
+        let place = Place { host, address: SERVER, folder: &folder, peers: &arguments.peers };
         let _cable = row.weather.map(|weather| weather.over(&lab, "port1")).transpose()?;
         let mut rounds: Vec<(Server, Vec<Measured>)> = chosen.iter().map(|server| (*server, Vec::new())).collect();
         for _ in 0..arguments.rounds.min(row.most_rounds) {
             for (server, results) in &mut rounds {
                 if row.window == 1 || server.has_windows() {
-                    results.push(measure(*server, row, &place, &client)?);
+                    results.push(measure(*server, row, &place, client)?);
                 }
             }
         }
