@@ -361,7 +361,7 @@ const WAITING: usize = 256;
 const BATCH: usize = 256;
 /// An event wakes the thread of a recorder that waits, which costs more than a small file: under load there
 /// is one wake-up for many events.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(1);
 /// Ticks between two times at which all boots are kept that changed.
 const TICKS_TO_ALL: u32 = 10;
 /// Between two checks for boots that have stopped.
