@@ -22,6 +22,7 @@ pub mod reload;
 pub mod sandbox;
 mod sharing;
 pub mod talk;
+mod text;
 mod tftp;
 mod views;
 mod waiting;
@@ -207,6 +208,7 @@ async fn serve(
         () = files => {}
         () = bars => {}
         () = talk => {}
+        () = text::let_go_of_start() => {}
     }
     notify::stopping(plan.grace);
     // With it go the ways to open more.

@@ -1,6 +1,6 @@
 //! The kernel's data about a TCP connection, and two socket options.
 //!
-//! This is the only file with `unsafe`: socket2, rustix and nix have no `TCP_INFO`, `TCP_RTO_MAX_MS` or
+//! One of two files with `unsafe`: socket2, rustix and nix have no `TCP_INFO`, `TCP_RTO_MAX_MS` or
 //! `SO_MAX_PACING_RATE`. The unsafe code is two system calls with a buffer on the stack.
 #![expect(unsafe_code, reason = "getsockopt and setsockopt of options without a safe interface")]
 

@@ -143,8 +143,8 @@ fn one_file_names_dhcproto() {
 }
 
 #[test]
-fn one_file_has_unsafe() {
-    assert_eq!(files_with("unsafe {"), ["net/tcp_info.rs"]);
+fn two_files_have_unsafe() {
+    assert_eq!(files_with("unsafe {"), ["daemon/text.rs", "net/tcp_info.rs"]);
 }
 
 #[test]

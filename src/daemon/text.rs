@@ -1,0 +1,76 @@
+//! The pages of the program that only its start needs: the command line, the configuration, the first look at all files.
+//! They are half of the memory that an idle server would be seen to have.
+#![expect(unsafe_code, reason = "madvise has no safe interface")]
+
+use std::{fs, io, ops::Range, ptr, time::Duration};
+
+use rustix::mm::{Advice, madvise};
+use tokio::time::sleep;
+use tracing::debug;
+
+/// Lets them go when the server has started. What is needed after all is mapped again at its next use, from the page
+/// cache.
+pub(super) async fn let_go_of_start() {
+    sleep(STARTED).await;
+    if let Err(error) = let_go() {
+        debug!(%error, "the pages of the start stay");
+    }
+    std::future::pending().await
+}
+
+fn let_go() -> io::Result<()> {
+    let program = fs::read_link("/proc/self/exe")?;
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    for Range { start, end } in text(&maps, &program.to_string_lossy()) {
+        // SAFETY: the range is mapped from the program's file, private, and without the right to write. So no page of it
+        // differs from the file, which nobody can write to while it runs (ETXTBSY), and the kernel reads a page that is
+        // used again from there (MADV_DONTNEED, madvise(2)).
+        unsafe { madvise(ptr::with_exposed_provenance_mut(start), end - start, Advice::LinuxDontNeed) }?;
+    }
+    Ok(())
+}
+
+/// Where the code of a program stands, by its memory map (proc_pid_maps(5)).
+fn text(maps: &str, program: &str) -> Vec<Range<usize>> {
+    let range = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let is_text = rest.starts_with("r-xp ") && rest.split_once('/')?.1 == program.strip_prefix('/')?;
+        let (start, end) = range.split_once('-').filter(|_| is_text)?;
+        Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+    };
+    maps.lines().filter_map(range).collect()
+}
+
+/// After the first clients of a server that was waited for.
+const STARTED: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_code_of_the_program_is_meant() {
+        let maps = "\
+55e3b0000000-55e3b0100000 r--p 00000000 fe:00 7  /usr/bin/netbootd
+55e3b0100000-55e3b0d00000 r-xp 00100000 fe:00 7  /usr/bin/netbootd
+55e3b0d00000-55e3b0e00000 rw-p 00d00000 fe:00 7  /usr/bin/netbootd
+7f0000000000-7f0000100000 r-xp 00000000 fe:00 9  /usr/lib/libc.so.6
+7f0000200000-7f0000300000 r-xp 00000000 00:00 0
+nonsense r-xp 0 0 0 /usr/bin/netbootd
+";
+        assert_eq!(text(maps, "/usr/bin/netbootd"), [0x55e3_b010_0000..0x55e3_b0d0_0000]);
+        assert_eq!(text(maps, "/usr/bin/other"), []);
+    }
+
+    #[test]
+    fn code_runs_on_from_the_file_when_its_pages_are_gone() {
+        let resident = || {
+            let status = fs::read_to_string("/proc/self/status").expect("read");
+            let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).expect("a line");
+            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+        };
+        let before = resident();
+        let_go().expect("gone");
+        assert!(resident() < before, "{before} kB before");
+    }
+}
