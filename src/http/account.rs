@@ -90,6 +90,12 @@ impl Account {
         transfer.given == transfer.length
     }
 
+    /// The bytes of the body on its way that are written, and when it began.
+    pub(super) fn on_its_way(&self) -> Option<(u64, Instant)> {
+        let on_its_way = self.transfers.iter().find(|transfer| transfer.given < transfer.length);
+        on_its_way.map(|transfer| (transfer.given, transfer.began))
+    }
+
     /// Why the body on its way cannot be sent to its end.
     pub(super) fn fail(&mut self, failure: &str) {
         self.failure = Some(failure.to_owned());

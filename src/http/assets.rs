@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use crate::{
         files::AssetRoot,
-        http::{connection::Queue, ends::Ends, io::Io, watch::watch},
+        http::{ends::Ends, io::Io, queue::Queue, watch::watch},
         iso::made::{Of as Content, iso},
         timeline::event::{Transfer, What},
     };
@@ -290,8 +290,7 @@ mod tests {
         });
         let (stream, peer) = listener.accept().await.expect("accepted");
         let (events, mut told) = mpsc::channel(8);
-        let connection =
-            Connection::new(stream, Ends { peer, local: address }, Queue::default(), events, Arc::default());
+        let connection = Connection::new(stream, Ends { peer, local: address }, Queue::of(1), events, Arc::default());
         let connection = Arc::new(connection.expect("a connection"));
         let on = Arc::clone(&connection);
         let service = service_fn(move |request: Request<Incoming>| {

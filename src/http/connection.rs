@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{account::Account, ends::Ends, piece::Promised};
+use super::{account::Account, ends::Ends, piece::Promised, queue::Queue};
 use crate::{
     boot::over::Of,
     net::tcp_info::{TcpInfo, tcp_info},
@@ -38,9 +38,7 @@ pub(super) struct Connection {
     /// Something began or is all in the kernel's hands: the watch looks soon.
     has_changed: AtomicBool,
     account: Mutex<Account>,
-    /// What waits unsent in the kernel at most.
-    queue: Queue,
-    is_queueing_more: AtomicBool,
+    pub(super) queue: Queue,
     /// See [`Connection::cork`].
     is_corked: AtomicBool,
     /// The transfer on its way has paused, as far as was looked.
@@ -73,7 +71,7 @@ impl Connection {
         running: Arc<AtomicUsize>,
     ) -> io::Result<Self> {
         let acked_before = tcp_info(&stream)?.bytes_acked;
-        SockRef::from(&stream).set_tcp_notsent_lowat(queue.slow)?;
+        queue.begin(&stream)?;
         Ok(Self {
             stream,
             ends,
@@ -81,7 +79,6 @@ impl Connection {
             has_changed: AtomicBool::new(false),
             account: Mutex::default(),
             queue,
-            is_queueing_more: AtomicBool::new(false),
             is_corked: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
             promised: Promised::default(),
@@ -89,16 +86,6 @@ impl Connection {
             running,
             whose: Mutex::default(),
         })
-    }
-
-    /// Fits what waits unsent in the kernel to the pace of the client (`TCP_NOTSENT_LOWAT`, tcp(7)).
-    pub(super) fn queue_more(&self, is_quick: bool) {
-        if self.is_queueing_more.swap(is_quick, Ordering::Relaxed) != is_quick {
-            let most = if is_quick { self.queue.quick } else { self.queue.slow };
-            if let Err(error) = SockRef::from(&self.stream).set_tcp_notsent_lowat(most) {
-                debug!(%error, "could not set how much waits in the kernel");
-            }
-        }
     }
 
     /// A body is about to be sent.
@@ -140,7 +127,13 @@ impl Connection {
 
     /// Bytes of a body went out. Whether they were the last ones of it.
     pub(super) fn wrote_of_body(&self, count: usize) -> bool {
-        let is_end = self.account().wrote_of_body(count);
+        let mut account = self.account();
+        let is_end = account.wrote_of_body(count);
+        let on_its_way = account.on_its_way();
+        drop(account);
+        if let Some((written, began)) = on_its_way {
+            self.queue.wrote(&self.stream, written, || began.elapsed());
+        }
         if is_end | self.is_paused.swap(false, Ordering::Relaxed) {
             self.has_changed.store(true, Ordering::Relaxed);
         }
@@ -250,16 +243,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.give_up(Failure::Ours("the server stopped".into()));
     }
-}
-
-/// Bytes that wait unsent in the kernel for one client at most, about: more is memory for every client that pauses, less
-/// is more wake-ups.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Queue {
-    /// For a client that takes them quickly.
-    pub(super) quick: u32,
-    /// For one that does not, and for each at first.
-    pub(super) slow: u32,
 }
 
 /// What the kernel said of a connection.

@@ -179,9 +179,9 @@ mod tests {
     use crate::{
         boot::over::Of,
         http::{
-            connection::Queue,
             ends::Ends,
             piece::{HOLE, Piece, Source},
+            queue::Queue,
         },
     };
 
@@ -191,7 +191,7 @@ mod tests {
         let client = net::TcpStream::connect(local).expect("connected");
         let (stream, peer) = listener.accept().await.expect("accepted");
         let connection =
-            Connection::new(stream, Ends { peer, local }, Queue::default(), mpsc::channel(8).0, Arc::default());
+            Connection::new(stream, Ends { peer, local }, Queue::of(1), mpsc::channel(8).0, Arc::default());
         let io = Io::new(Arc::new(connection.expect("a connection")));
         io.connection.stream.writable().await.expect("room");
         (io, client)

@@ -26,9 +26,10 @@ use tracing::{debug, warn};
 use super::{
     admission::{Admission, Full, Place},
     app::On,
-    connection::{Connection, Queue},
+    connection::Connection,
     ends::{Ends, ipv4},
     io::Io,
+    queue::Queue,
     watch,
     whose::take_claim,
     workers::Workers,
@@ -145,8 +146,7 @@ impl Stage {
             tcp_info::set_max_pacing_rate(&stream, rate_limit / u64::from(place.of_client()))?;
         }
         let ends = Ends { peer, local: stream.local_addr()? };
-        let quick = (QUEUED_IN_ALL / place.of_all()).clamp(QUEUED_LEAST, QUEUED_MOST);
-        Connection::new(stream, ends, Queue { quick, slow: QUEUED_SLOW }, self.events.clone(), self.running())
+        Connection::new(stream, ends, Queue::of(place.of_all()), self.events.clone(), self.running())
     }
 
     /// On the event loop that it stays on: that is where the stream is registered.
@@ -241,15 +241,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What hyper holds of a response for one client, beside the piece on its way.
 const BUFFER: usize = 64 << 10;
-/// See [`Queue`]: for a quick client. 4 MiB is what the kernel's send buffer grows to. A crowd of a hundred costs a third
-/// more CPU time with 640 KiB than with 2 MiB (tests/bench/http).
-const QUEUED_MOST: u32 = 4 << 20;
-/// See [`QUEUED_MOST`].
-const QUEUED_LEAST: u32 = 512 << 10;
-/// See [`QUEUED_MOST`].
-const QUEUED_IN_ALL: u32 = 1 << 30;
-/// For a slow client. Half of it is sent at each wake-up.
-const QUEUED_SLOW: u32 = 224 << 10;
 /// Answered 503 at once, in all and of one address; further connections are closed without an answer.
 const REFUSALS: u32 = 256;
 /// See [`REFUSALS`].
@@ -303,7 +294,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().expect("told"), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().expect("told"), Duration::from_secs(15));
         assert_eq!(socket.tcp_keepalive_retries().expect("told"), 4);
-        assert_eq!(socket.tcp_notsent_lowat().expect("told"), QUEUED_SLOW);
+        assert_eq!(socket.tcp_notsent_lowat().expect("told"), 224 << 10);
         assert_eq!(socket.tcp_user_timeout().expect("told"), None);
         drop(client);
     }

@@ -14,6 +14,7 @@ mod io;
 pub mod listener;
 mod listing;
 mod piece;
+mod queue;
 pub mod range;
 mod report;
 pub mod routes;

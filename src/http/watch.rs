@@ -115,17 +115,18 @@ impl Watch {
     /// more is written, which wakes the watch. Where all is written nothing does.
     fn longer(&self, pause: Duration) -> Duration {
         let paused = self.paused.filter(|_| !self.connection.is_given()).unwrap_or_default();
-        (pause * 2).min(LATEST.max(paused / 8)).min(self.dead_after / 8)
+        (pause * 4).min(LATEST.max(paused / 8)).min(self.dead_after / 8)
     }
 
-    /// Keeps more in the kernel for a client that takes it quickly, and less for one that is slow.
     fn fit_queue(&mut self, sample: &Sample) {
-        let now = self.began.elapsed();
-        let (then, before) = std::mem::replace(&mut self.acked, (now, sample.acked));
-        let passed = now.saturating_sub(then).max(SOONEST).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let rate = sample.acked.saturating_sub(before) as f64 / passed;
-        self.connection.queue_more(rate >= QUICK && sample.acked >= SHOWN);
+        let (now, (then, before)) = (self.began.elapsed(), self.acked);
+        let passed = now.saturating_sub(then);
+        // In a crowd, each client is sent nothing for a while.
+        if passed >= JUDGED_OVER {
+            self.acked = (now, sample.acked);
+            let (Connection { queue, stream, .. }, acked) = (&*self.connection, sample.acked);
+            queue.looked(stream, acked, acked.saturating_sub(before), passed);
+        }
     }
 
     fn look(&mut self) -> Lives {
@@ -178,16 +179,17 @@ impl Watch {
     }
 }
 
-/// When a pause of this length ends. Long ones end at the same moments for all clients: to wake the thread costs more than
-/// to look at a client.
+/// When a pause of this length ends. All but the first ones end at the same moments for all clients: to wake the thread
+/// costs more than to look at a client.
 fn after(pause: Duration) -> time::Instant {
     static BEGAN: LazyLock<time::Instant> = LazyLock::new(time::Instant::now);
     let at = time::Instant::now() + pause;
-    if pause < TOGETHER {
+    if pause <= SOONEST {
         return at;
     }
-    let over = at.saturating_duration_since(*BEGAN).as_nanos() % TOGETHER.as_nanos();
-    at + (TOGETHER - Duration::from_nanos(u64::try_from(over).unwrap_or_default()))
+    let moments = pause.min(TOGETHER).as_nanos();
+    let over = at.saturating_duration_since(*BEGAN).as_nanos() % moments;
+    at + Duration::from_nanos(u64::try_from(moments - over).unwrap_or_default())
 }
 
 /// Since the last acknowledgement of the end of what was sent. A machine whose cable was pulled is back sooner, and one
@@ -199,11 +201,8 @@ const RETRANSMITS: u8 = 3;
 const RESET_BY_ANOTHER: Duration = Duration::from_secs(1);
 /// Between two looks at first: a loader is acknowledged within a few milliseconds.
 const SOONEST: Duration = Duration::from_millis(2);
-/// Bytes per second of a client for which more is kept in the kernel: each wake-up for it sends more then.
-const QUICK: f64 = 2e6;
-/// Bytes that a client has acknowledged before it can be quick: one that reads nothing has at first a window's worth in no
-/// time.
-const SHOWN: u64 = 512 << 10;
+/// Of a client's rate.
+const JUDGED_OVER: Duration = Duration::from_millis(200);
 /// Between two moments at which clients are looked at that are looked at rarely.
 const TOGETHER: Duration = Duration::from_millis(250);
 /// And at last.
@@ -229,7 +228,7 @@ mod tests {
     use super::*;
     use crate::{
         boot::over::Of,
-        http::{connection::Queue, ends::Ends, io::Io},
+        http::{ends::Ends, io::Io, queue::Queue},
     };
 
     #[tokio::test]
@@ -253,8 +252,8 @@ mod tests {
         let mut client = net::TcpStream::connect(local).expect("connected");
         io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("asked");
         let (stream, peer): (TcpStream, _) = listener.accept().await.expect("accepted");
-        let queue = Queue { quick: 4 << 20, slow: 224 << 10 };
-        let connection = Connection::new(stream, Ends { peer, local }, queue, mpsc::channel(64).0, Arc::default());
+        let connection =
+            Connection::new(stream, Ends { peer, local }, Queue::of(1), mpsc::channel(64).0, Arc::default());
         let connection = Arc::new(connection.expect("a connection"));
         let on = Arc::clone(&connection);
         let service = service_fn(move |_: Request<Incoming>| {
@@ -273,7 +272,7 @@ mod tests {
         let began = Instant::now();
         let looks = async {
             let mut seen = 0;
-            while seen < queue.quick && began.elapsed() < within {
+            while seen < 4 << 20 && began.elapsed() < within {
                 time::sleep(SOONEST).await;
                 seen = seen.max(most());
             }
