@@ -1,13 +1,14 @@
 //! Connections: accepted, set up, served, and let go.
 
 use std::{
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
@@ -20,7 +21,6 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::{
@@ -30,8 +30,8 @@ use super::{
     ends::{Ends, ipv4},
     io::Io,
     queue::Queue,
+    routes::Routes,
     watch,
-    whose::take_claim,
     workers::Workers,
 };
 use crate::{
@@ -70,7 +70,7 @@ impl Stage {
     /// Serves until `stop`, then lets running requests come to their end.
     ///
     /// No error ends it: each is one connection's, or passes.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, router: Router, stop: CancellationToken) {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, routes: Routes, stop: CancellationToken) {
         let graceful = GracefulShutdown::new();
         let connections = TaskTracker::new();
         loop {
@@ -91,7 +91,7 @@ impl Stage {
                 Ok(place) => {
                     let (watcher, stop) = (graceful.watcher(), stop.clone());
                     let Some((worker, seat)) = self.workers.seat() else { continue };
-                    let served = self.clone().converse(stream.into_std(), peer, place, router.clone(), watcher, stop);
+                    let served = self.clone().converse(stream.into_std(), peer, place, routes.clone(), watcher, stop);
                     let seated = async move {
                         served.await;
                         drop(seat);
@@ -155,7 +155,7 @@ impl Stage {
         stream: io::Result<std::net::TcpStream>,
         peer: SocketAddr,
         place: Place,
-        router: Router,
+        routes: Routes,
         watcher: Watcher,
         stop: CancellationToken,
     ) {
@@ -166,15 +166,10 @@ impl Stage {
         };
         let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
         let dead_after = self.limits.dead_after;
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(async |mut request: Request<Incoming>| {
             normalise(request.uri_mut());
-            if let Some(claim) = take_claim(request.uri_mut()) {
-                request.extensions_mut().insert(claim);
-            }
             let ends = self.ends_of(ends, request.headers());
-            request.extensions_mut().insert(ends);
-            request.extensions_mut().insert(on.clone());
-            router.clone().oneshot(request)
+            Ok::<_, Infallible>(routes.answer(request, on.clone(), ends).await)
         });
         // GRUB compares the names of headers with their case (grub-core/net/http.c, `parse_line`): a file whose
         // `content-length` it does not know is empty to it.
@@ -201,7 +196,7 @@ async fn refuse(stream: TcpStream, peer: SocketAddr, place: Place, full: Full) {
         let mut response = Response::new(Body::from(format!("there are {words}\n")));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-        Ok::<_, std::convert::Infallible>(response)
+        Ok::<_, Infallible>(response)
     });
     let answer = http1::Builder::new()
         .title_case_headers(true)

@@ -11,8 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
+use tower::ServiceExt;
 use tracing::debug;
 
 use super::{
@@ -24,7 +26,7 @@ use super::{
     piece::Source,
     range::without_numbers,
     report::{self, report},
-    whose::{Claim, is_boot_client},
+    whose::{Claim, is_boot_client, take_claim},
 };
 use crate::{
     boot::{
@@ -43,8 +45,45 @@ use crate::{
     timeline::event::{What, Who},
 };
 
+/// Everything that a listener serves.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Routes {
+    /// What can be fetched, and others.
+    #[must_use]
+    pub fn new(app: Arc<App>, others: Router) -> Self {
+        Self { router: router(app.clone()).merge(others), app }
+    }
+
+    /// The answer to a request. A file takes the short way: a tenth of the CPU time of a small one is the router's.
+    pub(super) async fn answer(&self, mut request: Request<Incoming>, on: On, ends: Ends) -> Response {
+        let claim = take_claim(request.uri_mut());
+        if request.method() == Method::GET && is_file(request.uri().path()) {
+            let asked = File { uri: request.uri(), method: request.method(), headers: request.headers(), claim };
+            return file_of(&self.app, &on, ends, asked).await;
+        }
+        let extensions = request.extensions_mut();
+        if let Some(claim) = claim {
+            extensions.insert(claim);
+        }
+        extensions.insert(ends);
+        extensions.insert(on);
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        response
+    }
+}
+
+fn is_file(path: &str) -> bool {
+    let name = path.strip_prefix("/assets/").or_else(|| path.strip_prefix("/loaders/"));
+    name.is_some_and(|name| !name.is_empty() && name != "autoexec.ipxe")
+}
+
 /// Everything that can be fetched.
-pub fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/boot.ipxe", get(boot))
         .route("/boot.grub", get(boot_grub))
@@ -167,38 +206,51 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
 /// A loader, a file of the assets folder, or a text: one answer for `/loaders/` and `/assets/`, as TFTP has one for all.
 async fn file(
     State(app): State<Arc<App>>,
-    Extension(On(connection)): Extension<On>,
+    Extension(on): Extension<On>,
     Extension(ends): Extension<Ends>,
     claim: Option<Extension<Claim>>,
     uri: Uri,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
+    let asked = File { uri: &uri, method: &method, headers: &headers, claim: claim.map(|Extension(claim)| claim) };
+    file_of(&app, &on, ends, asked).await
+}
+
+/// What is asked about a file.
+struct File<'a> {
+    uri: &'a Uri,
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    claim: Option<Claim>,
+}
+
+async fn file_of(app: &App, On(connection): &On, ends: Ends, asked: File<'_>) -> Response {
+    let File { uri, method, headers, claim } = asked;
     let path = uri.path().trim_start_matches('/');
     let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
     let name: Vec<u8> = percent_decode_str(path).collect();
-    if let Some(range) = without_numbers(&headers) {
+    if let Some(range) = without_numbers(headers) {
         return app.refuse(ends, &Reason::NoNumbers(range.chars().take(40).collect()));
     }
-    let claim = claim.map(|Extension(claim)| claim);
-    let found = app.find(ends, &name, &headers, claim.as_ref());
-    let whose = app.whose(ends, claim, &headers);
+    let found = app.find(ends, &name, headers, claim.as_ref());
+    let whose = app.whose(ends, claim, headers);
     match found {
         Ok(Found::Loader(file)) => {
             let etag = format!("\"{}\"", file.sha256);
             let content = Source::Memory(file.bytes);
             let served = Served { of: Of::Loader, name: file.name, content, etag, modified: app.started };
-            served.response(&connection, &method, &headers, whose)
+            served.response(connection, method, headers, whose)
         }
         Ok(Found::Asset { path, asset, of }) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
             let content = asset.small().map_or_else(|| Source::File(asset), Source::Memory);
             let served = Served { of, name: path, content, etag, modified };
-            served.response(&connection, &method, &headers, whose)
+            served.response(connection, method, headers, whose)
         }
         Ok(Found::Text { text, decided, .. }) => {
             // A GRUB that firmware fetches for asks for the size first; others only look.
-            let is_look = method == Method::HEAD || !is_boot_client(&headers);
+            let is_look = *method == Method::HEAD || !is_boot_client(headers);
             if let Some(decided) = decided.filter(|decided| !is_look || decided.outcome != Outcome::Grub) {
                 app.tell_script(ends, decided.machine, false, decided.outcome);
             }
@@ -206,7 +258,7 @@ async fn file(
         }
         Err(Reason::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
             let path = String::from_utf8_lossy(&name).into_owned();
-            app.list(ends, path, wants_json(uri.query(), &headers)).await
+            app.list(ends, path, wants_json(uri.query(), headers)).await
         }
         Err(why) => app.refuse(ends, &why),
     }

@@ -126,8 +126,8 @@ impl Shared {
             }
             next.run(request).await
         };
-        let router = http::routes::router(self.app.clone()).merge(self.api.clone().layer(from_fn(came_by)));
-        self.tasks.spawn(self.http.clone().serve(listener, router, stop));
+        let routes = http::routes::Routes::new(self.app.clone(), self.api.clone().layer(from_fn(came_by)));
+        self.tasks.spawn(self.http.clone().serve(listener, routes, stop));
         Ok(())
     }
 }
