@@ -199,6 +199,7 @@ async fn serve(
     notify::ready(&waiting);
     notify::keep_alive(loops);
     let writers = memory.into_writers();
+    text::let_go_of_start();
 
     tokio::select! {
         () = first_signal(&mut signals) => {}
@@ -208,7 +209,6 @@ async fn serve(
         () = files => {}
         () = bars => {}
         () = talk => {}
-        () = text::let_go_of_start() => {}
     }
     notify::stopping(plan.grace);
     // With it go the ways to open more.

@@ -2,20 +2,16 @@
 //! They are half of the memory that an idle server would be seen to have.
 #![expect(unsafe_code, reason = "madvise has no safe interface")]
 
-use std::{fs, io, ops::Range, ptr, time::Duration};
+use std::{fs, io, ops::Range, ptr};
 
 use rustix::mm::{Advice, madvise};
-use tokio::time::sleep;
 use tracing::debug;
 
-/// Lets them go when the server has started. What is needed after all is mapped again at its next use, from the page
-/// cache.
-pub(super) async fn let_go_of_start() {
-    sleep(STARTED).await;
+/// Lets them go. What is needed after all is mapped again at its next use, from the page cache.
+pub(super) fn let_go_of_start() {
     if let Err(error) = let_go() {
         debug!(%error, "the pages of the start stay");
     }
-    std::future::pending().await
 }
 
 fn let_go() -> io::Result<()> {
@@ -40,9 +36,6 @@ fn text(maps: &str, program: &str) -> Vec<Range<usize>> {
     };
     maps.lines().filter_map(range).collect()
 }
-
-/// After the first clients of a server that was waited for.
-const STARTED: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

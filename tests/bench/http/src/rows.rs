@@ -67,6 +67,16 @@ pub(crate) const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "thousand-time",
+        what: "the same, MB/s in all: the clients share the CPUs with the server",
+        measure: |run| {
+            run.warm()?;
+            let began = std::time::Instant::now();
+            Ok(on_threads(1000, |_| download(&run.big, 4 << 20))? / began.elapsed().as_secs_f64())
+        },
+        ..ROW
+    },
+    Row {
         name: "ranges",
         what: "10 clients, 40 ranges of 1 MB each on one connection, MB per CPU s",
         measure: |run| run.per_cpu(|| (0..5).map(|_| on_threads(10, |n| ranges(&run.big, BIG, n, 40))).sum()),
