@@ -51,7 +51,9 @@ mod tests {
 7f0000200000-7f0000300000 r-xp 00000000 00:00 0
 nonsense r-xp 0 0 0 /usr/bin/netbootd
 ";
-        assert_eq!(text(maps, "/usr/bin/netbootd"), [0x55e3_b010_0000..0x55e3_b0d0_0000]);
+        let found: Vec<(usize, usize)> =
+            text(maps, "/usr/bin/netbootd").into_iter().map(|range| (range.start, range.end)).collect();
+        assert_eq!(found, [(0x55e3_b010_0000, 0x55e3_b0d0_0000)]);
         assert_eq!(text(maps, "/usr/bin/other"), []);
     }
 

@@ -242,6 +242,11 @@ mod tests {
         assert!(moments.iter().all(|moment| moment % TOGETHER.as_nanos() == 0), "{moments:?}");
         moments.dedup();
         assert!(moments.len() <= 3, "{moments:?}");
+        // Those between are as far apart as they are long.
+        let between = SOONEST * 16;
+        let (first, second) = (after(between), after(between));
+        assert_eq!(second.saturating_duration_since(first).as_nanos() % between.as_nanos(), 0);
+        assert!(first <= time::Instant::now() + 2 * between);
     }
 
     /// What waits in the kernel at most for a client that reads so many bytes of a long body, and then no more: as far as is
