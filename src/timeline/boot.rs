@@ -216,6 +216,8 @@ impl Timeline {
     const QUIET: Duration = Duration::from_secs(120);
     /// A script that loops fetches itself within some seconds.
     const NEXT_SCRIPT: Duration = Duration::from_secs(15);
+    /// No machine starts anew within this time.
+    const OVERTAKEN: Duration = Duration::from_secs(1);
     /// For so long after it was heard last a script may be under way.
     pub const UNDER_WAY: Duration = Duration::from_secs(3600);
 
@@ -231,6 +233,8 @@ impl Timeline {
         let is_quiet = now.since(self.last) > Self::QUIET;
         let got_beyond = |stage: Stage| self.steps.iter().any(|step| step.stage > stage && step.stage < Stage::Refused);
         match what {
+            // A U-Boot does not wait for our offer: its first file can be served before its DISCOVER is heard.
+            What::Discover(_) if self.discovers == 0 && now.since(self.began) < Self::OVERTAKEN => false,
             What::Discover(Discover { is_ipxe: false, .. }) => {
                 is_quiet || self.has_ipxe || self.ending.is_some() || got_beyond(Stage::BootServer)
             }

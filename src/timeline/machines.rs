@@ -521,6 +521,26 @@ mod tests {
     }
 
     #[test]
+    fn a_discover_that_is_heard_behind_the_script_of_its_boot_begins_no_other_boot() {
+        let mut timelines = Timelines::default();
+        let events = [
+            machine(What::Address(IP)),
+            machine(What::Script(boot("debian", &["vmlinuz", "initrd.img"]))),
+            machine(discover("arm64 U-Boot")),
+            machine(What::Offer("ipxe-arm64.efi by TFTP".into())),
+            fetched(Of::Asset, "initrd.img", 9_999, None),
+            fetched(Of::Asset, "vmlinuz", 12_000_000, None),
+        ];
+        let lines = events.into_iter().flat_map(|event| timelines.apply(event, NOW));
+        let stages: Vec<Stage> = lines.map(|line| line.step.stage).collect();
+        assert!(stages.ends_with(&[Stage::Initrd, Stage::Kernel, Stage::HandedOver]), "{stages:?}");
+        assert_eq!(timelines.boot(Who::from(MAC)).map(|boot| boot.number), Some(1));
+        // A second later it was switched on again.
+        timelines.apply(machine(discover("arm64 U-Boot")), Moment::from_secs(1_000_001));
+        assert_eq!(timelines.boot(Who::from(MAC)).map(|boot| boot.number), Some(2));
+    }
+
+    #[test]
     fn the_address_that_a_leasing_server_offers_joins_a_machine_that_takes_it_without_a_word() {
         let mut timelines = Timelines::default();
         let (other, stranger) = (Ipv4Addr::new(192, 0, 2, 78), MacAddr([2; 6]));
