@@ -356,8 +356,12 @@ fn nmap_and_perfdhcp_are_served_and_a_crowd_of_a_thousand() -> Result<()> {
     let perfdhcp = ["-4", "-l", "eth1", "-r", "500", "-R", "1000", "-n", "1000", "-W", "3000000", "-x", "i", "all"];
     let output = bench.client.command("timeout").arg("60").arg("/usr/sbin/perfdhcp").args(perfdhcp).output()?;
     let said = text(&output);
-    // Discoveries, then requests.
-    ensure!(said.matches("received packets: 1000").count() == 2 && said.matches("drops: 0").count() == 2, "{said}");
+    // Discoveries, then requests. On a busy host perfdhcp sends a few more than it was told to, from its first machines again.
+    let counts = |label: &str| -> Vec<u32> {
+        said.lines().filter_map(|line| line.trim().strip_prefix(label)?.trim().parse().ok()).collect()
+    };
+    let (sent, received) = (counts("sent packets:"), counts("received packets:"));
+    ensure!(sent == received && sent.len() == 2 && sent.iter().all(|&count| count >= 1000), "{said}");
     let table = leases(&bench)?;
     ensure!(table.matches("  leased  ").count() == 1000, "{} leases", table.matches("  leased  ").count());
     Ok(())
