@@ -75,9 +75,8 @@ impl Listener {
         let (serving, mut stored) = (Serving { listener: self, lessor }, stored);
         let (mut answers, mut delayed) = (Vec::new(), Delayed::default());
         loop {
-            let place = serving.listener.place.borrow().clone();
             let received = tokio::select! {
-                received = serving.listener.transport.receive(|incoming| answers.extend(serving.guarded(incoming, &place))) => received,
+                received = serving.listener.transport.receive(|incoming| answers.extend(serving.guarded(incoming))) => received,
                 () = until(delayed.next()) => Ok(()),
                 () = until(serving.lessor.as_ref().and_then(Lessor::next)) => Ok(()),
                 answer = next(&mut stored) => {
@@ -86,7 +85,7 @@ impl Listener {
                     Ok(())
                 }
                 asked = in_use(serving.lessor.as_ref()) => asked.map(|asked| {
-                    answers.extend(asked.iter().filter_map(|asked| serving.guarded(incoming(asked), &place)));
+                    answers.extend(asked.iter().filter_map(|asked| serving.guarded(incoming(asked))));
                 }),
                 () = stop.cancelled() => return,
             };
@@ -132,8 +131,10 @@ impl Deref for Serving {
 
 impl Serving {
     /// A panic, which no packet should cause, loses the reply to one packet only.
-    fn guarded(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
-        catch_unwind(AssertUnwindSafe(|| self.handle(incoming, place))).unwrap_or_default()
+    fn guarded(&self, incoming: Incoming<'_>) -> Option<Answer> {
+        // Looked at for each packet: an address may have changed since the wait for it began.
+        let place = self.place.borrow();
+        catch_unwind(AssertUnwindSafe(|| self.handle(incoming, &place))).unwrap_or_default()
     }
 
     fn handle(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {

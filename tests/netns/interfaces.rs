@@ -1,6 +1,7 @@
 //! Interfaces and addresses that come, go and change while the server runs.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream, UdpSocket},
 };
@@ -104,6 +105,22 @@ fn an_address_is_changed_for_another_and_back() -> Result<()> {
     lines(&bench, "http  http://10.77.0.2:8080", 2)?;
     offered(&socket, SERVER, 3)?;
     fetched(&bench, SERVER)
+}
+
+/// The listener stays, and waits for its next packet while the address changes.
+#[test]
+fn the_first_machine_after_a_change_hears_from_the_address_that_is_left() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    // The kernel removes the second address with the first one else.
+    bench.server.enter(|| fs::write("/proc/sys/net/ipv4/conf/eth1/promote_secondaries", "1"))??;
+    bench.server.ip(&["address", "add", "10.77.0.7/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("eth1 has 10.77.0.7 now", SOON)?;
+    let socket = bench.client_socket(68)?;
+    offered(&socket, SERVER, 1)?;
+    bench.server.ip(&["address", "delete", "10.77.0.2/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("eth1 no longer has 10.77.0.2", SOON)?;
+    offered(&socket, SECOND, 2)?;
+    offered(&socket, SECOND, 3)
 }
 
 /// Each change may find what the one before it opened not closed yet; what counts is the last one.
