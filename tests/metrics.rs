@@ -39,7 +39,7 @@ fn exposition() -> String {
     let transfer = |of| Transfer { of, name: name.clone(), sent: 9, size: 9, took, failure: None, fresh: 4, over };
     let progress = Progress { of: Of::Asset, name: "x".into(), acked: 5, size: 9, took, rate: 5, fresh: 5, over };
     let seen = [
-        What::Discover(Discover { client: "UEFI".into(), is_ipxe: false, is_http_boot: false, secs: 0 }),
+        What::Discover(Discover { client: "UEFI".into(), ..Discover::default() }),
         What::Transfer(Transfer { over: Over::Tftp, ..transfer(Of::Loader) }),
         What::Script(Outcome::Chosen {
             mac: MacAddr([2; 6]),

@@ -214,7 +214,7 @@ impl Explaining<'_> {
                 let file = if own == Some(Own::RaspberryPi) { String::new() } else { self.file_behind(&words) };
                 Ok((words + &file + &late(delay, &ask(now + AGAIN)), own))
             }
-            Action::Refuse(why) | Action::Ignore(why) => Err(why.to_string()),
+            Action::Refuse(_, why) | Action::Ignore(why) => Err(why.to_string()),
         };
         let goes_on = answer.as_ref().is_ok_and(|(_, own)| *own != Some(Own::RaspberryPi));
         let (answer, refused) = answer.map_or_else(|why| (None, Some(why)), |(words, _)| (Some(words), None));
@@ -323,7 +323,7 @@ fn late(first: Duration, second: &Action) -> String {
         Action::Reply { delay, .. } if delay.is_zero() => String::new(),
         Action::Reply { delay, .. } if *delay == first => format!(", {first:?} late"),
         Action::Reply { delay, .. } => format!(", {delay:?} late from its second DISCOVER on"),
-        Action::Refuse(_) | Action::Ignore(_) => String::new(),
+        Action::Refuse(_, _) | Action::Ignore(_) => String::new(),
     }
 }
 

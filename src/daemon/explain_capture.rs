@@ -167,7 +167,7 @@ impl Explaining {
                 let goes_to = destination(&request, line.from, port);
                 Line { what, answer: Some(offer + &late), wire: Some((goes_to, hex)), ..line }
             }
-            Action::Refuse(why) | Action::Ignore(why) => Line { what, refused: Some(why.to_string()), ..line },
+            Action::Refuse(_, why) | Action::Ignore(why) => Line { what, refused: Some(why.to_string()), ..line },
         }
     }
 

@@ -178,7 +178,9 @@ impl Recorder {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);
         }
         let discover = event.what.discover();
-        if let (Who::Machine(machine), Some(Discover { is_ipxe: true, .. })) = (&event.who, discover) {
+        if let (Who::Machine(machine), Some(Discover { is_ipxe: true, was_offered_loader: true, .. })) =
+            (&event.who, discover)
+        {
             self.loader_started(*machine, now);
         }
         let reported = Reported::of(&event);

@@ -16,6 +16,7 @@ use crate::{
     boot::{
         chain::Trust,
         client::{Client, Speaks},
+        identity::MachineId,
         machine::{OfferShape, Rules},
         next::{NextStep, Under, Via, next},
         own::Own,
@@ -24,7 +25,7 @@ use crate::{
         roster::Roster,
         shape::Shape,
     },
-    offers::attempts::Attempts,
+    offers::attempts::{Attempts, NextTrust},
 };
 
 /// The port on which a request arrived.
@@ -69,6 +70,8 @@ pub enum Action {
         reply: Box<Reply>,
         /// The client.
         client: Client,
+        /// The machine that it is.
+        machine: MachineId,
         /// A description of the reply, for the log.
         offer: String,
         /// The offer format that worked for the client, if this is new.
@@ -77,9 +80,11 @@ pub enum Action {
         own: Option<Own>,
         /// How long to wait before the reply is sent.
         delay: Duration,
+        /// Its firmware was offered a loader, and what came of that is not known.
+        was_offered_loader: bool,
     },
     /// A boot client that cannot be served. Users need to know.
-    Refuse(Reason),
+    Refuse(MachineId, Reason),
     /// The message is not for us.
     Ignore(Reason),
 }
@@ -124,15 +129,15 @@ pub fn answer_as(
         Ok(client) => Client { interface: Some(here.interface.clone()), ..client },
         Err(why) => return Action::Ignore(why),
     };
-    if let Err(why) = attempts.admit(client.mac, now) {
-        return Action::Ignore(why);
-    }
-    let times = attempts.heard(client.mac, &here.interface, now);
-    attempts.heard_as(client.mac, client.arch().loader());
+    let times = match attempts.asks(client.mac, &here.interface, client.arch().loader(), now) {
+        Ok(times) => times,
+        Err(why) => return Action::Ignore(why),
+    };
     let machine = rules.identity(&client.facts());
-    let step = match next(&client, rules, roster, attempts.trust(machine)) {
+    let NextTrust { trust, was_offered } = attempts.trust(machine);
+    let step = match next(&client, rules, roster, trust) {
         Ok(step) => step,
-        Err(why) => return Action::Refuse(why),
+        Err(why) => return Action::Refuse(machine, why),
     };
     if let (NextStep::Loader { name, under: Under::Loaders, .. }, ReplyKind::Offer) = (step, kind)
         && !matches!(client.speaks, Speaks::Ipxe { .. })
@@ -147,7 +152,7 @@ pub fn answer_as(
         (NextStep::Loader { via: Via::Tftp, .. }, _) => {
             let is_weak = matches!(client.speaks, Speaks::Ipxe { .. });
             if let Some(why) = attempts.loader_loop(machine, is_weak, now) {
-                return Action::Refuse(why);
+                return Action::Refuse(machine, why);
             }
             if kind == ReplyKind::Offer {
                 shape = match rules.offer {
@@ -193,7 +198,16 @@ pub fn answer_as(
         lease: None,
     };
     let delay = delay(&client, kind, rules, times);
-    Action::Reply { reply: Box::new(reply), client, offer: offer.words, learned, own: own(step), delay }
+    Action::Reply {
+        reply: Box::new(reply),
+        client,
+        machine,
+        offer: offer.words,
+        learned,
+        own: own(step),
+        delay,
+        was_offered_loader: was_offered,
+    }
 }
 
 /// The delay of a reply.
@@ -298,6 +312,12 @@ mod tests {
         }
     }
 
+    /// The machine of [`request`].
+    fn refused(why: Reason) -> Action {
+        let client = request(1, BIOS).client().expect("a boot client");
+        Action::Refuse(rules().identity(&client.facts()), why)
+    }
+
     const BIOS: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0])];
     const X64: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
 
@@ -365,7 +385,7 @@ mod tests {
         assert_eq!(answered(Port::BootServer, 1, BIOS), Action::Ignore(Reason::MessageType(1)));
         assert_eq!(
             answered(Port::Dhcp, 1, &[(60, b"PXEClient"), (93, &[0, 11])]),
-            Action::Refuse(Reason::LoaderMissing(Loader::EfiArm64))
+            refused(Reason::LoaderMissing(Loader::EfiArm64))
         );
     }
 
@@ -552,6 +572,6 @@ mod tests {
         for _ in 0..7 {
             attempts.loader_fetched(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), now);
         }
-        assert_eq!(ask(&mut attempts), Action::Refuse(Reason::LoaderLoop(7)));
+        assert_eq!(ask(&mut attempts), refused(Reason::LoaderLoop(7)));
     }
 }

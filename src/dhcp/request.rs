@@ -190,6 +190,12 @@ impl Request {
         Ok(Client { mac: self.mac, uuid, archs: self.archs(), speaks, interface: None })
     }
 
+    /// Whether [`Self::client`] is one.
+    #[must_use]
+    pub fn is_of_boot_client(&self) -> bool {
+        self.firmware().is_ok()
+    }
+
     fn firmware(&self) -> Result<Speaks, Reason> {
         let class = self.vendor_class.as_slice();
         // The vendor class of U-Boot (CONFIG_BOOTP_VCI_STRING, "U-Boot.armv8"). Without an architecture, U-Boot asks

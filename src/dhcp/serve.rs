@@ -157,7 +157,7 @@ impl Serving {
             Some(_) => Duration::ZERO,
             None => self.standby_delay(&request, now)?,
         };
-        let (who, action) = {
+        let action = {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             let rules = self.live.rules.load();
             let deciding = Deciding { rules: &rules, roster: &self.live.roster.load() };
@@ -166,20 +166,15 @@ impl Serving {
                 Some(Step::Offer(_)) => Some(ReplyKind::Offer),
                 Some(_) => Some(ReplyKind::Ack),
             };
-            let action = match kind {
+            match kind {
                 None => answer(&request, self.port, &place.here, deciding, &mut attempts, now),
                 Some(kind) => answer_as(&request, kind, &place.here, deciding, &mut attempts, now),
-            };
-            let client = request.client().ok().filter(|_| !matches!(action, Action::Ignore(_)));
-            let machine = client.map(|client| {
-                let client = Client { interface: Some(place.here.interface.clone()), ..client };
-                rules.identity(&client.facts())
-            });
-            (machine.map_or_else(|| request.mac.into(), Who::Machine), action)
+            }
         };
         let mut seen = event::Request::new(self.port.number(), datagram.bytes);
         match action {
-            Action::Reply { mut reply, client, mut offer, learned, own, delay } => {
+            Action::Reply { mut reply, client, machine, mut offer, learned, own, delay, was_offered_loader } => {
+                let who = Who::Machine(machine);
                 if let Some(lease) = &lease {
                     add_lease(&mut reply, lease, &request, &client);
                     offer += &lease.words();
@@ -192,8 +187,8 @@ impl Serving {
                 if (self.port, request.kind) == (Port::Dhcp, Kind::Discover) {
                     let is_ipxe = matches!(client.speaks, Speaks::Ipxe { .. });
                     let is_http_boot = client.speaks == Speaks::HttpBoot;
-                    seen.discover =
-                        Some(Discover { client: client.to_string(), is_ipxe, is_http_boot, secs: request.secs });
+                    let (client, secs) = (client.to_string(), request.secs);
+                    seen.discover = Some(Discover { client, is_ipxe, is_http_boot, secs, was_offered_loader });
                     (seen.own, seen.offer) = (own, Some(offer));
                 } else if lease.is_none() {
                     seen.offer = Some(offer);
@@ -207,7 +202,8 @@ impl Serving {
                 let answer = Answer { reply, to, from, link: link.map(|link| link.from), at };
                 self.release(lease.as_ref(), &request, datagram, link, answer)
             }
-            Action::Refuse(why) => {
+            Action::Refuse(machine, why) => {
+                let who = Who::Machine(machine);
                 self.tell(who, What::Request(Box::new(seen)));
                 self.tell(who, What::Refused(why));
                 None
@@ -300,7 +296,7 @@ impl Serving {
     fn learn_address(&self, request: &Request, place: &Place) {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
-        if let Some(address) = held.or(taken).filter(|_| request.client().is_ok() || self.has_just_asked(request)) {
+        if let Some(address) = held.or(taken).filter(|_| request.is_of_boot_client() || self.has_just_asked(request)) {
             self.live.heard().took(request.mac, address);
             self.tell(Who::from(request.mac), What::Address(address));
             // It was given an address of another network: by a server that answers in the wrong VLAN, or to which a switch

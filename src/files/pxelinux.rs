@@ -60,7 +60,13 @@ impl Names<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, net::Ipv4Addr, sync::Mutex, time::Instant};
+    use std::{
+        collections::BTreeMap,
+        fs,
+        net::Ipv4Addr,
+        sync::{Arc, Mutex},
+        time::Instant,
+    };
 
     use super::*;
     use crate::{
@@ -141,8 +147,7 @@ mod tests {
 
     fn heard() -> Attempts {
         let mut attempts = unheard();
-        assert!(attempts.admit(MAC, Instant::now()).is_ok());
-        attempts.heard_as(MAC, Some(Loader::EfiArm64));
+        assert!(attempts.asks(MAC, &Arc::from("eth1"), Some(Loader::EfiArm64), Instant::now()).is_ok());
         attempts.took_address(MAC, AT);
         attempts
     }

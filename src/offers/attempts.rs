@@ -77,6 +77,15 @@ struct Attempt {
     loads: VecDeque<Instant>,
 }
 
+/// Which loader a machine is to be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextTrust {
+    /// The kind.
+    pub trust: Trust,
+    /// It was offered one before, and what came of that is not known.
+    pub was_offered: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Offered {
     shape: Shape,
@@ -110,23 +119,28 @@ impl Attempts {
         put(&mut self.trusted, key, learned.trust);
     }
 
-    /// Whether a machine may be answered now.
+    /// A boot client asks: it was heard on this interface of ours, and this is the build of iPXE for its architecture. How
+    /// often it has asked by now, this time included; a packet that the network doubled counts once.
     ///
     /// # Errors
-    /// [`Reason::TooOften`].
-    pub fn admit(&mut self, machine: impl Into<MachineId>, now: Instant) -> Result<(), Reason> {
-        // The machine's own rate first: what one of them wastes is not taken from the others.
+    /// [`Reason::TooOften`]: it is not to be answered now.
+    pub fn asks(
+        &mut self,
+        mac: MacAddr,
+        interface: &Arc<str>,
+        loader: Option<Loader>,
+        now: Instant,
+    ) -> Result<u32, Reason> {
         // By its card: a stranger may make up a UUID for every packet.
-        if !self.machines.touch(Key::Card(machine.into().card)).answers.take(self.rates.per_client, now) {
+        let attempt = self.machines.touch(Key::Card(mac));
+        // The machine's own rate first: what one of them wastes is not taken from the others.
+        if !attempt.answers.take(self.rates.per_client, now) {
             return Err(Reason::TooOften("from this machine"));
         }
-        if self.total.take(self.rates.total, now) { Ok(()) } else { Err(Reason::TooOften("in total")) }
-    }
-
-    /// A boot client was heard on an interface of ours: how often it has asked by now, this time included. A packet
-    /// that the network doubled counts once.
-    pub fn heard(&mut self, machine: impl Into<MachineId>, interface: &Arc<str>, now: Instant) -> u32 {
-        let attempt = self.machines.touch(Key::Card(machine.into().card));
+        if !self.total.take(self.rates.total, now) {
+            return Err(Reason::TooOften("in total"));
+        }
+        attempt.loader = loader;
         if attempt.interface.as_ref() != Some(interface) {
             attempt.interface = Some(interface.clone());
         }
@@ -136,7 +150,7 @@ impl Attempts {
             Some(ago) if ago < JUST_NOW => attempt.times.saturating_add(1),
             _ => 1,
         };
-        attempt.times
+        Ok(attempt.times)
     }
 
     /// Whether a machine asked for its boot a short while ago: an address that it takes now is that of a boot client,
@@ -171,25 +185,9 @@ impl Attempts {
         if key != card && machine.has_card() {
             self.by_card.insert(machine.card, key);
         }
-        if self.machines.peek(&key).is_none()
-            && let Some(Attempt { offered, trying, xid, starts, loads, .. }) = self.machines.peek(&card)
-        {
-            let tried = Attempt {
-                offered: *offered,
-                trying: *trying,
-                xid: *xid,
-                starts: starts.clone(),
-                loads: loads.clone(),
-                ..Attempt::default()
-            };
-            self.machines.insert(key, tried);
-        }
-        self.machines.touch(key)
-    }
-
-    /// A machine said by DHCP which architecture it is.
-    pub fn heard_as(&mut self, mac: MacAddr, loader: Option<Loader>) {
-        self.machines.touch(Key::Card(mac)).loader = loader;
+        let is_new = self.machines.peek(&key).is_none();
+        let before = self.machines.peek(&card).filter(|_| is_new).map(Attempt::tried);
+        self.machines.touch_or(key, || before.unwrap_or_default())
     }
 
     /// The build of iPXE for the architecture that a machine said last.
@@ -234,10 +232,11 @@ impl Attempts {
 
     /// The kind of loader that a machine is to be offered now.
     #[must_use]
-    pub fn trust(&self, machine: impl Into<MachineId>) -> Trust {
+    pub fn trust(&self, machine: impl Into<MachineId>) -> NextTrust {
         let machine = machine.into();
         let usual = machine.keys().find_map(|key| self.trusted.get(&key).copied()).unwrap_or_default();
-        self.known(machine).map_or(usual, |attempt| attempt.trying.next(usual))
+        let trying = self.known(machine).map(|attempt| attempt.trying).unwrap_or_default();
+        NextTrust { trust: trying.next(usual), was_offered: trying.was_offered() }
     }
 
     /// A machine was offered a loader of this kind.
@@ -264,7 +263,8 @@ impl Attempts {
         let attempt = self.attempt(machine);
         remember(&mut attempt.starts, now);
         attempt.loads.clear();
-        self.offer_taken_up(machine)
+        let shape = attempt.takes_offer()?;
+        self.learn(machine, shape)
     }
 
     /// What was learned of a machine's firmware is forgotten: its next offer is the first one of all; whether there was
@@ -285,7 +285,8 @@ impl Attempts {
         let attempt = self.attempt(machine);
         remember(&mut attempt.loads, now);
         attempt.trying.fetched();
-        self.offer_taken_up(machine)
+        let shape = attempt.takes_offer()?;
+        self.learn(machine, shape)
     }
 
     /// An iPXE that can use HTTP has sent DHCPDISCOVER. As [`Self::loader_fetched`]: where firmware was offered a
@@ -297,15 +298,12 @@ impl Attempts {
             remember(&mut attempt.starts, now);
         }
         attempt.loads.clear();
-        self.offer_taken_up(machine)
+        let shape = attempt.takes_offer()?;
+        self.learn(machine, shape)
     }
 
-    fn offer_taken_up(&mut self, machine: MachineId) -> Option<Shape> {
-        let offered = self.attempt(machine).offered.as_mut()?;
-        if std::mem::replace(&mut offered.was_fetched, true) {
-            return None;
-        }
-        let shape = offered.shape;
+    /// A shape led to a fetch: the shape where that is news.
+    fn learn(&mut self, machine: MachineId, shape: Shape) -> Option<Shape> {
         let key = self.key(machine);
         let before = machine.keys().fold(None, |before, key| before.or(self.worked.remove(&key)));
         if shape != Shape::Direct {
@@ -340,6 +338,19 @@ impl Attempts {
 }
 
 impl Attempt {
+    /// What it tried, without what is kept of its card alone.
+    fn tried(&self) -> Self {
+        let Self { offered, trying, xid, starts, loads, .. } = self;
+        let (starts, loads) = (starts.clone(), loads.clone());
+        Self { offered: *offered, trying: *trying, xid: *xid, starts, loads, ..Self::default() }
+    }
+
+    /// It has fetched what it was offered: the shape of that offer, once.
+    fn takes_offer(&mut self) -> Option<Shape> {
+        let offered = self.offered.as_mut()?;
+        (!std::mem::replace(&mut offered.was_fetched, true)).then_some(offered.shape)
+    }
+
     /// Its next offer is the first one.
     fn begin_anew(&mut self) {
         (self.offered, self.trying) = (None, Trying::default());
@@ -464,7 +475,8 @@ mod tests {
     fn who_has_just_asked_is_known_for_a_while_and_its_times_are_counted() {
         let (mut attempts, start) = attempts();
         let eth1 = Arc::from("eth1");
-        let mut times = |millis| attempts.heard(MAC, &eth1, start + Duration::from_millis(millis));
+        let mut times =
+            |millis| attempts.asks(MAC, &eth1, None, start + Duration::from_millis(millis)).expect("few enough");
         assert_eq!([times(0), times(3), times(5000), times(5400), times(9000)], [1, 1, 2, 2, 3]);
         assert_eq!(times(9000 + 120_000), 1, "another boot");
         assert!(attempts.has_just_asked(MAC, start + seconds(200)));
@@ -520,7 +532,9 @@ mod tests {
     fn answers_are_limited_for_each_machine_and_in_total() {
         let start = Instant::now();
         let mut attempts = Attempts::new(Rates { total: 100, per_client: 10 }, []);
-        let mut admitted = |mac: u8, at: Duration| attempts.admit(MacAddr([2, 0, 0, 0, 0, mac]), start + at).is_ok();
+        let eth1 = Arc::from("eth1");
+        let mut admitted =
+            |mac: u8, at: Duration| attempts.asks(MacAddr([2, 0, 0, 0, 0, mac]), &eth1, None, start + at).is_ok();
         assert_eq!((0..50).filter(|_| admitted(1, Duration::ZERO)).count(), 20, "two seconds' worth");
         assert_eq!((0..50).filter(|_| admitted(1, seconds(1))).count(), 10);
         assert_eq!((0..=255).filter(|mac| admitted(*mac, seconds(10))).count(), 200);
@@ -529,11 +543,11 @@ mod tests {
 
     #[test]
     fn a_flood_of_made_up_machines_is_bounded() {
-        let (mut attempts, start) = attempts();
+        let ((mut attempts, start), eth1) = (attempts(), Arc::from("eth1"));
         for n in 0..50_000u32 {
             let [a, b, c, d] = n.to_be_bytes();
             let mac = MacAddr([2, 0, a, b, c, d]);
-            let _ = attempts.admit(mac, start);
+            let _ = attempts.asks(mac, &eth1, None, start);
             attempts.offer(mac, start);
             attempts.ipxe_started(mac, n, start);
         }
@@ -546,8 +560,8 @@ mod tests {
         let (mut attempts, start) = attempts();
         let learned = Learned { shape: Some(Shape::Menu), trust: Some(Trust::Unsigned) };
         attempts.know(Key::Card(MAC), learned);
-        assert_eq!((attempts.offer(MAC, start), attempts.trust(MAC)), (Shape::Menu, Trust::Unsigned));
+        assert_eq!((attempts.offer(MAC, start), attempts.trust(MAC).trust), (Shape::Menu, Trust::Unsigned));
         attempts.know(Key::Card(MAC), Learned::default());
-        assert_eq!((attempts.offer(MAC, start), attempts.trust(MAC)), (Shape::Direct, Trust::Signed));
+        assert_eq!((attempts.offer(MAC, start), attempts.trust(MAC).trust), (Shape::Direct, Trust::Signed));
     }
 }

@@ -25,6 +25,11 @@ impl Trying {
         }
     }
 
+    /// Whether it was offered one, and nothing is known to have started since.
+    pub(super) fn was_offered(self) -> bool {
+        self.0.is_some()
+    }
+
     /// It was offered this: what was available of [`Self::next`].
     pub(super) fn offered(&mut self, trust: Trust) {
         self.0 = Some(Offered { trust, was_fetched: false });
@@ -61,7 +66,9 @@ mod tests {
         trying.fetched();
         assert_eq!(offer(&mut trying), Trust::Signed, "back again");
         trying.fetched();
+        assert!(trying.was_offered());
         assert_eq!(trying.started(), Some(Trust::Signed));
+        assert!(!trying.was_offered());
         assert_eq!((trying.started(), trying.next(Trust::Unsigned)), (None, Trust::Unsigned));
         trying.offered(Trust::Unsigned);
         assert_eq!(trying.started(), None, "it has an iPXE of its own");

@@ -475,7 +475,7 @@ mod tests {
             client: client.into(),
             is_ipxe: client.starts_with("iPXE"),
             is_http_boot: client.contains("UEFI HTTP"),
-            secs: 0,
+            ..Discover::default()
         })
     }
 
@@ -537,7 +537,7 @@ mod tests {
         let kernel = || with(script(), vec![ended(Of::Asset, "k", None)]);
         let over = || with(kernel(), vec![ended(Of::Asset, "i", None)]);
         let rival = || What::Rival(Rival { server: Ipv4Addr::new(192, 0, 2, 1), fault: Fault::LeaseClaimsPxe });
-        let late = What::Discover(Discover { client: "BIOS".into(), is_ipxe: false, is_http_boot: false, secs: 30 });
+        let late = What::Discover(Discover { client: "BIOS".into(), secs: 30, ..Discover::default() });
         let closed = || ended(Of::Asset, "k", Some(Failure::Closed));
         let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
         let dead = ended(Of::Asset, "k", Some(Failure::Dead { silence, may_have_started: false }));

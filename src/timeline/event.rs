@@ -202,7 +202,7 @@ impl Request {
 }
 
 /// A machine that asks where to boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discover {
     /// Which kind, in words.
     pub client: String,
@@ -210,6 +210,8 @@ pub struct Discover {
     pub is_ipxe: bool,
     /// Its firmware boots by HTTP.
     pub is_http_boot: bool,
+    /// Its firmware was offered a loader, and what came of that is not known.
+    pub was_offered_loader: bool,
     /// Seconds that it has been at it, by its own count (RFC 2131 §2, `secs`). Many firmwares leave it at 0.
     pub secs: u16,
 }

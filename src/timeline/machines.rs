@@ -452,7 +452,7 @@ mod tests {
             client: client.into(),
             is_ipxe: client.starts_with("iPXE"),
             is_http_boot: client.contains("UEFI HTTP"),
-            secs: 0,
+            ..Discover::default()
         })
     }
 

@@ -94,9 +94,8 @@ fn round(metrics: Option<Metrics>) -> Duration {
 fn boot(number: u16) -> Vec<Event> {
     let [high, low] = number.to_be_bytes();
     let mac = MacAddr([2, 0, 0, 0, high, low]);
-    let discover = |client: &str, is_ipxe| {
-        What::Discover(Discover { client: client.into(), is_ipxe, is_http_boot: false, secs: 0 })
-    };
+    let discover =
+        |client: &str, is_ipxe| What::Discover(Discover { client: client.into(), is_ipxe, ..Discover::default() });
     let took = Duration::from_millis(500);
     let transfer = |of, name: &str, over| {
         What::Transfer(Transfer { of, name: name.into(), sent: 9, size: 9, took, failure: None, fresh: 9, over })

@@ -81,7 +81,7 @@ impl Server {
         let deciding = Deciding { rules: &self.rules, roster: &self.roster };
         match answer(request, port, &self.here, deciding, &mut self.attempts, now) {
             Action::Reply { reply, .. } => reply.encode().expect("an answer fits its options"),
-            Action::Refuse(_) | Action::Ignore(_) => Vec::new(),
+            Action::Refuse(..) | Action::Ignore(_) => Vec::new(),
         }
     }
 

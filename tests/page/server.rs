@@ -236,7 +236,7 @@ pub(crate) fn discover(client: &str) -> What {
         client: client.into(),
         is_ipxe: client.starts_with("iPXE"),
         is_http_boot: client.contains("UEFI HTTP"),
-        secs: 0,
+        ..Discover::default()
     })
 }
 

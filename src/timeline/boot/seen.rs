@@ -143,7 +143,7 @@ impl Timeline {
         }
     }
 
-    fn discover(&mut self, Discover { client, is_ipxe, is_http_boot, secs }: Discover) -> Vec<Seen> {
+    fn discover(&mut self, Discover { client, is_ipxe, is_http_boot, secs, .. }: Discover) -> Vec<Seen> {
         if is_ipxe && self.has_own_loader() {
             // What its loader came to is known now.
             self.ending.take_if(|ending| matches!(ending, Ending::HandedOver { probable: true, .. }));
