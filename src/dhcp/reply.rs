@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     vendor_options::VendorOptions,
-    wire::{FILE_MAX, Hardware, ReplyHeader, Unwritable, encode},
+    wire::{FILE_MAX, Hardware, Header, Unwritable, encode},
 };
 
 /// The reply. Everything that is not a field here is the same for all clients.
@@ -122,7 +122,7 @@ impl Reply {
 
     fn encode_with(&self, lease_options: &[(u8, Vec<u8>)]) -> Result<Vec<u8>, Unwritable> {
         let in_file = self.bootfile.len() <= FILE_MAX;
-        let header = ReplyHeader {
+        let header = Header {
             xid: self.xid,
             broadcast: self.broadcast,
             ciaddr: self.ciaddr,

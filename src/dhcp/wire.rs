@@ -6,12 +6,9 @@
 
 use std::net::Ipv4Addr;
 
-use dhcproto::{
-    Encodable, Encoder,
-    v4::{
-        self, HType, Opcode,
-        borrowed::{self, DhcpOptionIterator},
-    },
+use dhcproto::v4::{
+    self, Opcode,
+    borrowed::{self, DhcpOptionIterator},
 };
 
 use crate::boot::{mac::MacAddr, reason::Reason};
@@ -60,7 +57,6 @@ impl Hardware {
 pub struct Message<'a> {
     bytes: &'a [u8],
     header: borrowed::Message<'a>,
-    overload: Overload,
 }
 
 /// Option 52: which header fields contain options too (RFC 2132 §9.3).
@@ -68,6 +64,13 @@ pub struct Message<'a> {
 struct Overload {
     file: bool,
     sname: bool,
+}
+
+impl Overload {
+    fn of(data: &[u8]) -> Self {
+        let value = data.first().copied().unwrap_or_default();
+        Self { file: matches!(value, 1 | 3), sname: matches!(value, 2 | 3) }
+    }
 }
 
 impl<'a> Message<'a> {
@@ -94,11 +97,7 @@ impl<'a> Message<'a> {
                 return Err(Reason::MalformedDhcp("the hardware address is not of Ethernet or InfiniBand"));
             }
         }
-        let mut message = Self { bytes: datagram, header, overload: Overload::default() };
-        let value = message.header.opts().find(|option| u8::from(option.code()) == 52);
-        let value = value.and_then(|option| option.data().first().copied()).unwrap_or_default();
-        message.overload = Overload { file: matches!(value, 1 | 3), sname: matches!(value, 2 | 3) };
-        Ok(message)
+        Ok(Self { bytes: datagram, header })
     }
 
     /// Transaction id.
@@ -153,27 +152,40 @@ impl<'a> Message<'a> {
     /// `file` without the zeros at the end; empty if it contains options.
     #[must_use]
     pub fn file(&self) -> &'a [u8] {
-        if self.overload.file { &[] } else { until_nul(self.field(FILE)) }
+        if self.overload().file { &[] } else { until_nul(self.field(FILE)) }
     }
 
     /// `sname` without the zeros at the end; empty if it contains options.
     #[must_use]
     pub fn sname(&self) -> &'a [u8] {
-        if self.overload.sname { &[] } else { until_nul(self.field(SNAME)) }
+        if self.overload().sname { &[] } else { until_nul(self.field(SNAME)) }
     }
 
     /// Every option: those after the cookie, then those in `file`, then those in `sname` (RFC 2131 §4.1).
     pub fn each_option(&self, mut each: impl FnMut(u8, &[u8])) {
+        let mut overload = None;
         let mut all = |options: DhcpOptionIterator<'_>| {
-            options.for_each(|option| each(u8::from(option.code()), option.data()));
+            options.for_each(|option| {
+                let (code, data) = (u8::from(option.code()), option.data());
+                if code == OVERLOAD {
+                    overload.get_or_insert(Overload::of(data));
+                }
+                each(code, data);
+            });
+            overload.unwrap_or_default()
         };
-        all(self.header.opts());
-        if self.overload.file {
+        let overload = all(self.header.opts());
+        if overload.file {
             all(DhcpOptionIterator::new(self.field(FILE)));
         }
-        if self.overload.sname {
+        if overload.sname {
             all(DhcpOptionIterator::new(self.field(SNAME)));
         }
+    }
+
+    fn overload(&self) -> Overload {
+        let option = self.header.opts().find(|option| u8::from(option.code()) == OVERLOAD);
+        option.map(|option| Overload::of(option.data())).unwrap_or_default()
     }
 
     fn field(&self, place: std::ops::Range<usize>) -> &'a [u8] {
@@ -187,9 +199,9 @@ pub fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// The header of a reply.
+/// The header of a message, as far as it is not the same for all.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplyHeader<'a> {
+pub struct Header<'a> {
     /// From the request.
     pub xid: u32,
     /// Whether the client can only receive broadcasts.
@@ -208,27 +220,21 @@ pub struct ReplyHeader<'a> {
     pub file: &'a [u8],
 }
 
-/// Why a message cannot be written.
+/// A message cannot be written: the option of this code is longer than its length byte can say.
 #[derive(Debug, thiserror::Error)]
-pub enum Unwritable {
-    /// The header.
-    #[error(transparent)]
-    Header(#[from] dhcproto::error::EncodeError),
-    /// More than the length byte can hold.
-    #[error("option {0} has more than 255 bytes")]
-    Option(u8),
-}
+#[error("option {0} has more than 255 bytes")]
+pub struct Unwritable(u8);
 
 /// A reply's datagram. Options keep their order, because old ROMs expect one (53 first). It ends with 255 and is padded
 /// to the 300 bytes of a BOOTP packet (RFC 1542 §2.1). Options without data are left out.
 ///
 /// # Errors
-/// An option is longer than 255 bytes. The callers' own values never are.
+/// [`Unwritable`]. The callers' own values never are.
 pub fn encode<'b>(
-    header: &ReplyHeader<'_>,
+    header: &Header<'_>,
     options: impl IntoIterator<Item = (u8, &'b [u8])>,
 ) -> Result<Vec<u8>, Unwritable> {
-    written(&header.message(), options)
+    written(Opcode::BootReply, header, options)
 }
 
 /// A client's datagram, which asks for broadcast answers; for a client of our own.
@@ -237,25 +243,54 @@ pub fn encode<'b>(
 /// As [`encode`].
 pub fn encode_request<'b>(
     xid: u32,
-    MacAddr(card): MacAddr,
+    card: MacAddr,
     ciaddr: Ipv4Addr,
     options: impl IntoIterator<Item = (u8, &'b [u8])>,
 ) -> Result<Vec<u8>, Unwritable> {
-    let none = Ipv4Addr::UNSPECIFIED;
-    let mut message = v4::Message::new_with_id(xid, ciaddr, none, none, none, &card);
-    message.set_flags(v4::Flags::default().set_broadcast());
-    written(&message, options)
+    let (none, hardware) = (Ipv4Addr::UNSPECIFIED, Hardware::ethernet(card));
+    let header = Header { xid, broadcast: true, ciaddr, yiaddr: none, siaddr: none, giaddr: none, hardware, file: b"" };
+    written(Opcode::BootRequest, &header, options)
 }
 
+/// The DHCPDISCOVER by which the guard asks for other servers: their replies are to be broadcasts, which everyone hears.
+///
+/// # Errors
+/// As [`encode`].
+pub fn question(xid: u32, card: MacAddr, vendor_class: &[u8]) -> Result<Vec<u8>, Unwritable> {
+    // Message type, parameter list (netmask, router, lease time, server), vendor class.
+    let options = [(53, [1].as_slice()), (55, &[1, 3, 51, 54]), (60, vendor_class)];
+    encode_request(xid, card, Ipv4Addr::UNSPECIFIED, options)
+}
+
+/// By hand: the encoder of dhcproto keeps no order of options, and to write the header by it was a twentieth of the CPU
+/// time of an OFFER.
 fn written<'b>(
-    message: &v4::Message,
+    opcode: Opcode,
+    header: &Header<'_>,
     options: impl IntoIterator<Item = (u8, &'b [u8])>,
 ) -> Result<Vec<u8>, Unwritable> {
-    let mut datagram = Vec::with_capacity(512);
-    message.encode(&mut Encoder::new(&mut datagram))?;
+    let Header { xid, broadcast, ciaddr, yiaddr, siaddr, giaddr, hardware, file } = header;
+    let chaddr = hardware.address.get(..usize::from(hardware.length)).unwrap_or_default();
+    let fields: [(usize, &[u8]); 10] = [
+        (0, &[opcode.into(), hardware.kind, hardware.length]),
+        (4, &xid.to_be_bytes()),
+        (10, if *broadcast { &[0x80] } else { &[0] }),
+        (12, &ciaddr.octets()),
+        (16, &yiaddr.octets()),
+        (20, &siaddr.octets()),
+        (24, &giaddr.octets()),
+        (28, chaddr),
+        (FILE.start, file.get(..FILE_MAX).unwrap_or(file)),
+        (OPTIONS - v4::MAGIC.len(), &v4::MAGIC),
+    ];
+    let mut datagram = Vec::with_capacity(CAPACITY);
+    datagram.resize(OPTIONS, 0);
+    for (at, bytes) in fields {
+        datagram.iter_mut().skip(at).zip(bytes).for_each(|(to, byte)| *to = *byte);
+    }
     for (code, data) in options {
         if !data.is_empty() {
-            datagram.extend([code, u8::try_from(data.len()).map_err(|_| Unwritable::Option(code))?]);
+            datagram.extend([code, u8::try_from(data.len()).map_err(|_| Unwritable(code))?]);
             datagram.extend_from_slice(data);
         }
     }
@@ -265,45 +300,14 @@ fn written<'b>(
     Ok(datagram)
 }
 
-/// The DHCPDISCOVER by which the guard asks for other servers: their replies are to be broadcasts, which everyone hears.
-#[must_use]
-pub fn question(xid: u32, MacAddr(card): MacAddr, vendor_class: &[u8]) -> Vec<u8> {
-    let mut datagram = vec![0; OPTIONS];
-    let header: [(usize, &[u8]); 5] =
-        [(0, &[1, 1, 6]), (4, &xid.to_be_bytes()), (10, &[0x80]), (28, &card), (OPTIONS - 4, &v4::MAGIC)];
-    for (at, bytes) in header {
-        datagram.iter_mut().skip(at).zip(bytes).for_each(|(to, byte)| *to = *byte);
-    }
-    // Message type, parameter list (netmask, router, lease time, server), vendor class.
-    for (code, data) in [(53, [1].as_slice()), (55, &[1, 3, 51, 54]), (60, vendor_class)] {
-        datagram.extend([code, u8::try_from(data.len()).unwrap_or_default()]);
-        datagram.extend_from_slice(data);
-    }
-    datagram.push(255);
-    let padded = datagram.len().max(BOOTP_MIN);
-    datagram.resize(padded, 0);
-    datagram
-}
-
-impl ReplyHeader<'_> {
-    fn message(&self) -> v4::Message {
-        let Self { xid, ciaddr, yiaddr, siaddr, giaddr, hardware, file, .. } = *self;
-        let chaddr = hardware.address.get(..usize::from(hardware.length)).unwrap_or_default();
-        let mut header = v4::Message::new_with_id(xid, ciaddr, yiaddr, siaddr, giaddr, chaddr);
-        header.set_opcode(Opcode::BootReply);
-        header.set_htype(HType::from(hardware.kind));
-        header.set_flags(if self.broadcast { v4::Flags::default().set_broadcast() } else { v4::Flags::default() });
-        if !file.is_empty() {
-            header.set_fname(file);
-        }
-        header
-    }
-}
-
+/// The code of [`Overload`].
+const OVERLOAD: u8 = 52;
 /// `file` has 128 bytes, including a NUL (RFC 2131 §2).
 pub const FILE_MAX: usize = 127;
 /// RFC 1542 §2.1; some ROMs drop shorter packets.
 const BOOTP_MIN: usize = 300;
+/// Bytes of a common reply: memory for it is taken once.
+const CAPACITY: usize = 512;
 /// Where the options begin, after the cookie (RFC 2131 §3).
 const OPTIONS: usize = 240;
 /// The offsets in the header (RFC 2131 §2).
