@@ -116,8 +116,13 @@ impl From<MacAddr> for MachineId {
 }
 
 impl PartialEq for MachineId {
+    /// As their [`Key`]s are, which are not made for it: a machine is compared with all others at its address.
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        match ((self.name, self.uuid), (other.name, other.uuid)) {
+            ((None, None), (None, None)) => self.card == other.card,
+            ((None, mine), (None, theirs)) => mine == theirs,
+            ((mine, _), (theirs, _)) => mine == theirs,
+        }
     }
 }
 
@@ -291,6 +296,18 @@ mod tests {
 
     fn uuid(text: &str) -> Uuid {
         text.parse().expect("a UUID")
+    }
+
+    #[test]
+    fn machines_are_equal_where_their_keys_are() {
+        let (names, uuids) =
+            ([None, Some("k8s08"), Some("k8s09")], [None, Some(U), Some("4c4c4544-0042-3510-8052-b4c04f564e32")]);
+        let uuids = uuids.map(|text| text.and_then(|text| Uuid::try_parse(text).ok()));
+        let machines = names.map(|name| uuids.map(|uuid| [A, B].map(|card| MachineId::new(name, uuid, card))));
+        let machines = machines.as_flattened().as_flattened();
+        for (one, other) in machines.iter().flat_map(|one| machines.iter().map(move |other| (one, other))) {
+            assert_eq!(one == other, one.key() == other.key(), "{one:?}, {other:?}");
+        }
     }
 
     #[test]

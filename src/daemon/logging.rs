@@ -268,29 +268,30 @@ impl TextLine {
         }
     }
 
-    fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let part = match field.name() {
+    /// Where the value of a field goes.
+    fn part(&mut self, field: &Field) -> Option<OneLine<'_>> {
+        Some(OneLine(match field.name() {
             "machine" => &mut self.machine,
             "stage" => &mut self.stage,
             "message" => &mut self.message,
             // For programs: people see one boot after the other.
-            "boot" => return,
+            "boot" => return None,
             name => {
                 let _ = write!(self.rest, " {name}=");
                 &mut self.rest
             }
-        };
-        // A line is a line, whatever a client put into its names.
-        let _ = write!(OneLine(part), "{value}");
+        }))
     }
 }
 
-/// Control characters become question marks.
+/// Control characters become question marks: a line is a line, whatever a client put into its names.
 struct OneLine<'a>(&'a mut String);
 
 impl fmt::Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.contains(char::is_control) {
+        // Most texts are ASCII, which is looked at faster.
+        let is_plain = || text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !is_plain() && text.contains(char::is_control) {
             self.0.extend(text.chars().map(|character| if character.is_control() { '?' } else { character }));
         } else {
             self.0.push_str(text);
@@ -301,11 +302,11 @@ impl fmt::Write for OneLine<'_> {
 
 impl Visit for TextLine {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, format_args!("{value}"));
+        let _ = self.part(field).map(|mut part| part.write_str(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format_args!("{value:?}"));
+        let _ = self.part(field).map(|mut part| write!(part, "{value:?}"));
     }
 }
 

@@ -51,7 +51,7 @@ impl Offer {
             NextStep::Script => Self {
                 vendor_options: VendorOptions::Direct,
                 ipxe: PRIORITY,
-                ..Self::url(format!("{base_url}/boot.ipxe"))
+                ..Self::url([base_url, "/boot.ipxe"].concat())
             },
             NextStep::RaspberryPi => Self {
                 bootfile: String::new(),

@@ -356,7 +356,8 @@ impl Timelines {
         self.by_card.insert(machine.card, machine);
         for weaker in machine.keys().skip(1) {
             let weaker = Who::Machine(MachineId::of_key(weaker, []));
-            let is_other = self.machines.peek(&weaker).is_some_and(|known| known.is_another_than(machine));
+            let Some(known) = self.machines.peek(&weaker) else { continue };
+            let is_other = known.is_another_than(machine);
             let Some(before) = self.machines.remove(&weaker).filter(|_| !is_other) else { continue };
             let after = self.machine(Who::Machine(machine));
             after.absorb(before);
