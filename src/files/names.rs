@@ -46,6 +46,12 @@ impl Names<'_> {
         Err(refused.unwrap_or_else(|| not_found(name)))
     }
 
+    /// A file of the assets folder that has this very path: [`Self::find`] looks for it first.
+    #[must_use]
+    pub fn exact(&self, name: &[u8]) -> Option<Found> {
+        self.asset(name).ok()
+    }
+
     fn spelled(&self, name: &[u8], asker: Asker, budget: &mut Budget) -> Result<Found, Reason> {
         let exact = self.asset(name);
         let leads_out = match exact {

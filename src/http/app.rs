@@ -101,7 +101,11 @@ impl App {
         let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), HeaderValue::as_bytes);
         // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
         let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
-        let rules = self.live.rules.load();
+        let (rules, assets) = (self.live.rules.load(), self.assets.as_deref());
+        // Most ask for a file by its own path. Nothing of what a text is made of is needed for it.
+        if let Some(found) = (Names { rules: &rules, assets, base: "", caller: None }).exact(name) {
+            return Ok(found);
+        }
         let interface = match self.base_url {
             Some(_) => None,
             None => ipv4(ends.local).and_then(|local| self.interfaces.load().get(&local).cloned()),
@@ -117,7 +121,7 @@ impl App {
         let base = self.base(ends);
         // What a text names is the same machine's.
         let base = &claim.map_or(base.clone(), |Claim(token)| format!("{base}/m/{token}"));
-        Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) }.find(name, asker)
+        Names { rules: &rules, assets, base, caller: Some(caller) }.find(name, asker)
     }
 
     /// What is wrong with a file that a profile names.

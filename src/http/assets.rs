@@ -54,7 +54,7 @@ impl Served {
 
     /// The response to a GET or HEAD that came on a connection.
     pub(super) fn response(
-        self,
+        mut self,
         connection: &Arc<Connection>,
         method: &Method,
         headers: &HeaderMap,
@@ -69,29 +69,29 @@ impl Served {
             Selection::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, 0, 0),
             Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
         };
-        let (content_type, etag, modified) = (content_type(&self.name), self.etag.clone(), self.modified);
+        let (content_type, modified) = (content_type(&self.name), httpdate::fmt_http_date(self.modified));
+        let etag = std::mem::take(&mut self.etag);
         let has_body = status.is_success() && method != Method::HEAD;
         let body = if has_body { self.body(connection, whose, start, length) } else { Body::empty() };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let out = response.headers_mut();
-        let mut set = |name, value: &str| HeaderValue::try_from(value).map(|value| out.insert(name, value)).is_ok();
-        set(header::ETAG, &etag);
-        set(header::LAST_MODIFIED, &httpdate::fmt_http_date(modified));
-        set(header::ACCEPT_RANGES, "bytes");
-        match selection {
-            Selection::Part { .. } => {
-                set(header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", start + length - 1));
-            }
-            Selection::Unsatisfiable => {
-                set(header::CONTENT_RANGE, &format!("bytes */{size}"));
-            }
-            _ => {}
+        let range = match selection {
+            Selection::Part { .. } => Some(format!("bytes {start}-{}/{size}", start + length - 1)),
+            Selection::Unsatisfiable => Some(format!("bytes */{size}")),
+            _ => None,
+        };
+        let made =
+            [(header::ETAG, Some(etag)), (header::LAST_MODIFIED, Some(modified)), (header::CONTENT_RANGE, range)];
+        for (name, value) in made.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            // The text itself, which is not copied.
+            out.extend(HeaderValue::from_maybe_shared(Bytes::from(value)).ok().map(|value| (name, value)));
         }
+        out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         if status.is_success() {
-            set(header::CONTENT_TYPE, content_type);
+            out.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
             // Said here too, because the answer to HEAD has no body that would give it.
-            set(header::CONTENT_LENGTH, &length.to_string());
+            out.insert(header::CONTENT_LENGTH, length.into());
         }
         response
     }
