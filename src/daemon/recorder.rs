@@ -174,7 +174,7 @@ impl Recorder {
             let cards = self.cards(Who::Machine(*machine));
             self.keep(ToKeep::Begun(*machine, cards, profile.clone()));
         }
-        if let Event { who: Who::Machine(machine), what: What::Address(address) } = event {
+        if let (Who::Machine(machine), Some(address)) = (event.who, event.what.address()) {
             self.attempts.lock().unwrap_or_else(PoisonError::into_inner).took_address(machine, address);
         }
         let discover = event.what.discover();

@@ -328,7 +328,7 @@ pub fn plain(request: &Request, kind: ReplyKind, server: Ipv4Addr, lease: Option
         server_id: request.server_override().unwrap_or(server),
         vendor_class: b"",
         vendor_options: VendorOptions::None,
-        uuid: Vec::new(),
+        uuid: None,
         bootfile: String::new(),
         bootfile_option: false,
         server_option: false,

@@ -185,7 +185,7 @@ pub fn answer_as(
             (Some(item), ReplyKind::Ack) => VendorOptions::BootItem(item),
             _ => offer.vendor_options,
         },
-        uuid: request.uuid.clone(),
+        uuid: request.uuid,
         bootfile: offer.bootfile,
         bootfile_option: offer.bootfile_option,
         server_option: offer.server_option,

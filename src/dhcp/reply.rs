@@ -31,7 +31,7 @@ pub struct Reply {
     /// Option 43.
     pub vendor_options: VendorOptions,
     /// Option 97, from the request.
-    pub uuid: Vec<u8>,
+    pub uuid: Option<[u8; 17]>,
     /// TFTP path or URL: in `file`, or in option 67 if it is longer; empty for none.
     pub bootfile: String,
     /// Whether option 67 contains it too.
@@ -144,7 +144,7 @@ impl Reply {
         let first: [(u8, &[u8]); 2] = [(53, self.kind.code()), (54, &server_id)];
         let behind: [(u8, &[u8]); 9] = [
             (60, self.vendor_class),
-            (97, &self.uuid),
+            (97, self.uuid.as_ref().map_or(b"", <[u8; 17]>::as_slice)),
             (43, &vendor_options),
             (66, server_option.as_bytes()),
             (67, &bootfile_option),
@@ -179,7 +179,7 @@ pub(crate) mod tests {
             server_id: Ipv4Addr::new(192, 0, 2, 10),
             vendor_class: b"PXEClient",
             vendor_options: VendorOptions::Direct,
-            uuid: UUID.to_vec(),
+            uuid: UUID.try_into().ok(),
             bootfile: bootfile.into(),
             bootfile_option: false,
             server_option: false,

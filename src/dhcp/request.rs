@@ -46,7 +46,7 @@ pub struct Request {
     /// Option 93 with one byte, as some old firmware sends it.
     pub half_arch: Option<u8>,
     /// Option 97, unchanged, copied into the reply.
-    pub uuid: Vec<u8>,
+    pub uuid: Option<[u8; 17]>,
     /// Option 54: the server that the client chose.
     pub server_id: Option<Ipv4Addr>,
     /// Option 50: the address that it requests.
@@ -120,7 +120,7 @@ impl Request {
             user_class: Vec::new(),
             archs: Vec::new(),
             half_arch: None,
-            uuid: Vec::new(),
+            uuid: None,
             server_id: None,
             requested: None,
             max_size: 0,
@@ -143,7 +143,7 @@ impl Request {
             kind: Kind::Discover,
             vendor_class: format!("{class}:Arch:{:05}:UNDI:003016", arch.0).into_bytes(),
             archs: vec![arch],
-            uuid: uuid.map(|uuid| [&[0], uuid.as_bytes().as_slice()].concat()).unwrap_or_default(),
+            uuid: uuid.and_then(|uuid| [&[0], uuid.as_bytes().as_slice()].concat().try_into().ok()),
             user_class: user_class.to_vec(),
             ipxe: ipxe.to_vec(),
             ..Self::new(Hardware::ethernet(mac), mac)
@@ -172,7 +172,7 @@ impl Request {
             }
             // Type 0 and 16 bytes (RFC 4578 §2.3). A value that is not a UUID is not copied: firmware checks its
             // length.
-            97 if data.len() == 17 => self.uuid = data.to_vec(),
+            97 => self.uuid = data.try_into().ok().or(self.uuid),
             175 => self.ipxe = data.to_vec(),
             _ => {}
         }
@@ -186,7 +186,7 @@ impl Request {
         let firmware = self.firmware()?;
         let speaks = ipxe::speaks(&self.user_class, &self.ipxe).unwrap_or(firmware);
         // Type 0, then the UUID (RFC 4578 §2.3).
-        let uuid = self.uuid.get(1..).and_then(|uuid| Uuid::from_slice(uuid).ok());
+        let uuid = self.uuid.and_then(|uuid| Uuid::from_slice(uuid.get(1..)?).ok());
         Ok(Client { mac: self.mac, uuid, archs: self.archs(), speaks, interface: None })
     }
 
@@ -361,9 +361,9 @@ pub(crate) mod tests {
     #[test]
     fn only_a_uuid_is_kept_to_be_echoed() {
         let uuid = |data: &[u8]| Request::parse(&message(&[(53, &[1]), (97, data)])).map(|request| request.uuid);
-        assert_eq!(uuid(UUID), Ok(UUID.to_vec()));
-        assert_eq!(uuid(b""), Ok(Vec::new()));
-        assert_eq!(uuid(&[0; 200]), Ok(Vec::new()));
+        assert_eq!(uuid(UUID), Ok(UUID.try_into().ok()));
+        assert_eq!(uuid(b""), Ok(None));
+        assert_eq!(uuid(&[0; 200]), Ok(None));
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Serving {
                     offer += &lease.words();
                 }
                 self.live.heard().asked(&client);
-                self.learn_address(&request, place);
+                seen.address = self.address(&request);
                 if let Some(shape) = learned {
                     self.tell(who, What::TookOffer(shape));
                 }
@@ -193,7 +193,9 @@ impl Serving {
                 } else if lease.is_none() {
                     seen.offer = Some(offer);
                 }
+                let address = seen.address;
                 self.tell(who, What::Request(Box::new(seen)));
+                self.tell_other_network(&request, address, place);
                 // A unicast is answered from the address that it was sent to; a broadcast from our main address.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
@@ -291,21 +293,31 @@ impl Serving {
         wait
     }
 
+    fn learn_address(&self, request: &Request, place: &Place) {
+        let address = self.address(request);
+        if let Some(address) = address {
+            self.tell(Who::from(request.mac), What::Address(address));
+        }
+        self.tell_other_network(request, address, place);
+    }
+
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in
     /// the broadcast that accepts its lease (RFC 2131 §4.3.2). Old Raspberry Pis send this without their vendor class.
-    fn learn_address(&self, request: &Request, place: &Place) {
+    fn address(&self, request: &Request) -> Option<Ipv4Addr> {
         let taken = request.requested.filter(|_| request.kind == Kind::Request);
         let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
-        if let Some(address) = held.or(taken).filter(|_| request.is_of_boot_client() || self.has_just_asked(request)) {
-            self.live.heard().took(request.mac, address);
-            self.tell(Who::from(request.mac), What::Address(address));
-            // It was given an address of another network: by a server that answers in the wrong VLAN, or to which a switch
-            // port belongs that carries two.
-            let is_local = request.giaddr.is_unspecified() && !place.on.networks.is_empty();
-            if is_local && !place.on.reaches(address) {
-                let heard_on = place.here.interface.to_string();
-                self.tell(Who::from(request.mac), What::OtherNetwork { address, heard_on });
-            }
+        let address = held.or(taken).filter(|_| request.is_of_boot_client() || self.has_just_asked(request))?;
+        self.live.heard().took(request.mac, address);
+        Some(address)
+    }
+
+    /// It was given an address of another network: by a server that answers in the wrong VLAN, or to which a switch port
+    /// belongs that carries two.
+    fn tell_other_network(&self, request: &Request, address: Option<Ipv4Addr>, place: &Place) {
+        let is_local = request.giaddr.is_unspecified() && !place.on.networks.is_empty();
+        if let Some(address) = address.filter(|address| is_local && !place.on.reaches(*address)) {
+            let heard_on = place.here.interface.to_string();
+            self.tell(Who::from(request.mac), What::OtherNetwork { address, heard_on });
         }
     }
 

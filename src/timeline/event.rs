@@ -163,15 +163,25 @@ impl What {
         }
     }
 
+    /// The address in it that the machine has, or takes.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Request(request) => request.address,
+            _ => None,
+        }
+    }
+
     /// What it means to the boot, in order.
     pub fn into_parts(self) -> impl Iterator<Item = Self> {
         let parts = match self {
             Self::Request(request) => {
-                let Request { discover, own, offer, .. } = *request;
+                let Request { discover, address, own, offer, .. } = *request;
                 let reply = if discover.is_some() { Self::Offer } else { Self::BootServer };
-                [discover.map(Self::Discover), own.map(Self::Own), offer.map(reply)]
+                [discover.map(Self::Discover), address.map(Self::Address), own.map(Self::Own), offer.map(reply)]
             }
-            what => [Some(what), None, None],
+            what => [Some(what), None, None, None],
         };
         parts.into_iter().flatten()
     }
@@ -187,6 +197,8 @@ pub struct Request {
     pub bytes: Arc<[u8]>,
     /// It was a DHCPDISCOVER.
     pub discover: Option<Discover>,
+    /// The address that the machine has, or takes.
+    pub address: Option<Ipv4Addr>,
     /// What the reply leads to goes on without our script.
     pub own: Option<Own>,
     /// What our reply offers; `None` for a request without a reply, and for one whose lease says it already.
@@ -197,7 +209,7 @@ impl Request {
     /// One of which nothing came yet.
     #[must_use]
     pub fn new(port: u16, bytes: &[u8]) -> Self {
-        Self { port, bytes: bytes.into(), discover: None, own: None, offer: None }
+        Self { port, bytes: bytes.into(), discover: None, address: None, own: None, offer: None }
     }
 }
 

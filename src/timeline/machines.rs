@@ -172,8 +172,9 @@ impl Timelines {
     }
 
     fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {
-        if let (Who::Machine(machine), What::Address(address) | What::OfferedAddress(address)) = (who, &what) {
-            self.learn_address(machine, *address);
+        let offered = if let What::OfferedAddress(address) = what { Some(address) } else { None };
+        if let (Who::Machine(machine), Some(address)) = (who, what.address().or(offered)) {
+            self.learn_address(machine, address);
         }
         // An installer may be leased another address than the iPXE before it, and this one was signed for its machine.
         if let (Who::Machine(machine), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
@@ -649,6 +650,18 @@ mod tests {
         assert_eq!(stages, ["file", "handed_over"], "the first file that it fetches whole");
         let lines = timelines.apply(fetched(Of::Asset, "other", 9, None), NOW);
         assert_eq!(lines.len(), 1, "once");
+    }
+
+    #[test]
+    fn a_request_on_the_boot_servers_port_says_at_which_address_its_machine_fetches() {
+        let mut timelines = Timelines::default();
+        let offer = Some("snponly.efi by TFTP from 192.0.2.10".to_owned());
+        let request = Request { address: Some(IP), offer, ..Request::new(4011, &[0; 300]) };
+        let lines = timelines.apply(machine(What::Request(Box::new(request))), NOW);
+        assert_eq!(lines, [line(Stage::BootServer, "snponly.efi by TFTP from 192.0.2.10", false)]);
+        assert_eq!(timelines.boot(Who::from(MAC)).and_then(|boot| boot.address), Some(IP));
+        let [fetched] = timelines.apply(fetched(Of::Loader, "snponly.efi", 9, None), NOW).try_into().expect("a line");
+        assert_eq!((fetched.who, fetched.step.stage), (Who::from(MAC), Stage::Loader));
     }
 
     #[test]
