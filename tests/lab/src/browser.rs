@@ -65,7 +65,7 @@ impl Browser {
     pub fn open(&mut self, url: &str) -> Result<()> {
         let opened = self.call("Page.navigate", json!({ "url": url }))?;
         ensure!(opened["errorText"].is_null(), "{url}: {}", opened["errorText"]);
-        self.wait_until("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait_until("location.href !== 'about:blank'")
     }
 
     /// What an expression of JavaScript comes to.
@@ -81,9 +81,10 @@ impl Browser {
         Ok(self.eval("document.body.innerText")?.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true of a page that is loaded: of one that is not, the text may stop anywhere.
     pub fn wait_until(&mut self, expression: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        let expression = format!("document.readyState === 'complete' && ({expression})");
         // A page on its way to the next one has no answer.
         while self.eval(&format!("Boolean({expression})")).ok() != Some(Value::Bool(true)) {
             if Instant::now() > deadline {
