@@ -25,7 +25,7 @@ use crate::{
         roster::Roster,
         shape::Shape,
     },
-    offers::attempts::{Attempts, NextTrust},
+    offers::{attempts::Attempts, trust::NextTrust},
 };
 
 /// The port on which a request arrived.

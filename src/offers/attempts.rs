@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::trust::Trying;
+use super::{
+    bucket::Bucket,
+    trust::{NextTrust, Trying},
+};
 use crate::boot::{
     chain::Trust,
     identity::{Key, MachineId},
@@ -75,15 +78,6 @@ struct Attempt {
     starts: VecDeque<Instant>,
     /// Loaders fetched since an iPXE that can use HTTP was last seen.
     loads: VecDeque<Instant>,
-}
-
-/// Which loader a machine is to be offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NextTrust {
-    /// The kind.
-    pub trust: Trust,
-    /// It was offered one before, and what came of that is not known.
-    pub was_offered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -378,26 +372,6 @@ fn remember(times: &mut VecDeque<Instant>, now: Instant) {
 fn circles(times: &VecDeque<Instant>, limit: usize, now: Instant) -> Option<usize> {
     let count = times.iter().filter(|at| now.saturating_duration_since(**at) < SHORT_WHILE).count();
     (count > limit).then_some(count)
-}
-
-/// A token bucket that holds a burst of two seconds.
-#[derive(Debug, Default)]
-pub struct Bucket {
-    /// When it would be empty of debts: the "theoretical arrival time" of the generic cell rate algorithm (ITU-T I.371).
-    tat: Option<Instant>,
-}
-
-impl Bucket {
-    /// Whether one more is let pass, at so many a second.
-    pub fn take(&mut self, rate: u32, now: Instant) -> bool {
-        let each = Duration::from_secs(1) / rate.max(1);
-        let tat = self.tat.map_or(now, |tat| tat.max(now));
-        if tat.saturating_duration_since(now) >= 2 * Duration::from_secs(1) {
-            return false;
-        }
-        self.tat = Some(tat + each);
-        true
-    }
 }
 
 /// Machines that are remembered.

@@ -2,5 +2,6 @@
 //! which other servers keep it from booting.
 
 pub mod attempts;
+pub mod bucket;
 pub mod rival;
-mod trust;
+pub mod trust;

@@ -5,6 +5,15 @@
 
 use crate::boot::chain::Trust;
 
+/// Which loader a machine is to be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextTrust {
+    /// The kind.
+    pub trust: Trust,
+    /// It was offered one before, and what came of that is not known.
+    pub was_offered: bool,
+}
+
 /// What a machine was offered last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Trying(Option<Offered>);

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use crate::{
     boot::recent::Recent,
-    offers::attempts::{Bucket, Rates},
+    offers::{attempts::Rates, bucket::Bucket},
 };
 
 /// Lines per second, for each sender and in total.

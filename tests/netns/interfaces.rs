@@ -111,7 +111,7 @@ fn an_address_is_changed_for_another_and_back() -> Result<()> {
 #[test]
 fn the_first_machine_after_a_change_hears_from_the_address_that_is_left() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
-    // The kernel removes the second address with the first one else.
+    // Without this, the kernel removes the second address with the first one.
     bench.server.enter(|| fs::write("/proc/sys/net/ipv4/conf/eth1/promote_secondaries", "1"))??;
     bench.server.ip(&["address", "add", "10.77.0.7/24", "dev", "eth1"])?;
     bench.netbootd.wait_for_line("eth1 has 10.77.0.7 now", SOON)?;
