@@ -16,7 +16,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tracing::{debug, warn};
 
 use super::{
-    connection::Connection,
     ends::{Ends, ipv4},
     listing::listing,
     whose::{Claim, Whose, is_boot_client, is_doctor},
@@ -78,10 +77,6 @@ pub struct App {
     /// Where events go.
     pub events: tokio::sync::mpsc::Sender<Event>,
 }
-
-/// The connection that a request came on, for what is sent back on it.
-#[derive(Clone, Debug)]
-pub(super) struct On(pub(super) Arc<Connection>);
 
 pub(super) type Asked = Result<Query<query::Query>, QueryRejection>;
 

@@ -1,4 +1,4 @@
-//! One accepted connection, shared by hyper's [`Io`](super::io::Io), the bodies that are sent on it, and the watch.
+//! One accepted connection, shared by what is sent on it and the watch.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{account::Account, ends::Ends, piece::Promised, queue::Queue};
+use super::{account::Account, ends::Ends, queue::Queue};
 use crate::{
     boot::over::Of,
     net::tcp_info::{TcpInfo, tcp_info},
@@ -43,8 +43,6 @@ pub(super) struct Connection {
     is_corked: AtomicBool,
     /// The transfer on its way has paused, as far as was looked.
     is_paused: AtomicBool,
-    /// To hyper, and not written.
-    pub(super) promised: Promised,
     events: mpsc::Sender<Event>,
     /// Transfers of all connections that are not at their end.
     running: Arc<AtomicUsize>,
@@ -81,7 +79,6 @@ impl Connection {
             queue,
             is_corked: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
-            promised: Promised::default(),
             events,
             running,
             whose: Mutex::default(),
@@ -112,8 +109,8 @@ impl Connection {
         self.has_changed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there is something to look after that was not there before. It is set while hyper runs, in the task that
-    /// asks.
+    /// Whether there is something to look after that was not there before. It is set while requests are served, in
+    /// the task that asks.
     pub(super) fn has_changed(&self) -> bool {
         self.has_changed.swap(false, Ordering::Relaxed)
     }

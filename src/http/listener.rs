@@ -1,22 +1,17 @@
 //! Connections: accepted, set up, served, and let go.
 
 use std::{
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
-use axum::body::Body;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header, uri::PathAndQuery};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
@@ -25,11 +20,12 @@ use tracing::{debug, warn};
 
 use super::{
     admission::{Admission, Full, Place},
-    app::On,
     connection::Connection,
+    conversation::{Answer, Answers, converse},
     ends::{Ends, ipv4},
-    io::Io,
     queue::Queue,
+    reply::Reply,
+    request::{Head, LONGEST_HEAD},
     routes::Routes,
     watch,
     workers::Workers,
@@ -71,7 +67,6 @@ impl Stage {
     ///
     /// No error ends it: each is one connection's, or passes.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, routes: Routes, stop: CancellationToken) {
-        let graceful = GracefulShutdown::new();
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -89,9 +84,8 @@ impl Stage {
             };
             match self.admission.admit(self.counted(peer)) {
                 Ok(place) => {
-                    let (watcher, stop) = (graceful.watcher(), stop.clone());
                     let Some((worker, seat)) = self.workers.seat() else { continue };
-                    let served = self.clone().converse(stream.into_std(), peer, place, routes.clone(), watcher, stop);
+                    let served = self.clone().converse(stream.into_std(), peer, place, routes.clone(), stop.clone());
                     let seated = async move {
                         served.await;
                         drop(seat);
@@ -106,7 +100,6 @@ impl Stage {
             }
         }
         drop(listener);
-        graceful.shutdown().await;
         connections.close();
         connections.wait().await;
     }
@@ -156,7 +149,6 @@ impl Stage {
         peer: SocketAddr,
         place: Place,
         routes: Routes,
-        watcher: Watcher,
         stop: CancellationToken,
     ) {
         let set_up = stream.and_then(TcpStream::from_std).and_then(|stream| self.set_up(stream, peer, &place));
@@ -164,44 +156,54 @@ impl Stage {
             Ok(connection) => Arc::new(connection),
             Err(error) => return debug!(%error, %peer, "an HTTP connection closed before it began"),
         };
-        let (ends, on) = (connection.ends, On(Arc::clone(&connection)));
-        let dead_after = self.limits.dead_after;
-        let service = service_fn(async |mut request: Request<Incoming>| {
-            normalise(request.uri_mut());
-            let ends = self.ends_of(ends, request.headers());
-            Ok::<_, Infallible>(routes.answer(request, on.clone(), ends).await)
-        });
-        // GRUB compares the names of headers with their case (grub-core/net/http.c, `parse_line`): a file whose
-        // `content-length` it does not know is empty to it.
-        let serving = http1::Builder::new()
-            .title_case_headers(true)
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(BUFFER)
-            .writev(true)
-            .serve_connection(Io::new(Arc::clone(&connection)), service);
-        watch::watch(connection, watcher.watch(serving), dead_after, &stop).await;
+        let site = Site { stage: &self, routes, connection: &connection };
+        let serving = converse(Arc::clone(&connection), &site, &stop);
+        watch::watch(Arc::clone(&connection), serving, self.limits.dead_after, &stop).await;
         drop(place);
     }
 }
 
+/// What answers on a connection.
+struct Site<'a> {
+    stage: &'a Stage,
+    routes: Routes,
+    connection: &'a Connection,
+}
+
+impl Answers for Site<'_> {
+    async fn answer(&self, mut request: Request<Bytes>) -> Answer {
+        normalise(request.uri_mut());
+        let ends = self.stage.ends_of(self.connection.ends, request.headers());
+        self.routes.answer(request, self.connection, ends).await
+    }
+}
+
 /// Tells a client to come back, which iPXE does by itself (core/http.c, `http_transfer_complete`).
-async fn refuse(stream: TcpStream, peer: SocketAddr, place: Place, full: Full) {
+async fn refuse(mut stream: TcpStream, peer: SocketAddr, place: Place, full: Full) {
     let words = match full {
         Full::Server => "as many connections as http.max_connections allows",
         Full::Client => "as many connections of this client as http.max_connections_per_client allows",
     };
     debug!(%peer, "HTTP refused: {words}");
-    let service = service_fn(async |_: Request<Incoming>| {
-        let mut response = Response::new(Body::from(format!("there are {words}\n")));
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-        Ok::<_, Infallible>(response)
-    });
-    let answer = http1::Builder::new()
-        .title_case_headers(true)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+    let answer = async {
+        let mut received = BytesMut::new();
+        // What is no request gets the same answer.
+        while received.len() < LONGEST_HEAD && matches!(Head::parse(&received), Ok(None)) {
+            if stream.read_buf(&mut received).await? == 0 {
+                return Ok(());
+            }
+        }
+        let body = format!("there are {words}\n");
+        let mut answer = Vec::new();
+        let mut reply = Reply::new(&mut answer, Version::HTTP_11, StatusCode::SERVICE_UNAVAILABLE);
+        reply.field("Content-Type", b"text/plain; charset=utf-8");
+        reply.number("Retry-After", RETRY_AFTER);
+        reply.number("Content-Length", body.len() as u64);
+        reply.end(Version::HTTP_11, false);
+        answer.extend_from_slice(body.as_bytes());
+        stream.write_all(&answer).await?;
+        stream.shutdown().await
+    };
     // This one has no claim to patience: nothing is on its way to it.
     if tokio::time::timeout(REFUSAL_TIMEOUT, answer).await.is_err() {
         debug!(%peer, "a refused client sent no request");
@@ -232,16 +234,12 @@ fn normalise(uri: &mut Uri) {
 
 /// Not in the standard, and what most proxies send.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// For a request's header, from its first byte or from the end of the request before; it never runs on a body.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// What hyper holds of a response for one client, beside the piece on its way.
-const BUFFER: usize = 64 << 10;
 /// Answered 503 at once, in all and of one address; further connections are closed without an answer.
 const REFUSALS: u32 = 256;
 /// See [`REFUSALS`].
 const REFUSALS_OF_ONE: u32 = 16;
 /// Seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const RETRY_AFTER: u64 = 5;
 /// For a refused client's request.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Errors of accept come in streams.

@@ -7,25 +7,27 @@ use std::{
 
 use axum::{
     Extension, Router,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, Query, RawQuery, State},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tower::ServiceExt;
 use tracing::debug;
 
 use super::{
     answers,
-    app::{App, Asked, On},
+    app::{App, Asked},
     assets::Served,
+    connection::Connection,
+    conversation::Answer,
     ends::Ends,
     listing::wants_json,
-    piece::Source,
     range::without_numbers,
     report::{self, report},
+    source::Source,
     whose::{Claim, is_boot_client, take_claim},
 };
 use crate::{
@@ -60,42 +62,44 @@ impl Routes {
     }
 
     /// The answer to a request. A file takes the short way: a tenth of the CPU time of a small one is the router's.
-    pub(super) async fn answer(&self, mut request: Request<Incoming>, on: On, ends: Ends) -> Response {
+    pub(super) async fn answer(&self, mut request: Request<Bytes>, on: &Connection, ends: Ends) -> Answer {
         let claim = take_claim(request.uri_mut());
-        if request.method() == Method::GET && is_file(request.uri().path()) {
+        if is_file(request.uri().path()) {
+            if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                return Answer::Other((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET,HEAD")]).into_response());
+            }
             let asked = File { uri: request.uri(), method: request.method(), headers: request.headers(), claim };
-            return file_of(&self.app, &on, ends, asked).await;
+            return file(&self.app, on, ends, asked).await;
         }
         let extensions = request.extensions_mut();
         if let Some(claim) = claim {
             extensions.insert(claim);
         }
         extensions.insert(ends);
-        extensions.insert(on);
-        let Ok(response) = self.router.clone().oneshot(request).await;
-        response
+        let Ok(response) = self.router.clone().oneshot(request.map(Body::from)).await;
+        Answer::Other(response)
     }
 }
 
+/// Whether a path names a file of the assets folder, a loader, or a text that is looked for by its name as these are.
 fn is_file(path: &str) -> bool {
-    let name = path.strip_prefix("/assets/").or_else(|| path.strip_prefix("/loaders/"));
-    name.is_some_and(|name| !name.is_empty() && name != "autoexec.ipxe")
+    let is_below = |folder: &&str| path.strip_prefix(folder).is_some_and(|name| !name.is_empty());
+    // An iPXE for EFI looks for its script beside itself.
+    FOLDERS.iter().any(is_below) && path != "/loaders/autoexec.ipxe" || path == "/extlinux/extlinux.conf"
 }
 
-/// Everything that can be fetched.
+/// Below which files are asked for.
+const FOLDERS: [&str; 4] = ["/assets/", "/loaders/", "/grub/", "/pxelinux.cfg/"];
+
+/// Everything that can be fetched beside files.
 fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/boot.ipxe", get(boot))
         .route("/boot.grub", get(boot_grub))
-        .route("/grub/{*path}", get(file))
         // An iPXE for EFI looks for it beside itself, then at the root.
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
-        .route("/loaders/{*path}", get(file))
-        .route("/pxelinux.cfg/{*name}", get(file))
-        .route("/extlinux/extlinux.conf", get(file))
         .route("/assets/", get(folder))
-        .route("/assets/{*path}", get(file))
         .route("/answers/s/{token}/{*name}", get(answers::signed).post(answers::signed))
         .route(
             "/answers/{*name}",
@@ -203,20 +207,6 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     script_response(answer.text)
 }
 
-/// A loader, a file of the assets folder, or a text: one answer for `/loaders/` and `/assets/`, as TFTP has one for all.
-async fn file(
-    State(app): State<Arc<App>>,
-    Extension(on): Extension<On>,
-    Extension(ends): Extension<Ends>,
-    claim: Option<Extension<Claim>>,
-    uri: Uri,
-    method: Method,
-    headers: HeaderMap,
-) -> Response {
-    let asked = File { uri: &uri, method: &method, headers: &headers, claim: claim.map(|Extension(claim)| claim) };
-    file_of(&app, &on, ends, asked).await
-}
-
 /// What is asked about a file.
 struct File<'a> {
     uri: &'a Uri,
@@ -225,28 +215,27 @@ struct File<'a> {
     claim: Option<Claim>,
 }
 
-async fn file_of(app: &App, On(connection): &On, ends: Ends, asked: File<'_>) -> Response {
+/// A loader, a file of the assets folder, or a text: one answer for `/loaders/` and `/assets/`, as TFTP has one for all.
+async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer {
     let File { uri, method, headers, claim } = asked;
     let path = uri.path().trim_start_matches('/');
     let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
     let name: Vec<u8> = percent_decode_str(path).collect();
     if let Some(range) = without_numbers(headers) {
-        return app.refuse(ends, &Reason::NoNumbers(range.chars().take(40).collect()));
+        return Answer::Other(app.refuse(ends, &Reason::NoNumbers(range.chars().take(40).collect())));
     }
     let found = app.find(ends, &name, headers, claim.as_ref());
     let whose = app.whose(ends, claim, headers);
-    match found {
+    let served = match found {
         Ok(Found::Loader(file)) => {
             let etag = format!("\"{}\"", file.sha256);
             let content = Source::Memory(file.bytes);
-            let served = Served { of: Of::Loader, name: file.name, content, etag, modified: app.started };
-            served.response(connection, method, headers, whose)
+            Served { of: Of::Loader, name: file.name, content, etag, modified: app.started }
         }
         Ok(Found::Asset { path, asset, of }) => {
             let (etag, modified) = (asset.etag.clone(), asset.modified);
             let content = asset.small().map_or_else(|| Source::File(asset), Source::Memory);
-            let served = Served { of, name: path, content, etag, modified };
-            served.response(connection, method, headers, whose)
+            Served { of, name: path, content, etag, modified }
         }
         Ok(Found::Text { text, decided, .. }) => {
             // A GRUB that firmware fetches for asks for the size first; others only look.
@@ -254,14 +243,15 @@ async fn file_of(app: &App, On(connection): &On, ends: Ends, asked: File<'_>) ->
             if let Some(decided) = decided.filter(|decided| !is_look || decided.outcome != Outcome::Grub) {
                 app.tell_script(ends, decided.machine, false, decided.outcome);
             }
-            script_response(text)
+            return Answer::Other(script_response(text));
         }
         Err(Reason::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
             let path = String::from_utf8_lossy(&name).into_owned();
-            app.list(ends, path, wants_json(uri.query(), headers)).await
+            return Answer::Other(app.list(ends, path, wants_json(uri.query(), headers)).await);
         }
-        Err(why) => app.refuse(ends, &why),
-    }
+        Err(why) => return Answer::Other(app.refuse(ends, &why)),
+    };
+    Answer::File(served.answer(on, method, headers, whose))
 }
 
 fn script_response(text: String) -> Response {

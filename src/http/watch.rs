@@ -4,6 +4,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     pin::pin,
     sync::{Arc, LazyLock},
     task::{Poll, ready},
@@ -23,11 +24,11 @@ use crate::timeline::{
     peer::{Peer, Sample, Verdict},
 };
 
-/// Runs hyper's side of a connection, and stays until the client has acknowledged all that was written, or the server
+/// Runs what serves a connection, and stays until the client has acknowledged all that was written, or the server
 /// stops: what the kernel has then, it goes on sending without us.
 pub(super) async fn watch(
     connection: Arc<Connection>,
-    serving: impl Future<Output = hyper::Result<()>>,
+    serving: impl Future<Output = io::Result<()>>,
     dead_after: Duration,
     stop: &CancellationToken,
 ) {
@@ -58,7 +59,7 @@ enum Lives {
 }
 
 impl Watch {
-    async fn serve(&mut self, serving: impl Future<Output = hyper::Result<()>>) -> Lives {
+    async fn serve(&mut self, serving: impl Future<Output = io::Result<()>>) -> Lives {
         let mut serving = pin!(serving);
         let mut pause = SOONEST;
         let mut next = pin!(sleep_until(after(pause)));
@@ -91,7 +92,7 @@ impl Watch {
         .await
     }
 
-    /// hyper has let go. What the kernel still holds is on its way; what it was not given will never be.
+    /// Nothing more is asked. What the kernel still holds is on its way; what it was not given will never be.
     async fn settle(&mut self, stop: &CancellationToken) {
         let mut pause = SOONEST;
         let mut lives = self.look();
@@ -213,12 +214,9 @@ mod tests {
     use std::{
         io::{self, Read as _},
         net,
+        time::SystemTime,
     };
 
-    use bytes::Bytes;
-    use http::{Request, Response};
-    use http_body_util::Full;
-    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
     use socket2::SockRef;
     use tokio::{
         net::{TcpListener, TcpStream},
@@ -228,7 +226,13 @@ mod tests {
     use super::*;
     use crate::{
         boot::over::Of,
-        http::{ends::Ends, io::Io, queue::Queue},
+        http::{
+            assets::Served,
+            conversation::{One, converse},
+            ends::Ends,
+            queue::Queue,
+            source::Source,
+        },
     };
 
     #[tokio::test]
@@ -260,19 +264,17 @@ mod tests {
         let connection =
             Connection::new(stream, Ends { peer, local }, Queue::of(1), mpsc::channel(64).0, Arc::default());
         let connection = Arc::new(connection.expect("a connection"));
-        let on = Arc::clone(&connection);
-        let service = service_fn(move |_: Request<Incoming>| {
-            on.begin(Of::Asset, "k".into(), LONG as u64, None, None);
-            async { Ok::<_, io::Error>(Response::new(Full::new(Bytes::from(vec![0; LONG])))) }
-        });
-        let serving = http1::Builder::new().serve_connection(Io::new(Arc::clone(&connection)), service);
+        let content = Source::Memory(vec![0; LONG].into());
+        let (etag, modified) = ("\"1\"".into(), SystemTime::UNIX_EPOCH);
+        let served = Served { of: Of::Asset, name: "k".into(), content, etag, modified };
+        let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
+        let serving = converse(Arc::clone(&connection), &one, &stop);
         let most = || SockRef::from(&connection.stream).tcp_notsent_lowat().expect("told");
         let reader = tokio::task::spawn_blocking(move || {
             // The other end is closed when enough was seen.
             let _ = io::copy(&mut (&client).take(reads), &mut io::sink());
             client
         });
-        let stop = CancellationToken::new();
         let watched = watch(Arc::clone(&connection), serving, Duration::from_secs(150), &stop);
         let began = Instant::now();
         let looks = async {
@@ -287,7 +289,7 @@ mod tests {
             () = watched => panic!("it has ended"),
             seen = looks => seen,
         };
-        drop(connection);
+        drop((connection, one));
         drop(reader.await.expect("no panic"));
         seen
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::Shutdown,
     thread,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::uninterrupted;
 
-use crate::bench::{Bench, SMALL, SOON, file, noise};
+use crate::bench::{Bench, SERVER, SMALL, SOON, file, noise};
 
 /// Status and headers of a HEAD, in lower case.
 fn head(bench: &Bench, arguments: &[&str], path: &str) -> Result<(String, Vec<String>)> {
@@ -184,6 +185,42 @@ fn a_header_that_never_ends_is_closed_and_a_half_one_is_no_harm() -> Result<()> 
     // Closed, with or without words, and not before a slow client could have finished.
     ensure!(end.is_ok(), "still open after {:?}: {end:?}", began.elapsed());
     ensure!((20..50).contains(&began.elapsed().as_secs()), "closed after {:?}", began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn clients_that_speak_an_older_or_an_odder_http_get_the_same() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let (kernel, path) = (noise(3_000_000, 1), "/assets/vmlinuz");
+    ensure!(bench.curl(&["--http1.0"], path)? == kernel, "HTTP/1.0");
+    // It offers HTTP/2, which is declined by silence.
+    ensure!(bench.curl(&["--http2"], path)? == kernel, "an offer of HTTP/2");
+    let twice = format!("http://{SERVER}:8080{path}");
+    ensure!(bench.curl(&["--next", "-sS", &twice], path)? == [kernel.clone(), kernel.clone()].concat(), "kept alive");
+    let report = "event=installed&mac=52:54:00:12:34:56";
+    for how in [&["--header", "Transfer-Encoding: chunked"][..], &["--header", "Expect: 100-continue"], &[]] {
+        let noted = bench.curl(&[&["--data", report], how].concat(), "/report")?;
+        ensure!(noted.ends_with(b": installed\n"), "{how:?}: {}", String::from_utf8_lossy(&noted));
+    }
+    // It closes its side with the request, as `nc -N` does.
+    let mut stream = bench.connect(None)?;
+    write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    ensure!(answer.ends_with(&kernel), "half closed: {} bytes", answer.len());
+    // It does not wait for the answers.
+    let mut stream = bench.connect(None)?;
+    write!(stream, "GET {path} HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    ensure!(answer.ends_with(b"\r\n\r\nok\n") && answer.windows(64).any(|part| kernel.ends_with(part)), "in a row");
+    // It is no HTTP at all.
+    let mut stream = bench.connect(None)?;
+    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
     Ok(())
 }
 
