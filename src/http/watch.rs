@@ -112,11 +112,14 @@ impl Watch {
         }
     }
 
-    /// Until the next look. A client that has paused for long is looked at more rarely: when it takes something again,
-    /// more is written, which wakes the watch. Where all is written nothing does.
+    /// Until the next look. Where more is to be written, that wakes the watch, and a client that has paused for long is
+    /// looked at more rarely. Where all is written nothing does.
     fn longer(&self, pause: Duration) -> Duration {
-        let paused = self.paused.filter(|_| !self.connection.is_given()).unwrap_or_default();
-        (pause * 4).min(LATEST.max(paused / 8)).min(self.dead_after / 8)
+        let latest = match self.connection.is_given() {
+            true => LATEST,
+            false => LATEST_WHILE_SENDING.max(self.paused.unwrap_or_default() / 4),
+        };
+        (pause * 4).min(latest).min(self.dead_after / 8)
     }
 
     fn fit_queue(&mut self, sample: &Sample) {
@@ -206,8 +209,10 @@ const SOONEST: Duration = Duration::from_millis(2);
 const JUDGED_OVER: Duration = Duration::from_millis(200);
 /// Between two moments at which clients are looked at that are looked at rarely.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// And at last.
+/// Between two looks at last, where all is written.
 const LATEST: Duration = Duration::from_secs(1);
+/// And where it is not: as often as the progress of a transfer is reported.
+const LATEST_WHILE_SENDING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
