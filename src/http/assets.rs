@@ -116,6 +116,7 @@ mod tests {
         fs,
         io::{self, Read, Write},
         net::TcpStream,
+        pin::pin,
         sync::Arc,
         time::Duration,
     };
@@ -159,10 +160,11 @@ mod tests {
         let (events, mut told) = mpsc::channel(8);
         let connection = Connection::new(stream, Ends { peer, local: address }, Queue::of(1), events, Arc::default());
         let connection = Arc::new(connection.expect("a connection"));
-        let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
-        let serving = converse(Arc::clone(&connection), &one, &stop);
-        watch(connection, serving, Duration::from_secs(150), &stop).await;
-        drop(one);
+        {
+            let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
+            let serving = pin!(converse(Arc::clone(&connection), &one, &stop));
+            watch(connection, serving, Duration::from_secs(150), &stop).await;
+        }
         let answer = client.await.expect("read");
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
         let transfer = loop {

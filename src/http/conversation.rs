@@ -92,7 +92,8 @@ impl Conversation<'_, '_> {
             let asked = Asked { version, is_head, stays: head.stays && !stop.is_cancelled() };
             stays = match answer {
                 Answer::File(file) => self.send_file(asked, file).await?,
-                Answer::Other(response) => self.send(asked, response).await?,
+                // Boxed, or every connection would have room for it for as long as it lasts.
+                Answer::Other(response) => Box::pin(self.send(asked, response)).await?,
             };
         }
         Ok(())
@@ -161,7 +162,7 @@ impl Conversation<'_, '_> {
         let asked = Asked { version: Version::HTTP_11, is_head: false, stays: false };
         let mut response = Response::new(Body::from(format!("{status}\n")));
         *response.status_mut() = status;
-        self.send(asked, response).await.map(drop)
+        Box::pin(self.send(asked, response)).await.map(drop)
     }
 
     async fn send_file(&mut self, asked: Asked, file: FileAnswer) -> io::Result<bool> {

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -28,7 +29,7 @@ use super::{
     request::{Head, LONGEST_HEAD},
     routes::Routes,
     watch,
-    workers::Workers,
+    workers::{Seat, Workers},
 };
 use crate::{
     net::{limits::ClientLimits, proxies::TrustedProxies, tcp_info},
@@ -85,12 +86,9 @@ impl Stage {
             match self.admission.admit(self.counted(peer)) {
                 Ok(place) => {
                     let Some((worker, seat)) = self.workers.seat() else { continue };
-                    let served = self.clone().converse(stream.into_std(), peer, place, routes.clone(), stop.clone());
-                    let seated = async move {
-                        served.await;
-                        drop(seat);
-                    };
-                    connections.spawn_on(seated, worker);
+                    let places = (place, seat);
+                    let served = self.clone().converse(stream.into_std(), peer, places, routes.clone(), stop.clone());
+                    connections.spawn_on(served, worker);
                 }
                 Err(full) => {
                     if let Ok(place) = self.refusals.admit(Some(peer.ip())) {
@@ -147,7 +145,7 @@ impl Stage {
         self: Arc<Self>,
         stream: io::Result<std::net::TcpStream>,
         peer: SocketAddr,
-        place: Place,
+        (place, seat): (Place, Seat),
         routes: Routes,
         stop: CancellationToken,
     ) {
@@ -157,9 +155,9 @@ impl Stage {
             Err(error) => return debug!(%error, %peer, "an HTTP connection closed before it began"),
         };
         let site = Site { stage: &self, routes, connection: &connection };
-        let serving = converse(Arc::clone(&connection), &site, &stop);
+        let serving = pin!(converse(Arc::clone(&connection), &site, &stop));
         watch::watch(Arc::clone(&connection), serving, self.limits.dead_after, &stop).await;
-        drop(place);
+        drop((place, seat));
     }
 }
 
@@ -261,6 +259,25 @@ mod tests {
             normalise(&mut uri);
             assert_eq!(uri.to_string(), after);
         }
+    }
+
+    /// Bytes of the future that this makes.
+    fn size<F>(
+        _: impl FnOnce(
+            Arc<Stage>,
+            io::Result<std::net::TcpStream>,
+            SocketAddr,
+            (Place, Seat),
+            Routes,
+            CancellationToken,
+        ) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_is_held_for_a_client_that_pauses_is_small() {
+        assert!(size(Stage::converse) <= 4096, "{} bytes", size(Stage::converse));
     }
 
     #[tokio::test]

@@ -76,7 +76,8 @@ impl Routes {
             extensions.insert(claim);
         }
         extensions.insert(ends);
-        let Ok(response) = self.router.clone().oneshot(request.map(Body::from)).await;
+        // Boxed, or every connection would have room for it for as long as it lasts.
+        let Ok(response) = Box::pin(self.router.clone().oneshot(request.map(Body::from))).await;
         Answer::Other(response)
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     future::poll_fn,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, LazyLock},
     task::{Poll, ready},
     time::{Duration, Instant},
@@ -28,7 +28,7 @@ use crate::timeline::{
 /// stops: what the kernel has then, it goes on sending without us.
 pub(super) async fn watch(
     connection: Arc<Connection>,
-    serving: impl Future<Output = io::Result<()>>,
+    serving: Pin<&mut impl Future<Output = io::Result<()>>>,
     dead_after: Duration,
     stop: &CancellationToken,
 ) {
@@ -59,8 +59,7 @@ enum Lives {
 }
 
 impl Watch {
-    async fn serve(&mut self, serving: impl Future<Output = io::Result<()>>) -> Lives {
-        let mut serving = pin!(serving);
+    async fn serve(&mut self, mut serving: Pin<&mut impl Future<Output = io::Result<()>>>) -> Lives {
         let mut pause = SOONEST;
         let mut next = pin!(sleep_until(after(pause)));
         poll_fn(|context| {
@@ -272,29 +271,31 @@ mod tests {
         let content = Source::Memory(vec![0; LONG].into());
         let (etag, modified) = ("\"1\"".into(), SystemTime::UNIX_EPOCH);
         let served = Served { of: Of::Asset, name: "k".into(), content, etag, modified };
-        let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
-        let serving = converse(Arc::clone(&connection), &one, &stop);
-        let most = || SockRef::from(&connection.stream).tcp_notsent_lowat().expect("told");
         let reader = tokio::task::spawn_blocking(move || {
             // The other end is closed when enough was seen.
             let _ = io::copy(&mut (&client).take(reads), &mut io::sink());
             client
         });
-        let watched = watch(Arc::clone(&connection), serving, Duration::from_secs(150), &stop);
-        let began = Instant::now();
-        let looks = async {
-            let mut seen = 0;
-            while seen < 4 << 20 && began.elapsed() < within {
-                time::sleep(SOONEST).await;
-                seen = seen.max(most());
+        let seen = {
+            let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
+            let serving = pin!(converse(Arc::clone(&connection), &one, &stop));
+            let most = || SockRef::from(&connection.stream).tcp_notsent_lowat().expect("told");
+            let watched = watch(Arc::clone(&connection), serving, Duration::from_secs(150), &stop);
+            let began = Instant::now();
+            let looks = async {
+                let mut seen = 0;
+                while seen < 4 << 20 && began.elapsed() < within {
+                    time::sleep(SOONEST).await;
+                    seen = seen.max(most());
+                }
+                seen
+            };
+            select! {
+                () = watched => panic!("it has ended"),
+                seen = looks => seen,
             }
-            seen
         };
-        let seen = select! {
-            () = watched => panic!("it has ended"),
-            seen = looks => seen,
-        };
-        drop((connection, one));
+        drop(connection);
         drop(reader.await.expect("no panic"));
         seen
     }
