@@ -180,17 +180,18 @@ impl Conversation<'_, '_> {
     async fn send(&mut self, asked: Asked, response: Response) -> io::Result<bool> {
         let (head, body) = response.into_parts();
         let has_body = !asked.is_head && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let length = body.size_hint().exact();
-        let is_chunked = has_body && length.is_none() && asked.version == Version::HTTP_11;
+        let (says_length, length) = (head.headers.contains_key(header::CONTENT_LENGTH), body.size_hint().exact());
+        let is_framed = !has_body || says_length || length.is_some();
+        let is_chunked = !is_framed && asked.version == Version::HTTP_11;
         // Without a length or chunks the end of the body is that of the connection.
-        let stays = asked.stays && (!has_body || length.is_some() || is_chunked);
+        let stays = asked.stays && (is_framed || is_chunked);
         let mut reply = Reply::new(&mut self.written, asked.version, head.status);
         reply.fields(&head.headers);
-        match length {
-            _ if !has_body || head.headers.contains_key(header::CONTENT_LENGTH) => {}
-            Some(length) => reply.number("Content-Length", length),
-            None if is_chunked => reply.field("Transfer-Encoding", b"chunked"),
-            None => {}
+        if let Some(length) = length.filter(|_| has_body && !says_length) {
+            reply.number("Content-Length", length);
+        }
+        if is_chunked {
+            reply.field("Transfer-Encoding", b"chunked");
         }
         reply.end(asked.version, stays);
         if has_body {
@@ -305,6 +306,10 @@ mod tests {
                     let parts = stream::iter(["one ", "", "two"]).map(Ok::<_, io::Error>);
                     Body::from_stream(parts).into_response()
                 }
+                "/of-eight" => {
+                    let parts = stream::iter(["of ", "eight"]).map(Ok::<_, io::Error>);
+                    ([(header::CONTENT_LENGTH, "8")], Body::from_stream(parts)).into_response()
+                }
                 "/for-ever" => {
                     let parts = stream::iter(["first"]).map(Ok::<_, io::Error>).chain(stream::pending());
                     Body::from_stream(parts).into_response()
@@ -405,6 +410,9 @@ mod tests {
         let answer = exchange(&["GET /parts HTTP/1.1\r\n\r\n", "GET /1 HTTP/1.1\r\nConnection: close\r\n\r\n"]).await;
         assert_eq!(bodies(&answer)[0], "4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n", "{answer}");
         assert!(answer.contains("Transfer-Encoding: chunked\r\n") && answer.ends_with("GET /1 []"), "{answer}");
+        let answer = exchange(&["GET /of-eight HTTP/1.1\r\n\r\nGET /1 HTTP/1.1\r\nConnection: close\r\n\r\n"]).await;
+        assert_eq!(bodies(&answer), ["of eight", "GET /1 []"], "{answer}");
+        assert!(!answer.contains("Transfer-Encoding"), "{answer}");
         let answer = exchange(&["GET /parts HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"]).await;
         assert!(answer.contains("Connection: close\r\n") && answer.ends_with("\r\n\r\none two"), "{answer}");
     }

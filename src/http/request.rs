@@ -232,7 +232,7 @@ mod tests {
         assert_eq!((request.method(), request.uri().path()), (&Method::GET, "/assets/a%20b"));
         assert_eq!(request.headers().get_all("X-A").iter().count(), 2);
         assert_eq!((framing, stays, waits), (Framing::NONE, true, false));
-        assert!(!head("GET / HTTP/1.1\r\nConnection: TE, Close\r\n\r\n").stays);
+        assert!(!head("GET / HTTP/1.1\r\nConnection: X-A, Close\r\n\r\n").stays);
         assert!(
             !head("GET / HTTP/1.0\r\n\r\n").stays && head("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").stays
         );
