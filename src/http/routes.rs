@@ -86,7 +86,8 @@ impl Routes {
 fn is_file(path: &str) -> bool {
     let is_below = |folder: &&str| path.strip_prefix(folder).is_some_and(|name| !name.is_empty());
     // An iPXE for EFI looks for its script beside itself.
-    FOLDERS.iter().any(is_below) && path != "/loaders/autoexec.ipxe" || path == "/extlinux/extlinux.conf"
+    let is_script = path == "/loaders/autoexec.ipxe";
+    path == "/extlinux/extlinux.conf" || (FOLDERS.iter().any(is_below) && !is_script)
 }
 
 /// Below which files are asked for.
