@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::{
+    image::Role,
+    loader::Loader,
     machine::Rules,
     profile::{Boot, ProfileFault},
     reason::Reason,
@@ -19,6 +21,8 @@ pub struct Files<'a>(pub &'a dyn Fn(&str, Wanted) -> Result<(), Reason>);
 pub enum Wanted {
     /// A file with something in it.
     File,
+    /// A file that is started: by iPXE on this, where that is known.
+    Start(Role, Option<Loader>),
     /// A file or a folder: a template made a URL of its name.
     FileOrFolder,
 }
@@ -30,22 +34,26 @@ impl fmt::Debug for Files<'_> {
 }
 
 impl Files<'_> {
-    /// What is wrong with something to boot.
+    /// What is wrong with something to boot; `on` is what iPXE runs on, where iPXE boots it.
     ///
     /// # Errors
     /// The first of its faults, in words.
-    pub fn look_at(self, boot: &Boot, templates: &Templates) -> Result<(), String> {
-        let look = |file: &str| match is_remote(file) {
+    pub fn look_at(self, boot: &Boot, templates: &Templates, on: Option<Loader>) -> Result<(), String> {
+        let look_for = |file: &str, wanted| match is_remote(file) {
             true => Ok(()),
-            false => (self.0)(file, Wanted::File).map_err(|why| why.to_string()),
+            false => (self.0)(file, wanted).map_err(|why| why.to_string()),
         };
+        let look = |file: &str| look_for(file, Wanted::File);
         match boot {
             Boot::Faulty(fault) => Err(fault.clone()),
             Boot::Script(name) if templates.faulty().contains_key(name) => {
                 Err(templates.faulty().get(name).cloned().unwrap_or_default())
             }
             Boot::Script(name) if !templates.has(name) => look(name),
-            boot => boot.named().into_iter().chain(boot.shim()).try_for_each(look),
+            boot => {
+                boot.started().map_or(Ok(()), |(role, file)| look_for(file, Wanted::Start(role, on)))?;
+                boot.named().into_iter().chain(boot.shim()).try_for_each(look)
+            }
         }
     }
 
@@ -65,7 +73,7 @@ impl Files<'_> {
 #[must_use]
 pub fn faults(rules: &Rules, files: Files<'_>) -> Vec<ProfileFault> {
     let all = rules.profiles.iter().flat_map(|(name, profile)| {
-        let base = files.look_at(&profile.boot, &rules.templates).err();
+        let base = files.look_at(&profile.boot, &rules.templates, None).err();
         let base_fault = base.clone();
         let of = move |arch: Option<&str>, fault| ProfileFault {
             profile: name.clone(),
@@ -75,7 +83,7 @@ pub fn faults(rules: &Rules, files: Files<'_>) -> Vec<ProfileFault> {
         // A variant that lacks the same file is not reported again beside its profile.
         let variants = profile.variants.iter().filter_map(move |(arch, boot)| {
             let fault =
-                files.look_at(boot, &rules.templates).err().filter(|fault| Some(fault) != base_fault.as_ref())?;
+                files.look_at(boot, &rules.templates, None).err().filter(|fault| Some(fault) != base_fault.as_ref())?;
             Some(of(Some(arch), fault))
         });
         let base = base.map(|fault| ProfileFault { profile: name.clone(), arch: None, fault });

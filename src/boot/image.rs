@@ -54,6 +54,7 @@ pub enum Role {
 impl Image {
     /// What no signature fits.
     pub const UNKNOWN: Self = Self::Other("of an unknown type");
+    const SCRIPT: Self = Self::Other("an iPXE script: name it with script");
 
     /// Reads the beginning of a file, of which [`HEAD`] bytes are needed.
     #[must_use]
@@ -76,6 +77,12 @@ impl Image {
     #[must_use]
     pub fn is_known(self) -> bool {
         !matches!(self, Self::Other(_))
+    }
+
+    /// Whether iPXE starts it though it is neither kernel nor program: a script of its own, or what it takes for a boot
+    /// program of a BIOS because it has no signature.
+    fn may_start(self) -> bool {
+        [Self::UNKNOWN, Self::SCRIPT].contains(&self)
     }
 
     /// In words.
@@ -141,6 +148,40 @@ impl Role {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What keeps a kernel or an EFI program from being started, for a sentence that begins with its name. Only what is
+    /// certain: a file of an unknown type may be a boot program for a BIOS. `on` is what iPXE runs on, where iPXE starts
+    /// it: a BIOS starts no EFI program, and UEFI firmware nothing else (iPXE, src/config/defaults).
+    ///
+    /// # Errors
+    /// That nothing starts such a file, or that this machine does not.
+    pub fn starts(self, head: &[u8], on: Option<Loader>) -> Result<(), String> {
+        use Image::{
+            Arm32Kernel, Arm64Kernel, Compressed, Cpio, Efi, Elf, FileSystem, Iso, Other, RiscvKernel, X86Kernel,
+        };
+        let image = Image::of(head);
+        let is_program = coff_machine_of(head).is_some();
+        let is_data = matches!(image, Cpio | Compressed(_) | FileSystem(_) | Iso | Other(_)) && !image.may_start();
+        if is_data && !is_program {
+            return self.check(head, None);
+        }
+        // Where a profile names an EFI program, its script says that this is nothing for a BIOS.
+        let Some(on) = on.filter(|on| (self, *on) != (Self::Efi, Loader::Bios)) else { return Ok(()) };
+        let obstacle = match (image, machine(head, image)) {
+            (Arm32Kernel | Arm64Kernel | RiscvKernel | Efi, _) if on == Loader::Bios => image.title().to_owned(),
+            _ if on == Loader::Bios => return Ok(()),
+            // Some firmware for i386 starts a 64-bit kernel (Documentation/arch/x86/boot.rst, XLF_EFI_HANDOVER_32).
+            (_, Some(Loader::EfiX86_64)) if on == Loader::EfiI386 => return Ok(()),
+            (_, Some(found)) if found != on => format!("for {}", found.arch()),
+            (X86Kernel | Elf, None) => format!("{}, but no EFI program", image.title()),
+            _ => return Ok(()),
+        };
+        Err(format!(
+            "is {obstacle}, so iPXE cannot start it on this machine ({}): name one for it under arch.{} of the profile",
+            on.title(),
+            on.ipxe_arch()
+        ))
     }
 
     fn title(self) -> &'static str {
@@ -259,7 +300,7 @@ const SIGNATURES: &[(usize, &[u8], Image)] = &[
     (0x8001, b"BEA01", Image::Iso),
     (0, b"QFI\xfb", Image::Other("a qcow2 image: convert it with qemu-img convert -O raw")),
     (0, b"PK\x03\x04", Image::Other("a zip archive: unpack it")),
-    (0, b"#!ipxe", Image::Other("an iPXE script: name it with script")),
+    (0, b"#!ipxe", Image::SCRIPT),
 ];
 
 #[cfg(test)]
@@ -353,6 +394,48 @@ mod tests {
         );
         // A kernel without an EFI header does not say.
         assert_eq!(of(Role::Kernel, &head(BZ_IMAGE), "x86_64"), Ok(()));
+    }
+
+    #[test]
+    fn only_what_surely_does_not_start_is_refused() {
+        let (x64, x86) = (with_efi(0x8664, BZ_IMAGE), with_efi(0x014c, BZ_IMAGE));
+        let (arm64, old) = (with_efi(0xaa64, &[(0x38, b"ARM\x64")]), head(BZ_IMAGE));
+        let plain: &[&[u8]] = &[&x64, &x86, &arm64, &old, b"\x7fELF", b"\x1f\x8b\x08", b"#!ipxe\n", b"\xfa\xfc", b""];
+        for bytes in plain {
+            assert_eq!(Role::Kernel.starts(bytes, None), Ok(()), "{:?}", Image::of(bytes));
+        }
+        let (bios, efi) = (Some(Loader::Bios), Some(Loader::EfiX86_64));
+        let started: &[(&[u8], &[Option<Loader>])] = &[
+            (&x64, &[bios, efi, Some(Loader::EfiI386)]),
+            (&x86, &[bios, Some(Loader::EfiI386)]),
+            (&arm64, &[Some(Loader::EfiArm64)]),
+            (&old, &[bios]),
+            (b"\x7fELF", &[bios]),
+            (b"\x1f\x8b\x08", &[bios, efi, Some(Loader::EfiArm64)]),
+            (b"\xfa\xfc", &[bios, efi]),
+        ];
+        for (bytes, on) in started {
+            for on in *on {
+                assert_eq!(Role::Kernel.starts(bytes, *on), Ok(()), "{:?} {on:?}", Image::of(bytes));
+            }
+        }
+        let refused: &[(&[u8], Option<Loader>, &str)] = &[
+            (b"<html>", None, "is not a kernel: it is a web page, as servers send for an error"),
+            (b"070701", None, "is not a kernel: it is a cpio archive; are kernel and initrd swapped?"),
+            (&arm64, bios, "is a Linux kernel for arm64, so iPXE cannot start it on this machine (BIOS)"),
+            (&with_efi(0x8664, &[]), bios, "is an EFI program, so iPXE cannot start it on this machine (BIOS)"),
+            (&arm64, efi, "is for arm64, so iPXE cannot start it on this machine (UEFI x86_64)"),
+            (&x86, efi, "is for i386, so iPXE cannot start it on this machine (UEFI x86_64)"),
+            (&x64, Some(Loader::EfiArm64), "is for x86_64, so iPXE cannot start it on this machine (UEFI arm64)"),
+            (&old, efi, "is a Linux kernel for x86, but no EFI program, so iPXE cannot start it on this machine"),
+            (b"\x7fELF", efi, "is an ELF program, but no EFI program, so iPXE cannot start it on this machine"),
+        ];
+        for (bytes, on, words) in refused {
+            let fault = Role::Kernel.starts(bytes, *on).expect_err(words);
+            assert!(fault.starts_with(words), "{fault}");
+        }
+        let fix = Role::Kernel.starts(&arm64, bios).expect_err("refused");
+        assert!(fix.ends_with("name one for it under arch.i386 of the profile"), "{fix}");
     }
 
     #[test]

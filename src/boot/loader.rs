@@ -190,6 +190,11 @@ impl Loader {
         Self::ALL.into_iter().find(|loader| loader.arch() == name)
     }
 
+    /// `${buildarch}` of the iPXE that it is. Of the builds for a BIOS, that for i386 is the common one.
+    pub(super) fn ipxe_arch(self) -> &'static str {
+        if self == Self::Bios { Self::EfiI386.arch() } else { self.arch() }
+    }
+
     /// `Machine` field of its COFF header (Microsoft PE/COFF specification, "Machine types"); `None` for BIOS.
     #[must_use]
     pub fn coff_machine(self) -> Option<u16> {

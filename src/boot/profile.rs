@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::urls::is_remote;
+use super::{image::Role, urls::is_remote};
 
 /// The memory that a machine needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +183,21 @@ impl Boot {
             }
             Self::Efi { path, .. } | Self::Iso(path) | Self::Disk(path) => vec![path],
             Self::Script(_) | Self::Menu | Self::Local | Self::Shell | Self::Faulty(_) => Vec::new(),
+        }
+    }
+
+    /// The file of those that is started, and what it has to be.
+    pub(super) fn started(&self) -> Option<(Role, &str)> {
+        match self {
+            Self::Linux(Linux { kernel, .. }) | Self::Modules(Modules { kernel, .. }) => Some((Role::Kernel, kernel)),
+            Self::Efi { path, .. } => Some((Role::Efi, path)),
+            Self::Iso(_)
+            | Self::Disk(_)
+            | Self::Script(_)
+            | Self::Menu
+            | Self::Local
+            | Self::Shell
+            | Self::Faulty(_) => None,
         }
     }
 

@@ -88,6 +88,11 @@ impl Query {
             interface: said(&self.interface),
         }
     }
+
+    /// What the iPXE that asks runs on, where it says both its processor and its platform.
+    pub(super) fn runs_on(&self) -> Option<Loader> {
+        Loader::of_ipxe(said(&self.arch)?, said(&self.platform)?)
+    }
 }
 
 /// What a machine says of itself, fit for a line of a script: its serial number is whatever someone typed into it.

@@ -102,6 +102,14 @@ pub enum Reason {
     /// A file without a byte in it.
     #[error("{0} is empty")]
     Empty(String),
+    /// A file that a machine cannot start.
+    #[error("{name} {fault}")]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// Why, and the fix.
+        fault: String,
+    },
     /// A profile that cannot boot as it is configured, or without a file that it names.
     #[error("profile {profile:?} cannot boot: {fault}")]
     Faulty {
@@ -257,6 +265,7 @@ impl Reason {
             Self::Escape(_) => "escape",
             Self::NoFolder(_) => "no_assets_folder",
             Self::Empty(_) => "empty",
+            Self::Unfit { .. } => "unfit",
             Self::Faulty { .. } => "faulty_profile",
             Self::TriedOften { .. } => "tried_often",
             Self::NobodyKnows { .. } => "state_not_known",

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     answer::{Signer, Urls, answer_context},
     faults::Files,
+    loader::Loader,
     mac::MacAddr,
     machine::{By, Choice, Machine, MachineRule, Rules},
     outcome::{Outcome, Way},
@@ -42,6 +43,8 @@ pub struct Standing<'a> {
     pub looping: Option<Reason>,
     /// A look at the files that a profile names; without one they are taken to be there.
     pub files: Option<Files<'a>>,
+    /// What iPXE runs on, where iPXE boots it and said so.
+    pub on: Option<Loader>,
     /// Why nobody knows what the machine has booted already, where that is so.
     pub state_fault: Option<&'a str>,
     /// Who signs the addresses of its answer files; without one they open nothing.
@@ -54,7 +57,7 @@ impl Standing<'_> {
         if let Some(fault) = self.state_fault.filter(|_| once) {
             return Some(Reason::NobodyKnows { profile: profile.to_owned(), fault: fault.to_owned() });
         }
-        let fault = self.files?.look_at(boot, &rules.templates).err()?;
+        let fault = self.files?.look_at(boot, &rules.templates, self.on).err()?;
         Some(Reason::Faulty { profile: profile.to_owned(), fault })
     }
 }
@@ -64,6 +67,7 @@ impl Standing<'_> {
 /// `base` is this server as the client reaches it: `http://192.0.2.10:8080`, without a slash at its end.
 #[must_use]
 pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) -> Script {
+    let standing = Standing { on: query.runs_on(), ..standing };
     match decide(rules, base, query, standing) {
         Decision::Nobody => {
             let text = rules.templates.render("bootstrap.ipxe", context! { base });

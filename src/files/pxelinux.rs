@@ -36,10 +36,10 @@ impl Names<'_> {
         };
         let standing = Standing {
             roster: Some(&roster),
-            looping: None,
             files: Some(Files(&look)),
             state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
             signer: caller.signer,
+            ..Standing::default()
         };
         let made = pxelinux::file(self.rules, self.base, caller.over, &query, standing);
         let is_anyones = matches!(&made.outcome, Outcome::Chosen { by: By::Default, .. });

@@ -18,7 +18,7 @@ use super::{
     folder::Folder,
     images::Images,
 };
-use crate::boot::{faults::Wanted, reason::Reason, recent::Recent};
+use crate::boot::{faults::Wanted, image::HEAD, length, reason::Reason, recent::Recent};
 
 /// The assets folder by its name. All paths are resolved below the folder that the name leads to. The folder can appear
 /// later, and can be replaced by another one.
@@ -228,12 +228,20 @@ impl AssetRoot {
     /// Whether a machine can fetch this file.
     ///
     /// # Errors
-    /// As [`AssetRoot::file`]; [`Reason::Empty`].
+    /// As [`AssetRoot::file`]; [`Reason::Empty`]; [`Reason::Unfit`].
     pub fn look(&self, name: &str, wanted: Wanted) -> Result<(), Reason> {
         match (self.file(name), wanted) {
-            (Ok(asset), Wanted::File) if asset.size == 0 => Err(Reason::Empty(name.chars().take(200).collect())),
+            (Ok(asset), Wanted::File | Wanted::Start(..)) if asset.size == 0 => {
+                Err(Reason::Empty(name.chars().take(200).collect()))
+            }
+            (Ok(asset), Wanted::Start(role, on)) => {
+                let unreadable = |error: io::Error| Reason::Unreadable { name: name.into(), error: error.to_string() };
+                let head = asset.head(HEAD).map_err(unreadable)?;
+                let fault = length::check(&head, asset.size).and_then(|()| role.starts(&head, on));
+                fault.map_err(|fault| Reason::Unfit { name: name.to_owned(), fault })
+            }
             (Ok(_), _) => Ok(()),
-            (Err(why), Wanted::File) => Err(why),
+            (Err(why), Wanted::File | Wanted::Start(..)) => Err(why),
             (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
         }
     }

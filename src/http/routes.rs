@@ -174,6 +174,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
                 files: Some(Files(&look)),
                 state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
                 signer: Some(signer),
+                ..Standing::default()
             };
             (write.script)(&rules, &base, &query, standing)
         }

@@ -52,6 +52,9 @@ const FAULTY: &str = "assets = \"FOLDER/assets\"\ndefault_profile = \"good\"\n\
     [profiles.kernel]\nkernel = \"later/vmlinuz\"\n\
     [profiles.initrd]\nkernel = \"vmlinuz\"\ninitrd = [\"gone.img\"]\n\
     [profiles.empty]\nkernel = \"empty\"\n\
+    [profiles.page]\nkernel = \"page\"\n\
+    [profiles.short]\nkernel = \"short\"\n\
+    [profiles.arm]\nkernel = \"arm\"\n\
     [profiles.folder]\nkernel = \"debian\"\n\
     [profiles.outside]\nkernel = \"outside\"\n\
     [profiles.template]\nscript = \"gone.ipxe\"\n\
@@ -65,15 +68,25 @@ const FAULTY: &str = "assets = \"FOLDER/assets\"\ndefault_profile = \"good\"\n\
 fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes() -> Result<()> {
     let Some(mut bench) = Bench::start()? else { return Ok(()) };
     fs::write(bench.assets.join("empty"), "")?;
+    fs::write(bench.assets.join("page"), "<!DOCTYPE html><title>404</title>")?;
+    fs::write(
+        bench.assets.join("short"),
+        kernel(&[(0x1f1, b"\x04"), (0x1f4, b"\0\0\x10\0"), (0x202, b"HdrS\x0f\x02")]),
+    )?;
+    fs::write(bench.assets.join("arm"), kernel(&[(0x38, b"ARM\x64")]))?;
     symlink("/etc/hostname", bench.assets.join("outside"))?;
     let process = instead(&mut bench, FAULTY)?;
-    let script =
-        |profile: &str| text(&bench, &format!("/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&profile={profile}"));
+    let script = |profile: &str| {
+        text(&bench, &format!("/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&platform=efi&profile={profile}"))
+    };
     ensure!(script("good")?.contains("/assets/vmlinuz"), "{}", script("good")?);
     for (profile, words) in [
         ("kernel", "cannot boot: there is no file later/vmlinuz"),
         ("initrd", "cannot boot: there is no file gone.img"),
         ("empty", "cannot boot: empty is empty"),
+        ("page", "cannot boot: page is not a kernel: it is a web page"),
+        ("short", "cannot boot: short is cut off: it has 4096 bytes"),
+        ("arm", "cannot boot: arm is for arm64, so iPXE cannot start it on this machine (UEFI x86_64)"),
         ("folder", "cannot boot: there is no file debian"),
         ("outside", "cannot boot: outside leads out of the assets folder"),
         ("template", "there is no file gone.ipxe"),
@@ -120,6 +133,13 @@ fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes
     fs::remove_file(bench.assets.join("later/vmlinuz"))?;
     process.wait_for_line(missing, START)?;
     Ok(())
+}
+
+/// The beginning of a kernel, with these bytes at these places.
+fn kernel(parts: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    parts.iter().for_each(|(at, part)| bytes[*at..at + part.len()].copy_from_slice(part));
+    bytes
 }
 
 #[test]
