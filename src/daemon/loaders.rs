@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::boot::{
     chain::{Lead, Set, Sets, file_names},
+    length,
     loader::{LOADER_NAMES, Loader, LoaderFile, LoaderName, Unfit},
     loaders::Loaders,
     program::Program,
@@ -29,6 +30,9 @@ pub enum Reason {
     /// Its contents.
     #[error("{0}")]
     Unfit(#[from] Unfit),
+    /// Its end is missing.
+    #[error("the file {0}")]
+    CutOff(String),
     /// It cannot be read.
     #[error("{0}")]
     Unreadable(#[from] std::io::Error),
@@ -138,6 +142,7 @@ fn read_as(path: &Path, name: &str, loader: Loader) -> Result<Option<LoaderFile>
         Err(error) => return Err(error.into()),
     };
     loader.check(&bytes)?;
+    length::check(&bytes, bytes.len() as u64).map_err(Reason::CutOff)?;
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let (origin, program) = (path.display().to_string(), Program::of(&bytes));
     let (name, version, bytes) = (name.into(), version(&bytes), bytes.into());
@@ -184,6 +189,13 @@ mod tests {
         put("arm64-efi/snponly.efi", &efi(0xaa64, "2.0.0"));
         put("ipxe-i386.efi", &efi(0x8664, "1.21.1"));
         put("undionly.kpxe", b"");
+        // One section of 4 KiB at 512, and no optional header.
+        let mut short = efi(0x8664, "")[..0x46].to_vec();
+        short.extend_from_slice(&1u64.to_le_bytes());
+        short.resize(0x58 + 16, 0);
+        short.extend_from_slice(&(512u64 << 32 | 4096).to_le_bytes());
+        short.resize(0x58 + 40, 0);
+        put("ipxe.efi", &short);
         let (loaders, rejected) = find(&[folder.path().to_owned()]);
         let x64 = loaders.of(Loader::EfiX86_64).expect("found");
         assert_eq!(x64.version.as_deref(), Some("1.0.0+git-20190125.36a4c85-5.1"));
@@ -198,6 +210,10 @@ mod tests {
             [
                 format!("{}: the file is empty", at("undionly.kpxe")),
                 format!("{}: it is an EFI program for machine type 0x8664, not 0x014c", at("ipxe-i386.efi")),
+                format!(
+                    "{}: the file is cut off: it has 128 bytes, and its header says at least 4608: copy or download it again",
+                    at("ipxe.efi")
+                ),
             ]
         );
     }
