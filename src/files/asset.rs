@@ -36,6 +36,8 @@ pub struct Asset {
     /// Strong entity tag with its quotes (RFC 9110 §8.8.3). It is made of the size, the modification time in seconds, which
     /// every way of copying keeps, and samples of the content. So it is the same for all copies on all hosts.
     pub etag: String,
+    /// The same of the whole `file`, where this is a file inside an image.
+    pub(super) whole: String,
     pub(super) state: State,
     /// All of it, once it was read, if it is small.
     pub(super) content: OnceLock<Bytes>,
@@ -45,23 +47,48 @@ pub struct Asset {
 
 /// Identifies a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Version {
+struct Version {
     device: u64,
     inode: u64,
     size: i64,
     modified: (i64, u64),
 }
 
-/// A version, and when something about it was changed, which includes who may read it (`st_ctime`, inode(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A version, and when something about it was changed (`st_ctime`, inode(7)): who may read it, its names, or its content
+/// by a program that set the time of its modification back, as `cp -p` and `rsync --inplace -t` do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
-    pub(super) version: Version,
+    version: Version,
     changed: (i64, u64),
 }
 
 impl State {
     pub(super) fn of(stat: &Stat) -> Self {
         Self { version: Version::of(stat), changed: (stat.st_ctime, stat.st_ctime_nsec) }
+    }
+
+    /// A number that other states hardly have.
+    pub(super) fn number(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The entity tag of the version. The samples are read once for each state.
+    pub(super) fn etag(&self, file: &File) -> String {
+        let known = || TAGS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tag) = known().get(self) {
+            return tag.clone();
+        }
+        let Version { size, modified: (seconds, _), .. } = &self.version;
+        let samples = samples(file, u64::try_from(*size).unwrap_or_default());
+        let tag = format!("\"{size:x}-{seconds:x}-{samples}\"");
+        let mut known = known();
+        if known.len() >= MOST_TAGS {
+            known.clear();
+        }
+        known.insert(*self, tag.clone());
+        tag
     }
 
     /// Whether the last change was so long ago that another one would have another time.
@@ -72,12 +99,30 @@ impl State {
 }
 
 impl Asset {
+    /// A whole file.
+    pub(super) fn new(file: File, stat: &Stat) -> Self {
+        let state = State::of(stat);
+        let etag = state.etag(&file);
+        Self {
+            file,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: modified(stat),
+            whole: etag.clone(),
+            etag,
+            state,
+            content: OnceLock::new(),
+            layout: None,
+        }
+    }
+
     /// Whether the file was not changed since it was opened. A file that was replaced by another one is unchanged.
     ///
     /// # Errors
     /// Those of fstat(2).
     pub fn is_as_it_was(&self) -> io::Result<bool> {
-        Ok(Version::of(&fstat(&self.file)?) == self.state.version)
+        let now = State::of(&fstat(&self.file)?);
+        // A name that was removed leaves another time of change, too. Then the content tells.
+        Ok(now == self.state || now.version == self.state.version && now.etag(&self.file) == self.whole)
     }
 
     /// Whether it can be kept in memory.
@@ -163,33 +208,9 @@ pub(super) fn unreadable(name: &str, errno: Errno) -> Reason {
 }
 
 impl Version {
-    pub(super) fn of(stat: &Stat) -> Self {
+    fn of(stat: &Stat) -> Self {
         let modified = (stat.st_mtime, stat.st_mtime_nsec);
         Self { device: stat.st_dev, inode: stat.st_ino, size: stat.st_size, modified }
-    }
-
-    /// A number that other versions hardly have.
-    pub(super) fn number(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// The entity tag of this version. The samples are read once.
-    pub(super) fn etag(&self, file: &File) -> String {
-        let known = || TAGS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tag) = known().get(self) {
-            return tag.clone();
-        }
-        let Self { size, modified: (seconds, _), .. } = self;
-        let samples = samples(file, u64::try_from(*size).unwrap_or_default());
-        let tag = format!("\"{size:x}-{seconds:x}-{samples}\"");
-        let mut known = known();
-        if known.len() >= MOST_TAGS {
-            known.clear();
-        }
-        known.insert(*self, tag.clone());
-        tag
     }
 }
 
@@ -223,8 +244,8 @@ fn samples(file: &File, size: u64) -> String {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// By the version on this host.
-static TAGS: LazyLock<Mutex<HashMap<Version, String>>> = LazyLock::new(Mutex::default);
+/// By the state on this host.
+static TAGS: LazyLock<Mutex<HashMap<State, String>>> = LazyLock::new(Mutex::default);
 const MOST_TAGS: usize = 16_384;
 /// Bytes at the beginning and at the end. The descriptors of an image, with the time when it was made, begin after 32 KiB
 /// (ECMA-119 §6.2.1).

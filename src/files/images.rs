@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::{
-    asset::{Asset, Version},
+    asset::{Asset, State},
     image::ImageFile,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// The indexes of recently used images, the newest last.
 #[derive(Debug, Default)]
-pub(super) struct Images(Mutex<Vec<(Version, Slot)>>);
+pub(super) struct Images(Mutex<Vec<(State, Slot)>>);
 
 /// The first request reads the index. Others that need the same image wait for it.
 pub(super) type Slot = Arc<OnceLock<Result<Opened, Fault>>>;
@@ -62,10 +62,10 @@ pub(super) fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Reason {
 }
 
 impl Images {
-    pub(super) fn slot(&self, version: Version) -> Slot {
+    pub(super) fn slot(&self, state: State) -> Slot {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.iter().position(|(known, _)| *known == version).map(|at| all.remove(at));
-        let entry = known.unwrap_or_else(|| (version, Slot::default()));
+        let known = all.iter().position(|(known, _)| *known == state).map(|at| all.remove(at));
+        let entry = known.unwrap_or_else(|| (state, Slot::default()));
         if all.len() >= IMAGES {
             all.remove(0);
         }

@@ -10,7 +10,7 @@ use rustix::fs::fstat;
 
 use super::{
     alias::is_image,
-    asset::{Asset, Version},
+    asset::{Asset, State},
     image::ImageFile,
     images::{Opened, Slot, opened, told, unreadable},
     listing::{Entry, Kind},
@@ -77,13 +77,13 @@ impl AssetRoot {
 
     /// The index of an open image.
     pub(super) fn index(&self, image: Asset, path: &str) -> Result<(Asset, Slot), Reason> {
-        let slot = self.images.slot(image.state.version);
+        let slot = self.images.slot(image.state);
         if slot.get().is_none() {
             let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
             slot.get_or_init(|| Index::open(&file).map(Opened::new));
             // If the image changed during the read, the index is not kept for the old version.
             let now = fstat(&image.file).map_err(|error| unreadable(path, &error))?;
-            if Version::of(&now) != image.state.version {
+            if State::of(&now) != image.state {
                 return Err(unreadable(path, &"the image changed while it was read"));
             }
         }

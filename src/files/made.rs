@@ -2,12 +2,12 @@
 //! a boot.cfg that names this server.
 //! They stand in a folder of the image that no image has: `x.iso/.netbootd/ARCH/NAME`.
 
-use std::{fs::File, io, path::Path, sync::OnceLock};
+use std::{fs::File, io, path::Path};
 
 use rustix::fs::{FileType, fstat};
 
 use super::{
-    asset::{Asset, State, modified},
+    asset::Asset,
     image::ImageFile,
     images::{opened, told, unreadable},
     root::AssetRoot,
@@ -68,7 +68,7 @@ impl AssetRoot {
     /// As [`AssetRoot::file`]; [`Reason::Unreadable`] for what is no image.
     pub fn recognise(&self, path: &str) -> Result<Seen, Reason> {
         let image = self.file(path)?;
-        let version = image.state.version.number();
+        let version = image.state.number();
         let (image, slot) = self.index(image, path)?;
         let opened = opened(&slot, path)?;
         let found = opened.recognised(&image, path)?.clone();
@@ -162,16 +162,7 @@ fn of_package(host: &str, path: &str) -> Result<Asset, Reason> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Reason::not_found(path));
     }
-    let state = State::of(&stat);
-    Ok(Asset {
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: modified(&stat),
-        etag: state.version.etag(&file),
-        file,
-        state,
-        content: OnceLock::new(),
-        layout: None,
-    })
+    Ok(Asset::new(file, &stat))
 }
 
 /// The largest size of a boot.cfg in bytes.

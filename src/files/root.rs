@@ -7,14 +7,14 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwapOption;
 use rustix::fs::{FileType, OFlags, fstat};
 
 use super::{
-    asset::{Asset, State, Version, modified, unreadable},
+    asset::{Asset, State, unreadable},
     folder::Folder,
     images::Images,
 };
@@ -30,9 +30,9 @@ pub struct AssetRoot {
     /// If only some files of the folder are served: their paths below it.
     pub(super) only: Option<BTreeSet<String>>,
     /// The open files that [`AssetRoot::shared`] has returned, as long as they are used.
-    pub(super) open: Mutex<HashMap<(Version, String), Weak<Asset>>>,
+    pub(super) open: Mutex<HashMap<(State, String), Weak<Asset>>>,
     /// The small files that were used last: they stay in memory.
-    pub(super) small: Mutex<Recent<Version, Arc<Asset>>>,
+    pub(super) small: Mutex<Recent<State, Arc<Asset>>>,
     /// By which paths they were found, and what the paths led to then.
     pub(super) small_by_path: Mutex<Recent<Vec<u8>, State>>,
     /// The indexes of the images that were used.
@@ -149,23 +149,23 @@ impl AssetRoot {
         if State::of(&now) != known {
             return None;
         }
-        self.small.lock().unwrap_or_else(PoisonError::into_inner).get(&known.version).cloned()
+        self.small.lock().unwrap_or_else(PoisonError::into_inner).get(&known).cloned()
     }
 
     /// Returns the file that is already open, if it is the same version.
     pub(super) fn share(&self, asset: Asset) -> Arc<Asset> {
         if asset.is_small() {
             let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(asset) = small.get(&asset.state.version) {
+            if let Some(asset) = small.get(&asset.state) {
                 return Arc::clone(asset);
             }
             let asset = Arc::new(asset);
-            small.insert(asset.state.version, Arc::clone(&asset));
+            small.insert(asset.state, Arc::clone(&asset));
             return asset;
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Files inside one image have the image's version, but their own entity tags.
-        let key = (asset.state.version, asset.etag.clone());
+        // Files inside one image have the image's state, but their own entity tags.
+        let key = (asset.state, asset.etag.clone());
         if let Some(asset) = open.get(&key).and_then(Weak::upgrade) {
             return asset;
         }
@@ -213,16 +213,7 @@ impl AssetRoot {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Reason::not_found(&name.to_string_lossy()));
         }
-        let (state, file) = (State::of(&stat), File::from(descriptor));
-        Ok(Asset {
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: modified(&stat),
-            etag: state.version.etag(&file),
-            file,
-            state,
-            content: OnceLock::new(),
-            layout: None,
-        })
+        Ok(Asset::new(File::from(descriptor), &stat))
     }
 
     /// Whether a machine can fetch this file.
@@ -353,6 +344,31 @@ mod tests {
     }
 
     #[test]
+    fn another_content_with_the_same_size_and_time_is_another_version() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let time = UNIX_EPOCH + Duration::from_secs(1);
+        for size in [10, 3_000_000] {
+            let (path, assets) = (scratch.path().join("k"), AssetRoot::open(scratch.path()).expect("opened"));
+            let write = |byte: u8| {
+                fs::write(&path, vec![byte; size]).expect("written");
+                fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(time)).expect("dated");
+            };
+            let first_bytes =
+                |asset: &Asset| asset.small().map_or_else(|| asset.head(1).expect("read")[0], |all| all[0]);
+            write(1);
+            let old = assets.shared("k").expect("there");
+            assert_eq!(first_bytes(&old), 1);
+            write(2);
+            let new = assets.shared("k").expect("there");
+            assert_eq!(first_bytes(&new), 2, "{size}");
+            assert_ne!(old.etag, new.etag);
+            assert!(!old.is_as_it_was().expect("read") && new.is_as_it_was().expect("read"));
+            fs::remove_file(&path).expect("removed");
+            assert!(new.is_as_it_was().expect("read"), "it has no name, and its content");
+        }
+    }
+
+    #[test]
     fn a_version_is_open_once_as_long_as_anyone_has_it() {
         let scratch = tempfile::tempdir().expect("a folder");
         let path = scratch.path().join("k");
@@ -439,6 +455,7 @@ mod tests {
                 .expect("unharmed")
                 .insert(b"k".to_vec(), State::of(&stat(&path).expect("there")))
         };
+        assert_eq!(read(), Ok("old".into()));
         learn();
         assert!(is_known());
         put("new");
