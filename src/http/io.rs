@@ -94,12 +94,20 @@ impl Io {
             yield_now().await;
         }
         let connection = &self.connection;
-        rest.prepare().await.inspect_err(|error| connection.fail(&error.to_string()))?;
+        let fail = |error: &io::Error| connection.fail(&error.to_string());
+        rest.prepare().await.inspect_err(fail)?;
         if rest.length() >= CORKED {
             connection.cork(true);
         }
-        let (sent, has_waited) = self.send_or_wait(|| rest.send(&connection.stream)).await;
-        let count = sent?;
+        let mut has_waited = false;
+        let count = loop {
+            if let Some(sent) = self.send_now(|| rest.send(&connection.stream)) {
+                break sent?;
+            }
+            self.room().await?;
+            has_waited = true;
+            rest.look_again().inspect_err(fail)?;
+        };
         if count == 0 {
             connection.fail(Failure::CUT_SHORT);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, Failure::CUT_SHORT));
@@ -112,29 +120,26 @@ impl Io {
         Ok(())
     }
 
-    async fn send(&self, send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        self.send_or_wait(send).await.0
+    async fn send(&self, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match self.send_now(&mut send) {
+                Some(sent) => return sent,
+                None => self.room().await?,
+            }
+        }
     }
 
-    /// Whether it had to wait for room, too.
-    async fn send_or_wait(&self, mut send: impl FnMut() -> io::Result<usize>) -> (io::Result<usize>, bool) {
-        let stream = &self.connection.stream;
-        let mut has_waited = false;
-        let sent = poll_fn(|context| {
-            loop {
-                let Poll::Ready(ready) = stream.poll_write_ready(context) else {
-                    has_waited = true;
-                    return Poll::Pending;
-                };
-                ready?;
-                match stream.try_io(Interest::WRITABLE, &mut send) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    sent => return Poll::Ready(sent),
-                }
-            }
-        })
-        .await;
-        (sent, has_waited)
+    /// `None` where there is no room.
+    fn send_now(&self, send: impl FnOnce() -> io::Result<usize>) -> Option<io::Result<usize>> {
+        match self.connection.stream.try_io(Interest::WRITABLE, send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            sent => Some(sent),
+        }
+    }
+
+    /// Waits until there is room.
+    async fn room(&self) -> io::Result<()> {
+        poll_fn(|context| self.connection.stream.poll_write_ready(context)).await
     }
 
     fn send_slices(&self, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
@@ -152,7 +157,7 @@ const TURN: usize = 2 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read as _, net, task::Waker};
+    use std::{fs, io::Read as _, net, os::unix::fs::FileExt as _, task::Waker};
 
     use bytes::Bytes;
     use socket2::SockRef;
@@ -161,6 +166,7 @@ mod tests {
     use super::*;
     use crate::{
         boot::over::Of,
+        files::AssetRoot,
         http::{ends::Ends, queue::Queue, source::Source},
     };
 
@@ -190,6 +196,29 @@ mod tests {
         let mut got = [0; 12];
         client.read_exact(&mut got).expect("read");
         assert_eq!(&got, b"turn by turn");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_into_while_its_client_pauses_is_cut_short() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("k"), vec![1; 4_000_000]).expect("written");
+        let asset = AssetRoot::open(folder.path()).map(|assets| assets.shared("k").expect("there"));
+        let rest = Rest::new(Source::File(asset.expect("opened")), 0, 4_000_000);
+        let (mut io, mut client) = pair().await;
+        let reader = {
+            let mut answering = std::pin::pin!(io.answer(b"head ", rest));
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..100 {
+                assert!(answering.as_mut().poll(&mut context).is_pending(), "more than there is room for");
+            }
+            let file = fs::File::options().write(true).open(folder.path().join("k")).expect("opened");
+            file.write_all_at(&[2; 4_000_000], 0).expect("written");
+            let reader = tokio::task::spawn_blocking(move || io::copy(&mut client, &mut io::sink()).expect("read"));
+            assert_eq!(answering.await.expect_err("another version").to_string(), Failure::CHANGED);
+            reader
+        };
+        drop(io);
+        assert!(reader.await.expect("no panic") < 4_000_000);
     }
 
     #[tokio::test]

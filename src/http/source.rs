@@ -69,6 +69,17 @@ impl Rest {
         self.ready = self.ready.saturating_sub(count as u64);
     }
 
+    /// A client is never sent two versions of a file as one: while it pauses, the file can be written into.
+    ///
+    /// # Errors
+    /// The file was changed.
+    pub(super) fn look_again(&self) -> io::Result<()> {
+        match &self.source {
+            Source::File(asset) if !asset.is_as_it_was()? => Err(io::Error::other(Failure::CHANGED)),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits, where it has to, until the next bytes are in the page cache: `sendfile` would keep the thread waiting, and with
     /// it every other client that it serves.
     ///
@@ -83,9 +94,7 @@ impl Rest {
             self.ready = length;
             return Ok(());
         };
-        if !asset.is_as_it_was()? {
-            return Err(io::Error::other(Failure::CHANGED));
-        }
+        self.look_again()?;
         let place = asset.at(self.offset, length);
         // A file inside an image may be in several runs.
         let length = place.as_ref().map_or(length, Piece::length);
