@@ -121,7 +121,10 @@ mod tests {
         time::Duration,
     };
 
-    use tokio::{net::TcpListener, sync::mpsc};
+    use tokio::{
+        net::TcpListener,
+        sync::{Semaphore, mpsc},
+    };
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -161,8 +164,9 @@ mod tests {
         let connection = Connection::new(stream, Ends { peer, local: address }, Queue::of(1), events, Arc::default());
         let connection = Arc::new(connection.expect("a connection"));
         {
-            let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
-            let serving = pin!(converse(Arc::clone(&connection), &one, &stop));
+            let one = One { served, connection: Arc::clone(&connection) };
+            let (bodies, stop) = (Semaphore::new(0), CancellationToken::new());
+            let serving = pin!(converse(Arc::clone(&connection), &one, &bodies, &stop));
             watch(connection, serving, Duration::from_secs(150), &stop).await;
         }
         let answer = client.await.expect("read");

@@ -9,11 +9,17 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Version, header};
 use http_body::{Body as _, Frame};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, Sleep, sleep_until},
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
@@ -38,21 +44,36 @@ pub(super) enum Answer {
     Other(Response),
 }
 
-/// Serves until the client closes the connection, or `stop`. What is asked by then is answered.
+/// Serves until the client closes the connection, or `stop`. What is asked by then is answered. `bodies` are bytes that all
+/// connections of a stage have for long bodies of requests.
 ///
 /// # Errors
 /// Those of the socket, and of a file that cannot be sent to its end.
 pub(super) async fn converse(
     connection: Arc<Connection>,
     answers: &impl Answers,
+    bodies: &Semaphore,
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let stopped = pin!(stop.cancelled());
-    let timer = pin!(sleep_until(Instant::now() + HEADER_TIMEOUT));
+    let timer = pin!(sleep_until(Instant::now() + REQUEST_TIMEOUT));
     let (io, received, written) = (Io::new(Arc::clone(&connection)), Vec::new(), Vec::new());
-    let mut conversation = Conversation { io, received, written, stopped, timer };
-    conversation.run(answers, stop).await?;
-    connection.shut_down_writing()
+    let mut conversation = Conversation { io, received, written, bodies, stopped, timer, last: None };
+    let end = conversation.run(answers, stop).await?;
+    connection.shut_down_writing()?;
+    if end == End::Refused {
+        conversation.linger().await?;
+    }
+    Ok(())
+}
+
+/// How the requests of a connection end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The last one was answered, or none came.
+    Last,
+    /// What came is not read to its end.
+    Refused,
 }
 
 /// What the answer has to know of its request.
@@ -69,16 +90,20 @@ struct Conversation<'a, 'stop> {
     received: Vec<u8>,
     /// The head of the answer.
     written: Vec<u8>,
+    /// See [`BODIES`].
+    bodies: &'a Semaphore,
     stopped: Pin<&'a mut WaitForCancellationFuture<'stop>>,
     /// Of the wait for a request. It is set anew when it has run out, not for each request.
     timer: Pin<&'a mut Sleep>,
+    /// When a request that had begun as the server stopped has to be whole.
+    last: Option<Instant>,
 }
 
 impl Conversation<'_, '_> {
-    async fn run(&mut self, answers: &impl Answers, stop: &CancellationToken) -> io::Result<()> {
+    async fn run(&mut self, answers: &impl Answers, stop: &CancellationToken) -> io::Result<End> {
         let mut stays = true;
         while stays {
-            let Some(head) = self.head().await? else { return Ok(()) };
+            let Some(head) = self.head().await? else { return Ok(End::Last) };
             let head = match head {
                 Ok(head) => head,
                 Err(wrong) => return self.refuse(wrong).await,
@@ -96,12 +121,12 @@ impl Conversation<'_, '_> {
                 Answer::Other(response) => Box::pin(self.send(asked, response)).await?,
             };
         }
-        Ok(())
+        Ok(End::Last)
     }
 
     /// The next request; `None` where none comes.
     async fn head(&mut self) -> io::Result<Option<Result<Head, Wrong>>> {
-        let deadline = Instant::now() + HEADER_TIMEOUT;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut looked_at = 0;
         loop {
             let fresh = self.received.get(looked_at..).unwrap_or_default();
@@ -122,30 +147,47 @@ impl Conversation<'_, '_> {
                 }
             }
             looked_at = self.received.len();
-            let count = poll_fn(|context| {
-                if let Poll::Ready(read) = self.io.poll_read(context, &mut self.received) {
-                    return Poll::Ready(read);
-                }
-                if self.received.is_empty() && self.stopped.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Ok(0));
-                }
-                while self.timer.as_mut().poll(context).is_ready() {
-                    if Instant::now() >= deadline {
-                        return Poll::Ready(Ok(0));
-                    }
-                    self.timer.as_mut().reset(deadline);
-                }
-                Poll::Pending
-            });
-            if count.await? == 0 {
+            if self.more(deadline, !self.received.is_empty()).await? == 0 {
                 return Ok(None);
             }
         }
     }
 
+    /// Takes what comes next; 0 where the client closes the connection or is too slow, or where the server stops and no
+    /// request has begun.
+    async fn more(&mut self, mut deadline: Instant, has_begun: bool) -> io::Result<usize> {
+        poll_fn(|context| {
+            if let Poll::Ready(read) = self.io.poll_read(context, &mut self.received) {
+                return Poll::Ready(read);
+            }
+            if self.stopped.as_mut().poll(context).is_ready() {
+                if !has_begun {
+                    return Poll::Ready(Ok(0));
+                }
+                let last = *self.last.get_or_insert_with(|| Instant::now() + LAST_REQUEST);
+                deadline = deadline.min(last);
+                if self.timer.deadline() > deadline {
+                    self.timer.as_mut().reset(deadline);
+                }
+            }
+            while self.timer.as_mut().poll(context).is_ready() {
+                if Instant::now() >= deadline {
+                    return Poll::Ready(Ok(0));
+                }
+                self.timer.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// The body of a request, whole: those of boot clients are small.
     async fn body(&mut self, head: &Head) -> io::Result<Result<Bytes, Wrong>> {
         let mut body = Incoming::new(head.framing);
+        // Dropped with the body: so many are held at once, however many clients send one.
+        let bodies = self.bodies;
+        let Ok(_held) = bodies.try_acquire_many(body.most(SMALL_BODY, LONGEST_BODY)) else { return Ok(Err(TOO_MANY)) };
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut waits = head.waits;
         loop {
             match body.take(&mut self.received, LONGEST_BODY) {
@@ -156,18 +198,30 @@ impl Conversation<'_, '_> {
             if std::mem::take(&mut waits) {
                 self.io.write(&mut [IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")]).await?;
             }
-            if poll_fn(|context| self.io.poll_read(context, &mut self.received)).await? == 0 {
+            if self.more(deadline, true).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
 
     /// Where the next request begins is not known, so the connection ends.
-    async fn refuse(&mut self, Wrong(status): Wrong) -> io::Result<()> {
+    async fn refuse(&mut self, Wrong(status, why): Wrong) -> io::Result<End> {
         let asked = Asked { version: Version::HTTP_11, is_head: false, stays: false };
-        let mut response = Response::new(Body::from(format!("{status}\n")));
-        *response.status_mut() = status;
-        Box::pin(self.send(asked, response)).await.map(drop)
+        let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+        let response = (status, plain, format!("{status}: {why}\n")).into_response();
+        Box::pin(self.send(asked, response)).await?;
+        Ok(End::Refused)
+    }
+
+    /// Reads on for a while: what a client sends to a closed connection resets it, and the client may lose the answer that
+    /// it has not read (RFC 9112 §9.6).
+    async fn linger(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + LINGER;
+        self.timer.as_mut().reset(deadline);
+        while self.more(deadline, false).await? > 0 {
+            self.received.clear();
+        }
+        Ok(())
     }
 
     async fn send_file(&mut self, asked: Asked, file: FileAnswer) -> io::Result<bool> {
@@ -192,7 +246,9 @@ impl Conversation<'_, '_> {
         let stays = asked.stays && (is_framed || is_chunked);
         let mut reply = Reply::new(&mut self.written, asked.version, head.status);
         reply.fields(&head.headers);
-        if let Some(length) = length.filter(|_| has_body && !says_length) {
+        // Of a HEAD, the length of what GET gets. The router takes the body away, and says the length where it knows it.
+        let is_known = |length: &u64| has_body || (asked.is_head && *length > 0);
+        if let Some(length) = length.filter(is_known).filter(|_| !says_length) {
             reply.number("Content-Length", length);
         }
         if is_chunked {
@@ -254,8 +310,17 @@ impl Conversation<'_, '_> {
     }
 }
 
-/// For a request's head, from its first byte or from the end of the answer before; it never runs on a body.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a request's head, from the end of the answer before, and for its body. It never runs on an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the rest of a request that had begun when the server stopped.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
+/// For what a client sends behind a request that was refused.
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes of all bodies that are on their way at once, beside small ones: 64 of the longest.
+pub(super) const BODIES: usize = 64 * LONGEST_BODY;
+const TOO_MANY: Wrong = Wrong(StatusCode::SERVICE_UNAVAILABLE, "too many long requests at once: try again");
+/// Bytes of a body that takes nothing of [`BODIES`].
+const SMALL_BODY: usize = 8 << 10;
 /// Bytes, between two requests.
 const KEPT: usize = 8 << 10;
 /// Bytes of a request's body.
@@ -290,7 +355,6 @@ mod tests {
         time::SystemTime,
     };
 
-    use axum::response::IntoResponse as _;
     use futures_util::{StreamExt as _, stream};
     use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
@@ -326,6 +390,10 @@ mod tests {
     }
 
     async fn connect(stop: &CancellationToken) -> (TcpStream, JoinHandle<io::Result<()>>) {
+        connect_with(Arc::new(Semaphore::new(BODIES)), stop).await
+    }
+
+    async fn connect_with(bodies: Arc<Semaphore>, stop: &CancellationToken) -> (TcpStream, JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let local = listener.local_addr().expect("bound");
         let client = TcpStream::connect(local).expect("connected");
@@ -333,7 +401,7 @@ mod tests {
         let connection =
             Connection::new(stream, Ends { peer, local }, Queue::of(1), mpsc::channel(8).0, Arc::default());
         let (connection, stop) = (Arc::new(connection.expect("a connection")), stop.clone());
-        let serving = tokio::spawn(async move { converse(connection, &Echo, &stop).await });
+        let serving = tokio::spawn(async move { converse(connection, &Echo, &bodies, &stop).await });
         (client, serving)
     }
 
@@ -342,7 +410,7 @@ mod tests {
         let (mut client, serving) = connect(&CancellationToken::new()).await;
         let reader = tokio::task::spawn_blocking(move || {
             for part in parts {
-                client.write_all(part.as_bytes()).expect("sent");
+                client.write_all(part.replace("TP/1.1\r\n", "TP/1.1\r\nHost: h\r\n").as_bytes()).expect("sent");
             }
             let mut answer = String::new();
             client.read_to_string(&mut answer).expect("an answer");
@@ -386,7 +454,8 @@ mod tests {
     async fn a_client_that_waits_with_its_body_is_told_to_go_on() {
         let (mut client, _serving) = connect(&CancellationToken::new()).await;
         let reader = tokio::task::spawn_blocking(move || {
-            let head = "POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-Continue\r\nConnection: Close\r\n\r\n";
+            let head =
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-Continue\r\nConnection: Close\r\n\r\n";
             client.write_all(head.as_bytes()).expect("sent");
             let mut told = [0; 25];
             client.read_exact(&mut told).expect("told");
@@ -407,6 +476,7 @@ mod tests {
         .await;
         assert_eq!(bodies(&answer), ["", "", "GET /2 []"], "{answer}");
         let heads: Vec<&str> = answer.split("HTTP/1.1 ").collect();
+        assert!(heads[1].contains("Content-Length: 10\r\n"), "as GET: {answer}");
         assert!(heads[2].starts_with("204 ") && !heads[2].contains("Content-Length"), "{answer}");
     }
 
@@ -435,7 +505,7 @@ mod tests {
         ] {
             let answer = exchange(Box::leak(Box::new([asked, "GET / HTTP/1.1\r\n\r\n"]))).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{asked}: {answer}");
-            assert!(answer.matches("HTTP/1.1").count() == 1 && answer.contains("Connection: close\r\n"), "{answer}");
+            assert!(answer.matches("\r\nDate: ").count() == 1 && answer.contains("Connection: close\r\n"), "{answer}");
         }
     }
 
@@ -445,7 +515,7 @@ mod tests {
         let local = listener.local_addr().expect("bound");
         let client = thread::spawn(move || {
             let mut client = TcpStream::connect(local).expect("connected");
-            client.write_all(b"GET /k HTTP/1.1\r\n\r\n").expect("sent");
+            client.write_all(b"GET /k HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
             client.shutdown(Shutdown::Write).expect("shut");
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).expect("an answer");
@@ -459,7 +529,7 @@ mod tests {
         let (etag, modified) = ("\"1\"".into(), SystemTime::UNIX_EPOCH);
         let served = Served { of: Of::Asset, name: "k".into(), content, etag, modified };
         let one = One { served, connection: Arc::clone(&connection) };
-        converse(connection, &one, &CancellationToken::new()).await.expect("sent");
+        converse(connection, &one, &Semaphore::new(BODIES), &CancellationToken::new()).await.expect("sent");
         assert!(client.join().expect("no panic").len() > 20_000_000);
     }
 
@@ -470,7 +540,7 @@ mod tests {
         let (mut asking, asking_served) = connect(&stop).await;
         // The beginning of the second request is read with the first one.
         let reader = tokio::task::spawn_blocking(move || {
-            asking.write_all(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HT").expect("sent");
+            asking.write_all(b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HT").expect("sent");
             let mut answer = Vec::new();
             while !answer.ends_with(b"GET /1 []") {
                 let mut byte = [0];
@@ -484,7 +554,7 @@ mod tests {
         idle_served.await.expect("no panic").expect("no error");
         assert_eq!(idle.read(&mut [0; 1]).expect("an end"), 0);
         let reader = tokio::task::spawn_blocking(move || {
-            asking.write_all(b"TP/1.1\r\n\r\n").expect("sent");
+            asking.write_all(b"TP/1.1\r\nHost: h\r\n\r\n").expect("sent");
             let mut answer = String::new();
             asking.read_to_string(&mut answer).expect("an answer");
             answer
@@ -495,9 +565,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_a_request_is_not_waited_for_when_the_server_stops() {
+        for half in ["GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nab"] {
+            let stop = CancellationToken::new();
+            let (mut client, serving) = connect(&stop).await;
+            client.write_all(half.as_bytes()).expect("sent");
+            stop.cancel();
+            let began = Instant::now();
+            // Of a body, the client has not sent all that it said.
+            let _ = serving.await.expect("no panic");
+            assert!(began.elapsed() < REQUEST_TIMEOUT / 2, "{half}");
+            assert_eq!(client.read(&mut [0; 1]).expect("an end"), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_on_behind_a_refused_request_gets_its_answer() {
+        let (mut client, serving) = connect(&CancellationToken::new()).await;
+        let sending = tokio::task::spawn_blocking(move || {
+            let head = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n";
+            client.write_all(head.as_bytes()).expect("sent");
+            client.write_all(&[0; 3_000_000]).expect("nothing resets the connection");
+            client.shutdown(Shutdown::Write).expect("shut");
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).expect("an answer");
+            answer
+        });
+        let answer = sending.await.expect("no panic");
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("256 KiB\n"), "{answer}");
+        serving.await.expect("no panic").expect("no error");
+    }
+
+    #[tokio::test]
+    async fn long_bodies_have_their_room_and_no_more() {
+        for (room, length, status) in
+            [(0, SMALL_BODY, 200), (0, SMALL_BODY + 1, 503), (9000, 9000, 200), (9000, 9001, 503)]
+        {
+            let (mut client, serving) = connect_with(Arc::new(Semaphore::new(room)), &CancellationToken::new()).await;
+            let sending = tokio::task::spawn_blocking(move || {
+                let head =
+                    format!("POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+                client.write_all(&[head.as_bytes(), &vec![b'x'; length]].concat()).expect("sent");
+                client.shutdown(Shutdown::Write).expect("shut");
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).expect("an answer");
+                answer
+            });
+            let answer = sending.await.expect("no panic");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{room} {length}: {answer}");
+            serving.await.expect("no panic").expect("no error");
+        }
+    }
+
+    #[tokio::test]
     async fn a_stream_ends_when_its_client_goes() {
         let (mut client, serving) = connect(&CancellationToken::new()).await;
-        client.write_all(b"GET /for-ever HTTP/1.1\r\n\r\n").expect("sent");
+        client.write_all(b"GET /for-ever HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
         let reader = tokio::task::spawn_blocking(move || {
             let mut answer = Vec::new();
             while !answer.ends_with(b"first\r\n") {

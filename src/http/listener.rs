@@ -14,7 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 use super::{
     admission::{Admission, Full, Place},
     connection::Connection,
-    conversation::{Answer, Answers, converse},
+    conversation::{Answer, Answers, BODIES, converse},
     ends::{Ends, ipv4},
     queue::Queue,
     reply::Reply,
@@ -44,6 +44,7 @@ pub struct Stage {
     admission: Arc<Admission>,
     /// Of those that were answered 503.
     refusals: Arc<Admission>,
+    bodies: Semaphore,
     workers: Workers,
     events: mpsc::Sender<Event>,
     running: Arc<AtomicUsize>,
@@ -55,7 +56,8 @@ impl Stage {
     pub fn new(limits: ClientLimits, proxies: TrustedProxies, workers: Workers, events: mpsc::Sender<Event>) -> Self {
         let admission = Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_client));
         let refusals = Arc::new(Admission::new(REFUSALS, REFUSALS_OF_ONE));
-        Self { limits, proxies, admission, refusals, workers, events, running: Arc::default() }
+        let bodies = Semaphore::new(BODIES);
+        Self { limits, proxies, admission, refusals, bodies, workers, events, running: Arc::default() }
     }
 
     /// Downloads that are not at their end, to be read when nothing else is: it keeps nothing alive.
@@ -155,7 +157,7 @@ impl Stage {
             Err(error) => return debug!(%error, %peer, "an HTTP connection closed before it began"),
         };
         let site = Site { stage: &self, routes, connection: &connection };
-        let serving = pin!(converse(Arc::clone(&connection), &site, &stop));
+        let serving = pin!(converse(Arc::clone(&connection), &site, &self.bodies, &stop));
         watch::watch(Arc::clone(&connection), serving, self.limits.dead_after, &stop).await;
         drop((place, seat));
     }
@@ -200,7 +202,12 @@ async fn refuse(mut stream: TcpStream, peer: SocketAddr, place: Place, full: Ful
         reply.end(Version::HTTP_11, false);
         answer.extend_from_slice(body.as_bytes());
         stream.write_all(&answer).await?;
-        stream.shutdown().await
+        stream.shutdown().await?;
+        // What a client sends to a closed connection resets it, and the client may lose the answer (RFC 9112 §9.6).
+        while stream.read_buf(&mut received).await? > 0 {
+            received.clear();
+        }
+        io::Result::Ok(())
     };
     // This one has no claim to patience: nothing is on its way to it.
     if tokio::time::timeout(REFUSAL_TIMEOUT, answer).await.is_err() {

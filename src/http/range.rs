@@ -43,13 +43,13 @@ pub enum Selection {
 pub fn select(headers: &HeaderMap, version: Version<'_>) -> Selection {
     // What cannot be read is there all the same: an If-Range of other bytes names another version.
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    match (text(header::IF_MATCH), text(header::IF_UNMODIFIED_SINCE)) {
-        (Some(tags), _) if !lists(tags, version.etag, Comparison::Strong) => return Selection::PreconditionFailed,
+    match (Comparison::Strong.finds(headers, header::IF_MATCH, version.etag), text(header::IF_UNMODIFIED_SINCE)) {
+        (Some(false), _) => return Selection::PreconditionFailed,
         (None, Some(date)) if is_modified_since(version, date) => return Selection::PreconditionFailed,
         _ => {}
     }
-    match (text(header::IF_NONE_MATCH), text(header::IF_MODIFIED_SINCE)) {
-        (Some(tags), _) if lists(tags, version.etag, Comparison::Weak) => return Selection::NotModified,
+    match (Comparison::Weak.finds(headers, header::IF_NONE_MATCH, version.etag), text(header::IF_MODIFIED_SINCE)) {
+        (Some(true), _) => return Selection::NotModified,
         (None, Some(date)) if !is_modified_since(version, date) && httpdate::parse_http_date(date).is_ok() => {
             return Selection::NotModified;
         }
@@ -69,11 +69,17 @@ enum Comparison {
     Weak,
 }
 
-fn lists(tags: &str, etag: &str, comparison: Comparison) -> bool {
-    tags.split(',').map(str::trim).any(|tag| {
-        let opaque = if comparison == Comparison::Weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
-        tag == "*" || opaque == etag
-    })
+impl Comparison {
+    /// Whether the tags of this field, which may be in several lines (RFC 9110 §5.3), have this one; `None` without them.
+    fn finds(self, headers: &HeaderMap, name: HeaderName, etag: &str) -> Option<bool> {
+        let is_it = |tag: &str| {
+            let opaque = if self == Self::Weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
+            tag == "*" || opaque == etag
+        };
+        let mut lines = headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default()).peekable();
+        lines.peek()?;
+        Some(lines.flat_map(|line| line.split(',')).any(|tag| is_it(tag.trim())))
+    }
 }
 
 /// A date that is none does not count (RFC 9110 §13.1.3), and says "not modified since" here.
@@ -115,18 +121,22 @@ fn part(range: &str, size: u64) -> Selection {
     let Some((first, last)) = spec.trim().split_once('-').filter(|_| unit.trim().eq_ignore_ascii_case("bytes")) else {
         return Selection::Whole;
     };
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number(first) || !is_number(last) {
-        return Selection::Whole;
-    }
-    let (start, end) = match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), Ok(last)) if first > last => return Selection::Whole,
-        (Ok(first), Ok(last)) => (first, last.saturating_add(1).min(size)),
-        (Ok(first), Err(_)) => (first, size),
-        (Err(_), Ok(suffix)) => (size.saturating_sub(suffix), size),
-        (Err(_), Err(_)) => return Selection::Whole,
+    let (Some(first), Some(last)) = (position(first), position(last)) else { return Selection::Whole };
+    let (start, end) = match (first, last) {
+        (Some(first), Some(last)) if first > last => return Selection::Whole,
+        (Some(first), Some(last)) => (first, last.saturating_add(1).min(size)),
+        (Some(first), None) => (first, size),
+        (None, Some(suffix)) => (size.saturating_sub(suffix), size),
+        (None, None) => return Selection::Whole,
     };
     if start < end { Selection::Part { start, length: end - start } } else { Selection::Unsatisfiable }
+}
+
+/// A number of a range, `Some(None)` where it is left out, `None` where it is none. One that is too large is behind the end
+/// of every file.
+fn position(text: &str) -> Option<Option<u64>> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| (!text.is_empty()).then(|| text.parse().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]
@@ -141,9 +151,12 @@ mod tests {
     const PART: Selection = Selection::Part { start: 2, length: 3 };
 
     fn selected(headers: &[(HeaderName, &str)]) -> Selection {
-        let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect();
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            all.append(name, value.parse().expect("a value"));
+        }
         let modified = httpdate::parse_http_date(MODIFIED).expect("a date") + Duration::from_millis(700);
-        select(&headers, Version { etag: "\"v1\"", modified, size: 10 })
+        select(&all, Version { etag: "\"v1\"", modified, size: 10 })
     }
 
     #[test]
@@ -157,10 +170,21 @@ mod tests {
         assert_eq!(range("bytes=-3"), part(7, 3));
         assert_eq!(range("bytes=-30"), part(0, 10));
         assert_eq!(range("bytes=5-99999999999999999999"), part(5, 5));
-        for unsatisfiable in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
+        assert_eq!(range("bytes=-99999999999999999999"), part(0, 10));
+        for unsatisfiable in ["bytes=10-", "bytes=10-12", "bytes=-0", "bytes=99999999999999999999-"] {
             assert_eq!(range(unsatisfiable), Selection::Unsatisfiable, "{unsatisfiable}");
         }
-        for whole in ["bytes=0-1,4-5", "bytes=4-2", "bytes=-", "bytes=a-b", "bytes=+1-2", "lines=1-2", "bytes", ""] {
+        for whole in [
+            "bytes=0-1,4-5",
+            "bytes=4-2",
+            "bytes=99999999999999999999-5",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "lines=1-2",
+            "bytes",
+            "",
+        ] {
             assert_eq!(range(whole), Selection::Whole, "{whole}");
         }
     }
@@ -188,6 +212,8 @@ mod tests {
         let with = |name: HeaderName, value| selected(&[(name, value), range.clone()]);
         assert_eq!(with(IF_MATCH, "\"v0\", \"v1\""), PART);
         assert_eq!(with(IF_MATCH, "*"), PART);
+        let lines = |name: HeaderName| selected(&[(name.clone(), "\"v0\""), (name, "\"v1\""), range.clone()]);
+        assert_eq!((lines(IF_MATCH), lines(IF_NONE_MATCH)), (PART, Selection::NotModified), "a list in two lines");
         assert_eq!(with(IF_MATCH, "\"v0\""), Selection::PreconditionFailed);
         assert_eq!(with(IF_MATCH, "W/\"v1\""), Selection::PreconditionFailed, "a weak tag matches nothing here");
         assert_eq!(with(IF_UNMODIFIED_SINCE, MODIFIED), PART);

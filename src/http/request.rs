@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header, uri::Authority};
 use httparse::Status;
 
 /// The head of a request, and what it means for the connection.
@@ -27,12 +27,14 @@ pub enum Framing {
     Chunked,
 }
 
-/// What is wrong with a request: the status of the answer, after which the connection is closed. Where a request ends is
-/// not known then.
+/// What is wrong with a request: the status of the answer, and the reason. The connection is closed behind it: where a
+/// request ends is not known then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wrong(pub StatusCode);
+pub struct Wrong(pub StatusCode, pub &'static str);
 
-const BAD: Wrong = Wrong(StatusCode::BAD_REQUEST);
+const fn bad(why: &'static str) -> Wrong {
+    Wrong(StatusCode::BAD_REQUEST, why)
+}
 
 impl Head {
     /// The head at the beginning of these bytes, and its length; `None` where it has not come whole.
@@ -45,29 +47,61 @@ impl Head {
         let length = match parsed.parse_with_uninit_headers(received, &mut fields) {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) if received.len() < LONGEST_HEAD => return Ok(None),
-            Ok(Status::Partial) if parsed.path.is_none() => return Err(Wrong(StatusCode::URI_TOO_LONG)),
-            Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-                return Err(Wrong(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+            Ok(Status::Partial) if parsed.path.is_none() => {
+                return Err(Wrong(StatusCode::URI_TOO_LONG, "the URL is longer than 16 KiB"));
             }
-            Err(httparse::Error::Version) => return Err(Wrong(StatusCode::HTTP_VERSION_NOT_SUPPORTED)),
-            Err(_) => return Err(BAD),
+            Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                let most = "the header has more than 16 KiB or more than 100 fields";
+                return Err(Wrong(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, most));
+            }
+            Err(httparse::Error::Version) if names_version(received) => {
+                let versions = "this server speaks HTTP/1.1 and HTTP/1.0";
+                return Err(Wrong(StatusCode::HTTP_VERSION_NOT_SUPPORTED, versions));
+            }
+            Err(_) => return Err(bad("this is no HTTP/1.1 request")),
         };
         let mut request = Request::new(());
-        *request.method_mut() = parsed.method.and_then(|method| method.parse().ok()).ok_or(BAD)?;
-        *request.uri_mut() = parsed.path.and_then(|path| Uri::try_from(path).ok()).ok_or(BAD)?;
+        *request.method_mut() =
+            parsed.method.and_then(|method| method.parse().ok()).ok_or(bad("the method is not valid"))?;
+        *request.uri_mut() =
+            parsed.path.and_then(|path| Uri::try_from(path).ok()).ok_or(bad("the URL is not valid"))?;
         *request.version_mut() = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         let mut headers = HeaderMap::with_capacity(parsed.headers.len());
         for field in parsed.headers.iter() {
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BAD)?;
-            headers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| BAD)?);
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| FIELD)?;
+            headers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| FIELD)?);
         }
         let is_http_10 = request.version() == Version::HTTP_10;
+        check_host(&headers, is_http_10)?;
         let framing = Framing::of(&headers, is_http_10)?;
-        let stays = if is_http_10 { says(&headers, "keep-alive") } else { !says(&headers, "close") };
+        let stays = !says(&headers, "close") && (!is_http_10 || says(&headers, "keep-alive"));
         let expects = headers.get(header::EXPECT);
         let waits = !is_http_10 && expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         *request.headers_mut() = headers;
         Ok(Some((Self { request, framing, stays, waits }, length)))
+    }
+}
+
+/// Whether the first line ends with an HTTP version, though not one that is spoken here; else it is no request.
+fn names_version(received: &[u8]) -> bool {
+    let line = received.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let version = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let is_number = |numbers: &[u8]| numbers.iter().all(|byte| b"0123456789.".contains(byte));
+    version.strip_prefix(b"HTTP/").is_some_and(|numbers| is_number(numbers) && numbers != b"1.0" && numbers != b"1.1")
+}
+
+/// One of two could be another one to a proxy in between, or to who looks whether a page of another site asks (RFC 9112
+/// §3.2).
+fn check_host(headers: &HeaderMap, is_http_10: bool) -> Result<(), Wrong> {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if is_http_10 => Ok(()),
+        (None, _) => Err(bad("the Host field is missing")),
+        (Some(_), Some(_)) => Err(bad("there is more than one Host field")),
+        (Some(host), None) if host.is_empty() || host.to_str().is_ok_and(|host| Authority::try_from(host).is_ok()) => {
+            Ok(())
+        }
+        (Some(_), None) => Err(bad("the Host field is not valid")),
     }
 }
 
@@ -86,7 +120,7 @@ impl Framing {
     fn of(headers: &HeaderMap, is_http_10: bool) -> Result<Self, Wrong> {
         let length = headers.get_all(header::CONTENT_LENGTH).into_iter().map(length).reduce(|one, other| {
             let one = one?;
-            if one == other? { Ok(one) } else { Err(BAD) }
+            if one == other? { Ok(one) } else { Err(LENGTH) }
         });
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
         match (codings.next(), codings.next(), length) {
@@ -94,16 +128,16 @@ impl Framing {
             (None, _, Some(length)) => length.map(Self::Length),
             (Some(coding), None, None) if !is_http_10 => match coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 true => Ok(Self::Chunked),
-                false => Err(Wrong(StatusCode::NOT_IMPLEMENTED)),
+                false => Err(Wrong(StatusCode::NOT_IMPLEMENTED, "the only known Transfer-Encoding is chunked")),
             },
-            _ => Err(BAD),
+            _ => Err(bad("the end of the body is not clear: it has a Transfer-Encoding and a second length")),
         }
     }
 }
 
 fn length(value: &HeaderValue) -> Result<u64, Wrong> {
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).ok_or(BAD)
+    digits.and_then(|digits| digits.parse().ok()).ok_or(LENGTH)
 }
 
 /// A body on its way.
@@ -121,6 +155,16 @@ impl Body {
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         Self { framing, bytes: Vec::new(), next: Next::Line }
+    }
+
+    /// Bytes that it may come to hold, at most `most`; 0 for one of not more than `small`.
+    #[must_use]
+    pub fn most(&self, small: usize, most: usize) -> u32 {
+        let length = match self.framing {
+            Framing::Length(length) => usize::try_from(length).unwrap_or(most).min(most),
+            Framing::Chunked => most,
+        };
+        if length > small { u32::try_from(length).unwrap_or(u32::MAX) } else { 0 }
     }
 
     /// Takes what belongs to the body from the beginning of what was received; the whole body once it has come.
@@ -144,20 +188,18 @@ impl Body {
         let is_whole = loop {
             let rest = received.get(at..).unwrap_or_default();
             let (taken, next) = match self.next {
-                Next::Line => match httparse::parse_chunk_size(rest) {
-                    Ok(Status::Complete((line, _))) if line > LONGEST_CHUNK_LINE => return Err(BAD),
-                    Ok(Status::Complete((line, 0))) => (line, Next::Trailers),
-                    Ok(Status::Complete((line, size))) => {
+                Next::Line => match chunk_line(rest)? {
+                    None => break false,
+                    Some((line, 0)) => (line, Next::Trailers),
+                    Some((line, size)) => {
                         let size = usize::try_from(size).ok().filter(|size| *size <= most - self.bytes.len());
                         (line, Next::Data(size.ok_or(TOO_LARGE)?))
                     }
-                    Ok(Status::Partial) if rest.len() <= LONGEST_CHUNK_LINE => break false,
-                    _ => return Err(BAD),
                 },
                 Next::Data(0) => match rest {
                     [b'\r', b'\n', ..] => (2, Next::Line),
                     [] | [b'\r'] => break false,
-                    _ => return Err(BAD),
+                    _ => return Err(CHUNK),
                 },
                 Next::Data(_) if rest.is_empty() => break false,
                 Next::Data(left) => {
@@ -171,7 +213,7 @@ impl Body {
                         break true;
                     }
                     Ok(Status::Partial) if rest.len() <= LONGEST_TRAILERS => break false,
-                    _ => return Err(BAD),
+                    _ => return Err(CHUNK),
                 },
             };
             at += taken;
@@ -180,6 +222,24 @@ impl Body {
         received.drain(..at);
         Ok(is_whole.then(|| std::mem::take(&mut self.bytes)))
     }
+}
+
+/// The length of this line, and of the chunk behind it (RFC 9112 §7.1); `None` where it has not come whole. Extensions, which
+/// nobody reads, may follow the length.
+fn chunk_line(rest: &[u8]) -> Result<Option<(usize, u64)>, Wrong> {
+    let here = rest.get(..LONGEST_CHUNK_LINE).unwrap_or(rest);
+    let Some(end) = here.iter().position(|byte| *byte == b'\n') else {
+        return if here.len() < LONGEST_CHUNK_LINE { Ok(None) } else { Err(CHUNK) };
+    };
+    let line = here.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(CHUNK)?;
+    let length = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    // Some clients pad the length.
+    let digits = std::str::from_utf8(length.trim_ascii_end()).map_err(|_| CHUNK)?;
+    let is_text = line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..));
+    if digits.is_empty() || !is_text || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(CHUNK);
+    }
+    u64::from_str_radix(digits, 16).map(|length| Some((end + 1, length))).map_err(|_| CHUNK)
 }
 
 /// What comes next of a body in chunks.
@@ -193,11 +253,14 @@ enum Next {
     Trailers,
 }
 
-const TOO_LARGE: Wrong = Wrong(StatusCode::PAYLOAD_TOO_LARGE);
+const TOO_LARGE: Wrong = Wrong(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 256 KiB");
+const FIELD: Wrong = bad("a field of the header is not valid");
+const LENGTH: Wrong = bad("the Content-Length is not valid");
+const CHUNK: Wrong = bad("a chunk of the body is not valid");
 /// Of a head.
 const FIELDS: usize = 100;
 /// Bytes.
-pub(super) const LONGEST_HEAD: usize = 64 << 10;
+pub(super) const LONGEST_HEAD: usize = 16 << 10;
 /// Fields behind the last chunk, which nobody reads.
 const TRAILERS: usize = 16;
 /// Bytes.
@@ -213,10 +276,15 @@ mod tests {
     use super::*;
 
     fn status(request: &str) -> StatusCode {
-        Head::parse(request.as_bytes()).expect_err("wrong").0
+        Head::parse(with_host(request).as_bytes()).expect_err("wrong").0
+    }
+
+    fn with_host(request: &str) -> String {
+        request.replacen("/1.1\r\n", "/1.1\r\nHost: h\r\n", 1)
     }
 
     fn head(request: &str) -> Head {
+        let request = &with_host(request);
         let (head, length) = Head::parse(request.as_bytes()).expect("a request").expect("whole");
         assert_eq!(length, request.len());
         head
@@ -224,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_head_is_read_when_it_is_whole() {
-        let text = "GET /assets/a%20b?x=1 HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: ä\r\n\r\n";
+        let text = "GET /assets/a%20b?x=1 HTTP/1.1\r\nX-A: 1\r\nx-a: ä\r\n\r\n";
         for end in 0..text.len() {
             assert!(matches!(Head::parse(text.as_bytes().get(..end).expect("there")), Ok(None)), "{end}");
         }
@@ -233,9 +301,8 @@ mod tests {
         assert_eq!(request.headers().get_all("X-A").iter().count(), 2);
         assert_eq!((framing, stays, waits), (Framing::NONE, true, false));
         assert!(!head("GET / HTTP/1.1\r\nConnection: X-A, Close\r\n\r\n").stays);
-        assert!(
-            !head("GET / HTTP/1.0\r\n\r\n").stays && head("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").stays
-        );
+        let old = |connection: &str| head(&format!("GET / HTTP/1.0\r\n{connection}\r\n")).stays;
+        assert!(!old("") && old("Connection: Keep-Alive\r\n") && !old("Connection: keep-alive, close\r\n"));
         assert_eq!(head("GET http://h:80/x HTTP/1.1\r\n\r\n").request.uri().path(), "/x", "as proxies are asked");
     }
 
@@ -243,6 +310,7 @@ mod tests {
     fn what_is_no_request_or_too_long_is_refused() {
         assert_eq!(status("GET / HTTP/1.1\r\nno field\r\n\r\n"), StatusCode::BAD_REQUEST);
         assert_eq!(status("GET / HTTP/3\r\n\r\n"), StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+        assert_eq!(status("GET /sp ace HTTP/1.1\r\n\r\n"), StatusCode::BAD_REQUEST);
         assert_eq!(status("\u{16}\u{3}\u{1}"), StatusCode::BAD_REQUEST, "TLS");
         assert_eq!(status(&format!("GET /{}", "x".repeat(LONGEST_HEAD))), StatusCode::URI_TOO_LONG);
         let fields = "A: b\r\n".repeat(FIELDS + 1);
@@ -252,11 +320,28 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_one_host() {
+        let of = |fields: &str, version: &str| {
+            let asked = format!("GET / HTTP/{version}\r\n{fields}\r\n");
+            Head::parse(asked.as_bytes()).map(|parsed| parsed.is_some()).map_err(|Wrong(_, why)| why)
+        };
+        for host in ["h", "h:8080", "192.0.2.1", "[2001:db8::1]:80", "boot.lab.example", ""] {
+            assert_eq!(of(&format!("Host: {host}\r\n"), "1.1"), Ok(true), "{host}");
+        }
+        assert_eq!(of("", "1.0"), Ok(true));
+        assert_eq!(of("", "1.1"), Err("the Host field is missing"));
+        assert_eq!(of("Host: h\r\nhost: h\r\n", "1.1"), Err("there is more than one Host field"));
+        for host in ["a b", "h/c", "h:80:80", "ä"] {
+            assert_eq!(of(&format!("Host: {host}\r\n"), "1.1"), Err("the Host field is not valid"), "{host}");
+        }
+    }
+
+    #[test]
     fn a_body_has_one_end_or_is_refused() {
         let of = |fields: &str, version: &str| {
-            Head::parse(format!("POST / HTTP/{version}\r\n{fields}\r\n").as_bytes())
+            Head::parse(format!("POST / HTTP/{version}\r\nHost: h\r\n{fields}\r\n").as_bytes())
                 .map(|parsed| parsed.expect("whole").0.framing)
-                .map_err(|Wrong(status)| status.as_u16())
+                .map_err(|Wrong(status, _)| status.as_u16())
         };
         assert_eq!(of("", "1.1"), Ok(Framing::Length(0)));
         assert_eq!(of("Content-Length: 7\r\n", "1.0"), Ok(Framing::Length(7)));
@@ -282,7 +367,7 @@ mod tests {
         let (mut body, mut received) = (Body::new(framing), Vec::new());
         for part in parts {
             received.extend_from_slice(part);
-            if let Some(body) = body.take(&mut received, 1000).map_err(|Wrong(status)| status.as_u16())? {
+            if let Some(body) = body.take(&mut received, 1000).map_err(|Wrong(status, _)| status.as_u16())? {
                 return Ok((body, received));
             }
         }
@@ -302,6 +387,10 @@ mod tests {
             ("5\r\nhello!\r\n", 400),
             ("x\r\n", 400),
             ("-1\r\n", 400),
+            ("\r\n\r\n", 400),
+            (";a=b\r\n\r\n", 400),
+            ("1;a\nb\r\na\r\n", 400),
+            ("1\na\n0\n\n", 400),
             ("3e9\r\n", 413),
             ("fffffffffffffffff\r\n", 400),
             ("0\r\nno field\r\n\r\n", 400),

@@ -66,7 +66,8 @@ impl Routes {
         let claim = take_claim(request.uri_mut());
         if is_file(request.uri().path()) {
             if !matches!(*request.method(), Method::GET | Method::HEAD) {
-                return Answer::Other((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET,HEAD")]).into_response());
+                let allowed = [(header::ALLOW, "GET,HEAD")];
+                return Answer::Other((StatusCode::METHOD_NOT_ALLOWED, allowed, NO_METHOD).into_response());
             }
             let asked = File { uri: request.uri(), method: request.method(), headers: request.headers(), claim };
             return file(&self.app, on, ends, asked).await;
@@ -114,8 +115,12 @@ fn router(app: Arc<App>) -> Router {
         .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path: files are below /assets/\n"))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, NO_METHOD))
         .with_state(app)
 }
+
+const NO_METHOD: &str = "this path does not take this method\n";
 
 /// Always 200 with a script, since an iPXE shows no more of an error than its number.
 async fn boot(

@@ -224,7 +224,7 @@ mod tests {
     use socket2::SockRef;
     use tokio::{
         net::{TcpListener, TcpStream},
-        sync::mpsc,
+        sync::{Semaphore, mpsc},
     };
 
     use super::*;
@@ -277,8 +277,9 @@ mod tests {
             client
         });
         let seen = {
-            let (one, stop) = (One { served, connection: Arc::clone(&connection) }, CancellationToken::new());
-            let serving = pin!(converse(Arc::clone(&connection), &one, &stop));
+            let one = One { served, connection: Arc::clone(&connection) };
+            let (bodies, stop) = (Semaphore::new(0), CancellationToken::new());
+            let serving = pin!(converse(Arc::clone(&connection), &one, &bodies, &stop));
             let most = || SockRef::from(&connection.stream).tcp_notsent_lowat().expect("told");
             let watched = watch(Arc::clone(&connection), serving, Duration::from_secs(150), &stop);
             let began = Instant::now();

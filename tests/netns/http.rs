@@ -204,14 +204,17 @@ fn clients_that_speak_an_older_or_an_odder_http_get_the_same() -> Result<()> {
     }
     // It closes its side with the request, as `nc -N` does.
     let mut stream = bench.connect(None)?;
-    write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
     stream.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     ensure!(answer.ends_with(&kernel), "half closed: {} bytes", answer.len());
     // It does not wait for the answers.
     let mut stream = bench.connect(None)?;
-    write!(stream, "GET {path} HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     ensure!(answer.ends_with(b"\r\n\r\nok\n") && answer.windows(64).any(|part| kernel.ends_with(part)), "in a row");
