@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, Version, header};
 use httparse::Status;
 
 /// The head of a request, and what it means for the connection.
@@ -98,11 +98,20 @@ fn check_host(headers: &HeaderMap, is_http_10: bool) -> Result<(), Wrong> {
         (None, _) if is_http_10 => Ok(()),
         (None, _) => Err(bad("the Host field is missing")),
         (Some(_), Some(_)) => Err(bad("there is more than one Host field")),
-        (Some(host), None) if host.is_empty() || host.to_str().is_ok_and(|host| Authority::try_from(host).is_ok()) => {
-            Ok(())
-        }
+        (Some(host), None) if host.to_str().is_ok_and(is_host) => Ok(()),
         (Some(_), None) => Err(bad("the Host field is not valid")),
     }
+}
+
+/// RFC 9110 §7.2: a name or an address (RFC 3986 §3.2.2), and a port.
+fn is_host(text: &str) -> bool {
+    let (name, port) = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((text, ""));
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+    let is_name = match name.strip_prefix('[').and_then(|address| address.strip_suffix(']')) {
+        Some(address) => address.bytes().all(|byte| is_of_name(byte) || byte == b':'),
+        None => name.bytes().all(is_of_name),
+    };
+    is_name && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether the client says so of the connection.
@@ -331,7 +340,7 @@ mod tests {
         assert_eq!(of("", "1.0"), Ok(true));
         assert_eq!(of("", "1.1"), Err("the Host field is missing"));
         assert_eq!(of("Host: h\r\nhost: h\r\n", "1.1"), Err("there is more than one Host field"));
-        for host in ["a b", "h/c", "h:80:80", "ä"] {
+        for host in ["a b", "h/c", "h:80:80", "u@h", "::1", "[h", "ä"] {
             assert_eq!(of(&format!("Host: {host}\r\n"), "1.1"), Err("the Host field is not valid"), "{host}");
         }
     }
