@@ -316,7 +316,9 @@ mod tests {
         let by_mac = Selector { macs: vec![A, B], ..Selector::default() };
         let by_maker = Selector { ouis: vec!["0e:00:00".parse().expect("an OUI")], ..Selector::default() };
         let by_filler = Selector { serials: vec!["Default string".into()], ..Selector::default() };
-        let book = vec![(by_mac, rule("N1")), (by_maker, rule("all")), (by_filler, rule("boards"))];
+        let by_both = Selector { serials: vec!["CZ99".into(), "System Serial Number".into()], ..Selector::default() };
+        let book =
+            vec![(by_mac, rule("N1")), (by_maker, rule("all")), (by_filler, rule("boards")), (by_both, rule("r5"))];
         let rules = Rules { machines: RuleBook::new(book), ..Rules::default() };
         let of = |mac, said: Option<&str>, serial| {
             rules
@@ -328,6 +330,8 @@ mod tests {
         assert_eq!(of(other, Some(U), None), Key::Uuid(own_uuid(uuid(U)).expect("its own")), "a rule about many");
         assert_eq!(of(other, None, None), Key::Card(other));
         assert_eq!(of(other, None, Some("Default string")), Key::Card(other), "a serial number that many have");
+        assert_eq!(of(other, None, Some("CZ99")), Key::Name("r5"));
+        assert_eq!(of(other, None, Some("System Serial Number")), Key::Card(other), "the one of a list that many have");
         assert_eq!(of(other, Some("03000200-0400-0500-0006-000700080009"), None), Key::Card(other));
     }
 

@@ -19,7 +19,7 @@ use super::{
     policy::Policy,
     profile::{Boot, Profile, ProfileFault},
     reason::Reason,
-    roster::{Begun, Entry, Roster, Tried},
+    roster::{Begun, Entry, Names, Roster, Tried},
     selector::{Facts, RuleBook},
     shape::Shape,
     strangers::{Permission, Strangers},
@@ -44,6 +44,8 @@ pub struct Live {
     pub lease_faults: ArcSwap<Vec<String>>,
     /// The addresses of other appliances that share the state: their offers are the same as ours.
     pub peers: ArcSwap<Vec<Ipv4Addr>>,
+    /// The names that the rules give to single machines.
+    names: ArcSwap<Names>,
     heard: Mutex<Heard>,
 }
 
@@ -51,7 +53,27 @@ impl Live {
     /// With these to begin with.
     #[must_use]
     pub fn new(rules: Rules, roster: Roster) -> Arc<Self> {
-        Arc::new(Self { rules: ArcSwap::from_pointee(rules), roster: ArcSwap::from_pointee(roster), ..Self::default() })
+        let live = Self { roster: ArcSwap::from_pointee(roster), ..Self::default() };
+        live.put_rules(Arc::new(rules));
+        Arc::new(live)
+    }
+
+    /// Puts other rules in their place.
+    pub fn put_rules(&self, rules: Arc<Rules>) {
+        self.names.store(Arc::new(rules.names()));
+        self.rules.store(rules);
+        self.put_roster(&self.roster.load());
+    }
+
+    /// Puts what was said of machines in its place.
+    pub fn put_roster(&self, roster: &Arc<Roster>) {
+        self.roster.store(self.among(roster));
+    }
+
+    /// What was said of machines, where these rules name them.
+    #[must_use]
+    pub fn among(&self, roster: &Arc<Roster>) -> Arc<Roster> {
+        roster.among(&self.names.load())
     }
 
     /// What machines said of their firmware.
@@ -61,6 +83,14 @@ impl Live {
 }
 
 impl Rules {
+    /// The names that rules give to single machines.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let rules = self.machines.iter().filter(|(selector, _)| selector.names_one_machine());
+        let ids = rules.map(|(_, rule)| MachineId::new(rule.name.as_deref(), None, MacAddr([0; 6])));
+        ids.filter_map(|id| id.name()).collect()
+    }
+
     /// The addresses that are reserved for machines.
     #[must_use]
     pub fn reservations(&self) -> BTreeSet<Ipv4Addr> {
@@ -324,7 +354,7 @@ impl Rules {
     /// Which machine a stage has before it.
     #[must_use]
     pub fn identity(&self, facts: &Facts<'_>) -> MachineId {
-        let deciding = self.machines.deciding(facts).filter(|(selector, _)| selector.names_one_machine());
+        let deciding = self.machines.deciding(facts).filter(|(selector, _)| selector.names(facts));
         let name = deciding.and_then(|(_, rule)| rule.name.as_deref());
         MachineId::new(name, facts.uuid, facts.mac)
     }

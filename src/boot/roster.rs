@@ -16,7 +16,12 @@ pub struct Roster {
     entries: HashMap<Key, Entry>,
     /// Any name of a machine → the entries of machines that were known by it.
     index: HashMap<Key, BTreeSet<Key>>,
+    /// The names that rules give to single machines.
+    names: Arc<Names>,
 }
+
+/// Names of machines, as [`Key::Name`] has them.
+pub type Names = BTreeSet<&'static str>;
 
 /// What was said of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -186,16 +191,37 @@ impl Roster {
     /// A card may be an adapter that several machines use. So an entry that is found by the card alone is another
     /// machine's where both have a UUID and these differ. A request without a UUID is taken for each machine that used the
     /// card: the one that was installed is not installed again.
+    ///
+    /// What is kept under the name of another rule is never this machine's, even if both have one UUID, as clones of a
+    /// virtual machine do. A name that no rule has any more is one that the machine had before.
     fn found(&self, machine: MachineId) -> Vec<Key> {
         let mut found: Vec<Key> = Vec::new();
         for name in machine.keys() {
             for key in self.index.get(&name).into_iter().flatten() {
-                if !found.contains(key) && (!matches!(name, Key::Card(_)) || self.may_be(*key, machine)) {
+                let may_be = !matches!(name, Key::Card(_)) || self.may_be(*key, machine);
+                if may_be && !found.contains(key) && !self.is_of_another_rule(*key, machine) {
                     found.push(*key);
                 }
             }
         }
         found
+    }
+
+    fn is_of_another_rule(&self, key: Key, machine: MachineId) -> bool {
+        let Some(name) = machine.name() else { return false };
+        let known_as = self.entries.get(&key).into_iter().flat_map(|entry| &entry.known_as);
+        let names = known_as.chain([&key]).filter_map(|key| if let Key::Name(name) = key { Some(*name) } else { None });
+        let mut names = names.filter(|name| self.names.contains(name)).peekable();
+        names.peek().is_some() && names.all(|known| known != name)
+    }
+
+    /// Where rules give these names.
+    #[must_use]
+    pub fn among(self: &Arc<Self>, names: &Arc<Names>) -> Arc<Self> {
+        match self.names == *names {
+            true => self.clone(),
+            false => Arc::new(Self { names: names.clone(), ..Self::clone(self) }),
+        }
     }
 
     fn may_be(&self, key: Key, machine: MachineId) -> bool {
@@ -289,7 +315,7 @@ impl Roster {
                 index.entry(*name).or_default().insert(*key);
             }
         }
-        Self { entries, index }
+        Self { entries, index, names: Arc::default() }
     }
 }
 
@@ -326,6 +352,25 @@ mod tests {
 
     fn spent() -> Entry {
         Entry { spent: Some("demo".into()), ..Entry::default() }
+    }
+
+    #[test]
+    fn machines_that_rules_name_are_two_whatever_else_they_share() {
+        let c1 = id(Some("c1"), U1, A);
+        let roster = Arc::new(Roster::default().with(c1, spent()));
+        let both = roster.among(&Arc::new(Names::from(["c1", "c2"])));
+        for c2 in [id(Some("c2"), U1, B), id(Some("c2"), None, A), id(Some("c2"), U1, A)] {
+            assert_eq!(both.of(c2), None, "{c2:?}");
+            let change = both.change(c2, &[], |before| before.spent_on("demo".into()));
+            assert_eq!((change.key, change.replaced.as_slice()), (c2.key(), [].as_slice()));
+            let after = both.changed(&change);
+            let renewed = after.changed(&after.change(c2, &[], |_| Entry::default()));
+            assert!(renewed.of(c1).is_some() && renewed.of(c2).is_none(), "{c2:?}");
+        }
+        assert!(both.of(id(Some("c1"), U2, B)).is_some(), "it has another board");
+        assert!(both.of(id(None, U1, B)).is_some(), "no rule says that it is another one");
+        let renamed = roster.among(&Arc::new(Names::from(["new"])));
+        assert!(renamed.of(id(Some("new"), U1, B)).is_some(), "its rule has another name now");
     }
 
     #[test]

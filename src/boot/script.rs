@@ -85,6 +85,9 @@ pub fn script(rules: &Rules, base: &str, query: &Query, standing: Standing<'_>) 
     }
 }
 
+/// A machine without any name of its own: what it had once would be given to it again and again.
+const NAMELESS: &str = "update the firmware of its network card, or give it a MAC address there";
+
 /// What a machine boots, before it is written in the language of its boot program.
 pub(super) enum Decision<'a> {
     /// The request does not say which machine asks.
@@ -106,6 +109,12 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
         Ok(None) => return Decision::Nobody,
         Err(why) => return Decision::Refused(None, why),
     };
+    if rules.identity(&query.facts(mac)).keys().next().is_none() {
+        return Decision::Refused(
+            None,
+            Reason::BadQuery(format!("mac is {mac}, which no card has, and its uuid is not its own: {NAMELESS}")),
+        );
+    }
     let nothing = Roster::default();
     let rule = match rules.rule(&query.facts(mac), standing.roster.unwrap_or(&nothing)) {
         Ok(rule) => rule,

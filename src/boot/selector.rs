@@ -96,6 +96,15 @@ impl Selector {
             || self.serials.iter().any(|serial| is_own_serial(serial))
     }
 
+    /// Whether what it has in common with a machine that it fits is the machine's own: a list can have what many share
+    /// beside it.
+    #[must_use]
+    pub fn names(&self, facts: &Facts<'_>) -> bool {
+        let by_uuid = || !self.uuids.is_empty() && facts.uuid.is_some_and(|uuid| own_uuid(uuid).is_some());
+        let by_serial = || !self.serials.is_empty() && facts.serial.is_some_and(is_own_serial);
+        !self.macs.is_empty() || by_uuid() || by_serial()
+    }
+
     /// The more of a machine's own names, the more specific; an asset tag goes before
     /// a model, that before a machine's maker, that before a card's, that before an interface, and that before an architecture, each also before what stands behind it taken together.
     #[must_use]

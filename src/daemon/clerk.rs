@@ -119,7 +119,7 @@ impl Clerk {
             match state.roster().await {
                 // What is shared is known already.
                 Ok(_) if sharing.is_some() => {}
-                Ok(roster) => live.roster.store(Arc::new(roster)),
+                Ok(roster) => live.put_roster(&Arc::new(roster)),
                 Err(error) => {
                     warn!(
                         "the state cannot be read: {error}; one-time profiles are not given, since nobody knows who had them"
@@ -250,7 +250,7 @@ impl Clerk {
             unkept.machines.remove(&machine);
             unkept.tell_end();
         }
-        self.live.roster.store(Arc::new(roster.changed(&change)));
+        self.live.put_roster(&Arc::new(roster.changed(&change)));
         Ok(before)
     }
 
@@ -262,7 +262,7 @@ impl Clerk {
         let mut unkept = self.turn.lock().await;
         let roster = self.live.roster.load_full();
         let change = roster.noted(machine, &beside, |before| alone(what, before));
-        self.live.roster.store(Arc::new(roster.changed(&change)));
+        self.live.put_roster(&Arc::new(roster.changed(&change)));
         unkept.replaced.extend(change.replaced);
         unkept.machines.insert(machine);
     }

@@ -120,6 +120,7 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
     let (found, _) = loaders::find(&settings.loader_dirs);
     let assets = settings.assets.clone();
     let rules = plan::rules_with(settings, found);
+    let roster = Arc::new(roster).among(&Arc::new(rules.names()));
     let heard_on = interface.as_deref();
     let uuid = asked.uuid;
     let (serial, hardware) = (asked.serial.as_deref(), Some(&asked.hardware));

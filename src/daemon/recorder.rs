@@ -64,6 +64,8 @@ pub(super) struct Recorder {
     metrics: Arc<Metrics>,
     /// To the clerk, who is behind.
     waiting: VecDeque<ToKeep>,
+    /// Something was seen of a boot that uses up a one-time profile.
+    is_urgent: bool,
 }
 
 /// A signed report that decides.
@@ -127,6 +129,7 @@ impl Recorder {
             snapshot,
             metrics,
             waiting,
+            is_urgent: false,
         }
     }
 
@@ -154,6 +157,10 @@ impl Recorder {
             let now = Moment::from(SystemTime::now());
             batch.drain(..).for_each(|event| self.take(event, now));
             drop(together);
+            // A machine whose last file comes behind a crash would be installed again if the files before it were forgotten.
+            if std::mem::take(&mut self.is_urgent) {
+                self.keep_boots(false);
+            }
             if events.is_empty() {
                 sleep(PAUSE).await;
             }
@@ -191,6 +198,7 @@ impl Recorder {
         let tally = Tally::of(&event.what);
         let lines = self.timelines.apply(event, now);
         let who = lines.first().map(|line| line.who);
+        self.is_urgent |= who.and_then(|who| self.timelines.chosen(who)).is_some_and(|chosen| chosen.once);
         self.metrics.count(tally, &lines, || self.timelines.boot(who?), now);
         for line in lines {
             self.pass_on(&line, now);

@@ -160,7 +160,7 @@ impl Reload {
         }
         let strangers = self.live.rules.load().strangers.clone();
         let rules = Arc::new(Rules { strangers, ..plan::rules(settings) });
-        self.live.rules.store(rules.clone());
+        self.live.put_rules(rules.clone());
         self.live.faults.store(Arc::new(faults::look(&self.live, self.assets.as_deref())));
         self.current = Made { read, findings, loaders: self.loaders_now() };
         info!("configuration read again: {} profiles, {} rules", rules.profiles.len(), rules.machines.iter().count());

@@ -331,7 +331,7 @@ impl Sharing {
 
     /// Puts what decides in its place.
     fn publish(&self, memory: &Memory) {
-        let mut roster = memory.known.roster.clone();
+        let mut roster = self.live.among(&memory.known.roster);
         if !memory.waiting.is_empty() {
             let mut after = Roster::clone(&roster);
             for note in &memory.waiting {
@@ -341,7 +341,7 @@ impl Sharing {
             }
             roster = Arc::new(after);
         }
-        self.live.roster.store(roster.in_doubt(&memory.heard));
+        self.live.put_roster(&roster.in_doubt(&memory.heard));
     }
 
     fn is_lost(&self) -> bool {

@@ -77,6 +77,11 @@ pub(super) async fn signed(
     noted(&app, Who::Machine(machine), report, Some(signed))
 }
 
+/// HEAD reports nothing (RFC 9110 §9.3.2): programs that look at an address send it.
+pub(super) async fn look() -> &'static str {
+    "a report is sent with GET or POST\n"
+}
+
 fn heard(
     ends: Ends,
     query: Result<Query<Fields>, QueryRejection>,

@@ -110,9 +110,9 @@ fn router(app: Arc<App>) -> Router {
         )
         .route(
             "/report/s/{token}",
-            get(report::signed).post(report::signed).layer(DefaultBodyLimit::max(report::LARGEST)),
+            get(report::signed).head(report::look).post(report::signed).layer(DefaultBodyLimit::max(report::LARGEST)),
         )
-        .route("/report", get(report).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
+        .route("/report", get(report).head(report::look).post(report).layer(DefaultBodyLimit::max(report::LARGEST)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path: files are below /assets/\n"))

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
+const MOVE: &str = "move the file away: what it holds is lost, so machines are given their one-time profiles again, and \
+                    their disks are installed again; set profile = \"local\" in rules with once before you start netbootd";
+
 /// An error of the state, with its fix.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It is of a newer version.
     #[error(
         "the state {url} is of a newer netbootd (schema {found}, this version knows {known}): install that version, or {}",
-        if .url.starts_with("sqlite:") { "move the file away" } else { "name another database with state.url" }
+        if .url.starts_with("sqlite:") { MOVE } else { "name another database with state.url" }
     )]
     Newer {
         /// Its URL, without the password.
@@ -19,7 +22,7 @@ pub enum StateError {
         known: i64,
     },
     /// The file is not a database, or it is damaged.
-    #[error("the state file {url} is damaged: {error}; move the file away (assignments and approvals in it are lost)")]
+    #[error("the state file {url} is damaged: {error}; bring back a copy of it, or {MOVE}")]
     Broken {
         /// The URL of the file.
         url: String,

@@ -182,7 +182,8 @@ async fn a_damaged_or_newer_file_is_reported_with_the_fix() {
     assert_eq!(
         said(broken),
         "the state file sqlite:///state.db is damaged: error returned from database: (code: 26) file is not a database; \
-         move the file away (assignments and approvals in it are lost)"
+         bring back a copy of it, or move the file away: what it holds is lost, so machines are given their one-time profiles \
+         again, and their disks are installed again; set profile = \"local\" in rules with once before you start netbootd"
     );
     let nowhere = State::open("sqlite:///nowhere/at/all/state.db").await.map(|_| ()).expect_err("no folder");
     assert!(matches!(nowhere, StateError::Unusable { .. }), "{nowhere:?}");

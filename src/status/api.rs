@@ -192,7 +192,7 @@ async fn assign(
         wanted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let id = api.id(&machine).await?;
     api.server.assign(id, Assignment { profile, once }).await?;
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
@@ -203,7 +203,7 @@ async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> R
             format!("nothing was assigned to {machine}; netbootd once gives a machine its one-time profile again"),
         ));
     }
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn renew(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
@@ -212,7 +212,7 @@ async fn renew(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Resu
         let words = format!("{machine} has not booted its one-time profile yet, or has none");
         return Err(Problem::of(StatusCode::NOT_FOUND, words));
     }
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn forget(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
@@ -223,13 +223,13 @@ async fn forget(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Res
         );
         return Err(Problem::of(StatusCode::NOT_FOUND, words));
     }
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn approve(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
     let id = api.id(&machine).await?;
     api.server.approve(id, true).await?;
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
@@ -237,7 +237,7 @@ async fn unapprove(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> 
     if !api.server.approve(id, false).await? {
         return Err(Problem::of(StatusCode::NOT_FOUND, format!("{machine} was not approved")));
     }
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn permit(
@@ -249,7 +249,7 @@ async fn permit(
         permitted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let id = api.id(&machine).await?;
     api.server.permit(id, permission).await?;
-    Ok(api.changed(id))
+    Ok(api.changed(id).await)
 }
 
 async fn wake(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Woken>, Problem> {
@@ -313,14 +313,10 @@ impl Api {
         Ok(seen.map_or(id, |seen| if id.has_card() { id.with(seen) } else { id.with_names(seen.keys()) }))
     }
 
-    fn changed(&self, machine: MachineId) -> Json<view::Machine> {
-        Json(view::Machine::new(
-            &self.live,
-            &*self.server,
-            Who::Machine(machine),
-            None,
-            Moment::from(SystemTime::now()),
-        ))
+    async fn changed(&self, machine: MachineId) -> Json<view::Machine> {
+        let (who, snapshot) = (Who::Machine(machine), self.server.snapshot().await);
+        let now = Moment::from(SystemTime::now());
+        Json(view::Machine::new(&self.live, &*self.server, who, snapshot.find(who), now))
     }
 }
 

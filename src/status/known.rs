@@ -53,6 +53,14 @@ pub(super) fn of_rules(rules: &Rules, machine: MachineId) -> MachineId {
     rules.identity(&facts).with(machine)
 }
 
+/// The rule that gives a machine its name.
+pub(super) fn rule_of(rules: &Rules, machine: MachineId) -> Option<&MachineRule> {
+    let name = machine.name()?;
+    let is_its = |rule: &MachineRule| rule.name.as_deref().is_some_and(|own| own.to_lowercase() == name);
+    let found = rules.machines.iter().find(|(selector, rule)| is_its(rule) && selector.names_one_machine());
+    found.map(|(_, rule)| rule)
+}
+
 /// The machines that a rule names.
 fn machines_of(selector: &Selector, rule: &MachineRule) -> Vec<MachineId> {
     let named = rule.name.as_deref().filter(|_| selector.names_one_machine());

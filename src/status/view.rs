@@ -5,7 +5,10 @@ use std::{borrow::Cow, cmp::Reverse};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{known::of_rules, server::Server};
+use super::{
+    known::{of_rules, rule_of},
+    server::Server,
+};
 use crate::{
     boot::{
         hardware::Hardware,
@@ -183,10 +186,12 @@ impl Machine {
             interface: interface.as_deref(),
         });
         let mac = machine.filter(MachineId::has_card).map(|machine| machine.card);
-        let rule = facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule);
+        // A rule by serial number is known by its name alone: no request but that for the script says a serial number.
+        let own = machine.and_then(|machine| rule_of(&rules, machine));
+        let rule = own.or_else(|| facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule));
         let said = machine.and_then(|machine| roster.of(machine));
         let said = said.as_ref();
-        let let_in = facts.and_then(|facts| rules.rule(&facts, &roster).ok());
+        let let_in = own.map(Some).or_else(|| facts.and_then(|facts| rules.rule(&facts, &roster).ok()));
         let choice = let_in.map(|rule| rules.choose(rule, said, None, ""));
         let stopped = matches!(choice, Some(Err(Reason::TriedOften { .. })));
         let choice = choice.and_then(Result::ok);

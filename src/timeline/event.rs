@@ -117,8 +117,8 @@ pub enum What {
     OwnScript(Outcome),
     /// A file was fetched from its address, where it is not the only machine whose script is under way.
     NotSaidWhose(String),
-    /// Another machine has the same UUID, and boots at the same time by this card.
-    SharedUuid(MacAddr),
+    /// Another machine has the same UUID, and boots at the same time: the cards of both.
+    SharedUuid([MacAddr; 2]),
     /// A file's transfer began.
     Started(Progress),
     /// How far a transfer is: sent every few seconds while its client takes something.

@@ -168,7 +168,11 @@ impl Timelines {
         }
         let other = mem::replace(&mut turns.last, machine.card);
         turns.count = turns.count.saturating_add(1);
-        if turns.count == TURNS { self.apply_to(*who, *who, What::SharedUuid(other), now) } else { Vec::new() }
+        if turns.count == TURNS {
+            self.apply_to(*who, *who, What::SharedUuid([other, machine.card]), now)
+        } else {
+            Vec::new()
+        }
     }
 
     fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {

@@ -127,10 +127,10 @@ fn two_machines_with_one_uuid_that_boot_at_the_same_time_are_told_of_once() -> R
         script(&bench, A, U1)?;
         script(&bench, B, U1)?;
     }
-    let words = "its SMBIOS UUID is also that of the machine with the card";
+    let words = &format!("have the same SMBIOS UUID, by the cards {A} and {B}, and count as one");
     bench.netbootd.wait_for_line(words, SOON)?;
     settle();
-    let told = bench.netbootd.lines().iter().filter(|line| line.contains(words)).count();
+    let told = bench.netbootd.lines().iter().filter(|line| line.contains(words.as_str())).count();
     ensure!(told == 1, "it is told {told} times");
     Ok(())
 }

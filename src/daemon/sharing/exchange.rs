@@ -71,6 +71,7 @@ impl Sharing {
             let memory = self.memory();
             (memory.known.clone(), memory.waiting.iter().take(BATCH).cloned().collect::<Vec<_>>())
         };
+        known.roster = self.live.among(&known.roster);
         let count = notes.len();
         notes.extend(wanted);
         let changes = match notes.is_empty() {

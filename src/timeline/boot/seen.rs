@@ -90,10 +90,10 @@ impl Timeline {
                 );
                 vec![Seen(Stage::File, text, false)]
             }
-            What::SharedUuid(other) => {
+            What::SharedUuid([one, other]) => {
                 let text = format!(
-                    "its SMBIOS UUID is also that of the machine with the card {other}, which boots at the same time: \
-                     give each a [[machines]] rule with a name and its MAC address"
+                    "two machines that boot at the same time have the same SMBIOS UUID, by the cards {one} and {other}, and \
+                     count as one: give each a [[machines]] rule with a name and its MAC address"
                 );
                 vec![Seen(Stage::Discover, text, false)]
             }
