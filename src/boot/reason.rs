@@ -140,6 +140,12 @@ pub enum Reason {
         /// The appliance.
         by: String,
     },
+    /// A one-time profile, for a program whose downloads are counted for no machine.
+    #[error(
+        "profile {0:?} boots once, and downloads by HTTP of a program that does not say that it boots are not counted, so it \
+         would boot at every start: let this machine boot by TFTP, or set once = \"installed\""
+    )]
+    NotCounted(String),
     /// Its installer was handed over as often as `once_tries` allows.
     #[error(
         "it was handed over {count} times and never reported installed{}",
@@ -270,6 +276,7 @@ impl Reason {
             Self::TriedOften { .. } => "tried_often",
             Self::NobodyKnows { .. } => "state_not_known",
             Self::BegunElsewhere { .. } => "begun_elsewhere",
+            Self::NotCounted(_) => "not_counted",
             Self::NoNumbers(_) => "range_without_numbers",
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",

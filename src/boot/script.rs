@@ -45,6 +45,8 @@ pub struct Standing<'a> {
     pub files: Option<Files<'a>>,
     /// What iPXE runs on, where iPXE boots it and said so.
     pub on: Option<Loader>,
+    /// Nobody sees whether what it boots is fetched.
+    pub is_uncounted: bool,
     /// Why nobody knows what the machine has booted already, where that is so.
     pub state_fault: Option<&'a str>,
     /// Who signs the addresses of its answer files; without one they open nothing.
@@ -53,7 +55,11 @@ pub struct Standing<'a> {
 
 impl Standing<'_> {
     /// What keeps a profile from being booted now.
-    fn fault_of(&self, Choice { profile, boot, once, .. }: Choice<'_>, rules: &Rules) -> Option<Reason> {
+    fn fault_of(&self, choice: Choice<'_>, rules: &Rules) -> Option<Reason> {
+        let Choice { profile, boot, once, until_installed, .. } = choice;
+        if self.is_uncounted && once && !until_installed {
+            return Some(Reason::NotCounted(profile.to_owned()));
+        }
         if let Some(fault) = self.state_fault.filter(|_| once) {
             return Some(Reason::NobodyKnows { profile: profile.to_owned(), fault: fault.to_owned() });
         }

@@ -19,7 +19,7 @@ use crate::{
         length,
         loader::Loader,
         loaders::Loaders,
-        machine::MachineRule,
+        machine::{MachineRule, Rules},
         next::GRUB,
         profile::{Boot, Linux, Profile},
         reason::{Reason, install_hint},
@@ -250,6 +250,20 @@ impl Examination<'_> {
         }
     }
 
+    /// What is chosen from a menu, and the local disk, are never used up.
+    fn once_of_nothing(&mut self) {
+        let Settings { machines, default_profile, .. } = self.settings;
+        for (index, (_, rule)) in machines.iter().enumerate() {
+            let profile = rule.profile.as_ref().unwrap_or(default_profile);
+            if (rule.once || rule.until_installed.is_some()) && Rules::BUILT_IN.contains(&profile.as_str()) {
+                let message = format!(
+                    "once has no effect on the built-in profile {profile:?}: name the profile that the machine is to boot once"
+                );
+                self.find(Level::Warning, &["machines", &index.to_string(), "once"], message);
+            }
+        }
+    }
+
     /// What is kept of a machine is kept under its rule's `name`: two machines with one name would have one `once`, and
     /// to install one of them again would wipe the other.
     fn names_twice(&mut self) {
@@ -310,6 +324,7 @@ impl Examination<'_> {
         }
         self.shared_names();
         self.names_twice();
+        self.once_of_nothing();
         // Without `interfaces`, netbootd chooses one at its start.
         let is_served = |name: &String| interfaces.is_empty() || interfaces.contains(name);
         for (index, (selector, _)) in machines.iter().enumerate() {

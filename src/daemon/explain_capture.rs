@@ -228,6 +228,7 @@ impl Explaining {
             address: Some(client),
             interface: None,
             over: Over::Tftp,
+            is_boot_client: true,
             attempts: &self.attempts,
             live: &self.live,
             signer: None,

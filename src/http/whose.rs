@@ -45,8 +45,8 @@ pub(super) fn is_doctor(headers: &HeaderMap) -> bool {
 }
 
 /// iPXE (net/tcp/httpcore.c), EDK2 (HttpBootClient.c), GRUB (grub-core/net/http.c), PXELINUX (core/fs/pxe/http.c) and
-/// U-Boot's wget.
-const BOOT_CLIENTS: [&str; 5] = ["iPXE/", "UefiHttpBoot/", "GRUB ", "Syslinux/", "U-Boot"];
+/// U-Boot's wget, of which some say that they are lwIP (src/apps/http/http_client.c) and the older ones nothing.
+const BOOT_CLIENTS: [&str; 6] = ["iPXE/", "UefiHttpBoot/", "GRUB ", "Syslinux/", "U-Boot", "lwIP/"];
 
 #[cfg(test)]
 mod tests {

@@ -166,6 +166,7 @@ impl Stage {
             address: Some(*client.ip()),
             interface: None,
             over: Over::Tftp,
+            is_boot_client: true,
             attempts: &self.attempts,
             live: &self.live,
             signer: Some(Signer { key: &self.answer_key, now: since_1970 }),
