@@ -7,17 +7,23 @@ use std::{
     path::{Path, PathBuf, absolute},
 };
 
-use super::load::Loaded;
+use super::{Fault, Faults, load::Loaded};
 
 /// Files and folders that a configuration was read from, or that it would be read from. Paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
     /// Single files, folders that may appear later, and the links on their paths.
     paths: BTreeSet<PathBuf>,
+    /// Those of them that are read as texts.
+    texts: BTreeSet<PathBuf>,
     /// The patterns of `include`.
     patterns: Vec<glob::Pattern>,
+    /// The pattern of images.
+    images: Vec<glob::Pattern>,
     /// The templates folders: every file in them counts.
     whole: BTreeSet<PathBuf>,
+    /// The configuration files by name, and whether each is empty.
+    empty: BTreeMap<String, bool>,
 }
 
 impl Watched {
@@ -25,7 +31,10 @@ impl Watched {
     #[must_use]
     pub fn of(loaded: &Loaded) -> Self {
         let mut watched = Self::default();
-        loaded.places.files().for_each(|file| watched.add(Path::new(file)));
+        for (number, file) in loaded.places.files().enumerate() {
+            watched.add(Path::new(file));
+            watched.empty.insert(file.to_owned(), loaded.places.text_of(number).trim().is_empty());
+        }
         for pattern in loaded.patterns.iter().filter_map(|pattern| absolute(pattern).ok()) {
             if let Some(folder) = pattern.parent() {
                 watched.add(folder);
@@ -36,6 +45,7 @@ impl Watched {
             watched.add(folder);
             watched.add_whole(folder, DEEPEST);
         }
+        watched.texts = watched.paths.clone();
         if let Some(folder) = loaded.config.assets.as_deref() {
             // The folder itself is not read here, but a link to it may change.
             let mut links = BTreeSet::new();
@@ -43,6 +53,27 @@ impl Watched {
             watched.paths.extend(links);
         }
         watched
+    }
+
+    /// The faults of files that are empty and were not `before`. A program that writes a file empties it first, and the
+    /// rest may never come: its disk is full, or it was ended.
+    #[must_use]
+    pub fn emptied(&self, before: &Self) -> Option<Faults> {
+        let had_text = |file: &String| before.empty.get(file) == Some(&false);
+        let emptied = self.empty.iter().filter(|(file, is_empty)| **is_empty && had_text(file));
+        let message =
+            "the file is empty, and it was not before: write it again; to empty it, leave a comment (#) in it";
+        let faults: Vec<_> = emptied.map(|(file, _)| Fault { place: file.clone(), message: message.into() }).collect();
+        (!faults.is_empty()).then_some(Faults(faults))
+    }
+
+    /// Whether this file is read as a text, of which a half may be read as a valid one. Images and loaders name their
+    /// sizes.
+    #[must_use]
+    pub fn is_text(&self, path: &Path) -> bool {
+        let is_of_folder = || path.parent().is_some_and(|folder| self.whole.contains(folder));
+        self.texts.contains(path)
+            || is_meant(path) && (self.patterns.iter().any(|pattern| pattern.matches_path(path)) || is_of_folder())
     }
 
     /// Adds a file, or a folder that may appear later.
@@ -63,7 +94,7 @@ impl Watched {
         images.for_each(|image| self.add(&assets.join(image)));
         if let Some(pattern) = pattern {
             let escaped = glob::Pattern::escape(&assets.to_string_lossy());
-            self.patterns.extend(glob::Pattern::new(&format!("{escaped}/{pattern}")));
+            self.images.extend(glob::Pattern::new(&format!("{escaped}/{pattern}")));
         }
     }
 
@@ -86,7 +117,7 @@ impl Watched {
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
-        let of_patterns = self.patterns.iter().flat_map(folder_patterns);
+        let of_patterns = self.patterns.iter().chain(&self.images).flat_map(folder_patterns);
         let of_patterns = of_patterns.flat_map(|pattern| glob::glob(&pattern).into_iter().flatten().flatten());
         let all: BTreeSet<PathBuf> = parents.chain(of_patterns).chain(self.whole.iter().cloned()).collect();
         all.into_iter().filter(|folder| folder.is_dir()).collect()
@@ -111,7 +142,8 @@ impl Watched {
         };
         let matches = |pattern: &glob::Pattern| pattern.matches_path(path) || is_folder_of(pattern);
         is_meant(path)
-            && (self.patterns.iter().any(matches) || path.parent().is_some_and(|folder| self.whole.contains(folder)))
+            && (self.patterns.iter().chain(&self.images).any(matches)
+                || path.parent().is_some_and(|folder| self.whole.contains(folder)))
     }
 }
 
@@ -244,10 +276,32 @@ mod tests {
         fs::write(at("assets/isos/notes"), "x").expect("written");
         assert!(!watched.means(&at("assets/isos/notes")) && !watched.means(&at("assets/other/x.iso")));
 
+        for text in ["etc/netbootd.toml", "etc/../kept/netbootd.toml", "etc/machines.d/10.toml", "templates/new.ipxe"] {
+            assert!(Watched::of(&read()).is_text(&at(text)), "{text}");
+        }
+        assert!(!watched.is_text(&at("assets/isos/x.iso")) && !watched.is_text(&at("etc/netbootd.log")));
+
         let before = fingerprint(&read());
         fs::write(at("etc/netbootd.log"), "a line").expect("written");
         assert_eq!(fingerprint(&read()), before);
         fs::write(at("templates/debian/preseed.cfg"), "y").expect("written");
         assert_ne!(fingerprint(&read()), before);
+    }
+    #[test]
+    fn a_file_that_loses_its_text_is_a_fault() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("n.toml");
+        let of = |text: &str| {
+            fs::write(&path, text).expect("written");
+            Watched::of(&load(Some(&path), [], &[]).expect("read"))
+        };
+        let [full, comment, empty] = ["[http]\nport = 1\n", "# nothing\n", " \n"].map(of);
+        for before in [&full, &comment] {
+            let faults = empty.emptied(before).expect("a fault").to_string();
+            assert!(faults.starts_with(&format!("{}: the file is empty, ", path.display())), "{faults}");
+        }
+        for (now, before) in [(&empty, &empty), (&empty, &Watched::default()), (&comment, &full), (&full, &empty)] {
+            assert_eq!(now.emptied(before), None);
+        }
     }
 }

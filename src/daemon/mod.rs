@@ -2,6 +2,7 @@
 
 mod bars;
 pub mod bind;
+mod changes;
 pub mod clerk;
 mod control;
 pub mod explain;

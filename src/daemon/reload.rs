@@ -6,26 +6,20 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use rustix::io::Errno;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-    time::sleep,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
-use super::{faults, loaders, notify as manager, plan, sandbox::Bounds};
+use super::{changes::Changes, faults, loaders, logging::Together, notify as manager, plan, sandbox::Bounds};
 use crate::{
     boot::{
         loader::LOADER_NAMES,
         machine::{Live, Rules},
     },
-    config::{Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
+    config::{Fault, Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
     files::AssetRoot,
 };
 
@@ -47,11 +41,9 @@ pub(super) struct Reload {
     /// What the server was started with and cannot change.
     fixed: Fixed,
     hangup: Signal,
-    changes: mpsc::UnboundedReceiver<PathBuf>,
-    watcher: Option<RecommendedWatcher>,
-    /// What was read, which the watcher asks as well.
-    watched: Arc<Mutex<Watched>>,
-    folders: Vec<PathBuf>,
+    changes: Changes,
+    /// What the rules in use were read from.
+    watched: Watched,
     /// The assets folder that is served.
     assets: Option<Arc<AssetRoot>>,
     /// What the rules in use were made of.
@@ -68,19 +60,6 @@ impl Reload {
     /// # Errors
     /// Where SIGHUP cannot be heard. Files that cannot be watched are reported, and SIGHUP still works.
     pub(super) fn new(read: Read, plan: &plan::Plan, bounds: Option<Bounds>) -> io::Result<Self> {
-        let (changed, changes) = mpsc::unbounded_channel();
-        let watched = Arc::new(Mutex::new(Watched::default()));
-        let asked = watched.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let Ok(event) = event else { return };
-            // Our own reading is an event too.
-            if matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)) {
-                let watched = asked.lock().unwrap_or_else(PoisonError::into_inner);
-                let meant = event.paths.into_iter().filter(|path| watched.means(path));
-                meant.for_each(|path| drop(changed.send(path)));
-            }
-        });
-        let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
         let hangup = signal(SignalKind::hangup())?;
         let current = Made { read: plan.read, findings: plan.findings.clone(), ..Made::default() };
         let mut reload = Self {
@@ -88,10 +67,8 @@ impl Reload {
             live: plan.live.clone(),
             fixed: plan.fixed.clone(),
             hangup,
-            changes,
-            watcher,
-            watched,
-            folders: Vec::new(),
+            changes: Changes::new(),
+            watched: Watched::default(),
             assets: plan.assets.clone(),
             current,
             faults: None,
@@ -105,13 +82,12 @@ impl Reload {
     /// Follows until dropped.
     pub(super) async fn follow(&mut self) {
         loop {
-            tokio::select! {
-                _ = self.hangup.recv() => {}
-                Some(_) = self.changes.recv() => {
-                    // An editor writes a file in several steps.
-                    sleep(SETTLE).await;
-                    while self.changes.try_recv().is_ok() {}
-                }
+            let is_asked = tokio::select! {
+                _ = self.hangup.recv() => true,
+                () = self.changes.whole() => false,
+            };
+            if is_asked {
+                self.changes.forget();
             }
             manager::reloading();
             self.live.reads.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +95,13 @@ impl Reload {
                 faults::follow_folder(assets, self.bounds.is_some(), &mut None);
             }
             match tokio::task::block_in_place(|| (self.read)()) {
-                Ok(settings) => self.take(settings),
+                _ if !is_asked && self.changes.has_begun() => {
+                    debug!("a file was written to while it was read: it is read again when it is closed");
+                }
+                Ok(settings) => match settings.watched.emptied(&self.watched) {
+                    Some(faults) => self.refuse(faults),
+                    None => self.take(settings),
+                },
                 Err(faults) => self.refuse(faults),
             }
             manager::ready_again();
@@ -129,7 +111,9 @@ impl Reload {
     fn refuse(&mut self, faults: Faults) {
         // A change of something else does not make them news.
         if self.faults.as_ref() != Some(&faults) {
-            error!("the configuration has faults, and the old one stays active:\n{faults}");
+            let _together = Together::hold();
+            error!("the configuration has faults, and the old one stays active:");
+            faults.0.iter().for_each(|Fault { place, message }| error!("{place}: {message}"));
             if self.bounds.is_some() && is_denied(&faults) {
                 warn!("{CLOSED}");
             }
@@ -169,29 +153,14 @@ impl Reload {
         }
     }
 
-    /// Folders, since editors put a new file in the old one's place.
     fn watch(&mut self, mut watched: Watched, loader_dirs: &[PathBuf]) {
         let packages = loaders::PACKAGES.iter().map(Path::new).filter(|place| place.is_absolute());
         for folder in loader_dirs.iter().map(PathBuf::as_path).chain(packages).filter(|folder| folder.is_dir()) {
             LOADER_NAMES.iter().for_each(|name| watched.add(&folder.join(name.path)));
         }
-        let folders = watched.folders();
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
-        let Some(watcher) = &mut self.watcher else { return };
-        for folder in self.folders.iter().filter(|folder| !folders.contains(folder)) {
-            let _ = watcher.unwatch(folder);
-        }
-        for folder in folders.iter().filter(|folder| !self.folders.contains(folder)) {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                cannot_watch(&folder.display().to_string(), &error);
-            }
-        }
-        self.folders = folders;
+        self.watched = watched.clone();
+        self.changes.watch(watched);
     }
-}
-
-fn cannot_watch(what: &str, error: &notify::Error) {
-    warn!("{what} cannot be watched ({error}): after a change, send SIGHUP");
 }
 
 /// Whether the system did not let us read something (EACCES).
@@ -201,6 +170,3 @@ fn is_denied(faults: &Faults) -> bool {
 }
 
 const CLOSED: &str = "a sandboxed netbootd reads only the folders that it was started with: restart it to read others";
-
-/// From the first sign of a change until it is read.
-const SETTLE: Duration = Duration::from_millis(300);

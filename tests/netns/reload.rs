@@ -1,6 +1,10 @@
 //! The configuration changes while the server runs.
 
-use std::{fs, io::Read as _, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use netbootd_lab::Signal;
@@ -57,5 +61,41 @@ fn rules_change_without_a_restart_and_a_fault_changes_nothing() -> Result<()> {
     let mut bytes = Vec::new();
     slow.stdout.take().expect("piped").read_to_end(&mut bytes)?;
     ensure!(slow.wait()?.success() && bytes == crate::bench::noise(24_000_001, 2), "the download was disturbed");
+    Ok(())
+}
+
+/// As a shell's `(head; sleep; tail) > FILE` writes it: its beginning is valid, and drops a rule.
+#[test]
+fn a_half_written_file_is_read_when_it_is_closed_and_an_emptied_one_changes_nothing() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("")? else { return Ok(()) };
+    let main = bench.lab.directory().join("netbootd.toml");
+    let begin = || -> Result<fs::File> {
+        let mut file = fs::File::create(&main)?;
+        file.write_all(b"# rules\n")?;
+        Ok(file)
+    };
+    let other = "[[machines]]\nmac = \"52:54:00:12:34:57\"\n";
+    fs::write(&main, RULE)?;
+    bench.netbootd.wait_for_line("configuration read again: 1 profiles, 1 rules", SOON)?;
+
+    let mut file = begin()?;
+    std::thread::sleep(Duration::from_secs(2));
+    ensure!(script(&bench)?.contains("hostname=k8s08"), "half of a file was taken");
+    write!(file, "{}{other}", RULE.replace("k8s08", "k8s09"))?;
+    drop(file);
+    bench.netbootd.wait_for_line("configuration read again: 1 profiles, 2 rules", SOON)?;
+    ensure!(script(&bench)?.contains("hostname=k8s09"), "the rest of it is not heard");
+
+    fs::write(&main, "")?;
+    bench.netbootd.wait_for_line("error: the configuration has faults, and the old one stays active:", SOON)?;
+    bench.netbootd.wait_for_line("netbootd.toml: the file is empty, and it was not before: ", SOON)?;
+    ensure!(script(&bench)?.contains("hostname=k8s09"), "an empty file dropped the rules");
+
+    // SIGHUP asks to read it as it is.
+    let _unfinished = begin()?;
+    bench.netbootd.signal(Signal::SIGHUP)?;
+    bench.netbootd.wait_for_line("configuration read again: 1 profiles, 0 rules", SOON)?;
+    let lines = bench.netbootd.lines();
+    ensure!(!lines.iter().any(|line| line.contains('?')), "a line break is shown as a question mark: {lines:#?}");
     Ok(())
 }

@@ -1,0 +1,229 @@
+//! Changes of the files that a configuration was read from, once they are whole.
+
+use std::{
+    collections::BTreeSet,
+    future::pending,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tracing::{info, warn};
+
+use crate::config::watched::Watched;
+
+/// What the operating system reports of the files.
+pub(super) struct Changes {
+    seen: mpsc::UnboundedReceiver<Seen>,
+    watcher: Option<RecommendedWatcher>,
+    /// What was read, which the watcher asks as well.
+    watched: Arc<Mutex<Watched>>,
+    folders: Vec<PathBuf>,
+    /// Texts that a program has written to and has not closed yet.
+    unfinished: BTreeSet<PathBuf>,
+    /// The first change that was not read yet.
+    since: Option<Instant>,
+    /// Whether the log names the unfinished texts.
+    is_said: bool,
+}
+
+/// What happened to a file that counts.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// A text was written to, and more may follow.
+    Written(PathBuf),
+    /// It was closed, put in its place, or removed.
+    Finished(PathBuf),
+    /// Something else about it changed, such as who may read it.
+    Changed,
+    /// Events were lost: anything may have changed.
+    Lost,
+}
+
+impl Changes {
+    /// Begins to watch. Files that cannot be watched are reported.
+    pub(super) fn new() -> Self {
+        let (sender, seen) = mpsc::unbounded_channel();
+        let watched = Arc::new(Mutex::new(Watched::default()));
+        let asked = watched.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return };
+            let watched = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            meant(event, &watched).into_iter().for_each(|seen| drop(sender.send(seen)));
+        });
+        let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
+        let (folders, unfinished) = (Vec::new(), BTreeSet::new());
+        Self { seen, watcher, watched, folders, unfinished, since: None, is_said: false }
+    }
+
+    /// Watches these files from now on: their folders, since editors put a new file in the old one's place.
+    pub(super) fn watch(&mut self, watched: Watched) {
+        let folders = watched.folders();
+        self.unfinished.retain(|path| watched.is_text(path));
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in self.folders.iter().filter(|folder| !folders.contains(folder)) {
+            let _ = watcher.unwatch(folder);
+        }
+        for folder in folders.iter().filter(|folder| !self.folders.contains(folder)) {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                cannot_watch(folder, &error);
+            }
+        }
+        self.folders = folders;
+    }
+
+    /// Waits for a change, and until no text is half written. It may be dropped at any time.
+    pub(super) async fn whole(&mut self) {
+        loop {
+            match timeout(self.patience(), self.seen.recv()).await {
+                Ok(Some(seen)) => self.note(seen),
+                // Nothing is watched.
+                Ok(None) => pending().await,
+                Err(_) if self.unfinished.is_empty() => return self.forget(),
+                Err(_) => self.say(),
+            }
+        }
+    }
+
+    /// Whether a text is written to since [`Self::whole`] returned.
+    pub(super) fn has_begun(&mut self) -> bool {
+        while let Ok(seen) = self.seen.try_recv() {
+            self.note(seen);
+        }
+        !self.unfinished.is_empty()
+    }
+
+    /// All is read now, whatever state it is in.
+    pub(super) fn forget(&mut self) {
+        self.unfinished.clear();
+        (self.since, self.is_said) = (None, false);
+    }
+
+    /// How long to wait for the next event.
+    fn patience(&self) -> Duration {
+        match self.since {
+            None => Duration::MAX,
+            Some(_) if self.is_said => Duration::MAX,
+            Some(_) if !self.unfinished.is_empty() => LONG,
+            // An editor writes a file in several steps, and a checkout several files.
+            Some(since) => SETTLE.min(LONGEST.saturating_sub(since.elapsed())),
+        }
+    }
+
+    fn note(&mut self, seen: Seen) {
+        self.since.get_or_insert_with(Instant::now);
+        match seen {
+            Seen::Written(path) => drop(self.unfinished.insert(path)),
+            // A folder that goes takes its files with it.
+            Seen::Finished(path) => self.unfinished.retain(|unfinished| !unfinished.starts_with(&path)),
+            Seen::Changed => {}
+            Seen::Lost => self.unfinished.clear(),
+        }
+        self.is_said &= !self.unfinished.is_empty();
+    }
+
+    fn say(&mut self) {
+        self.is_said = true;
+        for path in &self.unfinished {
+            info!(
+                "{} is not read yet: the program that writes it has not closed it. Close it, or send SIGHUP to read it now",
+                path.display()
+            );
+        }
+    }
+}
+
+/// What an event says of the files that count.
+fn meant(event: notify::Event, watched: &Watched) -> Vec<Seen> {
+    if event.need_rescan() {
+        return vec![Seen::Lost];
+    }
+    let paths = event.paths.into_iter().filter(|path| watched.means(path));
+    match event.kind {
+        // Images and loaders take minutes to copy. They are looked at when they appear, and when they are closed.
+        EventKind::Modify(ModifyKind::Data(_)) => {
+            paths.filter(|path| watched.is_text(path)).map(Seen::Written).collect()
+        }
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Create(_)
+        | EventKind::Remove(_)
+        | EventKind::Modify(ModifyKind::Name(_)) => paths.map(Seen::Finished).collect(),
+        EventKind::Modify(_) => paths.map(|_| Seen::Changed).collect(),
+        // Our own reading is an event too.
+        _ => Vec::new(),
+    }
+}
+
+fn cannot_watch(what: impl AsRef<Path>, error: &notify::Error) {
+    warn!("{} cannot be watched ({error}): after a change, send SIGHUP", what.as_ref().display());
+}
+
+/// Without another event for so long, a change is read.
+const SETTLE: Duration = Duration::from_millis(300);
+/// With events all the time, a change is read after this.
+const LONGEST: Duration = Duration::from_secs(3);
+/// A file that is unfinished for so long is named in the log.
+const LONG: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _};
+
+    use super::*;
+    use crate::config::load::load;
+
+    /// Whether a change is there to be read within the time that one takes.
+    async fn is_whole(changes: &mut Changes) -> bool {
+        timeout(4 * SETTLE, changes.whole()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_text_is_read_when_it_was_closed_and_not_before() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (main, image) = (scratch.path().join("n.toml"), scratch.path().join("x.iso"));
+        fs::write(&main, "[http]\nport = 1\n").expect("written");
+        let mut watched = Watched::of(&load(Some(&main), [], &[]).expect("read"));
+        watched.add(&image);
+        let mut changes = Changes::new();
+        changes.watch(watched);
+        assert!(!is_whole(&mut changes).await, "nothing has changed");
+
+        let mut file = fs::File::create(&main).expect("emptied");
+        assert!(!is_whole(&mut changes).await, "it is empty");
+        file.write_all(b"[profiles.d]\n").expect("written");
+        assert!(!is_whole(&mut changes).await, "it is half written");
+        // Another file that is finished changes nothing about that.
+        fs::write(&image, "x").expect("written");
+        assert!(!is_whole(&mut changes).await && changes.has_begun());
+        file.write_all(b"kernel = \"k\"\n").expect("written");
+        drop(file);
+        assert!(is_whole(&mut changes).await && !changes.has_begun(), "it is whole");
+        assert!(!is_whole(&mut changes).await, "it is read once");
+
+        // An image is looked at while it is copied, and holds up nothing.
+        let mut copy = fs::File::create(&image).expect("made");
+        copy.write_all(b"x").expect("written");
+        fs::rename(&main, scratch.path().join("old")).expect("renamed");
+        assert!(is_whole(&mut changes).await && !changes.has_begun());
+        drop(copy);
+        assert!(is_whole(&mut changes).await);
+
+        let file = fs::File::create(&main).expect("made");
+        (&file).write_all(b"x").expect("written");
+        assert!(!is_whole(&mut changes).await);
+        changes.forget();
+        assert!(!changes.has_begun(), "SIGHUP reads it as it is");
+        (&file).write_all(b"x").expect("written");
+        fs::remove_file(&main).expect("removed");
+        assert!(is_whole(&mut changes).await, "it is gone");
+    }
+}
