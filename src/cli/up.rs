@@ -16,7 +16,7 @@ use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, F
 use super::images::{self, Images};
 use super::lease_flags::LeaseFlags;
 use crate::{
-    config::{Faults, load::load, resolve::resolve, save, settings::Settings},
+    config::{Faults, load::load, resolve::resolve, save, settings::Settings, text_file::is_readable_again},
     daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError, talk::Talk},
     doctor::{
         finding::{Fix, what_matters},
@@ -88,7 +88,9 @@ impl Up {
         logging::start(self.log_format);
         let (mut flags, only) = self.flags()?;
         let faulty = |faults: Faults| Failure::new(EX_CONFIG, faults);
-        let mut settings = self.loaded(&flags, only.as_ref()).map_err(faulty)?;
+        // Also at a reload: the package's file may be gone by then, which must not drop all rules.
+        let file = configuration(self.config.as_deref()).map(Path::to_owned);
+        let mut settings = loaded(file.as_deref(), &flags, only.as_ref()).map_err(faulty)?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
         let set = self.lease.set_address(&settings.interfaces)?;
         // Nobody reads along, and nobody answers, where this is no terminal.
@@ -99,7 +101,7 @@ impl Up {
         if is_careful && other_proxy.is_some() {
             warn!("only known machines are answered, because of that server; --everyone answers all");
             flags.push(("dhcp.answer", Value::from("known")));
-            settings = self.loaded(&flags, only.as_ref()).map_err(faulty)?;
+            settings = loaded(file.as_deref(), &flags, only.as_ref()).map_err(faulty)?;
         }
         if let Some(file) = &self.save {
             self.saved(file, &flags, only.is_some())?;
@@ -123,7 +125,13 @@ impl Up {
             false => Confinement::Yes { user: self.user.clone() },
         };
         // The same files, environment and flags are used at every reload.
-        let read = Box::new(move || self.loaded(&flags, only.as_ref()));
+        let read = Box::new(move || {
+            if let Some(file) = &file {
+                is_readable_again(file)?;
+            }
+            // The package's file may have come since the start.
+            loaded(file.as_deref().or_else(|| configuration(None)), &flags, only.as_ref())
+        });
         let ended = daemon::run(plan, read, &confinement);
         drop(set);
         ended.map_err(|error| {
@@ -141,12 +149,6 @@ impl Up {
             };
             Failure::new(code, error)
         })
-    }
-
-    fn loaded(&self, flags: &[(&str, Value)], only: Option<&BTreeSet<String>>) -> Result<Settings, Faults> {
-        let mut loaded = load(configuration(self.config.as_deref()), std::env::vars(), flags)?;
-        loaded.only = only.cloned();
-        resolve(&loaded)
     }
 
     /// Whether the environment or the configuration file says whom to answer.
@@ -227,6 +229,12 @@ impl Up {
         flags.extend(self.everyone.then(|| ("dhcp.answer", Value::from("all"))));
         Ok((flags, only))
     }
+}
+
+fn loaded(file: Option<&Path>, flags: &[(&str, Value)], only: Option<&BTreeSet<String>>) -> Result<Settings, Faults> {
+    let mut loaded = load(file, std::env::vars(), flags)?;
+    loaded.only = only.cloned();
+    resolve(&loaded)
 }
 
 /// Looks at this host and asks the network once, before the server's own offers are there. Says the one thing that

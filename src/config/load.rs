@@ -11,11 +11,13 @@ use figment::{
     providers::{Format, Serialized, Toml},
     value::Value,
 };
+use glob::MatchOptions;
 
 use super::{
     Fault, Faults, meant,
     places::Places,
     schema::{Config, Machine, Profile},
+    text_file::NamedBy,
 };
 
 /// A configuration before it is resolved, and the places of its values.
@@ -49,10 +51,10 @@ pub fn load(
     let mut places = Places::default();
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
     if let Some(path) = file {
-        places.read(path)?;
+        places.read(path, NamedBy::CommandLine)?;
         figment = figment.merge(Toml::string(places.text_of(0)));
         for (number, path) in included(path, &figment, &places)?.iter().enumerate() {
-            places.read(path)?;
+            places.read(path, NamedBy::Include)?;
             // Lists are joined, because each file has its own machines.
             figment = figment.admerge(Toml::string(places.text_of(number + 1)));
         }
@@ -166,9 +168,20 @@ fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathB
             let place = places.of(&["include", &index.to_string()]);
             Faults(vec![Fault { place, message: format!("{pattern:?} cannot be included: {problem}") }])
         };
-        let found = glob::glob(&folder.join(pattern).to_string_lossy()).map_err(|error| fault(error.to_string()))?;
+        let path = folder.join(pattern);
+        // Hidden files are an editor's: Emacs locks a file by a link `.#NAME` that leads nowhere.
+        let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+        let found = glob::glob_with(&path.to_string_lossy(), options).map_err(|error| fault(error.to_string()))?;
+        let mut found = found.collect::<Result<Vec<_>, _>>().map_err(|error| fault(error.to_string()))?;
+        // A pattern may find nothing; a name may not.
+        if found.is_empty() && !pattern.contains(WILDCARDS) {
+            if !path.exists() {
+                let what = path.display();
+                return Err(fault(format!("there is no file {what}: create it, or remove it from `include`")));
+            }
+            found.push(path);
+        }
         for path in found {
-            let path = path.map_err(|error| fault(error.to_string()))?;
             // `*.toml` is also the configuration itself, whose rules would all be there twice.
             if path.canonicalize().ok() != own {
                 paths.insert(path);
@@ -177,6 +190,8 @@ fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathB
     }
     Ok(paths.into_iter().collect())
 }
+
+const WILDCARDS: [char; 3] = ['*', '?', '['];
 
 impl Places {
     fn fault(&self, error: &figment::Error) -> Faults {
@@ -313,6 +328,30 @@ mod tests {
         assert!(syntax.starts_with("n.toml:2:8: "), "{syntax}");
         let missing = load(Some(Path::new("/nowhere/n.toml")), [], &[]).expect_err("no file");
         assert!(missing.to_string().starts_with("/nowhere/n.toml: cannot be read: No such file"), "{missing}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_utf_8_has_a_place_and_a_name_without_a_file_is_a_fault() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("n.toml");
+        let said = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("written");
+            let loaded = load(Some(&path), [], &[]).map(|loaded| loaded.faults);
+            loaded.map_err(|faults| faults.to_string().replace(&scratch.path().display().to_string(), "SRV"))
+        };
+        let words = "the byte 0xE4 is not UTF-8 (is the file in Latin-1?): save the file as UTF-8";
+        assert_eq!(said(b"# \xc3\xa4\n# \xc3\xa4 \xe4\n"), Err(format!("SRV/n.toml:2:5: {words}")));
+        let words = "is UTF-16, as Windows' editors may write it: save it as UTF-8";
+        assert_eq!(said(b"\xff\xfea\0"), Err(format!("SRV/n.toml: {words}")));
+        let words =
+            "\"x/no.toml\" cannot be included: there is no file SRV/x/no.toml: create it, or remove it from `include`";
+        assert_eq!(said(b"include = [\n\"*.d/*.toml\",\n\"x/no.toml\"]\n"), Err(format!("SRV/n.toml:3:1: {words}")));
+        std::os::unix::fs::symlink("user@host.1", scratch.path().join(".#d.toml")).expect("made");
+        assert_eq!(said(b"include = [\"*d.toml\"]\n"), Ok(Vec::new()), "it is hidden");
+        std::fs::create_dir(scratch.path().join("d.toml")).expect("made");
+        let words = "cannot be read: it is a folder: name the files in it, such as \"machines.d/*.toml\"";
+        assert_eq!(said(b"include = [\"d*\"]\n"), Err(format!("SRV/d.toml: {words}")));
+        assert_eq!(said(b"include = [\"no*\", \"n.toml\"]\n"), Ok(Vec::new()));
     }
 
     #[test]

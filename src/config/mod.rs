@@ -19,6 +19,7 @@ pub mod settings;
 pub mod signed;
 mod stages;
 mod template_files;
+pub mod text_file;
 mod tftp;
 pub mod units;
 pub mod watched;

@@ -1,12 +1,14 @@
 //! The places of keys: file, line and column.
 
-use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use toml_edit::{Document, Item, Table, TableLike};
 
-use super::{Fault, Faults};
+use super::{
+    Fault, Faults,
+    text_file::{self, NamedBy},
+};
 use crate::boot::source::plain_text;
-use crate::files::permission;
 
 /// The places where keys were set.
 #[derive(Debug, Default)]
@@ -35,21 +37,13 @@ impl Places {
     ///
     /// # Errors
     /// It cannot be read, or is not valid TOML.
-    pub(super) fn read(&mut self, path: &Path) -> Result<(), Faults> {
+    pub(super) fn read(&mut self, path: &Path, named: NamedBy) -> Result<(), Faults> {
         let name = path.display().to_string();
         let fault = |place: String, message: String| Faults(vec![Fault { place, message }]);
-        let text = fs::read_to_string(path).map_err(|error| {
-            if let Some(reason) = permission::denied(path) {
-                return fault(name.clone(), format!("cannot be read: {reason}"));
-            }
-            let fix = match error.kind() {
-                io::ErrorKind::NotFound => "; give another file with --config, or omit --config",
-                io::ErrorKind::InvalidData => "; save it as UTF-8 (Windows' editors may write UTF-16)",
-                _ => "",
-            };
-            fault(name.clone(), format!("cannot be read: {error}{fix}"))
-        })?;
-        let (text, notes) = plain_text(&text, false);
+        let bytes =
+            text_file::read(path, named).map_err(|reason| fault(name.clone(), format!("cannot be read: {reason}")))?;
+        let text = utf8(&bytes).map_err(|(at, message)| fault(format!("{name}{at}"), message))?;
+        let (text, notes) = plain_text(text, false);
         self.notes
             .extend(notes.into_iter().map(|what| Fault { place: name.clone(), message: format!("the file {what}") }));
         let lines = Lines::of(&text);
@@ -153,6 +147,19 @@ impl<'a> At<'a> {
             Self::Value(value) => value.span(),
         }
     }
+}
+
+/// Bytes as a text; or `:LINE:COLUMN` of the first one that is none, and what is wrong.
+fn utf8(bytes: &[u8]) -> Result<&str, (String, String)> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return (String::new(), "is UTF-16, as Windows' editors may write it: save it as UTF-8".into());
+        }
+        let before = bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or("");
+        let byte = bytes.get(before.len()).copied().unwrap_or_default();
+        let place = format!(":{}", Lines::of(before).position(before, before.len()));
+        (place, format!("the byte 0x{byte:02X} is not UTF-8 (is the file in Latin-1?): save the file as UTF-8"))
+    })
 }
 
 fn below<'a>(table: &'a dyn TableLike, key: &str) -> Option<(At<'a>, Option<Range<usize>>)> {

@@ -1,7 +1,7 @@
 //! Finds the iPXE binaries of this host, and signed sets of loaders.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -136,9 +136,14 @@ pub fn read(path: &Path, LoaderName { name, loader, .. }: LoaderName) -> Result<
 }
 
 fn read_as(path: &Path, name: &str, loader: Loader) -> Result<Option<LoaderFile>, Reason> {
-    let bytes = match fs::read(path) {
+    // A pipe would never end, and neither would a device.
+    let regular = |metadata: fs::Metadata| match metadata.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::other("it is not a regular file")),
+    };
+    let bytes = match fs::metadata(path).and_then(regular) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     loader.check(&bytes)?;
@@ -216,5 +221,13 @@ mod tests {
                 ),
             ]
         );
+    }
+    #[test]
+    fn a_device_of_a_loaders_name_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("snponly.efi")).expect("made");
+        let (_, rejected) = find(&[folder.path().to_owned()]);
+        let why: Vec<String> = rejected.iter().map(|rejected| rejected.why.to_string()).collect();
+        assert!(why.iter().any(|why| why.ends_with("it is not a regular file")), "{why:?}");
     }
 }

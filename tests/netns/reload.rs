@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
+    process::Command,
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use netbootd_lab::Signal;
 
-use crate::bench::{Bench, SOON};
+use crate::bench::{Bench, SOON, START};
 
 const RULE: &str = "[[machines]]\nname = \"k8s08\"\nmac = \"52:54:00:12:34:56\"\n";
 
@@ -97,5 +98,25 @@ fn a_half_written_file_is_read_when_it_is_closed_and_an_emptied_one_changes_noth
     bench.netbootd.wait_for_line("configuration read again: 1 profiles, 0 rules", SOON)?;
     let lines = bench.netbootd.lines();
     ensure!(!lines.iter().any(|line| line.contains('?')), "a line break is shown as a question mark: {lines:#?}");
+    Ok(())
+}
+
+/// A pipe that nobody writes to held up every reload, and SIGTERM.
+#[test]
+fn an_included_pipe_is_a_fault_and_holds_up_nothing() -> Result<()> {
+    let Some(mut bench) = Bench::with_configuration("include = [\"machines.d/*\"]\n")? else { return Ok(()) };
+    let folder = bench.lab.directory().join("machines.d");
+    fs::create_dir(&folder)?;
+    fs::write(folder.join("one.toml"), RULE)?;
+    bench.netbootd.wait_for_line("configuration read again: 1 profiles, 1 rules", SOON)?;
+    let status = Command::new("mkfifo").arg(folder.join("pipe")).status()?;
+    ensure!(status.success(), "mkfifo: {status}");
+    let words = "machines.d/pipe: cannot be read: it is a FIFO (a named pipe): use a regular file";
+    bench.netbootd.wait_for_line(words, SOON)?;
+    ensure!(script(&bench)?.contains("hostname=k8s08"), "a faulty file changed something");
+    fs::remove_file(bench.lab.directory().join("netbootd.toml"))?;
+    bench.netbootd.wait_for_line("netbootd.toml: the file was removed: put it back", SOON)?;
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
     Ok(())
 }
