@@ -1,7 +1,7 @@
 //! Reads the configuration: defaults < file < environment < command line. Reports every unknown key with its place.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -12,11 +12,12 @@ use figment::{
     value::Value,
 };
 use glob::MatchOptions;
+use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
     Fault, Faults, meant,
     places::Places,
-    schema::{Config, Machine, Profile},
+    schema::{Answer, Config, DhcpSocket, LeaseClients, Machine, Profile},
     text_file::NamedBy,
 };
 
@@ -59,11 +60,13 @@ pub fn load(
             figment = figment.admerge(Toml::string(places.text_of(number + 1)));
         }
     }
+    let mut texts = BTreeMap::new();
     for (variable, text) in environment {
         let Some(key) = variable.strip_prefix(PREFIX).filter(|key| *key != "LOG") else { continue };
         let key = key.to_ascii_lowercase().replace("__", ".");
         let value: Value = text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
         figment = figment.merge(Serialized::default(&key, value));
+        texts.insert(key.clone(), text.trim().to_owned());
         places.environment.insert(key, variable);
     }
     for (key, value) in flags {
@@ -83,6 +86,13 @@ pub fn load(
             // Extraction stops at the first wrong value. It is repeated without this value.
             Err(error) => {
                 let error: figment::Error = error;
+                let text = texts.remove(&error.path.join("."));
+                if text
+                    .and_then(|text| of_variable(&error.kind, text))
+                    .is_some_and(|meant| put(&mut value, &error.path, meant))
+                {
+                    continue;
+                }
                 faults.extend(places.fault(&error).0);
                 if !take_out(&mut value, &error.path) {
                     return Err(Faults(faults));
@@ -114,6 +124,28 @@ impl Loaded {
             (doubtful, path) => doubtful.len() <= path.len() && doubtful.iter().zip(path).all(|(a, b)| a == b),
         })
     }
+}
+
+/// The value that a variable of the environment has for a key of this type, where its text looks like one of another type:
+/// `0` and `1.5` are texts where a text is wanted, and one text is a list of one.
+fn of_variable(wrong: &Kind, text: String) -> Option<Value> {
+    let Kind::InvalidType(found, wanted) = wrong else { return None };
+    match wanted.as_str() {
+        "a string" | "path string" => Some(Value::from(text)),
+        "a sequence" if !matches!(found, Actual::Seq | Actual::Map) && !text.contains([',', '[']) => {
+            Some(Value::from(Some(text).filter(|text| !text.is_empty()).into_iter().collect::<Vec<_>>()))
+        }
+        _ => None,
+    }
+}
+
+/// Replaces the value of a key of tables. Returns whether it existed.
+fn put(value: &mut Value, path: &[String], new: Value) -> bool {
+    let key = path.iter().try_fold(value, |value, part| match value {
+        Value::Dict(_, keys) => keys.get_mut(part),
+        _ => None,
+    });
+    key.map(|key| *key = new).is_some()
 }
 
 /// Removes the innermost key of a path. Returns whether it existed.
@@ -203,7 +235,10 @@ impl Places {
                     format!("unknown value {name:?}{meant}; possible are: {}", there.join(", "))
                 }
                 Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-                    format!("expected {}, not {}", in_words(wanted), found_words(found))
+                    let found = if is_secret(&path) { type_words(found).into() } else { found_words(found) };
+                    let is_variable = self.environment.contains_key(&path.join("."));
+                    let example = if is_variable && wanted == "a sequence" { " such as [\"a\", \"b\"]" } else { "" };
+                    format!("expected {}{example}, not {found}", in_words(wanted))
                 }
                 kind => kind.to_string(),
             };
@@ -233,15 +268,45 @@ impl Places {
 }
 
 /// The name of a serde type for users.
-fn in_words(wanted: &str) -> &str {
-    match wanted {
+fn in_words(wanted: &str) -> String {
+    let words = match wanted {
         "u16" => "a whole number from 0 to 65535",
         "u32" | "usize" => "a whole number",
         "a boolean" => "true or false",
         "a string" | "path string" => "a text",
         "a sequence" => "a list",
+        "enum DhcpSocket" => return words_of::<DhcpSocket>(),
+        "enum Answer" => return words_of::<Answer>(),
+        "enum LeaseClients" => return words_of::<LeaseClients>(),
         wanted if wanted == "a map" || wanted.starts_with("struct ") => "a table",
         wanted => wanted,
+    };
+    words.into()
+}
+
+/// The words that an enum is written with: serde names them where it is given none of them.
+fn words_of<T: for<'a> Deserialize<'a>>() -> String {
+    let refused = T::deserialize(StrDeserializer::<figment::Error>::new("")).err().map(|error| error.kind);
+    let Some(Kind::UnknownVariant(_, words)) = refused else { return "a text".into() };
+    let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    format!("one of {}", words.join(", "))
+}
+
+/// Whether a value may be, or hold, a password.
+fn is_secret(path: &[&str]) -> bool {
+    let is_secret = |part: &&str| *part == "token" || *part == "vars" || part.contains("password");
+    path.iter().any(is_secret) || path == ["state", "url"]
+}
+
+/// A value without what it says.
+fn type_words(found: &Actual) -> &'static str {
+    match found {
+        Actual::Bool(_) => "true or false",
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
+        Actual::Str(_) => "a text",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "another value",
     }
 }
 
@@ -326,8 +391,46 @@ mod tests {
         );
         let syntax = loaded("[http]\nport = \n", &[], &[]).expect_err("no value");
         assert!(syntax.starts_with("n.toml:2:8: "), "{syntax}");
+        let socket = loaded("[dhcp]\nanswer = true\nsocket = 1\n[lease]\nclients = 2\n", &[], &[]);
+        assert_eq!(
+            socket,
+            Err("n.toml:2:1: dhcp.answer: expected one of \"all\", \"known\", not true\n\
+                 n.toml:3:1: dhcp.socket: expected one of \"auto\", \"bind\", \"capture\", not 1\n\
+                 n.toml:5:1: lease.clients: expected one of \"boot\", \"all\", not 2"
+                .into())
+        );
         let missing = load(Some(Path::new("/nowhere/n.toml")), [], &[]).expect_err("no file");
         assert!(missing.to_string().starts_with("/nowhere/n.toml: cannot be read: No such file"), "{missing}");
+    }
+
+    #[test]
+    fn a_variable_is_read_as_its_key_wants_it_and_no_secret_is_shown() {
+        let set = |key: &str, text: &str| loaded("", &[(key, text)], &[]);
+        assert_eq!(set("NETBOOTD_HTTP__RATE_LIMIT", "0").map(|config| config.http.rate_limit), Ok("0".into()));
+        let token = |text: &str| set("NETBOOTD_CONTROL__TOKEN", text).map(|config| config.control.token);
+        for secret in ["0123456789012345", "1234.50", "true", "[123456789012345]"] {
+            assert_eq!(token(secret), Ok(Some(secret.into())));
+        }
+        assert_eq!(set("NETBOOTD_ASSETS", "7").map(|config| config.assets), Ok(Some("7".into())));
+        let interfaces = |text: &str| set("NETBOOTD_INTERFACES", text).map(|config| config.interfaces);
+        assert_eq!(interfaces("lo"), Ok(vec!["lo".into()]));
+        assert_eq!((interfaces("0"), interfaces("")), (Ok(vec!["0".into()]), Ok(Vec::new())));
+        assert_eq!(interfaces("[\"lo\", eth0]"), Ok(vec!["lo".into(), "eth0".into()]));
+        let words =
+            "environment NETBOOTD_INTERFACES: interfaces: expected a list such as [\"a\", \"b\"], not \"lo,eth0\"";
+        assert_eq!(interfaces("lo,eth0"), Err(words.into()));
+        let port = set("NETBOOTD_HTTP__PORT", "many").map(|_| ());
+        let words = "http.port: expected a whole number from 0 to 65535, not \"many\"";
+        assert_eq!(port, Err(format!("environment NETBOOTD_HTTP__PORT: {words}")));
+
+        let shown =
+            loaded("[control]\ntoken = 1234567890123456\n[state]\nurl = [\"postgres://u:secret@db\"]\n", &[], &[]);
+        assert_eq!(
+            shown,
+            Err("n.toml:2:1: control.token: expected a text, not a number\n\
+                 n.toml:4:1: state.url: expected a text, not a list"
+                .into())
+        );
     }
 
     #[test]
