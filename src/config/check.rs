@@ -10,7 +10,13 @@ use std::{
 
 use super::{Fault, Finding, Level, load::Loaded, meant, settings::Cmdline, units};
 use crate::{
-    boot::{faults::Wanted, machine::Rules, profile::Profile, reason::Reason, urls::is_remote},
+    boot::{
+        faults::Wanted,
+        machine::Rules,
+        profile::Profile,
+        reason::Reason,
+        urls::{is_remote, without_password},
+    },
     files::{AssetRoot, permission},
 };
 
@@ -100,10 +106,14 @@ impl Check<'_> {
 
     /// A file on another server. Its contents are not checked.
     fn remote(&mut self, key: &[&str], url: &str) {
-        let is_url = |uri: http::Uri| uri.host().is_some_and(|host| !host.is_empty());
-        if !url.parse().is_ok_and(is_url) {
+        let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+        let url = without_password(url);
+        let Some(uri) = uri else {
             return self
                 .fault(key, format!("{url:?} is not a valid URL: percent-encode special characters (a space is %20)"));
+        };
+        if !has_good_port(&uri) {
+            return self.fault(key, format!("{url:?} {BAD_PORT}"));
         }
         let message = format!(
             "{url} is on another server: netbootd does not check it, and cannot see whether a machine fetches it"
@@ -111,6 +121,17 @@ impl Check<'_> {
         self.finding(Level::Warning, key, message);
     }
 }
+
+/// Whether the port of a URL exists, if it names one. The library takes any number for a port.
+pub(super) fn has_good_port(uri: &http::Uri) -> bool {
+    let server = uri.authority().map_or("", |authority| authority.as_str());
+    let server = server.rsplit_once('@').map_or(server, |(_, server)| server);
+    // An IPv6 address has colons too.
+    let names_a_port = server.rsplit_once(']').map_or(server, |(_, behind)| behind).contains(':');
+    !names_a_port || uri.port_u16().is_some_and(|port| port > 0)
+}
+
+pub(super) const BAD_PORT: &str = "names a port that does not exist: use 1 to 65535, or leave the port out";
 
 /// What is there instead of a file.
 pub(super) fn no_file(assets: &AssetRoot, name: &str) -> Option<&'static str> {

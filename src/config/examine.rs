@@ -1,7 +1,10 @@
 //! Faults and warnings that a server can run with: files of the wrong kind, rules that never apply, profiles that no
 //! machine can reach, missing loaders.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{
     Fault, Finding, Level,
@@ -103,12 +106,16 @@ fn no_grub(selector: &Selector, loaders: &Loaders) -> Option<String> {
 /// In bytes: `file` of a DHCP message has 128, with a NUL at its end (RFC 2131 §2), and a shim reads nothing else.
 const LONGEST_NAME: usize = 127;
 
-/// Whether the host of a URL is a name, not an IP address.
+/// Whether the host of a URL is an IPv4 address. That is all that firmware can be relied on to reach.
 #[must_use]
-pub fn names_a_host(url: &str) -> bool {
-    let uri = url.parse::<http::Uri>().ok();
-    let is_name = |host: &str| host.parse::<std::net::Ipv4Addr>().is_err();
-    uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(is_name))
+pub fn has_ipv4_address(url: &str) -> bool {
+    host(url).is_some_and(|host| host.parse::<Ipv4Addr>().is_ok())
+}
+
+/// The host of a URL that is good otherwise.
+fn host(url: &str) -> Option<String> {
+    let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"))?;
+    Some(uri.host()?.trim_matches(['[', ']']).to_owned())
 }
 
 struct Examination<'a> {
@@ -122,13 +129,20 @@ struct Examination<'a> {
 impl Examination<'_> {
     /// A host name is correct where machines have DNS. The warning is for networks where they do not.
     fn base_url(&mut self) {
-        if let Some(url) = self.settings.base_url.as_deref().filter(|url| names_a_host(url)) {
-            let message = format!(
+        let url = self.settings.base_url.as_deref().unwrap_or_default();
+        let Some(host) = host(url) else { return };
+        let message = match host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => return,
+            Ok(IpAddr::V6(_)) => format!(
+                "{url} has an IPv6 address, which boot scripts use: netbootd listens on IPv4 only, so another server has to \
+                 listen there. If there is none, use an IPv4 address"
+            ),
+            Err(_) => format!(
                 "{url} has a host name, which boot scripts use: your DHCP server must give machines a DNS server that \
                  knows this name. UEFI HTTP Boot often has no DNS, so its loader URLs use this server's address and http.port"
-            );
-            self.find(Level::Warning, &["http", "base_url"], message);
-        }
+            ),
+        };
+        self.find(Level::Warning, &["http", "base_url"], message);
     }
 
     fn find(&mut self, level: Level, path: &[&str], message: String) {

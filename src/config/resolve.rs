@@ -244,6 +244,37 @@ SRV/n.toml:6:1: \"9-8\" is not a range of ports; example: \"50000-50999\"";
     }
 
     #[test]
+    fn a_base_url_that_no_machine_can_use_is_a_fault_and_shows_no_password() {
+        let base = |url: &str| resolved(&format!("[http]\nbase_url = \"{url}\"\n")).map(|settings| settings.findings);
+        let port = "names a port that does not exist: use 1 to 65535, or leave the port out";
+        for url in ["http://x:99999", "http://x:0", "http://x:", "http://[::1]:99999"] {
+            assert_eq!(base(url).map(|_| ()), Err(format!("SRV/n.toml:2:1: {url:?} {port}")));
+        }
+        let user = base("http://u:secret@x:80").map(|_| ()).expect_err("a user");
+        assert!(user.starts_with("SRV/n.toml:2:1: \"http://u:***@x:80\" names a user, "), "{user}");
+        let end = base("http://x/#end").map(|_| ()).expect_err("a fragment");
+        assert!(end.contains("is not a valid URL"), "{end}");
+        let warnings = |url: &str| -> Vec<String> {
+            let findings = base(url).expect("no fault").into_iter();
+            findings.map(|finding| finding.fault.message).filter(|message| message.contains(url)).collect()
+        };
+        assert_eq!((warnings("http://192.0.2.1:8080"), warnings("http://192.0.2.1/x")), (vec![], vec![]));
+        for (url, words) in [("http://[::1]:8080", "has an IPv6 address"), ("http://boot.lab", "has a host name")] {
+            assert!(warnings(url).iter().any(|warning| warning.starts_with(&format!("{url} {words}, "))), "{url}");
+        }
+
+        let kernel = |url: &str| {
+            let settings = resolved(&format!("[profiles.d]\nkernel = \"{url}\"\n"));
+            settings.map(|settings| {
+                Faults(settings.findings.into_iter().map(|finding| finding.fault).collect()).to_string()
+            })
+        };
+        assert_eq!(kernel("http://m:99999/k").map(|_| ()), Err(format!("SRV/n.toml:2:1: \"http://m:99999/k\" {port}")));
+        let shown = kernel("http://u:secret@m/k").expect("no fault");
+        assert!(shown.contains("http://u:***@m/k is on another server") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
     fn all_faults_come_at_once_with_their_places() {
         let faults = resolved(
             "assets = \"SRV\"\ndefault_profile = \"debain\"\n[http]\nbase_url = \"ftp://x\"\n\

@@ -5,7 +5,7 @@ use std::{io, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{
-    check::{Check, LONGEST},
+    check::{BAD_PORT, Check, LONGEST, has_good_port},
     meant, schema,
     settings::{Dhcp, StateServer, StateUrl, Syslog},
     units,
@@ -201,14 +201,25 @@ impl Check<'_> {
 
     pub(super) fn base_url(&mut self) -> Option<String> {
         let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
-        let is_good = url.parse::<http::Uri>().is_ok_and(|uri| {
-            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
-        });
-        if !is_good {
-            self.fault(&["http", "base_url"], format!("{url:?} is not a valid URL; example: http://boot.lab:8080"));
+        if let Err(fault) = check_base_url(url) {
+            self.fault(&["http", "base_url"], format!("{:?} {fault}", without_password(url)));
         }
         Some(url.to_owned())
     }
+}
+
+/// What follows it has to be a path.
+fn check_base_url(url: &str) -> Result<(), &'static str> {
+    let uri = url.parse::<http::Uri>().ok().filter(|uri| {
+        uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
+    });
+    let uri = uri.filter(|_| !url.contains('#')).ok_or("is not a valid URL; example: http://boot.lab:8080")?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(
+            "names a user, which every boot script would show, and netbootd asks for none: remove it with its @",
+        );
+    }
+    if has_good_port(&uri) { Ok(()) } else { Err(BAD_PORT) }
 }
 
 /// Firmware waits 4, 8, 16 and 32 s for offers (PXE 2.1 §2.2.1). For most firmware, an offer after the first of these

@@ -128,7 +128,7 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
 
 /// Our HTTP stage, as offers name it.
 pub(super) fn firmware_url(base_url: Option<&str>, address: Ipv4Addr, http_port: u16) -> String {
-    let with_an_address = base_url.filter(|url| !examine::names_a_host(url));
+    let with_an_address = base_url.filter(|url| examine::has_ipv4_address(url));
     with_an_address.map_or_else(|| format!("http://{address}:{http_port}"), str::to_owned)
 }
 
