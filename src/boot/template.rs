@@ -41,6 +41,8 @@ impl Default for Templates {
     fn default() -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        // Without it, a fault does not name the value that is undefined.
+        environment.set_debug(true);
         environment.set_auto_escape_callback(|name| match name.rsplit(['.', '/']).next().unwrap_or(name) {
             "ipxe" => AutoEscape::Custom(IPXE.into()),
             "grub" => AutoEscape::Custom(GRUB.into()),
@@ -356,6 +358,24 @@ mod tests {
         assert_eq!(render("a=b ip=${netX/ip} c#d"), Ok("a=b ip=${netX/ip} c#d".into()));
         for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
             assert!(matches!(render(template), Err(Reason::Template(_))), "{template}");
+        }
+    }
+
+    /// Also in a release: Cargo.toml builds minijinja without debug assertions for the tests too.
+    #[test]
+    fn an_undefined_value_is_named_with_its_place() {
+        let vars = BTreeMap::from([("site", "x")]);
+        for (template, name) in [
+            ("a\nb={{ vars.role }}", "vars.role"),
+            ("{{ machine.nmae | upper }}", "machine.nmae"),
+            ("{% if vars.role %}a{% endif %}", "vars.role"),
+            ("{{ vars.disk.size }}", "vars.disk"),
+            ("{{ role }}", "role"),
+        ] {
+            let refused = Templates::default().cmdline(template, &vars, &vars, minijinja::Value::default());
+            let words = refused.expect_err(template).to_string();
+            let line = template.lines().count();
+            assert!(words.contains(&format!("`{name}` is undefined (in cmdline:{line})")), "{template}: {words}");
         }
     }
 
