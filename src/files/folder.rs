@@ -67,7 +67,12 @@ impl Folder {
             let name = name.to_string_lossy();
             match errno {
                 Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Reason::not_found(&name),
-                Errno::XDEV | Errno::LOOP => Reason::Escape(name.chars().take(200).collect()),
+                Errno::XDEV => Reason::Escape(name.chars().take(200).collect()),
+                Errno::LOOP => Reason::Unreadable {
+                    name: name.chars().take(200).collect(),
+                    error: "its symbolic links lead in a circle: replace one of them (ls -l shows where each leads)"
+                        .into(),
+                },
                 errno => unreadable(&name, errno),
             }
         })

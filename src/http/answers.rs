@@ -11,7 +11,7 @@ use axum::{
 use http::{HeaderMap, header};
 
 use super::{
-    app::{App, Asked},
+    app::{App, Asked, in_words},
     ends::Ends,
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) async fn open(
             let query = installer.complete(query, &app.live.rules.load(), &app.live.roster.load());
             app.answer(ends, &name, &app.heard(ends, query))
         }
-        Err(rejection) => app.refuse(ends, &Reason::BadQuery(format!("query is wrong: {}", rejection.body_text()))),
+        Err(rejection) => app.refuse(ends, &Reason::BadQuery(format!("query is wrong: {}", in_words(&rejection)))),
     }
 }
 

@@ -80,6 +80,16 @@ pub struct App {
 
 pub(super) type Asked = Result<Query<query::Query>, QueryRejection>;
 
+/// What is wrong with a query: the library's own words are about its types.
+pub(super) fn in_words(rejection: &QueryRejection) -> String {
+    let words = rejection.body_text();
+    let words = words.strip_prefix("Failed to deserialize query string: ").unwrap_or(&words);
+    match words.strip_prefix("duplicate field ") {
+        Some(key) => format!("{} is in it more than once: send it once", key.replace('`', "")),
+        None => words.to_owned(),
+    }
+}
+
 impl App {
     /// This server as a client reaches it.
     pub(super) fn base(&self, ends: Ends) -> String {
@@ -271,4 +281,16 @@ pub const ADDRESSES: usize = 2048;
 /// Since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_cannot_be_read_is_explained_in_plain_words() {
+        let uri = "/boot.ipxe?mac=52:54:00:12:34:56&mac=52:54:00:12:34:57".parse().expect("a URI");
+        let rejection = Query::<query::Query>::try_from_uri(&uri).expect_err("two");
+        assert_eq!(in_words(&rejection), "mac is in it more than once: send it once");
+    }
 }

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::{
     answers,
-    app::{App, Asked},
+    app::{App, Asked, in_words},
     assets::Served,
     connection::Connection,
     conversation::Answer,
@@ -183,7 +183,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
             };
             (write.script)(&rules, &base, &query, standing)
         }
-        Err(rejection) => (write.unreadable)(&rules, &base, &rejection.body_text()),
+        Err(rejection) => (write.unreadable)(&rules, &base, &in_words(&rejection)),
     };
     if is_look {
         debug!(peer = %ends.peer, "a script was viewed");
