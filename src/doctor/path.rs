@@ -29,7 +29,7 @@ pub struct Path {
     /// The loaders that were offered by HTTP: who gets it, its URL, and its size or what went wrong.
     pub by_http: Vec<(Client, String, Result<usize, String>)>,
     /// The script: its URL, and how many lines it has.
-    pub script: Option<(String, Result<usize, String>)>,
+    pub script: Option<(String, Result<usize, NoScript>)>,
     /// Files that the script names.
     pub files: Vec<File>,
     /// What was fetched to measure the rate: its name, bytes and time.
@@ -51,6 +51,15 @@ pub struct Loader {
     pub largest: Option<u16>,
     /// Whether HTTP serves the same bytes; none: it does not serve this name.
     pub is_same: Option<bool>,
+}
+
+/// Why a machine has no script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoScript {
+    /// None came, or something else.
+    NotFetched(String),
+    /// It boots nothing, and says why.
+    Refused(String),
 }
 
 /// A file that the script names.
@@ -180,11 +189,18 @@ impl Path {
         let (url, lines) = self.script.as_ref()?;
         Some(match lines {
             Ok(lines) => found("script", Verdict::Ok, format!("{url} is a script of {lines} lines")),
-            Err(why) => {
+            Err(NoScript::NotFetched(why)) => {
                 found("script_not_fetched", Verdict::Fault, format!("iPXE cannot fetch its script {url}: {why}"))
                     .fixed_by(Fix::Do(
                         "allow the HTTP port in every firewall on the way, and check http.base_url".into(),
                     ))
+            }
+            Err(NoScript::Refused(why)) if is_of_a_file(why) => {
+                found("file_corrupt", Verdict::Fault, format!("{url} boots nothing: {why}")).fixed_by(right_file())
+            }
+            Err(NoScript::Refused(why)) => {
+                found("script_not_fetched", Verdict::Fault, format!("{url} boots nothing: {why}"))
+                    .fixed_by(Fix::Do("netbootd check names the place in the configuration".into()))
             }
         })
     }
@@ -211,11 +227,19 @@ fn file(File { url, role, head }: &File) -> Finding {
                 ))
         }
         Ok((head, size)) => match role.map(|role| checked(role, head, *size)) {
-            Some(Err(words)) => found("file_corrupt", Verdict::Fault, format!("{url} {words}"))
-                .fixed_by(Fix::Do("put the right file in its place: netbootd check says what each file is".into())),
+            Some(Err(words)) => found("file_corrupt", Verdict::Fault, format!("{url} {words}")).fixed_by(right_file()),
             Some(Ok(())) | None => found("file", Verdict::Ok, format!("{url}: {size} bytes")),
         },
     }
+}
+
+fn right_file() -> Fix {
+    Fix::Do("put the right file in its place: netbootd check says what each file is".into())
+}
+
+/// Whether a script is refused because of what a file is ([`Role::starts`], [`length::check`]).
+fn is_of_a_file(why: &str) -> bool {
+    [" is not a kernel: ", " is not an EFI program: ", " is cut off: "].iter().any(|words| why.contains(words))
 }
 
 /// What is wrong with a file. A server that does not say its size says 0.

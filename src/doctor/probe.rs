@@ -11,7 +11,7 @@ use super::{
     echo::path_mtu,
     http::{Got, get},
     network::{Heard, Network},
-    path::{File, Loader, Path},
+    path::{File, Loader, NoScript, Path},
     tftp::{self, How},
 };
 use crate::{
@@ -128,10 +128,10 @@ async fn script(path: &mut Path, url: &str) {
     let got = get(&asked, HEAD, Duration::from_secs(3)).await.and_then(whole);
     let text = got.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let lines = match &text {
-        Ok(text) if text.contains(" netbootd has no boot for ") => Err(refusal(text)),
+        Ok(text) if text.contains(" netbootd has no boot for ") => Err(NoScript::Refused(refusal(text))),
         Ok(text) if text.starts_with("#!ipxe") => Ok(text.lines().count()),
-        Ok(_) => Err("it is no iPXE script".to_owned()),
-        Err(why) => Err(why.clone()),
+        Ok(_) => Err(NoScript::NotFetched("it is no iPXE script".to_owned())),
+        Err(why) => Err(NoScript::NotFetched(why.clone())),
     };
     path.script = Some((url.to_owned(), lines));
     let files = files(&text.unwrap_or_default());
@@ -155,7 +155,7 @@ async fn script(path: &mut Path, url: &str) {
 fn refusal(text: &str) -> String {
     let said =
         text.lines().filter_map(|line| line.strip_prefix("echo ")).skip_while(|line| !line.contains("has no boot for"));
-    let said: Vec<&str> = said.skip(1).take(3).collect();
+    let said: Vec<&str> = said.skip(1).take_while(|line| !line.starts_with("netbootd: ")).take(4).collect();
     said.join(" ")
 }
 

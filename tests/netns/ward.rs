@@ -210,6 +210,11 @@ pub(crate) fn kernel() -> Vec<u8> {
     kernel[0x20e..0x210].fill(0);
     kernel[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
     kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    // An EFI program too, for x86_64 and without sections, as UEFI firmware wants it.
+    kernel[..2].copy_from_slice(b"MZ");
+    kernel[0x3c..0x40].copy_from_slice(&0x40_u32.to_le_bytes());
+    kernel[0x40..0x80].fill(0);
+    kernel[0x40..0x46].copy_from_slice(b"PE\0\0\x64\x86");
     kernel
 }
 
