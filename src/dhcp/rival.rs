@@ -51,11 +51,12 @@ pub fn rivals(offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr], peers: &[Ipv
 }
 
 fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterator<Item = Fault> {
-    let claims_pxe = offered.vendor_class.starts_with(b"PXEClient") || offered.vendor_class.starts_with(b"HTTPClient");
+    let (claims_pxe, claims_http) =
+        (offered.vendor_class.starts_with(b"PXEClient"), offered.vendor_class.starts_with(b"HTTPClient"));
     let leases = !offered.yiaddr.is_unspecified();
     // A server on this host has our address. Another proxy there would have blocked port 4011, so a message without a
     // lease from our address is our own. Behind a relay that replaces our identifier (RFC 5107), siaddr still shows it.
-    let proxy = !leases && claims_pxe && !ours.contains(&server) && !ours.contains(&offered.siaddr);
+    let proxy = !leases && (claims_pxe || claims_http) && !ours.contains(&server) && !ours.contains(&offered.siaddr);
     let name = String::from_utf8_lossy(&offered.bootfile).into_owned();
     let named = std::str::from_utf8(&offered.tftp_server).ok().and_then(|text| text.trim().parse().ok());
     // PXE 2.1 §2.4.3: without siaddr, the boot file is on the server itself.
@@ -65,9 +66,12 @@ fn faults(offered: &Offered, server: Ipv4Addr, ours: &[Ipv4Addr]) -> impl Iterat
     let leads_to_us = [holder].iter().chain(&named).chain(&offered.tftp_addresses).any(|at| ours.contains(at))
         || ours.iter().any(|ours| leads_to(&name, *ours));
     let bootfile = leases && !name.is_empty() && !leads_to_us;
+    // HTTP Boot takes a lease with a URI of ours only if it has this option: `dhcp-snippet` prints it. PXE ignores it.
+    let claims_http = leases && claims_http && (name.is_empty() || !leads_to_us);
     [
         proxy.then_some(Fault::OtherProxy),
         (leases && claims_pxe).then_some(Fault::LeaseClaimsPxe),
+        claims_http.then_some(Fault::LeaseClaimsHttp),
         bootfile.then_some(Fault::LeaseNamesBootfile { name, from: holder }),
     ]
     .into_iter()
@@ -146,6 +150,27 @@ mod tests {
         assert_eq!(reported(&offered(lease, none, b"\x43\x0eundionly.kpxe\0\xff", &[id, (52, &[3])])), [rival(OTHER)]);
         let url = (67, b"http://192.0.2.100:8080/boot.ipxe".as_slice());
         assert_eq!(reported(&offered(lease, none, b"", &[id, url])).len(), 1);
+    }
+
+    #[test]
+    fn a_lease_for_http_boot_with_our_uri_is_no_rival_and_one_without_it_is() {
+        let (lease, http) = (Ipv4Addr::new(192, 0, 2, 77), (60, b"HTTPClient".as_slice()));
+        let (none, claims) = (Ipv4Addr::UNSPECIFIED, Rival { server: OTHER, fault: Fault::LeaseClaimsHttp });
+        let ours = (67, b"http://192.0.2.10:8080/loaders/snponly.efi".as_slice());
+        assert_eq!(reported(&offered(lease, none, b"", &[http, ours])), [], "as dhcp-snippet prints it");
+        let named = (67, b"http://boot.lab:8080/loaders/snponly.efi".as_slice());
+        assert_eq!(reported(&offered(lease, OURS, b"", &[http, named])), [], "a name, and our address as next server");
+        for siaddr in [none, OURS] {
+            assert_eq!(reported(&offered(lease, siaddr, b"", &[http])), std::slice::from_ref(&claims), "no URI");
+        }
+        let elsewhere = (67, b"http://192.0.2.100/x.efi".as_slice());
+        let faults = reported(&offered(lease, none, b"", &[http, elsewhere]));
+        assert_eq!(faults.first(), Some(&claims));
+        assert!(matches!(faults.get(1), Some(Rival { fault: Fault::LeaseNamesBootfile { .. }, .. })), "{faults:?}");
+        let text = claims.to_string();
+        assert!(text.contains("option 60 (HTTPClient)") && text.contains("netbootd dhcp-snippet"), "{text}");
+        let proxy = Rival { server: OTHER, fault: Fault::OtherProxy };
+        assert_eq!(reported(&offered(none, OTHER, b"", &[http])), [proxy]);
     }
 
     #[test]

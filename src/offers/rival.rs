@@ -18,6 +18,8 @@ pub enum Fault {
     OtherProxy,
     /// It leases addresses and calls itself a boot server: option 60.
     LeaseClaimsPxe,
+    /// It leases addresses and calls itself a server for HTTP Boot, without a URI of ours.
+    LeaseClaimsHttp,
     /// It leases addresses and names a boot file of its own.
     LeaseNamesBootfile {
         /// As it names it.
@@ -34,6 +36,7 @@ impl Fault {
         match self {
             Self::OtherProxy => "other_proxy",
             Self::LeaseClaimsPxe => "lease_claims_pxe",
+            Self::LeaseClaimsHttp => "lease_claims_http",
             Self::LeaseNamesBootfile { .. } => "lease_names_bootfile",
         }
     }
@@ -53,6 +56,12 @@ impl fmt::Display for Rival {
                 "the DHCP server {server} sends option 60 (PXEClient) with its leases: UEFI machines then use it as \
                  their boot server and stop with PXE-E16; remove option 60 there (Windows: in the scope and server \
                  options, a leftover of WDS)"
+            ),
+            Fault::LeaseClaimsHttp => write!(
+                f,
+                "the DHCP server {server} sends option 60 (HTTPClient) with its leases, but no URI of this server: UEFI \
+                 HTTP Boot then looks for its boot file there; remove option 60 there, or send it with a URI of this \
+                 server, only to clients of HTTP Boot: netbootd dhcp-snippet prints the lines for each kind of server"
             ),
             Fault::LeaseNamesBootfile { name, from } => write!(
                 f,

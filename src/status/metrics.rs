@@ -220,7 +220,7 @@ impl Metrics {
                 self.events.get_or_create(&Event { stage: stage.name(), outcome }).inc_by(0);
             }
         }
-        for fault in ["other_proxy", "lease_claims_pxe", "lease_names_bootfile"] {
+        for fault in ["other_proxy", "lease_claims_pxe", "lease_claims_http", "lease_names_bootfile"] {
             self.rivals.get_or_create(&OfFault { fault }).inc_by(0);
         }
         for cause in CAUSES {
