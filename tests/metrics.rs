@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, fs, process::Command, sync::Arc, t
 
 use netbootd::{
     boot::{
+        loader::Loader,
         mac::MacAddr,
         machine::{By, Live},
         outcome::{Outcome, Way},
@@ -142,6 +143,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::LoaderNotFetched,
         Cause::LoaderStopped(words()),
         Cause::LoaderNotStarted(words()),
+        Cause::OtherFirmware { name: words(), of: Loader::Bios, wanted: Loader::EfiX86_64 },
         Cause::UnsignedNotStarted(words()),
         Cause::ShimNotStarted(words()),
         Cause::SecondStageNotStarted(words()),
@@ -167,6 +169,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
             Cause::HttpBootIgnored | Cause::LoaderNotFetched => {}
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
+            Cause::OtherFirmware { .. } => {}
             Cause::UnsignedNotStarted(_) | Cause::ShimNotStarted(_) | Cause::SecondStageNotStarted(_) => {}
             Cause::KernelRefused(_) | Cause::GrubScriptNotFetched => {}
             Cause::ReportedFailure(_) | Cause::Refused { .. } => {}

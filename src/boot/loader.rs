@@ -183,6 +183,12 @@ impl Loader {
         rows.filter(move |row| row.title.contains("HTTP") == http).map(|row| ClientArch(row.code))
     }
 
+    /// What the loader of this name has to be, where [`LOADER_NAMES`] has it.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        LOADER_NAMES.iter().find(|known| known.name == name).map(|known| known.loader)
+    }
+
     /// The build that an iPXE says it is, by `${buildarch}` and `${platform}`.
     #[must_use]
     pub fn of_ipxe(arch: &str, platform: &str) -> Option<Self> {

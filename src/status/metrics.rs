@@ -450,7 +450,7 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::Refused, &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy"]),
 ];
 /// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
-const CAUSES: [&str; 24] = [
+const CAUSES: [&str; 25] = [
     "rival",
     "held_back",
     "not_leased",
@@ -459,6 +459,7 @@ const CAUSES: [&str; 24] = [
     "loader_not_fetched",
     "loader_stopped",
     "loader_not_started",
+    "other_firmware",
     "unsigned_not_started",
     "shim_not_started",
     "second_stage_not_started",

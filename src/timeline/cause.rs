@@ -8,7 +8,10 @@ use super::{
     moment::Moment,
     stage::Stage,
 };
-use crate::boot::chain::is_shim_name;
+use crate::boot::{
+    chain::is_shim_name,
+    loader::{ClientArch, Loader},
+};
 
 /// How a boot stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,15 @@ pub enum Cause {
     LoaderStopped(String),
     /// It has its loader, and no iPXE was heard.
     LoaderNotStarted(String),
+    /// It has a loader for other firmware, which it cannot start.
+    OtherFirmware {
+        /// The loader.
+        name: String,
+        /// The firmware that runs it.
+        of: Loader,
+        /// The firmware of the machine.
+        wanted: Loader,
+    },
     /// It has its unsigned EFI loader, and nothing was heard behind it.
     UnsignedNotStarted(String),
     /// It has its shim, which asked for nothing.
@@ -133,6 +145,7 @@ impl Cause {
             Self::LoaderNotFetched => "loader_not_fetched",
             Self::LoaderStopped(_) => "loader_stopped",
             Self::LoaderNotStarted(_) => "loader_not_started",
+            Self::OtherFirmware { .. } => "other_firmware",
             Self::UnsignedNotStarted(_) => "unsigned_not_started",
             Self::ShimNotStarted(_) => "shim_not_started",
             Self::SecondStageNotStarted(_) => "second_stage_not_started",
@@ -167,6 +180,9 @@ impl Cause {
             Self::LoaderNotFetched => "it got the name of its loader on port 4011 but sent no TFTP request".into(),
             Self::LoaderStopped(what) => format!("the download of its loader stopped early: {what}"),
             Self::LoaderNotStarted(name) => format!("it fetched {name} completely, but no iPXE has started since"),
+            Self::OtherFirmware { name, of, wanted } => {
+                format!("it fetched {name}, which is for {}, but this machine is {}", of.title(), wanted.title())
+            }
             Self::UnsignedNotStarted(name) => {
                 format!("it fetched {name} completely, which is not signed, but no iPXE has started since")
             }
@@ -225,6 +241,9 @@ impl Cause {
             }
             Self::LoaderNotStarted(_) => {
                 "switch off Secure Boot, which refuses unsigned loaders; if the screen hangs in iPXE, set another loader in [machines.override]"
+            }
+            Self::OtherFirmware { .. } => {
+                "let the DHCP server name the file netboot: by TFTP, each machine gets the loader for its firmware under this name (netbootd dhcp-snippet prints the lines)"
             }
             Self::UnsignedNotStarted(_) => {
                 "if Secure Boot is on, firmware refuses unsigned loaders: put iPXE's signed set (snponly-shimx64.efi and snponly.efi of the folder x86_64-sb in ipxeboot.tar.gz, github.com/ipxe/ipxe/releases) into a folder of loader_dirs, or install shim-signed and grub-efi-amd64-signed and set loader = \"grub\" in [machines.override], or switch Secure Boot off; if its screen hangs in iPXE, set another loader in [machines.override]"
@@ -401,12 +420,20 @@ impl Timeline {
         let last = loaders.next()?.name.clone();
         let is_efi = last.to_ascii_lowercase().ends_with(".efi") || last.ends_with(".signed");
         let is_behind_shim = loaders.any(|before| is_shim_name(&before.name) && before.name != last);
-        Some(match () {
-            () if is_shim_name(&last) && !self.has_shim => Cause::ShimNotStarted(last),
-            () if is_behind_shim => Cause::SecondStageNotStarted(last),
-            () if is_efi && !is_shim_name(&last) => Cause::UnsignedNotStarted(last),
-            () => Cause::LoaderNotStarted(last),
+        Some(match self.other_firmware(&last) {
+            Some(other) => other,
+            None if is_shim_name(&last) && !self.has_shim => Cause::ShimNotStarted(last),
+            None if is_behind_shim => Cause::SecondStageNotStarted(last),
+            None if is_efi && !is_shim_name(&last) => Cause::UnsignedNotStarted(last),
+            None => Cause::LoaderNotStarted(last),
         })
+    }
+
+    /// A DHCP server that names one boot file for all machines names the wrong one for some of them.
+    fn other_firmware(&self, loader: &str) -> Option<Cause> {
+        let of = Loader::of_name(loader)?;
+        let wanted = ClientArch::titled(self.client.as_deref()?)?.loader()?;
+        (of != wanted).then(|| Cause::OtherFirmware { name: loader.to_owned(), of, wanted })
     }
 
     /// The furthest stage that it reached.
@@ -580,6 +607,29 @@ mod tests {
         // An installer that looks for files in vain, and one that failed at first.
         assert_eq!(after(99, with(over(), vec![refused(Reason::not_found("x"))])), "handed_over");
         assert_eq!(after(0, with(script(), vec![closed(), ended(Of::Asset, "k", None)])), "booting");
+    }
+
+    #[test]
+    fn a_loader_for_other_firmware_is_no_matter_of_secure_boot() {
+        for (client, loader, expected) in [
+            ("BIOS", "snponly.efi", "other_firmware at loader"),
+            ("UEFI x86_64", "undionly.kpxe", "other_firmware at loader"),
+            ("UEFI arm64", "snponly.efi", "other_firmware at loader"),
+            ("UEFI HTTP x86_64", "snponly.efi", "unsigned_not_started at loader"),
+            ("BIOS", "undionly.kpxe", "loader_not_started at loader"),
+            ("UEFI x86_64", "x86_64-sb/snponly.efi", "unsigned_not_started at loader"),
+            ("PowerPC OPAL", "snponly.efi", "unsigned_not_started at loader"),
+        ] {
+            assert_eq!(
+                after(60, vec![discover(client), ended(Of::Loader, loader, None)]),
+                expected,
+                "{client} {loader}"
+            );
+        }
+        let (of, wanted) = (Loader::EfiX86_64, Loader::Bios);
+        let cause = Cause::OtherFirmware { name: "snponly.efi".into(), of, wanted };
+        assert_eq!(cause.text(), "it fetched snponly.efi, which is for UEFI x86_64, but this machine is BIOS");
+        assert!(cause.fix().is_some_and(|fix| fix.starts_with("let the DHCP server name the file netboot")));
     }
 
     #[test]
