@@ -140,6 +140,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::HeldBack(1),
         Cause::NotLeased,
         Cause::OfferIgnored,
+        Cause::NotHere(words()),
         Cause::LoaderNotFetched,
         Cause::LoaderStopped(words()),
         Cause::LoaderNotStarted(words()),
@@ -166,7 +167,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         // Whatever is added to the causes has to be added above; refusals are counted as events.
         match cause {
             Cause::Rival(_) | Cause::HeldBack(_) | Cause::NotLeased | Cause::OfferIgnored => {}
-            Cause::HttpBootIgnored | Cause::LoaderNotFetched => {}
+            Cause::HttpBootIgnored | Cause::NotHere(_) | Cause::LoaderNotFetched => {}
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
             Cause::OtherFirmware { .. } => {}

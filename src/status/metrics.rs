@@ -450,12 +450,13 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::Refused, &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy"]),
 ];
 /// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
-const CAUSES: [&str; 25] = [
+const CAUSES: [&str; 26] = [
     "rival",
     "held_back",
     "not_leased",
     "offer_ignored",
     "http_boot_ignored",
+    "not_here",
     "loader_not_fetched",
     "loader_stopped",
     "loader_not_started",

@@ -71,6 +71,7 @@ impl Tally {
             | What::Address(_)
             | What::TookLoader(_)
             | What::ShimRuns
+            | What::NotHere(_)
             | What::Forgotten
             | What::OfferedAddress(_)
             | What::OtherNetwork { .. }

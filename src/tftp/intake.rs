@@ -13,17 +13,14 @@ use tracing::{error, warn};
 use super::{
     gone::tell_it_is_over,
     packet::{Packet, ReadRequest},
-    requests::{Asked, Ports, is_news},
+    requests::{Asked, Ports, news},
     run::{Ending, LastHeard, Run, tell},
     running::Client,
     serve::{LONGEST_REQUEST, Loop},
     token::Token,
     transfer::{Limits, Transfer},
 };
-use crate::{
-    boot::{chain::is_shim_probe, reason::Reason},
-    timeline::event::What,
-};
+use crate::{boot::reason::Reason, timeline::event::What};
 
 impl Loop {
     /// Receives requests. The number per call is limited, so that a flood of requests does not stop the running
@@ -147,11 +144,10 @@ impl Loop {
         if let Some(Some(listener)) = self.listeners.get(index) {
             listener.refuse(why, peer);
         }
-        let news = match why {
-            Reason::NotFound(name) if is_shim_probe(name) => Some(What::ShimRuns),
-            why => is_news(why).then(|| What::Refused(why.clone())),
-        };
-        if let Some(news) = news.filter(|_| self.news.may_tell(Instant::now())) {
+        let Some(news) = news(why) else { return };
+        // Loaders look for many files in vain: these must not use up the limit of the refusals.
+        let limit = if matches!(news, What::NotHere(_)) { &mut self.in_vain } else { &mut self.news };
+        if limit.may_tell(Instant::now()) {
             tell(&self.stage.events, peer, news);
         }
     }

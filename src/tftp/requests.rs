@@ -24,6 +24,7 @@ use super::{
 use crate::{
     boot::{
         answer::{Key, Signer},
+        chain::{is_probe, is_shim_probe},
         heard::Firmware,
         machine::Live,
         over::{Of, Over},
@@ -232,9 +233,14 @@ impl Listener {
     }
 }
 
-/// Whether a refusal is logged. GRUB asks for modules, and EDK2 for revocation lists, that are often missing.
-pub(super) fn is_news(why: &Reason) -> bool {
-    !matches!(why, Reason::NotFound(_))
+/// What a refusal says of a boot. Shim and GRUB look for revocation lists and modules that are often missing.
+pub(super) fn news(why: &Reason) -> Option<What> {
+    match why {
+        Reason::NotFound(name) if is_shim_probe(name) => Some(What::ShimRuns),
+        Reason::NotFound(name) if is_probe(name) => None,
+        Reason::NotFound(name) => Some(What::NotHere(name.clone())),
+        why => Some(What::Refused(why.clone())),
+    }
 }
 
 /// The first free port of the range, starting after the last used one. A late packet of the last transfer should not
@@ -256,3 +262,17 @@ fn first_free<T>(range: &RangeInclusive<u16>, open: impl Fn(u16) -> io::Result<T
 
 /// The size of a client's ACKs, in bytes.
 const RECEIVE_BUFFER: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_told_apart_from_what_a_loader_looks_for_in_vain() {
+        let of = |name: &str| news(&Reason::not_found(name));
+        assert_eq!(of("pxelinux.0"), Some(What::NotHere("pxelinux.0".into())));
+        assert_eq!(of("EFI/BOOT/revocations.efi"), Some(What::ShimRuns));
+        assert_eq!(of("grub/x86_64-efi/fs.lst"), None);
+        assert_eq!(news(&Reason::Write), Some(What::Refused(Reason::Write)));
+    }
+}

@@ -51,6 +51,8 @@ pub(super) struct Loop {
     pub(super) transfers: Table,
     pub(super) paths: Paths,
     pub(super) news: News,
+    /// The same for files that are not there.
+    pub(super) in_vain: News,
     pub(super) returns: Returns,
     pub(super) gone: Gone,
     pub(super) ended: Ended,
@@ -69,9 +71,24 @@ impl Loop {
         epoll::add(&epoll, &apart, Token::Apart.into(), EventFlags::IN)?;
         let limits = running::Limits { total: stage.max_transfers, silent_per_address: stage.max_transfers_per_client };
         let transfers = Table::new(limits);
-        let (paths, news, returns, packets) = (Paths::default(), News::default(), Returns::default(), Vec::new());
+        let (paths, news, in_vain) = (Paths::default(), News::default(), News::default());
+        let (returns, packets) = (Returns::default(), Vec::new());
         let (listeners, gone, ended, doors) = (Vec::new(), Gone::default(), Ended::default(), Some(doors));
-        Ok(Self { stage, listeners, epoll, transfers, paths, news, returns, gone, ended, apart, doors, packets })
+        Ok(Self {
+            stage,
+            listeners,
+            epoll,
+            transfers,
+            paths,
+            news,
+            in_vain,
+            returns,
+            gone,
+            ended,
+            apart,
+            doors,
+            packets,
+        })
     }
 
     fn serve(mut self) -> io::Result<()> {

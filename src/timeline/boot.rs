@@ -43,6 +43,9 @@ pub struct Timeline {
     /// The kernel that it had whole when its boot failed, with Secure Boot on.
     #[serde(default)]
     pub kernel_refused: Option<String>,
+    /// The first file that it asked for by TFTP, which is not here, while it had fetched nothing.
+    #[serde(default)]
+    pub not_here: Option<String>,
     /// Its firmware boots by HTTP.
     pub is_http_boot: bool,
     /// The address that it took, or fetched from.
@@ -251,7 +254,7 @@ impl Timeline {
 
     /// Takes in what was seen; what is new to people.
     pub fn apply(&mut self, what: What, now: Moment) -> Vec<Step> {
-        if !matches!(what, What::Rival(_) | What::OfferedAddress(_)) {
+        if !matches!(what, What::Rival(_) | What::OfferedAddress(_) | What::NotHere(_)) {
             self.last = now;
         }
         let seen = self.seen(what, now);

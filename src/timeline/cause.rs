@@ -82,6 +82,8 @@ pub enum Cause {
     OfferIgnored,
     /// It took an address, and did not fetch its loader by HTTP.
     HttpBootIgnored,
+    /// It asked for this boot file by TFTP, which is not here.
+    NotHere(String),
     /// It asked port 4011, and fetched nothing.
     LoaderNotFetched,
     /// The loader's transfer ended before its end.
@@ -142,6 +144,7 @@ impl Cause {
             Self::NotLeased => "not_leased",
             Self::OfferIgnored => "offer_ignored",
             Self::HttpBootIgnored => "http_boot_ignored",
+            Self::NotHere(_) => "not_here",
             Self::LoaderNotFetched => "loader_not_fetched",
             Self::LoaderStopped(_) => "loader_stopped",
             Self::LoaderNotStarted(_) => "loader_not_started",
@@ -177,6 +180,7 @@ impl Cause {
             Self::NotLeased => "it keeps asking and takes no address from any DHCP server".into(),
             Self::OfferIgnored => "it took an address but did not fetch the boot file that it was offered".into(),
             Self::HttpBootIgnored => "it took an address but did not fetch its loader by HTTP".into(),
+            Self::NotHere(name) => format!("it asked for {name} by TFTP, which is not here"),
             Self::LoaderNotFetched => "it got the name of its loader on port 4011 but sent no TFTP request".into(),
             Self::LoaderStopped(what) => format!("the download of its loader stopped early: {what}"),
             Self::LoaderNotStarted(name) => format!("it fetched {name} completely, but no iPXE has started since"),
@@ -234,6 +238,9 @@ impl Cause {
             }
             Self::HttpBootIgnored => {
                 "its firmware may allow https only: allow HTTP in its setup, or boot it by PXE; else allow the HTTP port to this host in every firewall on the way"
+            }
+            Self::NotHere(_) => {
+                "if the DHCP server names this boot file, let it name netboot: by TFTP, each machine gets the loader for its firmware under this name (netbootd dhcp-snippet prints the lines); else put the file into the assets folder"
             }
             Self::LoaderNotFetched => "allow UDP port 69 to this host in every firewall on the way",
             Self::LoaderStopped(_) => {
@@ -378,6 +385,13 @@ impl Timeline {
         }
         match self.stage() {
             Stage::Discover | Stage::Offer if self.has_ipxe => Some(Cause::ScriptNotFetched),
+            // It asked here, so no other server is in the way. A U-Boot asks for its next file within a second.
+            Stage::Discover | Stage::Offer | Stage::BootServer
+                if let Some(name) = &self.not_here
+                    && (quiet >= LOOKING || asks_in_vain) =>
+            {
+                Some(Cause::NotHere(name.clone()))
+            }
             Stage::Discover | Stage::Offer if !asks_in_vain => None,
             Stage::Discover | Stage::Offer => Some(match (&self.rival, self.address) {
                 (Some(rival), _) => Cause::Rival(rival.clone()),
@@ -486,6 +500,7 @@ mod tests {
             machine::By,
             outcome::{Outcome, Way},
             over::{Of, Over},
+            own::Own,
             reason::Reason,
         },
         offers::rival::{Fault, Rival},
@@ -564,6 +579,7 @@ mod tests {
         let kernel = || with(script(), vec![ended(Of::Asset, "k", None)]);
         let over = || with(kernel(), vec![ended(Of::Asset, "i", None)]);
         let rival = || What::Rival(Rival { server: Ipv4Addr::new(192, 0, 2, 1), fault: Fault::LeaseClaimsPxe });
+        let not_here = || What::NotHere("pxelinux.0".into());
         let late = What::Discover(Discover { client: "BIOS".into(), secs: 30, ..Discover::default() });
         let closed = || ended(Of::Asset, "k", Some(Failure::Closed));
         let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
@@ -579,6 +595,11 @@ mod tests {
             (40, 41, with(pxe(), vec![lease()]), "offer_ignored at offer"),
             (40, 41, with(pxe(), vec![lease(), rival()]), "rival at offer"),
             (40, 41, with(pxe(), vec![lease(), What::BootServer("x".into())]), "loader_not_fetched at boot_server"),
+            (4, 5, with(pxe(), vec![lease(), not_here()]), "not_here at offer"),
+            (4, 5, with(pxe(), vec![rival(), What::BootServer("x".into()), not_here()]), "not_here at boot_server"),
+            (59, 60, with(loaded(), vec![not_here()]), "loader_not_started at loader"),
+            (59, 60, vec![discover("iPXE on BIOS"), not_here()], "script_not_fetched at discover"),
+            (40, 41, with(pxe(), vec![lease(), What::Own(Own::RaspberryPi), not_here()]), "offer_ignored at offer"),
             (0, 0, with(pxe(), vec![silent]), "loader_stopped at loader"),
             (59, 60, loaded(), "loader_not_started at loader"),
             (59, 60, ipxe(), "script_not_fetched at loader"),

@@ -87,6 +87,8 @@ pub enum What {
     TookLoader(Trust),
     /// It asked for what only a shim looks for: its shim runs.
     ShimRuns,
+    /// It asked for this file by TFTP, which is not here.
+    NotHere(String),
     /// What was learned of its firmware is forgotten.
     Forgotten,
     /// The machine was seen to take this address.

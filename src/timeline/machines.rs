@@ -191,6 +191,7 @@ impl Timelines {
                 | What::OtherNetwork { .. }
                 | What::Hardware(_)
                 | What::HeardOn(_)
+                | What::NotHere(_)
                 | What::Rival(_)
                 | What::Said(_)
         );
@@ -627,6 +628,23 @@ mod tests {
         assert_eq!(lines.iter().map(|line| line.step.text.as_str()).collect::<Vec<_>>(), [text]);
         assert_eq!((timelines.tick(at(500)), state(&timelines, at(500))), (Vec::new(), Some("handed_over")));
         assert_eq!(timelines.snapshot(at(500)).machines.len(), 1, "one machine in the views");
+    }
+
+    #[test]
+    fn a_boot_file_that_is_not_here_is_named_with_its_fix_and_only_of_a_machine_that_boots() {
+        let not_here = || Event { who: Who::Address(IP), what: What::NotHere("pxelinux.0".into()) };
+        let mut timelines = Timelines::default();
+        assert_eq!(timelines.apply(not_here(), NOW), []);
+        assert_eq!(timelines.snapshot(NOW).machines, [], "a telephone asks for its own files");
+        for what in [discover("BIOS"), What::Offer("undionly.kpxe".into()), What::Address(IP)] {
+            timelines.apply(machine(what), NOW);
+        }
+        timelines.apply(not_here(), NOW);
+        let lines = timelines.tick(Moment::from_secs(1_000_005));
+        let text = lines.first().map(|line| line.step.text.as_str()).unwrap_or_default();
+        let start = "it asked for pxelinux.0 by TFTP, which is not here; if the DHCP server names this boot file, let it name netboot";
+        assert!(text.starts_with(start), "{text}");
+        assert_eq!(timelines.tick(Moment::from_secs(1_000_050)), [], "once");
     }
 
     #[test]

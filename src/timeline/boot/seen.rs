@@ -54,6 +54,10 @@ impl Timeline {
                 self.has_shim = true;
                 Vec::new()
             }
+            What::NotHere(name) => {
+                self.looks_for(name, now);
+                Vec::new()
+            }
             What::Forgotten => {
                 vec![Seen(Stage::Offer, "what was learned of its firmware is forgotten".into(), false)]
             }
@@ -173,6 +177,16 @@ impl Timeline {
             self.ending = Some(Ending::Refused { label: why.label().into(), text: text.clone() });
         }
         vec![Seen(Stage::Refused, text, true)]
+    }
+
+    /// Loaders look for files that need not be there. Firmware that has fetched nothing asks for its boot file, which it
+    /// was sent to this server for. A Raspberry Pi looks for files in vain first.
+    fn looks_for(&mut self, name: String, now: Moment) {
+        let is_firmware = !self.has_ipxe && !self.has_grub && self.own.is_none() && self.ending.is_none();
+        if is_firmware && !self.is_past_offers() && self.downloads.is_empty() {
+            self.last = now;
+            self.not_here.get_or_insert_with(|| shortened(name));
+        }
     }
 
     fn script(&mut self, outcome: Outcome, now: Moment) -> Vec<Seen> {
