@@ -174,6 +174,9 @@ pub enum Reason {
     /// Too many transfers at once, in total or for this client.
     #[error("too many transfers at once ({0}): try again")]
     Busy(&'static str),
+    /// Each of the ports that transfers are sent from sends one.
+    #[error("no free port in tftp.transfer_ports: try again")]
+    NoFreePort,
     /// The machine has no profile of that name.
     #[error("there is no profile {0:?}")]
     NoProfile(String),
@@ -234,11 +237,16 @@ impl Reason {
     /// What to do about it, for people; where the sentence says so itself there is none.
     #[must_use]
     pub fn fix(&self) -> Option<&'static str> {
-        let is_malformed = matches!(self, Self::MalformedTftp(_));
-        is_malformed.then_some(
-            "if a DHCP server names the boot file, let it send a complete name that ends with a NUL byte; else look for newer \
-             firmware of this machine",
-        )
+        match self {
+            Self::MalformedTftp(_) => Some(
+                "if a DHCP server names the boot file, let it send a complete name that ends with a NUL byte; else look for \
+                 newer firmware of this machine",
+            ),
+            Self::NoFreePort => {
+                Some("set a wider range in tftp.transfer_ports, or replace it by tftp.single_port = true")
+            }
+            _ => None,
+        }
     }
 
     /// A short fixed name for logs and metrics.
@@ -280,6 +288,7 @@ impl Reason {
             Self::NoNumbers(_) => "range_without_numbers",
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",
+            Self::NoFreePort => "no_free_port",
             Self::NoProfile(_) => "no_profile",
             Self::EfiOnBios(_) => "efi_on_bios",
             Self::NotInPxelinux { .. } => "not_in_pxelinux",

@@ -43,6 +43,7 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<
     examination.unreachable();
     examination.rules();
     examination.base_url();
+    examination.transfer_ports();
     examination.findings.extend(limits::examine(loaded, settings));
     (examination.duplicates, examination.findings)
 }
@@ -143,6 +144,20 @@ impl Examination<'_> {
             ),
         };
         self.find(Level::Warning, &["http", "base_url"], message);
+    }
+
+    /// Each transfer has a port of its own.
+    fn transfer_ports(&mut self) {
+        let (ports, most) = (self.settings.tftp.transfer_ports.as_ref(), self.settings.tftp.max_transfers);
+        if let Some(count) =
+            ports.map(|ports| usize::from(ports.end() - ports.start()) + 1).filter(|count| *count < most)
+        {
+            let message = format!(
+                "{count} ports are fewer than max_transfers = {most}, and each transfer has a port of its own: set a \
+                 range of {most} ports, or a lower max_transfers"
+            );
+            self.find(Level::Warning, &["tftp", "transfer_ports"], message);
+        }
     }
 
     fn find(&mut self, level: Level, path: &[&str], message: String) {

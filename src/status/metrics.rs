@@ -447,7 +447,10 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::File, TRANSFER),
     (Stage::Script, &["boot", "menu", "local", "shell"]),
     (Stage::Reported, &["installed", "failed", "other"]),
-    (Stage::Refused, &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy"]),
+    (
+        Stage::Refused,
+        &["loader_missing", "not_found", "unreadable", "template", "ipxe_loop", "loader_loop", "busy", "no_free_port"],
+    ),
 ];
 /// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
 const CAUSES: [&str; 26] = [

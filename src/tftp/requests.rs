@@ -141,6 +141,15 @@ pub enum Ports {
     Single,
 }
 
+impl Ports {
+    fn refusal(&self, name: &str, error: &io::Error) -> Reason {
+        match (self, error.kind()) {
+            (Self::Range(_), io::ErrorKind::AddrInUse) => Reason::NoFreePort,
+            _ => Reason::Unreadable { name: name.to_owned(), error: error.to_string() },
+        }
+    }
+}
+
 /// The requested file.
 pub(super) struct Asked {
     pub(super) name: String,
@@ -212,7 +221,7 @@ impl Stage {
             Ports::Any => own(0),
             Ports::Range(range) => first_free(range, own),
         };
-        port.map(Arc::new).map_err(|error| Reason::Unreadable { name: name.to_owned(), error: error.to_string() })
+        port.map(Arc::new).map_err(|error| self.ports.refusal(name, &error))
     }
 }
 
@@ -266,6 +275,23 @@ const RECEIVE_BUFFER: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_without_a_free_port_is_no_fault_of_the_file() {
+        let address = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let taken = Port::open(address(0), RECEIVE_BUFFER).and_then(|port| Ok((port.address()?.port(), port)));
+        let (number, _port) = taken.expect("a port");
+        let range = number..=number;
+        let error = first_free(&range, |port| Port::open(address(port), RECEIVE_BUFFER)).expect_err("it is taken");
+        let why = Ports::Range(range).refusal("mid.bin", &error);
+        assert_eq!(why.to_string(), "no free port in tftp.transfer_ports: try again");
+        assert_eq!(
+            why.fix(),
+            Some("set a wider range in tftp.transfer_ports, or replace it by tftp.single_port = true")
+        );
+        let other = Ports::Any.refusal("mid.bin", &io::ErrorKind::AddrInUse.into());
+        assert!(matches!(other, Reason::Unreadable { .. }), "{other}");
+    }
 
     #[test]
     fn a_missing_file_is_told_apart_from_what_a_loader_looks_for_in_vain() {
