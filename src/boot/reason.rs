@@ -23,7 +23,10 @@ pub enum Reason {
     #[error("DHCP message type {0} needs no answer from a proxy")]
     MessageType(u8),
     /// The architecture has no loader by default.
-    #[error("there is no network boot loader for {0}")]
+    #[error(
+        "there is no network boot loader for {0}: put one below the assets folder, and set loader in [machines.override] to \
+         its path"
+    )]
     NoLoader(ClientArch),
     /// There is a loader for the architecture, but none was found on this host.
     #[error("no {} loader was found: {}", .0.title(), install_hint(*.0))]
