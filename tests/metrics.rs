@@ -154,6 +154,8 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::NotFetched(vec![]),
         Cause::HttpBootIgnored,
         Cause::ClosedByMachine(words()),
+        Cause::NoMemory(words()),
+        Cause::FileStopped { name: words(), what: words() },
         Cause::Dead(words()),
         Cause::OurFault(words()),
         Cause::NeverReported(1),
@@ -170,7 +172,7 @@ fn every_cause_of_a_stop_is_there_before_it_happens() {
             Cause::HttpBootIgnored | Cause::NotHere(_) | Cause::LoaderNotFetched => {}
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
-            Cause::OtherFirmware { .. } => {}
+            Cause::OtherFirmware { .. } | Cause::NoMemory(_) | Cause::FileStopped { .. } => {}
             Cause::UnsignedNotStarted(_) | Cause::ShimNotStarted(_) | Cause::SecondStageNotStarted(_) => {}
             Cause::KernelRefused(_) | Cause::GrubScriptNotFetched => {}
             Cause::ReportedFailure(_) | Cause::Refused { .. } => {}

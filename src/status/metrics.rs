@@ -439,7 +439,8 @@ impl MetricConstructor<Histogram> for Seconds {
 
 /// [`BootState::name`], so that each is there before it comes.
 const STATES: [&str; 8] = ["booting", "slow_but_alive", "menu", "shell", "local", "handed_over", "reported", "stopped"];
-const TRANSFER: &[&str] = &["ok", "dead", "silent", "closed_by_client", "ended_by_client", "began_anew", "server"];
+const TRANSFER: &[&str] =
+    &["ok", "dead", "silent", "closed_by_client", "ended_by_client", "no_memory", "began_anew", "server"];
 const EXPECTED: &[(Stage, &[&str])] = &[
     (Stage::Loader, TRANSFER),
     (Stage::Kernel, TRANSFER),
@@ -453,7 +454,7 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     ),
 ];
 /// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
-const CAUSES: [&str; 26] = [
+const CAUSES: [&str; 28] = [
     "rival",
     "held_back",
     "not_leased",
@@ -472,6 +473,8 @@ const CAUSES: [&str; 26] = [
     "script_not_fetched",
     "not_fetched",
     "closed_by_machine",
+    "no_memory",
+    "file_stopped",
     "dead",
     "server",
     "never_reported",

@@ -115,6 +115,15 @@ pub enum Cause {
     NotFetched(Vec<String>),
     /// It ended a download itself.
     ClosedByMachine(String),
+    /// It said that it has no memory for this file.
+    NoMemory(String),
+    /// It acknowledged no more of a TFTP transfer of another file than its loader, or nothing at all.
+    FileStopped {
+        /// The file.
+        name: String,
+        /// In words.
+        what: String,
+    },
     /// It is gone: power or link.
     Dead(String),
     /// A download was ended by this server.
@@ -157,6 +166,8 @@ impl Cause {
             Self::ScriptNotFetched => "script_not_fetched",
             Self::NotFetched(_) => "not_fetched",
             Self::ClosedByMachine(_) => "closed_by_machine",
+            Self::NoMemory(_) => "no_memory",
+            Self::FileStopped { .. } => "file_stopped",
             Self::Dead(_) => "dead",
             Self::OurFault(_) => "server",
             Self::NeverReported(_) => "never_reported",
@@ -202,6 +213,8 @@ impl Cause {
             Self::GrubScriptNotFetched => "GRUB started but did not fetch its script by HTTP".into(),
             Self::ScriptNotFetched => "iPXE got the address of its script but did not fetch it".into(),
             Self::NotFetched(files) => format!("it fetched its script but did not ask for {}", files.join(", ")),
+            Self::NoMemory(name) => format!("it has too little memory for {name} (its TFTP error 3)"),
+            Self::FileStopped { name, what } => format!("the download of {name} stopped early: {what}"),
             Self::ClosedByMachine(name) => format!("it closed the connection before it had all of {name}"),
             Self::Dead(what) => what.clone(),
             Self::OurFault(what) => format!("this server could not send the file: {what}"),
@@ -243,7 +256,10 @@ impl Cause {
                 "if the DHCP server names this boot file, let it name netboot: by TFTP, each machine gets the loader for its firmware under this name (netbootd dhcp-snippet prints the lines); else put the file into the assets folder"
             }
             Self::LoaderNotFetched => "allow UDP port 69 to this host in every firewall on the way",
-            Self::LoaderStopped(_) => {
+            Self::NoMemory(_) => {
+                "boot a smaller file (for a loader, set another one in [machines.override]), or give the machine more memory"
+            }
+            Self::LoaderStopped(_) | Self::FileStopped { .. } => {
                 "check its cable; behind NAT or a firewall set tftp.single_port = true; on a path with a smaller MTU lower tftp.max_block_size"
             }
             Self::LoaderNotStarted(_) => {
@@ -365,7 +381,9 @@ impl Timeline {
                 "dead" => Cause::Dead(text.clone()),
                 "server" => Cause::OurFault(text.clone()),
                 "changed" => Cause::FileChanged(download.name.clone()),
+                "no_memory" => Cause::NoMemory(download.name.clone()),
                 _ if download.stage == Stage::Loader => Cause::LoaderStopped(text.clone()),
+                "silent" => Cause::FileStopped { name: download.name.clone(), what: text.clone() },
                 _ => Cause::ClosedByMachine(download.name.clone()),
             };
             return self.stopped(cause);
@@ -585,6 +603,8 @@ mod tests {
         let silence = Silence { since_ack: Duration::from_secs(151), retransmits: 9, probes: 0 };
         let dead = ended(Of::Asset, "k", Some(Failure::Dead { silence, may_have_started: false }));
         let silent = ended(Of::Loader, "undionly.kpxe", Some(Failure::Silent("silent".into())));
+        let full = |of| ended(of, "k", Some(Failure::Ended(3, "Disk full or allocation exceeded".into())));
+        let unanswered = ended(Of::Asset, "k", Some(Failure::Silent("the client did not answer".into())));
         let ours = ended(Of::Asset, "k", Some(Failure::Ours("changed".into())));
         let report = |event| What::Report(Report { event, text: "no disk".into() });
         let often = std::iter::repeat_with(|| discover("BIOS")).take(6).collect();
@@ -609,6 +629,9 @@ mod tests {
             (59, 60, kernel(), "not_fetched at kernel"),
             (0, 0, with(script(), vec![closed()]), "closed_by_machine at kernel"),
             (0, 0, with(script(), vec![dead]), "dead at kernel"),
+            (0, 0, with(script(), vec![full(Of::Asset)]), "no_memory at kernel"),
+            (0, 0, with(pxe(), vec![full(Of::Loader)]), "no_memory at loader"),
+            (0, 0, with(script(), vec![unanswered]), "file_stopped at kernel"),
             (0, 0, with(script(), vec![ours]), "server at kernel"),
             (0, 0, vec![refused(Reason::Unknown)], "unknown_machine at discover"),
             (4, 5, with(script(), vec![refused(Reason::not_found("k"))]), "not_found at script"),

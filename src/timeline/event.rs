@@ -411,6 +411,8 @@ impl Failure {
             Self::Closed => "closed_by_client",
             Self::Dead { .. } => "dead",
             Self::Silent(_) => "silent",
+            // RFC 1350 §5: "Disk full or allocation exceeded". Firmware has no disk.
+            Self::Ended(3, _) => "no_memory",
             Self::Ended(..) => "ended_by_client",
             Self::Anew => "began_anew",
             Self::Changed(_) => "changed",
