@@ -142,7 +142,10 @@ mod tests {
         assert_eq!(step(11, Speaks::Pxe), Err(Reason::LoaderMissing(Loader::EfiArm64)));
         assert_eq!(step(14, Speaks::Pxe), Err(Reason::NoLoader(ClientArch(14))));
         let text = Reason::NoLoader(ClientArch(14)).to_string();
-        assert!(text.starts_with("there is no network boot loader for PowerPC OPAL: put one below the assets"), "{text}");
+        assert!(
+            text.starts_with("there is no network boot loader for PowerPC OPAL: put one below the assets"),
+            "{text}"
+        );
         // An iPXE of any architecture needs no loader of ours.
         assert_eq!(step(14, Speaks::Ipxe { http: true }), Ok(("script".into(), None)));
     }

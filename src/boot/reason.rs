@@ -85,6 +85,9 @@ pub enum Reason {
     /// Netascii would rewrite line ends inside a binary; mail is obsolete (RFC 1350 §1).
     #[error("transfer mode {0} would damage a boot file: ask for octet (with tftp-hpa: -m binary)")]
     Mode(String),
+    /// A mode that TFTP does not have (RFC 1350 §2).
+    #[error("{0:?} is not a TFTP transfer mode: ask for octet (with tftp-hpa: -m binary)")]
+    UnknownMode(String),
     /// No file of that name.
     #[error("there is no file {0}")]
     NotFound(String),
@@ -94,10 +97,7 @@ pub enum Reason {
     )]
     Garbled(String),
     /// A name that leads out of the assets folder.
-    #[error(
-        "{0} leads out of the assets folder: mount its target within the folder (mount --bind), or copy it there; a link \
-         that stays inside is made with ln -sr"
-    )]
+    #[error("{} leads out of the assets folder: {}", .0, escape_hint(.0))]
     Escape(String),
     /// The assets folder is not there: it may be on a mount that comes later.
     #[error("the assets folder {0} is not there")]
@@ -276,7 +276,7 @@ impl Reason {
             Self::LoaderLoop(_) => "loader_loop",
             Self::MalformedTftp(_) => "malformed_tftp",
             Self::Write => "write",
-            Self::Mode(_) => "mode",
+            Self::Mode(_) | Self::UnknownMode(_) => "mode",
             Self::NotFound(_) => "not_found",
             Self::Garbled(_) => "garbled_name",
             Self::Escape(_) => "escape",
@@ -319,6 +319,15 @@ pub fn install_hint(loader: Loader) -> &'static str {
         Loader::EfiArm32 | Loader::EfiRiscv32 | Loader::EfiRiscv64 | Loader::EfiLoong64 => {
             "build iPXE for it, and name the folder with --loader-dir"
         }
+    }
+}
+
+/// How a name stays in the assets folder.
+fn escape_hint(name: &str) -> &'static str {
+    if name.split(['/', '\\']).any(|part| part == "..") {
+        "name a file within the folder by a path without \"..\", or copy the file there"
+    } else {
+        "mount its target within the folder (mount --bind), or copy it there; a link that stays inside is made with ln -sr"
     }
 }
 

@@ -167,9 +167,7 @@ impl Stage {
         client: SocketAddrV4,
         (returns, now): (&mut Returns, Instant),
     ) -> Result<Asked, Reason> {
-        if request.mode != "octet" {
-            return Err(Reason::Mode(request.mode.clone()));
-        }
+        is_octet(&request.mode)?;
         let rules = self.live.rules.load();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let caller = Caller {
@@ -232,13 +230,23 @@ impl Listener {
         let code = match why {
             Reason::NotFound(_) | Reason::Garbled(_) | Reason::LoaderMissing(_) => ErrorCode::FileNotFound,
             Reason::Escape(_) | Reason::Unreadable { .. } => ErrorCode::AccessViolation,
-            Reason::Write | Reason::Mode(_) | Reason::MalformedTftp(_) => ErrorCode::IllegalOperation,
+            Reason::Write | Reason::Mode(_) | Reason::UnknownMode(_) | Reason::MalformedTftp(_) => {
+                ErrorCode::IllegalOperation
+            }
             _ => ErrorCode::NotDefined,
         };
         let packet = error(code, &why.to_string());
         if let Err(error) = self.port.send(peer, &packet, packet.len()) {
             debug!(%error, %peer, "cannot send a TFTP error");
         }
+    }
+}
+
+fn is_octet(mode: &str) -> Result<(), Reason> {
+    match mode {
+        "octet" => Ok(()),
+        "netascii" | "mail" => Err(Reason::Mode(mode.to_owned())),
+        mode => Err(Reason::UnknownMode(mode.to_owned())),
     }
 }
 
@@ -291,6 +299,28 @@ mod tests {
         );
         let other = Ports::Any.refusal("mid.bin", &io::ErrorKind::AddrInUse.into());
         assert!(matches!(other, Reason::Unreadable { .. }), "{other}");
+    }
+
+    #[test]
+    fn a_mode_that_tftp_has_not_is_named_as_such() {
+        assert_eq!(is_octet("octet"), Ok(()));
+        let words = |mode: &str| is_octet(mode).map_err(|why| (why.label(), why.to_string()));
+        let ask = "ask for octet (with tftp-hpa: -m binary)";
+        for mode in ["netascii", "mail"] {
+            assert_eq!(words(mode), Err(("mode", format!("transfer mode {mode} would damage a boot file: {ask}"))));
+        }
+        for mode in ["binary", "image", ""] {
+            assert_eq!(words(mode), Err(("mode", format!("{mode:?} is not a TFTP transfer mode: {ask}"))));
+        }
+    }
+
+    #[test]
+    fn a_name_with_two_dots_is_told_apart_from_a_link() {
+        for name in ["../secret", "..\\secret", "a/../../b"] {
+            let text = Reason::Escape(name.into()).to_string();
+            assert!(text.contains("by a path without \"..\"") && !text.contains("mount"), "{text}");
+        }
+        assert!(Reason::Escape("out/..x".into()).to_string().contains("mount --bind"));
     }
 
     #[test]

@@ -91,8 +91,8 @@ fn what_is_not_served_gets_an_error_at_once() -> Result<()> {
         let words = String::from_utf8_lossy(&buffer[4..length]).trim_end_matches('\0').to_owned();
         Ok((u16::from_be_bytes([buffer[2], buffer[3]]), words))
     };
-    let leads_out = "../secret leads out of the assets folder: mount its target within the folder (mount --bind), or copy it \
-                     there; a link that stays inside is made with ln -sr";
+    let leads_out = "../secret leads out of the assets folder: name a file within the folder by a path without \"..\", or copy \
+                     the file there";
     let expected = [
         (b"\0\x01nothing\0octet\0".as_slice(), 1, "there is no file nothing"),
         (b"\0\x02new\0octet\0", 4, "writing is refused: netbootd only serves files"),
@@ -107,6 +107,11 @@ fn what_is_not_served_gets_an_error_at_once() -> Result<()> {
             b"\0\x01snponly.efi\0Mail\0",
             4,
             "transfer mode mail would damage a boot file: ask for octet (with tftp-hpa: -m binary)",
+        ),
+        (
+            b"\0\x01snponly.efi\0binary\0",
+            4,
+            "\"binary\" is not a TFTP transfer mode: ask for octet (with tftp-hpa: -m binary)",
         ),
         (b"\0\x01nothing", 4, "malformed TFTP request: RRQ without a mode"),
     ];
