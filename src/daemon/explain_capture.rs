@@ -162,7 +162,7 @@ impl Explaining {
         match proxy::answer(&request, port, &self.here, deciding, &mut attempts, now) {
             Action::Reply { reply, offer, delay, .. } => {
                 let late = if delay.is_zero() { String::new() } else { format!(", {delay:?} late") };
-                let bytes = reply.encode().unwrap_or_default();
+                let bytes = reply.encode();
                 let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 let goes_to = destination(&request, line.from, port);
                 Line { what, answer: Some(offer + &late), wire: Some((goes_to, hex)), ..line }

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     vendor_options::VendorOptions,
-    wire::{FILE_MAX, Hardware, Header, Unwritable, encode},
+    wire::{FILE_MAX, Hardware, Header, encode},
 };
 
 /// The reply. Everything that is not a field here is the same for all clients.
@@ -103,24 +103,22 @@ impl ReplyKind {
 
 impl Reply {
     /// The datagram.
-    ///
-    /// # Errors
-    /// Where an option does not fit its length byte, which the callers' own values always do.
-    pub fn encode(&self) -> Result<Vec<u8>, Unwritable> {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let Some(lease) = &self.lease else { return self.encode_with(&[]) };
         let mut options = [lease.own(), lease.options.clone()].concat();
         // What does not fit is left out from the end, but never an option of the lease itself.
         loop {
-            let datagram = self.encode_with(&options)?;
+            let datagram = self.encode_with(&options);
             let has_room = datagram.len() + IP_AND_UDP <= lease.max_size.max(LeaseOptions::SIZE);
             if has_room || options.len() <= lease.own().len() {
-                return Ok(datagram);
+                return datagram;
             }
             options.pop();
         }
     }
 
-    fn encode_with(&self, lease_options: &[(u8, Vec<u8>)]) -> Result<Vec<u8>, Unwritable> {
+    fn encode_with(&self, lease_options: &[(u8, Vec<u8>)]) -> Vec<u8> {
         let in_file = self.bootfile.len() <= FILE_MAX;
         let header = Header {
             xid: self.xid,
@@ -204,28 +202,36 @@ pub(crate) mod tests {
         expected.extend_from_slice(UUID);
         expected.extend_from_slice(b"\x2b\x04\x06\x01\x08\xff\xff");
         expected.resize(300, 0);
-        assert_eq!(reply.encode().expect("it fits"), expected);
+        assert_eq!(reply.encode(), expected);
 
         // After the others, for boot programs that asked for it.
         let config_file = "pxelinux.cfg/01-52-54-00-12-34-56".to_owned();
-        let with_file = Reply { config_file, ..reply.clone() }.encode().expect("it fits");
+        let with_file = Reply { config_file, ..reply.clone() }.encode();
         let mut options = expected[..expected.iter().rposition(|byte| *byte == 0xff).expect("the end")].to_vec();
         options.extend_from_slice(b"\xd1\x21pxelinux.cfg/01-52-54-00-12-34-56\xd2\x01/\xff");
         options.resize(options.len().max(300), 0);
         assert_eq!(with_file, options);
 
         // `file` holds at most 127 bytes and a NUL. A longer name goes into option 67.
-        let longest = Reply { bootfile: "x".repeat(127), ..reply.clone() }.encode().expect("it fits");
+        let longest = Reply { bootfile: "x".repeat(127), ..reply.clone() }.encode();
         assert_eq!(&longest[108..236], [&[b'x'; 127][..], &[0]].concat());
-        let longer = Reply { bootfile: "x".repeat(128), ..reply }.encode().expect("it fits");
+        let longer = Reply { bootfile: "x".repeat(128), ..reply }.encode();
         assert_eq!(longer[108..236], [0; 128]);
         // Firmware that reads only options gets both names there too.
         let options =
             Reply { bootfile_option: true, server_option: true, ..self::reply(ReplyKind::Offer, "undionly.kpxe") };
-        let options = options.encode().expect("it fits");
+        let options = options.encode();
         assert_eq!(&options[108..122], b"undionly.kpxe\0");
         assert!(options.ends_with(b"\x42\x0a192.0.2.10\x43\x0eundionly.kpxe\0\xff"));
         let option_67 = [&[67, 129][..], &[b'x'; 128], &[0]].concat();
         assert!(longer.windows(option_67.len()).any(|window| window == option_67));
+    }
+
+    #[test]
+    fn a_long_option_is_written_in_pieces() {
+        let relay_agent: Vec<u8> = (0..=255).chain(0..44).collect();
+        let bytes = Reply { relay_agent: relay_agent.clone(), ..reply(ReplyKind::Offer, "undionly.kpxe") }.encode();
+        let pieces = [&[82, 255][..], &relay_agent[..255], &[82, 45], &relay_agent[255..], &[255]].concat();
+        assert!(bytes.ends_with(&pieces), "{bytes:02x?}");
     }
 }

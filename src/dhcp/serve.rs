@@ -331,11 +331,7 @@ impl Serving {
         if is_lease && !self.lessor.as_ref().is_some_and(|lessor| lessor.may_send(&reply)) {
             return debug!(xid = reply.xid, "a reply about a lease was not sent: leasing has stopped");
         }
-        let bytes = match reply.encode() {
-            Ok(bytes) => bytes,
-            Err(error) => return warn!(%error, xid = reply.xid, "cannot encode a DHCP reply"),
-        };
-        let port = self.port.number();
+        let (bytes, port) = (reply.encode(), self.port.number());
         if let Err(error) =
             self.transport.send(Outgoing { from: SocketAddrV4::new(from, port), to, link, bytes: &bytes }).await
         {

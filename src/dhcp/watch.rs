@@ -103,10 +103,7 @@ impl Watch {
         }
         let now = boot_time::now();
         let xid = now.subsec_nanos() ^ u32::from_ne_bytes([0x6e, 0x62, 0x67, 0x64]);
-        let bytes = match question(xid, desk.card, &office.class(desk)) {
-            Ok(bytes) => bytes,
-            Err(error) => return warn!(%error, "cannot ask whether another DHCP server leases"),
-        };
+        let bytes = question(xid, desk.card, &office.class(desk));
         let frame = Frame {
             link_from: self.tap.link_address,
             link_to: BROADCAST,

@@ -220,43 +220,28 @@ pub struct Header<'a> {
     pub file: &'a [u8],
 }
 
-/// A message cannot be written: the option of this code is longer than its length byte can say.
-#[derive(Debug, thiserror::Error)]
-#[error("option {0} has more than 255 bytes")]
-pub struct Unwritable(u8);
-
 /// A reply's datagram. Options keep their order, because old ROMs expect one (53 first). It ends with 255 and is padded
-/// to the 300 bytes of a BOOTP packet (RFC 1542 §2.1). Options without data are left out.
-///
-/// # Errors
-/// [`Unwritable`]. The callers' own values never are.
-pub fn encode<'b>(
-    header: &Header<'_>,
-    options: impl IntoIterator<Item = (u8, &'b [u8])>,
-) -> Result<Vec<u8>, Unwritable> {
+/// to the 300 bytes of a BOOTP packet (RFC 1542 §2.1). Options without data are left out. Long options are written in
+/// pieces (RFC 3396 §6).
+pub fn encode<'b>(header: &Header<'_>, options: impl IntoIterator<Item = (u8, &'b [u8])>) -> Vec<u8> {
     written(Opcode::BootReply, header, options)
 }
 
 /// A client's datagram, which asks for broadcast answers; for a client of our own.
-///
-/// # Errors
-/// As [`encode`].
 pub fn encode_request<'b>(
     xid: u32,
     card: MacAddr,
     ciaddr: Ipv4Addr,
     options: impl IntoIterator<Item = (u8, &'b [u8])>,
-) -> Result<Vec<u8>, Unwritable> {
+) -> Vec<u8> {
     let (none, hardware) = (Ipv4Addr::UNSPECIFIED, Hardware::ethernet(card));
     let header = Header { xid, broadcast: true, ciaddr, yiaddr: none, siaddr: none, giaddr: none, hardware, file: b"" };
     written(Opcode::BootRequest, &header, options)
 }
 
 /// The DHCPDISCOVER by which the guard asks for other servers: their replies are to be broadcasts, which everyone hears.
-///
-/// # Errors
-/// As [`encode`].
-pub fn question(xid: u32, card: MacAddr, vendor_class: &[u8]) -> Result<Vec<u8>, Unwritable> {
+#[must_use]
+pub fn question(xid: u32, card: MacAddr, vendor_class: &[u8]) -> Vec<u8> {
     // Message type, parameter list (netmask, router, lease time, server), vendor class.
     let options = [(53, [1].as_slice()), (55, &[1, 3, 51, 54]), (60, vendor_class)];
     encode_request(xid, card, Ipv4Addr::UNSPECIFIED, options)
@@ -264,11 +249,7 @@ pub fn question(xid: u32, card: MacAddr, vendor_class: &[u8]) -> Result<Vec<u8>,
 
 /// By hand: the encoder of dhcproto keeps no order of options, and to write the header by it was a twentieth of the CPU
 /// time of an OFFER.
-fn written<'b>(
-    opcode: Opcode,
-    header: &Header<'_>,
-    options: impl IntoIterator<Item = (u8, &'b [u8])>,
-) -> Result<Vec<u8>, Unwritable> {
+fn written<'b>(opcode: Opcode, header: &Header<'_>, options: impl IntoIterator<Item = (u8, &'b [u8])>) -> Vec<u8> {
     let Header { xid, broadcast, ciaddr, yiaddr, siaddr, giaddr, hardware, file } = header;
     let chaddr = hardware.address.get(..usize::from(hardware.length)).unwrap_or_default();
     let fields: [(usize, &[u8]); 10] = [
@@ -289,15 +270,15 @@ fn written<'b>(
         datagram.iter_mut().skip(at).zip(bytes).for_each(|(to, byte)| *to = *byte);
     }
     for (code, data) in options {
-        if !data.is_empty() {
-            datagram.extend([code, u8::try_from(data.len()).map_err(|_| Unwritable(code))?]);
-            datagram.extend_from_slice(data);
+        for piece in data.chunks(u8::MAX.into()) {
+            datagram.extend([code, u8::try_from(piece.len()).unwrap_or(u8::MAX)]);
+            datagram.extend_from_slice(piece);
         }
     }
     datagram.push(255);
     let padded = datagram.len().max(BOOTP_MIN);
     datagram.resize(padded, 0);
-    Ok(datagram)
+    datagram
 }
 
 /// The code of [`Overload`].

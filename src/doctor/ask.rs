@@ -73,7 +73,7 @@ fn send(interface: &Interface, run: u16) -> io::Result<()> {
     let options = Open { address, device: Some(&interface.name), shared: true, receive_buffer: 0 };
     let socket = open(options)?;
     for client in Client::ALL {
-        let message = client.discover(run, xid(client, run)).map_err(io::Error::other)?;
+        let message = client.discover(run, xid(client, run));
         socket.send_to(&message, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))?;
     }
     Ok(())
@@ -91,8 +91,7 @@ pub async fn ask_boot_server(own: Ipv4Addr, server: Ipv4Addr, run: u16) -> io::R
     let socket = UdpSocket::bind((own, 0))?;
     socket.set_nonblocking(true)?;
     let socket = tokio::net::UdpSocket::from_std(socket)?;
-    let message =
-        Client::Uefi.boot_request(run, xid(Client::Uefi, run) | 0x0100_0000, own).map_err(io::Error::other)?;
+    let message = Client::Uefi.boot_request(run, xid(Client::Uefi, run) | 0x0100_0000, own);
     let mut buffer = [0; 2048];
     for _ in 0..3 {
         socket.send_to(&message, SocketAddrV4::new(server, 4011)).await?;

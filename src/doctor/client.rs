@@ -4,10 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::{
-    boot::mac::MacAddr,
-    dhcp::wire::{Unwritable, encode_request},
-};
+use crate::{boot::mac::MacAddr, dhcp::wire::encode_request};
 
 /// A kind of boot client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -64,22 +61,18 @@ impl Client {
     }
 
     /// Its DHCPDISCOVER.
-    ///
-    /// # Errors
-    /// Never, as every option is short.
-    pub fn discover(self, run: u16, xid: u32) -> Result<Vec<u8>, Unwritable> {
+    #[must_use]
+    pub fn discover(self, run: u16, xid: u32) -> Vec<u8> {
         self.message(run, xid, 1, Ipv4Addr::UNSPECIFIED)
     }
 
     /// Its DHCPREQUEST to a boot server on port 4011 (PXE 2.1 §2.2.5).
-    ///
-    /// # Errors
-    /// As [`Self::discover`].
-    pub fn boot_request(self, run: u16, xid: u32, own: Ipv4Addr) -> Result<Vec<u8>, Unwritable> {
+    #[must_use]
+    pub fn boot_request(self, run: u16, xid: u32, own: Ipv4Addr) -> Vec<u8> {
         self.message(run, xid, 3, own)
     }
 
-    fn message(self, run: u16, xid: u32, kind: u8, own: Ipv4Addr) -> Result<Vec<u8>, Unwritable> {
+    fn message(self, run: u16, xid: u32, kind: u8, own: Ipv4Addr) -> Vec<u8> {
         let MacAddr(card) = self.card(run);
         // Of no real machine: RFC 9562 version 4 would be, this one has the card in it.
         let uuid = [&[0; 11], card.as_slice()].concat();
@@ -102,13 +95,13 @@ mod tests {
     fn every_client_is_taken_for_what_it_plays() {
         let speaks = [Speaks::Pxe, Speaks::Pxe, Speaks::HttpBoot, Speaks::Ipxe { http: true }];
         for (client, speaks) in Client::ALL.into_iter().zip(speaks) {
-            let request = Request::parse(&client.discover(513, 7).expect("short")).expect("a request");
+            let request = Request::parse(&client.discover(513, 7)).expect("a request");
             assert_eq!((request.kind, request.xid, request.broadcast), (Kind::Discover, 7, true));
             assert!(request.mac.is_doctor() && request.mac == client.card(513));
             assert_eq!(request.client().expect("a client").speaks, speaks);
         }
         let own = Ipv4Addr::new(192, 0, 2, 3);
-        let request = Request::parse(&Client::Uefi.boot_request(1, 2, own).expect("short")).expect("a request");
+        let request = Request::parse(&Client::Uefi.boot_request(1, 2, own)).expect("a request");
         assert_eq!((request.kind, request.ciaddr), (Kind::Request, own));
     }
 }

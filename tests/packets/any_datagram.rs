@@ -80,7 +80,7 @@ impl Server {
     pub(crate) fn reply(&mut self, request: &Request, port: Port, now: Instant) -> Vec<u8> {
         let deciding = Deciding { rules: &self.rules, roster: &self.roster };
         match answer(request, port, &self.here, deciding, &mut self.attempts, now) {
-            Action::Reply { reply, .. } => reply.encode().expect("an answer fits its options"),
+            Action::Reply { reply, .. } => reply.encode(),
             Action::Refuse(..) | Action::Ignore(_) => Vec::new(),
         }
     }
@@ -127,7 +127,7 @@ impl Server {
             options: network.options.clone(),
             max_size: request.max_size.into(),
         });
-        let reply = plain(request, kind, server, lease).encode().expect("it fits");
+        let reply = plain(request, kind, server, lease).encode();
         assert!(is_reply(&reply) && (300..=1472).contains(&reply.len()), "{reply:02x?}");
         let is_given = given.is_none_or(|given| network.leases(given.address, false) && given.address != server);
         assert!(is_given, "{given:?}");
