@@ -61,14 +61,14 @@ impl Offered {
             tftp_addresses: Vec::new(),
             bootfile: message.file().to_vec(),
         };
-        let mut kind = 0;
+        let (mut kind, is_in_file) = (0, !offered.bootfile.is_empty());
         message.each_option(|code, data| match code {
             53 => kind = data.first().copied().unwrap_or_default(),
             43 => offered.has_vendor_options = !data.is_empty(),
             54 => offered.server_id = data.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets)),
             60 => offered.vendor_class = data.to_vec(),
             66 => offered.tftp_server = until_nul(data).to_vec(),
-            67 if offered.bootfile.is_empty() => offered.bootfile = until_nul(data).to_vec(),
+            67 if !is_in_file => offered.bootfile = until_nul(data).to_vec(),
             150 => {
                 offered.tftp_addresses = data.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets)).collect()
             }

@@ -172,7 +172,7 @@ impl Request {
             }
             // Type 0 and 16 bytes (RFC 4578 §2.3). A value that is not a UUID is not copied: firmware checks its
             // length.
-            97 => self.uuid = data.try_into().ok().or(self.uuid),
+            97 => self.uuid = self.uuid.or(data.try_into().ok()),
             175 => self.ipxe = data.to_vec(),
             _ => {}
         }
@@ -364,6 +364,69 @@ pub(crate) mod tests {
         assert_eq!(uuid(UUID), Ok(UUID.try_into().ok()));
         assert_eq!(uuid(b""), Ok(None));
         assert_eq!(uuid(&[0; 200]), Ok(None));
+    }
+
+    #[test]
+    fn an_option_in_pieces_is_read_as_one_wherever_they_are() {
+        let arch = |options: &[(u8, &[u8])]| client(options).map(|client| client.arch().0);
+        let x64 = b"PXEClient:Arch:00007:UNDI:003016".as_slice();
+        assert_eq!(arch(&[(60, b"PXECli"), (60, b"ent:Arch:00007")]), Ok(7));
+        assert_eq!(arch(&[(60, b"PXECli"), (93, &[0]), (60, b"ent:Ar"), (93, &[7]), (60, b"ch:00007")]), Ok(7));
+        // Some firmware sends an option twice.
+        assert_eq!(arch(&[(60, b"PXEClient:Arch:00007"), (93, &[]), (60, b"PXEClient:Arch:00007")]), Ok(7));
+        let twice = [(97, UUID), (60, x64), (93, &[0, 7]), (93, &[0, 7]), (60, x64)];
+        assert_eq!(client(&twice).map(|client| client.archs), Ok(vec![ClientArch(7)]));
+
+        let agent = |pieces: &[(u8, &[u8])]| {
+            let pieces = [&[(53u8, [1u8].as_slice())], pieces].concat();
+            Request::parse(&message(&pieces)).map(|request| request.relay_agent)
+        };
+        let long: Vec<u8> = (0..=255).chain(0..44).collect();
+        let (first, last) = long.split_at(255);
+        assert_eq!(agent(&[(82, first), (82, last)]).as_ref(), Ok(&long));
+        assert_eq!(agent(&[(82, first), (60, x64), (82, last)]).as_ref(), Ok(&long));
+        // A full piece is no copy.
+        assert_eq!(agent(&[(82, &[7; 255]), (82, &[7; 255])]), Ok(vec![7; 510]));
+    }
+
+    #[test]
+    fn an_option_in_pieces_goes_on_in_the_fields_of_option_52() {
+        let in_fields = |overload: u8, file: &[u8], sname: &[u8]| {
+            let mut bytes = message(&[(53, &[1]), (52, &[overload]), (60, b"PXEClient:Arch")]);
+            bytes[108..108 + file.len()].copy_from_slice(file);
+            bytes[44..44 + sname.len()].copy_from_slice(sname);
+            Request::parse(&bytes).map(|request| String::from_utf8_lossy(&request.vendor_class).into_owned())
+        };
+        assert_eq!(in_fields(1, b"\x3c\x06:00007\xff", b""), Ok("PXEClient:Arch:00007".into()));
+        assert_eq!(in_fields(2, b"", b"\x3c\x06:00007\xff"), Ok("PXEClient:Arch:00007".into()));
+        assert_eq!(in_fields(3, b"\x3c\x03:00\xff", b"\x3c\x03007\xff"), Ok("PXEClient:Arch:00007".into()));
+    }
+
+    #[test]
+    fn a_piece_that_is_cut_off_does_not_hide_the_ones_before_it() {
+        let mut bytes = message(&[(53, &[1]), (93, &[0, 7]), (60, b"PXEClient:Arch:00007:UNDI:003016")]);
+        bytes.pop();
+        for rest in [&b"\x3c\xc8PXE"[..], b"\x3c"] {
+            let request = Request::parse(&[&bytes, rest].concat()).expect("a request");
+            assert_eq!(request.vendor_class, b"PXEClient:Arch:00007:UNDI:003016");
+        }
+    }
+
+    #[test]
+    fn the_first_complete_value_of_a_short_option_is_taken() {
+        let options: [(u8, &[u8]); 4] = [(50, &[192, 0, 2, 5]), (53, &[1]), (54, &[192, 0, 2, 6]), (57, &[5, 192])];
+        let others: [(u8, &[u8]); 4] = [(50, &[192, 0, 2, 7]), (53, &[3]), (54, &[192, 0, 2, 8]), (57, &[2, 64])];
+        let once = Request::parse(&message(&options));
+        assert_eq!(Request::parse(&message(&[options, options].concat())), once);
+        assert_eq!(Request::parse(&message(&[options, others].concat())), once);
+        let other = [&[0; 16][..], &[9]].concat();
+        let uuid = |pieces: &[&[u8]]| {
+            let options = [(53u8, [1u8].as_slice())].into_iter().chain(pieces.iter().map(|data| (97, *data)));
+            Request::parse(&message(&options.collect::<Vec<_>>())).map(|request| request.uuid)
+        };
+        for pieces in [&[UUID, UUID][..], &[UUID, &other], &[&UUID[..9], &UUID[9..]], &[b"", UUID], &[b"\0", UUID]] {
+            assert_eq!(uuid(pieces), Ok(UUID.try_into().ok()), "{pieces:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Options inside another option: 43 (PXE), 82 (relay), 175 (iPXE).
+//! Options as code, length and value: those of a message, and those inside option 43 (PXE), 82 (relay) and 175 (iPXE).
 
-/// Vendor options: 0 is padding and 255 the end (RFC 2132 §8.4). An incomplete option ends them.
+/// The options of a message, or vendor options: 0 is padding and 255 the end (RFC 2132 §2 and §8.4). An incomplete
+/// option ends them.
 pub fn encapsulated(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = data;
     std::iter::from_fn(move || {

@@ -3,14 +3,15 @@
 //! It uses the borrowed view of the crate, because the owned parser has three problems. It drops all options after one
 //! that it cannot read (after a host name that is not UTF-8, options 60 and 93 are lost). It keeps only the first value
 //! of option 93. It panics on a hardware address of more than 16 bytes.
+//!
+//! The options are read here: the borrowed view joins only pieces side by side, and loses an option if a piece of it
+//! that is cut off comes next.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use dhcproto::v4::{
-    self, Opcode,
-    borrowed::{self, DhcpOptionIterator},
-};
+use dhcproto::v4::{self, Opcode, borrowed};
 
+use super::sub_options::encapsulated;
 use crate::boot::{mac::MacAddr, reason::Reason};
 
 /// The sender of a message.
@@ -70,6 +71,25 @@ impl Overload {
     fn of(data: &[u8]) -> Self {
         let value = data.first().copied().unwrap_or_default();
         Self { file: matches!(value, 1 | 3), sname: matches!(value, 2 | 3) }
+    }
+}
+
+/// A set of option codes.
+#[derive(Debug, Default)]
+struct Codes([u128; 2]);
+
+impl Codes {
+    /// Whether it is new.
+    fn insert(&mut self, code: u8) -> bool {
+        let is_new = !self.contains(code);
+        let Self([low, high]) = self;
+        *(if code < 128 { low } else { high }) |= 1 << (code % 128);
+        is_new
+    }
+
+    fn contains(&self, code: u8) -> bool {
+        let Self([low, high]) = self;
+        (if code < 128 { low } else { high }) >> (code % 128) & 1 == 1
     }
 }
 
@@ -161,31 +181,51 @@ impl<'a> Message<'a> {
         if self.overload().sname { &[] } else { until_nul(self.field(SNAME)) }
     }
 
-    /// Every option: those after the cookie, then those in `file`, then those in `sname` (RFC 2131 §4.1).
+    /// Every option. One whose code comes again is passed piece by piece, and then once more as a whole (RFC 3396 §7):
+    /// the last value that `each` gets is the right one. So a message without pieces needs no memory here.
     pub fn each_option(&self, mut each: impl FnMut(u8, &[u8])) {
-        let mut overload = None;
-        let mut all = |options: DhcpOptionIterator<'_>| {
-            options.for_each(|option| {
-                let (code, data) = (u8::from(option.code()), option.data());
-                if code == OVERLOAD {
-                    overload.get_or_insert(Overload::of(data));
-                }
-                each(code, data);
-            });
-            overload.unwrap_or_default()
-        };
-        let overload = all(self.header.opts());
-        if overload.file {
-            all(DhcpOptionIterator::new(self.field(FILE)));
+        let (mut codes, mut again) = (Codes::default(), Codes::default());
+        let mut has_pieces = false;
+        for (code, data) in self.pieces() {
+            if !codes.insert(code) {
+                again.insert(code);
+                has_pieces = true;
+            }
+            each(code, data);
         }
-        if overload.sname {
-            all(DhcpOptionIterator::new(self.field(SNAME)));
+        if has_pieces {
+            self.joined(&again).iter().for_each(|(code, data)| each(*code, data));
         }
     }
 
+    /// The options with these codes, each as a whole.
+    fn joined(&self, codes: &Codes) -> BTreeMap<u8, Vec<u8>> {
+        let mut joined = BTreeMap::<u8, Vec<u8>>::new();
+        for (code, data) in self.pieces().filter(|(code, _)| codes.contains(*code)) {
+            let whole = joined.entry(code).or_default();
+            // Some firmware sends an option twice. A full piece may equal the one before it by chance.
+            if whole != data || data.len() == usize::from(u8::MAX) {
+                whole.extend_from_slice(data);
+            }
+        }
+        joined
+    }
+
+    /// What is after the cookie, then what is in `file`, then what is in `sname` (RFC 3396 §5). The end of a field, or
+    /// an option that is cut off, ends that field only.
+    fn pieces(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let overload = self.overload();
+        let in_file = overload.file.then(|| encapsulated(self.field(FILE)));
+        let in_sname = overload.sname.then(|| encapsulated(self.field(SNAME)));
+        self.options().chain(in_file.into_iter().flatten()).chain(in_sname.into_iter().flatten())
+    }
+
+    fn options(&self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        encapsulated(self.bytes.get(OPTIONS..).unwrap_or_default())
+    }
+
     fn overload(&self) -> Overload {
-        let option = self.header.opts().find(|option| u8::from(option.code()) == OVERLOAD);
-        option.map(|option| Overload::of(option.data())).unwrap_or_default()
+        self.options().find(|(code, _)| *code == OVERLOAD).map(|(_, data)| Overload::of(data)).unwrap_or_default()
     }
 
     fn field(&self, place: std::ops::Range<usize>) -> &'a [u8] {
