@@ -1,5 +1,5 @@
-//! Leases for the requests of one socket: the offers that wait until their address was tried, and the replies that wait
-//! until their lease is stored.
+//! Leases for the requests of one socket: the requests that wait until their address was tried, and the replies that
+//! wait until their lease is stored.
 
 use std::{
     io,
@@ -42,10 +42,11 @@ pub struct Lessor {
     stored: mpsc::UnboundedSender<Answer>,
 }
 
-/// A request whose offer waits.
+/// A request that waits. Nothing else is decided about it, counted or reported until it is known whether its address is
+/// in use: it may need several addresses, and is one request.
 #[derive(Debug)]
 pub struct Asked {
-    /// The request as it came, if another address has to be offered.
+    /// The request as it came.
     pub datagram: Vec<u8>,
     /// Its sender.
     pub from: SocketAddrV4,
@@ -53,10 +54,10 @@ pub struct Asked {
     pub to: Option<Ipv4Addr>,
     /// The sender's MAC address and whether it was a broadcast, if it was captured.
     pub link: Option<(LinkAddress, bool)>,
+    /// What it is offered if nobody uses the address.
+    pub lease: Lease,
     card: MacAddr,
     address: Ipv4Addr,
-    network: Arc<Network>,
-    answer: Answer,
 }
 
 /// A lease for a request.
@@ -151,22 +152,26 @@ impl Lessor {
         }))
     }
 
-    /// The reply now; or none if it waits for the trial of its address, or for the state.
-    pub fn released(&self, lease: &Lease, asked: Incoming<'_>, answer: Answer, card: MacAddr) -> Option<Answer> {
+    /// Whether a request waits for the trial of its address.
+    pub fn waits(&self, lease: &Lease, request: &Request, asked: Incoming<'_>) -> bool {
+        let Step::Offer(Given { address, is_its, .. }) = lease.step else { return false };
+        let is_relayed = !request.giaddr.is_unspecified();
+        let is_tried = !is_its && self.can_try(is_relayed);
+        if !is_tried && self.waiting().get(address).is_none() {
+            return false;
+        }
+        let at = Instant::now() + if is_relayed { ECHO } else { ARP };
+        let Incoming { datagram, from, to, link } = asked;
+        let (datagram, lease, card) = (datagram.to_vec(), lease.clone(), request.mac);
+        if self.waiting().put(address, at, Asked { datagram, from, to, link, lease, card, address }) {
+            self.to_try.lock().unwrap_or_else(PoisonError::into_inner).push((address, is_relayed));
+        }
+        true
+    }
+
+    /// The reply now; or none if it waits until its lease is stored.
+    pub fn released(&self, lease: &Lease, answer: Answer) -> Option<Answer> {
         match lease.step {
-            Step::Offer(Given { address, is_its, .. })
-                if (!is_its && self.can_try(&answer.reply)) || self.waiting().get(address).is_some() =>
-            {
-                let is_relayed = !answer.reply.giaddr.is_unspecified();
-                let at = Instant::now() + if is_relayed { ECHO } else { ARP };
-                let Incoming { datagram, from, to, link } = asked;
-                let (datagram, network) = (datagram.to_vec(), lease.network.clone());
-                let asked = Asked { datagram, from, to, link, card, address, network, answer };
-                if self.waiting().put(address, at, asked) {
-                    self.to_try.lock().unwrap_or_else(PoisonError::into_inner).push((address, is_relayed));
-                }
-                None
-            }
             Step::Ack(Given { address, .. }) => {
                 let stored = self.stored.clone();
                 self.office.keep(address, Some(Box::new(move || drop(stored.send(answer)))));
@@ -191,17 +196,18 @@ impl Lessor {
         may
     }
 
-    /// The time of the next offer that waits.
+    /// The time of the next request that waits.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.waiting().next()
     }
 
-    /// The offers whose address nobody uses.
-    pub fn due(&self, now: Instant) -> Vec<Answer> {
-        let due = self.waiting().due(now);
+    /// The requests whose address nobody uses.
+    pub fn due(&self, now: Instant) -> Vec<Asked> {
+        let mut due = self.waiting().due(now);
         let (book, now) = (self.office.book(), boot_time::now());
-        due.into_iter().filter(|asked| book.is_of(asked.address, asked.card, now)).map(|asked| asked.answer).collect()
+        due.retain(|asked| book.is_of(asked.address, asked.card, now));
+        due
     }
 
     /// Sends what tries addresses.
@@ -219,7 +225,7 @@ impl Lessor {
         }
     }
 
-    /// Waits until somebody answers for an address that is being tried. The requests whose offers need another address.
+    /// Waits until somebody answers for an address that is being tried. The requests that need another address.
     ///
     /// # Errors
     /// Those of the system call; it can be used on.
@@ -257,15 +263,15 @@ impl Lessor {
         let who = user.map_or_else(|| "somebody".to_owned(), |user| user.to_string());
         info!("{address} is in use by {who}, without a lease of ours: another address is offered");
         let reservations = std::collections::BTreeSet::new();
-        let (network, card) = (&*asked.network, user.unwrap_or(MacAddr([0; 6])));
+        let (network, card) = (&*asked.lease.network, user.unwrap_or(MacAddr([0; 6])));
         let ask =
             Ask { network, card, is_boot: false, reserved: None, reservations: &reservations, now: boot_time::now() };
         self.office.book().taken(&ask, address);
         Some(asked)
     }
 
-    fn can_try(&self, reply: &Reply) -> bool {
-        if reply.giaddr.is_unspecified() { self.arp.is_some() } else { self.echo.is_some() }
+    fn can_try(&self, is_relayed: bool) -> bool {
+        if is_relayed { self.echo.is_some() } else { self.arp.is_some() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<Asked>> {

@@ -76,7 +76,7 @@ impl Listener {
         let (mut answers, mut delayed) = (Vec::new(), Delayed::default());
         loop {
             let received = tokio::select! {
-                received = serving.listener.transport.receive(|incoming| answers.extend(serving.guarded(incoming))) => received,
+                received = serving.listener.transport.receive(|incoming| answers.extend(serving.guarded(incoming, None))) => received,
                 () = until(delayed.next()) => Ok(()),
                 () = until(serving.lessor.as_ref().and_then(Lessor::next)) => Ok(()),
                 answer = next(&mut stored) => {
@@ -85,13 +85,14 @@ impl Listener {
                     Ok(())
                 }
                 asked = in_use(serving.lessor.as_ref()) => asked.map(|asked| {
-                    answers.extend(asked.iter().filter_map(|asked| serving.guarded(incoming(asked))));
+                    answers.extend(asked.iter().filter_map(|asked| serving.guarded(incoming(asked), None)));
                 }),
                 () = stop.cancelled() => return,
             };
             if let Some(lessor) = &serving.lessor {
                 lessor.try_addresses().await;
-                answers.extend(lessor.due(Instant::now()));
+                let due = lessor.due(Instant::now());
+                answers.extend(due.iter().filter_map(|asked| serving.guarded(incoming(asked), Some(&asked.lease))));
             }
             if let Err(error) = received {
                 warn!(%error, port = ?serving.listener.port, "cannot receive DHCP packets");
@@ -131,13 +132,14 @@ impl Deref for Serving {
 
 impl Serving {
     /// A panic, which no packet should cause, loses the reply to one packet only.
-    fn guarded(&self, incoming: Incoming<'_>) -> Option<Answer> {
+    fn guarded(&self, incoming: Incoming<'_>, tried: Option<&Lease>) -> Option<Answer> {
         // Looked at for each packet: an address may have changed since the wait for it began.
         let place = self.place.borrow();
-        catch_unwind(AssertUnwindSafe(|| self.handle(incoming, &place))).unwrap_or_default()
+        catch_unwind(AssertUnwindSafe(|| self.handle(incoming, tried, &place))).unwrap_or_default()
     }
 
-    fn handle(&self, incoming: Incoming<'_>, place: &Place) -> Option<Answer> {
+    /// `tried`: the lease of a request that waited, and whose address nobody uses.
+    fn handle(&self, incoming: Incoming<'_>, tried: Option<&Lease>, place: &Place) -> Option<Answer> {
         let Incoming { datagram, link } = incoming;
         // For a bound socket the kernel checks this. A capture also sees packets that a router forwards to other
         // servers.
@@ -147,7 +149,7 @@ impl Serving {
         }
         let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
         let now = Instant::now();
-        let lease = match self.lease(&request, datagram, link, place) {
+        let lease = match self.lease(&request, incoming, tried, place) {
             Leased::No => None,
             Leased::Answered(answer) => return answer,
             Leased::Yes(lease) => Some(lease),
@@ -202,7 +204,7 @@ impl Serving {
                 let delay = delay.max(standby_delay);
                 let at = (!delay.is_zero()).then(|| now + delay);
                 let answer = Answer { reply, to, from, link: link.map(|link| link.from), at };
-                self.release(lease.as_ref(), &request, datagram, link, answer)
+                self.release(lease.as_ref(), answer)
             }
             Action::Refuse(machine, why) => {
                 let who = Who::Machine(machine);
@@ -219,7 +221,8 @@ impl Serving {
     }
 
     /// What the leases say about a request. A client that is no boot client is answered here.
-    fn lease(&self, request: &Request, datagram: Datagram<'_>, link: Option<Link>, place: &Place) -> Leased {
+    fn lease(&self, request: &Request, incoming: Incoming<'_>, tried: Option<&Lease>, place: &Place) -> Leased {
+        let Incoming { datagram, link } = incoming;
         let Some(lessor) = self.lessor.as_ref().filter(|_| self.port == Port::Dhcp) else { return Leased::No };
         let (address, rules) = (place.here.address, self.live.rules.load_full());
         let from = datagram.to.filter(|to| place.on.addresses.contains(to)).unwrap_or(address);
@@ -231,7 +234,11 @@ impl Serving {
         let client = request.client().ok();
         let client = client.map(|client| Client { interface: Some(place.here.interface.clone()), ..client });
         let ours = Ours { addresses: &place.on.addresses, address };
-        let Some(lease) = lessor.lease(request, client.as_ref(), ours, &rules) else { return Leased::No };
+        let lease = tried.cloned().or_else(|| lessor.lease(request, client.as_ref(), ours, &rules));
+        let Some(lease) = lease else { return Leased::No };
+        if tried.is_none() && lessor.waits(&lease, request, asked(incoming)) {
+            return Leased::Answered(None);
+        }
         let kind = match &lease.step {
             Step::Silence(why) => {
                 match why {
@@ -259,22 +266,13 @@ impl Serving {
         self.learn_address(request, place);
         let reply = Box::new(plain(request, kind, address, lease.options(request)));
         let answer = answer(reply, destination(request, datagram.from, self.port));
-        Leased::Answered(self.release(Some(&lease), request, datagram, link, answer))
+        Leased::Answered(self.release(Some(&lease), answer))
     }
 
     /// The reply, or none if it waits for its lease.
-    fn release(
-        &self,
-        lease: Option<&Lease>,
-        request: &Request,
-        datagram: Datagram<'_>,
-        link: Option<Link>,
-        answer: Answer,
-    ) -> Option<Answer> {
+    fn release(&self, lease: Option<&Lease>, answer: Answer) -> Option<Answer> {
         let (Some(lessor), Some(lease)) = (&self.lessor, lease) else { return Some(answer) };
-        let link = link.map(|link| (link.from, link.was_broadcast));
-        let asked = lessor::Incoming { datagram: datagram.bytes, from: datagram.from, to: datagram.to, link };
-        lessor.released(lease, asked, answer, request.mac)
+        lessor.released(lease, answer)
     }
 
     /// What a standby adds; none: it leaves this DISCOVER to another server.
@@ -377,7 +375,13 @@ fn add_lease(reply: &mut Reply, lease: &Lease, request: &Request, client: &Clien
 /// Priority 1, and no wait for a proxy (iPXE's `DHCP_EB_PRIORITY` and `DHCP_EB_NO_PXEDHCP`).
 const NO_OTHER_SERVER: &[u8] = b"\x01\x01\x01\xb0\x01\x01";
 
-/// A request whose address turned out to be in use, as if it came again.
+/// A request, as the leases keep it.
+fn asked(Incoming { datagram, link }: Incoming<'_>) -> lessor::Incoming<'_> {
+    let link = link.map(|link| (link.from, link.was_broadcast));
+    lessor::Incoming { datagram: datagram.bytes, from: datagram.from, to: datagram.to, link }
+}
+
+/// A request that waited, as if it came again.
 fn incoming(asked: &lessor::Asked) -> Incoming<'_> {
     let datagram = Datagram { bytes: &asked.datagram, from: asked.from, to: asked.to };
     Incoming { datagram, link: asked.link.map(|(from, was_broadcast)| Link { from, was_broadcast }) }

@@ -337,6 +337,24 @@ fn a_taken_address_is_passed_over() -> Result<()> {
     Ok(())
 }
 
+/// A request counts once, though many addresses are tried for it. Only the offer that is sent is reported.
+#[test]
+fn a_request_that_finds_many_addresses_taken_gets_one_offer() -> Result<()> {
+    let Some(bench) = leasing("[lease]\nrange = \"10.77.0.100-10.77.0.140\"\n")? else { return Ok(()) };
+    let squatter = bench.lab.host("squatter", Some("10.77.0.100/24"))?;
+    for last in 101..=120 {
+        squatter.ip(&["address", "add", &format!("{}/24", at(last)), "dev", "eth1"])?;
+    }
+    let socket = bench.client_socket(68)?;
+    let offer = asked(&socket, &of_machine(1, request(DISCOVER, 1, BIOS)))?;
+    ensure!((kind(&offer), yiaddr(&offer)) == (OFFER, at(121)), "{offer:02x?}");
+    bench.netbootd.wait_for_line(", with the address 10.77.0.121", SOON)?;
+    let offers = bench.netbootd.lines().into_iter().filter(|line| line.contains(", with the address "));
+    let offers: Vec<_> = offers.collect();
+    ensure!(offers.len() == 1, "{offers:#?}");
+    Ok(())
+}
+
 #[test]
 fn nmap_and_perfdhcp_are_served_and_a_crowd_of_a_thousand() -> Result<()> {
     let wide = "[lease]\nclients = \"all\"\nrange = \"10.77.4.0-10.77.15.255\"\n[dhcp]\nmax_rate_per_client = 1000\n";
