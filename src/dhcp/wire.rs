@@ -7,7 +7,7 @@
 //! The options are read here: the borrowed view joins only pieces side by side, and loses an option if a piece of it
 //! that is cut off comes next.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, mem, net::Ipv4Addr};
 
 use dhcproto::v4::{self, Opcode, borrowed};
 
@@ -71,25 +71,6 @@ impl Overload {
     fn of(data: &[u8]) -> Self {
         let value = data.first().copied().unwrap_or_default();
         Self { file: matches!(value, 1 | 3), sname: matches!(value, 2 | 3) }
-    }
-}
-
-/// A set of option codes.
-#[derive(Debug, Default)]
-struct Codes([u128; 2]);
-
-impl Codes {
-    /// Whether it is new.
-    fn insert(&mut self, code: u8) -> bool {
-        let is_new = !self.contains(code);
-        let Self([low, high]) = self;
-        *(if code < 128 { low } else { high }) |= 1 << (code % 128);
-        is_new
-    }
-
-    fn contains(&self, code: u8) -> bool {
-        let Self([low, high]) = self;
-        (if code < 128 { low } else { high }) >> (code % 128) & 1 == 1
     }
 }
 
@@ -184,31 +165,29 @@ impl<'a> Message<'a> {
     /// Every option. One whose code comes again is passed piece by piece, and then once more as a whole (RFC 3396 §7):
     /// the last value that `each` gets is the right one. So a message without pieces needs no memory here.
     pub fn each_option(&self, mut each: impl FnMut(u8, &[u8])) {
-        let (mut codes, mut again) = (Codes::default(), Codes::default());
-        let mut has_pieces = false;
-        for (code, data) in self.pieces() {
-            if !codes.insert(code) {
-                again.insert(code);
-                has_pieces = true;
+        let mut seen = [false; 256];
+        let mut in_pieces = BTreeMap::new();
+        self.pieces().for_each(|(code, data)| {
+            if seen.get_mut(usize::from(code)).is_some_and(|seen| mem::replace(seen, true)) {
+                in_pieces.insert(code, Vec::new());
             }
             each(code, data);
-        }
-        if has_pieces {
-            self.joined(&again).iter().for_each(|(code, data)| each(*code, data));
+        });
+        if !in_pieces.is_empty() {
+            self.join(&mut in_pieces);
+            in_pieces.iter().for_each(|(code, data)| each(*code, data));
         }
     }
 
-    /// The options with these codes, each as a whole.
-    fn joined(&self, codes: &Codes) -> BTreeMap<u8, Vec<u8>> {
-        let mut joined = BTreeMap::<u8, Vec<u8>>::new();
-        for (code, data) in self.pieces().filter(|(code, _)| codes.contains(*code)) {
-            let whole = joined.entry(code).or_default();
+    /// Adds the pieces of each of these options.
+    fn join(&self, options: &mut BTreeMap<u8, Vec<u8>>) {
+        for (code, data) in self.pieces() {
+            let Some(whole) = options.get_mut(&code) else { continue };
             // Some firmware sends an option twice. A full piece may equal the one before it by chance.
             if whole != data || data.len() == usize::from(u8::MAX) {
                 whole.extend_from_slice(data);
             }
         }
-        joined
     }
 
     /// What is after the cookie, then what is in `file`, then what is in `sname` (RFC 3396 §5). The end of a field, or
