@@ -286,7 +286,7 @@ impl Examination<'_> {
             let profile = rule.profile.as_ref().unwrap_or(default_profile);
             if (rule.once || rule.until_installed.is_some()) && Rules::BUILT_IN.contains(&profile.as_str()) {
                 let message = format!(
-                    "once has no effect on the built-in profile {profile:?}: name the profile that the machine is to boot once"
+                    "once has no effect on the built-in profile {profile:?}: name the profile that the machine boots once"
                 );
                 self.find(Level::Warning, &["machines", &index.to_string(), "once"], message);
             }
