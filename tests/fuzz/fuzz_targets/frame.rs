@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Request::parse(payload);
     if let Ok(offered) = Offered::parse(payload) {
         let ours = [Ipv4Addr::new(192, 0, 2, 10)];
-        let (mut told, all) = (Rivals::default(), rivals(&offered, Ipv4Addr::new(192, 0, 2, 1), &ours));
+        let (mut told, all) = (Rivals::default(), rivals(&offered, Ipv4Addr::new(192, 0, 2, 1), &ours, &[]));
         assert!(all.len() <= 2, "{all:?}");
         assert!(all.iter().all(|rival| told.is_news(rival, Instant::now())), "{all:?}");
     }
