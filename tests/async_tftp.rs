@@ -49,7 +49,7 @@ async fn async_tftp_leaves_a_client_that_probed_the_size_without_an_answer() -> 
     client.probe_the_size(asked).await?;
     client.socket.send_to(REQUEST, asked).await?;
     let answer = client.within(Duration::from_secs(2)).await?;
-    assert_eq!(answer, None, "async-tftp has mended it");
+    assert_eq!(answer, None, "async-tftp has fixed it");
     serving.abort();
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 #[test]
-fn every_fault_is_told_with_its_place_and_its_mend() {
+fn every_fault_is_reported_with_its_place_and_its_fix() {
     let scratch = tempfile::tempdir().expect("a folder");
     let folder = scratch.path().canonicalize().expect("there");
     furnish(&folder);
@@ -94,7 +94,7 @@ fn furnish(folder: &Path) {
     let (x86, arm, efi) = (image(0x8664, true), image(0xaa64, false), image(0x8664, false));
     let iso = [vec![0; 0x8001], b"CD001\x01".to_vec()].concat();
     let disk = [vec![0; 0x1fe], b"\x55\xaa".to_vec()].concat();
-    let files: [(&str, &[u8]); 31] = [
+    let files: [(&str, &[u8]); 32] = [
         ("machines.d/broken.toml", b"[[machines]]\nmac = \"52:54:00:00:00:01\"\nprofil = \"local\"\n"),
         ("machines.d/slip.txt", b"[[machines]\n"),
         ("assets/vmlinuz", &x86),
@@ -114,6 +114,7 @@ fn furnish(folder: &Path) {
         ("templates/undefined.ipxe", b"#!ipxe\necho {{ machine.nmae }}\n"),
         ("answers/plain.cfg", b"d-i netcfg/get_hostname string {{ machine.name }}\n"),
         ("answers/admin.cfg", b"d-i passwd/username string {{ vars.admin }}\n"),
+        ("answers/reports.cfg", b"d-i preseed/late_command string wget '{{ report(\"installed\") }}'\n"),
         ("answers/cloud/user-data", b"#cloud-config\nrole: {{ vars.role }}\n"),
         ("answers/cloud/meta-data", b"instance-id: {{ machine.nmae }}\n"),
         ("broken_templates/half.ipxe", b"#!ipxe\n{% if machine %}\n"),

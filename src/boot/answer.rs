@@ -27,10 +27,9 @@ use super::{
     machine::{Machine, Rules},
     query::Query,
     reason::{Denied, Reason},
-    report_address,
     roster::Roster,
     template::Templates,
-    urls::{AssetUrls, escaped_path},
+    urls::{ServerUrls, escaped_path},
 };
 
 /// What addresses are signed with. All clones are one key: what one of them adopts, the others have.
@@ -159,13 +158,12 @@ pub struct Signer<'a> {
 /// The functions `answer("NAME")` and `answers("FOLDER")` of command lines and scripts, which are a machine's addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Urls {
-    base: String,
+    server: ServerUrls,
     query: Query,
     /// The key, and when the addresses end. None where a script is only looked at: its addresses open nothing.
     signed: Option<(Key, u64)>,
     /// The answers that were asked for.
     asked: Arc<Mutex<BTreeSet<String>>>,
-    assets: AssetUrls,
     /// Its profile is served until it reports that it is installed.
     decides: bool,
 }
@@ -183,13 +181,13 @@ impl Urls {
         let mac = query.mac().ok().flatten().unwrap_or(MacAddr([0; 6]));
         let rule = rules.machines.of(&query.facts(mac)).map(|(_, rule)| rule);
         let decides = rule.is_some_and(|rule| rule.until_installed.is_some());
-        Self { base: base.to_owned(), query, signed, decides, assets: AssetUrls::new(base), ..Self::default() }
+        Self { server: ServerUrls::new(base), query, signed, decides, ..Self::default() }
     }
 
-    /// The addresses of assets that templates have asked for.
+    /// The server that they are of.
     #[must_use]
-    pub fn assets(&self) -> &AssetUrls {
-        &self.assets
+    pub fn server(&self) -> &ServerUrls {
+        &self.server
     }
 
     /// For nobody: addresses that open nothing and are as long as those of most machines.
@@ -207,7 +205,7 @@ impl Urls {
             ..Query::default()
         };
         let key = Key::new([0; Key::LENGTH]);
-        Self { base: base.to_owned(), query, signed: Some((key, 0)), assets: AssetUrls::new(base), ..Self::default() }
+        Self { server: ServerUrls::new(base), query, signed: Some((key, 0)), ..Self::default() }
     }
 
     /// The answers that templates have asked for so far.
@@ -237,15 +235,15 @@ impl Urls {
             Ok(urls.url(scope, inside))
         };
         let report = self.report();
-        let (base, asset) = (&self.base, self.assets.function());
+        let (base, asset) = (self.server.base(), self.server.asset());
         context! { base, asset, answer => Value::from_function(answer), answers => Value::from_function(answers), report }
     }
 
     /// The function `report()`, by an address that is signed for the machine.
     fn report(&self) -> Value {
-        let scope = report_address::scope(self.decides);
+        let scope = report_scope(self.decides);
         let token = self.signed.as_ref().map(|(key, expires)| key.token(scope, *expires, &self.query));
-        report_address::function(&self.base, &self.card(), token)
+        self.server.report(&self.card(), token)
     }
 
     /// The machine's MAC address as it is written here; empty where it is not known.
@@ -257,7 +255,7 @@ impl Urls {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).extend(opened);
         let token = self.signed.as_ref().map(|(key, expires)| key.token(&scope, *expires, &self.query));
         let token = token.as_deref().unwrap_or("unsigned");
-        format!("{}/answers/s/{token}/{}", self.base, escaped_path(&scope))
+        format!("{}/answers/s/{token}/{}", self.server.base(), escaped_path(&scope))
     }
 }
 
@@ -303,7 +301,7 @@ pub fn answer(
     };
     let none = BTreeMap::new();
     let vars = rule.map_or(&none, |rule| &rule.vars);
-    let context = answer_context(base, profile, &machine, vars, &AssetUrls::new(base));
+    let context = answer_context(&ServerUrls::new(base), profile, &machine, vars);
     let report = Urls::new(rules, base, query, profile, signer).report();
     let body = rules.templates.answer(name, context! { report, ..context })?;
     Ok(Answer { mac, content_type: content_type(name, &body), body })
@@ -312,13 +310,12 @@ pub fn answer(
 /// What the template of an answer file is given.
 #[must_use]
 pub fn answer_context(
-    base: &str,
+    server: &ServerUrls,
     profile: &str,
     machine: &Machine,
     vars: &BTreeMap<String, serde_json::Value>,
-    assets: &AssetUrls,
 ) -> Value {
-    let (report, asset) = (report_address::function(base, &machine.mac, None), assets.function());
+    let (base, report, asset) = (server.base(), server.report(&machine.mac, None), server.asset());
     context! { base, profile, report, asset, machine => Serde(machine), vars => Serde(vars) }
 }
 
@@ -333,6 +330,13 @@ fn content_type(name: &str, body: &[u8]) -> &'static str {
         Some("xml") => "application/xml",
         _ => "text/plain; charset=utf-8",
     }
+}
+
+/// What an address for reports is signed for: whether `installed` ends a one-time boot. No answer file has such a name, so no
+/// address of one is good for it.
+#[must_use]
+pub fn report_scope(decides: bool) -> &'static str {
+    if decides { "/report/installed" } else { "/report/any" }
 }
 
 /// What claims are signed for. No answer file has such a name.

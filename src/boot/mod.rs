@@ -42,7 +42,6 @@ pub mod query;
 pub mod reason;
 pub mod recent;
 mod rendered;
-pub mod report_address;
 pub mod roster;
 pub mod script;
 pub mod selector;

@@ -226,7 +226,7 @@ impl<'a> Asking<'a> {
     /// all.
     fn has_named(&self, profile: &str, urls: &Urls) -> Result<(), Reason> {
         let Some(files) = self.files else { return Ok(()) };
-        let missing = files.look_at_named(urls.assets().asked());
+        let missing = files.look_at_named(urls.server().assets());
         missing.map_err(|fault| Reason::Faulty { profile: profile.to_owned(), fault })
     }
 
@@ -287,7 +287,7 @@ impl<'a> Asking<'a> {
                 let none = BTreeMap::new();
                 let vars = rule.map_or(&none, |rule| &rule.vars);
                 let urls = self.urls(name);
-                let context = script_context(base, name, machine, vars, &urls, templates);
+                let context = script_context(name, machine, vars, &urls, templates);
                 let script = templates.script(template, context! { tried, ..context })?;
                 self.has_named(name, &urls)?;
                 script
@@ -336,14 +336,13 @@ pub(super) fn once_more(machine: &Machine, why: &Reason) -> String {
 /// What a script of the user's own is given.
 #[must_use]
 pub fn script_context(
-    base: &str,
     profile: &str,
     machine: &Machine,
     vars: &BTreeMap<String, serde_json::Value>,
     urls: &Urls,
     templates: &Templates,
 ) -> minijinja::Value {
-    context! { ..urls.functions(templates), ..answer_context(base, profile, machine, vars, urls.assets()) }
+    context! { ..urls.functions(templates), ..answer_context(urls.server(), profile, machine, vars) }
 }
 
 /// Columns of a client's screen; behind the last one it would begin a line by itself.

@@ -9,35 +9,82 @@ use std::{
 use minijinja::Value;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The function `asset("PATH")` of templates: the whole address of a file below the assets folder, as the machine reaches
-/// it.
+/// The server as a machine reaches it, and what templates have named of it.
 #[derive(Clone, Debug, Default)]
-pub struct AssetUrls {
+pub struct ServerUrls {
     base: String,
-    asked: Arc<Mutex<BTreeSet<String>>>,
+    assets: Named,
+    reports: Named,
 }
 
-impl AssetUrls {
+/// What templates have named so far.
+#[derive(Clone, Debug, Default)]
+struct Named(Arc<Mutex<BTreeSet<String>>>);
+
+impl Named {
+    fn add(&self, name: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    fn all(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerUrls {
     /// For a server as a client reaches it, without a slash at its end.
     #[must_use]
     pub fn new(base: &str) -> Self {
-        Self { base: base.to_owned(), asked: Arc::default() }
+        Self { base: base.to_owned(), ..Self::default() }
     }
 
-    /// The paths that templates have asked for so far, for those who want to know whether they are there.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The paths that templates have given `asset()` so far: they may be missing.
     #[must_use]
-    pub fn asked(&self) -> BTreeSet<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn assets(&self) -> BTreeSet<String> {
+        self.assets.all()
     }
 
-    pub(super) fn function(&self) -> Value {
+    /// The events that templates have given `report()` so far.
+    #[must_use]
+    pub fn reports(&self) -> BTreeSet<String> {
+        self.reports.all()
+    }
+
+    /// The function `asset("PATH")` of templates: the whole address of a file below the assets folder.
+    pub(super) fn asset(&self) -> Value {
         let urls = self.clone();
         Value::from_function(move |path: String| {
             let url = asset_url(&urls.base, &path);
-            urls.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
+            urls.assets.add(path);
             url
         })
     }
+
+    /// The function `report("EVENT")`, or `report("EVENT", "MESSAGE")`, of templates: the address that says so of the
+    /// machine with this card. With a token of [`super::answer::report_scope`] the address is signed.
+    pub(super) fn report(&self, mac: &str, token: Option<String>) -> Value {
+        let reports = self.reports.clone();
+        let address = match token {
+            Some(token) => format!("{}/report/s/{token}?event=", self.base),
+            None => format!("{}/report?mac={mac}&event=", self.base),
+        };
+        Value::from_function(move |event: String, message: Option<String>| {
+            let message = message.map_or_else(String::new, |message| format!("&message={}", escaped(&message)));
+            let url = format!("{address}{}{message}", escaped(&event));
+            reports.add(event);
+            url
+        })
+    }
+}
+
+/// A text as a value in a query: all but the unreserved characters of RFC 3986 §2.3 are escaped.
+fn escaped(text: &str) -> impl fmt::Display {
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, ESCAPED)
 }
 
 /// The URL of what a profile names: a path below the assets folder, or a whole URL, which stays as it is.
@@ -90,6 +137,8 @@ pub fn is_remote(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use minijinja::{Environment, context};
+
     use super::*;
 
     #[test]
@@ -99,6 +148,18 @@ mod tests {
         assert_eq!(url("/debian/"), "http://192.0.2.10:8080/assets/debian/");
         assert_eq!(url("https://mirror/x y"), "https://mirror/x y");
         assert!(is_remote("HTTP://mirror/linux") && !is_remote("http/linux") && !is_remote("httpü"));
+    }
+
+    #[test]
+    fn a_report_is_a_whole_address_and_is_remembered() {
+        let server = ServerUrls::new("http://192.0.2.10:8080");
+        let context = context! { report => server.report("52:54:00:12:34:56", None) };
+        let rendered = |template| Environment::new().render_str(template, &context).expect("rendered");
+        let address = "http://192.0.2.10:8080/report?mac=52:54:00:12:34:56&event=";
+        assert_eq!(rendered("{{ report('installed') }}"), format!("{address}installed"));
+        let said = rendered("{{ report('failed', 'no disk & \"more\"') }}");
+        assert_eq!(said, format!("{address}failed&message=no%20disk%20%26%20%22more%22"));
+        assert_eq!(server.reports(), ["failed", "installed"].map(String::from).into());
     }
 
     #[test]

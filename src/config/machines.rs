@@ -22,7 +22,7 @@ use crate::{
         script::script_context,
         selector::Selector,
         template::Templates,
-        urls::AssetUrls,
+        urls::ServerUrls,
     },
     files::AssetRoot,
 };
@@ -64,7 +64,7 @@ impl Check<'_> {
             };
             // A profile that no rule names can be chosen from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
-            let mut asked = Asked::default();
+            let (mut asked, mut is_whole) = (Asked::default(), true);
             for (arch, boot) in profile.boots() {
                 let mut length = 0;
                 // By what is wrong, whose machines it concerns; nobody's where no rule names the machine.
@@ -91,6 +91,7 @@ impl Check<'_> {
                     let place = self.loaded.places.of(&path);
                     self.cmdlines.push(Cmdline { profile, arch, place, length });
                 }
+                is_whole &= faults.is_empty();
                 for (why, machines) in faults {
                     // Machines with this profile show the fault on their screens. All other machines boot.
                     self.part(&path, format!("{why}{}", concerned(&machines)));
@@ -100,8 +101,26 @@ impl Check<'_> {
                 missing.into_iter().for_each(|message| self.finding(Level::Fault, &path, message));
                 asked.assets.clear();
             }
+            // With answers_open, an installer may ask for an answer file that no template names.
+            if is_whole && !self.loaded.config.http.answers_open && !asked.reports.contains("installed") {
+                let silent = named().filter_map(|(index, rule)| Some((index?, rule.until_installed?)));
+                silent
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .for_each(|(index, tries)| self.never_installed(index, name, tries));
+            }
             self.asked.extend(asked.answers);
         }
+    }
+
+    /// Only a signed report ends it, and only templates have signed addresses.
+    fn never_installed(&mut self, index: usize, profile: &str, tries: u32) {
+        let message = format!(
+            "once = \"installed\", but no template of the profile {profile:?} uses report(\"installed\"): the machine is \
+             installed again at each boot, until it has been handed over {tries} times (once_tries). Let the installer \
+             request the address {{{{ report(\"installed\") }}}} when it is done"
+        );
+        self.finding(Level::Warning, &["machines", &index.to_string(), "once"], message);
     }
 
     fn rule_place(&self, index: usize) -> String {
@@ -151,8 +170,8 @@ fn concerned(machines: &[String]) -> String {
 /// Checks an answer file for a machine that sends only its MAC address.
 fn of_answer(settings: &Settings, name: &str, rule: &MachineRule) -> Result<(), String> {
     let profile = rule.profile.as_ref().unwrap_or(&settings.default_profile);
-    let (machine, assets) = (Machine::new(SAMPLE, Some(rule)), AssetUrls::new(SAMPLE_BASE));
-    let context = answer_context(SAMPLE_BASE, profile, &machine, &rule.vars, &assets);
+    let machine = Machine::new(SAMPLE, Some(rule));
+    let context = answer_context(&ServerUrls::new(SAMPLE_BASE), profile, &machine, &rule.vars);
     match settings.templates.answer(name, context) {
         Ok(_) => Ok(()),
         Err(Reason::Template(fault)) => Err(fault),
@@ -174,11 +193,11 @@ fn of_templates(
     MachineRule { vars, .. }: &MachineRule,
     asked: &mut Asked,
 ) -> Result<usize, Reason> {
-    let (base, urls) = (SAMPLE_BASE, Urls::sample(SAMPLE_BASE, SAMPLE, profile));
+    let urls = Urls::sample(SAMPLE_BASE, SAMPLE, profile);
     let rendered = match (boot, boot.cmdline()) {
         (Boot::Script(asset), _) if !templates.has(asset) => Ok(0),
         (Boot::Script(template), _) => {
-            let context = script_context(base, profile, machine, vars, &urls, templates);
+            let context = script_context(profile, machine, vars, &urls, templates);
             templates.script(template, context).map(|_| 0)
         }
         (_, Some(cmdline)) => {
@@ -186,25 +205,28 @@ fn of_templates(
         }
         (_, None) => Ok(0),
     };
-    asked.assets.extend(urls.assets().asked());
+    let server = urls.server();
+    asked.assets.extend(server.assets());
+    asked.reports.extend(server.reports());
     let length = rendered?;
-    let assets = AssetUrls::new(base);
     for name in urls.asked() {
         asked.answers.insert(name.clone());
         // A file that is not a valid template is reported once, at the folder.
         if !templates.faulty().contains_key(&name) {
-            templates.answer(&name, answer_context(base, profile, machine, vars, &assets))?;
+            templates.answer(&name, answer_context(server, profile, machine, vars))?;
         }
     }
-    asked.assets.extend(assets.asked());
+    asked.assets.extend(server.assets());
+    asked.reports.extend(server.reports());
     Ok(length)
 }
 
-/// The files that templates have used.
+/// The files that templates have used, and the events that they report.
 #[derive(Default)]
 struct Asked {
     answers: BTreeSet<String>,
     assets: BTreeSet<String>,
+    reports: BTreeSet<String>,
 }
 
 /// Why there is no asset at this path, neither a file nor a folder.

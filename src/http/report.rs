@@ -19,7 +19,7 @@ use super::{
     ends::{Ends, ipv4},
 };
 use crate::{
-    boot::{mac::MacAddr, reason::Denied, report_address::scope},
+    boot::{answer::report_scope, mac::MacAddr, reason::Denied},
     timeline::{
         event::{Event, Report, ReportEvent, Signed, What, Who},
         report::read,
@@ -56,7 +56,7 @@ pub(super) async fn signed(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let opened = [true, false].map(|decides| (decides, app.open(&token, scope(decides))));
+    let opened = [true, false].map(|decides| (decides, app.open(&token, report_scope(decides))));
     let denied = opened.iter().find_map(|(_, opened)| opened.as_ref().err().filter(|why| **why == Denied::Expired));
     let denied = denied.copied().unwrap_or(Denied::NotSigned);
     let Some((decides, said)) = opened.into_iter().find_map(|(decides, opened)| Some((decides, opened.ok()?))) else {
