@@ -7,7 +7,10 @@ use std::{
 
 use figment::value::Value;
 
-use super::failure::{EX_UNAVAILABLE, EX_USAGE, Failure};
+use super::{
+    failure::{EX_USAGE, Failure},
+    named_files::{below, folder_of, real},
+};
 use crate::files::alias::plain_path;
 
 /// The images that the command line names; `None` where it names a kernel or nothing.
@@ -57,19 +60,12 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Without a folder, it is the one that all of them are in or below.
     pub(super) fn of(images: &[&Path], assets: Option<&Path>) -> Result<Self, Failure> {
-        let real = |path: &Path| {
-            path.canonicalize().map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{}: {error}", path.display())))
-        };
         let images: Vec<PathBuf> = images.iter().map(|path| real(path)).collect::<Result<_, _>>()?;
-        let folder = match assets {
-            Some(folder) => real(folder)?,
-            None => common(&images)?,
-        };
+        let folder = folder_of(&images.iter().collect::<Vec<_>>(), assets)?;
         let mut all = Self { folder, paths: BTreeMap::new(), first: String::new() };
         for image in &images {
-            let below = all.below(image)?;
+            let below = below(image, &all.folder)?;
             if all.paths.values().any(|path| *path == below) {
                 continue;
             }
@@ -80,16 +76,6 @@ impl Images {
             all.paths.insert(name, below);
         }
         Ok(all)
-    }
-
-    fn below(&self, image: &Path) -> Result<String, Failure> {
-        let folder = self.folder.display();
-        let below = image.strip_prefix(&self.folder).map_err(|_| {
-            let fix = "put it there, or name a folder that holds all of them with --assets";
-            Failure::new(EX_USAGE, format!("{} is not in the assets folder {folder}: {fix}", image.display()))
-        })?;
-        let unclear = || Failure::new(EX_USAGE, format!("{}: the name is not UTF-8: rename it", image.display()));
-        below.to_str().map(str::to_owned).ok_or_else(unclear)
     }
 
     fn free_name(&self, below: &str) -> String {
@@ -124,23 +110,6 @@ impl Images {
     /// The only one, or the menu of all.
     pub(super) fn default_profile(&self) -> &str {
         if self.paths.len() == 1 { &self.first } else { "menu" }
-    }
-}
-
-/// The folder that all files are in or below.
-fn common(files: &[PathBuf]) -> Result<PathBuf, Failure> {
-    let folder = |path: &PathBuf| path.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut folders = files.iter().map(folder);
-    let first = folders.next().unwrap_or_default();
-    let common = folders.fold(first, |common, folder| {
-        common.ancestors().find(|above| folder.starts_with(above)).unwrap_or(Path::new("/")).to_owned()
-    });
-    match common == Path::new("/") {
-        true => Err(Failure::new(
-            EX_USAGE,
-            "the images are in folders that have nothing in common: put them into one folder",
-        )),
-        false => Ok(common),
     }
 }
 

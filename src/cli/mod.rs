@@ -12,6 +12,7 @@ mod iso;
 mod lease_flags;
 mod leases;
 mod loaders;
+mod named_files;
 mod up;
 mod watch;
 mod what;

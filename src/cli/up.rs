@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
 use super::images::{self, Images};
 use super::lease_flags::LeaseFlags;
+use super::named_files::{below, folder_of, real};
 use crate::{
     config::{Faults, load::load, resolve::resolve, save, settings::Settings, text_file::is_readable_again},
     daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError, talk::Talk},
@@ -293,29 +294,13 @@ struct Files {
 }
 
 impl Files {
-    /// Resolves links first. `/vmlinuz` is a link into `/boot`; without this, the served folder would be the whole file
-    /// system.
     fn of(kernel: &Path, initrds: &[PathBuf], assets: Option<&Path>) -> Result<Self, Failure> {
-        let real = |path: &Path| {
-            path.canonicalize().map_err(|error| Failure::new(EX_UNAVAILABLE, format!("{}: {error}", path.display())))
-        };
         let kernel = real(kernel)?;
-        let folder = match assets {
-            Some(folder) => real(folder)?,
-            None => kernel.parent().unwrap_or(Path::new("/")).to_owned(),
-        };
-        let below = |path: &Path| -> Result<String, Failure> {
-            let below = path.strip_prefix(&folder).map_err(|_| {
-                let (path, folder) = (path.display(), folder.display());
-                let fix = "put it there, or set --assets to a folder that contains all the files";
-                Failure::new(EX_USAGE, format!("{path} is not in the assets folder {folder}: {fix}"))
-            })?;
-            let words =
-                || Failure::new(EX_USAGE, format!("{}: the file name is not UTF-8: rename the file", path.display()));
-            below.to_str().map(str::to_owned).ok_or_else(words)
-        };
-        let initrds = initrds.iter().map(|path| below(&real(path)?)).collect::<Result<_, _>>()?;
-        Ok(Self { kernel: below(&kernel)?, initrds, folder })
+        let initrds: Vec<PathBuf> = initrds.iter().map(|path| real(path)).collect::<Result<_, _>>()?;
+        let all: Vec<&PathBuf> = initrds.iter().chain([&kernel]).collect();
+        let folder = folder_of(&all, assets)?;
+        let initrds = initrds.iter().map(|path| below(path, &folder)).collect::<Result<_, _>>()?;
+        Ok(Self { kernel: below(&kernel, &folder)?, initrds, folder })
     }
 }
 
@@ -346,15 +331,21 @@ mod tests {
             files("vmlinuz", &["boot/late/initrd.img"], None),
             expected("boot", "vmlinuz-6.1", "late/initrd.img")
         );
+        assert_eq!(files("vmlinuz", &["elsewhere.img"], None), expected("", "boot/vmlinuz-6.1", "elsewhere.img"));
         assert_eq!(files("vmlinuz", &["elsewhere.img"], Some(".")), expected("", "boot/vmlinuz-6.1", "elsewhere.img"));
         let fix = "put it there, or set --assets to a folder that contains all the files";
         assert_eq!(
-            files("vmlinuz", &["elsewhere.img"], None),
+            files("vmlinuz", &["elsewhere.img"], Some("boot")),
             Err((EX_USAGE, format!("/elsewhere.img is not in the assets folder /boot: {fix}")))
         );
-        assert_eq!(
-            files("nothing", &[], None),
-            Err((EX_UNAVAILABLE, "/nothing: No such file or directory (os error 2)".into()))
-        );
+        let fault = |kernel: &str| files(kernel, &[], None).expect_err(kernel);
+        let missing = (EX_UNAVAILABLE, "/nothing: No such file or directory (os error 2)".into());
+        assert_eq!(fault("nothing"), missing);
+        let (code, words) = fault("boot");
+        assert!(code == EX_USAGE && words.starts_with("/boot is a folder: "), "{words}");
+        assert!(fault("/dev/null").1.starts_with("/dev/null is not a regular file: "));
+        assert!(fault("https://mirror/linux").1.contains("/https://mirror/linux: No such file"), "below the folder");
+        let address = Files::of(Path::new("https://mirror/linux"), &[], None).expect_err("no file").message;
+        assert!(address.starts_with("https://mirror/linux is an address, and no file of this host: "), "{address}");
     }
 }

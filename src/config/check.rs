@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
@@ -91,14 +90,8 @@ impl Check<'_> {
             Some(assets) => match assets.look(name, Wanted::File) {
                 // The fault of the folder itself is already reported.
                 Ok(()) | Err(Reason::NoFolder(_)) => return,
-                Err(why @ Reason::Empty(_)) => why.to_string(),
-                Err(why @ Reason::Unreadable { .. }) => {
-                    permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string())
-                }
-                Err(why) => match no_file(assets, name) {
-                    Some(what) => format!("{name} {what}"),
-                    None => format!("{why} (searched below {})", assets.path().display()),
-                },
+                Err(why @ Reason::NotFound(_)) => format!("{why} (searched below {})", assets.path().display()),
+                Err(why) => problem(assets, name, &why),
             },
         };
         self.part(key, problem);
@@ -133,13 +126,11 @@ pub(super) fn has_good_port(uri: &http::Uri) -> bool {
 
 pub(super) const BAD_PORT: &str = "names a port that does not exist: use 1 to 65535, or leave the port out";
 
-/// What is there instead of a file.
-pub(super) fn no_file(assets: &AssetRoot, name: &str) -> Option<&'static str> {
-    let kind = fs::metadata(assets.path().join(name)).ok()?.file_type();
-    match (kind.is_dir(), kind.is_file()) {
-        (true, _) => Some("is a folder: name a file"),
-        (_, false) => Some("is not a regular file"),
-        _ => None,
+/// Why a file cannot be fetched, in words.
+pub(super) fn problem(assets: &AssetRoot, name: &str, why: &Reason) -> String {
+    match why {
+        Reason::Unreadable { .. } => permission::denied(&assets.path().join(name)).unwrap_or_else(|| why.to_string()),
+        why => why.to_string(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::{
     Level, arch_meant,
-    check::{Check, LONGEST, no_file},
+    check::{Check, LONGEST, problem},
     isos::{self, Iso},
     limits::head,
     schema,
@@ -278,14 +278,11 @@ impl Boots<'_, '_> {
             self.check.file(&key, iso, None);
             return Boot::Faulty(format!("{iso} is a path below the assets folder, and there is none"));
         };
-        if assets.look(iso, Wanted::File).is_err() {
+        if let Err(why) = assets.look(iso, Wanted::File) {
             let key = [self.path.as_slice(), &["iso"]].concat();
             self.check.file(&key, iso, Some(assets));
             // It is read again when it comes.
-            return Boot::Faulty(match no_file(assets, iso) {
-                Some(what) => format!("{iso} {what}"),
-                None => format!("there is no file {iso}"),
-            });
+            return Boot::Faulty(problem(assets, iso, &why));
         }
         // Its first bytes say what it is instead. Of what they do not know, the reader of images says more.
         let head = head(assets, iso).filter(|head| Image::of(head) != Image::UNKNOWN);

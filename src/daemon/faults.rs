@@ -8,21 +8,27 @@ use tracing::{info, warn};
 
 use crate::{
     boot::{
-        faults::{Files, faults},
+        faults::{Files, Wanted, faults},
         machine::Live,
-        profile::ProfileFault,
+        profile::{Boot, ProfileFault},
         reason::Reason,
+        template::Templates,
     },
     files::{AssetRoot, Followed},
 };
 
 /// The profiles that cannot boot now.
 pub(super) fn look(live: &Live, assets: Option<&AssetRoot>) -> Vec<ProfileFault> {
-    let look = |name: &str, wanted| match assets {
-        Some(assets) => assets.look(name, wanted),
-        None => Err(Reason::not_found(name)),
-    };
-    faults(&live.rules.load(), Files(&look))
+    faults(&live.rules.load(), Files(&|name, wanted| look_for(name, wanted, assets)))
+}
+
+/// Why something cannot boot now.
+pub(super) fn of(boot: &Boot, templates: &Templates, assets: Option<&AssetRoot>) -> Option<String> {
+    Files(&|name, wanted| look_for(name, wanted, assets)).look_at(boot, templates, None).err()
+}
+
+fn look_for(name: &str, wanted: Wanted, assets: Option<&AssetRoot>) -> Result<(), Reason> {
+    assets.ok_or_else(|| Reason::not_found(name)).and_then(|assets| assets.look(name, wanted))
 }
 
 /// Looks what the name of the assets folder leads to now, and says where that has changed.

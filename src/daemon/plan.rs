@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc, time::
 
 use tracing::{info, warn};
 
-use super::{loaders, talk::Talk};
+use super::{faults, loaders, talk::Talk};
 use crate::{
     boot::{
         loader::Loader,
@@ -260,14 +260,19 @@ impl Plan {
     pub(super) fn announce(&self) {
         let rules = self.live.rules.load();
         match rules.choose(None, None, None, "x86_64") {
+            Ok(Choice { boot: Boot::Menu, .. }) if rules.profiles.is_empty() => {
+                warn!(
+                    "boots a menu without profiles: name a kernel or a CD image, or add [profiles] to the configuration"
+                );
+            }
             Ok(Choice { boot: Boot::Menu, .. }) => info!("boots the menu of profiles ({})", rules.profiles.len()),
             Ok(Choice { boot: Boot::Local, .. }) => info!("boots the local disk"),
-            Ok(Choice { profile, boot: Boot::Faulty(why), .. }) => {
-                warn!("boots nothing so far: profile {profile} cannot boot: {why}");
-            }
-            Ok(Choice { profile, boot, .. }) => {
-                info!("boots profile {profile}: {} {}", boot.named().join(" "), boot.cmdline().unwrap_or_default());
-            }
+            Ok(Choice { profile, boot, .. }) => match faults::of(boot, &rules.templates, self.assets.as_deref()) {
+                Some(why) => warn!("boots nothing so far: profile {profile} cannot boot: {why}"),
+                None => {
+                    info!("boots profile {profile}: {} {}", boot.named().join(" "), boot.cmdline().unwrap_or_default());
+                }
+            },
             Err(why) => warn!("{why}"),
         }
     }

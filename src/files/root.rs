@@ -232,8 +232,27 @@ impl AssetRoot {
                 fault.map_err(|fault| Reason::Unfit { name: name.to_owned(), fault })
             }
             (Ok(_), _) => Ok(()),
+            (Err(why @ Reason::NotFound(_)), Wanted::File | Wanted::Start(..)) => match self.no_file(name) {
+                Some(fault) => Err(Reason::Unfit { name: name.to_owned(), fault: fault.to_owned() }),
+                None => Err(why),
+            },
             (Err(why), Wanted::File | Wanted::Start(..)) => Err(why),
             (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
+        }
+    }
+
+    /// What is there instead of a file.
+    fn no_file(&self, name: &str) -> Option<&'static str> {
+        let found = self.beneath(name.trim_start_matches('/'), OFlags::PATH | OFlags::CLOEXEC);
+        let kind = match found.and_then(|found| fstat(&found).map_err(|errno| unreadable(name, errno))) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            // Perhaps it is in an image.
+            Err(_) => self.list(name).map(|_| FileType::Directory).ok()?,
+        };
+        match kind {
+            FileType::RegularFile => None,
+            FileType::Directory => Some("is a folder: name a file"),
+            _ => Some("is not a regular file"),
         }
     }
 
@@ -289,6 +308,11 @@ mod tests {
         for name in ["../secret", "outside", "absolute", "debian/../../secret", &with_itself] {
             assert_eq!(size(name), Err(Reason::Escape(name.into())), "{name}");
         }
+        let look = |name: &str| assets.look(name, Wanted::File).expect_err(name).to_string();
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).expect("made");
+        assert_eq!(look("debian"), "debian is a folder: name a file");
+        assert_eq!(look("/pipe"), "/pipe is not a regular file");
+        assert_eq!(look("gone"), "there is no file gone");
         let circle = size("loop").expect_err("no file").to_string();
         assert!(circle.starts_with("loop cannot be read: its symbolic links lead in a circle: "), "{circle}");
         for name in ["", "nothing", "debian", "inside/x", "nul\0byte", &"x".repeat(300)] {

@@ -46,7 +46,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Resu
     Ok(())
 }
 
-/// Ten profiles that cannot boot, each for another reason, and a good one.
+/// Twelve profiles that cannot boot, each for another reason, and a good one.
 const FAULTY: &str = "assets = \"FOLDER/assets\"\ndefault_profile = \"good\"\n\
     [profiles.good]\nkernel = \"vmlinuz\"\n\
     [profiles.kernel]\nkernel = \"later/vmlinuz\"\n\
@@ -61,13 +61,40 @@ const FAULTY: &str = "assets = \"FOLDER/assets\"\ndefault_profile = \"good\"\n\
     [profiles.cmdline]\nkernel = \"vmlinuz\"\ncmdline = \"{{ machine.nmae }}\"\n\
     [profiles.nothing]\ntitle = \"Nothing\"\n\
     [profiles.two]\nkernel = \"vmlinuz\"\niso = \"x.iso\"\n\
+    [profiles.image]\niso = \"empty.iso\"\n\
     [profiles.efi]\nefi = \"gone.efi\"\n\
     [[machines]]\nmac = \"52:54:00:00:00:01\"\nprofile = \"debain\"\n";
+
+#[test]
+fn the_start_says_whether_what_every_machine_gets_can_boot() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    fs::write(bench.assets.join("arm"), kernel(&[(0x38, b"ARM\x64")]))?;
+    fs::write(bench.assets.join("page"), "<!DOCTYPE html><title>404</title>")?;
+    for (file, said) in [
+        ("arm", "boots profile p: arm"),
+        ("page", "boots nothing so far: profile p cannot boot: page is not a kernel: it is a web page"),
+        ("gone", "boots nothing so far: profile p cannot boot: there is no file gone"),
+    ] {
+        let configuration =
+            format!("assets = \"FOLDER/assets\"\ndefault_profile = \"p\"\n[profiles.p]\nkernel = \"{file}\"\n");
+        let process = instead(&mut bench, &configuration)?;
+        ensure!(process.lines().iter().any(|line| line.contains(said)), "{file}: {:#?}", process.lines());
+        bench.netbootd = process;
+    }
+    let process = instead(&mut bench, "")?;
+    ensure!(
+        process.lines().iter().any(|line| line.contains("boots a menu without profiles: ")),
+        "{:#?}",
+        process.lines()
+    );
+    Ok(())
+}
 
 #[test]
 fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes() -> Result<()> {
     let Some(mut bench) = Bench::start()? else { return Ok(()) };
     fs::write(bench.assets.join("empty"), "")?;
+    fs::write(bench.assets.join("empty.iso"), "")?;
     fs::write(bench.assets.join("page"), "<!DOCTYPE html><title>404</title>")?;
     fs::write(
         bench.assets.join("short"),
@@ -87,7 +114,7 @@ fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes
         ("page", "cannot boot: page is not a kernel: it is a web page"),
         ("short", "cannot boot: short is cut off: it has 4096 bytes"),
         ("arm", "cannot boot: arm is for arm64, so iPXE cannot start it on this machine (UEFI x86_64)"),
-        ("folder", "cannot boot: there is no file debian"),
+        ("folder", "cannot boot: debian is a folder: name a file"),
         ("outside", "cannot boot: outside leads out of the assets folder"),
         ("template", "there is no file gone.ipxe"),
         ("cmdline", "machine.nmae"),
@@ -97,6 +124,7 @@ fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes
             "cannot boot: a profile can have only one of kernel, script, efi, iso and disk, but this one has kernel and iso",
         ),
         ("efi", "cannot boot: there is no file gone.efi"),
+        ("image", "cannot boot: empty.iso is empty"),
     ] {
         // The words may go on in the next line of the screen.
         let script = script(profile)?.replace("\necho ", " ");
