@@ -56,12 +56,12 @@ impl<'a> Iso<'a> {
             return Err(format!("{path} does not end in .iso, by which clients know an image: rename it"));
         }
         let seen = assets.recognise(path).map_err(|why| why.to_string())?;
-        let plain = plain_path(path);
-        if plain != path && assets.file(&plain).is_err() {
-            return Err(format!(
+        let plain = assets.plain_image(path).ok_or_else(|| {
+            let plain = plain_path(path);
+            format!(
                 "{path} has a name that clients cannot ask for, and its plain one, {plain}, is also another image's: rename one"
-            ));
-        }
+            )
+        })?;
         Ok(Self { path, plain, seen })
     }
 

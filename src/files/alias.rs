@@ -21,6 +21,14 @@ pub fn plain_path(path: &str) -> String {
 }
 
 impl AssetRoot {
+    /// The plain path of an image, by which clients ask for it; `None` where that leads nowhere, or to another file.
+    #[must_use]
+    pub fn plain_image(&self, path: &str) -> Option<String> {
+        let plain = plain_path(path);
+        let is_same = || Some(self.file(&plain).ok()?.is_same_file(&self.file(path).ok()?));
+        (plain == path || is_same()?).then_some(plain)
+    }
+
     /// The path on the disk of one that has plain names for an image and its folders. `None` where nothing or more than
     /// one thing is meant, and where the path is that of the disk already.
     pub(super) fn behind_alias(&self, path: &str) -> Option<String> {
@@ -97,6 +105,11 @@ mod tests {
         for path in ["My-ISOs/a-b.iso", "My-ISOs/gone.iso", "My-ISOs/../My-ISOs/Debian-12-live.iso", "My-ISOs/x"] {
             assert!(matches!(size(path), Err(Reason::NotFound(_))), "{path}");
         }
+        assert_eq!(assets.plain_image(path).as_deref(), Some("My-ISOs/Debian-12-live.iso"));
+        assert_eq!(assets.plain_image("My ISOs/a b.iso"), None, "there are two");
+        fs::write(folder.join("a-b.iso"), &image).expect("written");
+        assert_eq!(assets.plain_image("My ISOs/a b.iso"), None, "it is another one");
+        assert_eq!(assets.plain_image("My-ISOs/a-b.iso").as_deref(), Some("My-ISOs/a-b.iso"));
         let only = [path.to_owned()].into();
         let assets = AssetRoot::open(scratch.path()).expect("opened").only(only);
         assert!(assets.file("My-ISOs/Debian-12-live.iso/live/a file").is_ok());

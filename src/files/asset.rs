@@ -125,6 +125,12 @@ impl Asset {
         Ok(now == self.state || now.version == self.state.version && now.etag(&self.file) == self.whole)
     }
 
+    /// Whether both are one file, whatever its names.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        let of = |asset: &Self| (asset.state.version.device, asset.state.version.inode);
+        of(self) == of(other)
+    }
+
     /// Whether it can be kept in memory.
     pub(super) fn is_small(&self) -> bool {
         self.size <= SMALL && self.layout.is_none()
