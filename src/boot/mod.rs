@@ -11,6 +11,7 @@
 //! | the decision | [`machine`], [`next`], [`shape`], [`learned`], [`faults`], [`shadow`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`grub`], [`answer`], [`urls`] |
 
+pub mod again;
 pub mod answer;
 pub mod chain;
 pub mod client;

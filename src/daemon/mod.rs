@@ -53,7 +53,7 @@ use self::{
     sandbox::{Bounds, Held},
     views::Views,
 };
-use crate::{http, net::own_loop::OwnLoop, offers::attempts::Attempts, state::State};
+use crate::{boot::again, http, net::own_loop::OwnLoop, offers::attempts::Attempts, state::State};
 
 /// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
 /// ends it at once. `read` reads the configuration anew, for SIGHUP and when it changes.
@@ -195,6 +195,7 @@ async fn serve(
     let bars = bars::follow(server.clone(), plan.live.clone());
     let talk = talk::follow(server, plan.live.clone(), plan.talk.clone(), views.waiting.on.clone());
     plan.announce();
+    again::lines(None, &plan.live.rules.load(), &plan.live.roster.load()).iter().for_each(|line| warn!("{line}"));
     let waiting = format!("waiting on {}: {}", views.waiting.on, views.waiting.clients);
     info!("{waiting}");
     notify::ready(&waiting);

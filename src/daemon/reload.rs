@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::{changes::Changes, faults, loaders, logging::Together, notify as manager, plan, sandbox::Bounds};
 use crate::{
     boot::{
+        again,
         loader::LOADER_NAMES,
         machine::{Live, Rules},
     },
@@ -143,11 +144,12 @@ impl Reload {
             warn!("no loader is read from {}: {CLOSED}", folder.display());
         }
         let strangers = self.live.rules.load().strangers.clone();
-        let rules = Arc::new(Rules { strangers, ..plan::rules(settings) });
+        let (before, rules) = (self.live.rules.load_full(), Arc::new(Rules { strangers, ..plan::rules(settings) }));
         self.live.put_rules(rules.clone());
         self.live.faults.store(Arc::new(faults::look(&self.live, self.assets.as_deref())));
         self.current = Made { read, findings, loaders: self.loaders_now() };
         info!("configuration read again: {} profiles, {} rules", rules.profiles.len(), rules.machines.iter().count());
+        again::lines(Some(&before), &rules, &self.live.roster.load()).iter().for_each(|line| warn!("{line}"));
         if !differences.is_empty() {
             warn!("changes of {} take effect at the next start", differences.join(", "));
         }

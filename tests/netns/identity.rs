@@ -83,6 +83,27 @@ fn a_machine_with_two_cards_installs_once() -> Result<()> {
     Ok(())
 }
 
+/// A new name makes another profile of it: the machine is installed again.
+#[test]
+fn a_renamed_profile_is_warned_of_before_it_installs_a_machine_again() -> Result<()> {
+    let configuration = |profile: &str| {
+        format!(
+            "[profiles.{profile}]\nkernel = \"vmlinuz\"\n\
+             [[machines]]\nname = \"n\"\nmac = \"{A}\"\nprofile = \"{profile}\"\nonce = true\n"
+        )
+    };
+    let Some(bench) = Bench::with_configuration(&configuration("debian"))? else { return Ok(()) };
+    boots(&bench, A, U1)?;
+    fs::write(bench.lab.directory().join("netbootd.toml"), configuration("debian12"))?;
+    let line = "n already booted debian (one-time), and gets debian12 (one-time) at the next boot; to keep it on its disk: \
+                netbootd assign n local";
+    bench.netbootd.wait_for_line(line, SOON)?;
+    ensure!(is_installer(&script(&bench, A, U1)?), "it is as the documents say");
+    ensure!(tell(&bench.server, &["assign", "n", "local"])?.status.success());
+    ensure!(is_disk(&script(&bench, A, U1)?), "the fix that was named");
+    Ok(())
+}
+
 #[test]
 fn a_machine_without_a_rule_of_its_own_is_known_by_its_uuid_in_either_byte_order() -> Result<()> {
     let Some(bench) = Bench::with_configuration("[[machines]]\noui = \"52:54:00\"\nonce = true\n")? else {

@@ -1,0 +1,143 @@
+//! Machines that already booted a one-time profile, and get another one because the configuration changed: a profile was
+//! renamed, or a rule names another one. Most one-time profiles are installers, which wipe a disk.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    identity::MachineId,
+    machine::{By, Choice, MachineRule, Rules},
+    roster::{Entry, Roster},
+    selector::Facts,
+};
+
+/// A line for each pair of profiles, with the machines. `before`: the rules that were in force, none at a start; then a
+/// machine counts where what it had is no profile any more.
+#[must_use]
+pub fn lines(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<String> {
+    let (book, older) = (Book::of(rules), before.map(Book::of));
+    let mut all: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for (machine, entry) in roster.iter().filter(|(_, entry)| entry.has_had_any()) {
+        let Some(Choice { profile, once: true, by: By::Rule | By::Default, .. }) = book.choice(machine, entry) else {
+            continue;
+        };
+        let rule = book.rule(machine);
+        let Some(had) = entry.had_once(rule.and_then(|rule| rule.profile.as_deref())) else { continue };
+        let is_news = match &older {
+            Some(older) => !older.choice(machine, entry).is_some_and(|choice| choice.once),
+            None => !rules.profiles.contains_key(had),
+        };
+        if is_news {
+            let name = rule.and_then(|rule| rule.name.clone()).unwrap_or_else(|| machine.to_string());
+            all.entry((had.to_owned(), profile.to_owned())).or_default().push(name);
+        }
+    }
+    all.into_iter().map(|((had, profile), machines)| line(&had, &profile, machines)).collect()
+}
+
+fn line(had: &str, profile: &str, mut machines: Vec<String>) -> String {
+    machines.sort_unstable();
+    let one = machines.first().cloned().unwrap_or_default();
+    let (who, get, its) = match machines.as_slice() {
+        [one] => (one.clone(), "gets", "it on its disk"),
+        few if few.len() <= SHOWN => (few.join(", "), "get", "one on its disk"),
+        many => {
+            let (shown, rest) = many.split_at(SHOWN);
+            (format!("{} and {} others", shown.join(", "), rest.len()), "get", "one on its disk")
+        }
+    };
+    format!(
+        "{who} already booted {had} (one-time), and {get} {profile} (one-time) at the next boot; to keep {its}: netbootd \
+         assign {one} local"
+    )
+}
+
+/// Machines that a line names.
+const SHOWN: usize = 5;
+
+/// Rules, found by what is kept of machines.
+struct Book<'a> {
+    rules: &'a Rules,
+    by_name: HashMap<String, &'a MachineRule>,
+}
+
+impl<'a> Book<'a> {
+    fn of(rules: &'a Rules) -> Self {
+        let named = rules.machines.iter().filter(|(selector, _)| selector.names_one_machine());
+        let by_name = named.filter_map(|(_, rule)| Some((rule.name.as_ref()?.to_lowercase(), rule))).collect();
+        Self { rules, by_name }
+    }
+
+    fn rule(&self, machine: MachineId) -> Option<&'a MachineRule> {
+        let own = machine.name().and_then(|name| self.by_name.get(name).copied());
+        own.or_else(|| {
+            let (mac, uuid) = (machine.card, machine.uuid());
+            let facts = Facts { mac, uuid, serial: None, hardware: None, arch: None, interface: None };
+            self.rules.machines.of(&facts).map(|(_, rule)| rule)
+        })
+    }
+
+    fn choice(&self, machine: MachineId, entry: &Entry) -> Option<Choice<'a>> {
+        self.rules.choose(self.rule(machine), Some(entry), None, "").ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::{
+        mac::MacAddr,
+        profile::{Boot, Profile},
+        roster::Assignment,
+        selector::{RuleBook, Selector},
+    };
+
+    fn rules(machines: &[(u8, &str, bool)], profiles: &[&str]) -> Rules {
+        let rule = |(card, profile, once): &(u8, &str, bool)| {
+            let selector = Selector { macs: vec![MacAddr([2, 0, 0, 0, 0, *card])], ..Selector::default() };
+            let (name, profile) = (Some(format!("m{card}")), Some((*profile).to_owned()));
+            (selector, MachineRule { name, profile, once: *once, ..MachineRule::default() })
+        };
+        let profiles = profiles.iter().map(|name| ((*name).to_owned(), Profile::from(Boot::Shell)));
+        Rules {
+            machines: RuleBook::new(machines.iter().map(rule).collect()),
+            profiles: profiles.collect(),
+            default_profile: "local".into(),
+            ..Rules::default()
+        }
+    }
+
+    fn had(card: u8, profile: &str) -> (MacAddr, Entry) {
+        (MacAddr([2, 0, 0, 0, 0, card]), Entry { spent: Some(profile.into()), ..Entry::default() })
+    }
+
+    #[test]
+    fn a_renamed_profile_is_reported_with_its_machines() {
+        let before = rules(&[(1, "debian", true), (2, "debian", true), (3, "debian", false)], &["debian"]);
+        let after = rules(&[(1, "debian12", true), (2, "debian12", true), (3, "debian12", false)], &["debian12"]);
+        let roster: Roster = [had(1, "debian"), had(3, "debian")].into_iter().collect();
+        let line = "m1 already booted debian (one-time), and gets debian12 (one-time) at the next boot; to keep it on its \
+                    disk: netbootd assign m1 local";
+        assert_eq!(lines(Some(&before), &after, &roster), [line]);
+        assert_eq!(lines(None, &after, &roster), [line], "at a start, too");
+        assert_eq!(lines(Some(&after), &after, &roster), [""; 0], "it was said already");
+        assert_eq!(lines(Some(&before), &before, &roster), [""; 0]);
+        let many: Roster = (1..=9).map(|card| had(card, "debian")).collect();
+        let all: Vec<_> = (1..=9).map(|card| (card, "rescue", true)).collect();
+        let two = rules(&all, &["debian", "rescue"]);
+        let said = lines(Some(&before), &two, &many);
+        assert!(
+            said.len() == 1
+                && said[0].starts_with("m1, m2, m3, m4, m5 and 4 others already booted debian (one-time), and get")
+        );
+        assert_eq!(lines(None, &two, &many), [""; 0], "nobody knows at a start whether that is new");
+    }
+
+    #[test]
+    fn a_machine_that_is_kept_from_it_is_not_named() {
+        let before = rules(&[(1, "debian", true)], &["debian"]);
+        let after = rules(&[(1, "debian12", true)], &["debian12"]);
+        let (card, entry) = had(1, "debian");
+        let kept = entry.assigned_to(Assignment { profile: "local".into(), once: false });
+        assert_eq!(lines(Some(&before), &after, &[(card, kept)].into_iter().collect()), [""; 0]);
+    }
+}
