@@ -76,22 +76,44 @@ fn of_rule(selector: &Selector, name: &str) -> MachineId {
     MachineId::new(Some(name), None, MacAddr([0; 6])).with_names(uuid.into_iter().chain(card))
 }
 
-/// A machine by its MAC address, its UUID, or the name that a rule gives it.
+/// A machine by the name that a rule gives it, its MAC address or its UUID. A name goes first: one of twelve hexadecimal
+/// digits is a MAC address too, which no machine may have.
 ///
 /// # Errors
 /// What is wrong, in words that follow the name.
 pub(super) fn named(rules: &Rules, machine: &str) -> Result<MachineId, &'static str> {
-    if let Ok(mac) = machine.parse::<MacAddr>() {
-        return Ok(of_rules(rules, mac.into()));
-    }
     let is_named = |rule: &MachineRule| rule.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(machine));
     if let Some((selector, _)) = rules.machines.iter().find(|(_, rule)| is_named(rule)) {
         let words = "is the name of a rule about many machines: use a MAC address or a UUID";
         return selector.names_one_machine().then(|| of_rule(selector, machine)).ok_or(words);
+    }
+    if let Ok(mac) = machine.parse::<MacAddr>() {
+        return Ok(of_rules(rules, mac.into()));
     }
     let Ok(uuid) = machine.parse::<Uuid>() else {
         return Err("is neither a MAC address, nor a UUID, nor the name of a machine in a rule");
     };
     let uuid = own_uuid(uuid).ok_or("is a UUID that many boards share: use a MAC address")?;
     Ok(of_rules(rules, MachineId::of_key(Key::Uuid(uuid), [])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::selector::RuleBook;
+
+    #[test]
+    fn a_name_that_reads_as_an_address_is_a_name() {
+        let card = MacAddr([2, 0, 0, 0, 0, 1]);
+        let rule = |name: &str| {
+            let selector = Selector { macs: vec![card], ..Selector::default() };
+            (selector, MachineRule { name: Some(name.into()), ..MachineRule::default() })
+        };
+        for name in ["DEADBEEF0001", "00112233445566778899aabbccddeeff", "52-54-00-00-00-01"] {
+            let rules = Rules { machines: RuleBook::new(vec![rule(name)]), ..Rules::default() };
+            let found = named(&rules, &name.to_lowercase()).expect("a machine");
+            assert_eq!((found.card, found.name()), (card, Some(name.to_lowercase().as_str())));
+            assert_eq!(named(&rules, "02:00:00:00:00:01"), Ok(found));
+        }
+    }
 }
