@@ -6,7 +6,7 @@
 
 use super::{
     loader::{Loader, LoaderFile},
-    program::Kind,
+    program::{Kind, Sbat},
 };
 
 /// Whether a machine is offered signed loaders.
@@ -96,6 +96,19 @@ pub struct Incomplete {
     pub missing: String,
 }
 
+/// A file with the name of a loader of a set, which cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The firmware that would run it.
+    pub loader: Loader,
+    /// The file's name.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// Whether it is a whole program, for another processor.
+    pub is_of_another: bool,
+}
+
 impl Set {
     /// The file that firmware is offered.
     #[must_use]
@@ -121,16 +134,23 @@ impl Set {
         exact.or_else(|| self.shim.is_some().then_some(&self.second).filter(|_| is_one_of(name, &defaults)))
     }
 
-    /// The sets among the files of one folder, and what keeps others from being one. `place` is the folder.
+    /// Why its second stage cannot boot a machine of ours, and the fix.
     #[must_use]
-    pub fn among(files: &[LoaderFile], place: &str) -> (Vec<Self>, Vec<Incomplete>) {
+    pub fn limit(&self) -> Option<&'static str> {
+        (self.lead == Lead::Grub).then(|| grub_limit(&self.second)).flatten()
+    }
+
+    /// The sets among the files of one folder, and what keeps others from being one. `place` is the folder, and `unusable`
+    /// are the other files in it.
+    #[must_use]
+    pub fn among(files: &[LoaderFile], unusable: &[Unusable], place: &str) -> (Vec<Self>, Vec<Incomplete>) {
         let (mut sets, mut incomplete) = (Vec::new(), Vec::new());
         for loader in Loader::ALL.into_iter().filter(|loader| !suffix(*loader).is_empty()) {
             let own: Vec<&LoaderFile> = files.iter().filter(|file| file.loader == loader).collect();
             let found: Vec<Self> =
                 [Lead::Ipxe, Lead::Grub].into_iter().filter_map(|lead| Self::of(loader, lead, &own)).collect();
             if found.is_empty()
-                && let Some(missing) = missing(loader, &own)
+                && let Some(missing) = missing(loader, &own, unusable)
             {
                 incomplete.push(Incomplete { loader, place: place.to_owned(), missing });
             }
@@ -200,6 +220,12 @@ impl Sets {
     #[must_use]
     pub fn of(&self, loader: Loader, lead: Lead, trust: Trust) -> Option<&Set> {
         self.sets.iter().find(|set| (set.loader, set.lead, set.trust()) == (loader, lead, trust))
+    }
+
+    /// The set that a machine is offered first.
+    #[must_use]
+    pub fn offered(&self, loader: Loader, lead: Lead) -> Option<&Set> {
+        self.of(loader, lead, Trust::Signed).or_else(|| self.of(loader, lead, Trust::Unsigned))
     }
 
     /// The file for a path in the folder of a set: `None` if it is in no such folder, and `Some(None)` if the set has no
@@ -284,33 +310,109 @@ pub fn file_names(loader: Loader) -> Vec<String> {
     ipxe.chain(signed).chain(second).collect()
 }
 
-/// What a folder with a part of a set lacks.
-fn missing(loader: Loader, files: &[&LoaderFile]) -> Option<String> {
-    let suffix = suffix(loader);
-    let shim = files.iter().find(|file| is_shim_name(&file.name) || kind(file) == Some(Kind::Shim));
-    let Some(shim) = shim else {
-        let second = files.iter().find(|file| is_signed(file) && kind(file) == Some(Kind::Ipxe))?;
-        return Some(format!(
-            "{} is signed, but there is no shim beside it: put snponly-shim{suffix}.efi there ({GET})",
-            second.name
-        ));
+/// What a folder with a part of a set lacks, or what is wrong with that part.
+fn missing(loader: Loader, files: &[&LoaderFile], unusable: &[Unusable]) -> Option<String> {
+    let is_shim = |file: &LoaderFile| is_shim_name(&file.name) || kind(file) == Some(Kind::Shim);
+    let (shims, seconds): (Vec<&LoaderFile>, Vec<&LoaderFile>) = files.iter().partition(|file| is_shim(file));
+    let signed = seconds.iter().find(|file| is_signed(file));
+    let unusable = |shim: bool| unusable.iter().filter(move |it| it.loader == loader && is_shim_name(&it.name) == shim);
+    let good = shims.iter().find(|file| is_signed(file) && kind(file) == Some(Kind::Shim));
+    let Some(shim) = good.or(shims.first()) else {
+        let second = signed?;
+        let name = &second.name;
+        if let Some(Unusable { name: shim, why, .. }) = unusable(true).next() {
+            let get = shim_source(second);
+            return Some(format!(
+                "{name} is signed, but the shim beside it cannot be used: {shim}: {why}; a good one is {get}"
+            ));
+        }
+        let (suffix, get) = (suffix(loader), shim_source(second));
+        let shim = match kind(second)? {
+            Kind::Grub => format!("shim{suffix}.efi"),
+            Kind::Ipxe | Kind::Shim => format!("snponly-shim{suffix}.efi"),
+        };
+        return Some(format!("{name} is signed, but there is no shim beside it: put {shim} there ({get})"));
     };
-    if !is_signed(shim) {
-        return Some(format!(
-            "{} is not signed, so firmware with Secure Boot refuses it: replace it ({GET})",
-            shim.name
-        ));
+    if let Some(fault) = shim_fault(shim) {
+        let get = seconds.first().map_or(GET, |second| shim_source(second));
+        return Some(format!("{} {fault}: replace it ({get})", shim.name));
     }
-    let second = files.iter().find(|file| matches!(kind(file), Some(Kind::Ipxe | Kind::Grub)));
-    let second = second.or_else(|| files.iter().find(|file| !is_shim_name(&file.name)));
+    if let Some(second) = signed {
+        return Some(refused(second, shim));
+    }
+    // A program for another processor may be the second stage of another set.
+    let damaged = unusable(false).find(|it| !it.is_of_another || seconds.is_empty());
+    if let Some(Unusable { name, why, .. }) = damaged {
+        let shim = &shim.name;
+        return Some(format!("the second stage for {shim} cannot be used: {name}: {why}; a good one is {GET}"));
+    }
+    let second = seconds.iter().find(|file| kind(file).is_some()).or(seconds.first());
     Some(match second {
-        Some(second) => format!(
-            "{} is not signed, so {} refuses it: replace it by a signed one ({GET}), or sign it with sbsign",
-            second.name, shim.name
-        ),
+        Some(second) => refused(second, shim),
         None => format!("{} has no second stage beside it: put a signed snponly.efi there ({GET})", shim.name),
     })
 }
+
+/// Why a file with a shim's name does not start a second stage under Secure Boot.
+fn shim_fault(shim: &LoaderFile) -> Option<&'static str> {
+    match kind(shim) {
+        _ if !is_signed(shim) => Some("is not signed, so firmware with Secure Boot refuses it"),
+        Some(Kind::Shim) => None,
+        Some(Kind::Ipxe) => Some("is iPXE, not a shim"),
+        Some(Kind::Grub) => Some("is GRUB, not a shim"),
+        // Shim 15.3 of 2021 is the first with it. Those before it are revoked.
+        None if has_no_sbat(shim) => Some("has no .sbat section: it is not a shim, or it is one from before 2021"),
+        None => Some("is not a shim: its .sbat section does not name one"),
+    }
+}
+
+/// Why a shim does not start this second stage, and the fix.
+fn refused(second: &LoaderFile, shim: &LoaderFile) -> String {
+    let (name, shim, has_no_sbat) = (&second.name, &shim.name, has_no_sbat(second));
+    match is_signed(second) {
+        true if has_no_sbat && name.starts_with("grub") => format!(
+            "{name} is signed, but it has no .sbat section, so {shim} refuses it: use GRUB of Debian 13 or Ubuntu 24.04"
+        ),
+        true if has_no_sbat => format!(
+            "{name} is signed, but it has no .sbat section, so {shim} refuses it: replace it by a signed one ({GET}), or sign \
+             the iPXE of Debian 13, which has that section"
+        ),
+        true => format!(
+            "{name} is signed, but its .sbat section names neither iPXE nor GRUB: replace it by a signed iPXE ({GET})"
+        ),
+        // To sign it would not help.
+        false if has_no_sbat => format!(
+            "{name} is not signed and has no .sbat section, so {shim} refuses it: replace it by a signed one ({GET})"
+        ),
+        false => format!(
+            "{name} is not signed, so {shim} refuses it: replace it by a signed one ({GET}), or sign it with sbsign"
+        ),
+    }
+}
+
+/// Where the shim for a second stage is available.
+fn shim_source(second: &LoaderFile) -> &'static str {
+    if second.name.starts_with("grub") { "in the package shim-signed" } else { GET }
+}
+
+/// Why a GRUB cannot boot a machine of ours, and the fix. Its configuration fetches the machine's script by HTTP.
+fn grub_limit(grub: &LoaderFile) -> Option<&'static str> {
+    // The module holds the first line of its requests, as plain text (grub-core/net/http.c).
+    if grub.bytes.windows(HTTP.len()).any(|part| part == HTTP) {
+        return None;
+    }
+    let is_debian_12 = |sbat: &Sbat| sbat.component == "grub.debian" && sbat.version.starts_with("2.06");
+    Some(match grub.program.iter().flat_map(|program| &program.sbat).any(is_debian_12) {
+        true => {
+            "GRUB 2.06 (Debian 12) does not read a proxy's offer and has no http module: use GRUB 2.12 of Debian 13 or Ubuntu 24.04"
+        }
+        false => {
+            "this GRUB has no http module, so it cannot fetch its script: use GRUB 2.12 of Debian 13 or Ubuntu 24.04"
+        }
+    })
+}
+
+const HTTP: &[u8] = b"HTTP/1.";
 
 /// Where signed loaders are available.
 pub const GET: &str = "in ipxeboot.tar.gz of github.com/ipxe/ipxe/releases, folders x86_64-sb and arm64-sb";
@@ -321,6 +423,11 @@ fn kind(file: &LoaderFile) -> Option<Kind> {
 
 fn is_signed(file: &LoaderFile) -> bool {
     file.program.as_ref().is_some_and(super::program::Program::is_signed)
+}
+
+/// A shim refuses a second stage without revocation generations (shim, sbat.c, `verify_sbat_section`).
+fn has_no_sbat(file: &LoaderFile) -> bool {
+    file.program.as_ref().is_none_or(|program| program.sbat.is_empty())
 }
 
 /// Whether a file name is a shim's.
@@ -340,6 +447,8 @@ fn is_one_of(name: &str, names: &[String]) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::boot::{
         loader::tests::file,
@@ -358,12 +467,13 @@ pub(crate) mod tests {
 
     pub(crate) fn ipxe_set() -> Set {
         let files = [program("ipxe-shim.efi", &["Microsoft"], SHIM), program("snponly.efi", &["iPXE"], IPXE)];
-        Set::among(&files, "/d").0.remove(0)
+        Set::among(&files, &[], "/d").0.remove(0)
     }
 
     pub(crate) fn grub_set(shim: bool) -> Set {
         let shim = shim.then(|| program("shimx64.efi.signed", &["Microsoft"], SHIM));
         let second = program("grubnetx64.efi.signed", &["Debian"], GRUB);
+        let second = LoaderFile { bytes: Bytes::from_static(b"HTTP/1.1"), ..second };
         Set::served(Loader::EfiX86_64, Lead::Grub, shim, second)
     }
 
@@ -388,19 +498,20 @@ pub(crate) mod tests {
             vec![shim("snponly-shimx64.efi"), ipxe("snponly.efi")],
             vec![shim("shimx64.efi"), ipxe("snponly.efi")],
         ] {
-            let (sets, incomplete) = Set::among(&files, "/d");
+            let (sets, incomplete) = Set::among(&files, &[], "/d");
             assert_eq!((names(&sets), incomplete), (snponly.to_vec(), vec![]));
         }
-        let only_ipxe = Set::among(&[shim("shimx64.efi"), ipxe("ipxe.efi")], "/d").0;
+        let only_ipxe = Set::among(&[shim("shimx64.efi"), ipxe("ipxe.efi")], &[], "/d").0;
         assert_eq!(names(&only_ipxe), ["x86_64-sb/ipxe-shimx64.efi", "x86_64-sb/ipxe.efi"]);
-        let grub = Set::among(&[shim("shimx64.efi.signed"), program("grubnetx64.efi.signed", &["D"], GRUB)], "/d").0;
+        let grub =
+            Set::among(&[shim("shimx64.efi.signed"), program("grubnetx64.efi.signed", &["D"], GRUB)], &[], "/d").0;
         assert_eq!(names(&grub), ["x86_64-grub/shimx64.efi", "x86_64-grub/grubx64.efi"]);
     }
 
     #[test]
     fn what_a_set_lacks_is_said() {
         let lacks = |files: &[LoaderFile]| {
-            let (sets, incomplete) = Set::among(files, "/d");
+            let (sets, incomplete) = Set::among(files, &[], "/d");
             assert!(sets.is_empty(), "{sets:?}");
             incomplete.into_iter().map(|it| it.missing).collect::<Vec<_>>().join("; ")
         };
@@ -416,6 +527,111 @@ pub(crate) mod tests {
         );
         assert!(lacks(&[program("shimx64.efi", &[], SHIM), unsigned.clone()]).starts_with("shimx64.efi is not signed"));
         assert_eq!(lacks(&[unsigned]), "", "that is no set and need not be one");
+        assert!(
+            lacks(&[program("grubx64.efi", &["Debian"], GRUB)])
+                .ends_with("there is no shim beside it: put shimx64.efi there (in the package shim-signed)")
+        );
+    }
+
+    /// A file that is there is never said to be missing, and a signed one never to be unsigned.
+    #[test]
+    fn what_is_wrong_with_a_file_of_a_set_is_said() {
+        let shim = program("snponly-shimx64.efi", &["Microsoft"], SHIM);
+        let ipxe = program("snponly.efi", &["iPXE"], IPXE);
+        let unusable = |name: &str, is_of_another| Unusable {
+            loader: Loader::EfiX86_64,
+            name: name.into(),
+            why: "the file is empty".into(),
+            is_of_another,
+        };
+        let named = |name: &str, signers: &[&str], sbat: &str| program(name, signers, sbat);
+        let other = "other,1,Vendor,other,1,https://x\n";
+        let cases: [(Vec<LoaderFile>, Vec<Unusable>, &str); 13] = [
+            (
+                vec![ipxe.clone()],
+                vec![unusable("snponly-shimx64.efi", false)],
+                "snponly.efi is signed, but the shim beside it cannot be used: snponly-shimx64.efi: the file is empty; a good one is in ipxeboot",
+            ),
+            (
+                vec![named("snponly.efi", &["lab"], "")],
+                vec![unusable("shimx64.efi", true)],
+                "snponly.efi is signed, but the shim beside it cannot be used: shimx64.efi: the file is empty; a good one",
+            ),
+            (
+                vec![named("grubx64.efi", &["Debian"], GRUB)],
+                vec![unusable("shimx64.efi", false)],
+                "grubx64.efi is signed, but the shim beside it cannot be used: shimx64.efi: the file is empty; a good one is in the package shim-signed",
+            ),
+            (
+                vec![shim.clone()],
+                vec![unusable("snponly.efi", false)],
+                "the second stage for snponly-shimx64.efi cannot be used: snponly.efi: the file is empty; a good one is in ipxeboot",
+            ),
+            (
+                vec![shim.clone(), named("ipxe.efi", &[], IPXE)],
+                vec![unusable("snponly.efi", true)],
+                "ipxe.efi is not signed, so snponly-shimx64.efi refuses it",
+            ),
+            (
+                vec![shim.clone(), named("snponly.efi", &["lab"], "")],
+                vec![],
+                "snponly.efi is signed, but it has no .sbat section, so snponly-shimx64.efi refuses it: replace it by a signed one",
+            ),
+            (
+                vec![shim.clone(), named("grubx64.efi", &["lab"], "")],
+                vec![],
+                "grubx64.efi is signed, but it has no .sbat section, so snponly-shimx64.efi refuses it: use GRUB of",
+            ),
+            (
+                vec![shim.clone(), named("snponly.efi", &["lab"], other)],
+                vec![],
+                "snponly.efi is signed, but its .sbat section names neither iPXE nor GRUB: replace",
+            ),
+            (
+                vec![shim, named("snponly.efi", &[], "")],
+                vec![],
+                "snponly.efi is not signed and has no .sbat section, so snponly-shimx64.efi refuses it: replace it by a signed one",
+            ),
+            (
+                vec![named("shimx64.efi", &["iPXE"], IPXE), ipxe.clone()],
+                vec![],
+                "shimx64.efi is iPXE, not a shim: replace it (in ipxeboot",
+            ),
+            (
+                vec![named("shimx64.efi", &["Debian"], GRUB), named("grubx64.efi", &["Debian"], GRUB)],
+                vec![],
+                "shimx64.efi is GRUB, not a shim: replace it (in the package shim-signed)",
+            ),
+            (
+                vec![named("shimx64.efi", &["Microsoft"], ""), ipxe.clone()],
+                vec![],
+                "shimx64.efi has no .sbat section: it is not a shim, or it is one from before 2021: replace it",
+            ),
+            (
+                vec![named("shimx64.efi", &["Microsoft"], other), ipxe],
+                vec![],
+                "shimx64.efi is not a shim: its .sbat section does not name one: replace it",
+            ),
+        ];
+        for (files, unusable, expected) in cases {
+            let (sets, incomplete) = Set::among(&files, &unusable, "/d");
+            assert!(sets.is_empty(), "{sets:?}");
+            let said: Vec<&str> = incomplete.iter().map(|it| it.missing.as_str()).collect();
+            assert!(matches!(said[..], [said] if said.starts_with(expected)), "{said:?}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn a_grub_that_cannot_fetch_its_script_is_known() {
+        let with = |bytes: &'static [u8], sbat: &str| {
+            let second = LoaderFile { bytes: Bytes::from_static(bytes), ..program("grubnetx64.efi", &[], sbat) };
+            Set::served(Loader::EfiX86_64, Lead::Grub, None, second).limit()
+        };
+        let debian_12 = "grub,5,FSF,grub,2.06,https://x\ngrub.debian,5,Debian,grub2,2.06-13+deb12u2,https://x\n";
+        assert!(with(b"\0TFTP\0", debian_12).is_some_and(|limit| limit.starts_with("GRUB 2.06 (Debian 12)")));
+        assert!(with(b"\0TFTP\0", GRUB).is_some_and(|limit| limit.starts_with("this GRUB has no http module")));
+        assert_eq!(with(b"\0GET %s HTTP/1.1\r\n\0", GRUB), None);
+        assert_eq!(ipxe_set().limit(), None);
     }
 
     /// ipxe/shim: the file's own name less `-shim` and the processor; a distribution's shim: `grubx64.efi`, with two

@@ -168,13 +168,22 @@ impl Role {
         }
         // Where a profile names an EFI program, its script says that this is nothing for a BIOS.
         let Some(on) = on.filter(|on| (self, *on) != (Self::Efi, Loader::Bios)) else { return Ok(()) };
+        // Multiboot and ELF are in iPXE's builds for a BIOS only (config/defaults/pcbios.h).
+        if image == Elf && on != Loader::Bios {
+            return Err(format!(
+                "is an ELF program, which iPXE starts only on a BIOS, and this machine is {}: start it in BIOS mode (CSM), \
+                 or name an EFI program for it under arch.{} of a profile",
+                on.title(),
+                on.ipxe_arch()
+            ));
+        }
         let obstacle = match (image, machine(head, image)) {
             (Arm32Kernel | Arm64Kernel | RiscvKernel | Efi, _) if on == Loader::Bios => image.title().to_owned(),
             _ if on == Loader::Bios => return Ok(()),
             // Some firmware for i386 starts a 64-bit kernel (Documentation/arch/x86/boot.rst, XLF_EFI_HANDOVER_32).
             (_, Some(Loader::EfiX86_64)) if on == Loader::EfiI386 => return Ok(()),
             (_, Some(found)) if found != on => format!("for {}", found.arch()),
-            (X86Kernel | Elf, None) => format!("{}, but no EFI program", image.title()),
+            (X86Kernel, None) => format!("{}, but no EFI program", image.title()),
             _ => return Ok(()),
         };
         Err(format!(
@@ -428,7 +437,11 @@ mod tests {
             (&x86, efi, "is for i386, so iPXE cannot start it on this machine (UEFI x86_64)"),
             (&x64, Some(Loader::EfiArm64), "is for x86_64, so iPXE cannot start it on this machine (UEFI arm64)"),
             (&old, efi, "is a Linux kernel for x86, but no EFI program, so iPXE cannot start it on this machine"),
-            (b"\x7fELF", efi, "is an ELF program, but no EFI program, so iPXE cannot start it on this machine"),
+            (
+                b"\x7fELF",
+                efi,
+                "is an ELF program, which iPXE starts only on a BIOS, and this machine is UEFI x86_64: start it",
+            ),
         ];
         for (bytes, on, words) in refused {
             let fault = Role::Kernel.starts(bytes, *on).expect_err(words);

@@ -136,7 +136,10 @@ pub struct Linux {
 pub struct Modules {
     /// The kernel.
     pub kernel: String,
-    /// Template of its command line.
+    /// The arguments of a hypervisor; `None` where the kernel is none.
+    pub hypervisor: Option<String>,
+    /// Template of the kernel's command line. Where that is a hypervisor, it is the line of the first module, the kernel
+    /// that it starts.
     pub cmdline: String,
     /// What it is given beside, in order.
     pub modules: Vec<Module>,
@@ -149,7 +152,7 @@ pub struct Module {
     pub path: String,
     /// What iPXE calls it.
     pub name: String,
-    /// Its arguments; wimboot's are the name under which Windows finds the file.
+    /// Its arguments; wimboot's are the name under which Windows finds the file. A kernel's are [`Modules::cmdline`].
     pub arguments: String,
 }
 

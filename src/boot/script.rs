@@ -267,14 +267,17 @@ impl<'a> Asking<'a> {
                 render("efi.ipxe", context! { program => url(path), cmdline => cmdline(arguments)? })
             }
             Boot::Modules(modules) => {
-                let Modules { kernel, modules, .. } = modules;
+                let Modules { kernel, hypervisor, modules, .. } = modules;
                 let own = |module: &Module| ModuleUrl {
                     name: image_name(0, &module.name, &[]),
                     url: url(&module.path),
                     arguments: module.arguments.clone(),
                 };
-                let modules: Vec<ModuleUrl> = modules.iter().map(own).collect();
-                let arguments = cmdline(boot.cmdline().unwrap_or_default())?;
+                let mut modules: Vec<ModuleUrl> = modules.iter().map(own).collect();
+                let mut arguments = cmdline(boot.cmdline().unwrap_or_default())?;
+                if let (Some(own), Some(first)) = (hypervisor, modules.first_mut()) {
+                    first.arguments = std::mem::replace(&mut arguments, own.clone());
+                }
                 render(
                     "modules.ipxe",
                     context! { kernel => url(kernel), cmdline => arguments, modules => Serde(&modules) },

@@ -314,6 +314,7 @@ fn checksums(verdict: &Verdict) -> String {
 fn place(place: &Place) -> String {
     match place {
         Place::Image(path) => path.clone(),
+        Place::Unpacked(path) => format!("{path} (served unpacked)"),
         Place::Host { path, package } => format!("{path} (package {package})"),
         Place::Supplied(name) => format!("{name} (you have to supply this file)"),
     }

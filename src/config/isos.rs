@@ -194,7 +194,7 @@ impl<'a> Iso<'a> {
         for place in places(variant) {
             is_there(place, self.path, assets)?;
         }
-        let cmdline = self.cmdline(variant, added, templates)?;
+        let cmdline = self.cmdline(variant.own_cmdline(found.how == How::Xen), added, templates)?;
         let kernel = match &variant.kernel {
             Place::Supplied(name) => beside(self.path, name, assets),
             place => place_in(&self.plain, variant, place),
@@ -266,11 +266,12 @@ impl<'a> Iso<'a> {
             let name = path.rsplit('/').next().unwrap_or(path).to_owned();
             Module { path: path.clone(), arguments: name.clone(), name }
         });
-        Modules { kernel, cmdline, modules: own.chain(more).collect() }
+        let hypervisor = matches!(self.seen.found.how, How::Xen).then(|| variant.cmdline.clone());
+        Modules { kernel, hypervisor, cmdline, modules: own.chain(more).collect() }
     }
 
     /// A template: addresses are those of this server as the machine reaches it.
-    fn cmdline(&self, variant: &Variant, added: Added<'_>, templates: &Templates) -> Result<String, String> {
+    fn cmdline(&self, own: &str, added: Added<'_>, templates: &Templates) -> Result<String, String> {
         let asset = format!("{{{{ asset({:?}) }}}}", self.plain);
         let split = format!("asset({:?}) | split(\"/\", 3) | list", self.plain);
         let values = [
@@ -280,7 +281,7 @@ impl<'a> Iso<'a> {
             ("{host}", format!("{{{{ ({split})[2] }}}}")),
             ("{path}", format!("/{{{{ ({split})[3] }}}}")),
         ];
-        let own = values.iter().fold(escaped(&variant.cmdline), |line, (name, value)| line.replace(name, value));
+        let own = values.iter().fold(escaped(own), |line, (name, value)| line.replace(name, value));
         let answers = added.answers.map(|name| self.answers(name, templates)).transpose()?;
         // ESXi's loader takes more modules as an option. What follows its options is its kernel's.
         let is_esxi = matches!(self.seen.found.how, How::Esxi);
@@ -347,46 +348,11 @@ fn beside(image: &str, name: &str, assets: &AssetRoot) -> String {
     near.filter(|near| assets.file(near).is_ok()).unwrap_or_else(|| name.to_owned())
 }
 
-/// The paths of images that a pattern finds, below the assets folder, in the order of their names.
-///
-/// # Errors
-/// What is wrong with the pattern.
-pub(super) fn found_by(pattern: &str, assets: &AssetRoot) -> Result<Vec<String>, String> {
-    let root = assets.path();
-    if pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
-        return Err(format!("{pattern:?} is a pattern below the assets folder, such as \"isos/*.iso\""));
-    }
-    let whole = Path::new(&glob::Pattern::escape(&root.to_string_lossy())).join(pattern);
-    let found = glob::glob(&whole.to_string_lossy()).map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
-    let paths = found.flatten().filter(|path| path.is_file());
-    let below = paths.filter_map(|path| Some(path.strip_prefix(&root).ok()?.to_str()?.to_owned()));
-    let shown = below.filter(|path| !path.split('/').any(|part| part.starts_with('.')));
-    Ok(shown.collect())
-}
-
-/// The folder of an image below the one that its pattern begins with; none: that one itself.
-pub(super) fn folder_of(path: &str, pattern: &str) -> Option<String> {
-    let is_plain = |part: &&&str| !part.contains(['*', '?', '[']);
-    let pattern: Vec<&str> = pattern.split('/').collect();
-    let above = pattern.iter().take_while(is_plain).count().min(pattern.len().saturating_sub(1));
-    let parts: Vec<&str> = path.split('/').collect();
-    let (_, folders) = parts.split_last()?;
-    let below = folders.get(above..).filter(|below| !below.is_empty())?;
-    Some(below.join("/"))
-}
-
-/// The name of a profile for an image: of its path, without what the pattern says of every one.
-pub(super) fn name_for(path: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    let plain = plain_path(path);
-    let name = plain.rsplit('/').next().unwrap_or_default().trim_end_matches(".iso").to_owned();
-    let long = plain.trim_end_matches(".iso").replace('/', "-");
-    let numbered = (2..).map(|number: u32| format!("{long}-{number}"));
-    [name, long.clone()].into_iter().chain(numbered).find(|name| !is_taken(name)).unwrap_or(long)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io::Write as _};
+
+    use flate2::{Compression, write::GzEncoder};
 
     use crate::{
         boot::{
@@ -562,6 +528,33 @@ mod tests {
         assert!(said[0].contains("takes no answer file by its command line: leave answers out"), "{said:?}");
         let (_, said) = read(&[], "[profiles.x]\nkernel = \"k\"\nanswers = \"debian\"\n");
         assert!(said.iter().any(|said| said.starts_with("answers goes with iso")), "{said:?}");
+    }
+
+    #[test]
+    fn xen_is_served_unpacked_and_its_linux_gets_what_the_user_adds() {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(b"\x7fELF").expect("packed");
+        let packed = packed.finish().expect("packed");
+        let files = [
+            ("boot/xen.gz", Of::Bytes(&packed)),
+            ("boot/vmlinuz", "kernel".into()),
+            ("install.img", "x".into()),
+            (".treeinfo", "[general]\nname = XCP-ng\nversion = 8.2.1\n".into()),
+        ];
+        let profile = "[profiles.x]\niso = \"x.iso\"\nanswers = \"debian\"\ncmdline = \"host={{ machine.mac }}\"\n";
+        let (settings, said) = read(&[("x.iso", &files)], profile);
+        assert_eq!(said, [""; 0]);
+        let text = booted(settings, "x");
+        let base = "http://192.0.2.10:8080";
+        let url = format!("{base}/assets/x.iso");
+        let lines = format!(
+            "kernel {url}/.netbootd/x86_64/xen dom0_max_vcpus=2 dom0_mem=2048M,max:2048M com1=115200,8n1 console=com1,vga || \
+             goto failed\n\
+             initrd --name vmlinuz {url}/boot/vmlinuz xencons=hvc console=hvc0 console=tty0 \
+             answerfile={base}/answers/s/unsigned/debian install host=52:54:00:12:34:56 || goto failed\n\
+             initrd --name install.img {url}/install.img || goto failed\n"
+        );
+        assert!(text.contains(&lines), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod check;
 pub mod examine;
 pub mod fixed;
+mod found_isos;
 mod isos;
 mod lease_options;
 mod leases;

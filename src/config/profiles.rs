@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 use super::{
     Level, arch_meant,
     check::{Check, LONGEST, problem},
+    found_isos::{Found, Names, folder_of, found_by},
     isos::{self, Iso},
     limits::head,
     schema,
@@ -122,12 +123,20 @@ impl Check<'_> {
             return self
                 .part(&["isos"], format!("{pattern:?} is below the assets folder, and there is none: set assets"));
         };
-        let paths = match isos::found_by(pattern, assets) {
-            Ok(paths) => paths,
+        let Found { mut paths, unclear } = match found_by(pattern, assets) {
+            Ok(found) => found,
             Err(problem) => return self.fault(&["isos"], problem),
         };
+        for path in unclear {
+            let problem = format!("{path} is left out: its name is not UTF-8: rename the file");
+            self.finding(Level::Warning, &["isos"], problem);
+        }
         // An image that a profile names is not listed a second time.
-        for path in paths.into_iter().filter(|path| !self.images.contains_key(path)).collect::<Vec<_>>() {
+        paths.retain(|path| !self.images.contains_key(path));
+        let names = Names::of(&paths);
+        let shared: Vec<String> = names.shared(|name| profiles.contains_key(name)).collect();
+        shared.into_iter().for_each(|problem| self.finding(Level::Warning, &["isos"], problem));
+        for path in paths {
             let image = match Iso::open(&path, assets) {
                 Ok(image) if image.is_whole() => image,
                 Ok(_) => {
@@ -142,14 +151,14 @@ impl Check<'_> {
                 }
             };
             let is_taken = |name: &str| profiles.contains_key(name) || Rules::BUILT_IN.contains(&name);
-            let name = isos::name_for(&path, is_taken);
+            let name = names.free(&path, is_taken);
             let usual = schema::Profile { iso: Some(path.clone()), ..schema::Profile::default() };
             let boot = image.boot(None, isos::Added::default(), assets, templates);
             let boot = boot.unwrap_or_else(|problem| {
                 self.finding(Level::Warning, &["isos"], problem.clone());
                 Boot::Faulty(problem)
             });
-            let mut made = Profile { folder: isos::folder_of(&path, pattern), ..Profile::from(boot) };
+            let mut made = Profile { folder: folder_of(&path, pattern), ..Profile::from(boot) };
             self.of_iso(&["isos"], &usual, assets, templates, &mut made);
             profiles.insert(name, made);
         }

@@ -287,8 +287,7 @@ SRV/n.toml:6:1: \"9-8\" is not a range of ports; example: \"50000-50999\"";
 SRV/n.toml:14:11: the profile name \"a b\" is not valid: use letters, digits, dots, hyphens and underscores
 SRV/n.toml:13:11: the name \"menu\" is a built-in profile: choose another name
 SRV/n.toml:4:1: \"ftp://x\" is not a valid URL; example: http://boot.lab:8080
-SRV/n.toml:9:3: ../x leads out of the assets folder: name a file within the folder by a path without \"..\", or copy the file there \
-(searched below SRV)
+SRV/n.toml:9:3: ../x leads out of the assets folder: name a file within the folder by a path without \"..\", or copy the file there
 SRV/n.toml:10:3: empty is empty
 SRV/n.toml:6:1: there is no file debian/vmlinux (searched below SRV)
 SRV/n.toml:13:11: profile \"menu\" has no kernel, script, efi, iso or disk

@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::boot::{
-    chain::{Lead, Set, Sets, file_names},
+    chain::{Lead, Set, Sets, Unusable, file_names, is_shim_name, suffix},
     length,
     loader::{LOADER_NAMES, Loader, LoaderFile, LoaderName, Unfit},
     loaders::Loaders,
@@ -54,47 +54,79 @@ pub fn find(folders: &[PathBuf]) -> (Loaders, Vec<Rejected>) {
             }
         }
     }
-    (Loaders::new(found).with(find_sets(folders)), rejected)
+    let (sets, unusable) = find_sets(folders);
+    for file in unusable {
+        // Some names are those of both kinds of loader.
+        if !rejected.iter().any(|known| known.path == file.path) {
+            rejected.push(file);
+        }
+    }
+    (Loaders::new(found).with(sets), rejected)
 }
 
 /// Each folder itself and those of iPXE's release in it, then the packages of shim and GRUB.
-fn find_sets(folders: &[PathBuf]) -> Sets {
-    let (mut sets, mut incomplete) = (Vec::new(), Vec::new());
+fn find_sets(folders: &[PathBuf]) -> (Sets, Vec<Rejected>) {
+    let (mut sets, mut incomplete, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
     for place in folders.iter().flat_map(|folder| SET_FOLDERS.iter().map(|own| folder.join(own))) {
-        let files: Vec<LoaderFile> = SET_LOADERS.iter().flat_map(|loader| of_set(&place, *loader)).collect();
+        let mut part = Part::default();
+        for loader in SET_LOADERS {
+            file_names(*loader).iter().for_each(|name| part.read(&place.join(name), name, *loader));
+        }
         let place = place.display().to_string();
-        let (own, lacking) = Set::among(&files, place.trim_end_matches('/'));
+        let (own, lacking) = Set::among(&part.files, &part.unusable, place.trim_end_matches('/'));
         sets.extend(own);
         incomplete.extend(lacking);
-        sets.extend(files.into_iter().filter_map(unsigned_grub));
+        sets.extend(part.files.into_iter().filter_map(unsigned_grub));
+        rejected.extend(part.rejected);
     }
     for (loader, shim, signed, unsigned) in GRUB_PACKAGES {
-        let file = |path: &str| {
-            let path = Path::new(path);
-            let name = path.file_name()?.to_str()?;
-            one_of_set(path, name, *loader)
+        let read = |paths: &[&str]| {
+            let mut part = Part::default();
+            for path in paths.iter().map(Path::new) {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                part.read(path, name, *loader);
+            }
+            part
         };
-        let files: Vec<LoaderFile> = [*shim, *signed].into_iter().filter_map(file).collect();
-        sets.extend(Set::among(&files, shim).0);
-        sets.extend(file(unsigned).and_then(unsigned_grub));
+        let (stages, alone) = (read(&[shim, signed]), read(&[unsigned]));
+        sets.extend(Set::among(&stages.files, &stages.unusable, shim).0);
+        sets.extend(alone.files.into_iter().filter_map(unsigned_grub));
+        rejected.extend(stages.rejected.into_iter().chain(alone.rejected));
     }
-    Sets::new(sets, incomplete)
+    (Sets::new(sets, incomplete), rejected)
+}
+
+/// The files of one folder that have the name of a loader of a set.
+#[derive(Default)]
+struct Part {
+    files: Vec<LoaderFile>,
+    unusable: Vec<Unusable>,
+    /// Those of them that no set could use.
+    rejected: Vec<Rejected>,
+}
+
+impl Part {
+    fn read(&mut self, path: &Path, name: &str, loader: Loader) {
+        let why = match read_as(path, name, loader) {
+            Ok(Some(file)) if file.program.is_some() => return self.files.push(file),
+            // Only the part of its header that names the processor was read until here.
+            Ok(Some(_)) if is_shim_name(name) => Unfit::NotEfi.into(),
+            Ok(_) => return,
+            Err(why) => why,
+        };
+        let is_of_another = matches!(why, Reason::Unfit(Unfit::OtherMachine { .. }));
+        self.unusable.push(Unusable { loader, name: name.to_owned(), why: why.to_string(), is_of_another });
+        // A name that has no processor in it is that of another set's file too.
+        if !is_of_another || name.contains(suffix(loader)) {
+            self.rejected.push(Rejected { path: path.to_owned(), why });
+        }
+    }
 }
 
 /// GRUB that no shim starts: for machines without Secure Boot.
 fn unsigned_grub(file: LoaderFile) -> Option<Set> {
     let is_grub = file.name.starts_with("grubnet") && !file.name.ends_with(".signed");
     is_grub.then(|| Set::served(file.loader, Lead::Grub, None, file))
-}
-
-fn of_set(folder: &Path, loader: Loader) -> Vec<LoaderFile> {
-    file_names(loader).iter().filter_map(|name| one_of_set(&folder.join(name), name, loader)).collect()
-}
-
-/// A file that is not of this processor is one of another set, or none: then it is no fault.
-fn one_of_set(path: &Path, name: &str, loader: Loader) -> Option<LoaderFile> {
-    let file = read_as(path, name, loader).ok()??;
-    file.program.is_some().then_some(file)
 }
 
 const SET_LOADERS: &[Loader] = &[Loader::EfiX86_64, Loader::EfiArm64, Loader::EfiI386];
@@ -170,7 +202,7 @@ fn version(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::loader::Loader;
+    use crate::boot::{loader::Loader, program};
 
     fn efi(machine: u16, version: &str) -> Vec<u8> {
         let mut bytes = vec![0; 0x40];
@@ -222,6 +254,51 @@ mod tests {
             ]
         );
     }
+
+    /// Every reason for which a file cannot be a shim is said, at the file and at the set that lacks it.
+    #[test]
+    fn a_shim_that_cannot_be_used_is_not_said_to_be_missing() {
+        let program = |machine| program::tests::efi(machine, &["A"], program::tests::SHIM);
+        let ipxe = program::tests::efi(0x8664, &["iPXE"], "ipxe,1,iPXE,ipxe,2.0.0,https://ipxe.org\n");
+        let whole = program(0x8664);
+        let cut = &whole[..whole.len() - 1];
+        let cases: [(&str, &[u8], &str); 5] = [
+            ("snponly-shimx64.efi", cut, "the file is cut off"),
+            ("x86_64-sb/snponly-shim.efi", b"", "the file is empty"),
+            ("snponly-shimx64.efi", b"<html>404</html>", "it is not an EFI program"),
+            ("snponly-shimx64.efi", &program(0xaa64), "it is an EFI program for machine type 0xaa64"),
+            ("snponly-shimx64.efi", &efi(0x8664, "")[..0x46], "it is not an EFI program"),
+        ];
+        for (name, bytes, why) in cases {
+            let folder = tempfile::tempdir().expect("a folder");
+            let shim = folder.path().join(name);
+            fs::create_dir_all(shim.parent().expect("a folder")).expect("made");
+            fs::write(&shim, bytes).expect("written");
+            fs::write(shim.with_file_name("snponly.efi"), &ipxe).expect("written");
+            let (loaders, rejected) = find(&[folder.path().to_owned()]);
+            let missing: Vec<&str> = loaders.sets.incomplete.iter().map(|it| it.missing.as_str()).collect();
+            let file = shim.file_name().and_then(|name| name.to_str()).expect("a name");
+            let expected = format!("the shim beside it cannot be used: {file}: {why}");
+            assert!(matches!(missing[..], [missing] if missing.contains(&expected)), "{missing:?}\n{expected}");
+            let ignored = rejected.iter().filter(|file| file.path == shim && file.why.to_string().starts_with(why));
+            assert_eq!(ignored.count(), 1, "{rejected:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_processors_set_is_no_fault() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arm64 = folder.path().join("arm64-sb");
+        fs::create_dir_all(&arm64).expect("made");
+        let ipxe = program::tests::efi(0xaa64, &["iPXE"], "ipxe,1,iPXE,ipxe,2.0.0,https://ipxe.org\n");
+        fs::write(arm64.join("snponly.efi"), ipxe).expect("written");
+        fs::write(arm64.join("snponly-shim.efi"), program::tests::efi(0xaa64, &["A"], program::tests::SHIM))
+            .expect("written");
+        let (loaders, rejected) = find(&[folder.path().to_owned()]);
+        assert_eq!((loaders.sets.iter().count(), loaders.sets.incomplete.len()), (1, 0));
+        assert!(rejected.iter().all(|file| !file.path.starts_with(&arm64)), "{rejected:?}");
+    }
+
     #[test]
     fn a_device_of_a_loaders_name_is_not_read() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     boot::reason::Reason,
-    iso::{Fault, Index, recognise::recognise, recognised::Recognised},
+    iso::{Fault, Index, recognise::recognise, recognised::Recognised, segments::Segments, unpacked::unpacked},
 };
 
 /// The indexes of recently used images, the newest last.
@@ -23,11 +23,13 @@ pub(super) type Slot = Arc<OnceLock<Result<Opened, Fault>>>;
 pub(super) struct Opened {
     pub(super) index: Index,
     recognised: OnceLock<Recognised>,
+    /// Its kernel, where that is served unpacked.
+    unpacked: OnceLock<Result<Segments, Fault>>,
 }
 
 impl Opened {
     pub(super) fn new(index: Index) -> Self {
-        Self { index, recognised: OnceLock::new() }
+        Self { index, recognised: OnceLock::new(), unpacked: OnceLock::new() }
     }
 
     /// What the image is.
@@ -37,6 +39,13 @@ impl Opened {
         }
         let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
         Ok(self.recognised.get_or_init(|| recognise(&file, &self.index)))
+    }
+
+    /// The content of its kernel, `packed` in the image. `path` is what was asked for.
+    pub(super) fn unpacked(&self, image: &Asset, packed: &str, path: &str) -> Result<Segments, Reason> {
+        let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
+        let made = self.unpacked.get_or_init(|| unpacked(&file, &self.index, packed));
+        made.clone().map_err(|fault| told(path, &fault))
     }
 }
 

@@ -28,9 +28,7 @@ impl AssetRoot {
         let (image, rest) = self.image_of(path)?;
         Some(self.index(image, path).and_then(|(image, index)| {
             let opened = opened(&index, path)?;
-            let index = &opened.index;
-            let found = || opened.recognised(&image, path).cloned();
-            match made::file(&image, index, found, (path, rest)) {
+            match made::file(&image, opened, (path, rest)) {
                 None => {}
                 Some(Ok(Made::Host(asset))) => return Ok(asset),
                 Some(Ok(Made::Pieces(etag, segments))) => {
@@ -38,7 +36,7 @@ impl AssetRoot {
                 }
                 Some(Err(why)) => return Err(why),
             }
-            let entry = index.file(rest).map_err(|fault| told(path, &fault))?;
+            let entry = opened.index.file(rest).map_err(|fault| told(path, &fault))?;
             let segments = Segments::of(entry);
             let etag = format!("{}-{}\"", image.etag.trim_end_matches('"'), segments.fingerprint());
             Ok(Asset { size: entry.size, etag, layout: Some(segments), ..image })

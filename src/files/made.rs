@@ -9,13 +9,12 @@ use rustix::fs::{FileType, fstat};
 use super::{
     asset::Asset,
     image::ImageFile,
-    images::{opened, told, unreadable},
+    images::{Opened, opened, told, unreadable},
     root::AssetRoot,
 };
 use crate::{
     boot::{reason::Reason, urls::asset_url},
     iso::{
-        Index,
         esxi::boot_cfg,
         recognised::{ANY, BOOT_CFG, How, MADE, Part, Place, Recognised, Variant},
         segments::{Segment, Segments},
@@ -38,6 +37,7 @@ pub struct Seen {
 pub fn place_in(image: &str, variant: &Variant, place: &Place) -> String {
     match place {
         Place::Image(path) => format!("{image}/{path}"),
+        Place::Unpacked(path) => made(image, variant, unpacked_name(path)),
         Place::Host { path, .. } => made(image, variant, name_of(path)),
         Place::Supplied(name) => (*name).to_owned(),
     }
@@ -55,6 +55,11 @@ fn made(image: &str, variant: &Variant, name: &str) -> String {
 
 fn arch(variant: &Variant) -> &str {
     variant.arch.unwrap_or(ANY)
+}
+
+fn unpacked_name(path: &str) -> &str {
+    let name = name_of(path);
+    name.strip_suffix(".gz").unwrap_or(name)
 }
 
 fn name_of(path: &str) -> &str {
@@ -104,23 +109,24 @@ fn etag_of(image: &Asset, segments: &Segments) -> String {
 }
 
 /// A file that is made for an image. `rest` is its path in the image; `None` where that is in the image itself.
-pub(super) fn file(
-    image: &Asset,
-    index: &Index,
-    found: impl FnOnce() -> Result<Recognised, Reason>,
-    (path, rest): (&str, &str),
-) -> Option<Result<Made, Reason>> {
+pub(super) fn file(image: &Asset, opened: &Opened, (path, rest): (&str, &str)) -> Option<Result<Made, Reason>> {
     let (arch_asked, name) = rest.trim_start_matches('/').strip_prefix(MADE)?.strip_prefix('/')?.split_once('/')?;
-    Some(found().and_then(|found| {
+    Some(opened.recognised(image, path).and_then(|found| {
         let none = || Reason::not_found(path);
         let variant = found.variants.iter().find(|variant| arch(variant) == arch_asked).ok_or_else(none)?;
         if let Some(host) = of_host(variant, name) {
             return of_package(host, path).map(Made::Host);
         }
+        if let Place::Unpacked(packed) = &variant.kernel
+            && unpacked_name(packed) == name
+        {
+            let segments = opened.unpacked(image, packed, path)?;
+            return Ok(Made::Pieces(etag_of(image, &segments), segments));
+        }
         if name != INITRD || variant.initrds.is_empty() {
             return Err(none());
         }
-        let segments = Segments::initrd(index, &variant.initrds).map_err(|fault| told(path, &fault))?;
+        let segments = Segments::initrd(&opened.index, &variant.initrds).map_err(|fault| told(path, &fault))?;
         Ok(Made::Pieces(etag_of(image, &segments), segments))
     }))
 }

@@ -464,7 +464,7 @@ pub const FAMILIES: &[Family] = &[
         },
         memory: Memory::mib(4096, "the installer runs in memory beside the hypervisor"),
         notes: &[
-            "BIOS only: on UEFI machines the image's own GRUB starts Xen (EFI/xenserver/grubx64.efi)",
+            "BIOS only: Xen is started by multiboot, which iPXE for UEFI does not have",
             "the installer asks for its packages: give it the image's URL as a folder (HTTP)",
         ],
         ..NONE

@@ -430,6 +430,7 @@ fn reported(recognised: &Recognised) -> String {
     for variant in variants {
         let place = |place: &Place| match place {
             Place::Image(path) => path.clone(),
+            Place::Unpacked(path) => format!("{path}, unpacked"),
             Place::Host { path, package } => format!("{path} of {package}"),
             Place::Supplied(name) => format!("{name}, supplied"),
         };

@@ -17,7 +17,7 @@
 //! | … in a table's row, and in the result | [`family`], [`recognised`] |
 //! | … what it says of itself, and what its own menus start | `facts`, [`menu`], [`kernel`] |
 //! | Whether it is damaged, by the checksums that it carries | [`verify`] |
-//! | Files that are made of pieces of it | [`segments`], [`esxi`] |
+//! | Files that are made of pieces of it | [`segments`], [`unpacked`], [`esxi`] |
 //!
 //! # Why this is not a library
 //!
@@ -58,6 +58,7 @@ mod udf;
 mod udf_file;
 mod udf_tag;
 mod udf_volume;
+pub mod unpacked;
 pub mod verify;
 mod volume;
 mod when;

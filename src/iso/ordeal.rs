@@ -48,7 +48,10 @@ fn boots(image: &dyn ReadAt, index: &Index) {
             Part::Put { .. } => None,
         });
         for place in std::iter::once(&variant.kernel).chain(initrds) {
-            assert!(!matches!(place, Place::Image(path) if index.file(path).is_err()), "{place:?}");
+            assert!(
+                !matches!(place, Place::Image(path) | Place::Unpacked(path) if index.file(path).is_err()),
+                "{place:?}"
+            );
         }
         assert!(is_line(&variant.cmdline), "{:?}", variant.cmdline);
     }

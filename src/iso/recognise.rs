@@ -239,7 +239,7 @@ impl Look<'_> {
         let modules: Option<Vec<_>> = modules.iter().map(module).collect();
         let variant = self.first(family.kernel).zip(modules).map(|(kernel, modules)| Variant {
             arch: Some("x86_64"),
-            kernel: Place::Image(kernel),
+            kernel: if kernel.ends_with(".gz") { Place::Unpacked(kernel) } else { Place::Image(kernel) },
             initrds: Vec::new(),
             modules,
             cmdline: cmdline.to_owned(),

@@ -57,7 +57,7 @@ pub struct Variant {
     pub initrds: Vec<Part>,
     /// More files for a hypervisor or for wimboot: the file, and its arguments or name.
     pub modules: Vec<(String, String)>,
-    /// The kernel's command line. The placeholders `{I}`, `{W}`, `{host}` and `{path}` are filled by
+    /// The kernel's command line; Xen's is its own, and that of its Linux is with the first of the modules. The placeholders `{I}`, `{W}`, `{host}` and `{path}` are filled by
     /// [`Variant::cmdline_at`].
     pub cmdline: String,
 }
@@ -68,6 +68,8 @@ pub struct Variant {
 pub enum Place {
     /// In the image.
     Image(String),
+    /// In the image, packed by gzip; it is served unpacked.
+    Unpacked(String),
     /// On this host, in a package.
     Host {
         /// The file.
@@ -104,6 +106,13 @@ pub struct Need {
 }
 
 impl Variant {
+    /// The command line of the kernel that is the system: of the first module, where a hypervisor starts that.
+    #[must_use]
+    pub fn own_cmdline(&self, is_hypervisor: bool) -> &str {
+        let module = self.modules.first().filter(|_| is_hypervisor).map(|(_, arguments)| arguments);
+        module.unwrap_or(&self.cmdline)
+    }
+
     /// The command line for an image at these URLs: `tree` is its folder, without a slash at the end, and `whole` is
     /// the image file.
     #[must_use]

@@ -82,7 +82,7 @@ impl Segments {
         for part in parts {
             match part {
                 Part::File(Place::Image(path)) => made.extend(index.file(path)?.extents.iter().map(Segment::from)),
-                Part::File(Place::Host { .. } | Place::Supplied(_)) => {
+                Part::File(Place::Unpacked(_) | Place::Host { .. } | Place::Supplied(_)) => {
                     return Err(Fault::NotRead("a file that is not in the image cannot be added"));
                 }
                 Part::Put { path: Some(path), name } => made.put(name, index.file(path)?.extents)?,

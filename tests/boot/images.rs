@@ -1,11 +1,11 @@
 //! Images to their own userland: a Debian live system in three ways, one that is laid out as Fedora's, one as Proxmox', one
-//! as Void's, Debian's installer, and the images of Debian's packages.
+//! as Void's, Xen as XCP-ng's installer has it, Debian's installer, and the images of Debian's packages.
 
 use std::{cell::Cell, fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{
-    Firmware, Tool, Vm, fedora_image, installer_image, live_image, proxmox_image, required, void_image,
+    Firmware, Tool, Vm, fedora_image, installer_image, live_image, proxmox_image, required, void_image, xen_image,
 };
 
 use crate::stand::{BOOT, Place, START, Stand};
@@ -124,6 +124,45 @@ fn a_live_system_of_dracut() -> Result<()> {
         "file         Fedora-Live.iso/LiveOS/squashfs.img, ",
     ];
     saw(&stand, &vm, &seen)
+}
+
+/// iPXE starts Xen, which is served unpacked, and Xen its Linux, which has what the user added.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn xen_on_bios() -> Result<()> {
+    let image = xen_image()?;
+    let stand = Stand::serving(Place::TwoHosts, |files, command| {
+        serve(&image, "xcp.iso", files.folder(), command)?;
+        command.args(["--", "earlyprintk=xen,keep", "printk.time=0", "lab={{ machine.mac }}"]);
+        Ok(())
+    })?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start_with_memory(&stand.lab, Firmware::BiosPlainRom, 0x3d, 4096)?;
+    let lines = ends(&stand, &vm, "LAB-XEN")?;
+    ensure!(said(&lines, "LAB-XEN type=") == "LAB-XEN type=xen", "{lines:#?}");
+    let cmdline = said(&lines, "LAB-XEN cmdline=");
+    let theirs = format!("xencons=hvc console=hvc0 console=tty0 earlyprintk=xen,keep printk.time=0 lab={}", vm.mac());
+    ensure!(cmdline.ends_with(&theirs), "{cmdline}");
+    let seen = [
+        "script       profile xcp",
+        "kernel       xcp.iso/.netbootd/x86_64/xen, ",
+        "initrd       xcp.iso/boot/vmlinuz, ",
+        "initrd       xcp.iso/install.img, ",
+        "handed_over  ",
+    ];
+    saw(&stand, &vm, &seen)
+}
+
+/// On UEFI, iPXE has no multiboot: the machine's screen says so.
+#[test]
+#[ignore = "takes minutes: make iso-test"]
+fn xen_on_uefi() -> Result<()> {
+    let image = xen_image()?;
+    let stand = Stand::serving(Place::TwoHosts, |files, command| serve(&image, "xcp.iso", files.folder(), command))?;
+    let Some(stand) = stand else { return Ok(()) };
+    let vm = Vm::start(&stand.lab, Firmware::UefiPxe, 0x3e)?;
+    vm.wait_for_line("which iPXE starts only on a BIOS", BOOT).with_context(|| stand.printed())?;
+    Ok(())
 }
 
 /// The same file system is put into the initial RAM disk, as for Void Linux, whose initial RAM disk has no network.

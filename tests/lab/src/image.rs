@@ -32,6 +32,11 @@ pub fn void_image() -> Result<PathBuf> {
     made("void", &[&fedora_image()?])
 }
 
+/// Xen with the kernel of the live system, laid out as XCP-ng's installer: `tests/lab/xen-iso`.
+pub fn xen_image() -> Result<PathBuf> {
+    made("xen", &[&live_image()?])
+}
+
 /// The image from the cache (`target/lab`), or made the first time, which takes a minute or two.
 fn made(name: &str, of: &[&Path]) -> Result<PathBuf> {
     let cache = Path::new(CACHE);

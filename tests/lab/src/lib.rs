@@ -39,7 +39,7 @@ pub use browser::Browser;
 pub use captured::{Captured, Noise, Waited, mutated, storm};
 pub use firmware::Firmware;
 pub use host::Host;
-pub use image::{fedora_image, installer_image, live_image, proxmox_image, void_image};
+pub use image::{fedora_image, installer_image, live_image, proxmox_image, void_image, xen_image};
 pub use lab::{Lab, remove_labs_of_this_process};
 pub use lease_server::LeaseServer;
 pub use meter::{
