@@ -414,6 +414,35 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
             ("boot/grub/grub.cfg", t("menuentry 'ShredOS' {\nlinux /boot/bzImage console=tty3 loglevel=3\n}\n")),
         ],
     ),
+    (
+        "Of no known family, for 32 bits, with programs that are not its system in the menu",
+        "LIVE32",
+        &[
+            ("boot/bzImage", X86),
+            ("boot/rootfs.gz", F),
+            ("boot/memtest.bin", X64),
+            ("boot/old.bin", F),
+            ("isolinux/chain.c32", F),
+            (
+                "isolinux/isolinux.cfg",
+                t(
+                    "label hd\n kernel chain.c32\n append hd0\nlabel live\n kernel /boot/bzImage\n append initrd=/boot/rootfs.gz quiet\nlabel memtest\n linux /boot/memtest.bin\nlabel old\n linux /boot/old.bin\n",
+                ),
+            ),
+        ],
+    ),
+    (
+        "Of no known family, with one kernel for each processor in the menu",
+        "RESCUE",
+        &[
+            ("boot/rescue32", X86),
+            ("boot/rescue64", X64),
+            (
+                "boot/grub/grub.cfg",
+                t("menuentry '32' {\nlinux /boot/rescue32 a\n}\nmenuentry '64' {\nlinux /boot/rescue64 b\n}\n"),
+            ),
+        ],
+    ),
     ("Of no known family and without a menu", "FREEDOS", &[("kernel.sys", F), ("command.com", F)]),
     ("A live system whose kernel is not where it should be", "ODD", &[("live/filesystem.squashfs", s(100))]),
 ];

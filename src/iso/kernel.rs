@@ -29,6 +29,13 @@ pub fn arch(head: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Whether it is a kernel, or another program that is loaded like one. Kernels for arm64 are often compressed with gzip, and
+/// iPXE unpacks them.
+#[must_use]
+pub fn is_kernel(head: &[u8]) -> bool {
+    arch(head).is_some() || head.starts_with(&[0x1f, 0x8b])
+}
+
 /// The processor from a word of a path or text: `install.386`, `amd64`.
 #[must_use]
 pub fn arch_in(text: &str) -> Option<&'static str> {
@@ -72,6 +79,9 @@ mod tests {
         arm[56..60].copy_from_slice(b"ARM\x64");
         assert_eq!(arch(&arm), Some("arm64"));
         assert_eq!((arch(b""), arch(b"\x1f\x8b"), arch(b"MZ")), (None, None, None));
+        assert!(is_kernel(&x86) && is_kernel(&arm) && is_kernel(b"\x1f\x8b\x08"));
+        // A COM32 module begins with a signature of its own (syslinux, doc/comboot.txt).
+        assert!(!is_kernel(b"\xb8\xff\x4c\xcd\x21") && !is_kernel(b""));
         for (text, expected) in [
             ("install.386/vmlinuz", Some("i386")),
             ("Debian GNU/Linux 12 - Official amd64 NETINST", Some("x86_64")),

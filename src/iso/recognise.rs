@@ -7,7 +7,7 @@ use super::{
     families::{DROPPED, FAMILIES},
     family::{Family, Initrd, Memory, Test, Way},
     index::Index,
-    kernel::{arch, arch_in},
+    kernel::{arch, arch_in, is_kernel},
     menu::{self, MenuEntry},
     pattern::fits,
     recognised::{ANY, BOOT_CFG, How, MADE, Need, Part, Place, Recognised, Variant},
@@ -281,11 +281,17 @@ impl Look<'_> {
         (!memory.why.is_empty()).then(|| Need { mib: memory.base + size.div_ceil(1 << 20), why: memory.why })
     }
 
-    /// An unknown family: the first entry of its own menu, or else a virtual drive.
+    /// An unknown family: the first entry of its own menu that starts a kernel, or else a virtual drive. Later entries
+    /// count for other processors only, and only with a kernel of the same name: a memory test is not the system.
     fn unknown(&self) -> Recognised {
         let mut variants: Vec<Variant> = Vec::new();
+        let mut name = None;
         for entry in &self.menu {
             let head = self.index.read(self.image, &entry.kernel, HEAD).unwrap_or_default();
+            // chain.c32, boot sectors and the like are in menus as well.
+            if !is_kernel(&head) || *name.get_or_insert(letters_of(&entry.kernel)) != letters_of(&entry.kernel) {
+                continue;
+            }
             let arch = arch(&head).or_else(|| arch_in(&entry.kernel)).or(self.facts.arch);
             if variants.iter().all(|variant| variant.arch != arch) {
                 let initrds = entry.initrds.iter().map(|path| Part::File(Place::Image(path.clone()))).collect();
@@ -322,6 +328,12 @@ impl Look<'_> {
         let has_sector = self.image.read_at(510, &mut end).is_ok() && end == [0x55, 0xaa];
         has_sector || !self.index.volume().boot_entries.is_empty()
     }
+}
+
+/// The letters that the name of a kernel begins with: those of `vmlinuz64` and `vmlinuz-686` are equal.
+fn letters_of(kernel: &str) -> &str {
+    let name = kernel.rsplit('/').next().unwrap_or(kernel);
+    name.split(|c: char| !c.is_alphabetic()).next().unwrap_or(name)
 }
 
 /// Groups of digits count as numbers: 6.10 is newer than 6.9.
