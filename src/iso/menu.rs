@@ -1,9 +1,11 @@
 //! The entries of an image's own boot menus: GRUB, isolinux, and the Boot Loader Specification. They are used for
 //! images of unknown families, and for the arguments of known ones.
 
-use std::collections::BTreeMap;
-
-use super::{index::Index, source::ReadAt};
+use super::{
+    grub_script::{Script, Word},
+    index::Index,
+    source::ReadAt,
+};
 
 /// One entry of a menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +58,8 @@ impl Draft {
         let place = |path: &str| {
             // `($root)/boot/x`, `/boot/x`, and paths relative to the menu.
             let plain = path.rsplit_once(')').map_or(path, |(_, path)| path);
-            let paths = [plain.to_owned(), format!("{folder}/{plain}")];
-            paths.iter().find(|path| index.file(path).is_ok()).map(|path| path.trim_start_matches('/').to_owned())
+            let paths = [plain_path(plain), plain_path(&format!("{folder}/{plain}"))];
+            paths.into_iter().find(|path| index.file(path).is_ok())
         };
         let initrds = self.initrds.iter().map(|path| place(path)).collect::<Option<_>>()?;
         Some(MenuEntry {
@@ -69,11 +71,27 @@ impl Draft {
     }
 }
 
-/// Without quotes, and without words that a loader would fill in. A control character ends a word, like a space: the line
+/// As [`Index::find`] writes paths: without `.`, `..` and empty parts. The menu of NixOS has `/boot//nix`.
+fn plain_path(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Without quotes, and without words that a loader would fill in, or add. A control character ends a word, like a space: the line
 /// is shown, and becomes a part of scripts.
 fn plain_words(cmdline: &str) -> String {
     let words = cmdline.split(|c: char| c.is_whitespace() || c.is_control());
-    let words = words.filter(|word| !word.contains('$') && !matches!(*word, "---" | "--"));
+    let is_kept = |word: &&str| {
+        !word.contains('$') && !NO_ARGUMENTS.contains(word) && !ADDED.iter().any(|added| word.starts_with(added))
+    };
+    let words = words.filter(is_kept);
     let unquoted = |word| ['"', '\''].into_iter().find_map(|quote| unwrapped(word, quote)).unwrap_or(word);
     words.map(unquoted).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -82,30 +100,28 @@ fn unwrapped(word: &str, quote: char) -> Option<&str> {
     word.strip_prefix(quote)?.strip_suffix(quote)
 }
 
-/// GRUB: `menuentry`, `linux`, `initrd`, and variables with a plain value.
+/// GRUB: `menuentry`, `linux` and `initrd`.
 fn grub(text: &str) -> Vec<Draft> {
-    let mut variables = BTreeMap::new();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut title = String::new();
-    for line in joined(text) {
-        let line = line.trim();
-        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        match command {
-            "set" => {
-                if let Some((name, value)) = rest.split_once('=') {
-                    variables.insert(name.trim().to_owned(), value.trim_matches(['"', '\'']).to_owned());
-                }
+    for words in Script::new(text) {
+        let Some((command, arguments)) = words.split_first() else { continue };
+        match (command.text.as_str(), arguments) {
+            ("menuentry", arguments) => title = arguments.first().map(|word| word.text.clone()).unwrap_or_default(),
+            ("linux" | "linux16" | "linuxefi", [kernel, arguments @ ..]) => {
+                let cmdline = arguments.iter().filter(|word| !word.is_partial).map(in_cmdline);
+                drafts.push(Draft {
+                    title: title.clone(),
+                    kernel: kernel.text.clone(),
+                    cmdline: cmdline.collect::<Vec<_>>().join(" "),
+                    initrds: Vec::new(),
+                });
             }
-            "menuentry" => title = quoted(rest),
-            "linux" | "linux16" | "linuxefi" => {
-                let rest = filled(rest, &variables);
-                let (kernel, cmdline) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
-                let (kernel, cmdline) = (kernel.to_owned(), cmdline.to_owned());
-                drafts.push(Draft { title: title.clone(), kernel, cmdline, initrds: Vec::new() });
-            }
-            "initrd" | "initrd16" | "initrdefi" => {
+            ("initrd" | "initrd16" | "initrdefi", initrds) => {
                 if let Some(draft) = drafts.last_mut() {
-                    draft.initrds = filled(rest, &variables).split_whitespace().map(str::to_owned).collect();
+                    // `${ucode}` is nothing where no branch set it.
+                    let is_named = |word: &&Word| !word.text.is_empty();
+                    draft.initrds = initrds.iter().filter(is_named).map(|word| word.text.clone()).collect();
                 }
             }
             _ => {}
@@ -114,34 +130,14 @@ fn grub(text: &str) -> Vec<Draft> {
     drafts
 }
 
-/// Joins lines that end with a backslash.
-fn joined(text: &str) -> Vec<String> {
-    text.replace("\\\r\n", " ").replace("\\\n", " ").lines().map(str::to_owned).collect()
-}
-
-fn quoted(text: &str) -> String {
-    let text = text.trim_start();
-    let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        return text.split_whitespace().next().unwrap_or_default().to_owned();
-    };
-    text.split(quote).nth(1).unwrap_or_default().to_owned()
-}
-
-fn filled(text: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut text = text.to_owned();
-    // The longest names first, because $kernel_flags also starts with $kernel.
-    let mut names: Vec<_> = variables.iter().filter(|(_, value)| value.len() < 512).collect();
-    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-    for (name, value) in names.into_iter().take(32) {
-        text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
-        text = text.chars().take(4096).collect();
+/// A word as a kernel reads it: quotes keep its spaces together (lib/cmdline.c, `next_arg`).
+fn in_cmdline(word: &Word) -> String {
+    let text = &word.text;
+    match text.split_once('=') {
+        _ if !text.contains(char::is_whitespace) => text.clone(),
+        Some((name, value)) if !name.contains(char::is_whitespace) => format!("{name}=\"{value}\""),
+        _ => format!("\"{text}\""),
     }
-    // A variable without a value is empty in a path: `${loopback}/casper/vmlinuz`.
-    let unset = |word: &str| match word.rsplit_once('}') {
-        Some((before, path)) if before.starts_with("${") && path.starts_with('/') => path.to_owned(),
-        _ => word.to_owned(),
-    };
-    text.split_whitespace().map(unset).collect::<Vec<_>>().join(" ")
 }
 
 /// isolinux and syslinux.
@@ -181,15 +177,26 @@ fn entry_file(text: &str) -> Vec<Draft> {
         let value = value.trim();
         match key {
             "title" => draft.title = value.to_owned(),
-            "linux" => draft.kernel = value.to_owned(),
-            "initrd" => draft.initrds.push(value.to_owned()),
+            "linux" => draft.kernel = value.replace('\\', "/"),
+            "initrd" => draft.initrds.push(value.replace('\\', "/")),
             "options" => draft.cmdline = format!("{} {value}", draft.cmdline),
             _ => {}
+        }
+    }
+    // A kernel that is an EFI program reads those that its command line names (Documentation/admin-guide/efi-stub.rst).
+    for path in draft.cmdline.split_whitespace().filter_map(|word| word.strip_prefix("initrd=")) {
+        let path = path.replace('\\', "/");
+        if !draft.initrds.contains(&path) {
+            draft.initrds.push(path);
         }
     }
     if draft.kernel.is_empty() { Vec::new() } else { vec![draft] }
 }
 
+/// Words that are for a loader or an installer, or that say nothing to a kernel and end a command of iPXE.
+const NO_ARGUMENTS: &[&str] = &["---", "--", "#", ";", "&&", "||"];
+/// Arguments that name files to a kernel, which a loader adds.
+const ADDED: &[&str] = &["initrd=", "BOOT_IMAGE="];
 /// The paths of menus, the smaller ones first.
 const PLACES: &[&str] = &[
     "boot/grub/loopback.cfg",
@@ -250,9 +257,34 @@ menuentry 'Gone' { linux /nothing
 "#;
         let found =
             of(&[("boot/grub/grub.cfg", menu), ("live/vmlinuz", "k"), ("live/initrd", "i"), ("live/ucode.img", "u")]);
-        let cmdline = "boot=it quiet splash persistent=\"yes\"";
+        let cmdline = "boot=it quiet splash persistent=yes";
         let initrds = ["live/ucode.img", "live/initrd"];
-        assert_eq!(found, [entry("Try it $really", "live/vmlinuz", &initrds, cmdline)]);
+        assert_eq!(found, [entry("Try it ", "live/vmlinuz", &initrds, cmdline)]);
+    }
+
+    #[test]
+    fn the_menus_of_grub_have_comments_quotes_and_several_commands_in_a_line() {
+        for (menu, cmdline) in [
+            ("linux /boot/vmlinuz quiet splash # the default\ninitrd /boot/initrd", "quiet splash"),
+            ("linux /boot/vmlinuz quiet; initrd /boot/initrd", "quiet"),
+            ("linux /boot/vmlinuz a && initrd /boot/initrd || echo no", "a"),
+            ("linux \"/boot/vmlinuz\" 'b' \"c d=e\" f=\"g h\" i#j\ninitrd '/boot/initrd'", "b \"c d=e\" f=\"g h\" i#j"),
+            ("linux /boot//vmlinuz ${iso}\ninitrd ./boot/x/..///initrd", ""),
+        ] {
+            for menu in [format!("menuentry 'x' {{\n{menu}\n}}\n"), format!("menuentry x --class y {{ {menu}\n }}")] {
+                let found =
+                    of(&[("EFI/BOOT/grub.cfg", &menu), ("boot/vmlinuz", "k"), ("boot/initrd", "i"), ("boot/x/y", "")]);
+                assert_eq!(found, [entry("x", "boot/vmlinuz", &["boot/initrd"], cmdline)], "{menu}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_loader_adds_and_what_ends_a_command_is_no_argument() {
+        assert_eq!(plain_words("a # b ; initrd=/x && BOOT_IMAGE=y || c#d --- e"), "a b c#d e");
+        let conf = "title T\nlinux \\k\\linux\noptions initrd=\\k\\a.img quiet\n";
+        let found = of(&[("loader/entries/a.conf", conf), ("k/linux", "k"), ("k/a.img", "a")]);
+        assert_eq!(found, [entry("T", "k/linux", &["k/a.img"], "quiet")]);
     }
 
     #[test]

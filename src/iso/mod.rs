@@ -15,7 +15,7 @@
 //! | … behind one type, which picks the side | [`index`], `volume` |
 //! | What an image is, and how a machine boots it | [`recognise`], by the table in ★ [`families`] |
 //! | … in a table's row, and in the result | [`family`], [`recognised`] |
-//! | … what it says of itself, and what its own menus start | `facts`, [`menu`], [`kernel`] |
+//! | … what it says of itself, and what its own menus start | `facts`, [`menu`] with `grub_script`, [`kernel`] |
 //! | Whether it is damaged, by the checksums that it carries | [`verify`] |
 //! | Files that are made of pieces of it | [`segments`], [`unpacked`], [`esxi`] |
 //!
@@ -37,6 +37,7 @@ pub mod families;
 mod families_tests;
 pub mod family;
 pub mod fault;
+mod grub_script;
 pub mod index;
 mod iso9660;
 pub mod kernel;
