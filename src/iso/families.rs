@@ -196,8 +196,13 @@ pub const FAMILIES: &[Family] = &[
         id: "nixos",
         title: "NixOS",
         tests: &[Test::Has(&["nix-store.squashfs"])],
-        kernel: &["boot/bzImage", "boot/*/bzImage"],
-        initrd: &[Initrd::One(&["boot/initrd", "boot/*/initrd"]), Initrd::Image("nixos.iso")],
+        // nixpkgs, nixos/modules/installer/cd-dvd/iso-image.nix: `target = "/boot/" + kernel + "/" + kernelFile`, where the
+        // kernel is a path of the store. Older images have /boot/bzImage. For arm64 the file is called Image.
+        kernel: &["boot/nix/store/*/bzImage", "boot/nix/store/*/Image", "boot/bzImage", "boot/Image", "boot/*/bzImage"],
+        initrd: &[
+            Initrd::One(&["boot/nix/store/*/initrd", "boot/initrd", "boot/*/initrd"]),
+            Initrd::Image("nixos.iso"),
+        ],
         way: Way::Linux("{own:init=/init} root=/nixos.iso"),
         memory: Memory::with(
             2048,
@@ -493,7 +498,9 @@ pub const FAMILIES: &[Family] = &[
     Family {
         id: "gentoo-old",
         title: "Gentoo (genkernel)",
-        tests: &[Test::Has(&["image.squashfs"]), Test::Has(&["boot/gentoo.igz"])],
+        // catalyst, targets/support/bootloader-setup.sh: an initial RAM disk of dracut has the same name, and only its
+        // arguments tell it from one of genkernel.
+        tests: &[Test::Has(&["image.squashfs"]), Test::Has(&["boot/gentoo.igz"]), Test::MenuLacks(&["rd.live."])],
         finds: &[("squashfs", &["image.squashfs"])],
         kernel: &["boot/gentoo"],
         initrd: &[Initrd::One(&["boot/gentoo.igz"]), Initrd::Found("squashfs", "image.squashfs")],
@@ -512,7 +519,10 @@ pub const FAMILIES: &[Family] = &[
         tests: &[Test::Has(&["image.squashfs"]), Test::Has(&["boot/gentoo*"])],
         finds: &[("squashfs", &["image.squashfs"])],
         kernel: &["boot/gentoo", "boot/gentoo-kernel", "boot/vmlinuz*"],
-        initrd: &[Initrd::One(&["boot/gentoo*.img", "boot/initr*"]), Initrd::Found("squashfs", "image.img")],
+        initrd: &[
+            Initrd::One(&["boot/gentoo*.img", "boot/initr*", "boot/gentoo*.igz"]),
+            Initrd::Found("squashfs", "image.img"),
+        ],
         way: Way::Linux("root=live:/image.img rd.live.image rd.live.dir=/ rd.live.squashimg=image.squashfs"),
         memory: Memory::with(
             1024,

@@ -351,6 +351,33 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
         ],
     ),
     (
+        "NixOS with a kernel for new hardware as well, as nixpkgs makes it (installer/cd-dvd/iso-image.nix)",
+        "nixos-graphical-25.05-x86_64",
+        &[
+            ("version.txt", t("25.05\n")),
+            ("nix-store.squashfs", s(900)),
+            ("boot/nix/store/bbb-linux-6.12.30/bzImage", X64),
+            ("boot/nix/store/ddd-initrd-linux-6.12.30/initrd", F),
+            ("boot/nix/store/ccc-linux-6.15.1/bzImage", X64),
+            ("boot/nix/store/aaa-initrd-linux-6.15.1/initrd", F),
+            (
+                "EFI/BOOT/grub.cfg",
+                t(
+                    "if [ ${iso_path} ] ; then\n set isoboot=\"findiso=${iso_path}\"\nfi\nmenuentry 'NixOS' --class installer {\n linux /boot//nix/store/bbb-linux-6.12.30/bzImage ${isoboot} init=/nix/store/abc-nixos-system/init root=LABEL=nixos loglevel=4\n initrd /boot//nix/store/ddd-initrd-linux-6.12.30/initrd\n}\nmenuentry 'NixOS (Linux 6.15.1)' --class installer {\n linux /boot//nix/store/ccc-linux-6.15.1/bzImage ${isoboot} init=/nix/store/xyz-nixos-system/init root=LABEL=nixos\n initrd /boot//nix/store/aaa-initrd-linux-6.15.1/initrd\n}\n",
+                ),
+            ),
+        ],
+    ),
+    (
+        "NixOS for arm64",
+        "nixos-minimal-25.05-aarch64",
+        &[
+            ("nix-store.squashfs", s(900)),
+            ("boot/nix/store/bbb-linux-6.12.30/Image", ARM),
+            ("boot/nix/store/ddd-initrd-linux-6.12.30/initrd", F),
+        ],
+    ),
+    (
         "Talos",
         "TALOS_V1_7_0",
         &[
@@ -394,6 +421,21 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
         "Gentoo",
         "Gentoo-amd64-20241103",
         &[("boot/gentoo", X64), ("boot/gentoo-initramfs.img", F), ("image.squashfs", s(400))],
+    ),
+    (
+        "Gentoo of today: dracut, and still named .igz (catalyst, targets/support/bootloader-setup.sh)",
+        "Gentoo-amd64-20260712",
+        &[
+            ("boot/gentoo", X64),
+            ("boot/gentoo.igz", F),
+            ("image.squashfs", s(400)),
+            (
+                "boot/grub/grub.cfg",
+                t(
+                    "menuentry 'Boot LiveCD (kernel: gentoo)' --class gnu-linux --class os {\n linux /boot/gentoo dokeymap root=live:CDLABEL=Gentoo-amd64-20260712 rd.live.dir=/ rd.live.squashimg=image.squashfs cdroot\n initrd /boot/gentoo.igz\n}\n",
+                ),
+            ),
+        ],
     ),
     ("Tiny Core", "TinyCore", &[("boot/vmlinuz64", X64), ("boot/corepure64.gz", F)]),
     ("Mageia", "Mageia-9-x86_64", &[("isolinux/x86_64/vmlinuz", X64), ("isolinux/x86_64/all.rdz", F)]),

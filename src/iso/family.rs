@@ -40,6 +40,8 @@ pub enum Test {
     System(&'static str),
     /// A file that matches the pattern contains one of these words.
     Says(&'static str, &'static [&'static str]),
+    /// No entry of the image's own menus has one of these words among its arguments.
+    MenuLacks(&'static [&'static str]),
     /// The release of casper is known and at least this: 1472 is 1.472.
     CasperFrom(u32),
     /// It is known and lower than this.

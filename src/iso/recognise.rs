@@ -56,6 +56,7 @@ impl Look<'_> {
                 let bytes = self.index.read(self.image, path, TEXT).unwrap_or_default();
                 says(&String::from_utf8_lossy(&bytes), words)
             }),
+            Test::MenuLacks(words) => !self.menu.iter().any(|entry| says(&entry.cmdline, words)),
             Test::CasperFrom(least) => self.facts.casper.is_some_and(|casper| casper >= *least),
             Test::CasperBefore(end) => self.facts.casper.is_some_and(|casper| casper < *end),
         }
@@ -117,12 +118,13 @@ impl Look<'_> {
         patterns.iter().find_map(|pattern| self.index.find(pattern).into_iter().next())
     }
 
-    /// Every kernel with its processor, the best first: by pattern, then the newest.
+    /// Every kernel with its processor, the best first: by pattern, then by the image's own menu, then the newest.
     fn kernels(&self, patterns: &[&str]) -> Vec<(Option<&'static str>, String)> {
         let mut all: Vec<(Option<&'static str>, String)> = Vec::new();
         for pattern in patterns {
             let mut paths = self.index.find(pattern);
-            paths.sort_by_cached_key(|path| std::cmp::Reverse(natural(path)));
+            let in_menu = |path: &str| self.menu.iter().position(|entry| entry.kernel.eq_ignore_ascii_case(path));
+            paths.sort_by_cached_key(|path| (in_menu(path).unwrap_or(usize::MAX), std::cmp::Reverse(natural(path))));
             for path in paths {
                 if all.iter().all(|(_, known)| *known != path) {
                     let head = self.index.read(self.image, &path, HEAD).unwrap_or_default();
@@ -162,9 +164,12 @@ impl Look<'_> {
         }
     }
 
-    /// The initial RAM disk of a kernel: with the same version, or else in the same folder, or else the first.
+    /// The initial RAM disk of a kernel: the one in the image's own menu, or else with the same version, or else in the same
+    /// folder, or else the first.
     fn paired(&self, patterns: &[&str], kernel: &str) -> Option<String> {
         let all: Vec<String> = patterns.iter().flat_map(|pattern| self.index.find(pattern)).collect();
+        let own = self.entry(kernel).map_or(&[][..], |entry| &entry.initrds);
+        let is_own = |path: &&String| own.iter().any(|own| own.eq_ignore_ascii_case(path));
         let (folder, name) = kernel.rsplit_once('/').unwrap_or(("", kernel));
         let version = STEMS.iter().find_map(|stem| name.strip_prefix(stem)).unwrap_or_default();
         let is_beside = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
@@ -173,7 +178,7 @@ impl Look<'_> {
         let is_paired = |path: &&String| !version.is_empty() && is_beside(path) && stem(path).ends_with(version);
         // If there are several kernels in a folder, a kernel without a version has an initial RAM disk without one.
         let is_plain = |path: &&String| is_beside(path) && version.is_empty() && !stem(path).contains(['-', '.']);
-        let best = all.iter().find(is_paired).or_else(|| all.iter().find(is_plain));
+        let best = all.iter().find(is_own).or_else(|| all.iter().find(is_paired)).or_else(|| all.iter().find(is_plain));
         best.or_else(|| all.iter().find(|path| is_beside(path))).or(all.first()).cloned()
     }
 
@@ -197,9 +202,14 @@ impl Look<'_> {
         Some((line + rest).trim().to_owned())
     }
 
+    /// The first entry of the image's own menus that starts a kernel.
+    fn entry(&self, kernel: &str) -> Option<&MenuEntry> {
+        self.menu.iter().find(|entry| entry.kernel.eq_ignore_ascii_case(kernel))
+    }
+
     /// The arguments for a kernel in the image's own menu, without those that look for the disc.
     fn own(&self, kernel: &str) -> Option<String> {
-        let entry = self.menu.iter().find(|entry| entry.kernel.eq_ignore_ascii_case(kernel))?;
+        let entry = self.entry(kernel)?;
         let is_kept = |word: &&str| !DROPPED.iter().any(|dropped| word.starts_with(dropped));
         let words: Vec<&str> = entry.cmdline.split_whitespace().filter(is_kept).collect();
         (!words.is_empty()).then(|| words.join(" "))
