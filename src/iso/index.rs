@@ -78,14 +78,15 @@ impl Index {
         let iso = iso9660::descriptors(&reader).and_then(|all| all.map(|all| iso_side(&reader, all)).transpose());
         let udf = Udf::find(&reader).and_then(|found| found.map(|udf| udf_side(&udf)).transpose());
         match (iso, udf) {
-            (Ok(Some(iso)), Ok(Some(udf))) if iso.is_only_a_notice_beside(&udf) => {
+            (Ok(Some(iso)), Ok(Some(udf))) if iso.is_only_a_notice_beside(&udf) || iso.is_short_of_names(&udf) => {
                 // In an image with both, the ISO 9660 part has the boot entries and the size of the whole volume.
                 let Volume { system, application, application_use, boot_entries, stated, .. } = iso.volume;
                 let stated = stated.max(udf.volume.stated);
                 let volume = Volume { system, application, application_use, boot_entries, stated, ..udf.volume };
                 Ok(Self { volume, nodes: udf.nodes })
             }
-            (Ok(Some(iso)), Ok(_)) => Ok(iso),
+            (Ok(Some(iso)), Ok(Some(udf))) => Ok(iso.corrected_by(udf)),
+            (Ok(Some(iso)), Ok(None)) => Ok(iso),
             (Ok(Some(iso)), Err(fault)) => Ok(iso.with(fault)),
             (Ok(None), Ok(Some(udf))) => Ok(udf),
             (Err(fault), Ok(Some(udf))) => Ok(udf.with(fault)),
@@ -103,6 +104,42 @@ impl Index {
         let count = |index: &Self| index.list("").map_or(0, |items| items.len());
         let has = |index: &Self| index.lookup("sources").is_ok();
         count(udf) > 0 && (count(self) <= 2 && count(udf) > count(self) || !has(self) && has(udf))
+    }
+
+    /// Without Rock Ridge and Joliet, ISO 9660 has names of 8 and 3 capital letters. `genisoimage -udf` does not add either.
+    fn is_short_of_names(&self, udf: &Self) -> bool {
+        self.volume.side == Side::Plain && udf.nodes.len() >= self.nodes.len()
+    }
+
+    /// With the contents of files that this side has not, or not all of. genisoimage(1), -allow-limited-size: a file of 4 GiB
+    /// or more has "a shrunk visible file size" in ISO 9660, and the right one in UDF. The tree stays that of ISO 9660,
+    /// because genisoimage writes no links into UDF.
+    fn corrected_by(mut self, mut udf: Self) -> Self {
+        // The node of the same path in UDF. Folders are before their contents.
+        let mut same: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
+        for node in &mut self.nodes {
+            let is_root = same.is_empty();
+            let folder = same.get(node.parent).copied().flatten().and_then(|at| udf.nodes.get(at));
+            let at = match folder.map(|folder| &folder.what) {
+                _ if is_root => Some(0),
+                Some(NodeWhat::Folder { first, count }) => {
+                    let children = udf.children(*first, *count);
+                    children.binary_search_by(|child| child.name.cmp(&node.name)).ok().map(|at| first + at)
+                }
+                _ => None,
+            };
+            same.push(at);
+            let Some(other) = at.and_then(|at| udf.nodes.get_mut(at)) else { continue };
+            let is_better = match (&node.what, &other.what) {
+                (NodeWhat::File { size, .. }, NodeWhat::File { size: whole, .. }) => whole > size,
+                (NodeWhat::Unreadable(_), NodeWhat::File { .. }) => true,
+                _ => false,
+            };
+            if is_better {
+                std::mem::swap(&mut node.what, &mut other.what);
+            }
+        }
+        self
     }
 
     /// The data in the descriptors.
@@ -339,7 +376,44 @@ const LINKS: usize = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iso::made::{Of, iso};
+    use crate::iso::made::{Made, Of, iso, udf};
+
+    /// ISO 9660 and UDF in one image, as genisoimage -udf makes it.
+    fn bridge(iso: &Made, udf: &[u8]) -> Vec<u8> {
+        let mut both = udf.to_vec();
+        both[16 * 2048..19 * 2048].fill(0);
+        both[16 * 2048..][..iso.bytes.len() - 16 * 2048].copy_from_slice(&iso.bytes[16 * 2048..]);
+        both[30 * 2048..][..6].copy_from_slice(b"\0NSR02");
+        both
+    }
+
+    #[test]
+    fn a_file_that_is_cut_in_iso_9660_is_read_from_udf() {
+        let made = iso("L", &[("a", "abc".into()), ("b/c", "xyz".into()), ("l", Of::Link("a")), ("sub/d", "d".into())]);
+        let both = bridge(&made, &udf("U", &[("a", b"abcdefgh"), ("d", b"d"), ("l", b"")]));
+        let index = Index::open(&both).expect("opened");
+        assert_eq!(index.volume().side, Side::RockRidge);
+        let read = |path: &str| index.read(&both, path, 100).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert_eq!(read("a").as_deref(), Ok("abcdefgh"));
+        // Genisoimage has no links in UDF.
+        assert_eq!(read("l").as_deref(), Ok("abcdefgh"));
+        assert_eq!((read("b/c").as_deref(), read("sub/d").as_deref()), (Ok("xyz"), Ok("d")));
+        assert!(index.file("sub/a").is_err());
+    }
+
+    #[test]
+    fn where_only_udf_has_the_names_they_are_taken_from_there() {
+        let mut made = iso("L", &[("filesystem.squashfs", "abc".into()), ("b", "b".into()), ("c", "c".into())]);
+        let files: &[(&str, &[u8])] = &[("filesystem.squashfs", b"abc"), ("b", b"b"), ("c", b"c")];
+        let of = |made: &Made| Index::open(&bridge(made, &udf("U", files))).expect("opened");
+        assert_eq!(of(&made).volume().side, Side::RockRidge);
+        // Without the mark of Rock Ridge, the names are those of 8 and 3 letters.
+        let at = made.bytes.windows(6).position(|bytes| bytes == b"SP\x07\x01\xbe\xef").expect("marked");
+        made.bytes[at..at + 6].fill(0);
+        let index = of(&made);
+        assert_eq!((index.volume().side, index.volume().label.as_str()), (Side::Udf, "U"));
+        assert!(index.file("filesystem.squashfs").is_ok());
+    }
 
     #[test]
     fn patterns_find_paths_in_either_case_and_as_they_are() {
