@@ -118,7 +118,10 @@ impl<'a> Iso<'a> {
         let Recognised { title, kind, how, memory, notes, .. } = &self.seen.found;
         let how = match how {
             How::Linux | How::Xen if self.seen.found.family == "menu" => "booted as its own menu says".to_owned(),
-            How::Linux => "booted by its own kernel".to_owned(),
+            How::Linux => match self.host_files().next() {
+                Some(_) => "booted by the netboot kernel of its release".to_owned(),
+                None => "booted by its own kernel".to_owned(),
+            },
             How::Xen => "booted by Xen".to_owned(),
             How::Wimboot => "booted by wimboot".to_owned(),
             How::Esxi => "booted by its own loader".to_owned(),
@@ -555,6 +558,27 @@ mod tests {
              initrd --name install.img {url}/install.img || goto failed\n"
         );
         assert!(text.contains(&lines), "{text}");
+    }
+
+    #[test]
+    fn the_installer_of_a_debian_release_is_booted_by_its_netboot_kernel() {
+        let of = |info: &'static str| {
+            let files: [(&str, Of<'_>); 4] = [
+                (".disk/info", info.into()),
+                ("install.amd/vmlinuz", "kernel".into()),
+                ("install.amd/initrd.gz", "initrd".into()),
+                ("dists/x/Release", "x".into()),
+            ];
+            let (settings, said) = read(&[("d.iso", &files)], "[profiles.d]\niso = \"d.iso\"\n");
+            (settings.profiles["d"].about[0].clone(), said.join("\n"))
+        };
+        let (about, _) = of("Debian GNU/Linux 12.5.0 \"Bookworm\" - Official amd64 NETINST 20240210-11:27");
+        assert!(about.ends_with(", booted by the netboot kernel of its release"), "{about}");
+        for info in ["Debian GNU/Linux testing \"Forky\" - Unofficial amd64", "Devuan GNU/Linux 5.0.0 daedalus amd64"] {
+            let (about, said) = of(info);
+            assert!(about.contains(", not booted: the initial RAM disk of the image needs a disc, "), "{about}");
+            assert!(said.contains("take linux and initrd.gz from netboot.tar.gz"), "{said}");
+        }
     }
 
     #[test]

@@ -27,7 +27,8 @@ impl Facts {
         let info = line(".disk/info");
         let tree = TreeInfo::of(&text(".treeinfo"));
         let said = [
-            (title_of(&info), version_in(&info)),
+            // What follows the dash has dates.
+            (title_of(&info), version_in(info.split(" - ").next().unwrap_or_default())),
             (tree.title(), tree.version.clone()),
             named("Arch Linux", line("arch/version")),
             named("SystemRescue", line("sysresccd/VERSION")),

@@ -52,6 +52,10 @@ const PXEBOOT_INITRD: &[Initrd] = &[Initrd::One(&["images/pxeboot/initrd.img"])]
 const ANACONDA_TESTS: &[&str] = &["images/install.img", ".treeinfo"];
 const PACKAGES: &[&str] = &["repodata/repomd.xml", "*/repodata/repomd.xml"];
 
+/// The kernel, and the packages.
+const INSTALLER_TESTS: [&[&str]; 2] =
+    [&["install.*/vmlinuz", "install/vmlinuz", "install.*/gtk/vmlinuz"], &["dists/*/Release", "dists/*/main/"]];
+
 const AIROOTFS: &[(&str, &[&str])] = &[("airootfs", &["*/x86_64/airootfs.*fs", "*/*/airootfs.*fs"])];
 const UCODE: Initrd = Initrd::Any("*/boot/*ucode.img");
 
@@ -477,10 +481,8 @@ pub const FAMILIES: &[Family] = &[
     Family {
         id: "debian-installer",
         title: "Debian installer",
-        tests: &[
-            Test::Has(&["install.*/vmlinuz", "install/vmlinuz", "install.*/gtk/vmlinuz"]),
-            Test::Has(&["dists/*/Release", "dists/*/main/"]),
-        ],
+        // Only a release of Debian has such a package. debian-cd, tools/generate_diskinfo: "Debian GNU/Linux 12.5.0 …".
+        tests: &[Test::Has(INSTALLER_TESTS[0]), Test::Has(INSTALLER_TESTS[1]), Test::Release("Debian GNU/Linux ")],
         way: Way::Netboot {
             package: "debian-installer-{major}-netboot-{arch}",
             kernel: "/usr/lib/debian-installer/images/{major}/{arch}/text/debian-installer/{arch}/linux",
@@ -493,6 +495,17 @@ pub const FAMILIES: &[Family] = &[
             "the image's own initial RAM disk needs a disc: the one of the netboot package is used, which must be of the same point release",
             "a network installer's image has only the base system: the rest comes from a mirror on the Internet",
         ],
+        ..NONE
+    },
+    Family {
+        id: "debian-installer-other",
+        title: "Debian installer of an unreleased Debian, or of another distribution",
+        tests: &[Test::Has(INSTALLER_TESTS[0]), Test::Has(INSTALLER_TESTS[1])],
+        way: Way::No {
+            why: "the initial RAM disk of the image needs a disc, and Debian has packages with one for the network only for its own releases",
+            // The place is the same on the mirrors of Debian and of Ubuntu.
+            instead: "take linux and initrd.gz from netboot.tar.gz, which is on the distribution's mirror in dists/RELEASE/main/installer-ARCH/current/images/netboot, and name them with kernel and initrd in a profile",
+        },
         ..NONE
     },
     Family {

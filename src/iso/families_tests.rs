@@ -324,6 +324,34 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
         ],
     ),
     (
+        "Debian installer of a release that is not out yet",
+        "Debian testing amd64 n",
+        &[
+            (
+                ".disk/info",
+                t("Debian GNU/Linux testing \"Forky\" - Official Snapshot amd64 NETINST with firmware 20260101-10:20"),
+            ),
+            ("install.amd/vmlinuz", X64),
+            ("install.amd/initrd.gz", F),
+            ("dists/forky/Release", F),
+        ],
+    ),
+    (
+        "The installer of another distribution that uses Debian's",
+        "Kali Linux amd64 1",
+        &[
+            (
+                ".disk/info",
+                t(
+                    "Kali GNU/Linux 2024.1rolling \"Kali-last-snapshot\" - Official amd64 NETINST with firmware 20240225-05:39",
+                ),
+            ),
+            ("install.amd/vmlinuz", X64),
+            ("install.amd/initrd.gz", F),
+            ("dists/kali-rolling/Release", F),
+        ],
+    ),
+    (
         "Proxmox VE",
         "PVE",
         &[
@@ -486,6 +514,17 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
         ],
     ),
     ("Of no known family and without a menu", "FREEDOS", &[("kernel.sys", F), ("command.com", F)]),
+    (
+        "A live system without its initial RAM disk",
+        "ODD",
+        &[("live/vmlinuz", X64), ("live/filesystem.squashfs", s(100))],
+    ),
+    (
+        "CoreOS without its root file system",
+        "fedora-coreos-40.20240504.3.0",
+        &[("coreos/miniso.dat", F), ("images/pxeboot/vmlinuz", X64), ("images/pxeboot/initrd.img", F)],
+    ),
+    ("XCP-ng without the kernel of its first domain", "XCP-ng 8.2.1", &[("boot/xen.gz", F), ("install.img", s(80))]),
     ("A live system whose kernel is not where it should be", "ODD", &[("live/filesystem.squashfs", s(100))]),
 ];
 

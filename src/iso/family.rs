@@ -36,6 +36,8 @@ pub enum Test {
     Label(&'static [&'static str]),
     /// `.disk/info` contains one of these words.
     Info(&'static [&'static str]),
+    /// `.disk/info` has a number behind these words, a release.
+    Release(&'static str),
     /// The system identifier of the volume starts with this.
     System(&'static str),
     /// A file that matches the pattern contains one of these words.

@@ -51,6 +51,10 @@ impl Look<'_> {
             Test::Lacks(patterns) => !has(patterns),
             Test::Label(patterns) => patterns.iter().any(|pattern| fits(pattern, &self.index.volume().label)),
             Test::Info(words) => says(&self.facts.info, words),
+            Test::Release(words) => {
+                let behind = self.facts.info.split_once(words).map(|(_, behind)| behind);
+                behind.is_some_and(|behind| behind.starts_with(|c: char| c.is_ascii_digit()))
+            }
             Test::System(name) => self.index.volume().system.starts_with(name),
             Test::Says(pattern, words) => self.index.find(pattern).iter().any(|path| {
                 let bytes = self.index.read(self.image, path, TEXT).unwrap_or_default();
@@ -79,7 +83,7 @@ impl Look<'_> {
             }
         };
         let is_lacking = variants.is_empty() && matches!(how, How::Linux | How::Xen | How::Wimboot | How::Esxi);
-        let how = if is_lacking { self.without_a_kernel(family) } else { how };
+        let how = if is_lacking { self.lacking(family, &found) } else { how };
         // For an image that cannot boot, only the reason is needed.
         let notes: &[&str] = if matches!(how, How::Refused { .. }) { &[] } else { family.notes };
         Recognised {
@@ -94,18 +98,42 @@ impl Look<'_> {
         }
     }
 
-    fn without_a_kernel(&self, family: &Family) -> How {
-        let places: Vec<&str> = family.kernel.iter().take(3).copied().collect();
-        let initrd = self.kernels(family.kernel).is_empty();
-        let what = if initrd { "kernel" } else { "initial RAM disk" };
-        How::Refused {
-            why: format!(
-                "it looks like {}, but its {what} is not at the usual place ({})",
-                family.title,
-                places.join(", ")
-            ),
-            instead: SET_YOURSELF.into(),
+    /// Why there is nothing to boot: the first file that it needs and that is not there.
+    fn lacking(&self, family: &Family, found: &BTreeMap<&str, String>) -> How {
+        let (what, patterns) = self.first_missing(family, found);
+        let why = match patterns {
+            [] => format!("it looks like {}, but the processor of its kernel is not known", family.title),
+            patterns => {
+                let places: Vec<&str> = patterns.iter().take(3).copied().collect();
+                let places = places.join(", ");
+                format!("it looks like {}, but its {what} is not at the usual place ({places})", family.title)
+            }
+        };
+        How::Refused { why, instead: SET_YOURSELF.into() }
+    }
+
+    /// What it is, and its places; no places if everything is there.
+    fn first_missing(
+        &self,
+        family: &Family,
+        found: &BTreeMap<&str, String>,
+    ) -> (&'static str, &'static [&'static str]) {
+        if self.first(family.kernel).is_none() {
+            return ("kernel", family.kernel);
         }
+        let initrds = family.initrd.iter().filter_map(|initrd| match initrd {
+            Initrd::One(patterns) => Some(("initial RAM disk", *patterns)),
+            Initrd::Any(_) | Initrd::Image(_) | Initrd::Found(..) => None,
+        });
+        let modules: &[(&str, &str)] = match &family.way {
+            Way::Xen { modules, .. } => modules,
+            _ => &[],
+        };
+        let modules = modules.iter().map(|(pattern, _)| ("module", std::slice::from_ref(pattern)));
+        let files = family.finds.iter().filter(|(name, _)| !found.contains_key(name));
+        let files = files.map(|(_, patterns)| ("file system", *patterns));
+        let missing = initrds.chain(modules).filter(|(_, patterns)| self.first(patterns).is_none()).chain(files).next();
+        missing.unwrap_or_default()
     }
 
     fn title(&self, kind: &str) -> String {
