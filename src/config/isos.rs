@@ -1,16 +1,16 @@
 //! `iso` in a profile and `isos`: an image becomes what a machine boots, as the table of families says.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
 };
 
-use super::signed;
+use super::{schema, signed};
 use crate::{
     boot::{
-        profile::{Boot, Linux, Memory, Module, Modules, OnlyFor},
+        profile::{Boot, Linux, Memory, Module, Modules, OnlyFor, Profile},
         template::Templates,
     },
     files::{
@@ -351,6 +351,21 @@ fn beside(image: &str, name: &str, assets: &AssetRoot) -> String {
     near.filter(|near| assets.file(near).is_ok()).unwrap_or_else(|| name.to_owned())
 }
 
+/// Images of one release call themselves the same, as those of Debian's desktops do: with the profile's name, a menu tells
+/// them apart. A title that a profile sets stays.
+pub(super) fn tell_apart(profiles: &mut BTreeMap<String, Profile>, own: &BTreeMap<String, schema::Profile>) {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for title in profiles.values().filter_map(|profile| profile.title.clone()) {
+        *counts.entry(title).or_default() += 1;
+    }
+    for (name, profile) in profiles {
+        let is_images = !profile.about.is_empty() && own.get(name).is_none_or(|own| own.title.is_none());
+        if let Some(title) = profile.title.as_mut().filter(|title| is_images && counts.get(*title) > Some(&1)) {
+            *title = format!("{title} ({name})");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, io::Write as _};
@@ -505,10 +520,52 @@ mod tests {
             [("debian", None), ("isos-debian", None), ("isos-tools-debian", Some("tools")), ("later", None)]
         );
         let menu = booted(settings, "menu");
-        let first = "\nitem profile_later Debian GNU/Linux 12.5\nitem folder_1 tools ...\nitem local ";
+        let first = "\nitem profile_later Debian GNU/Linux 12.5 (later)\nitem folder_1 tools ...\nitem local ";
         let second = "\n:folder_1\nmenu tools: choose what 52-54-00-12-34-56 boots || goto retry\n\
-                      item profile_isos-tools-debian Debian GNU/Linux 12.5\nitem retry Back\n";
+                      item profile_isos-tools-debian Debian GNU/Linux 12.5 (isos-tools-debian)\nitem retry Back\n";
         assert!(menu.contains(first) && menu.contains(second), "{menu}");
+    }
+
+    #[test]
+    fn images_of_one_title_are_told_apart_by_their_names() {
+        let images: [(&str, &[(&str, Of<'_>)]); 3] =
+            [("isos/gnome.iso", &LIVE), ("isos/kde.iso", &LIVE), ("own.iso", &LIVE)];
+        let titles = |text: &str| {
+            let (settings, _) = read(&images, text);
+            let title = |name: &str| settings.profiles.get(name).and_then(|profile| profile.title.clone());
+            ["gnome", "kde", "own"].map(|name| title(name).unwrap_or_default())
+        };
+        let plain = "Debian GNU/Linux 12.5";
+        let (gnome, kde) = (format!("{plain} (gnome)"), format!("{plain} (kde)"));
+        assert_eq!(titles("isos = \"isos/g*.iso\"\n"), [plain, "", ""]);
+        assert_eq!(titles("isos = \"isos/*.iso\"\n"), [&gnome, &kde, ""]);
+        // A title that its author wrote stays as it is.
+        let own = "isos = \"isos/g*.iso\"\n[profiles.own]\niso = \"own.iso\"\n";
+        assert_eq!(titles(own), [&gnome, "", &format!("{plain} (own)")]);
+        assert_eq!(titles(&format!("{own}title = \"{plain}\"\n")), [&gnome, "", plain]);
+        assert_eq!(titles(&format!("{own}title = \"Mine\"\n")), [plain, "", "Mine"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_of_an_image_names_its_profile() {
+        let mut kernel = [0; 0x300];
+        kernel[0x1fe..0x200].copy_from_slice(b"\x55\xaa");
+        kernel[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
+        kernel[0x238] = 100;
+        let menu = format!("menuentry x {{\n linux /k {} # the default\n}}\n", "quiet ".repeat(20));
+        let long: [(&str, Of<'_>); 2] = [("k", Of::Bytes(&kernel)), ("boot/grub/grub.cfg", menu.as_str().into())];
+        let (_, said) = read(&[("a.iso", &long)], "isos = \"*.iso\"\n");
+        assert_eq!(
+            said,
+            ["the profile \"a\" of an image: the command line has 119 bytes, but the kernel uses only the first 100"]
+        );
+        let odd: [(&str, Of<'_>); 3] =
+            [("live/vmlinuz", "k".into()), ("live/initrd.img", "i".into()), ("live/a #b.squashfs", "hsqs".into())];
+        let (_, said) = read(&[("a.iso", &odd)], "isos = \"*.iso\"\n");
+        assert!(
+            said[0].starts_with("the profile \"a\" of an image: ") && said[0].contains("\"#b.squashfs\""),
+            "{said:?}"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
 
 impl Cmdline {
     fn warning(&self, message: String) -> Finding {
+        let message = format!("{}{message}", self.whose);
         Finding { level: Level::Warning, fault: Fault { place: self.place.clone(), message } }
     }
 

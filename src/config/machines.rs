@@ -65,6 +65,9 @@ impl Check<'_> {
             // A profile that no rule names can be chosen from the menu.
             let for_anyone = (is_default || named().next().is_none()).then(MachineRule::default);
             let (mut asked, mut is_whole) = (Asked::default(), true);
+            // The configuration has no line for an image that `isos` finds.
+            let is_found = !self.loaded.config.profiles.contains_key(name);
+            let whose = if is_found { format!("the profile {name:?} of an image: ") } else { String::new() };
             for (arch, boot) in profile.boots() {
                 let mut length = 0;
                 // By what is wrong, whose machines it concerns; nobody's where no rule names the machine.
@@ -82,19 +85,24 @@ impl Check<'_> {
                     }
                 }
                 let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
-                let path = [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat();
+                let path = match is_found {
+                    true => vec!["isos"],
+                    false => {
+                        [&["profiles", name][..], &arch.map_or(vec![], |arch| vec!["arch", arch]), &[key]].concat()
+                    }
+                };
                 if let Boot::Linux(linux) = boot {
                     // The script adds `initrd=NAME` for each initrd.
                     let names = linux.initrd.iter().map(|path| 8 + path.rsplit('/').next().unwrap_or(path).len());
                     let length = length + names.sum::<usize>();
                     let (profile, arch) = (name.clone(), arch.map(str::to_owned));
                     let place = self.loaded.places.of(&path);
-                    self.cmdlines.push(Cmdline { profile, arch, place, length });
+                    self.cmdlines.push(Cmdline { profile, arch, place, whose: whose.clone(), length });
                 }
                 is_whole &= faults.is_empty();
                 for (why, machines) in faults {
                     // Machines with this profile show the fault on their screens. All other machines boot.
-                    self.part(&path, format!("{why}{}", concerned(&machines)));
+                    self.part(&path, format!("{whose}{why}{}", concerned(&machines)));
                 }
                 let missing = asked.assets.iter().filter_map(|asset| Some((asset, missing(asset, assets)?)));
                 let missing: Vec<_> = missing.map(|(asset, why)| format!("asset({asset:?}): {why}")).collect();

@@ -10,6 +10,7 @@ use super::{
     Fault, Faults, Finding, Level,
     check::{Check, LONGEST, is_profile},
     examine::examine,
+    isos::tell_apart,
     load::Loaded,
     settings::Settings,
     watched::{Watched, fingerprint, with_images},
@@ -43,6 +44,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     let templates = check.templates();
     let mut profiles = check.profiles(assets.as_ref(), &templates);
     check.isos(&mut profiles, assets.as_ref(), &templates);
+    tell_apart(&mut profiles, &config.profiles);
     let menu = check.menu(&profiles);
     if !is_profile(&config.default_profile, &profiles) {
         check.no_profile(&["default_profile"], &config.default_profile, &profiles);

@@ -182,6 +182,8 @@ pub struct Cmdline {
     pub arch: Option<String>,
     /// The place of the template.
     pub place: String,
+    /// What a message about it begins with, where the place does not say which profile it is.
+    pub whose: String,
     /// Bytes, including the names of the initrds that are added to it.
     pub length: usize,
 }

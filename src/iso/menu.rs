@@ -89,7 +89,7 @@ fn plain_path(path: &str) -> String {
 fn plain_words(cmdline: &str) -> String {
     let words = cmdline.split(|c: char| c.is_whitespace() || c.is_control());
     let is_kept = |word: &&str| {
-        !word.contains('$') && !NO_ARGUMENTS.contains(word) && !ADDED.iter().any(|added| word.starts_with(added))
+        !word.contains('$') && !NO_ARGUMENTS.contains(word) && !NO_STARTS.iter().any(|start| word.starts_with(start))
     };
     let words = words.filter(is_kept);
     let unquoted = |word| ['"', '\''].into_iter().find_map(|quote| unwrapped(word, quote)).unwrap_or(word);
@@ -193,10 +193,10 @@ fn entry_file(text: &str) -> Vec<Draft> {
     if draft.kernel.is_empty() { Vec::new() } else { vec![draft] }
 }
 
-/// Words that are for a loader or an installer, or that say nothing to a kernel and end a command of iPXE.
-const NO_ARGUMENTS: &[&str] = &["---", "--", "#", ";", "&&", "||"];
-/// Arguments that name files to a kernel, which a loader adds.
-const ADDED: &[&str] = &["initrd=", "BOOT_IMAGE="];
+/// Words that are for an installer, or that say nothing to a kernel and end a command of iPXE.
+const NO_ARGUMENTS: &[&str] = &["---", "--", ";", "&&", "||"];
+/// How other such words begin: iPXE takes a word with `#` for a comment, and the files are arguments that a loader adds.
+const NO_STARTS: &[&str] = &["#", "initrd=", "BOOT_IMAGE="];
 /// The paths of menus, the smaller ones first.
 const PLACES: &[&str] = &[
     "boot/grub/loopback.cfg",
@@ -281,7 +281,7 @@ menuentry 'Gone' { linux /nothing
 
     #[test]
     fn what_a_loader_adds_and_what_ends_a_command_is_no_argument() {
-        assert_eq!(plain_words("a # b ; initrd=/x && BOOT_IMAGE=y || c#d --- e"), "a b c#d e");
+        assert_eq!(plain_words("a # b ; initrd=/x && BOOT_IMAGE=y || c#d #f --- e"), "a b c#d e");
         let conf = "title T\nlinux \\k\\linux\noptions initrd=\\k\\a.img quiet\n";
         let found = of(&[("loader/entries/a.conf", conf), ("k/linux", "k"), ("k/a.img", "a")]);
         assert_eq!(found, [entry("T", "k/linux", &["k/a.img"], "quiet")]);
