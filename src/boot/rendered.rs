@@ -12,12 +12,14 @@ pub(super) mod cmdline;
 mod document;
 mod format;
 mod lines;
+mod names;
 mod value;
 mod yaml;
 
 use self::value::{Text, plain};
 pub(super) use self::{
     format::Format,
+    names::Names,
     value::{Values, is_place},
 };
 use super::text::escaped_for_markup;
@@ -28,8 +30,9 @@ impl Format {
     /// # Errors
     /// What is wrong, and in which line.
     pub(super) fn finished(self, text: &str, values: &Values) -> Result<String, String> {
-        let values = values.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = Text { text, values: &values };
+        let Values { put, names } = values;
+        let values = put.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = Text { text, values: &values, names };
         match self {
             Self::Yaml => yaml::finished(text),
             Self::Json => document::finished(text, &document::JSON),

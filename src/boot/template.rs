@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::{
     mac_filters,
     reason::Reason,
-    rendered::{Format, Values, cmdline},
+    rendered::{Format, Names, Values, cmdline},
     source::{RAW, Source, Sources},
     text::on_screen,
 };
@@ -90,21 +90,23 @@ fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &minijinja::Va
         // A template says so of it.
         return Ok(write!(out, "{value}")?);
     }
-    let refuse = |what: String| Err(Error::new(ErrorKind::InvalidOperation, what));
+    let refuse = |fault: &str| {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        let fault = format!("{} {fault}", Names::of_state(state).subject(&value));
+        Err(Error::new(ErrorKind::InvalidOperation, fault))
+    };
     if kind.is_some() && matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
-        return refuse(format!(
-            "the value {value} is not text: for a list write {{{{ … | join(',') }}}}, for a table use one of its keys"
-        ));
+        return refuse("is not text: for a list write {{ … | join(',') }}, for a table use one of its keys");
     }
     if kind.is_some_and(|kind| kind == CMDLINE) && !value.is_undefined() {
         return Ok(write!(out, "{}", cmdline::marked(&plain(value)))?);
     }
     if let (Some(kind), Some(text)) = (kind, value.as_str()) {
         if text.contains(|c: char| c.is_control()) {
-            return refuse(format!("the value {text:?} holds a line break or another control character"));
+            return refuse("holds a line break or another control character");
         }
         if let (true, Some(word)) = (kind == IPXE, ends_a_command(text)) {
-            return refuse(format!("the value {text:?} holds the word {word:?}, at which iPXE would end the command"));
+            return refuse(&format!("holds {word}, at which iPXE would end the command"));
         }
         match kind == GRUB {
             true => write!(out, "{}", grub_word(text))?,
@@ -127,7 +129,7 @@ fn plain(value: &minijinja::Value) -> String {
 }
 
 /// What is wrong, where it is: minijinja names the `include` that failed, and not why.
-fn in_words(error: &Error) -> String {
+fn in_words(error: &Error, names: &Names) -> String {
     let mut innermost = error;
     while let Some(inner) = innermost.source().and_then(|source| source.downcast_ref::<Error>()) {
         innermost = inner;
@@ -136,18 +138,28 @@ fn in_words(error: &Error) -> String {
         (ErrorKind::OutOfFuel, Some(name), Some(line)) => {
             format!("it takes more than {FUEL} steps or more than 64 MB: a loop runs too often (in {name}:{line})")
         }
-        _ => innermost.to_string(),
+        (_, Some(name), Some(line)) if innermost.detail().is_some_and(|detail| detail.starts_with(CALCULATION)) => {
+            format!("its values cannot be calculated with (in {name}:{line})")
+        }
+        _ => names.instead_of_values(&innermost.to_string()),
     }
 }
+
+/// What minijinja says before it quotes numbers.
+const CALCULATION: &str = "unable to calculate";
 
 /// A text as one word of a GRUB script: in single quotes, in which GRUB replaces nothing.
 pub(super) fn grub_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// iPXE splits at white space, and looks for these (core/exec.c).
-fn ends_a_command(text: &str) -> Option<&str> {
-    text.split_whitespace().find(|word| matches!(*word, "||" | "&&") || word.starts_with('#'))
+/// iPXE splits at white space, and looks for these (core/exec.c). What follows a # may be a secret.
+fn ends_a_command(text: &str) -> Option<&'static str> {
+    text.split_whitespace().find_map(|word| match word {
+        "||" => Some("the word ||"),
+        "&&" => Some("the word &&"),
+        word => word.starts_with('#').then_some("a word that begins with #"),
+    })
 }
 
 /// Whether a file of the user's own is a script, and no answer file.
@@ -232,7 +244,8 @@ impl Templates {
         if let Some(bytes) = self.raw.get(name) {
             return Ok(bytes.clone());
         }
-        let values = Arc::new(Values::default());
+        let names = Names::new(context.clone());
+        let values = Arc::new(Values::named(names.clone()));
         let mut environment = self.environment.clone();
         // What it includes is a part of it, whatever its name.
         environment.set_auto_escape_callback(|_| AutoEscape::Custom(LINE.into()));
@@ -246,7 +259,7 @@ impl Templates {
             }
         });
         let rendered = environment.get_template(name).and_then(|template| template.render(context));
-        let rendered = rendered.map_err(|error| Reason::Template(in_words(&error)))?;
+        let rendered = rendered.map_err(|error| Reason::Template(in_words(&error, &names)))?;
         let format = self.formats.get(name).copied().unwrap_or(Format::Lines);
         let finished = format.finished(&rendered, &values);
         let mut text = finished.map_err(|fault| Reason::Template(format!("{fault} (in {name})")))?;
@@ -265,8 +278,9 @@ impl Templates {
         if let Some(fault) = self.faulty.get(name) {
             return Err(Reason::Template(fault.clone()));
         }
+        let names = Names::new(context.clone());
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
-        let script = rendered.map_err(|error| Reason::Template(in_words(&error)))?;
+        let script = rendered.map_err(|error| Reason::Template(in_words(&error, &names)))?;
         if !script.starts_with("#!ipxe") {
             return Err(Reason::Template(format!("{name} does not begin with #!ipxe")));
         }
@@ -285,19 +299,18 @@ impl Templates {
         functions: minijinja::Value,
     ) -> Result<String, Reason> {
         let context = context! { machine => Serde(machine), vars => Serde(vars), ..functions };
+        let names = Names::new(context.clone());
         let rendered = self
             .environment
             .render_named_str("cmdline", template, context)
-            .map_err(|error| Reason::Template(in_words(&error)))?;
+            .map_err(|error| Reason::Template(in_words(&error, &names)))?;
         let rendered =
-            cmdline::finished(&rendered).map_err(|fault| Reason::Template(format!("{fault} (in cmdline)")))?;
+            cmdline::finished(&rendered, &names).map_err(|fault| Reason::Template(format!("{fault} (in cmdline)")))?;
         if rendered.contains(|c: char| c.is_control()) {
             return Err(Reason::Template("cmdline holds a line break or another control character".into()));
         }
         if let Some(word) = ends_a_command(&rendered) {
-            return Err(Reason::Template(format!(
-                "cmdline holds the word {word:?}, at which iPXE would end the command"
-            )));
+            return Err(Reason::Template(format!("cmdline holds {word}, at which iPXE would end the command")));
         }
         Ok(rendered)
     }
@@ -306,15 +319,14 @@ impl Templates {
     /// the client's screen shows it; the client is not left without a script.
     #[must_use]
     pub fn render(&self, name: &str, context: minijinja::Value) -> String {
+        let names = Names::new(context.clone());
         let rendered = self.environment.get_template(name).and_then(|template| template.render(context));
         rendered.unwrap_or_else(|error| {
+            let fault = in_words(&error, &names);
             if name.ends_with(".grub") {
-                return format!(
-                    "echo {}\nsleep 30\nexit\n",
-                    grub_word(&format!("netbootd: {}", on_screen(&in_words(&error))))
-                );
+                return format!("echo {}\nsleep 30\nexit\n", grub_word(&format!("netbootd: {}", on_screen(&fault))));
             }
-            format!("#!ipxe\necho netbootd: {}\nsleep 30\nexit 1\n", on_screen(&in_words(&error)))
+            format!("#!ipxe\necho netbootd: {}\nsleep 30\nexit 1\n", on_screen(&fault))
         })
     }
 }
@@ -388,7 +400,7 @@ mod tests {
         };
         for value in ["a b", "x init=/bin/sh", " a", "a\tb", "a\nb", "a\"b", "${net0/mac}", "a || shell", "a # b"] {
             let refused = render("user={{ vars.x }} q", value.into()).expect_err(value);
-            assert!(refused.contains(&format!("the value {value:?} holds ")), "{refused}");
+            assert!(refused.contains("the value of vars.x holds "), "{refused}");
         }
         let spaces = render("user={{ vars.x }}", "a b".into()).expect_err("two arguments");
         assert!(spaces.contains("several arguments") && spaces.contains("{{ … | safe }}"), "{spaces}");

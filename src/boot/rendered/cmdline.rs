@@ -1,6 +1,6 @@
 //! Kernel command lines as they come out of their templates: a value stays one argument, or a part of one.
 
-use super::value::is_place;
+use super::{names::Names, value::is_place};
 
 /// Around a value, so that [`finished`] finds it; neither is in a text that people write.
 const BEGIN: char = '\u{100000}';
@@ -16,7 +16,7 @@ pub(in crate::boot) fn marked(value: &str) -> String {
 ///
 /// # Errors
 /// Why a value would be something else than a part of its argument.
-pub(in crate::boot) fn finished(text: &str) -> Result<String, String> {
+pub(in crate::boot) fn finished(text: &str, names: &Names) -> Result<String, String> {
     let mut line = String::with_capacity(text.len());
     let mut is_quoted = false;
     let mut rest = text;
@@ -25,7 +25,7 @@ pub(in crate::boot) fn finished(text: &str) -> Result<String, String> {
         is_quoted ^= before.matches('"').count() % 2 == 1;
         line.push_str(before);
         let (value, behind) = behind.split_once(END).ok_or("a filter changed a value that was already inserted")?;
-        stands(value, is_quoted)?;
+        stands(value, is_quoted).map_err(|fault| format!("{} {fault}", names.subject(&value.into())))?;
         line.push_str(value);
         rest = behind;
     }
@@ -36,8 +36,9 @@ pub(in crate::boot) fn finished(text: &str) -> Result<String, String> {
     }
 }
 
+/// What is wrong with a value that cannot stand where it is put.
 fn stands(value: &str, is_quoted: bool) -> Result<(), String> {
-    let refuse = |what: &str| Err(format!("the value {value:?} holds {what}"));
+    let refuse = |what: &str| Err(format!("holds {what}"));
     let as_meant = "if that is intended, write {{ … | safe }}";
     if value.contains(|c: char| c.is_control()) {
         return refuse("a line break or another control character");

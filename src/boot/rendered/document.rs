@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::value::{Text, is_place, plain, shown};
+use super::value::{Text, is_place, plain};
 
 /// What the two differ in.
 pub(super) struct Syntax {
@@ -24,7 +24,7 @@ pub(super) const TOML: Syntax = Syntax {
     name: "TOML",
     inside: inside_toml,
     parse: |text| {
-        let document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+        let document: toml_edit::DocumentMut = text.parse().map_err(|error| toml_fault(text, &error))?;
         Ok(of_table(document.as_table()))
     },
     write: |value| Ok(toml(value)?.to_string()),
@@ -61,7 +61,7 @@ pub(super) fn finished(text: Text<'_>, syntax: &Syntax) -> Result<String, String
 fn inside_text(value: &Value) -> Result<String, String> {
     let text = plain(value)?;
     match text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) {
-        true => Err(format!("the value {} cannot be used inside quotes; {QUOTED}", shown(value))),
+        true => Err(format!("cannot be used inside quotes; {QUOTED}")),
         false => Ok(text),
     }
 }
@@ -79,9 +79,8 @@ fn expected(text: Text<'_>, whole: &[char], meant: &Value) -> Result<Value, Stri
         Value::Object(members) => {
             let mut result = Map::new();
             for (key, value) in members {
-                let key = text.expected(key)?;
-                if result.insert(key.clone(), expected(text, whole, value)?).is_some() {
-                    return Err(format!("a value makes the key {key:?} appear twice"));
+                if result.insert(text.expected(key)?, expected(text, whole, value)?).is_some() {
+                    return Err("a value makes a key appear twice".into());
                 }
             }
             Value::Object(result)
@@ -134,6 +133,12 @@ fn inside_toml(text: &str) -> Vec<usize> {
     inside
 }
 
+/// What is wrong and where. The parser's own message quotes the line, which may hold secrets.
+fn toml_fault(text: &str, error: &toml_edit::TomlError) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("{} at line {}", error.message(), before.matches('\n').count() + 1)
+}
+
 fn of_table(table: &dyn toml_edit::TableLike) -> Value {
     Value::Object(table.iter().map(|(key, item)| (key.to_owned(), of_item(item))).collect())
 }
@@ -168,7 +173,7 @@ fn toml(value: &Value) -> Result<toml_edit::Value, String> {
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(number), _) => number.into(),
             (None, Some(number)) => number.into(),
-            (None, None) => return Err(format!("the value {number} is not a TOML number")),
+            (None, None) => return Err("is not a TOML number".into()),
         },
         Value::Array(items) => {
             items.iter().map(toml).collect::<Result<Vec<_>, _>>()?.into_iter().collect::<toml_edit::Array>().into()
@@ -180,7 +185,7 @@ fn toml(value: &Value) -> Result<toml_edit::Value, String> {
             }
             table.into()
         }
-        Value::Null => return Err("a value is none, but TOML has no null".into()),
+        Value::Null => return Err("is none, but TOML has no null".into()),
     })
 }
 

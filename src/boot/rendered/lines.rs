@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     format::{Format, is_shell},
-    value::{Text, is_place, plain, shown},
+    value::{Text, is_place, plain},
 };
 
 /// Where a value stands.
@@ -41,10 +41,10 @@ pub(super) fn finished(text: Text<'_>, format: Format) -> Result<String, String>
         let begins_line = text.text.get(..at).is_none_or(|before| before.is_empty() || before.ends_with('\n'));
         let ends_line = text.text.get(at..).and_then(|rest| rest.chars().nth(1)).is_none_or(|next| next == '\n');
         if format == Format::Kickstart && begins_line && written.starts_with('%') {
-            return Err(format!("the value {} would begin or end a section", shown(value)));
+            return Err("would begin or end a section".into());
         }
         if format != Format::Lines && ends_line && written.ends_with('\\') {
-            return Err(format!("the value {} would join its line with the next one", shown(value)));
+            return Err("would join its line with the next one".into());
         }
         Ok(written)
     })
@@ -52,12 +52,12 @@ pub(super) fn finished(text: Text<'_>, format: Format) -> Result<String, String>
 
 fn written(value: &Value, place: Place) -> Result<String, String> {
     let text = plain(value)?;
-    let refuse = |why: &str| Err(format!("the value {} {why}", shown(value)));
+    let refuse = |why: &str| Err(why.to_owned());
     if text.contains(|c: char| c.is_control()) {
         return refuse("holds a line break or another control character");
     }
     let stands = |unsafe_chars: &[char], where_it_is: &str| match text.chars().find(|c| unsafe_chars.contains(c)) {
-        Some(c) => Err(format!("the value {} holds {c:?}, which has a special meaning {where_it_is}", shown(value))),
+        Some(c) => Err(format!("holds {c:?}, which has a special meaning {where_it_is}")),
         None => Ok(text.clone()),
     };
     match place {

@@ -4,14 +4,26 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// The values of one rendering, in the order in which they were put.
+use super::names::Names;
+
+/// The values of one rendering.
 #[derive(Debug, Default)]
-pub(in crate::boot) struct Values(pub(super) Mutex<Vec<Value>>);
+pub(in crate::boot) struct Values {
+    /// In the order in which they were put.
+    pub(super) put: Mutex<Vec<Value>>,
+    /// What messages call them.
+    pub(super) names: Names,
+}
 
 impl Values {
+    /// None yet, for a template's context.
+    pub(in crate::boot) fn named(names: Names) -> Self {
+        Self { names, ..Self::default() }
+    }
+
     /// The character that stands for a value; none where there are too many.
     pub(in crate::boot) fn put(&self, value: Value) -> Option<char> {
-        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = self.put.lock().unwrap_or_else(PoisonError::into_inner);
         let place = u32::try_from(values.len()).ok().and_then(|index| char::from_u32(FIRST + index))?;
         values.push(value);
         is_place(place).then_some(place)
@@ -32,6 +44,7 @@ pub(in crate::boot) fn is_place(c: char) -> bool {
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,
     pub(super) values: &'a [Value],
+    pub(super) names: &'a Names,
 }
 
 impl<'a> Text<'a> {
@@ -41,7 +54,8 @@ impl<'a> Text<'a> {
         self.values.get(usize::try_from(index).ok()?)
     }
 
-    /// With each value written by `write`, which is given the offset of its place.
+    /// With each value written by `write`, which is given the offset of its place. Its faults are said of the value:
+    /// `holds a space`.
     pub(super) fn replaced(
         self,
         mut write: impl FnMut(usize, &Value) -> Result<String, String>,
@@ -49,11 +63,18 @@ impl<'a> Text<'a> {
         let mut result = String::with_capacity(self.text.len());
         for (at, c) in self.text.char_indices() {
             match self.value(c).filter(|_| is_place(c)) {
-                Some(value) => result.push_str(&write(at, value).map_err(|fault| self.at(at, &fault))?),
+                Some(value) => {
+                    result.push_str(&write(at, value).map_err(|fault| self.at(at, &self.fault(value, &fault)))?)
+                }
                 None => result.push(c),
             }
         }
         Ok(result)
+    }
+
+    /// What is wrong with a value, which is not quoted.
+    pub(super) fn fault(self, value: &Value, fault: &str) -> String {
+        format!("{} {fault}", self.names.subject(value))
     }
 
     pub(super) fn at(self, offset: usize, fault: &str) -> String {
@@ -66,35 +87,24 @@ impl<'a> Text<'a> {
         let mut result = String::with_capacity(part.len());
         for c in part.chars() {
             match self.value(c) {
-                Some(value) => result.push_str(&plain(value)?),
+                Some(value) => result.push_str(&plain(value).map_err(|fault| self.fault(value, &fault))?),
                 None => result.push(c),
             }
         }
         Ok(result)
     }
 
-    /// For messages: the first value of a part that is not what it should be.
-    pub(super) fn first_in(self, part: &str) -> String {
-        part.chars().find_map(|c| self.value(c)).map_or_else(String::new, shown)
+    /// For messages: the name of the first value of a part that is not what it should be.
+    pub(super) fn first_in(self, part: &str) -> Option<String> {
+        part.chars().find_map(|c| self.value(c)).map(|value| self.names.subject(value))
     }
 }
 
-/// A value as a part of a text.
+/// A value as a part of a text; else what is wrong with the value.
 pub(super) fn plain(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err(format!("the value {} is not text, so it cannot be part of a text", shown(value)))
-        }
-    }
-}
-
-/// A value in a message.
-pub(super) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
+        Value::Null | Value::Array(_) | Value::Object(_) => Err("is not text, so it cannot be part of a text".into()),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
 
-use super::value::{Text, is_place, plain, shown};
+use super::value::{Text, is_place, plain};
 
 /// Where a value stands.
 #[derive(Clone, Copy)]
@@ -50,9 +50,7 @@ fn unreadable(text: Text<'_>, places: &BTreeMap<char, Place>, error: &str) -> St
         let value = text.value(c)?;
         let written = write(text, places, at, value).ok()?;
         let fails = events(&text.text.replacen(c, &written, 1)).is_err();
-        fails.then(|| {
-            text.at(at, &format!("the value {} cannot be used where the template puts it, {QUOTED}", shown(value)))
-        })
+        fails.then(|| text.at(at, &text.fault(value, &format!("cannot be used where the template puts it, {QUOTED}"))))
     });
     alone.unwrap_or_else(|| format!("it is not valid YAML once its values are inserted: {error}"))
 }
@@ -87,8 +85,8 @@ fn compare(text: Text<'_>, meant: &[Event<'_>], is: &[Event<'_>]) -> Result<(), 
             Event::Scalar(scalar, ScalarStyle::Plain, anchor, tag) if scalar.chars().count() == 1 => {
                 let value = scalar.chars().next().and_then(|c| text.value(c)).unwrap_or(&Value::Null);
                 let written = flow(value);
-                let own = events(&written)
-                    .map_err(|error| format!("the value {} is not valid YAML: {error}", shown(value)))?;
+                let own =
+                    events(&written).map_err(|error| text.fault(value, &format!("is not valid YAML: {error}")))?;
                 let mut own = own.into_iter().filter(|event| !is_frame(event));
                 let first = own.next().map(|event| marked(event, *anchor, tag.clone()));
                 same(text, first.as_ref(), is.next(), scalar)?;
@@ -100,9 +98,10 @@ fn compare(text: Text<'_>, meant: &[Event<'_>], is: &[Event<'_>]) -> Result<(), 
                     _ => text.expected(scalar)?,
                 };
                 if *style == ScalarStyle::Plain && tag.is_none() && is_typed(&expected) {
+                    let value = text.first_in(scalar).unwrap_or_default();
                     return Err(format!(
-                        "{expected:?} consists of several parts, and YAML would not read it as text: put it \
-                         in quotes, or write it as one value, such as {{{{ a ~ b }}}}"
+                        "{value} is a part of a text that YAML would not read as text: put all of it in quotes, or \
+                         write it as one value, such as {{{{ a ~ b }}}}"
                     ));
                 }
                 let expected = Event::Scalar(expected.into(), *style, *anchor, tag.clone());
@@ -119,8 +118,8 @@ fn same(text: Text<'_>, meant: Option<&Event<'_>>, is: Option<&Event<'_>>, scala
         return Ok(());
     }
     match text.first_in(scalar) {
-        value if value.is_empty() => Err("a value changes the structure of the YAML around it".into()),
-        value => Err(format!("the value {value} cannot be used where the template puts it, {QUOTED}")),
+        None => Err("a value changes the structure of the YAML around it".into()),
+        Some(value) => Err(format!("{value} cannot be used where the template puts it, {QUOTED}")),
     }
 }
 
@@ -157,7 +156,7 @@ fn flow(value: &Value) -> String {
 fn block(value: &Value, indentation: &str) -> Result<String, String> {
     let text = lines_of(value)?;
     if let Some(c) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-        return Err(format!("the value {} holds the control character {c:?}", shown(value)));
+        return Err(format!("holds the control character {c:?}"));
     }
     Ok(joined(&text, indentation))
 }
@@ -183,7 +182,10 @@ fn expected_block(text: Text<'_>, scalar: &str) -> Result<String, String> {
     for line in scalar.split_inclusive('\n') {
         for c in line.chars() {
             match text.value(c) {
-                Some(value) => result.push_str(&joined(&lines_of(value)?, leading(line))),
+                Some(value) => {
+                    let lines = lines_of(value).map_err(|fault| text.fault(value, &fault))?;
+                    result.push_str(&joined(&lines, leading(line)));
+                }
                 None => result.push(c),
             }
         }
@@ -199,7 +201,7 @@ fn leading(line: &str) -> &str {
 fn one_line(value: &Value) -> Result<String, String> {
     let text = plain(value)?;
     match text.chars().find(|c| c.is_control()) {
-        Some(_) => Err(format!("the value {} holds a line break or another control character", shown(value))),
+        Some(_) => Err("holds a line break or another control character".into()),
         None => Ok(text),
     }
 }
