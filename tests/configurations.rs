@@ -94,8 +94,18 @@ fn furnish(folder: &Path) {
     let (x86, arm, efi) = (image(0x8664, true), image(0xaa64, false), image(0x8664, false));
     let iso = [vec![0; 0x8001], b"CD001\x01".to_vec()].concat();
     let disk = [vec![0; 0x1fe], b"\x55\xaa".to_vec()].concat();
-    let files: [(&str, &[u8]); 32] = [
+    let files: [(&str, &[u8]); 34] = [
         ("machines.d/broken.toml", b"[[machines]]\nmac = \"52:54:00:00:00:01\"\nprofil = \"local\"\n"),
+        (
+            "teams/a.toml",
+            b"[profiles.deb]\nkernel = \"vmlinuz\"\ninitrd = [\"initrd.img\"]\n[profiles.own]\nkernel = \"vmlinuz\"\n\
+              [[machines]]\nmac = \"52:54:00:00:00:01\"\nprofile = \"deb\"\n",
+        ),
+        (
+            "teams/b.toml",
+            b"interfaces = [\"lo\"]\n[http]\nport = 9999\nlisting = true\n[profiles.deb.arch.i386]\nkernel = \"vmlinuz\"\n\
+              [profiles.other]\nkernel = \"vmlinuz\"\n[[machines]]\nmac = \"52:54:00:00:00:02\"\nprofile = \"other\"\n",
+        ),
         ("machines.d/slip.txt", b"[[machines]\n"),
         ("assets/vmlinuz", &x86),
         ("assets/arm64/vmlinuz", &arm),

@@ -30,7 +30,7 @@ pub struct Loaded {
     pub places: Places,
     /// The patterns of `include`, with the folder of the configuration.
     pub patterns: Vec<PathBuf>,
-    /// Unknown keys, and values of a wrong type. The default is used instead.
+    /// Unknown keys, keys that two files set, and values of a wrong type. The default is used instead.
     pub faults: Vec<Fault>,
     /// Keys and tables that are not checked further: more faults there would only follow from the first.
     pub(super) doubtful: Vec<Vec<String>>,
@@ -74,8 +74,7 @@ pub fn load(
     }
     let mut value: Value = figment.extract().map_err(|error| places.fault(&error))?;
     dates_as_text(&mut value);
-    let mut faults = Vec::new();
-    let mut doubtful = Vec::new();
+    let (mut doubtful, mut faults): (Vec<_>, Vec<_>) = places.set_twice().into_iter().unzip();
     let mut unknown: Vec<Vec<String>> = Vec::new();
     let config: Config = loop {
         unknown.clear();
@@ -494,6 +493,11 @@ mod tests {
         let all = put("all.toml", &main.replace("machines.d/*", "*"));
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(loaded(&all).expect("good").config.machines.len(), 1, "it does not include itself");
+        put("machines.d/20.toml", "http.port = 9\n[profiles.q]\nkernel = \"k\"\n");
+        put("n.toml", &format!("http.base_url = \"http://a\"\n{main}[profiles.r]\nkernel = \"k\"\n"));
+        let parts = loaded(&path).expect("good");
+        assert_eq!(Faults(parts.faults).to_string(), "", "each has settings and profiles of its own");
+        assert_eq!((parts.config.http.port, parts.config.profiles.len()), (9, 3));
         put("n.toml", main);
         put("machines.d/20.toml", "[[machines]]\nnmae = \"c\"\n");
         let fault = Faults(loaded(&path).expect("read").faults).to_string();

@@ -75,7 +75,7 @@ impl Places {
         // A missing key has the place of its table.
         let found = (1..=path.len()).rev().find_map(|length| self.find(path.get(..length)?));
         match (found, self.files.first()) {
-            (Some((file, offset)), _) => format!("{}:{}", file.name, file.lines.position(&file.text, offset)),
+            (Some((file, offset)), _) => file.at(offset),
             (None, Some(file)) => file.name.clone(),
             (None, None) => "command line".into(),
         }
@@ -84,6 +84,32 @@ impl Places {
     /// The files, in the order in which they were read.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.name.as_str())
+    }
+
+    /// What two files set: a setting, or a profile, which is a unit. Which of them is meant is not known. A fault at
+    /// the later one, with its key.
+    pub(super) fn set_twice(&self) -> Vec<(Vec<String>, Fault)> {
+        let mut first: BTreeMap<Vec<String>, &File> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for file in &self.files {
+            for key in file.keys() {
+                let Some(before) = first.get(&key) else {
+                    first.insert(key, file);
+                    continue;
+                };
+                let path: Vec<&str> = key.iter().map(String::as_str).collect();
+                let there = before.place(&path);
+                let message = match path.as_slice() {
+                    ["profiles", name] => {
+                        format!("profile {name:?} is also defined at {there}: rename one of the two, or remove it")
+                    }
+                    path => format!("{} is also set at {there}: remove it from one of the two files", path.join(".")),
+                };
+                let fault = Fault { place: file.place(&path), message };
+                twice.push((key, fault));
+            }
+        }
+        twice
     }
 
     /// Sort key of a place: values without a file come last.
@@ -99,6 +125,32 @@ impl Places {
 }
 
 impl File {
+    /// The keys that one file alone may set: all but the rules, which are one list of all files.
+    fn keys(&self) -> Vec<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut tables: Vec<(Vec<String>, &dyn TableLike)> = vec![(Vec::new(), self.document.as_table())];
+        while let Some((path, table)) = tables.pop() {
+            for (key, item) in table.iter().filter(|(key, _)| !path.is_empty() || *key != "machines") {
+                let path = [path.as_slice(), &[key.to_owned()]].concat();
+                let is_profile = path.len() == 2 && path.starts_with(&["profiles".to_owned()]);
+                match item.as_table_like().filter(|_| !is_profile) {
+                    Some(inner) => tables.push((path, inner)),
+                    None => keys.push(path),
+                }
+            }
+        }
+        keys.sort_by_cached_key(|key| self.offset(&key.iter().map(String::as_str).collect::<Vec<_>>()));
+        keys
+    }
+
+    fn place(&self, path: &[&str]) -> String {
+        self.offset(path).map_or_else(|| self.name.clone(), |offset| self.at(offset))
+    }
+
+    fn at(&self, offset: usize) -> String {
+        format!("{}:{}", self.name, self.lines.position(&self.text, offset))
+    }
+
     fn offset(&self, path: &[&str]) -> Option<usize> {
         let own;
         let path = match path {

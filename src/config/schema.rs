@@ -17,6 +17,7 @@ pub use self::machine::{Machine, Names, Once, Override};
 #[schemars(deny_unknown_fields)]
 pub struct Config {
     /// Patterns of more configuration files, for example `"machines.d/*.toml"`, relative to the folder of this file.
+    /// Each file adds its own rules. A profile, or a setting, that two files have is a fault.
     pub include: Vec<String>,
     /// Interfaces to serve. Without it, netbootd serves the only suitable interface.
     pub interfaces: Vec<String>,
