@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    io::{self, IsTerminal as _},
+    fs::{self, OpenOptions, Permissions},
+    io::{self, IsTerminal as _, Write as _},
     net::Ipv4Addr,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -168,7 +169,7 @@ impl Up {
             .map_err(|faults| Failure::new(EX_CONFIG, faults))?;
         let text = save::text(&loaded.config).map_err(|error| Failure::new(EX_OSERR, error))?;
         let name = file.display();
-        fs::write(file, text).map_err(|error| Failure::new(EX_OSERR, format!("{name}: {error}")))?;
+        written_for_owner(file, &text).map_err(|error| Failure::new(EX_OSERR, format!("{name}: {error}")))?;
         info!("saved as {name}; netbootd check -c {name} looks at it");
         if let Some(assets) = loaded.config.assets.filter(|_| named) {
             warn!(
@@ -177,7 +178,7 @@ impl Up {
             );
         }
         info!(
-            "as a service: sudo install -m 644 {name} /etc/netbootd/netbootd.toml && sudo systemctl enable --now netbootd"
+            "as a service: sudo install -m 640 -g netbootd {name} /etc/netbootd/netbootd.toml && sudo systemctl enable --now netbootd"
         );
         Ok(())
     }
@@ -302,6 +303,13 @@ impl Files {
         let initrds = initrds.iter().map(|path| below(path, &folder)).collect::<Result<_, _>>()?;
         Ok(Self { kernel: below(&kernel, &folder)?, initrds, folder })
     }
+}
+
+/// Writes a file that its owner alone reads: a configuration has tokens, and passwords in `vars`.
+fn written_for_owner(file: &Path, text: &str) -> io::Result<()> {
+    let mut opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    opened.set_permissions(Permissions::from_mode(0o600))?;
+    opened.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

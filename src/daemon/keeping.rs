@@ -73,7 +73,7 @@ pub(super) fn hand_over(at: &StateUrl, user: &User) {
     if about.uid() != 0 && about.uid() != user.uid() {
         return;
     }
-    let files = files(at.path());
+    let files = State::files(at.path());
     for file in
         files.iter().filter(|file| fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.uid() == 0))
     {
@@ -91,16 +91,6 @@ fn give(path: &Path, user: &User) {
         Ok(()) => info!("{} now belongs to {user} and holds the state", path.display()),
         Err(error) => warn!("{} cannot be given to {user}: {error}", path.display()),
     }
-}
-
-/// The file, and those that SQLite has beside it.
-fn files(path: &Path) -> Vec<PathBuf> {
-    let beside = |ending: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    ["", "-wal", "-shm", "-journal"].map(beside).into()
 }
 
 fn is_for_nothing_else(folder: &Path, files: &[PathBuf]) -> bool {

@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::fault::StateError;
+use super::{fault::StateError, private};
 
 /// Runs the same code on either engine: `on!(engine, connection => Ok(sqlx::query("…").execute(&mut *connection).await?))`.
 macro_rules! on {
@@ -96,6 +96,9 @@ impl Engine {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
+        if !url.contains(IN_MEMORY) {
+            private::keep(options.get_filename());
+        }
         // SQLite allows one writer at a time. A second connection would only wait for the first.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(fault)?;
         migrator(Dialect::Sqlite).run(&pool).await.map_err(|error| of_migration(url, error))?;
@@ -262,6 +265,9 @@ const MIGRATIONS: &[(i64, &str)] = &[
 ];
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 pub(super) const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// In the URL of a state that is in no file.
+pub(super) const IN_MEMORY: &str = ":memory:";
 
 /// Until a server counts as one that cannot be reached.
 const CONNECT: Duration = Duration::from_secs(3);

@@ -7,6 +7,7 @@ mod engine;
 mod fault;
 mod learned;
 mod leases;
+mod private;
 mod row;
 mod shared;
 mod store;

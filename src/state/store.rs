@@ -5,7 +5,7 @@
 mod tests;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -18,8 +18,9 @@ use sqlx::{
 };
 
 use super::{
-    engine::{Engine, on},
+    engine::{Engine, IN_MEMORY, on},
     fault::StateError,
+    private::with_beside,
     row::{COLUMNS, MachineRow, REPLACE, entry, lines, names, values},
 };
 use crate::{
@@ -43,7 +44,7 @@ pub struct State {
 
 impl State {
     /// Opens the file at a URL such as `sqlite:///var/lib/netbootd/state.db`. Creates it if it is missing (but not its
-    /// folder), and migrates it to the current schema. On a full disk, an existing file can still be opened.
+    /// folder), for its owner alone, and migrates it to the current schema. On a full disk, an existing file can still be opened.
     ///
     /// # Errors
     /// [`StateError`].
@@ -98,10 +99,16 @@ impl State {
     #[must_use]
     pub fn folder(url: &str) -> Option<PathBuf> {
         let options = SqliteConnectOptions::from_str(url).ok()?;
-        let is_file = !url.contains(":memory:");
+        let is_file = !url.contains(IN_MEMORY);
         let folder = is_file.then(|| options.get_filename().parent())??;
         // A path without a folder is relative to the working folder.
         Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+    }
+
+    /// A file, and those that SQLite has beside it.
+    #[must_use]
+    pub fn files(path: &Path) -> [PathBuf; 4] {
+        with_beside(path)
     }
 
     /// Opens a file for reading only. It can be that of a running server, or of an older version.

@@ -138,6 +138,37 @@ fn the_folder_of_a_url_is_known() {
 }
 
 #[tokio::test]
+async fn a_state_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let modes = || {
+        let entries = fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let mode = |path: std::path::PathBuf| (fs::metadata(&path).expect("there").permissions().mode() & 0o777, path);
+        entries.map(mode).collect::<Vec<_>>()
+    };
+    let file = folder.path().join("state.db");
+    // Whatever the umask leaves: a file of before is as open as one that an administrator has copied.
+    for before in [None, Some(0o644), Some(0o640), Some(0o400)] {
+        if let Some(mode) = before {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set");
+        }
+        let state = State::open(&url(&folder)).await.expect("opened");
+        state.secret("answers", b"one").await.expect("kept");
+        let modes = modes();
+        assert!(modes.len() >= 3, "the log and its index are there: {modes:?}");
+        for (mode, path) in modes {
+            assert!(mode & 0o177 == 0, "{mode:o} {}", path.display());
+        }
+        if before.is_some() {
+            // A killed server leaves its log.
+            fs::set_permissions(folder.path().join("state.db-wal"), fs::Permissions::from_mode(0o644)).expect("set");
+        }
+        state.close().await;
+    }
+}
+
+#[tokio::test]
 async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
     for place in Place::both() {
         let state = place.open().await;
