@@ -73,20 +73,22 @@ impl Files<'_> {
 #[must_use]
 pub fn faults(rules: &Rules, files: Files<'_>) -> Vec<ProfileFault> {
     let all = rules.profiles.iter().flat_map(|(name, profile)| {
-        let base = files.look_at(&profile.boot, &rules.templates, None).err();
-        let base_fault = base.clone();
-        let of = move |arch: Option<&str>, fault| ProfileFault {
-            profile: name.clone(),
-            arch: arch.map(str::to_owned),
-            fault,
+        let fault_of = move |arch: Option<&str>, boot| {
+            let rendered = || rules.rendered.fault(name, arch).map(str::to_owned);
+            let assets = || {
+                let named = rules.rendered.assets.get(&(name.clone(), arch.map(str::to_owned)))?;
+                files.look_at_named(named.iter().cloned()).err()
+            };
+            files.look_at(boot, &rules.templates, None).err().or_else(rendered).or_else(assets)
         };
+        let base = fault_of(None, &profile.boot);
+        let base_fault = base.clone();
         // A variant that lacks the same file is not reported again beside its profile.
         let variants = profile.variants.iter().filter_map(move |(arch, boot)| {
-            let fault =
-                files.look_at(boot, &rules.templates, None).err().filter(|fault| Some(fault) != base_fault.as_ref())?;
-            Some(of(Some(arch), fault))
+            let fault = fault_of(Some(arch), boot).filter(|fault| Some(fault) != base_fault.as_ref())?;
+            Some(ProfileFault::of(name, Some(arch), fault))
         });
-        let base = base.map(|fault| ProfileFault { profile: name.clone(), arch: None, fault });
+        let base = base.map(|fault| ProfileFault::of(name, None, fault));
         base.into_iter().chain(variants)
     });
     all.collect()
@@ -97,7 +99,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::boot::profile::{Linux, Profile};
+    use crate::boot::{
+        machine::Rendered,
+        profile::{Linux, Profile},
+    };
 
     #[test]
     fn each_profile_has_its_own_fault_and_a_good_one_has_none() {
@@ -118,11 +123,18 @@ mod tests {
             ("good", Profile::from(linux("good"))),
             ("gone", twice),
             ("iso", Profile::from(Boot::Iso("gone".into()))),
+            ("names", Profile::from(linux("good"))),
             ("none", Profile::from(Boot::Faulty("it names no kernel".into()))),
+            ("template", Profile::from(linux("good"))),
             ("variant", with_variant),
         ];
         let profiles = profiles.into_iter().map(|(name, profile)| (name.to_owned(), profile)).collect();
-        let rules = Rules { profiles, ..Rules::default() };
+        let fault = "the profile's template fails".to_owned();
+        let rendered = Rendered {
+            faults: vec![ProfileFault::of("template", None, fault)],
+            assets: BTreeMap::from([(("names".into(), None), ["gone".into()].into())]),
+        };
+        let rules = Rules { profiles, rendered, ..Rules::default() };
         let look = |file: &str, _| if file == "gone" { Err(Reason::not_found(file)) } else { Ok(()) };
         let words: Vec<String> = faults(&rules, Files(&look)).iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -130,7 +142,9 @@ mod tests {
             [
                 "profile gone cannot boot: there is no file gone",
                 "profile iso cannot boot: there is no file gone",
+                "profile names cannot boot: asset(\"gone\"): there is no file gone",
                 "profile none cannot boot: it names no kernel",
+                "profile template cannot boot: the profile's template fails",
                 "profile variant cannot boot on i386: there is no file gone",
             ]
         );

@@ -150,6 +150,25 @@ pub struct Rules {
     pub templates: Templates,
     /// Who gets answer files.
     pub answers: Policy,
+    /// What was found when the profiles' templates were rendered for their machines.
+    pub rendered: Rendered,
+}
+
+/// What rendering the templates of all profiles, for each machine that can get them, has found.
+#[derive(Clone, Debug, Default)]
+pub struct Rendered {
+    /// Templates that fail. They stay so until the configuration is read again.
+    pub faults: Vec<ProfileFault>,
+    /// The files and folders that the templates of a profile, or of one of its variants, name by `asset()`.
+    pub assets: BTreeMap<(String, Option<String>), BTreeSet<String>>,
+}
+
+impl Rendered {
+    /// Why the templates of a profile, or of one of its variants, fail.
+    pub(super) fn fault(&self, profile: &str, arch: Option<&str>) -> Option<&str> {
+        let is_it = |fault: &&ProfileFault| fault.profile == profile && fault.arch.as_deref() == arch;
+        self.faults.iter().find(is_it).map(|found| found.fault.as_str())
+    }
 }
 
 /// The shape of the offers to firmware (`dhcp.offer`).

@@ -253,6 +253,14 @@ pub struct ProfileFault {
     pub fault: String,
 }
 
+impl ProfileFault {
+    /// Of a profile, or of one of its variants.
+    #[must_use]
+    pub fn of(profile: &str, arch: Option<&str>, fault: String) -> Self {
+        Self { profile: profile.to_owned(), arch: arch.map(str::to_owned), fault }
+    }
+}
+
 impl fmt::Display for ProfileFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { profile, arch, fault } = self;

@@ -11,7 +11,7 @@ use super::{Fault, Finding, Level, load::Loaded, meant, settings::Cmdline, units
 use crate::{
     boot::{
         faults::Wanted,
-        machine::Rules,
+        machine::{Rendered, Rules},
         profile::Profile,
         reason::Reason,
         urls::{is_remote, without_password},
@@ -31,6 +31,8 @@ pub(super) struct Check<'a> {
     pub(super) images: BTreeMap<String, u64>,
     /// Files of this host's packages by which images are booted.
     pub(super) host_files: BTreeSet<PathBuf>,
+    /// What rendering the profiles' templates has found.
+    pub(super) rendered: Rendered,
     /// The answer files that profiles name.
     pub(super) asked: BTreeSet<String>,
 }

@@ -17,7 +17,7 @@ use crate::{
         loader::Loader,
         mac::{MacAddr, NotAMac, NotAnOui},
         machine::{Machine, MachineRule},
-        profile::{Boot, Profile},
+        profile::{Boot, Profile, ProfileFault},
         reason::Reason,
         script::script_context,
         selector::Selector,
@@ -100,14 +100,19 @@ impl Check<'_> {
                     self.cmdlines.push(Cmdline { profile, arch, place, whose: whose.clone(), length });
                 }
                 is_whole &= faults.is_empty();
+                let broken = faulty_answer(templates, &asked);
                 for (why, machines) in faults {
                     // Machines with this profile show the fault on their screens. All other machines boot.
-                    self.part(&path, format!("{whose}{why}{}", concerned(&machines)));
+                    let fault = format!("{why}{}", concerned(&machines));
+                    self.part(&path, format!("{whose}{fault}"));
+                    self.rendered.faults.push(ProfileFault::of(name, arch, fault));
                 }
+                self.rendered.faults.extend(broken.map(|fault| ProfileFault::of(name, arch, fault)));
                 let missing = asked.assets.iter().filter_map(|asset| Some((asset, missing(asset, assets)?)));
                 let missing: Vec<_> = missing.map(|(asset, why)| format!("asset({asset:?}): {why}")).collect();
                 missing.into_iter().for_each(|message| self.finding(Level::Fault, &path, message));
-                asked.assets.clear();
+                let named = std::mem::take(&mut asked.assets);
+                self.rendered.assets.insert((name.clone(), arch.map(str::to_owned)), named);
             }
             // With answers_open, an installer may ask for an answer file that no template names.
             if is_whole && !self.loaded.config.http.answers_open && !asked.reports.contains("installed") {
@@ -227,6 +232,12 @@ fn of_templates(
     asked.assets.extend(server.assets());
     asked.reports.extend(server.reports());
     Ok(length)
+}
+
+/// What is wrong with an answer file that is asked for. `check` reports it once, at the folder.
+fn faulty_answer(templates: &Templates, asked: &Asked) -> Option<String> {
+    let mut broken = asked.answers.iter().filter_map(|name| templates.faulty().get(name));
+    broken.next().map(|fault| Reason::Template(fault.clone()).to_string())
 }
 
 /// The files that templates have used, and the events that they report.

@@ -15,6 +15,7 @@ use super::{
     settings::Settings,
     watched::{Watched, fingerprint, with_images},
 };
+use crate::boot::machine::Rendered;
 
 /// Resolves a configuration.
 ///
@@ -34,6 +35,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         findings: Vec::new(),
         cmdlines: Vec::new(),
         asked: BTreeSet::new(),
+        rendered: Rendered::default(),
         images: BTreeMap::new(),
         host_files: BTreeSet::new(),
     };
@@ -79,6 +81,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         profiles,
         default_profile: config.default_profile.clone(),
         templates,
+        rendered: std::mem::take(&mut check.rendered),
         answers,
         menu,
         cmdlines: std::mem::take(&mut check.cmdlines),

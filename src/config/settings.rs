@@ -12,7 +12,7 @@ use std::{
 use super::{Finding, schema, watched::Watched};
 use crate::{
     boot::{
-        machine::{MachineRule, Menu, OfferShape},
+        machine::{MachineRule, Menu, OfferShape, Rendered},
         policy::Policy,
         profile::Profile,
         selector::Selector,
@@ -64,6 +64,8 @@ pub struct Settings {
     pub default_profile: String,
     /// The embedded templates with the user's own.
     pub templates: Templates,
+    /// What rendering them has found.
+    pub rendered: Rendered,
     /// Which clients get answer files.
     pub answers: Policy,
     /// The built-in menu.

@@ -122,6 +122,7 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
         menu: settings.menu,
         templates: settings.templates,
         answers: settings.answers,
+        rendered: settings.rendered,
         hears_ipxe: settings.syslog.is_some_and(|syslog| syslog.port == IPXE_SYSLOG),
     }
 }

@@ -143,6 +143,9 @@ fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes
         "{}",
         text(&bench, "/readyz?verbose")?
     );
+    let failing = "profile cmdline cannot boot: the profile's template fails: ";
+    ensure!(text(&bench, "/readyz?verbose")?.contains(failing), "{}", text(&bench, "/readyz?verbose")?);
+    ensure!(metric(&bench, "netbootd_faulty_profile{profile=\"cmdline\"}")? == Some(1.0));
     let page = text(&bench, "/")?.replace("&#x2f;", "/");
     ensure!(page.contains(missing), "the page does not say it: {page}");
     ensure!(
