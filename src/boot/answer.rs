@@ -291,7 +291,7 @@ pub fn answer(
 ) -> Result<Answer, Reason> {
     let mac = query.mac()?.ok_or_else(|| Reason::BadQuery("mac is missing".into()))?;
     if !rules.templates.answers().contains(name) {
-        return Err(Reason::not_found(name));
+        return Err(Reason::no_answer(name));
     }
     let rule = rules.rule(&query.facts(mac), roster)?;
     let machine = query.machine(mac, rule);
@@ -317,6 +317,13 @@ pub fn answer_context(
 ) -> Value {
     let (base, report, asset) = (server.base(), server.report(&machine.mac, None), server.asset());
     context! { base, profile, report, asset, machine => Serde(machine), vars => Serde(vars) }
+}
+
+/// Whether an installer asks for a file that need not be there: cloud-init's NoCloud does so at every boot
+/// (cloudinit/sources/helpers and DataSourceNoCloud.py).
+#[must_use]
+pub fn is_optional(name: &str) -> bool {
+    ["vendor-data", "network-config"].contains(&name.rsplit('/').next().unwrap_or(name))
 }
 
 fn content_type(name: &str, body: &[u8]) -> &'static str {

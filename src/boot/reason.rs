@@ -91,6 +91,9 @@ pub enum Reason {
     /// No file of that name.
     #[error("there is no file {0}")]
     NotFound(String),
+    /// No answer file of that name.
+    #[error("there is no answer file {0}")]
+    NoAnswer(String),
     /// No file of that name, which has bytes in it that no file name has.
     #[error(
         "there is no file {0}: the name ends in bytes that do not belong to it; on the DHCP server, end option 67 with a NUL byte, or name the file in the header's boot file field"
@@ -225,6 +228,12 @@ impl Reason {
         Self::NotFound(name.chars().take(200).collect())
     }
 
+    /// [`Reason::NoAnswer`] with as much of the name.
+    #[must_use]
+    pub fn no_answer(name: &str) -> Self {
+        Self::NoAnswer(name.chars().take(200).collect())
+    }
+
     /// [`Reason::Garbled`] with as much of the name, its bytes escaped.
     #[must_use]
     pub fn garbled(name: &[u8]) -> Self {
@@ -278,6 +287,7 @@ impl Reason {
             Self::Write => "write",
             Self::Mode(_) | Self::UnknownMode(_) => "mode",
             Self::NotFound(_) => "not_found",
+            Self::NoAnswer(_) => "no_answer",
             Self::Garbled(_) => "garbled_name",
             Self::Escape(_) => "escape",
             Self::NoFolder(_) => "no_assets_folder",

@@ -21,7 +21,7 @@ use crate::{
         query::Query,
         reason::{Denied, Reason},
     },
-    timeline::event::{What, Who},
+    timeline::event::What,
 };
 
 /// By an address that a machine's script named. What an installer posts of its machine is not needed then.
@@ -67,18 +67,18 @@ impl App {
     fn answer(&self, ends: Ends, name: &str, query: &Query) -> Response {
         let rules = self.live.rules.load();
         let signer = Signer { key: &self.answer_key, now: self.now() };
+        // An installer may have another address than iPXE had, which another machine may have used. One that a rule
+        // knows by its serial number may have named no card.
+        let machine = query.mac().ok().flatten().map(|mac| rules.identity(&query.facts(mac)));
+        let machine = machine.filter(|machine| machine.keys().next().is_some());
         match answer(&rules, &self.live.roster.load(), &self.base(ends), name, query, Some(signer)) {
-            Ok(Answer { mac, body, content_type }) => {
+            Ok(Answer { body, content_type, .. }) => {
                 let told = What::Answer { name: name.to_owned(), size: body.len() as u64, to: ends.peer.ip() };
-                // One that a rule knows by its serial number may have named no card.
-                match rules.identity(&query.facts(mac)) {
-                    machine if machine.keys().next().is_none() => self.tell_of(ends, told),
-                    machine => drop(self.tell(Who::Machine(machine), told)),
-                }
+                self.tell_to(ends, machine, told);
                 let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")];
                 (headers, body).into_response()
             }
-            Err(why) => self.refuse(ends, &why),
+            Err(why) => self.refuse_to(ends, machine, &why),
         }
     }
 }

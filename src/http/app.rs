@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     boot::{
-        answer::{Key, Signer},
+        answer::{Key, Signer, is_optional},
         chain::{is_probe, is_shim_probe},
         clock::Clock,
         faults::Wanted,
@@ -194,12 +194,18 @@ impl App {
     }
 
     pub(super) fn refuse(&self, ends: Ends, why: &Reason) -> Response {
+        self.refuse_to(ends, None, why)
+    }
+
+    /// Refuses something to a machine; to whoever is at the address where the request does not say which it is.
+    pub(super) fn refuse_to(&self, ends: Ends, machine: Option<MachineId>, why: &Reason) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
         match why {
             Reason::NotFound(name) if is_shim_probe(name) => self.tell_of(ends, What::ShimRuns),
-            // It need not be there.
+            // They need not be there.
             Reason::NotFound(name) if is_probe(name) => {}
-            why => self.tell_of(ends, What::Refused(why.clone())),
+            Reason::NoAnswer(name) if is_optional(name) => {}
+            why => self.tell_to(ends, machine, What::Refused(why.clone())),
         }
         let status = match why {
             Reason::Unreadable { .. } | Reason::AnswerDenied { .. } | Reason::Unknown => StatusCode::FORBIDDEN,
@@ -259,6 +265,14 @@ impl App {
     pub(super) fn tell_of(&self, ends: Ends, what: What) {
         if let Some(address) = ipv4(ends.peer) {
             self.tell(Who::Address(address), what);
+        }
+    }
+
+    /// Of a machine; of whoever is at the address where it is not known which it is.
+    pub(super) fn tell_to(&self, ends: Ends, machine: Option<MachineId>, what: What) {
+        match machine {
+            Some(machine) => drop(self.tell(Who::Machine(machine), what)),
+            None => self.tell_of(ends, what),
         }
     }
 

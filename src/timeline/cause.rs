@@ -239,6 +239,9 @@ impl Cause {
             Self::Refused { label, .. } if label == "not_found" => {
                 "put the file into the assets folder, or correct the profile that names it"
             }
+            Self::Refused { label, .. } if label == "no_answer" => {
+                "put the file into the templates folder, or correct the profile or template that names it"
+            }
             Self::Refused { .. } | Self::Rival(_) => return None,
             Self::HeldBack(_) => {
                 "set its switch port to portfast (edge port): spanning tree blocks a port for 30 s, longer than firmware waits"

@@ -4,7 +4,9 @@ use std::{
     fs,
     io::{self, Write as _},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -138,6 +140,75 @@ fn an_answer_is_given_by_the_address_that_the_machines_script_named() -> Result<
     ensure!(
         get(&bench, "/answers/preseed.cfg")?.0 == "400" && get(&bench, "/answers/nothing?mac=525400123456")?.0 == "404"
     );
+    Ok(())
+}
+
+/// An answer that fails is the machine's whose signed address it is, although another machine has its IP address; and it
+/// says nothing of what is secret.
+#[test]
+fn a_failed_answer_is_told_of_its_machine_and_quotes_no_value() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    write_configuration(&bench, "")?;
+    let folder = bench.lab.directory().to_owned();
+    let configuration = fs::read_to_string(folder.join("netbootd.toml"))?.replace("correct: horse", "Tr0ub4dor\\\"&3");
+    fs::write(folder.join("netbootd.toml"), configuration)?;
+    fs::write(folder.join("templates/cloud/user-data"), "#cloud-config\np: \"{{ vars.password }}\"\n")?;
+    let mut command = Command::new("sh");
+    // The umask of a shell, as one that starts it by hand has it.
+    command.args(["-c", "umask 022; exec \"$0\" \"$@\""]).arg(daemon(&bench.server).get_program());
+    command.args(daemon(&bench.server).get_args()).args(["up", "--interface", "eth1", "--config"]);
+    command.arg(folder.join("netbootd.toml")).arg("--assets").arg(&bench.assets);
+    command.env("NETBOOTD_STATE__URL", format!("sqlite://{}", folder.join("state.db").display()));
+    bench.netbootd = Process::spawn("netbootd", &mut command)?;
+    bench.netbootd.wait_for_line("waiting on eth1", START)?;
+
+    let script = String::from_utf8(bench.curl(&[], &format!("/boot.ipxe?{MACHINE}"))?)?;
+    let (_, rest) = script.split_once("s=http://10.77.0.2:8080").context("no address")?;
+    let seed = rest.split_whitespace().next().unwrap_or_default().to_owned();
+    // Now this address is another machine's.
+    bench.curl(&[], "/boot.ipxe?mac=52:54:00:99:99:01&arch=x86_64&platform=efi")?;
+    let (status, _, body) = get(&bench, &format!("{seed}user-data"))?;
+    let words = "the profile's template fails: the value of vars.password cannot be used where the template puts it";
+    ensure!(status == "500" && body.starts_with(words), "{status} {body}");
+    bench.netbootd.wait_for_line(&format!("52:54:00:12:34:56 refused      {words}"), SOON)?;
+
+    // cloud-init asks for these at every boot, and needs neither; a file that is missing belongs elsewhere.
+    for optional in ["vendor-data", "network-config"] {
+        ensure!(get(&bench, &format!("{seed}{optional}"))?.0 == "404");
+    }
+    ensure!(get(&bench, &format!("{seed}meta-data"))?.0 == "404");
+    bench.netbootd.wait_for_line("52:54:00:12:34:56 refused      there is no answer file cloud/meta-data", SOON)?;
+    let boots = String::from_utf8(bench.curl(&[], "/api/v1/machines/52:54:00:12:34:56")?)?;
+    ensure!(boots.contains("put the file into the templates folder"), "{boots}");
+    ensure!(!boots.contains("vendor-data") && !boots.contains("network-config"), "{boots}");
+
+    let ready = String::from_utf8(bench.curl(&[], "/readyz?verbose")?)?;
+    ensure!(ready.contains(&format!("profile cloud cannot boot: {words}")), "{ready}");
+    let metrics = String::from_utf8(bench.curl(&[], "/metrics")?)?;
+    ensure!(metrics.contains("netbootd_faulty_profiles 1\n"), "{metrics}");
+    for path in ["/", "/api/v1/machines", "/api/v1/boots", "/machines/52:54:00:12:34:56", "/readyz?verbose"] {
+        let shown = String::from_utf8_lossy(&bench.curl(&[], path)?).into_owned();
+        ensure!(!shown.contains("Tr0ub4dor"), "{path}: {shown}");
+    }
+    ensure!(bench.netbootd.lines().iter().all(|line| !line.contains("Tr0ub4dor")), "{:#?}", bench.netbootd.lines());
+    let open = || -> Result<Vec<String>> {
+        let files = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let states = files.into_iter().filter(|path| path.display().to_string().contains("state.db"));
+        let mode = |path: &Path| Ok::<_, io::Error>(fs::metadata(path)?.permissions().mode() & 0o777);
+        states.map(|path| Ok(format!("{} {:o}", path.display(), mode(&path)?))).collect()
+    };
+    let modes = open()?;
+    ensure!(modes.len() >= 3 && modes.iter().all(|file| file.ends_with(" 600")), "{modes:?}");
+    // An older version, or an administrator, left it open.
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    ensure!(!String::from_utf8_lossy(&fs::read(folder.join("state.db"))?).contains("Tr0ub4dor"), "it is in the state");
+    fs::set_permissions(folder.join("state.db"), fs::Permissions::from_mode(0o644))?;
+    bench.netbootd = Process::spawn("netbootd", &mut command)?;
+    bench.netbootd.wait_for_line("state.db had the mode 644", START)?;
+    ensure!(open()?.iter().all(|file| file.ends_with(" 600")), "{:?}", open()?);
     Ok(())
 }
 
