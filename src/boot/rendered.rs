@@ -14,15 +14,15 @@ mod format;
 mod lines;
 mod names;
 mod value;
+mod xml;
 mod yaml;
 
-use self::value::{Text, plain};
+use self::value::Text;
 pub(super) use self::{
     format::Format,
     names::Names,
     value::{Values, is_place},
 };
-use super::text::escaped_for_markup;
 
 impl Format {
     /// The finished file.
@@ -37,7 +37,7 @@ impl Format {
             Self::Yaml => yaml::finished(text),
             Self::Json => document::finished(text, &document::JSON),
             Self::Toml => document::finished(text, &document::TOML),
-            Self::Xml => text.replaced(|_, value| plain(value).map(|text| escaped_for_markup(&text))),
+            Self::Xml => xml::finished(text),
             Self::Kickstart | Self::Preseed | Self::Shell | Self::Lines => lines::finished(text, self),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     format::{Format, is_shell},
-    value::{Text, is_place, plain},
+    value::{Text, ends_a_line, is_place, plain},
 };
 
 /// Where a value stands.
@@ -53,7 +53,7 @@ pub(super) fn finished(text: Text<'_>, format: Format) -> Result<String, String>
 fn written(value: &Value, place: Place) -> Result<String, String> {
     let text = plain(value)?;
     let refuse = |why: &str| Err(why.to_owned());
-    if text.contains(|c: char| c.is_control()) {
+    if text.contains(ends_a_line) {
         return refuse("holds a line break or another control character");
     }
     let stands = |unsafe_chars: &[char], where_it_is: &str| match text.chars().find(|c| unsafe_chars.contains(c)) {

@@ -185,6 +185,50 @@ fn kickstart_and_preseed_are_split_as_their_installers_do() {
 }
 
 #[test]
-fn xml_is_escaped() {
-    assert_eq!(one("autoinst.xml", "<a b=\"@\"/>", "x\"/><y>&"), Ok("<a b=\"x&quot;/&gt;&lt;y&gt;&amp;\"/>".into()));
+fn what_other_parsers_take_for_a_line_end_is_refused_or_escaped() {
+    for c in ['\u{85}', '\u{2028}', '\u{2029}'] {
+        let value = format!("xa{c}b: y");
+        for (name, template) in [
+            ("a.yaml", "a: x@\n"),
+            ("a.yaml", "a: 'x@'\n"),
+            ("a.yaml", "a: |\n  @\n"),
+            ("a.yaml", "a: >\n  @\n"),
+            ("a.yaml", "# @\na: 1\n"),
+            ("a.ks", "user --gecos=@\n"),
+            ("preseed.cfg", "d-i a/b string @\n"),
+            ("a.txt", "@\n"),
+        ] {
+            assert!(one(name, template, &value).is_err(), "{name} {template} U+{:04X}", u32::from(c));
+        }
+        let number = format!("\\u{:04x}", u32::from(c));
+        assert_eq!(one("a.yaml", "a: @\n", &value), Ok(format!("a: \"xa{number}b: y\"\n")));
+    }
+}
+
+#[test]
+fn xml_is_escaped_where_it_is_read_as_markup() {
+    let xml = |template: &str, value: &str| one("autoinst.xml", template, value);
+    assert_eq!(xml("<a b=\"@\"/>", "x\"/><y>&"), Ok("<a b=\"x&quot;/&gt;&lt;y&gt;&amp;\"/>".into()));
+    let lines = json!("x\ty\r\nz");
+    assert_eq!(
+        put("a.xml", "<a b='@'>@</a>", &[lines.clone(), lines]),
+        Ok("<a b='x&#9;y&#13;&#10;z'>x\ty&#13;\nz</a>".into())
+    );
+    assert_eq!(xml("<a><![CDATA[x @ y]]></a>", "[[ a && b ]]"), Ok("<a><![CDATA[x [[ a && b ]] y]]></a>".into()));
+    assert_eq!(xml("<!-- > @ --><a/>", "a & b"), Ok("<!-- > a & b --><a/>".into()));
+    assert_eq!(xml("<@>", "name"), Ok("<name>".into()));
+    assert_eq!(xml("<?x \"?><a>@</a>", "<"), Ok("<?x \"?><a>&lt;</a>".into()));
+    for (template, value) in [
+        ("<a>@</a>", "bell\u{7}"),
+        ("<a b='@'/>", "\u{0}"),
+        ("<a>@</a>", "\u{ffff}"),
+        ("<a><![CDATA[@]]></a>", "x]]><b/>"),
+        ("<a><![CDATA[x]@></a>", "]"),
+        ("<!-- @ --><a/>", "x--><b/>"),
+        ("<!-- @ --><a/>", "x -- y"),
+        ("<a @='1'/>", "b='2' c"),
+        ("<a @='1'/>", ""),
+    ] {
+        assert!(xml(template, value).is_err(), "{template} {value:?}");
+    }
 }

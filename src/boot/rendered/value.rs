@@ -100,6 +100,11 @@ impl<'a> Text<'a> {
     }
 }
 
+/// What Unicode, and so Python's `splitlines` and YAML 1.1, take for a line's end beside the control characters.
+pub(super) fn ends_a_line(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// A value as a part of a text; else what is wrong with the value.
 pub(super) fn plain(value: &Value) -> Result<String, String> {
     match value {

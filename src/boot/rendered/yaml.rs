@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
 
-use super::value::{Text, is_place, plain};
+use super::value::{Text, ends_a_line, is_place, plain};
 
 /// Where a value stands.
 #[derive(Clone, Copy)]
@@ -140,8 +140,6 @@ fn marked<'a>(event: Event<'a>, anchor: usize, tag: Option<std::borrow::Cow<'a, 
 /// JSON, of which every text is one in YAML too. What YAML 1.1 takes for a line break, or for nothing that can be
 /// printed, is written as its number (YAML 1.1 §5.1): PyYAML, and so cloud-init, reads that version.
 fn flow(value: &Value) -> String {
-    let is_special =
-        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
     let mut written = String::new();
     for c in value.to_string().chars() {
         match c {
@@ -152,11 +150,16 @@ fn flow(value: &Value) -> String {
     written
 }
 
+/// What YAML 1.1 does not read as itself: line ends, and what cannot be printed (§5.1).
+fn is_special(c: char) -> bool {
+    ends_a_line(c) || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
 /// A value's lines, or those of a list of texts, each behind the first with the indentation that the template has there.
 fn block(value: &Value, indentation: &str) -> Result<String, String> {
     let text = lines_of(value)?;
-    if let Some(c) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-        return Err(format!("holds the control character {c:?}"));
+    if let Some(c) = text.chars().find(|c| is_special(*c) && !matches!(c, '\n' | '\t')) {
+        return Err(format!("holds the control character U+{:04X}", u32::from(c)));
     }
     Ok(joined(&text, indentation))
 }
@@ -200,7 +203,7 @@ fn leading(line: &str) -> &str {
 
 fn one_line(value: &Value) -> Result<String, String> {
     let text = plain(value)?;
-    match text.chars().find(|c| c.is_control()) {
+    match text.chars().find(|c| is_special(*c)) {
         Some(_) => Err("holds a line break or another control character".into()),
         None => Ok(text),
     }
