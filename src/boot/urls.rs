@@ -102,7 +102,7 @@ pub(super) fn escaped_path(path: &str) -> impl fmt::Display {
     utf8_percent_encode(path, ESCAPED)
 }
 
-/// A database's URL for people: a password in it, before the host or as a parameter, is not shown.
+/// A URL for people: a password in it, before the host or as a parameter, is not shown.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let (before, query) = url.split_once('?').map_or((url, None), |(before, query)| (before, Some(query)));

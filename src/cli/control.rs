@@ -132,7 +132,8 @@ pub(super) struct Machines {
 
 /// Write a report about a machine for a bug report or a question: its boots, its last packets and its configuration.
 ///
-/// Addresses, names and everything that looks like a secret are masked. Read the report before you share it.
+/// Half of each address is masked, and names, users in URLs and values of what looks like a secret (password=…). Read the
+/// report before you share it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
     /// MAC address, UUID, or the machine's name from its rule

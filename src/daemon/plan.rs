@@ -13,6 +13,7 @@ use crate::{
         profile::Boot,
         roster::Roster,
         selector::RuleBook,
+        urls::without_password,
     },
     config::{
         Finding, examine,
@@ -271,7 +272,8 @@ impl Plan {
             Ok(Choice { profile, boot, .. }) => match faults::of(boot, &rules.templates, self.assets.as_deref()) {
                 Some(why) => warn!("boots nothing so far: profile {profile} cannot boot: {why}"),
                 None => {
-                    info!("boots profile {profile}: {} {}", boot.named().join(" "), boot.cmdline().unwrap_or_default());
+                    let files: Vec<String> = boot.named().into_iter().map(without_password).collect();
+                    info!("boots profile {profile}: {} {}", files.join(" "), boot.cmdline().unwrap_or_default());
                 }
             },
             Err(why) => warn!("{why}"),

@@ -32,6 +32,7 @@ use crate::{
         mac::MacAddr,
         machine::{Live, MachineRule, Rules},
         roster::Assignment,
+        urls::without_password,
     },
     timeline::{boot::Timeline, event::Who, machines, moment::Moment},
 };
@@ -153,7 +154,7 @@ async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {
         name: name.clone(),
         title: profile.title.clone(),
         about: profile.about.clone(),
-        files: profile.boot.named().into_iter().map(str::to_owned).collect(),
+        files: profile.boot.named().into_iter().map(without_password).collect(),
         arch: profile.variants.keys().cloned().collect(),
         built_in: false,
     });

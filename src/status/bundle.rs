@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    masked::masked,
     server::Server,
     view::{self, WholeBoot},
 };
@@ -22,8 +23,9 @@ use crate::{
     },
 };
 
-/// The bundle, as JSON. Left out or masked are: the machine's half of its MAC address, its name, UUID, serial numbers, asset tag and
-/// host name, the values of `vars`, and words that look like `password=…`.
+/// The bundle, as JSON. Left out or masked are: the machine's half of its MAC address, half of
+/// each IP address, its name, UUID, serial numbers, asset tag and
+/// host name, the values of `vars`, users and passwords in URLs, and values of what looks like `password=…`.
 #[must_use]
 pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&machines::Machine>, now: Moment) -> Value {
     let mut machine = view::Machine::new(live, server, who, seen, now);
@@ -103,10 +105,12 @@ fn boots(profile: &Profile) -> Vec<Value> {
     profile.boots().map(of).collect()
 }
 
-/// A DHCP message without what distinguishes machines: half of `chaddr`, and the values of the options that name them.
+/// A DHCP message without what distinguishes machines: half of `chaddr` and of each IP address, and the values of the
+/// options that name them.
 fn masked_packet(bytes: &[u8]) -> Vec<u8> {
     let mut masked = bytes.to_vec();
     masked.iter_mut().skip(31).take(3).for_each(|byte| *byte = 0);
+    ADDRESSES.iter().for_each(|at| masked.iter_mut().skip(at + 2).take(2).for_each(|byte| *byte = 0));
     let mut at = OPTIONS;
     while let (Some(&code), Some(&length)) = (bytes.get(at), bytes.get(at + 1)) {
         at += match code {
@@ -115,6 +119,13 @@ fn masked_packet(bytes: &[u8]) -> Vec<u8> {
             _ => {
                 if NAMING.contains(&code) {
                     masked.iter_mut().skip(at + 2).take(usize::from(length)).for_each(|byte| *byte = 0);
+                }
+                if OF_ADDRESSES.contains(&code) {
+                    masked
+                        .iter_mut()
+                        .skip(at + 4)
+                        .take(usize::from(length).saturating_sub(2))
+                        .for_each(|byte| *byte = 0);
                 }
                 2 + usize::from(length)
             }
@@ -137,9 +148,7 @@ fn mask(value: &mut Value, hidden: &[String], name: Option<&str>) {
             if let Some(name) = name {
                 *text = text.replace(name, "NAME");
             }
-            if text.contains('=') {
-                *text = text.split(' ').map(masked_word).collect::<Vec<_>>().join(" ");
-            }
+            *text = masked(text);
         }
         Value::Array(values) => values.iter_mut().for_each(|value| mask(value, hidden, name)),
         Value::Object(values) => values.values_mut().for_each(|value| mask(value, hidden, name)),
@@ -147,22 +156,13 @@ fn mask(value: &mut Value, hidden: &[String], name: Option<&str>) {
     }
 }
 
-/// `root_password=hunter2` → `root_password=…`
-fn masked_word(word: &str) -> String {
-    match word.split_once('=') {
-        Some((key, value)) if !value.is_empty() && SECRET.iter().any(|part| key.to_lowercase().contains(part)) => {
-            format!("{key}=…")
-        }
-        _ => word.to_owned(),
-    }
-}
-
 /// Where the options of a DHCP message begin (RFC 2131 §3).
 const OPTIONS: usize = 240;
 /// Host name, client identifier, FQDN, client UUID (RFC 2132, RFC 4702, RFC 4578).
 const NAMING: [u8; 4] = [12, 61, 81, 97];
-/// What is in the names of things that are secret.
-const SECRET: [&str; 7] = ["pass", "secret", "token", "key", "auth", "credential", "psk"];
+/// Those of the header, and in options: the one that is asked for, and the leasing server's (RFC 2131 §2, RFC 2132).
+const ADDRESSES: [usize; 4] = [12, 16, 20, 24];
+const OF_ADDRESSES: [u8; 2] = [50, 54];
 
 /// As text for people, in the order of a story.
 #[must_use]
@@ -174,8 +174,8 @@ pub fn text(bundle: &Value) -> String {
     let word = |pointer: &str| bundle.pointer(pointer).and_then(Value::as_str);
     let cause = word("/machine/boot/stop/text").map(|cause| format!(": {cause}")).unwrap_or_default();
     let mut text = format!(
-        "# A machine's boots, as netbootd {} saw them\n\n{}{cause}\n\nMAC address, names, UUIDs and what looks like a \
-         secret are masked; read it before you pass it on.\n",
+        "# A machine's boots, as netbootd {} saw them\n\n{}{cause}\n\nMAC and IP addresses, names, UUIDs and what looks \
+         like a secret are masked; read it before you pass it on.\n",
         word("/netbootd").unwrap_or("?"),
         word("/machine/boot/state").unwrap_or("not seen"),
     );
@@ -198,11 +198,13 @@ mod tests {
     fn a_packet_keeps_what_tells_firmware_apart_and_loses_what_tells_machines_apart() {
         let mut packet = vec![7; OPTIONS];
         packet.extend_from_slice(&[
-            53, 1, 1, 0, 12, 3, b'k', b'8', b's', 60, 3, b'P', b'X', b'E', 97, 2, 9, 9, 255, 12, 1,
+            53, 1, 1, 50, 4, 10, 66, 5, 7, 0, 12, 3, b'k', b'8', b's', 60, 3, b'P', b'X', b'E', 97, 2, 9, 9, 255, 12, 1,
         ]);
         let masked = masked_packet(&packet);
         assert_eq!(masked.get(28..36), Some([7, 7, 7, 0, 0, 0, 7, 7].as_slice()));
-        let options = [53, 1, 1, 0, 12, 3, 0, 0, 0, 60, 3, b'P', b'X', b'E', 97, 2, 0, 0, 255, 12, 1];
+        assert_eq!(masked.get(10..30), Some([7, 7, 7, 7, 0, 0, 7, 7, 0, 0, 7, 7, 0, 0, 7, 7, 0, 0, 7, 7].as_slice()));
+        let options =
+            [53, 1, 1, 50, 4, 10, 66, 0, 0, 0, 12, 3, 0, 0, 0, 60, 3, b'P', b'X', b'E', 97, 2, 0, 0, 255, 12, 1];
         assert_eq!(masked.get(OPTIONS..), Some(options.as_slice()));
         // Whatever a packet says of its lengths.
         for broken in [&[][..], &[0; 30], &[0; 34], &[[7; OPTIONS].as_slice(), &[12, 255, 1]].concat(), &[97; 300]] {

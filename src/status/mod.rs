@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod events;
 mod known;
 pub mod leases;
+mod masked;
 pub mod metrics;
 mod openapi;
 pub mod page;

@@ -153,7 +153,8 @@ fn a_failed_answer_is_told_of_its_machine_and_quotes_no_value() -> Result<()> {
     write_configuration(&bench, "")?;
     let folder = bench.lab.directory().to_owned();
     let configuration = fs::read_to_string(folder.join("netbootd.toml"))?.replace("correct: horse", "Tr0ub4dor\\\"&3");
-    fs::write(folder.join("netbootd.toml"), configuration)?;
+    let remote = "[profiles.remote]\nkernel = \"http://user:Tr0ub4dor@192.0.2.9/linux\"\n";
+    fs::write(folder.join("netbootd.toml"), configuration + remote)?;
     fs::write(folder.join("templates/cloud/user-data"), "#cloud-config\np: \"{{ vars.password }}\"\n")?;
     let mut command = Command::new("sh");
     // The umask of a shell, as one that starts it by hand has it.
@@ -188,7 +189,11 @@ fn a_failed_answer_is_told_of_its_machine_and_quotes_no_value() -> Result<()> {
     ensure!(ready.contains(&format!("profile cloud cannot boot: {words}")), "{ready}");
     let metrics = String::from_utf8(bench.curl(&[], "/metrics")?)?;
     ensure!(metrics.contains("netbootd_faulty_profiles 1\n"), "{metrics}");
-    for path in ["/", "/api/v1/machines", "/api/v1/boots", "/machines/52:54:00:12:34:56", "/readyz?verbose"] {
+    let profiles = String::from_utf8(bench.curl(&[], "/api/v1/profiles")?)?;
+    ensure!(profiles.contains("http://user:***@192.0.2.9/linux"), "{profiles}");
+    for path in
+        ["/", "/api/v1/profiles", "/api/v1/machines", "/api/v1/boots", "/machines/52:54:00:12:34:56", "/readyz?verbose"]
+    {
         let shown = String::from_utf8_lossy(&bench.curl(&[], path)?).into_owned();
         ensure!(!shown.contains("Tr0ub4dor"), "{path}: {shown}");
     }
