@@ -13,6 +13,7 @@ mod document;
 mod format;
 mod lines;
 mod names;
+mod plain;
 mod value;
 mod xml;
 mod yaml;

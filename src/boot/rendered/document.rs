@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::value::{Text, is_place, plain};
+use super::{
+    plain::plain,
+    value::{Text, is_place},
+};
 
 /// What the two differ in.
 pub(super) struct Syntax {

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{
     format::{Format, is_shell},
-    value::{Text, ends_a_line, is_place, plain},
+    plain::plain,
+    value::{Text, ends_a_line, is_place},
 };
 
 /// Where a value stands.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::value::plain;
+use super::plain::plain;
 
 /// What a template is given, to find the name of a value in it.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::names::Names;
+use super::{names::Names, plain::plain};
 
 /// The values of one rendering.
 #[derive(Debug, Default)]
@@ -103,13 +103,4 @@ impl<'a> Text<'a> {
 /// What Unicode, and so Python's `splitlines` and YAML 1.1, take for a line's end beside the control characters.
 pub(super) fn ends_a_line(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// A value as a part of a text; else what is wrong with the value.
-pub(super) fn plain(value: &Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err("is not text, so it cannot be part of a text".into()),
-    }
 }

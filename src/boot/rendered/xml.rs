@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     super::text::escaped_for_markup,
-    value::{Text, is_place, plain},
+    plain::plain,
+    value::{Text, is_place},
 };
 
 /// Where a value stands.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
 
-use super::value::{Text, ends_a_line, is_place, plain};
+use super::{
+    plain::plain,
+    value::{Text, ends_a_line, is_place},
+};
 
 /// Where a value stands.
 #[derive(Clone, Copy)]
