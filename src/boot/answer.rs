@@ -478,8 +478,8 @@ mod tests {
         let preseed = "d-i url string http://192.0.2.10:8080/menu\n";
         assert_eq!(put("preseed.cfg", &bare), Ok((preseed.into(), "text/plain")));
         assert!(matches!(put("debian/user-data", &bare), Err(Reason::Template(fault)) if fault.contains("vars.role")));
-        assert_eq!(put("own.ipxe", &query()), Err(Reason::not_found("own.ipxe")));
-        assert_eq!(put("boot.ipxe", &query()), Err(Reason::not_found("boot.ipxe")));
+        assert_eq!(put("own.ipxe", &query()), Err(Reason::no_answer("own.ipxe")));
+        assert_eq!(put("boot.ipxe", &query()), Err(Reason::no_answer("boot.ipxe")));
         assert!(matches!(put("preseed.cfg", &Query::default()), Err(Reason::BadQuery(_))));
     }
 
