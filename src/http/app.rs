@@ -197,7 +197,7 @@ impl App {
         self.refuse_to(ends, None, why)
     }
 
-    /// Refuses something to a machine; to whoever is at the address where the request does not say which it is.
+    /// Refuses a request of a machine. Without a machine, the refusal is filed under the IP address.
     pub(super) fn refuse_to(&self, ends: Ends, machine: Option<MachineId>, why: &Reason) -> Response {
         debug!(reason = why.label(), peer = %ends.peer, "HTTP refused: {why}");
         match why {
@@ -268,7 +268,7 @@ impl App {
         }
     }
 
-    /// Of a machine; of whoever is at the address where it is not known which it is.
+    /// Files something under a machine; without one, under the IP address.
     pub(super) fn tell_to(&self, ends: Ends, machine: Option<MachineId>, what: What) {
         match machine {
             Some(machine) => drop(self.tell(Who::Machine(machine), what)),

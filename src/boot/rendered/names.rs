@@ -28,7 +28,7 @@ impl Names {
             self.leaves().filter(|(_, known)| is_same(known, value)).map(|(name, _)| name).collect();
         match names.is_empty() {
             true => "a value".into(),
-            // Equal values cannot be told apart.
+            // Which of several equal values it is, is not known.
             false => format!("the value of {}", names.join(" or ")),
         }
     }
