@@ -37,7 +37,7 @@ fn loaders_are_shown_as_json_with_what_is_wrong_and_what_is_missing() {
         shown["rejected"],
         serde_json::json!([{
             "file": folder.path().join("ipxe-riscv64.efi").display().to_string(),
-            "why": "it is an EFI program for machine type 0x8664, not 0x5064",
+            "why": "it is a program for UEFI x86_64, not for UEFI riscv64",
         }])
     );
     let is_missing =

@@ -10,6 +10,8 @@ use std::{
     process::Command,
 };
 
+use netbootd_lab::{GRUB_2_06_SBAT, IPXE_SBAT, SHIM_SBAT, efi_program};
+
 #[test]
 fn every_fault_is_reported_with_its_place_and_its_fix() {
     let scratch = tempfile::tempdir().expect("a folder");
@@ -139,6 +141,14 @@ fn furnish(folder: &Path) {
         ("loaders/snponly.efi", &efi),
     ];
     files.iter().for_each(|(name, bytes)| put(name, bytes));
+    let shim = efi_program(SHIM_SBAT, true);
+    put("cut_shim/snponly.efi", &efi_program(IPXE_SBAT, true));
+    put("cut_shim/snponly-shimx64.efi", shim.get(..shim.len() - 1).unwrap_or_default());
+    put("no_sbat/snponly.efi", &efi_program("", true));
+    put("no_sbat/snponly-shimx64.efi", &shim);
+    put("grub_2.06/shimx64.efi", &shim);
+    put("grub_2.06/grubx64.efi", &efi_program(GRUB_2_06_SBAT, true));
+    put("grub_2.06_alone/grubnetx64.efi", &efi_program(GRUB_2_06_SBAT, false));
     let old: Vec<u8> = x86.iter().enumerate().map(|(at, byte)| if at == 0x206 { 5 } else { *byte }).collect();
     put("assets/old/vmlinuz", &old);
     // Its header counts more bytes than there are: 5 sectors and 256 paragraphs of 16 bytes.

@@ -313,7 +313,7 @@ pub fn file_names(loader: Loader) -> Vec<String> {
 /// What a folder with a part of a set lacks, or what is wrong with that part.
 fn missing(loader: Loader, files: &[&LoaderFile], unusable: &[Unusable]) -> Option<String> {
     let is_shim = |file: &LoaderFile| is_shim_name(&file.name) || kind(file) == Some(Kind::Shim);
-    let (shims, seconds): (Vec<&LoaderFile>, Vec<&LoaderFile>) = files.iter().partition(|file| is_shim(file));
+    let (shims, seconds): (Vec<&LoaderFile>, Vec<&LoaderFile>) = files.iter().copied().partition(|file| is_shim(file));
     let signed = seconds.iter().find(|file| is_signed(file));
     let unusable = |shim: bool| unusable.iter().filter(move |it| it.loader == loader && is_shim_name(&it.name) == shim);
     let good = shims.iter().find(|file| is_signed(file) && kind(file) == Some(Kind::Shim));
@@ -544,7 +544,6 @@ pub(crate) mod tests {
             why: "the file is empty".into(),
             is_of_another,
         };
-        let named = |name: &str, signers: &[&str], sbat: &str| program(name, signers, sbat);
         let other = "other,1,Vendor,other,1,https://x\n";
         let cases: [(Vec<LoaderFile>, Vec<Unusable>, &str); 13] = [
             (
@@ -553,12 +552,12 @@ pub(crate) mod tests {
                 "snponly.efi is signed, but the shim beside it cannot be used: snponly-shimx64.efi: the file is empty; a good one is in ipxeboot",
             ),
             (
-                vec![named("snponly.efi", &["lab"], "")],
+                vec![program("snponly.efi", &["lab"], "")],
                 vec![unusable("shimx64.efi", true)],
                 "snponly.efi is signed, but the shim beside it cannot be used: shimx64.efi: the file is empty; a good one",
             ),
             (
-                vec![named("grubx64.efi", &["Debian"], GRUB)],
+                vec![program("grubx64.efi", &["Debian"], GRUB)],
                 vec![unusable("shimx64.efi", false)],
                 "grubx64.efi is signed, but the shim beside it cannot be used: shimx64.efi: the file is empty; a good one is in the package shim-signed",
             ),
@@ -568,47 +567,47 @@ pub(crate) mod tests {
                 "the second stage for snponly-shimx64.efi cannot be used: snponly.efi: the file is empty; a good one is in ipxeboot",
             ),
             (
-                vec![shim.clone(), named("ipxe.efi", &[], IPXE)],
+                vec![shim.clone(), program("ipxe.efi", &[], IPXE)],
                 vec![unusable("snponly.efi", true)],
                 "ipxe.efi is not signed, so snponly-shimx64.efi refuses it",
             ),
             (
-                vec![shim.clone(), named("snponly.efi", &["lab"], "")],
+                vec![shim.clone(), program("snponly.efi", &["lab"], "")],
                 vec![],
                 "snponly.efi is signed, but it has no .sbat section, so snponly-shimx64.efi refuses it: replace it by a signed one",
             ),
             (
-                vec![shim.clone(), named("grubx64.efi", &["lab"], "")],
+                vec![shim.clone(), program("grubx64.efi", &["lab"], "")],
                 vec![],
                 "grubx64.efi is signed, but it has no .sbat section, so snponly-shimx64.efi refuses it: use GRUB of",
             ),
             (
-                vec![shim.clone(), named("snponly.efi", &["lab"], other)],
+                vec![shim.clone(), program("snponly.efi", &["lab"], other)],
                 vec![],
                 "snponly.efi is signed, but its .sbat section names neither iPXE nor GRUB: replace",
             ),
             (
-                vec![shim, named("snponly.efi", &[], "")],
+                vec![shim, program("snponly.efi", &[], "")],
                 vec![],
                 "snponly.efi is not signed and has no .sbat section, so snponly-shimx64.efi refuses it: replace it by a signed one",
             ),
             (
-                vec![named("shimx64.efi", &["iPXE"], IPXE), ipxe.clone()],
+                vec![program("shimx64.efi", &["iPXE"], IPXE), ipxe.clone()],
                 vec![],
                 "shimx64.efi is iPXE, not a shim: replace it (in ipxeboot",
             ),
             (
-                vec![named("shimx64.efi", &["Debian"], GRUB), named("grubx64.efi", &["Debian"], GRUB)],
+                vec![program("shimx64.efi", &["Debian"], GRUB), program("grubx64.efi", &["Debian"], GRUB)],
                 vec![],
                 "shimx64.efi is GRUB, not a shim: replace it (in the package shim-signed)",
             ),
             (
-                vec![named("shimx64.efi", &["Microsoft"], ""), ipxe.clone()],
+                vec![program("shimx64.efi", &["Microsoft"], ""), ipxe.clone()],
                 vec![],
                 "shimx64.efi has no .sbat section: it is not a shim, or it is one from before 2021: replace it",
             ),
             (
-                vec![named("shimx64.efi", &["Microsoft"], other), ipxe],
+                vec![program("shimx64.efi", &["Microsoft"], other), ipxe],
                 vec![],
                 "shimx64.efi is not a shim: its .sbat section does not name one: replace it",
             ),

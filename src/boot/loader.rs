@@ -258,13 +258,19 @@ pub enum Unfit {
     #[error("it is not an EFI program (no PE/COFF header)")]
     NotEfi,
     /// A PE/COFF image for another processor.
-    #[error("it is an EFI program for machine type {found:#06x}, not {wanted:#06x}")]
+    #[error("it is a program for {}, not for {}", firmware(*.found), firmware(*.wanted))]
     OtherMachine {
         /// What this loader has to be.
         wanted: u16,
         /// What the file's header says.
         found: u16,
     },
+}
+
+/// The firmware that runs programs of this `Machine`.
+fn firmware(machine: u16) -> String {
+    let loader = Loader::ALL.into_iter().find(|loader| loader.coff_machine() == Some(machine));
+    loader.map_or_else(|| format!("machine type {machine:#06x}"), |loader| loader.title().to_owned())
 }
 
 /// A loader as a package ships it: where below a package's folder, and the name that we serve it under.

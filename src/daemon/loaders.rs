@@ -246,7 +246,7 @@ mod tests {
             reasons,
             [
                 format!("{}: the file is empty", at("undionly.kpxe")),
-                format!("{}: it is an EFI program for machine type 0x8664, not 0x014c", at("ipxe-i386.efi")),
+                format!("{}: it is a program for UEFI x86_64, not for UEFI i386", at("ipxe-i386.efi")),
                 format!(
                     "{}: the file is cut off: it has 128 bytes, and its header says at least 4608: copy or download it again",
                     at("ipxe.efi")
@@ -266,7 +266,7 @@ mod tests {
             ("snponly-shimx64.efi", cut, "the file is cut off"),
             ("x86_64-sb/snponly-shim.efi", b"", "the file is empty"),
             ("snponly-shimx64.efi", b"<html>404</html>", "it is not an EFI program"),
-            ("snponly-shimx64.efi", &program(0xaa64), "it is an EFI program for machine type 0xaa64"),
+            ("snponly-shimx64.efi", &program(0xaa64), "it is a program for UEFI arm64, not for UEFI x86_64"),
             ("snponly-shimx64.efi", &efi(0x8664, "")[..0x46], "it is not an EFI program"),
         ];
         for (name, bytes, why) in cases {

@@ -24,6 +24,7 @@ mod lease_server;
 mod meter;
 mod postgres;
 mod process;
+mod program;
 mod relay;
 mod secure_boot;
 mod small_disk;
@@ -48,6 +49,7 @@ pub use meter::{
 pub use nix::sys::signal::Signal;
 pub use postgres::Postgres;
 pub use process::{Lines, Process};
+pub use program::{GRUB_2_06_SBAT, IPXE_SBAT, SHIM_SBAT, efi_program};
 pub use relay::Relay;
 pub use secure_boot::SignedLoaders;
 pub use small_disk::SmallDisk;
