@@ -16,7 +16,7 @@ use netbootd::{
     net::frame::{BROADCAST, Frame},
     state::State,
 };
-use netbootd_lab::Captured;
+use netbootd_lab::{Captured, GRUB_2_06_SBAT, SHIM_SBAT, efi_program};
 
 /// `netbootd explain` in a folder with a configuration of these lines, and loaders for BIOS and UEFI x86_64.
 fn explain(folder: &Path, lines: &str, arguments: &[&str]) -> Output {
@@ -189,6 +189,25 @@ fn firmware_of_the_field_is_explained_by_what_answers_it_on_the_wire() {
     assert_eq!(files, "its own firmware files by TFTP, 1s late from its second DISCOVER on");
     let (client, loader) = first(&["00:e0:4c:01:02:03", "--arch", "22"]);
     assert_eq!((client.as_str(), loader.as_str()), ("arm64 U-Boot asks by DHCP", "snponly-arm64.efi by TFTP"));
+}
+
+#[test]
+fn a_grub_that_cannot_boot_the_machine_is_named() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let loaders = scratch.path().join("loaders");
+    fs::create_dir_all(&loaders).expect("made");
+    fs::write(loaders.join("shimx64.efi"), efi_program(SHIM_SBAT, true)).expect("written");
+    fs::write(loaders.join("grubx64.efi"), efi_program(GRUB_2_06_SBAT, true)).expect("written");
+    let lines = "default_profile = \"local\"\n[[machines]]\narch = \"x86_64\"\noverride = { loader = \"grub\" }\n";
+    for (way, expected) in
+        [(&[][..], "x86_64-grub/shimx64.efi by TFTP"), (&["--http-boot"], "/x86_64-grub/shimx64.efi")]
+    {
+        let output = explain(scratch.path(), lines, &[&["--json", "--mac", "52:54:00:12:34:56"], way].concat());
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let answer = shown["stages"][0]["answer"].as_str().unwrap_or_default();
+        let limit = " (it cannot boot this machine: GRUB 2.06 (Debian 12) does not read a proxy's offer";
+        assert!(answer.contains(&format!("{expected}{limit}")), "{answer}");
+    }
 }
 
 #[test]

@@ -10,7 +10,6 @@ use crate::{
         chain::{GET, Incomplete, Lead, Set, Sets},
         loader::{Loader, LoaderFile},
         loaders::Loaders,
-        program::Sbat,
         reason::install_hint,
     },
     daemon::loaders::{PACKAGES, Rejected, find},
@@ -90,7 +89,7 @@ fn sets_as_text(sets: &Sets) -> String {
                 signature(file),
                 file.sha256
             );
-            text += &note(file).map(|note| format!("{:13}     {note}\n", "")).unwrap_or_default();
+            text += &note(set, file).map(|note| format!("{:13}     {note}\n", "")).unwrap_or_default();
         }
     }
     for Incomplete { loader, place, missing } in &sets.incomplete {
@@ -110,13 +109,9 @@ fn when(set: &Set) -> &'static str {
     }
 }
 
-/// What people have to know of a GRUB.
-fn note(file: &LoaderFile) -> Option<&'static str> {
-    let is_old = |sbat: &Sbat| sbat.component.starts_with("grub.") && sbat.version.starts_with("2.06");
-    let program = file.program.as_ref()?;
-    program.sbat.iter().any(is_old).then_some(
-        "GRUB 2.06 (Debian 12) does not read a proxy's offer and has no http module: use GRUB 2.12 of Debian 13 or Ubuntu 24.04",
-    )
+/// What people have to know of a file of a set.
+fn note(set: &Set, file: &LoaderFile) -> Option<&'static str> {
+    set.limit().filter(|_| file.name == set.second.name)
 }
 
 fn as_json(loaders: &Loaders, rejected: &[Rejected]) -> String {
@@ -139,7 +134,7 @@ fn as_json(loaders: &Loaders, rejected: &[Rejected]) -> String {
                 "origin": file.origin,
                 "sha256": file.sha256,
                 "signed_by": file.program.as_ref().map(|program| &program.signed_by),
-                "note": note(file),
+                "note": note(set, file),
             })
         });
         json!({

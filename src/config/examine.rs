@@ -60,7 +60,7 @@ pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
     let named = settings.loader_places.iter().filter_map(|(index, place)| {
         let (selector, rule) = settings.machines.get(*index)?;
         let message = unfit(rule.loader.as_deref()?, selector, settings.assets.as_deref(), loaders)?;
-        // What a package brings may be installed later.
+        // What a package brings may be installed or replaced later.
         let level = if rule.loader.as_deref() == Some(GRUB) { Level::Warning } else { Level::Fault };
         Some(Finding { level, fault: Fault { place: place.clone(), message } })
     });
@@ -80,7 +80,7 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
         ));
     }
     match loaders.named(name) {
-        None if name == GRUB => no_grub(selector, loaders),
+        None if name == GRUB => unfit_grub(selector, loaders),
         Some(file) if selector.archs.is_empty() || selector.archs.contains(&file.loader) => None,
         Some(file) => {
             let asked: Vec<&str> = selector.archs.iter().map(|arch| arch.title()).collect();
@@ -97,11 +97,15 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
 }
 
 /// Why machines that match a rule cannot use the GRUB of this host.
-fn no_grub(selector: &Selector, loaders: &Loaders) -> Option<String> {
+fn unfit_grub(selector: &Selector, loaders: &Loaders) -> Option<String> {
     let archs = if selector.archs.is_empty() { vec![Loader::EfiX86_64] } else { selector.archs.clone() };
-    let is_there = |loader| loaders.sets.iter().any(|set| (set.loader, set.lead) == (loader, Lead::Grub));
-    let missing = archs.into_iter().find(|loader| !is_there(*loader))?;
-    Some(Reason::GrubMissing(missing).to_string())
+    archs.into_iter().find_map(|loader| match loaders.sets.offered(loader, Lead::Grub) {
+        None => Some(Reason::GrubMissing(loader).to_string()),
+        Some(set) => {
+            let limit = set.limit()?;
+            Some(format!("machines with this rule cannot boot with {}: {limit}", set.second.origin))
+        }
+    })
 }
 
 /// In bytes: `file` of a DHCP message has 128, with a NUL at its end (RFC 2131 §2), and a shim reads nothing else.

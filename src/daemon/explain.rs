@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{loaders, plan};
 use crate::{
     boot::{
+        chain::Set,
         client::{Client, Speaks},
         faults::Files,
         hardware::Hardware,
@@ -213,7 +214,8 @@ impl Explaining<'_> {
                 let words = offer.replace(&format!(" from {}", self.here.address), "").replace("0.0.0.0", "SERVER");
                 // A Raspberry Pi asks for names of its own.
                 let file = if own == Some(Own::RaspberryPi) { String::new() } else { self.file_behind(&words) };
-                Ok((words + &file + &late(delay, &ask(now + AGAIN)), own))
+                let limit = self.limit(&words);
+                Ok((words + &file + &limit + &late(delay, &ask(now + AGAIN)), own))
             }
             Action::Refuse(_, why) | Action::Ignore(why) => Err(why.to_string()),
         };
@@ -234,6 +236,13 @@ impl Explaining<'_> {
             Ok(Found::Loader(_) | Found::Text { .. }) => String::new(),
             Err(reason) => format!(" (not served: {reason})"),
         }
+    }
+
+    /// That the GRUB which is offered cannot boot the machine.
+    fn limit(&self, offer: &str) -> String {
+        let offered = self.rules.loaders.sets.iter().find(|set| offer.contains(set.first().name.as_str()));
+        let limit = offered.and_then(Set::limit);
+        limit.map(|limit| format!(" (it cannot boot this machine: {limit})")).unwrap_or_default()
     }
 
     /// Where it is not known, our address has a word in its place.
