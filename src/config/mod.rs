@@ -13,6 +13,7 @@ pub mod load;
 mod machines;
 pub mod places;
 mod profiles;
+mod render;
 pub mod resolve;
 pub mod save;
 pub mod schema;
