@@ -1,5 +1,14 @@
 //! Text that may hold what a stranger sent.
 
+/// Whether a character does something to a line instead of being seen in it: controls, what reverses the words around it
+/// (Unicode TR 9), and what has no width.
+#[must_use]
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Words that may hold what a stranger sent, for an iPXE `echo`: one line, nothing that iPXE would expand or execute
 /// (`${…}`, `&&`, `||`, `#`; core/exec.c).
 #[must_use]

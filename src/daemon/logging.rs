@@ -29,6 +29,7 @@ use tracing_subscriber::{
 };
 
 use super::footer::Footer;
+use crate::boot::text::is_unseen;
 
 /// How to write log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -291,8 +292,8 @@ impl fmt::Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Most texts are ASCII, which is looked at faster.
         let is_plain = || text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        if !is_plain() && text.contains(char::is_control) {
-            self.0.extend(text.chars().map(|character| if character.is_control() { '?' } else { character }));
+        if !is_plain() && text.contains(is_unseen) {
+            self.0.extend(text.chars().map(|character| if is_unseen(character) { '?' } else { character }));
         } else {
             self.0.push_str(text);
         }

@@ -8,6 +8,8 @@
 //! | logger, systemd (RFC 5424 §6) | `<13>1 2026-11-22T23:58:22.1+00:00 host tag 812 - [data] message` |
 //! | rsyslog, in anaconda (its forward format) | `<13>2026-11-22T23:58:22.1+00:00 host tag[812]: message` |
 
+use crate::boot::text::is_unseen;
+
 /// The contents of the datagram: the name of the program and its message, in one line of at most [`LONGEST`]
 /// characters, without control characters. `None` if it is empty.
 #[must_use]
@@ -115,7 +117,7 @@ fn on_one_line(text: &str) -> String {
                 while chars.next_if(|c| ('\x20'..='\x3f').contains(c)).is_some() {}
                 chars.next_if(|c| ('\x40'..='\x7e').contains(c));
             }
-            c if c.is_control() || c.is_whitespace() => plain.push(' '),
+            c if is_unseen(c) || c.is_whitespace() => plain.push(' '),
             c => plain.push(c),
         }
     }

@@ -5,7 +5,7 @@
 //! and decides where that is served a profile until it is installed.
 
 use super::event::{Report, ReportEvent};
-use crate::boot::mac::MacAddr;
+use crate::boot::{mac::MacAddr, text::is_unseen};
 
 /// Why a report cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub fn read(fields: &[(String, String)]) -> Result<(Option<MacAddr>, Report), Wr
     };
     let mac = field("mac").map(str::parse::<MacAddr>).transpose().map_err(|error| Wrong::Mac(error.to_string()))?;
     let word = field("event").or_else(|| field("name")).ok_or(Wrong::NoEvent)?;
-    if word.len() > LONGEST_WORD || word.contains(|c: char| c.is_control() || c.is_whitespace()) {
+    if word.len() > LONGEST_WORD || word.contains(|c: char| is_unseen(c) || c.is_whitespace()) {
         return Err(Wrong::NoWord);
     }
     let event = match word.to_ascii_lowercase().as_str() {
@@ -49,7 +49,7 @@ pub fn read(fields: &[(String, String)]) -> Result<(Option<MacAddr>, Report), Wr
 
 /// A log's end, as people like to send it, on one line.
 fn on_one_line(text: &str) -> String {
-    let plain: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain: String = text.chars().take(LONGEST).map(|c| if is_unseen(c) { ' ' } else { c }).collect();
     plain.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -61,6 +61,15 @@ const LONGEST: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_reverse_the_line_around_them_are_not_kept() {
+        let fields = [("event", "failed"), ("message", "no \u{202e}cba\u{200b} disk\u{2066}")]
+            .map(|(k, v)| (k.into(), v.into()));
+        let read = read(&fields).map(|(_, report)| report.text);
+        assert_eq!(read.as_deref().ok(), Some("no cba disk"));
+        assert!(super::read(&[("event".into(), "a\u{202e}b".into())]).is_err());
+    }
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
