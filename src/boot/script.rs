@@ -254,8 +254,13 @@ impl<'a> Asking<'a> {
         let profile = rules.profiles.get(name);
         let lacks = profile.and_then(|profile| profile.lacks_memory(self.query.hardware.memory_mib));
         let lacks = lacks.map(|lacks| wrapped(&format!("netbootd: {}", on_screen(&lacks)), SCREEN));
+        // What says whose the files are is nothing for a screen.
+        let server = base.rsplit_once("/m/").map_or(base, |(server, _)| server);
         let render = |template: &str, own: minijinja::Value| {
-            templates.render(template, context! { base, name, syslog, tried, lacks, machine => Serde(machine), ..own })
+            templates.render(
+                template,
+                context! { base, server, name, syslog, tried, lacks, machine => Serde(machine), ..own },
+            )
         };
         Ok(match boot {
             Boot::Linux(linux) => {
