@@ -19,6 +19,13 @@ impl MacAddr {
         Self([a, b, c, 0, 0, 0])
     }
 
+    /// Whether a network card can have it: it is not all zeros, and no group of cards (IEEE 802, broadcast among them).
+    #[must_use]
+    pub fn is_of_a_card(self) -> bool {
+        let [first, ..] = self.0;
+        self.0 != [0; 6] && first & 1 == 0
+    }
+
     /// Whether it is such an address. What is seen of it belongs to no machine.
     #[must_use]
     pub fn is_doctor(self) -> bool {

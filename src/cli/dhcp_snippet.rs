@@ -4,10 +4,15 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use clap::ValueEnum as _;
 
-use super::failure::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration, print};
+use super::failure::{EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, Failure, configuration, print, unclear};
 use crate::{
     boot::loader::Loader,
-    config::{Faults, load::load, resolve::resolve, settings::Settings},
+    config::{
+        Faults,
+        load::load,
+        resolve::resolve,
+        settings::{Settings, Tftp},
+    },
     daemon::loaders::find,
     net::interface::choose,
     snippet::{Here, Kind, snippet},
@@ -39,6 +44,7 @@ impl DhcpSnippet {
         let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
         let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).map_err(of_configuration)?;
         let settings = resolve(&loaded).map_err(of_configuration)?;
+        can_be_fetched(&settings.tftp)?;
         let address = match self.address {
             Some(address) => address,
             None => address(&settings, self.interface)?,
@@ -46,6 +52,23 @@ impl DhcpSnippet {
         let here = here(&settings, address)?;
         print(&snippet(kind, &here).map_err(|error| Failure::new(EX_OSERR, error))?)
     }
+}
+
+/// The lines name boot files, which PXE firmware fetches by TFTP from port 69 and from no other.
+fn can_be_fetched(tftp: &Tftp) -> Result<(), Failure> {
+    let words = match tftp {
+        Tftp { enabled: false, .. } => {
+            "the lines would name boot files that firmware fetches by TFTP, but tftp.enabled is false: set it to true"
+                .into()
+        }
+        Tftp { port: 69, .. } => return Ok(()),
+        Tftp { port, .. } => {
+            format!(
+                "the lines would name boot files that firmware fetches from UDP port 69, but tftp.port is {port}: set it to 69"
+            )
+        }
+    };
+    Err(Failure::new(EX_CONFIG, words))
 }
 
 fn kinds() -> String {
@@ -59,8 +82,9 @@ fn kinds() -> String {
 
 /// The address of the named interface, or else of the interface that is served.
 fn address(settings: &Settings, named: Option<String>) -> Result<Ipv4Addr, Failure> {
+    let is_argument = named.is_some();
     let names = named.map_or_else(|| settings.interfaces.clone(), |name| vec![name]);
-    let chosen = choose(&names).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+    let chosen = choose(&names).map_err(|why| unclear(&why, is_argument, ""))?;
     let first = chosen.first().filter(|interface| !interface.addresses.is_empty());
     let nowhere =
         || Failure::new(EX_UNAVAILABLE, "the interface has no IPv4 address: give this server's address with --address");
@@ -79,4 +103,21 @@ fn here(settings: &Settings, address: Ipv4Addr) -> Result<Here, Failure> {
     let loader_base = format!("http://{address}:{}", settings.http_port);
     let base = settings.base_url.clone().unwrap_or_else(|| loader_base.clone());
     Ok(Here { address, base, loader_base, loaders })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load::load, resolve::resolve};
+
+    #[test]
+    fn boot_files_that_no_firmware_can_fetch_are_refused() {
+        let refused = |flags: &[(&'static str, figment::value::Value)]| {
+            let settings = resolve(&load(None, [], flags).expect("loaded")).expect("resolved");
+            can_be_fetched(&settings.tftp).err().map(|failure| failure.message)
+        };
+        assert_eq!(refused(&[]), None);
+        assert!(refused(&[("tftp.enabled", false.into())]).is_some_and(|words| words.ends_with("set it to true")));
+        assert!(refused(&[("tftp.port", 6969.into())]).is_some_and(|words| words.ends_with("is 6969: set it to 69")));
+    }
 }

@@ -1,6 +1,11 @@
 //! The error of a command: its message, and its exit code from sysexits(3).
 
-use std::{io::Write as _, path::Path};
+use std::{
+    io::{ErrorKind, Write as _},
+    path::Path,
+};
+
+use crate::net::interface::Unclear;
 
 /// The error message of a command, and the exit code that programs read.
 #[derive(Debug)]
@@ -15,9 +20,19 @@ impl Failure {
     }
 }
 
-/// Writes the output of a command to standard output.
+/// Writes the output of a command to standard output. A reader that has what it wants (`| head -1`) and closes the pipe
+/// is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::new(EX_OSERR, error))
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| Failure::new(EX_OSERR, error)),
+    }
+}
+
+/// The failure of a choice of interfaces. `is_argument`: the command line names them, and not the configuration.
+pub(super) fn unclear(unclear: &Unclear, is_argument: bool, hint: &str) -> Failure {
+    let is_configured = matches!(unclear, Unclear::Unknown { .. }) && !is_argument;
+    Failure::new(if is_configured { EX_CONFIG } else { EX_USAGE }, format!("{unclear}{hint}"))
 }
 
 /// The configuration file to read: the named one, or else the one of the package, if it exists.

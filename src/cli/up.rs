@@ -13,7 +13,7 @@ use std::{
 use figment::value::Value;
 use tracing::{info, warn};
 
-use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration};
+use super::failure::{EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, configuration, unclear};
 use super::images::{self, Images};
 use super::lease_flags::LeaseFlags;
 use super::named_files::{below, folder_of, real};
@@ -97,7 +97,7 @@ impl Up {
         let set = self.lease.set_address(&settings.interfaces)?;
         // Nobody reads along, and nobody answers, where this is no terminal.
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-        let other_proxy = if is_terminal { looks_around(&settings)? } else { None };
+        let other_proxy = if is_terminal { looks_around(&settings, !self.interfaces.is_empty())? } else { None };
         // A person who answers questions is there, and nobody said whom to answer.
         let is_careful = is_terminal && !self.everyone && !self.known && !self.says_whom_to_answer();
         if is_careful && other_proxy.is_some() {
@@ -110,7 +110,7 @@ impl Up {
         }
         let asks = is_terminal && (settings.dhcp.known_only || is_careful);
         let hint = self.lease.hint();
-        let plan = Plan::new(settings).map_err(|unclear| Failure::new(EX_USAGE, format!("{unclear}{hint}")))?;
+        let plan = Plan::new(settings).map_err(|why| unclear(&why, !self.interfaces.is_empty(), hint))?;
         // The table is read here: in the sandbox, it is out of reach.
         let makers = if asks { Arc::new(Makers::load()) } else { Arc::default() };
         let plan = Plan { talk: Talk { asks, makers }, ends_after: self.lease.ends_after, ..plan };
@@ -241,8 +241,8 @@ fn loaded(file: Option<&Path>, flags: &[(&str, Value)], only: Option<&BTreeSet<S
 
 /// Looks at this host and asks the network once, before the server's own offers are there. Says the one thing that
 /// matters. Another ProxyDHCP server that answers.
-fn looks_around(settings: &Settings) -> Result<Option<Ipv4Addr>, Failure> {
-    let interfaces = choose(&settings.interfaces).map_err(|unclear| Failure::new(EX_USAGE, unclear))?;
+fn looks_around(settings: &Settings, is_argument: bool) -> Result<Option<Ipv4Addr>, Failure> {
+    let interfaces = choose(&settings.interfaces).map_err(|why| unclear(&why, is_argument, ""))?;
     let quick = match examine_quickly(&interfaces, settings) {
         Ok(mut quick) => {
             // With leases of our own, there has to be no other server.
