@@ -20,6 +20,8 @@ use super::mac::MacAddr;
 pub struct MachineId {
     name: Option<&'static str>,
     uuid: Option<Uuid>,
+    /// The same in the byte order in which it was heard first: that is on the label, and is what people are shown.
+    said: Option<Uuid>,
     /// The card that it was heard by. It is also what people are shown.
     pub card: MacAddr,
 }
@@ -39,7 +41,8 @@ impl MachineId {
     /// From what a stage knows. `name`: that of its rule, where the rule names one machine.
     #[must_use]
     pub fn new(name: Option<&str>, uuid: Option<Uuid>, card: MacAddr) -> Self {
-        Self { name: name.map(kept_name), uuid: uuid.and_then(own_uuid), card }
+        let own = uuid.and_then(own_uuid);
+        Self { name: name.map(kept_name), uuid: own, said: uuid.filter(|_| own.is_some()), card }
     }
 
     /// Its strongest name.
@@ -62,6 +65,19 @@ impl MachineId {
         self.uuid
     }
 
+    /// Its UUID in the byte order in which it was heard.
+    #[must_use]
+    pub fn uuid_as_said(&self) -> Option<Uuid> {
+        self.said.or(self.uuid)
+    }
+
+    /// The same machine, with its UUID in this byte order.
+    #[must_use]
+    pub fn said_as(self, said: Option<Uuid>) -> Self {
+        let said = said.filter(|said| own_uuid(*said) == self.uuid);
+        Self { said: said.or(self.said), ..self }
+    }
+
     /// The name of its rule, in lower case.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
@@ -71,13 +87,14 @@ impl MachineId {
     /// The same machine with what `other` knows of it beside.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
-        Self { name: self.name.or(other.name), uuid: self.uuid.or(other.uuid), card: self.card }
+        let both = Self { name: self.name.or(other.name), uuid: self.uuid.or(other.uuid), ..self };
+        both.said_as(self.said.or(other.said))
     }
 
     /// The machine of a name. `known_as`: its other names.
     #[must_use]
     pub fn of_key(key: Key, known_as: impl IntoIterator<Item = Key>) -> Self {
-        let mut id = Self { name: None, uuid: None, card: NO_CARD };
+        let mut id = Self { name: None, uuid: None, said: None, card: NO_CARD };
         for key in [key].into_iter().chain(known_as) {
             match key {
                 Key::Name(name) => id.name = id.name.or(Some(name)),
@@ -99,7 +116,7 @@ impl MachineId {
     #[must_use]
     pub fn with_names(self, names: impl IntoIterator<Item = Key>) -> Self {
         let names: Vec<Key> = self.keys().chain(names).collect();
-        Self::of_key(self.key(), names)
+        Self::of_key(self.key(), names).said_as(self.said)
     }
 
     /// Whether a card of it is known.
@@ -111,7 +128,7 @@ impl MachineId {
 
 impl From<MacAddr> for MachineId {
     fn from(card: MacAddr) -> Self {
-        Self { name: None, uuid: None, card }
+        Self { name: None, uuid: None, said: None, card }
     }
 }
 
@@ -151,7 +168,7 @@ impl fmt::Display for MachineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.has_card(), self.key()) {
             (true, _) | (_, Key::Card(_)) => fmt::Display::fmt(&self.card, f),
-            (_, Key::Uuid(uuid)) => fmt::Display::fmt(&uuid, f),
+            (_, Key::Uuid(uuid)) => fmt::Display::fmt(&self.said.unwrap_or(uuid), f),
             (_, Key::Name(name)) => f.write_str(name),
         }
     }
@@ -339,7 +356,12 @@ mod tests {
     fn both_byte_orders_of_a_uuid_lead_to_one_machine() {
         let turned = Uuid::from_bytes(uuid(U).to_bytes_le());
         assert_ne!(turned, uuid(U));
-        assert_eq!(MachineId::new(None, Some(uuid(U)), A), MachineId::new(None, Some(turned), B));
+        let both = [uuid(U), turned].map(|uuid| MachineId::new(None, Some(uuid), A));
+        assert_eq!(both[0], both[1]);
+        // People read the one that the machine says.
+        assert_eq!(both.map(|machine| machine.uuid_as_said()), [Some(uuid(U)), Some(turned)]);
+        assert_eq!(both[0].said_as(Some(turned)).with_names([]).uuid_as_said(), Some(turned));
+        assert_eq!(MachineId::of_key(both[0].key(), []).with(both[1]).uuid_as_said(), Some(turned));
     }
 
     #[test]

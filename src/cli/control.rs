@@ -50,8 +50,8 @@ pub(super) struct Wake {
     at: At,
 }
 
-/// Remove a machine's assignment, so that its rule applies again. This also clears a one-time profile that it already
-/// booted.
+/// Remove a machine's assignment, so that its rule applies again. A one-time profile that the machine already booted stays
+/// used up: `netbootd once` allows it again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Unassign {
     /// MAC address, UUID, or the machine's name from its rule
@@ -246,9 +246,12 @@ fn table(answer: &Value, now: SystemTime) -> String {
             &one
         }
     };
-    let mut table = format!("{:<17}  {:<16}  {:<24}  {}\n", "MACHINE", "NAME", "PROFILE", "LAST SEEN");
+    let text = |machine: &Value, key: &str| machine.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    // A UUID, where that alone says which machine it is, is longer.
+    let width = machines.iter().map(|machine| text(machine, "id").chars().count()).max().unwrap_or_default().max(17);
+    let mut table = format!("{:<width$}  {:<16}  {:<24}  {}\n", "MACHINE", "NAME", "PROFILE", "LAST SEEN");
     for machine in machines {
-        let text = |key: &str| machine.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let text = |key: &str| text(machine, key);
         let is = |key: &str| machine.get(key).and_then(Value::as_bool).unwrap_or_default();
         let how = match text("by").as_str() {
             "assignment" if is("once") => " (assigned, once)",
@@ -269,8 +272,12 @@ fn table(answer: &Value, now: SystemTime) -> String {
             format!("{} ago  {failed}{}: {}{}", rough(ago), of("stage"), of("text"), by.unwrap_or_default())
         });
         let let_in = if is("approved") { " (approved)" } else { "" };
-        let boots = format!("{}{how}{let_in}", text("profile"));
-        let _ = writeln!(table, "{:<17}  {:<16}  {boots:<24}  {last}", text("mac"), text("name"));
+        let profile = match text("depends_on").as_str() {
+            "-" => text("profile"),
+            fact => format!("depends on its {fact}"),
+        };
+        let boots = format!("{profile}{how}{let_in}");
+        let _ = writeln!(table, "{:<width$}  {:<16}  {boots:<24}  {last}", text("id"), text("name"));
     }
     table
 }
@@ -364,10 +371,11 @@ mod tests {
     fn machines_are_shown_as_a_table() {
         let last = json!({ "at": 1_000_000, "stage": "kernel", "text": "vmlinuz, 12.0 MB", "failed": false });
         let machines = json!([
-            { "mac": "52:54:00:12:34:56", "name": "k8s08", "profile": "debian", "by": "rule", "once": true, "last": last },
-            { "mac": "52:54:00:12:34:57", "name": null, "profile": "local", "by": "spent", "once": false, "last": null },
-            { "mac": "52:54:00:12:34:58", "profile": "menu", "by": "default", "approved": true, "last": null },
-            { "mac": "52:54:00:12:34:59", "profile": null, "by": null, "approved": false, "last": null },
+            { "id": "52:54:00:12:34:56", "name": "k8s08", "profile": "debian", "by": "rule", "once": true, "last": last },
+            { "id": "52:54:00:12:34:57", "name": null, "profile": "local", "by": "spent", "once": false, "last": null },
+            { "id": "52:54:00:12:34:58", "profile": "menu", "by": "default", "approved": true, "last": null },
+            { "id": "52:54:00:12:34:5a", "profile": null, "depends_on": "architecture", "last": null },
+            { "id": "52:54:00:12:34:59", "profile": null, "by": null, "approved": false, "last": null },
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_300);
         assert_eq!(
@@ -376,7 +384,15 @@ mod tests {
              52:54:00:12:34:56  k8s08             debian (once)             5 min ago  kernel: vmlinuz, 12.0 MB\n\
              52:54:00:12:34:57  -                 local (one-time done)     never\n\
              52:54:00:12:34:58  -                 menu (approved)           never\n\
+             52:54:00:12:34:5a  -                 depends on its architecture  never\n\
              52:54:00:12:34:59  -                 -                         never\n"
+        );
+        let of_a_uuid =
+            json!({ "id": "4c4c4544-0042-3510-8052-b4c04f564e31", "mac": "52:54:00:12:34:56", "profile": "menu" });
+        assert_eq!(
+            table(&of_a_uuid, now),
+            "MACHINE                               NAME              PROFILE                   LAST SEEN\n\
+             4c4c4544-0042-3510-8052-b4c04f564e31  -                 menu                      never\n"
         );
     }
 }

@@ -31,8 +31,7 @@ pub(super) async fn follow(server: Arc<dyn Server>, live: Arc<Live>) {
     loop {
         ticks.tick().await;
         let (snapshot, now) = (server.snapshot().await, Moment::from(SystemTime::now()));
-        let all = snapshot.machines.iter().map(|seen| Machine::new(&live, &*server, seen.who, Some(seen), now));
-        let machines: Vec<Machine> = all.collect();
+        let machines = Machine::all(&live, &*server, &snapshot, now);
         let current: Vec<Machine> = machines.iter().filter(|machine| is_current(machine, now)).cloned().collect();
         let (width, height) = size().unwrap_or((80, 24));
         set_footer(&shown(&machines, &current, now, (width, height)));

@@ -156,14 +156,14 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     let is_look = *method == Method::HEAD || !is_boot_client(headers);
     let rules = app.live.rules.load();
     let mut machine = None;
-    let (mut is_retry, mut hardware, mut interface) = (false, Hardware::default(), None);
+    let (mut is_retry, mut hardware, mut interface, mut serial) = (false, Hardware::default(), None, None);
     let answer = match asked {
         Ok(Query(query)) => {
             let query = app.heard(ends, query.bounded());
             let mac = query.mac().ok().flatten();
             is_retry = query.is_retry();
             hardware = query.hardware.clone();
-            interface = query.interface.clone();
+            (interface, serial) = (query.interface.clone(), query.serial.clone());
             machine = mac.map(|mac| rules.identity(&query.facts(mac)));
             if let Some(machine) = machine.filter(|_| !is_look && app.is_shared(ends, machine)) {
                 claims = true;
@@ -208,6 +208,9 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     }
     if let Some(machine) = machine.filter(|_| !hardware.is_empty()) {
         app.tell(Who::Machine(machine), What::Hardware(hardware));
+    }
+    if let Some((machine, serial)) = machine.zip(serial) {
+        app.tell(Who::Machine(machine), What::Serial(serial));
     }
     if let Some((machine, interface)) = machine.zip(interface) {
         app.tell(Who::Machine(machine), What::HeardOn(interface));

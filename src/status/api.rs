@@ -9,16 +9,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post, put},
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    access::{Via, may_change},
+    access::{Via, is_of_own_page, may_change},
     bundle::bundle,
     events::events,
-    known,
+    known::{self, Known},
     leases::Leases,
     openapi::document,
     server::{Refusal, Server},
@@ -34,7 +34,12 @@ use crate::{
         roster::Assignment,
         urls::without_password,
     },
-    timeline::{boot::Timeline, event::Who, machines, moment::Moment},
+    timeline::{
+        boot::Timeline,
+        event::Who,
+        machines::{self, Snapshot},
+        moment::Moment,
+    },
 };
 
 /// What the routes share.
@@ -53,7 +58,7 @@ pub struct Api {
 pub fn router(api: Arc<Api>) -> Router {
     let all = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let nothing = get(async || Problem::of(StatusCode::NOT_FOUND, "the API has no such path"));
-    let all = all.route("/api/v1/{*rest}", nothing);
+    let all = all.route("/api/v1", nothing.clone()).route("/api/v1/{*rest}", nothing);
     all.layer(middleware::from_fn_with_state(api.clone(), guard)).with_state(api)
 }
 
@@ -82,11 +87,46 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
 /// Anyone may read; changes need permission.
 async fn guard(State(api): State<Arc<Api>>, Extension(via): Extension<Via>, request: Request, next: Next) -> Response {
     let is_question = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_question {
+        return in_words(next.run(request).await).await;
+    }
+    if !is_of_own_page(request.headers()) {
+        // A browser sends a plain form to any address, whatever page it is on.
+        let words = "this change was sent by a page of another site";
+        return Problem::of(StatusCode::FORBIDDEN, words).into_response();
+    }
     match may_change(via, request.headers(), api.token.as_deref()) {
-        Err((status, words)) if !is_question => Problem::of(status, words).into_response(),
-        _ => next.run(request).await,
+        Err((status, words)) => Problem::of(status, words).into_response(),
+        Ok(()) => in_words(next.run(request).await).await,
     }
 }
+
+/// Every error as problem details, also those of the parts that read a request before a route does.
+async fn in_words(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if !(status.is_client_error() || status.is_server_error()) || kind == Some(Problem::KIND) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, LONGEST_PROBLEM).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let words = match (said.trim(), status) {
+        ("", StatusCode::METHOD_NOT_ALLOWED) => {
+            "this path does not take the method; the header Allow has those that it takes"
+        }
+        ("", _) => status.canonical_reason().unwrap_or("the request failed"),
+        (said, _) => said,
+    };
+    let mut problem = Problem::of(status, words).into_response();
+    let kept = parts.headers.into_iter().filter_map(|(name, value)| Some((name?, value)));
+    let kept = kept.filter(|(name, _)| ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name));
+    problem.headers_mut().extend(kept);
+    problem
+}
+
+/// Bytes of the words of an error.
+const LONGEST_PROBLEM: usize = 4096;
 
 async fn machines(State(api): State<Arc<Api>>, Query(Wish { q, all }): Query<Wish>) -> Json<Vec<view::Machine>> {
     let mut machines = api.machines(all).await;
@@ -106,11 +146,12 @@ struct Wish {
 }
 
 async fn machine(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<Whole>, Problem> {
-    let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
+    let known = api.known(&snapshot);
+    let who = api.who(&machine, &known)?;
     let seen = snapshot.find(who);
     let boots = seen.map(|seen| seen.boots.iter().rev().map(|boot| WholeBoot::new(boot, now)).collect());
-    let machine = view::Machine::new(&api.live, &*api.server, who, seen, now);
+    let machine = view::Machine::new(&api.live, &*api.server, &known, (who, seen), now);
     Ok(Json(Whole { machine, boots: boots.unwrap_or_default() }))
 }
 
@@ -122,21 +163,20 @@ async fn report(
     Path(machine): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     may_change(via, &headers, api.token.as_deref()).map_err(|(status, words)| Problem::of(status, words))?;
-    let who = api.who(&machine)?;
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
-    let seen = snapshot.find(who);
-    Ok(Json(bundle(&api.live, &*api.server, who, seen, now)))
+    let known = api.known(&snapshot);
+    let who = api.who(&machine, &known)?;
+    Ok(Json(bundle(&api.live, &*api.server, &known, (who, snapshot.find(who)), now)))
 }
 
 async fn boots(State(api): State<Arc<Api>>) -> Json<Vec<OneBoot>> {
     let (snapshot, now) = (api.server.snapshot().await, Moment::from(SystemTime::now()));
+    let known = api.known(&snapshot);
     let all = snapshot.machines.iter().flat_map(|seen| seen.boots.iter().map(|boot| (boot.began, seen.who, boot)));
     let mut boots: Vec<_> = all.collect();
     boots.sort_by_key(|(began, who, _)| (Reverse(*began), *who));
-    let one = |(_, who, boot): (_, Who, &Arc<Timeline>)| OneBoot {
-        machine: who.to_string(),
-        boot: view::Boot::new(boot, now),
-    };
+    let one =
+        |(_, who, boot): (_, Who, &Arc<Timeline>)| OneBoot { machine: known.id(who), boot: view::Boot::new(boot, now) };
     Json(boots.into_iter().map(one).collect())
 }
 
@@ -288,36 +328,42 @@ impl Api {
     pub(super) async fn machines(&self, all: bool) -> Vec<view::Machine> {
         let snapshot = if all { self.server.whole_snapshot() } else { self.server.snapshot() };
         let (snapshot, now) = (snapshot.await, Moment::from(SystemTime::now()));
-        let rules = self.live.rules.load();
-        let roster = self.live.roster.load();
-        let all = known::all(&rules, &roster, &snapshot.machines);
-        all.into_iter().map(|(who, seen)| view::Machine::new(&self.live, &*self.server, who, seen, now)).collect()
+        let known = self.known(&snapshot);
+        known.rows.iter().map(|row| view::Machine::new(&self.live, &*self.server, &known, *row, now)).collect()
+    }
+
+    pub(super) fn known<'a>(&self, snapshot: &'a Snapshot) -> Known<'a> {
+        Known::new(&self.live.rules.load(), &self.live.roster.load(), &snapshot.machines)
     }
 
     /// A MAC address, a UUID, the name that a rule gives, or the IP address of a machine of which no more is known.
-    pub(super) fn who(&self, machine: &str) -> Result<Who, Problem> {
+    pub(super) fn who(&self, machine: &str, known: &Known<'_>) -> Result<Who, Problem> {
         match machine.parse() {
             Ok(address) => Ok(Who::Address(address)),
-            Err(_) => self.named(machine).map(Who::Machine),
+            Err(_) => self.named(machine, known).map(Who::Machine),
         }
     }
 
-    fn named(&self, machine: &str) -> Result<MachineId, Problem> {
-        let problem = |words: &str| Problem::of(StatusCode::NOT_FOUND, format!("{machine:?} {words}"));
-        known::named(&self.live.rules.load(), machine).map_err(problem)
+    fn named(&self, machine: &str, known: &Known<'_>) -> Result<MachineId, Problem> {
+        let problem = |status, words: &str| Problem::of(status, format!("{machine:?} {words}"));
+        let named = known::named(&self.live.rules.load(), machine);
+        let named = named.map_err(|words| problem(StatusCode::NOT_FOUND, words))?;
+        known.only(named).map_err(|words| problem(StatusCode::CONFLICT, &words))
     }
 
     /// As [`Self::who`], with all other names that the machine was seen under; an IP address is not enough.
     pub(super) async fn id(&self, machine: &str) -> Result<MachineId, Problem> {
-        let id = self.named(machine)?;
-        let seen = self.server.snapshot().await.find(Who::Machine(id)).and_then(machines::Machine::id);
+        let snapshot = self.server.snapshot().await;
+        let id = self.named(machine, &self.known(&snapshot))?;
+        let seen = snapshot.find(Who::Machine(id)).and_then(machines::Machine::id);
         Ok(seen.map_or(id, |seen| if id.has_card() { id.with(seen) } else { id.with_names(seen.keys()) }))
     }
 
     async fn changed(&self, machine: MachineId) -> Json<view::Machine> {
         let (who, snapshot) = (Who::Machine(machine), self.server.snapshot().await);
         let now = Moment::from(SystemTime::now());
-        Json(view::Machine::new(&self.live, &*self.server, who, snapshot.find(who), now))
+        let known = self.known(&snapshot);
+        Json(view::Machine::new(&self.live, &*self.server, &known, (who, snapshot.find(who)), now))
     }
 }
 

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    known::{Known, Row},
     masked::masked,
     server::Server,
     view::{self, WholeBoot},
@@ -27,8 +28,8 @@ use crate::{
 /// each IP address, its name, UUID, serial numbers, asset tag and
 /// host name, the values of `vars`, users and passwords in URLs, and values of what looks like `password=…`.
 #[must_use]
-pub fn bundle(live: &Live, server: &dyn Server, who: Who, seen: Option<&machines::Machine>, now: Moment) -> Value {
-    let mut machine = view::Machine::new(live, server, who, seen, now);
+pub(super) fn bundle(live: &Live, server: &dyn Server, known: &Known<'_>, (who, seen): Row<'_>, now: Moment) -> Value {
+    let mut machine = view::Machine::new(live, server, known, (who, seen), now);
     // They name one machine, as its serial number does.
     (machine.hardware.asset, machine.hardware.board_serial) = (None, None);
     let boots: Vec<WholeBoot> =

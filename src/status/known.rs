@@ -1,6 +1,6 @@
 //! Machines by the names that people use for them, and all machines that there are.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -15,12 +15,77 @@ use crate::{
     timeline::{event::Who, machines},
 };
 
-/// Everything that was seen, named by a rule or assigned something.
-pub(super) fn all<'a>(
-    rules: &Rules,
-    roster: &Roster,
-    seen: impl IntoIterator<Item = &'a machines::Machine>,
-) -> Vec<(Who, Option<&'a machines::Machine>)> {
+/// A machine, and what was seen of it.
+pub(super) type Row<'a> = (Who, Option<&'a machines::Machine>);
+
+/// Everything that was seen, named by a rule or assigned something, and by what each of them is named.
+pub(super) struct Known<'a> {
+    /// In the order in which people look for them.
+    pub(super) rows: Vec<Row<'a>>,
+    /// The machines that were seen by each card, where they are known by more than the card.
+    users: HashMap<MacAddr, Vec<MachineId>>,
+}
+
+impl<'a> Known<'a> {
+    /// Of all that was seen.
+    pub(super) fn new(rules: &Rules, roster: &Roster, seen: impl IntoIterator<Item = &'a machines::Machine>) -> Self {
+        let rows = rows(rules, roster, seen);
+        let mut users: HashMap<MacAddr, Vec<MachineId>> = HashMap::new();
+        for (who, seen) in &rows {
+            let Who::Machine(machine) = *who else { continue };
+            let machine = of_rules(rules, machine);
+            if matches!(machine.key(), Key::Card(_)) {
+                continue;
+            }
+            let cards = seen.iter().flat_map(|seen| seen.cards.iter().copied());
+            for card in cards.chain(machine.has_card().then_some(machine.card)) {
+                let there = users.entry(card).or_default();
+                if !there.contains(&machine) {
+                    there.push(machine);
+                }
+            }
+        }
+        Self { rows, users }
+    }
+
+    /// By what a machine is shown, asked for and changed: its card, unless other machines use that too (a USB adapter, a
+    /// dock). Then its card would lead to another machine, and perhaps to the wrong disk.
+    pub(super) fn id(&self, who: Who) -> String {
+        match who {
+            Who::Machine(machine) if self.sharing(machine.card).is_some() => {
+                match (machine.uuid_as_said(), machine.name()) {
+                    (Some(uuid), _) => uuid.to_string(),
+                    (None, Some(name)) => name.to_owned(),
+                    (None, None) => who.to_string(),
+                }
+            }
+            _ => who.to_string(),
+        }
+    }
+
+    /// The machine that is meant where a card alone is said.
+    ///
+    /// # Errors
+    /// Several machines use the card: what to say instead.
+    pub(super) fn only(&self, machine: MachineId) -> Result<MachineId, String> {
+        let is_by_card = matches!(machine.key(), Key::Card(_));
+        let Some(several) = self.sharing(machine.card).filter(|_| is_by_card) else { return Ok(machine) };
+        let described = |one: &MachineId| {
+            let seen = self.rows.iter().filter_map(|(_, seen)| *seen).find(|seen| seen.who == Who::Machine(*one));
+            let product = seen.and_then(machines::Machine::hardware).and_then(|hardware| hardware.product.as_deref());
+            let id = self.id(Who::Machine(*one));
+            product.map_or(id.clone(), |product| format!("{id} ({product})"))
+        };
+        let several: Vec<String> = several.iter().map(described).collect();
+        Err(format!("is the MAC address of {} machines. Use the UUID of one: {}", several.len(), several.join(", ")))
+    }
+
+    fn sharing(&self, card: MacAddr) -> Option<&[MachineId]> {
+        self.users.get(&card).map(Vec::as_slice).filter(|several| several.len() > 1)
+    }
+}
+
+fn rows<'a>(rules: &Rules, roster: &Roster, seen: impl IntoIterator<Item = &'a machines::Machine>) -> Vec<Row<'a>> {
     let mut all: BTreeMap<Who, Option<&machines::Machine>> = BTreeMap::new();
     let (mut names, mut cards): (HashSet<Key>, HashSet<MacAddr>) = Default::default();
     for machine in seen {
@@ -48,8 +113,14 @@ pub(super) fn all<'a>(
 
 /// A machine with the name that its rule gives it, as far as the rule is known by what is known of the machine.
 pub(super) fn of_rules(rules: &Rules, machine: MachineId) -> MachineId {
-    let facts =
-        Facts { mac: machine.card, uuid: machine.uuid(), serial: None, hardware: None, arch: None, interface: None };
+    let facts = Facts {
+        mac: machine.card,
+        uuid: machine.uuid_as_said(),
+        serial: None,
+        hardware: None,
+        arch: None,
+        interface: None,
+    };
     rules.identity(&facts).with(machine)
 }
 
@@ -88,19 +159,52 @@ pub(super) fn named(rules: &Rules, machine: &str) -> Result<MachineId, &'static 
         return selector.names_one_machine().then(|| of_rule(selector, machine)).ok_or(words);
     }
     if let Ok(mac) = machine.parse::<MacAddr>() {
-        return Ok(of_rules(rules, mac.into()));
+        let words = "is all zeros or the address of a group: use the MAC address of a network card";
+        return mac.is_of_a_card().then(|| of_rules(rules, mac.into())).ok_or(words);
     }
     let Ok(uuid) = machine.parse::<Uuid>() else {
         return Err("is neither a MAC address, nor a UUID, nor the name of a machine in a rule");
     };
-    let uuid = own_uuid(uuid).ok_or("is a UUID that many boards share: use a MAC address")?;
-    Ok(of_rules(rules, MachineId::of_key(Key::Uuid(uuid), [])))
+    let own = own_uuid(uuid).ok_or("is a UUID that many boards share: use a MAC address")?;
+    Ok(of_rules(rules, MachineId::of_key(Key::Uuid(own), []).said_as(Some(uuid))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::selector::RuleBook;
+    use crate::{
+        boot::selector::RuleBook,
+        timeline::{boot::Timeline, machines::Timelines, moment::Moment},
+    };
+
+    #[test]
+    fn machines_that_share_a_card_are_named_by_their_uuids() {
+        let card = MacAddr([2, 0, 0, 0, 0, 1]);
+        let uuids = ["11111111-2222-4333-8444-555555555551", "22222222-3333-4333-8444-555555555552"];
+        let machines = uuids.map(|uuid| MachineId::new(None, Uuid::parse_str(uuid).ok(), card));
+        let alone = MachineId::from(MacAddr([2, 0, 0, 0, 0, 2]));
+        let mut timelines = Timelines::default();
+        for machine in machines.into_iter().chain([alone]) {
+            timelines.restore(machine, [Timeline::begin(1, Moment::from_secs(1))]);
+        }
+        let seen = timelines.snapshot(Moment::from_secs(2)).machines;
+        let known = Known::new(&Rules::default(), &Roster::default(), &seen);
+        assert_eq!(machines.map(|machine| known.id(Who::Machine(machine))), uuids);
+        assert_eq!(known.id(Who::Machine(alone)), "02:00:00:00:00:02");
+        let refused = known.only(card.into()).expect_err("two machines");
+        assert!(uuids.iter().all(|uuid| refused.contains(uuid)), "{refused}");
+        assert_eq!((known.only(alone), known.only(machines[0])), (Ok(alone), Ok(machines[0])));
+        // One machine that has the card is named by it, however often the other one is booted by another.
+        let known = Known::new(&Rules::default(), &Roster::default(), &seen[..1]);
+        assert_eq!(known.id(seen[0].who), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn an_address_that_no_card_has_names_no_machine() {
+        for mac in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"] {
+            assert!(named(&Rules::default(), mac).is_err_and(|words| words.contains("a network card")), "{mac}");
+        }
+    }
 
     #[test]
     fn a_name_that_reads_as_an_address_is_a_name() {

@@ -84,9 +84,9 @@ fn operations() -> Vec<Operation> {
             "All machines that were seen, named by a rule or assigned something; with ?q=WORDS those that have all these words in their names, addresses or parts; with ?all=true also those that other appliances saw long ago",
             json::<Vec<Machine>>(),
         ),
-        Operation { problems: &[404], ..get(MACHINE, "A machine with its boots", json::<Whole>()) },
+        Operation { problems: &[404, 409], ..get(MACHINE, "A machine with its boots", json::<Whole>()) },
         Operation {
-            problems: &[401, 403, 404],
+            problems: &[401, 403, 404, 409],
             ..get(
                 "/api/v1/machines/{machine}/report",
                 "A report for a question about its boots",
@@ -95,30 +95,30 @@ fn operations() -> Vec<Operation> {
         },
         Operation {
             body: Some(|generator| generator.subschema_for::<Wanted>()),
-            ..change(ASSIGNMENT, "put", "Assign a profile to it", &[400, 401, 403, 404, 422, 500])
+            ..change(ASSIGNMENT, "put", "Assign a profile to it", &[400, 401, 403, 404, 409, 422, 500])
         },
-        change(ASSIGNMENT, "delete", "Remove its assignment", &[401, 403, 404, 500]),
-        change(APPROVAL, "put", "Approve it, where only known machines are answered", &[401, 403, 404, 500]),
+        change(ASSIGNMENT, "delete", "Remove its assignment", &[401, 403, 404, 409, 500]),
+        change(APPROVAL, "put", "Approve it, where only known machines are answered", &[401, 403, 404, 409, 500]),
         Operation {
             body: Some(|generator| generator.subschema_for::<Permitted>()),
             ..change(
                 PERMISSION,
                 "put",
                 "Say whether it may boot, where only known machines are answered: once, always (it is approved then), or no (not in this run)",
-                &[400, 401, 403, 404, 422, 500],
+                &[400, 401, 403, 404, 409, 422, 500],
             )
         },
-        change(ONCE, "put", "Serve its one-time profile again", &[401, 403, 404, 500]),
+        change(ONCE, "put", "Serve its one-time profile again", &[401, 403, 404, 409, 500]),
         change(
             LEARNED,
             "delete",
             "Forget what was learned of its firmware: its next offer is the first one of all",
-            &[401, 403, 404, 500],
+            &[401, 403, 404, 409, 500],
         ),
-        change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 500]),
+        change(APPROVAL, "delete", "Remove the approval", &[401, 403, 404, 409, 500]),
         Operation {
             answer: json::<Woken>(),
-            ..change(WAKE, "post", "Send it a magic packet, which switches it on", &[401, 403, 404, 422, 500])
+            ..change(WAKE, "post", "Send it a magic packet, which switches it on", &[401, 403, 404, 409, 422, 500])
         },
         get("/api/v1/boots", "All boots that are remembered, the last one first", json::<Vec<OneBoot>>()),
         get("/api/v1/leases", "The leases, where netbootd leases addresses itself", json::<Leases>()),
@@ -156,7 +156,7 @@ impl Operation {
             }
         };
         if self.path.contains("{machine}") {
-            let words = "Its MAC address, or the name that a rule gives it";
+            let words = "Its id: a MAC address, a UUID, or the name that a rule gives it";
             let schema = json!({ "type": "string" });
             put(
                 "parameters",

@@ -207,6 +207,9 @@ mod tests {
             stop: None,
         };
         Machine {
+            depends_on: None,
+            serial: None,
+            interface: None,
             appliance: None,
             uuid: None,
             until_installed: false,

@@ -107,6 +107,9 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// Its media type.
+    pub(super) const KIND: &str = "application/problem+json";
+
     pub(super) fn of(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
         Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into() }
@@ -125,6 +128,6 @@ impl From<Refusal> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+        (status, [(header::CONTENT_TYPE, Self::KIND)], Json(self)).into_response()
     }
 }

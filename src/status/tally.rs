@@ -76,6 +76,7 @@ impl Tally {
             | What::OfferedAddress(_)
             | What::OtherNetwork { .. }
             | What::Hardware(_)
+            | What::Serial(_)
             | What::HeardOn(_)
             | What::NotSaidWhose(_)
             | What::LittleMemory(_)

@@ -6,13 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    known::{of_rules, rule_of},
+    known::{Known, Row, of_rules, rule_of},
     server::Server,
 };
 use crate::{
     boot::{
         hardware::Hardware,
         identity::MachineId,
+        loader::{ClientArch, Loader},
         machine::{By, Live},
         reason::Reason,
         roster::{Assignment, Tried},
@@ -23,7 +24,7 @@ use crate::{
         boot::{Chosen, Download, Going, Step, Timeline},
         cause::{State, Stop},
         event::Who,
-        machines,
+        machines::{self, Snapshot},
         moment::Moment,
         stage::Stage,
     },
@@ -32,11 +33,12 @@ use crate::{
 /// A machine: what it boots, and what was seen of it. Field names are kept from one release to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
-    /// Its MAC address; its IP address where no more is known.
+    /// Its MAC address; its UUID where no card of it is known, or other machines use its card too; its IP address where no
+    /// more is known.
     pub id: String,
     /// Its MAC address.
     pub mac: Option<String>,
-    /// Its SMBIOS UUID, where it has sent one of its own; the first three fields may be in the other byte order.
+    /// Its SMBIOS UUID, where it has sent one of its own; as it said it first.
     pub uuid: Option<String>,
     /// The MAC addresses that it was heard by.
     #[serde(default)]
@@ -45,9 +47,18 @@ pub struct Machine {
     pub address: Option<String>,
     /// As a rule calls it.
     pub name: Option<String>,
-    /// What it boots next, so far as its MAC address decides, and the interface that it was heard on; none where it is
-    /// not known by these, and only known machines are answered.
+    /// What it boots next, by what was seen of it; none where that is not enough (`depends_on`), and where only known
+    /// machines are answered and it is not one.
     pub profile: Option<String>,
+    /// What was not seen of it yet, and decides which profile it boots: then `profile` is none.
+    #[serde(default)]
+    pub depends_on: Option<Cow<'static, str>>,
+    /// Its SMBIOS serial number, as its iPXE said it; anyone may claim to be this machine and say something else.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// The interface of this server that it was heard on last.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// Who says so.
     pub by: Option<By>,
     /// For one boot only.
@@ -165,9 +176,17 @@ pub enum Progress {
 }
 
 impl Machine {
+    /// All that were seen.
+    #[must_use]
+    pub fn all(live: &Live, server: &dyn Server, snapshot: &Snapshot, now: Moment) -> Vec<Self> {
+        let known = Known::new(&live.rules.load(), &live.roster.load(), &snapshot.machines);
+        let seen = known.rows.iter().filter(|(_, seen)| seen.is_some());
+        seen.map(|row| Self::new(live, server, &known, *row, now)).collect()
+    }
+
     /// Joins what is known of a machine, which may not have been seen at all.
     #[must_use]
-    pub fn new(live: &Live, server: &dyn Server, who: Who, seen: Option<&machines::Machine>, now: Moment) -> Self {
+    pub(super) fn new(live: &Live, server: &dyn Server, known: &Known<'_>, (who, seen): Row<'_>, now: Moment) -> Self {
         let rules = live.rules.load();
         let roster = live.roster.load();
         let who = seen.map_or(who, |seen| seen.who);
@@ -175,18 +194,22 @@ impl Machine {
             Who::Machine(machine) => Some(of_rules(&rules, machine)),
             Who::Address(_) => None,
         };
-        let interface = machine.and_then(|machine| server.heard_on(machine));
+        // What was heard in this run goes before what is kept.
+        let heard_on = machine.and_then(|machine| server.heard_on(machine));
+        let interface = heard_on.as_deref().or_else(|| seen?.interface());
+        let serial = seen.and_then(machines::Machine::boot).and_then(|boot| boot.serial.as_deref());
+        let arch = seen.and_then(machines::Machine::arch).and_then(ClientArch::loader);
         let hardware = seen.and_then(machines::Machine::hardware).cloned();
         let facts = machine.map(|machine| Facts {
             mac: machine.card,
             uuid: machine.uuid(),
-            serial: None,
+            serial,
             hardware: hardware.as_ref(),
-            arch: None,
-            interface: interface.as_deref(),
+            arch,
+            interface,
         });
         let mac = machine.filter(MachineId::has_card).map(|machine| machine.card);
-        // A rule by serial number is known by its name alone: no request but that for the script says a serial number.
+        // A rule by serial number is known by its name where the machine did not say its serial number in this boot.
         let own = machine.and_then(|machine| rule_of(&rules, machine));
         let rule = own.or_else(|| facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule));
         let said = machine.and_then(|machine| roster.of(machine));
@@ -195,11 +218,21 @@ impl Machine {
         let choice = let_in.map(|rule| rules.choose(rule, said, None, ""));
         let stopped = matches!(choice, Some(Err(Reason::TriedOften { .. })));
         let choice = choice.and_then(Result::ok);
+        // Firmware of another architecture would be given something else, and which one it has was not seen.
+        let of_arch = |arch| {
+            let facts = Facts { arch: Some(arch), ..facts? };
+            let rule = own.map(Some).or_else(|| rules.rule(&facts, &roster).ok())?;
+            let choice = rules.choose(rule, said, None, "").ok()?;
+            Some((choice.profile, choice.by, choice.once))
+        };
+        let is_of_any = |arch| of_arch(arch) == choice.map(|choice| (choice.profile, choice.by, choice.once));
+        let is_unclear = facts.is_some() && arch.is_none() && !stopped && !Loader::ALL.into_iter().all(is_of_any);
+        let choice = choice.filter(|_| !is_unclear);
         let timeline = seen.and_then(machines::Machine::boot);
         Self {
-            id: who.to_string(),
+            id: known.id(who),
             mac: mac.map(|mac| mac.to_string()),
-            uuid: machine.and_then(|machine| machine.uuid()).map(|uuid| uuid.to_string()),
+            uuid: machine.and_then(|machine| machine.uuid_as_said()).map(|uuid| uuid.to_string()),
             cards: seen.map(|seen| seen.cards.iter().map(ToString::to_string).collect()).unwrap_or_default(),
             address: match who {
                 Who::Address(address) => Some(address),
@@ -214,6 +247,9 @@ impl Machine {
             lacks_memory: choice
                 .and_then(|choice| rules.profiles.get(choice.profile))
                 .and_then(|profile| profile.lacks_memory(hardware.as_ref()?.memory_mib)),
+            depends_on: is_unclear.then_some("architecture".into()),
+            serial: serial.map(str::to_owned),
+            interface: interface.map(str::to_owned),
             once: choice.is_some_and(|choice| choice.once),
             assigned: said.and_then(|said| said.assigned.clone()),
             approved: said.is_some_and(|said| said.approved),

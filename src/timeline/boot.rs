@@ -11,7 +11,7 @@ use super::{
     moment::Moment,
     stage::{Awaited, Stage},
 };
-use crate::boot::{hardware::Hardware, own::Own};
+use crate::boot::{hardware::Hardware, own::Own, text::is_unseen};
 
 /// See the module. It is kept over a restart as JSON; what an older server did not know has its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,12 @@ pub struct Timeline {
     /// What the machine said of its parts, in this boot or in an earlier one.
     #[serde(default)]
     pub hardware: Hardware,
+    /// Its serial number, as its iPXE said it, in this boot or in an earlier one.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Its SMBIOS UUID in the byte order in which it was heard first.
+    #[serde(default)]
+    pub uuid: Option<String>,
     /// The interface of ours that it fetched its script by, in this boot or in an earlier one.
     #[serde(default)]
     pub interface: Option<String>,
@@ -260,7 +266,7 @@ impl Timeline {
         let seen = self.seen(what, now);
         let steps = seen.into_iter().map(|Seen(stage, text, failed)| {
             // Names and words that came from the network end on terminals.
-            let text = if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text };
+            let text = if text.contains(is_unseen) { text.replace(is_unseen, "?") } else { text };
             Step { at: now, stage, text, failed }
         });
         steps.filter(|step| self.is_news(step)).collect()

@@ -115,6 +115,8 @@ pub enum What {
     LittleMemory(String),
     /// The interface of ours that it fetched its script by.
     HeardOn(String),
+    /// The serial number that its iPXE says.
+    Serial(String),
     /// The same where other machines boot from the same address: the script's files say whose they are.
     OwnScript(Outcome),
     /// A file was fetched from its address, where it is not the only machine whose script is under way.

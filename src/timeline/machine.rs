@@ -7,7 +7,7 @@ use super::{
     event::{What, Who},
     moment::Moment,
 };
-use crate::boot::{hardware::Hardware, identity::MachineId, mac::MacAddr};
+use crate::boot::{hardware::Hardware, identity::MachineId, loader::ClientArch, mac::MacAddr};
 
 /// What was seen of a machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,19 @@ impl Machine {
         self.boots.back()
     }
 
+    /// The architecture of the firmware that asked last.
+    #[must_use]
+    pub fn arch(&self) -> Option<ClientArch> {
+        let clients = self.boots.iter().rev().filter_map(|boot| boot.client.as_deref());
+        clients.map(|client| client.strip_prefix("iPXE on ").unwrap_or(client)).find_map(ClientArch::titled)
+    }
+
+    /// The interface of ours that it was heard on last, as far as that is kept.
+    #[must_use]
+    pub fn interface(&self) -> Option<&str> {
+        self.boot()?.interface.as_deref()
+    }
+
     /// What it said of its parts last.
     #[must_use]
     pub fn hardware(&self) -> Option<&Hardware> {
@@ -77,7 +90,7 @@ impl Machine {
             self.cards.truncate(Self::CARDS);
         }
         let first = self.cards.first().copied().unwrap_or(known.card);
-        self.who = Who::Machine(now.with(known).by(first));
+        self.who = Who::Machine(now.with(known).said_as(known.uuid_as_said()).by(first));
         self.who
     }
 
@@ -117,13 +130,14 @@ impl Machine {
         }
         let number = last.map_or(1, |boot| boot.number.saturating_add(1));
         // Firmware that comes no further than DHCP says nothing more, and its parts are the same.
-        let known = last.map(|boot| (boot.hardware.clone(), boot.interface.clone())).unwrap_or_default();
+        let known =
+            last.map(|boot| (boot.hardware.clone(), boot.interface.clone(), boot.serial.clone())).unwrap_or_default();
         let installed = last.and_then(|boot| boot.has_installed());
         // Each script of one that loops is a boot of its own.
         let is_script = matches!(what, What::Script(_) | What::OwnScript(_));
         let scripts = last.filter(|boot| is_script && boot.scripts_go_on(now)).map(|boot| boot.scripts);
         let mut boot = Timeline::begin(number, now);
-        (boot.hardware, boot.interface) = known;
+        (boot.hardware, boot.interface, boot.serial) = known;
         (boot.installed, boot.scripts) = (installed, scripts.unwrap_or_default());
         self.boots.push_back(Arc::new(boot));
         while self.boots.len() > Self::BOOTS {

@@ -190,6 +190,7 @@ impl Timelines {
                 | What::OfferedAddress(_)
                 | What::OtherNetwork { .. }
                 | What::Hardware(_)
+                | What::Serial(_)
                 | What::HeardOn(_)
                 | What::NotHere(_)
                 | What::Rival(_)
@@ -213,7 +214,11 @@ impl Timelines {
             if is_about_a_boot {
                 machine.begin_unless_it_belongs_to_the_last(&what, now);
             }
+            let said = machine.id().and_then(|id| id.uuid_as_said()).map(|uuid| uuid.to_string());
             let Some(boot) = machine.current() else { continue };
+            if said.is_some() && boot.uuid != said {
+                boot.uuid = said;
+            }
             // Who fetches from an address has taken it, though no message said so.
             if let (true, Who::Address(address)) = (is_about_a_boot, came_as) {
                 boot.address.get_or_insert(address);
@@ -284,6 +289,8 @@ impl Timelines {
     pub fn restore(&mut self, id: MachineId, boots: impl IntoIterator<Item = Timeline>) {
         self.version += 1;
         let version = self.version;
+        let boots: Vec<Timeline> = boots.into_iter().collect();
+        let id = id.said_as(boots.last().and_then(|boot| boot.uuid.as_ref()?.parse().ok()));
         let machine = self.machine(Who::Machine(id));
         machine.version = version;
         machine.is(Who::Machine(id));

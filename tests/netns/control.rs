@@ -225,3 +225,45 @@ fn kills(rounds: u32) -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_a_machine_boots_next_is_told_by_what_was_seen_of_it() -> Result<()> {
+    let rules = "default_profile = \"local\"\n[[machines]]\nname = \"x64\"\narch = \"x86_64\"\nprofile = \"command-line\"\n\
+                 [[machines]]\nname = \"ser\"\nserial = \"CZ1234\"\nprofile = \"shell\"\n";
+    let Some(bench) = Bench::with_configuration(rules)? else { return Ok(()) };
+    let row = || -> Result<String> { Ok(said(&tell(&bench.server, &["machines", MACHINE])?)) };
+    ensure!(row()?.contains("depends on its architecture"), "{}", row()?);
+    bench.curl(&[], &format!("/boot.ipxe?mac={MACHINE}&serial=cz1234&arch=x86_64&platform=efi"))?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    ensure!(row()?.contains("  shell "), "the rule by serial number is not known: {}", row()?);
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(&file, rules)?;
+    let file = file.path().display().to_string();
+    let explained = said(&tell(&bench.server, &["explain", MACHINE, "-c", &file])?);
+    ensure!(explained.contains("rule 2 ser"), "what the server knows is left out: {explained}");
+    Ok(())
+}
+
+#[test]
+fn a_page_of_another_site_changes_nothing_and_every_error_is_problem_details() -> Result<()> {
+    let Some(bench) = Bench::with_configuration(RULE)? else { return Ok(()) };
+    let ask = |arguments: &[&str], path: &str| -> Result<String> {
+        let url = format!("http://127.0.0.1:8080{path}");
+        Ok(said(&bench.server.command("curl").args(["-s", "-i"]).args(arguments).arg(url).output()?))
+    };
+    let wake = format!("/api/v1/machines/{MACHINE}/wake");
+    for header in ["Origin: http://evil.example:9000", "Sec-Fetch-Site: cross-site"] {
+        let refused = ask(&["-X", "POST", "-H", header], &wake)?;
+        ensure!(refused.starts_with("HTTP/1.1 403") && refused.contains("another site"), "{header}: {refused}");
+    }
+    for (arguments, path) in [
+        (&[] as &[&str], "/api/v1/machines?all=1"),
+        (&[], "/api/v1/machines/%ff"),
+        (&[], "/api/v1"),
+        (&["-X", "POST"], "/api/v1/machines"),
+    ] {
+        let problem = ask(arguments, path)?;
+        ensure!(problem.contains("application/problem+json") && problem.contains("\"detail\":\""), "{path}: {problem}");
+    }
+    Ok(())
+}

@@ -381,3 +381,33 @@ fn an_assignment_by_a_card_is_joined_with_the_machine_that_comes_with_it() -> Re
     ensure!(is_installer(&script(&bench, A, U2)?), "another machine with the same adapter has its assignment");
     Ok(())
 }
+
+#[test]
+fn machines_that_share_a_card_are_shown_and_changed_by_their_uuids() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    for uuid in [U1, U2] {
+        script(&bench, A, uuid)?;
+    }
+    settle();
+    let all: serde_json::Value = serde_json::from_str(&said(&tell(&bench.server, &["machines", "--json"])?))?;
+    let ids: Vec<&str> = all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
+    ensure!(ids.len() == 2 && ids.iter().all(|id| id.len() == 36) && ids[0] != ids[1], "{all:#}");
+    let page = String::from_utf8(bench.curl(&[], "/")?)?;
+    for id in ids {
+        ensure!(page.contains(&format!("href=\"&#x2f;machines&#x2f;{id}\"")), "no link to {id}: {page}");
+    }
+    for arguments in [&["assign", A, "command-line"] as &[&str], &["once", A], &["approve", A], &["unassign", A]] {
+        let refused = tell(&bench.server, arguments)?;
+        let words = said(&refused);
+        ensure!(refused.status.code() == Some(64) && words.contains("of 2 machines"), "{arguments:?}: {words}");
+    }
+    let assigned = tell(&bench.server, &["assign", U1, "local"])?;
+    ensure!(assigned.status.success(), "{}", said(&assigned));
+    ensure!(is_disk(&script(&bench, A, U1)?), "the one that was named does not get its profile");
+    ensure!(is_installer(&script(&bench, A, U2)?), "the other one gets its profile");
+    // One that was not seen is shown by what it was named by.
+    const NEW: &str = "11c4c454-0042-3510-8052-b4c04f564e33";
+    let assigned = said(&tell(&bench.server, &["assign", NEW, "command-line"])?);
+    ensure!(assigned.lines().nth(1).is_some_and(|row| row.starts_with(NEW)), "{assigned}");
+    Ok(())
+}

@@ -54,6 +54,8 @@ pub(super) struct Line {
 /// What has to differ for a machine to be shown differently, beside the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
+    /// It changes when another machine uses the card.
+    id: String,
     version: u64,
     state: Option<&'static str>,
     cause: Option<Cow<'static, str>>,
@@ -146,19 +148,21 @@ impl Picture {
         let reusable = before.filter(|before| Arc::ptr_eq(&before.rules, &rules));
         let known: HashMap<Who, &Arc<Line>> =
             reusable.iter().flat_map(|before| &before.rows).map(|line| (line.rank.2, line)).collect();
-        let line = |(who, machine): (Who, Option<&machines::Machine>)| {
-            let key = Key::new(machine, who, (&rules, &roster), at);
+        let all = known::Known::new(&rules, &roster, seen);
+        let line = |(who, machine): &known::Row<'_>| {
+            let (who, machine) = (*who, *machine);
+            let key = Key { id: all.id(who), ..Key::new(machine, who, (&rules, &roster), at) };
             match known.get(&who) {
                 Some(line) if line.key == key => Arc::clone(line),
                 _ => Arc::new(Line::new(
-                    &view::Machine::new(&api.live, &*api.server, who, machine, at),
+                    &view::Machine::new(&api.live, &*api.server, &all, (who, machine), at),
                     who,
                     key,
                     number,
                 )),
             }
         };
-        let mut rows: Vec<Arc<Line>> = known::all(&rules, &roster, seen).into_iter().map(line).collect();
+        let mut rows: Vec<Arc<Line>> = all.rows.iter().map(line).collect();
         rows.sort_by_key(|line| line.rank);
         Self { at, number, rows, rules, roster }
     }
@@ -200,6 +204,7 @@ impl Key {
             Who::Address(_) => None,
         };
         Self {
+            id: String::new(),
             version: machine.map_or(0, |machine| machine.version),
             state: state.as_ref().map(State::name),
             cause: match &state {

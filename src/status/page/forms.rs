@@ -14,11 +14,14 @@ use subtle::ConstantTimeEq as _;
 use super::{
     link::encoded,
     shared::Page,
-    viewer::{NO_COOKIE, cookie, is_own_form, may_post},
+    viewer::{NO_COOKIE, cookie, may_post},
 };
 use crate::{
     boot::{identity::MachineId, roster::Assignment, strangers::Permission},
-    status::{access::Via, server::Refusal},
+    status::{
+        access::{Via, is_of_own_page},
+        server::Refusal,
+    },
 };
 
 /// What was done, by the address that a form leads to.
@@ -33,7 +36,9 @@ impl Done {
         Some(match self.done.as_deref()? {
             "assigned" => "Assigned. The machine boots this from now on.",
             "once" => "Assigned for the next boot that reaches its hand-over.",
-            "unassigned" => "Assignment removed. The machine's rule applies again.",
+            "unassigned" => {
+                "Assignment removed. The machine's rule applies again. A one-time profile that it already booted stays used up."
+            }
             "woken" => "Magic packet sent. The machine starts if its firmware allows Wake-on-LAN.",
             "renewed" => "Its one-time profile is served again.",
             "allowed_once" => "Allowed. The machine is answered until its next hand-over.",
@@ -186,7 +191,7 @@ pub(super) async fn sign_in(
     let given = given.map(|Form(SignIn { token })| token).unwrap_or_default();
     let token = page.api.token.as_deref();
     let right = token.filter(|token| bool::from(token.as_bytes().ct_eq(given.trim().as_bytes())));
-    match right.filter(|_| is_own_form(&headers)).and_then(|token| cookie(token, SystemTime::now())) {
+    match right.filter(|_| is_of_own_page(&headers)).and_then(|token| cookie(token, SystemTime::now())) {
         Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
         None => {
             let viewer = page.viewer(via, &headers);
@@ -197,7 +202,7 @@ pub(super) async fn sign_in(
 }
 
 pub(super) async fn sign_out(headers: HeaderMap) -> Response {
-    if !is_own_form(&headers) {
+    if !is_of_own_page(&headers) {
         return StatusCode::FORBIDDEN.into_response();
     }
     ([(header::SET_COOKIE, NO_COOKIE)], Redirect::to("/")).into_response()

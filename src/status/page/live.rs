@@ -71,7 +71,14 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
         let words = "too many pages have live updates; reload this page to update it\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "15")], words).into_response();
     };
-    let of = match wanted.machine.as_deref().map(|machine| page.api.who(machine)) {
+    let who = match wanted.machine.as_deref() {
+        Some(machine) => {
+            let snapshot = page.api.server.snapshot().await;
+            Some(page.api.who(machine, &page.api.known(&snapshot)))
+        }
+        None => None,
+    };
+    let of = match who {
         None => {
             // A viewer that reconnects may have missed an order: it gets everything.
             let after = wanted.after.filter(|_| !headers.contains_key("last-event-id"));

@@ -67,23 +67,26 @@ impl Page {
 
     /// A machine's page, with what became of a form above it.
     pub(super) async fn machine(&self, machine: &str, viewer: Viewer, news: Option<(bool, String)>) -> Response {
-        let who = match self.api.who(machine) {
+        let snapshot = self.api.server.snapshot().await;
+        let known = self.api.known(&snapshot);
+        let who = match self.api.who(machine, &known) {
             Ok(who) => who,
             Err(problem) => {
                 let text = format!("{}.", problem.detail);
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::NOT_FOUND);
-                return (status, Html(self.message(viewer, "No such machine", &text, false))).into_response();
+                let title = if status == StatusCode::CONFLICT { "Several machines" } else { "No such machine" };
+                return (status, Html(self.message(viewer, title, &text, false))).into_response();
             }
         };
         let now = Moment::from(SystemTime::now());
-        let whole = self.whole(&*self.api.server.snapshot().await, who, now);
+        let whole = self.whole(&snapshot, who, now);
         let status = match &news {
             Some((false, _)) => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::OK,
         };
         let rules = self.api.live.rules.load();
         let profiles: Vec<String> = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
-        let live = format!("/live?machine={}", encoded(&who.to_string()));
+        let live = format!("/live?machine={}", encoded(&known.id(who)));
         let (ok, news) = news.map_or((true, None), |(ok, words)| (ok, Some(words)));
         let said = match who {
             Who::Machine(machine) => self.api.live.roster.load().of(known::of_rules(&rules, machine)),
@@ -105,7 +108,8 @@ impl Page {
 
     pub(super) fn whole(&self, snapshot: &Snapshot, who: Who, now: Moment) -> Whole {
         let seen = snapshot.find(who);
-        let machine = view::Machine::new(&self.api.live, &*self.api.server, who, seen, now);
+        let known = self.api.known(snapshot);
+        let machine = view::Machine::new(&self.api.live, &*self.api.server, &known, (who, seen), now);
         Whole::new(&machine, seen, now)
     }
 

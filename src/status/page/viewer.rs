@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use sha2::Sha256;
 
-use crate::status::access::{Via, may_change};
+use crate::status::access::{Via, is_of_own_page, may_change};
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,24 +32,13 @@ impl Viewer {
 /// # Errors
 /// For one of another site's page, and for viewers who may change nothing.
 pub(super) fn may_post(via: Via, headers: &HeaderMap, token: Option<&str>) -> Result<(), (StatusCode, &'static str)> {
-    if !is_own_form(headers) {
+    if !is_of_own_page(headers) {
         return Err((StatusCode::FORBIDDEN, "this form was sent by a page of another site"));
     }
     if token.is_some_and(|token| has_cookie(headers, token, SystemTime::now())) {
         return Ok(());
     }
     may_change(via, headers, token)
-}
-
-/// Every browser says which page a form is on: by `Sec-Fetch-Site` where it trusts the connection, and by `Origin`
-/// (RFC 6454 §7). What says neither is no browser, and has no cookie either that it would be made to send.
-pub(super) fn is_own_form(headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let is_own_origin = |origin: &str| {
-        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        host.is_some() && host == text("host")
-    };
-    text("sec-fetch-site").is_none_or(|site| site == "same-origin") && text("origin").is_none_or(is_own_origin)
 }
 
 /// What signs a browser in. It is no token: it ends, and who finds it cannot use the API with it. Other pages cannot have

@@ -167,6 +167,10 @@ impl Row {
 }
 
 fn next(machine: &view::Machine) -> Option<Next> {
+    if let Some(fact) = &machine.depends_on {
+        let (profile, why) = (format!("depends on its {fact}"), "which was not seen yet".to_owned());
+        return Some(Next { profile, why, this_boot: None });
+    }
     let profile = machine.profile.clone()?;
     let had = machine.spent.as_deref().unwrap_or_default();
     let once = if machine.once { ", once" } else { "" };

@@ -75,6 +75,10 @@ impl Timeline {
                 Vec::new()
             }
             What::LittleMemory(lacks) => vec![Seen(Stage::Script, lacks, false)],
+            What::Serial(serial) => {
+                self.serial = Some(serial);
+                Vec::new()
+            }
             What::HeardOn(interface) => {
                 self.interface = Some(interface);
                 Vec::new()
