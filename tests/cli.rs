@@ -63,3 +63,32 @@ fn the_example_that_is_shipped_has_no_faults_and_its_schema_is_beside_it() {
     let schema = schema.and_then(|line| line.strip_prefix("#:schema ").map(|path| packaging.join(path)));
     assert_eq!(netbootd(&["check", "--schema"]).stdout, fs::read(schema.expect("named")).expect("the schema"));
 }
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    for arguments in [&["loaders"] as &[&str], &["loaders", "--json"], &["what", "PXE-E18"], &["dhcp-snippet"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_netbootd")).args(arguments).stdout(writer).output().expect("started");
+        assert!(output.stderr.is_empty() && output.status.success(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn what_explain_would_ignore_is_refused() {
+    for ignored in [&["--address", "192.0.2.4"] as &[&str], &["--wire"]] {
+        let output = netbootd(&[&["explain", "--mac", "52:54:00:12:34:56"], ignored].concat());
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+    }
+}
+
+#[test]
+fn an_interface_that_the_file_names_wrongly_is_a_fault_of_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("netbootd.toml");
+    fs::write(&file, "interfaces = [\"absent0\"]\n").expect("written");
+    let file = file.display().to_string();
+    assert_eq!(netbootd(&["up", "-c", &file]).status.code(), Some(78));
+    assert_eq!(netbootd(&["up", "-c", &file, "-i", "absent1"]).status.code(), Some(64));
+}

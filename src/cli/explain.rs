@@ -46,11 +46,11 @@ pub(super) struct Explain {
     /// Explain the requests of a capture file (pcap or pcapng, of tcpdump or Wireshark)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Show the bytes of each reply too
-    #[arg(long, requires = "pcap")]
+    /// With --pcap: show the bytes of each reply too
+    #[arg(long, requires = "pcap", conflicts_with_all = ["mac", "machine"])]
     wire: bool,
-    /// The address of this server on the machines' network [default: that of the interface]
-    #[arg(long, value_name = "ADDRESS", requires = "pcap")]
+    /// With --pcap: the address of this server on the machines' network [default: that of the interface]
+    #[arg(long, value_name = "ADDRESS", requires = "pcap", conflicts_with_all = ["mac", "machine"])]
     address: Option<Ipv4Addr>,
     /// Its firmware: bios, i386, x86_64, arm64…, or a number of DHCP option 93 [default: what it said, else x86_64]
     #[arg(long, value_name = "ARCH")]
@@ -149,8 +149,9 @@ impl Explain {
         let path = format!("/api/v1/machines/{}", utf8_percent_encode(machine, NON_ALPHANUMERIC));
         let seen = match (self.at.ask(Method::GET, &path, None), machine.parse()) {
             (Ok(seen), _) => seen,
-            (Err(_), Ok(mac)) => return Ok(Some(mac)),
-            (Err(failure), Err(_)) => return Err(failure),
+            // Without a server, nothing is known of it. What the server refuses is refused: several machines use the card.
+            (Err(Failure { code: EX_UNAVAILABLE, .. }), Ok(mac)) => return Ok(Some(mac)),
+            (Err(failure), _) => return Err(failure),
         };
         let text = |pointer: &str| seen.pointer(pointer).and_then(Value::as_str);
         let client = text("/boot/client").unwrap_or_default();
@@ -162,6 +163,8 @@ impl Explain {
             asked.ipxe |= title != client;
             asked.http_boot |= title.contains(" HTTP");
         }
+        asked.serial = asked.serial.take().or_else(|| text("/serial").map(str::to_owned));
+        asked.interface = asked.interface.take().or_else(|| text("/interface").map(str::to_owned));
         asked.uuid = asked.uuid.or_else(|| text("/uuid")?.parse().ok());
         let hardware =
             seen.get("hardware").and_then(|hardware| serde_json::from_value::<Hardware>(hardware.clone()).ok());

@@ -272,8 +272,12 @@ impl Explaining<'_> {
         let standing = Standing { roster: Some(self.roster), files: Some(Files(&look)), ..Standing::default() };
         let answered = write(standing);
         let (answer, refused) = match answered.outcome {
-            Outcome::Chosen { profile, by, once, way, .. } => {
-                let once = if once { ", once" } else { "" };
+            Outcome::Chosen { profile, by, once, until_installed, way, .. } => {
+                let once = match (once, until_installed) {
+                    (_, true) => ", until it reports that it is installed",
+                    (true, false) => ", once",
+                    (false, false) => "",
+                };
                 let by = words(by);
                 let files = match way {
                     Way::Elsewhere => ": from another server".to_owned(),
