@@ -62,7 +62,7 @@ struct Viewed {
 
 enum Of {
     List { asked: Asked, known: BTreeMap<String, u64>, order: Vec<String>, summary: String },
-    Machine { who: Who, known: Option<(Key, Arc<Rules>)> },
+    Machine { who: Who, known: Option<Box<(Key, Arc<Rules>)>> },
 }
 
 /// Goes on until the viewer leaves, or the server stops.
@@ -168,10 +168,10 @@ impl Viewed {
         let rules = self.page.api.live.rules.load_full();
         let key = Key::new(snapshot.find(*who), *who, (&rules, &self.page.api.live.roster.load()), now);
         let is_known = |(before, by): &(Key, Arc<Rules>)| *before == key && Arc::ptr_eq(by, &rules);
-        if !known.as_ref().is_some_and(is_known) {
+        if !known.as_deref().is_some_and(is_known) {
             let whole = self.page.whole(&snapshot, *who, now);
             changes.html.insert("machine".into(), render::whole(&whole));
-            *known = Some((key, rules));
+            *known = Some(Box::new((key, rules)));
         }
         (name, changes)
     }
