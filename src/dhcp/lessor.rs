@@ -2,6 +2,7 @@
 //! wait until their lease is stored.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     boot::{client::Client, mac::MacAddr, machine::Rules, reason::Reason, selector::Facts},
     lease::{
-        book::{Ask, Given},
+        book::{Ask, Book, Given},
         network::Network,
     },
     net::{arp, boot_time, echo::Echo, frame::LinkAddress, raw::Tap},
@@ -113,6 +114,10 @@ impl Lessor {
         let network = self.office.network(&self.desk, relay)?;
         let (now, card) = (boot_time::now(), request.mac);
         let reservations = self.office.reservations(rules);
+        if card.is_doctor() {
+            let step = step_of_doctor(request.kind, &network, &self.office.book(), &reservations, now)?;
+            return Some(Lease { step, network });
+        }
         let plain = Facts { mac: card, uuid: None, serial: None, hardware: None, arch: None, interface: None };
         let rule = rules.machines.of(&client.map_or(plain, Client::facts)).map(|(_, rule)| rule);
         let mut book = self.office.book();
@@ -262,7 +267,7 @@ impl Lessor {
         let asked = waiting.take(address)?;
         let who = user.map_or_else(|| "somebody".to_owned(), |user| user.to_string());
         info!("{address} is in use by {who}, without a lease of ours: another address is offered");
-        let reservations = std::collections::BTreeSet::new();
+        let reservations = BTreeSet::new();
         let (network, card) = (&*asked.lease.network, user.unwrap_or(MacAddr([0; 6])));
         let ask =
             Ask { network, card, is_boot: false, reserved: None, reservations: &reservations, now: boot_time::now() };
@@ -318,6 +323,26 @@ impl Lease {
     }
 }
 
+/// What the doctor gets: the offer that a new machine would get, and no address is kept for it. It accepts no offer.
+fn step_of_doctor(
+    kind: Kind,
+    network: &Network,
+    book: &Book,
+    reservations: &BTreeSet<Ipv4Addr>,
+    now: Duration,
+) -> Option<Step> {
+    (kind == Kind::Discover).then_some(())?;
+    let is_free = |address: &Ipv4Addr| {
+        !reservations.contains(address) && book.entry(*address).is_none_or(|entry| entry.ends <= now)
+    };
+    let bits = network.ranges.iter().flat_map(|range| range.first.to_bits()..=range.last.to_bits());
+    Some(match bits.map(Ipv4Addr::from_bits).find(is_free) {
+        // Nobody will use it: it needs no trial.
+        Some(address) => Step::Offer(Given { address, time: network.time, is_its: true }),
+        None => Step::Silence(Reason::LeasesFull(network.name.to_string())),
+    })
+}
+
 /// A reply without anything to boot: for a client that is no boot client, or a refusal.
 #[must_use]
 pub fn plain(request: &Request, kind: ReplyKind, server: Ipv4Addr, lease: Option<LeaseOptions>) -> Reply {
@@ -356,3 +381,30 @@ fn relay(request: &Request) -> Option<Ipv4Addr> {
 const ARP: Duration = Duration::from_millis(300);
 /// The same behind a relay.
 const ECHO: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::network::tests::network;
+
+    #[test]
+    fn the_doctor_is_offered_a_free_address_and_occupies_none() {
+        let (mut book, now) = (Book::default(), Duration::from_secs(1000));
+        let network = network(24, &["192.0.2.100-192.0.2.102"]).expect("a network");
+        let at = |last: u8| Ipv4Addr::new(192, 0, 2, last);
+        let reservations = BTreeSet::from([at(100)]);
+        let doctor = |book: &Book, now| step_of_doctor(Kind::Discover, &network, book, &reservations, now);
+        let offer = |last: u8| Some(Step::Offer(Given { address: at(last), time: network.time, is_its: true }));
+        assert_eq!(doctor(&book, now), offer(101));
+        for (machine, last) in [(1, 101), (2, 102)] {
+            assert_eq!(doctor(&book, now), offer(last), "each kind of firmware is offered the same address");
+            let card = MacAddr([2, 0, 0, 0, 0, machine]);
+            let ask = Ask { network: &network, card, is_boot: true, reserved: None, reservations: &reservations, now };
+            assert_eq!(book.offer(&ask, None).map(|given| given.address), Ok(at(last)), "a machine gets it");
+        }
+        assert_eq!(doctor(&book, now), Some(Step::Silence(Reason::LeasesFull("eth1".into()))));
+        assert_eq!(doctor(&book, now + Duration::from_secs(61)), offer(101), "those that nobody accepted are free");
+        assert_eq!(book.iter().count(), 2);
+        assert_eq!(step_of_doctor(Kind::Request, &network, &book, &reservations, now), None);
+    }
+}
