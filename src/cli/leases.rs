@@ -42,7 +42,16 @@ fn text(leases: &Leases, now: Moment) -> String {
         let _ = match (state, why) {
             (Standing::Stopped, Some(why)) => writeln!(text, "{name}: no leases: {why}"),
             (Standing::Asking, _) => writeln!(text, "{name}: {range}; asking whether another DHCP server is there"),
-            _ => writeln!(text, "{name}: {range}; {in_use} of {addresses} addresses are in use"),
+            _ => {
+                let here = leases.leases.iter().filter(|lease| lease.network == *name && !lease.ended).count();
+                // Reservations, and leases of a range that was changed.
+                let outside = match here.saturating_sub(*in_use as usize) {
+                    0 => String::new(),
+                    1 => ", and one other".to_owned(),
+                    others => format!(", and {others} others"),
+                };
+                writeln!(text, "{name}: {range}; {in_use} of {addresses} addresses are in use{outside}")
+            }
         };
     }
     if leases.leases.is_empty() {
@@ -96,16 +105,18 @@ mod tests {
             leases: vec![
                 lease("192.0.2.100", Some("k8s08"), Held::Leased, false, 1_000_600),
                 lease("192.0.2.101", None, Held::Released, true, 999_400),
+                lease("192.0.2.200", None, Held::Leased, false, 1_000_600),
             ],
         };
         assert_eq!(
             text(&leases, now),
-            "eth1: 192.0.2.100-192.0.2.109; 1 of 10 addresses are in use\n\
+            "eth1: 192.0.2.100-192.0.2.109; 1 of 10 addresses are in use, and one other\n\
              eth2: 192.0.2.100-192.0.2.109; asking whether another DHCP server is there\n\
              eth3: no leases: it is not allowed\n\
              ADDRESS          MACHINE            NAME              NETWORK     STATE     ENDS\n\
              192.0.2.100      52:54:00:12:34:56  k8s08             eth1        leased    in 10 min\n\
-             192.0.2.101      52:54:00:12:34:56  -                 eth1        released  10 min ago\n"
+             192.0.2.101      52:54:00:12:34:56  -                 eth1        released  10 min ago\n\
+             192.0.2.200      52:54:00:12:34:56  -                 eth1        leased    in 10 min\n"
         );
         assert!(text(&Leases { networks: vec![], leases: vec![] }, now).starts_with("netbootd leases no addresses"));
     }

@@ -10,6 +10,7 @@ use crate::{
     boot::{machine::Live, selector::Facts},
     lease::{
         book::Held,
+        terms::Range,
         view::{OnNetwork, OneLease, Standing},
     },
     timeline::moment::Moment,
@@ -81,7 +82,7 @@ impl Leases {
         };
         let leases: Vec<Lease> = seen.leases.iter().map(lease).collect();
         let network = |network: &OnNetwork| {
-            let in_use = leases.iter().filter(|lease| lease.network == *network.name && !lease.ended).count();
+            let in_use = in_use(network, &seen.leases);
             Network {
                 name: network.name.to_string(),
                 state: network.state,
@@ -95,9 +96,47 @@ impl Leases {
     }
 }
 
+/// How many addresses of its ranges are in use. Reservations, and leases of a range that was changed, may be outside.
+fn in_use(network: &OnNetwork, leases: &[OneLease]) -> usize {
+    let ranges: Vec<Range> = network.range.split(", ").filter_map(|range| range.parse().ok()).collect();
+    let is_here = |lease: &&OneLease| lease.network == network.name && lease.ends_in > 0;
+    let here = leases.iter().filter(is_here);
+    here.filter(|lease| ranges.iter().any(|range| range.contains(lease.address))).count()
+}
+
 fn moment(now: Moment, seconds: i64) -> Moment {
     let now = now.since(Moment::default());
     let apart = Duration::from_secs(seconds.unsigned_abs());
     let then = if seconds >= 0 { now + apart } else { now.saturating_sub(apart) };
     Moment::from_secs(then.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::mac::MacAddr;
+
+    #[test]
+    fn addresses_outside_of_the_ranges_are_not_counted() {
+        let network = OnNetwork {
+            name: "eth1".into(),
+            state: Standing::Leasing,
+            why: None,
+            label: None,
+            range: "192.0.2.100-192.0.2.101, 192.0.2.105".into(),
+            size: 3,
+            full: 0,
+        };
+        let lease = |network: &str, last: u8, ends_in| OneLease {
+            address: [192, 0, 2, last].into(),
+            card: MacAddr([2, 0, 0, 0, 0, last]),
+            network: network.into(),
+            held: Held::Leased,
+            ends_in,
+            time: 600,
+        };
+        let leases = [("eth1", 100, 9), ("eth1", 101, 0), ("eth1", 103, 9), ("eth1", 105, 9), ("eth2", 101, 9)];
+        let leases = leases.map(|(network, last, ends_in)| lease(network, last, ends_in));
+        assert_eq!(in_use(&network, &leases), 2);
+    }
 }
