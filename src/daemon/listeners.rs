@@ -277,7 +277,9 @@ impl Listeners {
         dhcp.bound = Some(self.shared.serve_requests(&dhcp, transport, arp)).filter(|_| may_make_way);
         self.shared.serve_port(&dhcp, boot_server, Port::BootServer, dhcp.stop.clone());
         self.shared.watch(&dhcp, sockets.replies, dhcp.exchange.clone());
-        info!("dhcp  {name}, {how}: where to boot, beside the network's own DHCP server");
+        // Who leases the addresses there: netbootd, which has said so, or another server.
+        let beside = if dhcp.desk.is_some() { "" } else { ", beside the network's own DHCP server" };
+        info!("dhcp  {name}, {how}: where to boot{beside}");
         self.dhcp.insert(name.clone(), dhcp);
         Ok(())
     }
