@@ -21,11 +21,19 @@ pub struct Holder {
     pub process: Option<(String, u32)>,
 }
 
+impl Holder {
+    /// Whether it is seen to be netbootd.
+    #[must_use]
+    pub fn is_netbootd(&self) -> bool {
+        self.process.as_ref().is_some_and(|(name, _)| name == "netbootd")
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
             Some((name, pid)) => write!(f, "{name} (pid {pid})"),
-            None => f.write_str("another process (only root can see its name: sudo ss -lpn)"),
+            None => f.write_str("another process (to see its name: sudo ss -lpn)"),
         }
     }
 }
