@@ -1,6 +1,6 @@
 //! DHCP options of `lease.options`: names, and the bytes of their values (RFC 2132, RFC 3397, RFC 3442).
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use super::{meant, schema::OptionValue};
 
@@ -8,12 +8,20 @@ use super::{meant, schema::OptionValue};
 #[derive(Debug)]
 pub(super) struct NotAnOption(pub(super) String);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
+    /// Of hosts.
     Addresses,
+    /// Where machines send broadcasts.
+    Broadcast,
+    /// In ASCII, as all texts of RFC 2132.
     Text,
-    Number(usize),
+    /// The number of bytes, and the values.
+    Number(usize, RangeInclusive<i64>),
     Switch,
+    /// One name as a text.
+    Domain,
+    /// Names in labels.
     Domains,
 }
 
@@ -40,7 +48,7 @@ pub(super) fn encode(name: &str, value: &OptionValue) -> Result<(u8, Vec<u8>), N
     if let Some((_, why)) = OURS.iter().find(|(codes, _)| codes.contains(&code)) {
         return Err(NotAnOption(format!("option {code} is set by netbootd itself: {why}")));
     }
-    let form = known.map(|(_, _, form)| *form);
+    let form = known.map(|(_, _, form)| form);
     let data = bytes(form, value).map_err(|why| NotAnOption(format!("option {name}: {why}")))?;
     match data.len() {
         0 => Err(NotAnOption(format!("option {name} is empty: give it a value, or remove it"))),
@@ -49,7 +57,7 @@ pub(super) fn encode(name: &str, value: &OptionValue) -> Result<(u8, Vec<u8>), N
     }
 }
 
-fn bytes(form: Option<Form>, value: &OptionValue) -> Result<Vec<u8>, String> {
+fn bytes(form: Option<&Form>, value: &OptionValue) -> Result<Vec<u8>, String> {
     if let OptionValue::Text(text) = value
         && let Some(digits) = text.strip_prefix("hex:")
     {
@@ -61,29 +69,31 @@ fn bytes(form: Option<Form>, value: &OptionValue) -> Result<Vec<u8>, String> {
         OptionValue::Number(_) | OptionValue::Switch(_) => Vec::new(),
     };
     match (form, value) {
-        (Some(Form::Addresses), _) if !texts.is_empty() => {
-            addresses(&texts).map_err(|text| format!("{text:?} is not an IPv4 address; example: \"192.0.2.1\""))
+        (Some(Form::Addresses), _) if !texts.is_empty() => hosts(&texts),
+        (Some(Form::Broadcast), _) if texts.len() == 1 => {
+            addresses(&texts).map_err(|text| format!("{text:?} is not an IPv4 address; example: \"192.0.2.255\""))
         }
+        (Some(Form::Domain), OptionValue::Text(text)) => domain(text),
         (Some(Form::Domains), _) if !texts.is_empty() => {
             texts.iter().map(|text| labels(text)).collect::<Option<Vec<_>>>().map(|all| all.concat()).ok_or_else(|| {
                 format!("{} is not a list of domain names; example: [\"lab.example\"]", texts.join(", "))
             })
         }
-        (Some(Form::Text) | None, OptionValue::Text(text)) => {
+        (Some(Form::Text), OptionValue::Text(text)) => match text.chars().all(|c| matches!(c, ' '..='~')) {
+            true => Ok(text.clone().into_bytes()),
+            false => Err(format!("{text:?} has characters that are not ASCII: use letters, digits and punctuation")),
+        },
+        (None, OptionValue::Text(text)) => {
             // A number alone says nothing of its form; an address is an address.
-            let address = (form.is_none()).then(|| addresses(&texts).ok()).flatten();
-            Ok(address.unwrap_or_else(|| text.as_bytes().to_vec()))
+            Ok(addresses(&texts).unwrap_or_else(|_| text.as_bytes().to_vec()))
         }
         (None, OptionValue::List(texts)) => {
             addresses(texts).map_err(|text| format!("{text:?} is not an IPv4 address: a list has addresses only"))
         }
-        (Some(Form::Number(size)), OptionValue::Number(number)) => {
-            let most = (1_i64 << (8 * size)) - 1;
-            let is_good = (0..=most).contains(number);
-            is_good
-                .then(|| number.to_be_bytes().into_iter().skip(8 - size).collect())
-                .ok_or_else(|| format!("{number} is out of range: use 0 to {most}"))
-        }
+        (Some(Form::Number(size, range)), OptionValue::Number(number)) => range
+            .contains(number)
+            .then(|| number.to_be_bytes().into_iter().skip(8 - size).collect())
+            .ok_or_else(|| format!("{number} is out of range: use {} to {}", range.start(), range.end())),
         (Some(Form::Switch), OptionValue::Switch(switch)) => Ok(vec![u8::from(*switch)]),
         (Some(form), _) => Err(format!("expected {}", form.words())),
         (None, _) => Err("expected a text, addresses, or bytes such as \"hex:01ff\"".into()),
@@ -91,22 +101,53 @@ fn bytes(form: Option<Form>, value: &OptionValue) -> Result<Vec<u8>, String> {
 }
 
 impl Form {
-    fn words(self) -> &'static str {
+    fn words(&self) -> &'static str {
         match self {
             Self::Addresses => "one or more IPv4 addresses",
+            Self::Broadcast => "one IPv4 address",
             Self::Text => "a text",
-            Self::Number(_) => "a number without quotation marks",
+            Self::Domain => "a domain name",
+            Self::Number(..) => "a number without quotation marks",
             Self::Switch => "true or false",
             Self::Domains => "one or more domain names",
         }
     }
 }
 
-/// Addresses as the data of an option.
+/// Addresses of hosts as the data of an option.
 ///
 /// # Errors
-/// The text that is none.
-pub(super) fn addresses(texts: &[String]) -> Result<Vec<u8>, String> {
+/// What is wrong with which of them.
+pub(super) fn hosts(texts: &[String]) -> Result<Vec<u8>, String> {
+    let data = addresses(texts).map_err(|text| format!("{text:?} is not an IPv4 address; example: \"192.0.2.1\""))?;
+    for (text, octets) in texts.iter().zip(data.as_chunks::<4>().0) {
+        let address = Ipv4Addr::from(*octets);
+        let why = match () {
+            // RFC 1122 §3.2.1.3.
+            () if octets[0] == 0 => "an address that means \"this network\"",
+            () if address.is_loopback() => "an address of the machine itself",
+            () if address.is_multicast() => "an address of a group",
+            () if octets[0] >= 240 => "no address of a host",
+            () => continue,
+        };
+        return Err(format!("{text} is {why}: use the address of a host, such as \"192.0.2.1\""));
+    }
+    Ok(data)
+}
+
+/// A domain name as the data of an option.
+///
+/// # Errors
+/// That it is none.
+pub(super) fn domain(name: &str) -> Result<Vec<u8>, String> {
+    let is_good = name.len() <= 253 && labels(name).is_some();
+    is_good.then(|| name.as_bytes().to_vec()).ok_or_else(|| {
+        format!("{name:?} is not a domain name: use letters, digits and hyphens between dots; example: \"lab.example\"")
+    })
+}
+
+/// Addresses as the data of an option. The error is the text that is none.
+fn addresses(texts: &[String]) -> Result<Vec<u8>, String> {
     let parsed = texts.iter().map(|text| text.trim().parse::<Ipv4Addr>().map_err(|_| text.clone()));
     Ok(parsed.collect::<Result<Vec<_>, _>>()?.iter().flat_map(Ipv4Addr::octets).collect())
 }
@@ -122,7 +163,10 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
 /// A domain name in labels (RFC 1035 §3.1), not compressed.
 fn labels(name: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    for label in name.trim_end_matches('.').split('.') {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    for label in name.strip_suffix('.').unwrap_or(name).split('.') {
+        let is_good = label.as_bytes().iter().all(is_of_name) && !label.starts_with('-') && !label.ends_with('-');
+        is_good.then_some(())?;
         bytes.push(u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?);
         bytes.extend_from_slice(label.as_bytes());
     }
@@ -132,20 +176,20 @@ fn labels(name: &str) -> Option<Vec<u8>> {
 
 /// Number, name and form.
 const KNOWN: &[(u8, &str, Form)] = &[
-    (2, "time-offset", Form::Number(4)),
+    (2, "time-offset", Form::Number(4, -43_200..=50_400)),
     (3, "router", Form::Addresses),
     (4, "time-server", Form::Addresses),
     (6, "dns-server", Form::Addresses),
     (7, "log-server", Form::Addresses),
     (9, "lpr-server", Form::Addresses),
-    (12, "host-name", Form::Text),
-    (13, "boot-file-size", Form::Number(2)),
-    (15, "domain-name", Form::Text),
+    (12, "host-name", Form::Domain),
+    (13, "boot-file-size", Form::Number(2, 1..=65_535)),
+    (15, "domain-name", Form::Domain),
     (17, "root-path", Form::Text),
     (19, "ip-forwarding", Form::Switch),
-    (23, "default-ttl", Form::Number(1)),
-    (26, "mtu", Form::Number(2)),
-    (28, "broadcast", Form::Addresses),
+    (23, "default-ttl", Form::Number(1, 1..=255)),
+    (26, "mtu", Form::Number(2, 68..=65_535)),
+    (28, "broadcast", Form::Broadcast),
     (40, "nis-domain", Form::Text),
     (41, "nis-server", Form::Addresses),
     (42, "ntp-server", Form::Addresses),
@@ -155,7 +199,7 @@ const KNOWN: &[(u8, &str, Form)] = &[
     (72, "www-server", Form::Addresses),
     (100, "posix-timezone", Form::Text),
     (101, "tzdb-timezone", Form::Text),
-    (108, "ipv6-only", Form::Number(4)),
+    (108, "ipv6-only", Form::Number(4, 0..=4_294_967_295)),
     (114, "captive-portal", Form::Text),
     (119, "domain-search", Form::Domains),
     (252, "wpad", Form::Text),
@@ -184,6 +228,9 @@ mod tests {
         assert_eq!(of("ntp-server", text("192.0.2.1, 192.0.2.2")), Ok((42, ntp.clone())));
         assert_eq!(of("42", OptionValue::List(vec!["192.0.2.1".into(), "192.0.2.2".into()])), Ok((42, ntp)));
         assert_eq!(of("mtu", OptionValue::Number(1400)), Ok((26, vec![5, 120])));
+        assert_eq!(of("time-offset", OptionValue::Number(-3600)), Ok((2, vec![255, 255, 241, 240])));
+        assert_eq!(of("broadcast", text("255.255.255.255")), Ok((28, vec![255; 4])));
+        assert_eq!(of("domain-name", text("lab.example")), Ok((15, b"lab.example".to_vec())));
         assert_eq!(of("ip-forwarding", OptionValue::Switch(true)), Ok((19, vec![1])));
         assert_eq!(of("root-path", text("a, b")), Ok((17, b"a, b".to_vec())));
         assert_eq!(of("domain-search", text("lab.example")), Ok((119, b"\x03lab\x07example\0".to_vec())));
@@ -195,14 +242,31 @@ mod tests {
             ("0", text("x"), "there is no DHCP option 0"),
             ("300", text("x"), "there is no DHCP option 300"),
             ("51", text("x"), "option 51 is set by netbootd itself: set lease.time"),
-            ("mtu", OptionValue::Number(70_000), "option mtu: 70000 is out of range: use 0 to 65535"),
+            ("mtu", OptionValue::Number(70_000), "option mtu: 70000 is out of range: use 68 to 65535"),
+            ("mtu", OptionValue::Number(20), "option mtu: 20 is out of range: use 68 to 65535"),
+            ("default-ttl", OptionValue::Number(0), "option default-ttl: 0 is out of range: use 1 to 255"),
+            ("boot-file-size", OptionValue::Number(0), "option boot-file-size: 0 is out of range: use 1 to 65535"),
+            (
+                "time-offset",
+                OptionValue::Number(90_000),
+                "option time-offset: 90000 is out of range: use -43200 to 50400",
+            ),
+            ("router", text("0.0.0.0"), "option router: 0.0.0.0 is an address that means \"this network\": use"),
+            ("dns-server", text("192.0.2.1, 127.0.0.1"), "option dns-server: 127.0.0.1 is an address of the machine"),
+            ("ntp-server", text("224.0.1.1"), "option ntp-server: 224.0.1.1 is an address of a group"),
+            ("log-server", text("255.255.255.255"), "option log-server: 255.255.255.255 is no address of a host"),
+            ("broadcast", text("192.0.2.255, 192.0.2.1"), "option broadcast: expected one IPv4 address"),
+            ("domain-name", text("lab..example"), "option domain-name: \"lab..example\" is not a domain name"),
+            ("domain-name", text("läb.example"), "option domain-name: \"läb.example\" is not a domain name"),
+            ("host-name", text("-a"), "option host-name: \"-a\" is not a domain name"),
+            ("root-path", text("/läb"), "option root-path: \"/läb\" has characters that are not ASCII"),
             ("mtu", text("1400"), "option mtu: expected a number without quotation marks"),
             ("router", text("boot.lab"), "option router: \"boot.lab\" is not an IPv4 address"),
             ("domain-search", text("a..b"), "option domain-search: a..b is not a list of domain names"),
             ("224", OptionValue::Number(1), "option 224: expected a text, addresses, or bytes such as \"hex:01ff\""),
             ("224", text("hex:0g"), "option 224: \"hex:0g\" is not hexadecimal"),
-            ("12", text(""), "option 12 is empty"),
-            ("12", text(&"x".repeat(256)), "option 12 has 256 bytes: use 255 at most"),
+            ("17", text(""), "option 17 is empty"),
+            ("17", text(&"x".repeat(256)), "option 17 has 256 bytes: use 255 at most"),
         ] {
             let found = of(name, value.clone()).expect_err("a fault");
             assert!(found.starts_with(fault), "{name} {value:?}: {found}");

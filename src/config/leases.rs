@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, ops::RangeInclusive, time::Durat
 
 use super::{
     check::Check,
-    lease_options::{self, NotAnOption, addresses},
+    lease_options::{self, NotAnOption, hosts},
     schema::{Lease, LeaseClients, LeaseTerms, Names, OptionValue, RelayedNetwork},
 };
 use crate::{
@@ -120,18 +120,15 @@ impl Check<'_> {
     fn lease_options(&mut self, keys: &Keys<'_>, mut options: BTreeMap<u8, Vec<u8>>) -> BTreeMap<u8, Vec<u8>> {
         let lists = [("router", 3, keys.router), ("dns", 6, keys.dns), ("ntp", 42, keys.ntp)];
         for (key, code, names) in lists.into_iter().filter(|(_, _, names)| !names.all().is_empty()) {
-            match addresses(names.all()) {
+            match hosts(names.all()) {
                 Ok(data) => drop(options.insert(code, data)),
-                Err(text) => {
-                    let message = format!("{text:?} is not an IPv4 address; example: \"192.0.2.1\"");
-                    self.fault(&keys.of(key), message);
-                }
+                Err(message) => self.fault(&keys.of(key), message),
             }
         }
         if let Some(domain) = keys.domain {
-            options.insert(15, domain.as_bytes().to_vec());
-            if domain.is_empty() || domain.len() > 253 || domain.contains(char::is_whitespace) {
-                self.fault(&keys.of("domain"), format!("{domain:?} is not a domain name; example: \"lab.example\""));
+            match lease_options::domain(domain) {
+                Ok(data) => drop(options.insert(15, data)),
+                Err(message) => self.fault(&keys.of("domain"), message),
             }
         }
         for (name, value) in keys.options {
