@@ -14,7 +14,11 @@ pub struct Host {
     pub ports: Vec<PortSeen>,
     /// The server that runs here.
     pub running: Option<Running>,
-    /// Why this program cannot see everything.
+    /// Whether this program may read packet filters and ask the network.
+    pub has_rights: bool,
+    /// Whether it sees which program has a port, whoever runs that program.
+    pub sees_programs: bool,
+    /// Whether this program runs as root.
     pub is_root: bool,
     /// The interfaces that were looked at.
     pub links: Vec<Link>,
@@ -22,8 +26,18 @@ pub struct Host {
     pub container: Option<String>,
     /// The rules of the packet filters, or why they cannot be read.
     pub filters: Filters,
-    /// How `dhcp.socket` is set.
+    /// Whether netbootd may listen at layer 2 in place of port 67 (`dhcp.socket`).
     pub shares_port_67: bool,
+    /// Whether it always does.
+    pub captures: bool,
+}
+
+impl Host {
+    /// Whether the netbootd that runs here listens at layer 2, in place of port 67.
+    fn is_at_layer_2(&self) -> bool {
+        let holders = || self.ports.iter().filter(|port| port.what == What::Dhcp).flat_map(|port| &port.holders);
+        self.running.is_some() && (self.captures || self.shares_port_67 && !holders().any(|held| held.is_netbootd))
+    }
 }
 
 /// A port that is needed.
@@ -143,13 +157,21 @@ fn found(id: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding
 
 fn rights(host: &Host) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if !host.is_root {
+    if !host.has_rights {
         let text = "this program has not the rights to see all programs and packet filters, or to ask the network";
-        findings.push(found("no_rights", Verdict::Warning, text).fixed_by(Fix::Run("sudo netbootd doctor".into())));
+        let fix = match host.is_root {
+            true => Fix::Do("start it with CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_PTRACE, on the host itself".into()),
+            false => Fix::Run("sudo netbootd doctor".into()),
+        };
+        findings.push(found("no_rights", Verdict::Warning, text).fixed_by(fix));
     }
     match &host.running {
         None => {
-            findings.push(found("not_running", Verdict::Note, "no netbootd runs on this host"));
+            let text = match host.sees_programs {
+                true => "no netbootd runs on this host",
+                false => "no netbootd is seen on this host; this program has not the right to see every program",
+            };
+            findings.push(found("not_running", Verdict::Note, text));
         }
         Some(Running { pid, user, interfaces, can_capture }) => {
             let user = user.as_deref().map(|user| format!(" as {user}")).unwrap_or_default();
@@ -180,12 +202,20 @@ fn port(PortSeen { what, number, holders }: &PortSeen, host: &Host) -> Finding {
     let Some(other) = others.first() else {
         let words = match holders.first() {
             Some(Held { by, .. }) => format!("{title} is {by}'s"),
+            None if *what == What::Dhcp && host.is_at_layer_2() => {
+                format!("netbootd listens at layer 2 in place of {title}")
+            }
             None if host.running.is_some() => return missing(*what, &title),
             None => format!("{title} is free"),
         };
         return found("port", Verdict::Ok, words);
     };
     let by = &other.by;
+    // Of a program that is not seen, nobody knows whether it is netbootd.
+    if other.pid.is_none() && !(host.sees_programs && host.running.is_some()) {
+        let text = format!("{title} is held by {by}: it may be netbootd");
+        return found("port_unknown", Verdict::Note, text).fixed_by(Fix::Run("sudo ss -lpn".into()));
+    }
     match what {
         // netbootd listens beside it.
         What::Dhcp if host.shares_port_67 => {
@@ -284,13 +314,24 @@ fn list(probes: &[Probe]) -> String {
     names.join(", ")
 }
 
+/// Whether a packet filter drops DHCP on an interface.
+#[must_use]
+pub fn drops_dhcp(host: &Host, link: &Link) -> bool {
+    let ends = |probe: &Probe| matches!(fate(&host.filters.chains, &packet(link, probe)), Fate::Ends(_));
+    probes(host).iter().any(|probe| probe.port == (17, 67) && ends(probe))
+}
+
 fn probes(host: &Host) -> Vec<Probe> {
     let number = |wanted: What| host.ports.iter().find(|port| port.what == wanted).map(|port| port.number);
     let probe = |what, port, way| Probe { what, port, way, is_established: false, is_broadcast: false };
     let mut probes = Vec::new();
-    if number(What::Dhcp).is_some() {
+    // At layer 2, packets do not pass the filters. Another DHCP server of this host needs the port.
+    let is_held = host.ports.iter().any(|port| port.what == What::Dhcp && !port.holders.is_empty());
+    if number(What::Dhcp).is_some() && (is_held || !host.is_at_layer_2()) {
         probes.push(Probe { is_broadcast: true, ..probe("DHCP requests (UDP port 67)", (17, 67), Way::In) });
         probes.push(Probe { is_broadcast: true, ..probe("offers (from UDP port 67)", (17, 67), Way::Out) });
+    }
+    if number(What::BootServer).is_some() {
         probes.push(probe("requests to the boot server (UDP port 4011)", (17, 4011), Way::In));
         probes.push(probe("answers of the boot server (from UDP port 4011)", (17, 4011), Way::Out));
     }
@@ -455,3 +496,7 @@ fn link(link: &Link) -> Vec<Finding> {
 
 /// Some port that a transfer is sent from.
 const TRANSFER: u16 = 40_000;
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

@@ -31,6 +31,8 @@ pub struct Started {
     pub config: Option<PathBuf>,
     /// `--interface`, every one.
     pub interfaces: Vec<String>,
+    /// Whether `--lease` is there.
+    pub leases: bool,
     /// `--http-port`.
     pub http_port: Option<u16>,
     /// Its variables of the configuration, if they can be seen.
@@ -83,6 +85,7 @@ fn arguments(words: &[String]) -> Option<Started> {
             "-c" | "--config" => started.config = Some(value().into()),
             "-i" | "--interface" => started.interfaces.push(value()),
             "--http-port" => started.http_port = value().parse().ok(),
+            "--lease" => started.leases = true,
             _ => {}
         }
     }
@@ -109,7 +112,11 @@ const DAC_OVERRIDE: u64 = 1 << 1;
 /// See [`DAC_OVERRIDE`].
 const DAC_READ_SEARCH: u64 = 1 << 2;
 /// See [`DAC_OVERRIDE`].
+const NET_ADMIN: u64 = 1 << 12;
+/// See [`DAC_OVERRIDE`].
 const NET_RAW: u64 = 1 << 13;
+/// See [`DAC_OVERRIDE`].
+const SYS_PTRACE: u64 = 1 << 19;
 
 /// Looks at everything that [`super::host`] judges. `served` are the interfaces that netbootd serves.
 #[must_use]
@@ -126,14 +133,24 @@ pub fn look(
         interfaces: served.to_vec(),
         can_capture: rights(started.pid).map(|rights| rights & NET_RAW != 0),
     });
+    let (is_root, own) = (geteuid().is_root(), rights(std::process::id()).unwrap_or_default());
+    let has = |wanted: u64| is_root && own & wanted == wanted;
+    let has_rights = has(NET_ADMIN | NET_RAW);
+    let socket = settings.map(|settings| settings.dhcp.socket);
     Host {
         ports: ports(settings, started).into_iter().map(|(what, number)| port(what, number, &addresses)).collect(),
         running,
-        is_root: geteuid().is_root(),
+        has_rights,
+        sees_programs: has(SYS_PTRACE),
+        is_root,
         links: interfaces.iter().map(link).collect(),
         container: container(),
-        filters: filters(),
-        shares_port_67: settings.is_none_or(|settings| settings.dhcp.socket != DhcpSocket::Bind),
+        filters: match has_rights {
+            true => filters(),
+            false => Filters { unreadable: Some("this needs root, with CAP_NET_ADMIN".into()), ..Filters::default() },
+        },
+        shares_port_67: socket != Some(DhcpSocket::Bind),
+        captures: socket == Some(DhcpSocket::Capture),
     }
 }
 
@@ -160,8 +177,7 @@ fn port(what: What, number: u16, addresses: &[Ipv4Addr]) -> PortSeen {
 
 fn held(holder: &Holder) -> Held {
     let pid = holder.process.as_ref().map(|(_, pid)| *pid);
-    let is_netbootd = holder.process.as_ref().is_some_and(|(name, _)| name == "netbootd");
-    Held { by: holder.to_string(), pid, is_netbootd, unit: pid.and_then(unit) }
+    Held { by: holder.to_string(), pid, is_netbootd: holder.is_netbootd(), unit: pid.and_then(unit) }
 }
 
 /// The systemd service that a process belongs to (cgroups(7)).
@@ -310,11 +326,12 @@ mod tests {
     fn the_arguments_of_a_server_are_read() {
         let of = |line: &[u8]| arguments(&words(line));
         let started =
-            of(b"netbootd\0up\0-i\0eth1\0--interface=eth2\0--config\0a.toml\0--http-port=81\0k\0--\0-i\0no\0");
+            of(b"netbootd\0up\0-i\0eth1\0--interface=eth2\0--config\0a.toml\0--http-port=81\0--lease=192.0.2.9\0k\0--\0-i\0no\0");
         let expected = Started {
             config: Some("a.toml".into()),
             interfaces: vec!["eth1".into(), "eth2".into()],
             http_port: Some(81),
+            leases: true,
             ..Started::default()
         };
         assert_eq!(started, Some(expected));
