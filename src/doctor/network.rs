@@ -13,15 +13,21 @@ use crate::dhcp::offered::Offered;
 pub struct Network {
     /// Its name.
     pub interface: String,
-    /// Our address there.
-    pub address: Option<Ipv4Addr>,
+    /// Our addresses there.
+    pub addresses: Vec<Ipv4Addr>,
     /// The number of leading bits of that network.
     pub prefix: u8,
     /// Whether the netbootd on this host serves it; none: no netbootd runs here.
     pub is_served: Option<bool>,
-    /// Whether another DHCP server on this host has port 67. Then netbootd listens at layer 2, and hears other hosts
-    /// only; and so do some of those servers.
+    /// Whether another DHCP server on this host has port 67. Some of those servers listen at layer 2, and hear other
+    /// hosts only.
     pub is_beside_another: bool,
+    /// Whether the netbootd on this host listens at layer 2 there, and so hears other hosts only.
+    pub is_at_layer_2: bool,
+    /// Whether the netbootd on this host is to lease addresses there.
+    pub is_to_lease: bool,
+    /// Whether a packet filter of this host drops DHCP there.
+    pub is_filtered: bool,
     /// Whether it answers known machines only.
     pub known_only: bool,
     /// The boot server on another host, if its address is known.
@@ -124,8 +130,10 @@ fn found(id: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding
 /// The leasing server is where netbootd does not listen, and there is none where it does.
 fn wrong_interface(networks: &[Network]) -> Option<Finding> {
     let leases = |network: &Network| network.offers.iter().any(Heard::leases);
+    // This host may lease there, and not hear itself.
+    let may_lease = |network: &&Network| leases(network) || network.is_to_lease || network.is_beside_another;
     let served: Vec<&Network> = networks.iter().filter(|network| network.is_served == Some(true)).collect();
-    if served.is_empty() || served.iter().any(|network| leases(network)) {
+    if served.is_empty() || served.iter().any(may_lease) {
         return None;
     }
     let other = networks.iter().find(|network| network.is_served == Some(false) && leases(network))?;
@@ -178,12 +186,20 @@ impl Network {
         let (servers, on) = (self.servers(Heard::leases), &self.interface);
         let list = joined(&servers);
         Some(match servers.len() {
+            // That netbootd does not answer the doctor is said with what it boots.
+            0 if self.is_to_lease && self.is_served == Some(true) && self.may_be_silent() => return None,
             0 if self.is_beside_another => {
                 let text = format!(
                     "a DHCP server on this host has UDP port 67; whether it leases addresses on {on} cannot be seen from this host"
                 );
-                let fix = "to see its offers, run netbootd doctor on another machine of this network";
-                found("leasing_server_here", Verdict::Note, text).fixed_by(Fix::Do(fix.into()))
+                found("leasing_server_here", Verdict::Note, text).fixed_by(Fix::Do(ELSEWHERE.into()))
+            }
+            0 if self.is_to_lease => self.no_lease_of_ours(),
+            0 if self.is_filtered => {
+                let text = format!(
+                    "no offer of an address is seen on {on}, and a packet filter of this host drops DHCP there"
+                );
+                found("no_leasing_server", Verdict::Fault, text).fixed_by(Fix::Do(UNBLOCK.into()))
             }
             0 => {
                 let text = format!(
@@ -191,7 +207,8 @@ impl Network {
                 );
                 let finding = found("no_leasing_server", Verdict::Fault, text)
                     .fixed_by(Fix::Do("start the DHCP server of this network; or let netbootd lease addresses (netbootd up --lease); or start one on this host:".into()));
-                self.own_range().map(|range| format!("sudo dnsmasq --no-daemon --conf-file=/dev/null --port=0 --no-ping --interface={on} --bind-interfaces --dhcp-range={range}"))
+                // Where the boot server is another host, it may be the one that leases.
+                self.own_range().filter(|_| self.server.is_none()).map(|range| format!("sudo dnsmasq --no-daemon --conf-file=/dev/null --port=0 --no-ping --interface={on} --bind-interfaces --dhcp-range={range}"))
                     .into_iter().fold(finding, |finding, command| finding.fixed_by(Fix::Run(command)))
             }
             1 => self.shown(
@@ -205,9 +222,32 @@ impl Network {
         })
     }
 
+    /// Whether netbootd serves machines there, and yet does not answer the doctor on its own host.
+    fn may_be_silent(&self) -> bool {
+        self.known_only || self.is_at_layer_2
+    }
+
+    /// netbootd is to lease addresses here, and nobody offers one: a second DHCP server would end its leases.
+    fn no_lease_of_ours(&self) -> Finding {
+        let on = &self.interface;
+        if self.is_served.is_none() {
+            let text = format!("no DHCP server offers an address on {on}: netbootd is to lease them, and does not run");
+            return found("no_leasing_server", Verdict::Warning, text)
+                .fixed_by(Fix::Run(format!("sudo netbootd up -i {on}")));
+        }
+        let text = format!("netbootd is to lease addresses on {on}, and its offers are not seen there");
+        let finding = found("no_leasing_server", Verdict::Fault, text);
+        match self.is_filtered {
+            true => finding.fixed_by(Fix::Do(UNBLOCK.into())),
+            false => finding
+                .fixed_by(Fix::Do("see how its leases stand, and why they stopped:".into()))
+                .fixed_by(Fix::Run("netbootd leases".into())),
+        }
+    }
+
     /// Addresses of this network that a new leasing server could give out.
     fn own_range(&self) -> Option<String> {
-        let address = self.address?;
+        let address = *self.addresses.first()?;
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.clamp(1, 30))).unwrap_or(0);
         let (low, high) = (address.to_bits() & mask, address.to_bits() | !mask);
         let size = high - low;
@@ -241,12 +281,23 @@ impl Network {
     }
 
     fn is_ours(&self, server: Ipv4Addr) -> bool {
-        self.server == Some(server) || self.is_served == Some(true) && self.address == Some(server)
+        self.server == Some(server) || self.is_served == Some(true) && self.addresses.contains(&server)
+    }
+
+    /// Whether it is an offer of netbootd, which leases. Where netbootd does not lease, it offers boots without
+    /// addresses, and the lease is of another program on its host.
+    fn is_our_lease(&self, offer: &Heard) -> bool {
+        let server = offer.server();
+        let leases = self.is_to_lease || self.server == Some(server);
+        leases && offer.leases() && self.is_ours(server) && !self.servers(Heard::is_proxy).contains(&server)
     }
 
     /// An offer that UEFI takes for that of a boot server, and that names no boot file.
     fn option_60(&self) -> Option<Finding> {
-        let leaks = |offer: &Heard| offer.leases() && offer.claims(b"PXEClient") && offer.offered.bootfile.is_empty();
+        let leaks = |offer: &Heard| {
+            let names_none = offer.claims(b"PXEClient") && offer.offered.bootfile.is_empty();
+            offer.leases() && names_none && !self.is_our_lease(offer)
+        };
         let servers = self.servers(leaks);
         (!servers.is_empty()).then(|| {
             let list = joined(&servers);
@@ -265,7 +316,8 @@ impl Network {
         let boot_servers = self.servers(Heard::is_proxy);
         let leads_away = |offer: &Heard| {
             let host = offer.boot_file().map(|(_, host)| host);
-            offer.leases() && host.is_some_and(|host| !boot_servers.contains(&host) && !self.is_ours(host))
+            let is_away = host.is_some_and(|host| !boot_servers.contains(&host) && !self.is_ours(host));
+            offer.leases() && is_away && !self.is_our_lease(offer)
         };
         let with_file = |offer: &Heard| offer.leases() && !offer.offered.bootfile.is_empty();
         if boot_servers.is_empty() && self.is_served != Some(true) && self.server.is_none() {
@@ -328,18 +380,28 @@ impl Network {
                     .fixed_by(Fix::Paste(server)),
             );
         }
-        Some(match (self.is_served, self.is_beside_another) {
+        Some(match (self.is_served, self.is_at_layer_2) {
             (Some(true), true) => {
-                let text = format!(
-                    "netbootd listens at layer 2 on {on}, beside the DHCP server of this host: it hears other machines, but not this host"
-                );
-                found("layer_2", Verdict::Note, text).fixed_by(Fix::Do(
-                    "to see its offers, run netbootd doctor on another machine of this network".into(),
-                ))
+                let beside = if self.is_beside_another { ", beside the DHCP server of this host" } else { "" };
+                let text =
+                    format!("netbootd listens at layer 2 on {on}{beside}: it hears other machines, but not this host");
+                let finding = found("layer_2", Verdict::Note, text).fixed_by(Fix::Do(ELSEWHERE.into()));
+                match self.is_to_lease {
+                    true => finding
+                        .fixed_by(Fix::Do("see how its leases stand:".into()))
+                        .fixed_by(Fix::Run("netbootd leases".into())),
+                    false => finding,
+                }
             }
             (Some(true), false) if self.known_only => {
                 let text = "netbootd answers only known machines (dhcp.answer = \"known\"), and the doctor is none";
                 found("known_only", Verdict::Note, text)
+            }
+            // It is said with the leases.
+            (Some(true), false)
+                if self.is_to_lease && !self.is_beside_another && self.servers(Heard::leases).is_empty() =>
+            {
+                return None;
             }
             (Some(true), false) => {
                 let text = format!("netbootd serves {on}, but its offers are not seen there");
@@ -403,3 +465,11 @@ fn joined(addresses: &BTreeSet<Ipv4Addr>) -> String {
 
 /// A server without its own ping answers within milliseconds, one with it after a second or more.
 const SLOW: Duration = Duration::from_millis(1500);
+/// Where a server of this host does not hear this host.
+const ELSEWHERE: &str = "to see its offers, run netbootd doctor on another machine of this network";
+/// Where a packet filter keeps everything from the network.
+const UNBLOCK: &str = "let DHCP pass the packet filter (see firewall_drops), and run netbootd doctor again";
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;

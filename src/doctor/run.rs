@@ -12,14 +12,14 @@ use super::{
     ask::{Patience, ask},
     configuration::{self, Checked},
     finding::{Area, Finding, Fix, Verdict},
-    host,
+    host::{self, Host},
     look::{Started, look, prefix_of, started},
     network::{self, Heard, Network},
     path,
     probe::probe,
 };
 use crate::{
-    config::{Level, settings::Settings},
+    config::{Level, schema::DhcpSocket, settings::Settings},
     daemon::privileges::{self, PrivilegeError},
     net::{
         holder::{Holder, Table, other_holders, sockets_on},
@@ -61,12 +61,13 @@ pub enum Failed {
 pub fn examine(wanted: &Wanted, progress: &mut dyn FnMut(&str)) -> Result<Vec<Finding>, Failed> {
     progress("looking at this host");
     let examination = Examination::begin(wanted)?;
-    let mut findings = examination.host();
+    let seen = examination.look();
+    let mut findings = examination.host(&seen);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         progress("asking the network as BIOS, UEFI, UEFI HTTP and iPXE");
         let patience = Patience { least: Duration::from_secs(3), most: Duration::from_secs(7) };
-        let networks = examination.ask(patience).await;
+        let networks = examination.ask(&seen, patience).await;
         findings.extend(network::judge(&networks));
         for (network, interface) in networks.iter().zip(&examination.interfaces).filter(|(n, _)| !n.offers.is_empty()) {
             let path = probe(network, interface, examination.run, progress).await;
@@ -97,7 +98,15 @@ pub fn examine_quickly(interfaces: &[Interface], settings: &Settings) -> Result<
     let mut findings = host::judge(&seen);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let patience = Patience { least: Duration::from_millis(800), most: Duration::from_millis(3500) };
-    let asking = Asking { interfaces: &interfaces, served: None, known_only: false, server: None, run: run() };
+    let asking = Asking {
+        interfaces: &interfaces,
+        seen: &seen,
+        served: None,
+        settings: Some(settings),
+        leases: false,
+        server: None,
+        run: run(),
+    };
     let networks = runtime.block_on(asking.ask(patience));
     findings.extend(network::judge(&networks));
     // That nobody offers a boot yet is why this server starts; what check says, it says itself.
@@ -154,9 +163,12 @@ impl Examination {
         Ok(Self { interfaces, served, started, checked, server: wanted.server, run: run() })
     }
 
-    fn host(&self) -> Vec<Finding> {
-        let seen = look(&self.interfaces, self.checked.settings.as_ref(), self.started.as_ref(), &self.served);
-        let mut findings = host::judge(&seen);
+    fn look(&self) -> Host {
+        look(&self.interfaces, self.checked.settings.as_ref(), self.started.as_ref(), &self.served)
+    }
+
+    fn host(&self, seen: &Host) -> Vec<Finding> {
+        let mut findings = host::judge(seen);
         findings.extend(self.loaders());
         findings.extend(self.configuration());
         findings
@@ -201,10 +213,16 @@ impl Examination {
         }
     }
 
-    async fn ask(&self, patience: Patience) -> Vec<Network> {
-        let known_only = self.checked.settings.as_ref().is_some_and(|settings| settings.dhcp.known_only);
-        let served = self.started.as_ref().map(|_| self.served.as_slice());
-        let asking = Asking { interfaces: &self.interfaces, served, known_only, server: self.server, run: self.run };
+    async fn ask(&self, seen: &Host, patience: Patience) -> Vec<Network> {
+        let asking = Asking {
+            interfaces: &self.interfaces,
+            seen,
+            served: self.started.as_ref().map(|_| self.served.as_slice()),
+            settings: self.checked.settings.as_ref(),
+            leases: self.started.as_ref().is_some_and(|started| started.leases),
+            server: self.server,
+            run: self.run,
+        };
         asking.ask(patience).await
     }
 }
@@ -212,14 +230,39 @@ impl Examination {
 /// What is asked of the networks of these interfaces.
 struct Asking<'a> {
     interfaces: &'a [Interface],
+    seen: &'a Host,
     /// Those that netbootd serves, where it runs.
     served: Option<&'a [String]>,
-    known_only: bool,
+    settings: Option<&'a Settings>,
+    /// Whether the command line of netbootd says that it leases.
+    leases: bool,
     server: Option<Ipv4Addr>,
     run: u16,
 }
 
 impl Asking<'_> {
+    /// Whether the netbootd on this host leases addresses on an interface, or is to do so once it runs.
+    fn is_to_lease(&self, name: &String) -> bool {
+        let is_served = match (self.served, self.settings) {
+            (Some(served), _) => served.contains(name),
+            (None, Some(settings)) => settings.interfaces.is_empty() || settings.interfaces.contains(name),
+            (None, None) => false,
+        };
+        let leasing = self.settings.and_then(|settings| settings.lease.as_ref());
+        is_served && leasing.map_or(self.leases, |leasing| leasing.terms_of(name).enabled)
+    }
+
+    /// Whether the netbootd on this host listens at layer 2 on an interface, where these programs have port 67.
+    fn is_at_layer_2(&self, name: &String, holders: &[Holder]) -> bool {
+        let socket = self.settings.map_or(DhcpSocket::Auto, |settings| settings.dhcp.socket);
+        let captures = match socket {
+            DhcpSocket::Auto => !holders.iter().any(Holder::is_netbootd),
+            DhcpSocket::Capture => true,
+            DhcpSocket::Bind => false,
+        };
+        captures && self.served.is_some_and(|served| served.contains(name))
+    }
+
     async fn ask(&self, patience: Patience) -> Vec<Network> {
         let each = self.interfaces.iter().map(|interface| async move {
             let heard = match interface.usable() {
@@ -230,16 +273,18 @@ impl Asking<'_> {
                 Err(why) => Err(format!("it {why}")),
             };
             let (offers, failed) = heard.map_or_else(|why| (Vec::new(), Some(why)), |offers| (offers, None));
-            let others = other_holders(&sockets_on(Table::Udp, 67, &interface.addresses));
-            let is_another = |holder: &Holder| holder.process.as_ref().is_none_or(|(name, _)| name != "netbootd");
-            let address = interface.addresses.first().copied();
+            let (name, holders) = (&interface.name, other_holders(&sockets_on(Table::Udp, 67, &interface.addresses)));
+            let link = self.seen.links.iter().find(|link| link.name == *name);
             Network {
-                interface: interface.name.clone(),
-                address,
-                prefix: prefix_of(&interface.name, address),
-                is_served: self.served.map(|served| served.contains(&interface.name)),
-                is_beside_another: !others.is_empty() && others.iter().all(is_another),
-                known_only: self.known_only,
+                interface: name.clone(),
+                addresses: interface.addresses.clone(),
+                prefix: prefix_of(name, interface.addresses.first().copied()),
+                is_served: self.served.map(|served| served.contains(name)),
+                is_beside_another: !holders.is_empty() && !holders.iter().any(Holder::is_netbootd),
+                is_at_layer_2: self.is_at_layer_2(name, &holders),
+                is_to_lease: self.is_to_lease(name),
+                is_filtered: link.is_some_and(|link| host::drops_dhcp(self.seen, link)),
+                known_only: self.settings.is_some_and(|settings| settings.dhcp.known_only),
                 server: self.server,
                 offers,
                 failed,
