@@ -18,6 +18,7 @@ mod cut;
 mod dhcp;
 mod dhcp_crowd;
 mod doctor;
+mod doctor_leases;
 mod doctor_links;
 mod field;
 mod firmware;

@@ -125,6 +125,11 @@ impl Ward {
         examined(command.arg("--json"))
     }
 
+    /// The same, by a program that starts the doctor with fewer rights.
+    pub(crate) fn examined_with(&self, starter: &str) -> Result<Findings> {
+        examined(self.command("doctor", Some(starter)).arg("--json"))
+    }
+
     /// The same on the client's host, without a configuration.
     pub(crate) fn examined_by_client(&self, arguments: &[&str]) -> Result<Findings> {
         examined(daemon(&self.client).args(["doctor", "--json", "--interface", "eth1"]).args(arguments))
