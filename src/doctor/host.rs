@@ -16,7 +16,7 @@ pub struct Host {
     pub running: Option<Running>,
     /// Whether this program may read packet filters and ask the network.
     pub has_rights: bool,
-    /// Whether it sees which program has a port, whoever runs that program.
+    /// Whether it sees which program has a port, also one of another user.
     pub sees_programs: bool,
     /// Whether this program runs as root.
     pub is_root: bool,

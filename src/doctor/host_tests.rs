@@ -44,7 +44,7 @@ fn at_layer_2_port_67_is_not_missed_and_no_filter_drops_dhcp() {
     let drops = Chain {
         table: "inet filter".into(),
         name: "input".into(),
-        hook: Some(super::super::firewall::Hook { way: Way::In, order: (0, 0), device: None }),
+        hook: Some(crate::doctor::firewall::Hook { way: Way::In, order: (0, 0), device: None }),
         drops_the_rest: true,
         rules: Vec::new(),
     };
