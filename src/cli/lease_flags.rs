@@ -12,8 +12,13 @@ use tracing::{info, warn};
 
 use super::failure::{EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, Failure};
 use crate::{
+    boot::mac::MacAddr,
     config::units,
-    net::interface::{Interface, look},
+    lease::terms::Prefix,
+    net::{
+        conflict,
+        interface::{Interface, look},
+    },
 };
 
 #[derive(Debug, clap::Args)]
@@ -149,12 +154,19 @@ pub(super) struct SetAddress {
 impl SetAddress {
     fn new(interface: &Interface, address: Address) -> Result<Self, Failure> {
         let name = &interface.name;
-        let address = address.to_string();
-        ip(&["address", "add", &address, "broadcast", "+", "dev", name])?;
+        let down = if interface.is_up { "" } else { "ip link set dev \"$2\" down" };
         if !interface.is_up {
             ip(&["link", "set", "dev", name, "up"])?;
+            conflict::wait_for_carrier(name);
         }
-        let down = if interface.is_up { "" } else { "ip link set dev \"$2\" down" };
+        if let Err(failure) = is_free(interface, address) {
+            if !interface.is_up {
+                ip(&["link", "set", "dev", name, "down"])?;
+            }
+            return Err(failure);
+        }
+        let address = address.to_string();
+        ip(&["address", "add", &address, "broadcast", "+", "dev", name])?;
         let script = format!("trap '' INT TERM HUP; read -r end; ip address delete \"$1\" dev \"$2\"; {down}");
         let waiting = Command::new("sh")
             .args(["-c", &script, "netbootd-address", &address, name])
@@ -175,6 +187,34 @@ impl Drop for SetAddress {
             warn!("the address could not be removed: {error}");
         }
     }
+}
+
+/// Another host that has the address answers first: an address is set only if nobody does (RFC 5227 §2.1).
+fn is_free(interface: &Interface, Address { address, length }: Address) -> Result<(), Failure> {
+    let name = &interface.name;
+    match conflict::holder(interface, address) {
+        Ok(None) => Ok(()),
+        Ok(Some(card)) => Err(Failure::new(
+            EX_UNAVAILABLE,
+            format!(
+                "{address} is in use on {name} by another host ({}): choose a free address of that network, such as \
+                 --address {}/{length}; if that host is a DHCP server, leave --lease out",
+                MacAddr(card),
+                another(address, length)
+            ),
+        )),
+        Err(error) => {
+            warn!("cannot try whether another host on {name} has {address}: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// Another address of the same network, for an example.
+fn another(address: Ipv4Addr, length: u8) -> Ipv4Addr {
+    let prefix = Prefix::of(address, length);
+    let last = Ipv4Addr::from_bits(prefix.last().to_bits() - 1);
+    if last == address { Ipv4Addr::from_bits(prefix.network.to_bits() + 1) } else { last }
 }
 
 fn ip(arguments: &[&str]) -> Result<(), Failure> {

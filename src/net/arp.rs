@@ -27,11 +27,22 @@ pub fn probe(from: LinkAddress, address: Ipv4Addr) -> [u8; 42] {
 /// Who sent a frame: the address that it uses, and its card. None for a probe, which has no address yet.
 #[must_use]
 pub fn sender(frame: &[u8]) -> Option<(Ipv4Addr, LinkAddress)> {
-    let packet = frame.get(12..)?;
-    let is_arp = packet.starts_with(&[0x08, 0x06, 0, 1, 0x08, 0, 6, 4]);
-    let card = packet.get(10..16)?.try_into().ok()?;
-    let address = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(16..20)?).ok()?);
-    (is_arp && !address.is_unspecified()).then_some((address, card))
+    let (card, address, _) = fields(frame)?;
+    (!address.is_unspecified()).then_some((address, card))
+}
+
+/// Who sent a probe: the address that it is about to use, and its card (RFC 5227 §2.1.1).
+#[must_use]
+pub fn prober(frame: &[u8]) -> Option<(Ipv4Addr, LinkAddress)> {
+    let (card, address, wanted) = fields(frame)?;
+    address.is_unspecified().then_some((wanted, card))
+}
+
+/// The card and the address of the sender, and the address that it asks or tells about.
+fn fields(frame: &[u8]) -> Option<(LinkAddress, Ipv4Addr, Ipv4Addr)> {
+    let packet = frame.get(12..)?.strip_prefix(&[0x08, 0x06, 0, 1, 0x08, 0, 6, 4])?;
+    let address = |at| Some(Ipv4Addr::from(*packet.get(at..)?.first_chunk::<4>()?));
+    Some((*packet.get(2..)?.first_chunk()?, address(8)?, address(18)?))
 }
 
 #[cfg(test)]
@@ -49,12 +60,12 @@ mod tests {
         let address = Ipv4Addr::new(192, 0, 2, 100);
         let probe = probe(us, address);
         assert_eq!(probe.as_slice(), expected);
-        assert_eq!(sender(&probe), None);
+        assert_eq!((sender(&probe), prober(&probe)), (None, Some((address, us))));
         let mut answer = probe;
         answer[21] = 2;
         answer[22..28].copy_from_slice(&they);
         answer[28..32].copy_from_slice(&address.octets());
-        assert_eq!(sender(&answer), Some((address, they)));
+        assert_eq!((sender(&answer), prober(&answer)), (Some((address, they)), None));
         answer[13] = 0;
         assert_eq!(sender(&answer), None);
         assert_eq!(sender(&probe[..30]), None);

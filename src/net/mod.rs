@@ -4,6 +4,7 @@ pub mod arp;
 pub mod boot_time;
 pub mod capture;
 pub mod changes;
+pub mod conflict;
 pub mod echo;
 pub mod frame;
 pub mod holder;
