@@ -61,6 +61,15 @@ pub struct ToKeep {
     pub then: Option<Box<dyn FnOnce() + Send>>,
 }
 
+/// Who sent a message.
+#[derive(Clone, Copy, Debug)]
+pub struct From {
+    /// The sender's address.
+    pub address: Ipv4Addr,
+    /// The card that its frame came from.
+    pub card: MacAddr,
+}
+
 /// A reply about a lease, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -82,7 +91,7 @@ pub struct Desk {
     /// The interface's name.
     pub name: Arc<str>,
     /// The MAC address of the interface.
-    pub card: MacAddr,
+    card: ArcSwap<MacAddr>,
     network: ArcSwapOption<Network>,
     guard: Mutex<Guard>,
     /// How often the cable was plugged, when this was read last.
@@ -167,7 +176,7 @@ impl Office {
         let desk = lock(&self.desks).get(&name).cloned().unwrap_or_else(|| {
             Arc::new(Desk {
                 name: name.clone(),
-                card: MacAddr(interface.link_address.unwrap_or_default()),
+                card: ArcSwap::from_pointee(card_of(interface)),
                 network: ArcSwapOption::empty(),
                 guard: Mutex::new(Guard::new(now, self.terms.ask_every)),
                 cable: Mutex::new((link::cable_changes(&name), now)),
@@ -199,14 +208,21 @@ impl Office {
     }
 
     fn fit(&self, desk: &Desk, interface: &Interface, terms: &Terms) {
+        desk.card.store(Arc::new(card_of(interface)));
         let length = interface.networks.first().map_or(32, |(_, length)| *length);
         let prefix = Prefix::of(interface.address(), length);
         match Network::new(desk.name.clone(), prefix, interface.addresses.clone(), terms) {
             Ok(network) => {
                 let before = desk.network.swap(Some(Arc::new(network.clone())));
                 desk.address.store(Arc::new(interface.address()));
-                if before.is_some_and(|before| *before != network) {
-                    lock(&desk.guard).changed(boot_time::now());
+                let now = boot_time::now();
+                let fits_again = lock(&desk.guard).fits_again(now);
+                if fits_again {
+                    info!("the range fits {} again: asking whether another DHCP server is there", desk.name);
+                    self.tell();
+                }
+                if fits_again || before.is_some_and(|before| *before != network) {
+                    lock(&desk.guard).changed(now);
                     desk.wake.notify_one();
                 }
             }
@@ -245,14 +261,15 @@ impl Office {
         }
     }
 
-    /// The network that a machine is in, by its relay, if leases may be given there now.
-    pub fn network(&self, desk: &Desk, relay: Option<Ipv4Addr>) -> Option<Arc<Network>> {
+    /// The network that a machine is in, if leases may be given there now. `at`: the address of its relay, or its own
+    /// address; without one, it is on the interface's network.
+    pub fn network(&self, desk: &Desk, at: Option<Ipv4Addr>) -> Option<Arc<Network>> {
         let own = desk.network.load_full();
-        let Some(relay) = relay else { return own.filter(|_| self.is_clear(desk)) };
-        if let Some((network, guard)) = self.relayed.iter().find(|(network, _)| network.prefix.contains(relay)) {
+        let Some(at) = at else { return own.filter(|_| self.is_clear(desk)) };
+        if let Some((network, guard)) = self.relayed.iter().find(|(network, _)| network.prefix.contains(at)) {
             return lock(guard).is_clear().then(|| Arc::new(network.clone()));
         }
-        own.filter(|network| network.prefix.contains(relay) && self.is_clear(desk))
+        own.filter(|network| network.prefix.contains(at) && self.is_clear(desk))
     }
 
     /// Whether leases may be given on an interface: nobody else leases there, and the cable is the same as it was then.
@@ -303,11 +320,11 @@ impl Office {
     pub fn twin(&self, desk: &Desk, vendor_class: &[u8]) -> Option<bool> {
         let text = std::str::from_utf8(vendor_class).ok()?.strip_prefix(CLASS)?;
         let (address, nonce) = text.split_once(' ')?;
-        let theirs = address.parse().ok()?;
+        let theirs = (address.parse().ok()?, nonce);
         if nonce == self.class {
             return Some(false);
         }
-        let ours = **desk.address.load();
+        let ours = (**desk.address.load(), self.class.as_str());
         let mut guard = lock(&desk.guard);
         let twin = guard.twin(theirs, ours);
         let words = guard.stop().map(ToString::to_string).unwrap_or_default();
@@ -329,16 +346,27 @@ impl Office {
         }
     }
 
-    /// A message of a server was heard on an interface. If another server leases there, we stop.
-    pub fn heard(&self, desk: &Desk, offered: &Offered, from: Ipv4Addr, ours: &[Ipv4Addr]) {
+    /// A message of a server was heard on an interface. If another server leases there, we stop. `ours` are the addresses
+    /// of all our interfaces.
+    pub fn heard(&self, desk: &Desk, offered: &Offered, sender: From, ours: &[Ipv4Addr]) {
         let Offered { mac, yiaddr, giaddr, server_id, is_ack, is_nak, .. } = offered;
-        let server = server_id.unwrap_or(from);
-        let is_relayed = !giaddr.is_unspecified();
-        // Our own reply, which a relay brings back, can have the relay's identifier (RFC 5107).
-        let is_own_by_relay = || is_relayed && (*is_nak || self.book().is_of(*yiaddr, *mac, boot_time::now()));
+        let server = server_id.unwrap_or(sender.address);
         // A proxy's offer has no address, and harms no lease.
         let is_lease = !yiaddr.is_unspecified() || *is_nak;
-        if !is_lease || ours.contains(&server) || is_own_by_relay() {
+        if !is_lease {
+            return;
+        }
+        let is_given = || *is_nak || self.book().is_of(*yiaddr, *mac, boot_time::now());
+        let has_our_address = ours.contains(&server);
+        let is_own = if giaddr.is_unspecified() {
+            // The address alone says nothing: another host may have the same one (RFC 5227 §1). Our own frame comes from a
+            // card of ours. Here it comes back only by a loop in the network, and then it is about a lease of ours.
+            has_our_address && self.is_own_card(sender.card) && (sender.card != desk.card() || is_given())
+        } else {
+            // Our own reply, which a relay brings back, can have the relay's identifier (RFC 5107).
+            has_our_address || is_given()
+        };
+        if is_own {
             return;
         }
         let sign = match (is_nak, is_ack) {
@@ -346,7 +374,15 @@ impl Office {
             (false, true) => Sign::Ack(*yiaddr),
             (false, false) => Sign::Offer(*yiaddr),
         };
-        self.halt(desk, Stop::Foreign(server, sign));
+        let why = match has_our_address {
+            true => Stop::SameAddress(server, sender.card, sign),
+            false => Stop::Foreign(server, sign),
+        };
+        self.halt(desk, why);
+    }
+
+    fn is_own_card(&self, card: MacAddr) -> bool {
+        lock(&self.desks).values().any(|desk| desk.card() == card)
     }
 
     /// A machine accepted the offer of another server. Its answer may have been a unicast that we did not hear.
@@ -457,6 +493,12 @@ impl Office {
 }
 
 impl Desk {
+    /// The MAC address of the interface.
+    #[must_use]
+    pub fn card(&self) -> MacAddr {
+        **self.card.load()
+    }
+
     /// Waits until the guard's next step is earlier than it was.
     pub async fn woken(&self) {
         self.wake.notified().await;
@@ -475,6 +517,10 @@ impl Desk {
     }
 }
 
+fn card_of(interface: &Interface) -> MacAddr {
+    MacAddr(interface.link_address.unwrap_or_default())
+}
+
 fn full_words(name: &str, range: &str) -> String {
     format!("every address of {name} ({range}) is in use: set a larger lease.range, or a shorter lease.time")
 }
@@ -487,3 +533,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CLASS: &str = "netbootd-asks ";
 /// How old the knowledge about the cable may be: a machine needs longer to send its first request.
 const CABLE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+#[path = "office_tests.rs"]
+mod tests;

@@ -12,12 +12,12 @@ use tracing::{debug, warn};
 
 use super::{
     offered::Offered,
-    office::{Desk, Office},
+    office::{Desk, From, Office},
     rival::{Rivals, rivals},
     wire::question,
 };
 use crate::{
-    boot::machine::Live,
+    boot::{mac::MacAddr, machine::Live},
     net::{
         boot_time,
         frame::{BROADCAST, Frame},
@@ -52,7 +52,8 @@ impl Watch {
             let received = tokio::select! {
                 () = self.guards() => Ok(()),
                 received = self.tap.receive(|frame| {
-                    heard.extend(Offered::parse(frame.payload).ok().map(|offered| (offered, *frame.from.ip())));
+                    let sender = From { address: *frame.from.ip(), card: MacAddr(frame.link_from) };
+                    heard.extend(Offered::parse(frame.payload).ok().map(|offered| (offered, sender)));
                 }) => received,
                 () = stop.cancelled() => return,
             };
@@ -60,11 +61,11 @@ impl Watch {
                 debug!(%error, "cannot listen to other DHCP servers");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
-            for (offered, from) in heard {
+            for (offered, sender) in heard {
                 if let Some((office, desk)) = &self.desk {
-                    office.heard(desk, &offered, from, &self.ours.borrow());
+                    office.heard(desk, &offered, sender, &self.ours.borrow());
                 }
-                for rival in rivals(&offered, from, &self.ours.borrow(), &self.live.peers.load()) {
+                for rival in rivals(&offered, sender.address, &self.ours.borrow(), &self.live.peers.load()) {
                     if seen.is_news(&rival, Instant::now()) {
                         warn!("{rival}");
                     }
@@ -103,7 +104,7 @@ impl Watch {
         }
         let now = boot_time::now();
         let xid = now.subsec_nanos() ^ u32::from_ne_bytes([0x6e, 0x62, 0x67, 0x64]);
-        let bytes = question(xid, desk.card, &office.class(desk));
+        let bytes = question(xid, desk.card(), &office.class(desk));
         let frame = Frame {
             link_from: self.tap.link_address,
             link_to: BROADCAST,

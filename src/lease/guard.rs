@@ -6,6 +6,7 @@
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use super::At;
+use crate::boot::mac::MacAddr;
 
 /// The guard of one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ enum State {
 pub enum Stop {
     /// Another server leases there. What it was seen to do.
     Foreign(Ipv4Addr, Sign),
+    /// Another server leases there. It has an address of ours, and this card.
+    SameAddress(Ipv4Addr, MacAddr, Sign),
     /// Another netbootd begins to lease at the same moment. The one with the lower address goes on.
     Twin(Ipv4Addr),
     /// A DHCP server on this host.
@@ -43,7 +46,7 @@ pub enum Stop {
     DefaultRoute,
     /// We cannot listen to other servers.
     Deaf(String),
-    /// The ranges do not fit the network.
+    /// The ranges do not fit the network. It goes on when they fit again.
     Unfit(String),
 }
 
@@ -66,6 +69,7 @@ impl Stop {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Foreign(..) => "foreign_server",
+            Self::SameAddress(..) => "same_address",
             Self::Twin(_) => "twin",
             Self::OnThisHost(_) => "on_this_host",
             Self::DefaultRoute => "default_route",
@@ -82,6 +86,11 @@ impl fmt::Display for Stop {
             Self::Foreign(server, sign) => {
                 write!(f, "the DHCP server {server} leases addresses on this network ({sign}): {GOES_ON}")
             }
+            Self::SameAddress(server, card, sign) => write!(
+                f,
+                "the DHCP server {server} leases addresses on this network ({sign}), from another host ({card}) with an \
+                 address of this one. Give one of the two another address: {GOES_ON}"
+            ),
             Self::Twin(server) => {
                 write!(f, "another netbootd ({server}) starts to lease on this network at the same time: {GOES_ON}")
             }
@@ -91,7 +100,7 @@ impl fmt::Display for Stop {
                  --lease-anyway (lease.on_default_route = true) leases there if no other server answers",
             ),
             Self::Deaf(why) => write!(f, "netbootd cannot listen to other DHCP servers there: {why}"),
-            Self::Unfit(why) => f.write_str(why),
+            Self::Unfit(why) => write!(f, "{why}; netbootd leases again when the range fits"),
         }
     }
 }
@@ -185,22 +194,32 @@ impl Guard {
         }
     }
 
-    /// Stops for good. Whether this is news.
+    /// Stops, until the next start if it is not for [`Stop::Unfit`]. Whether this is news.
     pub fn halt(&mut self, why: Stop) -> bool {
         let is_news = self.stop().is_none();
         if is_news {
-            *self = Self::stopped(why);
+            *self = Self { every: self.every, ..Self::stopped(why) };
         }
         is_news
     }
 
-    /// Another netbootd asks before its first lease, from this address. Whether it is to be answered: it hears then that
-    /// we lease. If neither leases yet, the lower address begins.
-    pub fn twin(&mut self, theirs: Ipv4Addr, ours: Ipv4Addr) -> Twin {
+    /// The ranges fit the network. Where they did not, it begins to ask. Whether this is news.
+    pub fn fits_again(&mut self, now: At) -> bool {
+        let is_news = matches!(self.stop(), Some(Stop::Unfit(_)));
+        if is_news {
+            *self = Self::new(now, self.every);
+        }
+        is_news
+    }
+
+    /// Another netbootd asks before its first lease, from this address, with the number that it chose at its start. Whether
+    /// it is to be answered: it hears then that we lease. If neither leases yet, the lower address begins; of two with the
+    /// same address, the lower number.
+    pub fn twin(&mut self, theirs: (Ipv4Addr, &str), ours: (Ipv4Addr, &str)) -> Twin {
         match self.state {
             State::Clear => Twin::Answer,
             State::Asking if theirs < ours => {
-                self.halt(Stop::Twin(theirs));
+                self.halt(Stop::Twin(theirs.0));
                 Twin::Stopped
             }
             State::Asking | State::Stopped(_) => Twin::Ignore,
@@ -284,12 +303,14 @@ mod tests {
 
     #[test]
     fn of_two_that_start_at_the_same_moment_one_leases() {
-        let (low, high) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
-        let (mut of_low, mut of_high) = (Guard::new(At::ZERO, EVERY), Guard::new(At::ZERO, EVERY));
-        assert_eq!(of_low.twin(high, low), Twin::Ignore);
-        assert_eq!(of_high.twin(low, high), Twin::Stopped);
-        questions(&mut of_low, 0, 10_000);
-        assert_eq!(of_low.twin(high, low), Twin::Answer, "a third one that comes later hears of us");
-        assert_eq!(of_high.twin(low, high), Twin::Ignore);
+        let (first, second) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        for (low, high) in [((first, "0000000b"), (second, "0000000a")), ((first, "0000000a"), (first, "0000000b"))] {
+            let (mut of_low, mut of_high) = (Guard::new(At::ZERO, EVERY), Guard::new(At::ZERO, EVERY));
+            assert_eq!(of_low.twin(high, low), Twin::Ignore);
+            assert_eq!(of_high.twin(low, high), Twin::Stopped);
+            questions(&mut of_low, 0, 10_000);
+            assert_eq!(of_low.twin(high, low), Twin::Answer, "a third one that comes later hears of us");
+            assert_eq!(of_high.twin(low, high), Twin::Ignore);
+        }
     }
 }
