@@ -96,6 +96,12 @@ impl Rules {
     pub fn reservations(&self) -> BTreeSet<Ipv4Addr> {
         self.machines.iter().filter_map(|(_, rule)| rule.address).collect()
     }
+
+    /// Whether an address is reserved by a rule that may be about a machine of which only the card is known.
+    #[must_use]
+    pub fn may_reserve(&self, address: Ipv4Addr, card: MacAddr) -> bool {
+        self.machines.iter().any(|(selector, rule)| rule.address == Some(address) && selector.may_be(card))
+    }
 }
 
 impl Live {

@@ -88,6 +88,13 @@ impl Selector {
         serial.or_else(|| self.asks_parts().into_iter().find(|(_, asked, _)| !asked.is_empty()).map(|(key, ..)| key))
     }
 
+    /// Whether a machine of which only the card is known may be one that it asks for.
+    #[must_use]
+    pub fn may_be(&self, card: MacAddr) -> bool {
+        (self.macs.is_empty() || self.macs.contains(&card))
+            && (self.ouis.is_empty() || self.ouis.contains(&Oui::of(card)))
+    }
+
     /// Whether it is about one machine: it names cards, or a UUID or a serial number that is one of its own.
     #[must_use]
     pub fn names_one_machine(&self) -> bool {

@@ -43,9 +43,15 @@ pub fn decide(
             Err(Full) => Step::Silence(Reason::LeasesFull(ask.network.name.to_string())),
         },
         Kind::Request => match (request.server_id, request.requested) {
+            // A machine that gets no lease here was offered none either. It may have one of a server with our address.
+            (Some(server), Some(address))
+                if is_ours(server) && !is_entitled && !book.is_of(address, ask.card, ask.now) =>
+            {
+                refused()
+            }
             (Some(server), Some(address)) if is_ours(server) => step(book.select(ask, address)),
             (Some(_), Some(_)) => {
-                book.forget_offer(ask);
+                book.forget_offer(&ask.network.name, ask.card);
                 Step::Proxy
             }
             // A boot client that asks for its boot file on port 67.
@@ -59,7 +65,7 @@ pub fn decide(
                     let is_used = other.is_some() && ask.network.leases(address, false);
                     return if is_used { Step::Nak("another machine has this address") } else { refused() };
                 }
-                step(book.confirm(ask, address))
+                step(book.confirm(ask, address, held.is_some()))
             }
         },
         Kind::Decline => match request.requested.filter(|_| request.server_id.is_some_and(is_ours)) {
@@ -137,6 +143,16 @@ mod tests {
         assert!(matches!(decided(&mut book, 4, &[theirs, first], none, true), Step::Silence(_)));
         assert_eq!(decided(&mut book, 4, &[own, first], none, true), Step::Changed([192, 0, 2, 100].into()));
         assert!(matches!(decided(&mut book, 3, &[own, first], none, true), Step::Nak(_)));
+        assert_eq!(
+            decided(&mut book, 3, &[own, (50, &[192, 0, 2, 50])], none, false),
+            Step::Silence(Reason::NotOurClient)
+        );
+        assert_eq!(
+            decided(&mut book, 3, &[own, (50, &[192, 0, 2, 103])], none, false),
+            Step::Silence(Reason::NotOurClient)
+        );
+        let elsewhere = decided(&mut book, 3, &[own, (50, &[192, 0, 2, 50])], none, true);
+        assert!(matches!(elsewhere, Step::Silence(Reason::NoLease(_))), "{elsewhere:?}: it is in none of our ranges");
         assert_eq!(decided(&mut book, 13, &[], none, true), Step::Proxy, "DHCPLEASEQUERY");
     }
 }

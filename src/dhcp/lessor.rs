@@ -76,6 +76,8 @@ pub struct Ours<'a> {
     pub addresses: &'a [Ipv4Addr],
     /// The address that clients use.
     pub address: Ipv4Addr,
+    /// What the request was sent to.
+    pub to: Option<Ipv4Addr>,
 }
 
 impl Lessor {
@@ -111,26 +113,28 @@ impl Lessor {
         if request.kind == Kind::Discover && relay.is_none() {
             self.office.machine_asks(&self.desk);
         }
-        let network = self.office.network(&self.desk, relay)?;
+        // A router passes on what a machine behind it sends to us alone (RFC 2131 §4.3.2, RENEWING): only ciaddr tells its network.
+        let is_unicast = relay.is_none() && ours.to.is_some_and(|to| ours.addresses.contains(&to));
+        let held = Some(request.ciaddr).filter(|held| is_unicast && !held.is_unspecified());
+        let network = self.office.network(&self.desk, relay.or(held))?;
         let (now, card) = (boot_time::now(), request.mac);
         let reservations = self.office.reservations(rules);
         if card.is_doctor() {
             let step = step_of_doctor(request.kind, &network, &self.office.book(), &reservations, now)?;
             return Some(Lease { step, network });
         }
-        let plain = Facts { mac: card, uuid: None, serial: None, hardware: None, arch: None, interface: None };
-        let rule = rules.machines.of(&client.map_or(plain, Client::facts)).map(|(_, rule)| rule);
         let mut book = self.office.book();
-        // The system that a machine boots does not send its UUID, and keeps the address that was reserved by it.
-        let kept = || book.address_of(&network.name, card).filter(|address| reservations.contains(address));
-        let reserved = rule.and_then(|rule| rule.address).or_else(kept);
+        let reserved = reserved(&book, &network, card, client, rules);
         let is_boot = client.is_some();
         let is_entitled = is_boot || self.office.is_for_everyone() || book.is_known(&network.name, card, now);
         let ask = Ask { network: &network, card, is_boot, reserved, reservations: &reservations, now };
-        let step = decide(request, &ask, &mut book, is_ours, is_entitled);
-        if is_boot && matches!(step, Step::Offer(_) | Step::Ack(_)) {
-            book.booted(card, now);
-        }
+        let step = match decide(request, &ask, &mut book, is_ours, is_entitled) {
+            // A broadcast of ours does not reach it. It asks through its relay next (REBINDING), and is refused there.
+            Step::Nak(_) if held.is_some() && network.name != self.desk.name => {
+                Step::Silence(Reason::NoLease(BEHIND_ROUTER))
+            }
+            step => step,
+        };
         drop(book);
         match &step {
             Step::Proxy => return None,
@@ -144,6 +148,16 @@ impl Lessor {
             _ => {}
         }
         Some(Lease { step, network })
+    }
+
+    /// A boot client gets something to boot: its system gets an address too.
+    pub fn boots(&self, client: &Client) {
+        self.office.book().booted(client.mac, client.uuid, boot_time::now());
+    }
+
+    /// A boot client is refused: it needs no address either.
+    pub fn refuses(&self, request: &Request, lease: &Lease) {
+        self.office.book().forget_offer(&lease.network.name, request.mac);
     }
 
     /// Another netbootd asks whether somebody leases here. None if it is an ordinary request; else the answer, if we do.
@@ -189,8 +203,9 @@ impl Lessor {
     /// Whether a reply about a lease may leave now: another server may have come while it waited.
     #[must_use]
     pub fn may_send(&self, reply: &Reply) -> bool {
-        let relay = Some(reply.giaddr).filter(|relay| !relay.is_unspecified());
-        let may = self.office.network(&self.desk, relay).is_some();
+        let given = reply.lease.as_ref().and_then(|lease| lease.address);
+        let at = given.into_iter().chain([reply.giaddr, reply.ciaddr]).find(|at| !at.is_unspecified());
+        let may = self.office.network(&self.desk, at).is_some();
         if may {
             self.office.count(match reply.kind {
                 ReplyKind::Offer => Sent::Offer,
@@ -298,6 +313,12 @@ pub struct Incoming<'a> {
 }
 
 impl Lease {
+    /// Whether its machine is behind a router, and not on the network of this interface.
+    #[must_use]
+    pub fn is_behind_router(&self, interface: &str) -> bool {
+        *self.network.name != *interface
+    }
+
     /// The options of the reply.
     #[must_use]
     pub fn options(&self, request: &Request) -> Option<LeaseOptions> {
@@ -370,12 +391,25 @@ pub fn plain(request: &Request, kind: ReplyKind, server: Ipv4Addr, lease: Option
     }
 }
 
+/// The address that is reserved for a machine.
+fn reserved(book: &Book, network: &Network, card: MacAddr, client: Option<&Client>, rules: &Rules) -> Option<Ipv4Addr> {
+    // The system that a machine boots does not send its UUID.
+    let uuid = client.and_then(|client| client.uuid).or_else(|| book.uuid_of(card));
+    let plain = Facts { mac: card, uuid, serial: None, hardware: None, arch: None, interface: None };
+    let rule =
+        rules.machines.of(&client.map_or(plain, |client| Facts { uuid, ..client.facts() })).map(|(_, rule)| rule);
+    // After a restart, its UUID is not known either: it keeps the address of a rule that may be about it.
+    let is_its = |address: &Ipv4Addr| uuid.is_none() && rules.may_reserve(*address, card);
+    rule.and_then(|rule| rule.address).or_else(|| book.address_of(&network.name, card).filter(is_its))
+}
+
 /// The relay that forwarded a request, or the network that it names.
 fn relay(request: &Request) -> Option<Ipv4Addr> {
     let relay = Some(request.giaddr).filter(|relay| !relay.is_unspecified())?;
     Some(super::relay_agent::link(&request.relay_agent).unwrap_or(relay))
 }
 
+const BEHIND_ROUTER: &str = "its address is not its lease; behind a router, only its relay can tell it so";
 /// How long an address is tried: a host on the network answers within milliseconds, and iPXE ignores offers that come
 /// more than 2 s after its DHCPDISCOVER.
 const ARP: Duration = Duration::from_millis(300);

@@ -177,7 +177,8 @@ impl Serving {
         match action {
             Action::Reply { mut reply, client, machine, mut offer, learned, own, delay, was_offered_loader } => {
                 let who = Who::Machine(machine);
-                if let Some(lease) = &lease {
+                if let (Some(lease), Some(lessor)) = (&lease, &self.lessor) {
+                    lessor.boots(&client);
                     add_lease(&mut reply, lease, &request, &client);
                     offer += &lease.words();
                 }
@@ -197,7 +198,9 @@ impl Serving {
                 }
                 let address = seen.address;
                 self.tell(who, What::Request(Box::new(seen)));
-                self.tell_other_network(&request, address, place);
+                if !lease.as_ref().is_some_and(|lease| lease.is_behind_router(&place.here.interface)) {
+                    self.tell_other_network(&request, address, place);
+                }
                 // A unicast is answered from the address that it was sent to; a broadcast from our main address.
                 let from = datagram.to.filter(|to| is_ours(*to)).unwrap_or(place.here.address);
                 let to = destination(&request, datagram.from, self.port);
@@ -207,13 +210,17 @@ impl Serving {
                 self.release(lease.as_ref(), answer)
             }
             Action::Refuse(machine, why) => {
+                if let (Some(lease), Some(lessor)) = (&lease, &self.lessor) {
+                    lessor.refuses(&request, lease);
+                }
                 let who = Who::Machine(machine);
                 self.tell(who, What::Request(Box::new(seen)));
                 self.tell(who, What::Refused(why));
                 None
             }
             Action::Ignore(why) => {
-                self.learn_address(&request, place);
+                let learned = self.learn_address(&request);
+                self.tell_other_network(&request, learned, place);
                 self.ignored(&why, datagram.from);
                 None
             }
@@ -233,7 +240,7 @@ impl Serving {
         }
         let client = request.client().ok();
         let client = client.map(|client| Client { interface: Some(place.here.interface.clone()), ..client });
-        let ours = Ours { addresses: &place.on.addresses, address };
+        let ours = Ours { addresses: &place.on.addresses, address, to: datagram.to };
         let lease = tried.cloned().or_else(|| lessor.lease(request, client.as_ref(), ours, &rules));
         let Some(lease) = lease else { return Leased::No };
         if tried.is_none() && lessor.waits(&lease, request, asked(incoming)) {
@@ -263,7 +270,10 @@ impl Serving {
             _ => ReplyKind::Ack,
         };
         // What a machine boots is installed with this address.
-        self.learn_address(request, place);
+        let learned = self.learn_address(request);
+        if !lease.is_behind_router(&place.here.interface) {
+            self.tell_other_network(request, learned, place);
+        }
         let reply = Box::new(plain(request, kind, address, lease.options(request)));
         let answer = answer(reply, destination(request, datagram.from, self.port));
         Leased::Answered(self.release(Some(&lease), answer))
@@ -291,12 +301,12 @@ impl Serving {
         wait
     }
 
-    fn learn_address(&self, request: &Request, place: &Place) {
+    fn learn_address(&self, request: &Request) -> Option<Ipv4Addr> {
         let address = self.address(request);
         if let Some(address) = address {
             self.tell(Who::from(request.mac), What::Address(address));
         }
-        self.tell_other_network(request, address, place);
+        address
     }
 
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use super::{At, network::Network};
 use crate::boot::mac::MacAddr;
 
@@ -27,8 +29,8 @@ pub struct Book {
     freed: BTreeSet<Ipv4Addr>,
     /// The number of reservations when `fresh_from` was set: what is no longer reserved can be given to anyone.
     reserved: usize,
-    /// When a card last booted from us, or held a lease.
-    booted: HashMap<MacAddr, At>,
+    /// When a card last booted from us, and the UUID that it booted with.
+    booted: HashMap<MacAddr, (At, Option<Uuid>)>,
 }
 
 /// An address that is, or was, in use.
@@ -159,15 +161,17 @@ impl Book {
             Some(entry) if entry.card == ask.card && entry.held != Held::Taken && self.may_have(address, ask) => {
                 self.grant(ask, address)
             }
+            _ if !self.is_ours(address, ask) => Answer::Silence(NOT_OURS),
             _ => Answer::Nak("the address was not offered to this machine, or the offer has ended"),
         }
     }
 
     /// The answer to a DHCPREQUEST of a machine that believes it has this address: INIT-REBOOT, RENEWING and REBINDING
-    /// (RFC 2131 §4.3.2).
-    pub fn confirm(&mut self, ask: &Ask<'_>, address: Ipv4Addr) -> Answer {
+    /// (RFC 2131 §4.3.2). `uses_it`: it has the address on its card, and renews (ciaddr); otherwise it wants to use it again
+    /// after its start.
+    pub fn confirm(&mut self, ask: &Ask<'_>, address: Ipv4Addr, uses_it: bool) -> Answer {
         if !self.is_ours(address, ask) {
-            return Answer::Silence("the address is in none of our ranges");
+            return Answer::Silence(NOT_OURS);
         }
         if !self.may_have(address, ask) {
             return Answer::Nak("the address is reserved for another machine");
@@ -177,6 +181,9 @@ impl Book {
             Some(entry) if entry.ends > ask.now => Answer::Nak("another machine has this address"),
             // The address may be in use by a machine that we forgot; its own machine has another one by now.
             _ if self.own(ask).is_some_and(|own| own != address) => Answer::Nak("this machine has another address"),
+            // RFC 2131 §4.3.2, INIT-REBOOT: a server without a record of the client is silent. Its DHCPDISCOVER comes next, and
+            // the address is tried before it is offered.
+            _ if !uses_it && self.own(ask).is_none() => Answer::Silence("this machine has no lease yet, and asks anew"),
             _ => self.grant(ask, address),
         }
     }
@@ -206,10 +213,10 @@ impl Book {
         self.put(address, ask, Held::Taken, ask.now + QUARANTINE, QUARANTINE);
     }
 
-    /// The machine took another server's offer, so ours is over.
-    pub fn forget_offer(&mut self, ask: &Ask<'_>) {
-        let offered = self.by_card.get(&(ask.network.name.clone(), ask.card)).copied();
-        if let Some(address) = offered.filter(|at| self.held_by(*at) == Some((ask.card, Held::Offered))) {
+    /// The machine took another server's offer, or it is not sent: it is over.
+    pub fn forget_offer(&mut self, network: &Arc<str>, card: MacAddr) {
+        let offered = self.address_of(network, card);
+        if let Some(address) = offered.filter(|at| self.held_by(*at) == Some((card, Held::Offered))) {
             self.remove(address);
         }
     }
@@ -232,20 +239,26 @@ impl Book {
         self.by_address.iter().map(|(address, entry)| (*address, entry))
     }
 
-    /// A card boots from us.
-    pub fn booted(&mut self, card: MacAddr, now: At) {
+    /// A card boots from us, in a machine with this UUID.
+    pub fn booted(&mut self, card: MacAddr, uuid: Option<Uuid>, now: At) {
         if self.booted.len() >= BOOTED_MOST {
-            self.booted.retain(|_, at| *at + AFTER_BOOT > now);
+            self.booted.retain(|_, (at, _)| *at + AFTER_BOOT > now);
         }
         if self.booted.len() < BOOTED_MOST || self.booted.contains_key(&card) {
-            self.booted.insert(card, now);
+            self.booted.insert(card, (now, uuid));
         }
+    }
+
+    /// The UUID that a card last booted with. The system that it boots does not send it.
+    #[must_use]
+    pub fn uuid_of(&self, card: MacAddr) -> Option<Uuid> {
+        self.booted.get(&card).and_then(|(_, uuid)| *uuid)
     }
 
     /// Whether a machine that is no boot client gets a lease: it booted from us within the last hour, or it has a lease.
     #[must_use]
     pub fn is_known(&self, network: &Arc<str>, card: MacAddr, now: At) -> bool {
-        let has_booted = self.booted.get(&card).is_some_and(|at| *at + AFTER_BOOT > now);
+        let has_booted = self.booted.get(&card).is_some_and(|(at, _)| *at + AFTER_BOOT > now);
         let has_lease = || {
             let entry = self.address_of(network, card).and_then(|address| self.by_address.get(&address));
             entry.is_some_and(|entry| entry.held == Held::Leased && entry.ends + AFTER_BOOT > now)
@@ -378,6 +391,7 @@ fn time(ask: &Ask<'_>) -> Duration {
     if ask.is_boot { ask.network.time.min(FIRMWARE) } else { ask.network.time }
 }
 
+const NOT_OURS: &str = "the address is in none of our ranges";
 /// How long an offer is kept: firmware collects offers for up to a minute (PXE 2.1 §2.2.1: 4, 8, 16 and 32 s).
 const OFFERED: Duration = Duration::from_secs(60);
 /// How long firmware and iPXE have an address. They do not renew it, and the system that they boot asks again.

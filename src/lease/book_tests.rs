@@ -36,8 +36,13 @@ impl Lab {
         self.with(card, |book, ask| book.select(ask, address))
     }
 
+    /// After its start (INIT-REBOOT).
     fn confirm(&mut self, card: MacAddr, address: Ipv4Addr) -> Answer {
-        self.with(card, |book, ask| book.confirm(ask, address))
+        self.with(card, |book, ask| book.confirm(ask, address, false))
+    }
+
+    fn renew(&mut self, card: MacAddr, address: Ipv4Addr) -> Answer {
+        self.with(card, |book, ask| book.confirm(ask, address, true))
     }
 
     fn leased(&mut self, card: MacAddr) -> Ipv4Addr {
@@ -121,7 +126,9 @@ fn only_our_own_ranges_are_refused_and_only_to_the_wrong_machine() {
         assert!(matches!(lab.confirm(B, elsewhere), Answer::Silence(_)), "{elsewhere}");
     }
     assert!(matches!(lab.confirm(B, first), Answer::Nak(_)), "another machine has it");
-    assert!(matches!(lab.confirm(B, at(105)), Answer::Ack(_)), "nobody has it");
+    assert!(matches!(lab.confirm(B, at(105)), Answer::Silence(_)), "nothing is known of it: it is to ask anew");
+    assert_eq!(lab.book.entry(at(105)), None);
+    assert!(matches!(lab.renew(B, at(105)), Answer::Ack(_)), "it uses the address, and we have lost its lease");
     assert!(matches!(lab.confirm(A, at(106)), Answer::Nak(_)), "it has another one");
     assert!(matches!(lab.select(B, at(107)), Answer::Nak(_)), "it was not offered");
 }
@@ -160,7 +167,7 @@ fn a_machine_that_booted_is_known_for_an_hour_and_as_long_as_it_has_a_lease() {
     let mut lab = Lab::new("192.0.2.100-192.0.2.110");
     let known = |lab: &Lab| lab.book.is_known(&"eth1".into(), A, lab.now);
     assert!(!known(&lab));
-    lab.book.booted(A, lab.now);
+    lab.book.booted(A, None, lab.now);
     lab.wait(3599);
     assert!(known(&lab));
     lab.leased(A);
@@ -234,7 +241,7 @@ proptest! {
                 Deed::Confirm(machine, address) => Some((machine, lab.confirm(card(machine), at(address)))),
                 Deed::Renew(machine) => {
                     let held = believes.get(&machine).copied().filter(|(_, until)| *until > lab.now);
-                    held.map(|(address, _)| (machine, lab.confirm(card(machine), address)))
+                    held.map(|(address, _)| (machine, lab.renew(card(machine), address)))
                 }
                 Deed::Release(machine) => {
                     if let Some((address, _)) = believes.remove(&machine) {
