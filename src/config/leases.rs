@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     boot::{machine::MachineRule, selector::Selector},
-    lease::terms::{Leasing, Prefix, Range, Terms},
+    lease::{
+        network::Network,
+        terms::{Leasing, Prefix, Range, Terms},
+    },
 };
 
 /// The keys of one table, with those of `[lease]` where it has none of its own.
@@ -46,9 +49,26 @@ impl Check<'_> {
             options: self.lease_options(&global, BTreeMap::new()),
         };
         let own = interfaces.iter().map(|(name, own)| (name.clone(), self.on_interface(name, own, &terms))).collect();
-        let mut networks = Vec::new();
+        let mut networks: Vec<(Prefix, Terms)> = Vec::new();
         for (index, network) in relayed.iter().enumerate() {
-            networks.extend(self.behind_relay(&index.to_string(), network, &terms));
+            let index = index.to_string();
+            let Some((prefix, terms)) = self.behind_relay(&index, network, &terms) else { continue };
+            let mut others = networks.iter().flat_map(|(_, other)| &other.ranges);
+            let both = others.find_map(|other| Some((other, terms.ranges.iter().find(|range| range.overlaps(other))?)));
+            if let Some((other, range)) = both {
+                let message = format!("the ranges {other} and {range} overlap: {ONE_NETWORK}");
+                self.fault(&["lease", "relayed", &index, "range"], message);
+            }
+            networks.push((prefix, terms));
+        }
+        if lease.is_on() && !self.loaded.config.dhcp.enabled {
+            let message = "leases need DHCP: set dhcp.enabled = true, or remove [lease]";
+            self.fault(&["dhcp", "enabled"], message.into());
+        }
+        let served = self.loaded.config.interfaces.clone();
+        for name in interfaces.keys().filter(|name| !served.is_empty() && !served.contains(name)) {
+            let message = format!("netbootd does not serve {name}: add it to interfaces, or remove this section");
+            self.fault(&["lease", "interfaces", name], message);
         }
         let everyone = *clients == LeaseClients::All;
         lease.is_on().then_some(Leasing {
@@ -84,6 +104,8 @@ impl Check<'_> {
                 format!("{}-{}", at(1), prefix.last().to_bits().checked_sub(1).map_or(at(2), Ipv4Addr::from_bits));
             let message = format!("the network {prefix} has no range: add one, such as \"{example}\"");
             self.fault(&path, message);
+        } else if let Err(message) = Network::new(prefix.to_string().into(), prefix, Vec::new(), &terms) {
+            self.fault(&[&path[..], &["range"]].concat(), message);
         }
         Some((prefix, terms))
     }
@@ -99,6 +121,10 @@ impl Check<'_> {
         let mut ranges: Vec<Range> = Vec::new();
         for text in keys.range.all() {
             match text.parse::<Range>() {
+                Ok(range) if range.has_no_hosts() => {
+                    let message = format!("no machine can have an address of {range}: {ADDRESSES}");
+                    self.fault(&keys.of("range"), message);
+                }
                 Ok(range) => match ranges.iter().find(|other| other.overlaps(&range)) {
                     Some(other) => self.fault(
                         &keys.of("range"),
@@ -158,6 +184,9 @@ impl Check<'_> {
                 );
                 self.fault(&path, words);
             }
+            if (Range { first: *address, last: *address }).has_no_hosts() {
+                self.fault(&path, format!("no machine can have the address {address}: {ADDRESSES}"));
+            }
             let is_for_one = rules.get(*index).is_some_and(|(selector, _)| selector.names_one_machine());
             if !is_for_one {
                 let words = "an address is for one machine: the rule needs mac, uuid or serial";
@@ -184,6 +213,8 @@ fn prefix_of(text: &str) -> Option<Prefix> {
     Some(Prefix::of(address.parse().ok()?, length))
 }
 
+const ADDRESSES: &str = "use addresses of a network of this server, such as 192.0.2.100";
+const ONE_NETWORK: &str = "an address can be in one network only";
 /// A server that comes later must be noticed within five minutes.
 const ASK_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 /// A shorter lease would end before a client renews it. A longer one is out of an installer's needs.

@@ -25,14 +25,7 @@ use crate::{
     config::schema::DhcpSocket,
     dhcp::{proxy::Port, transport::Transport},
     lease::guard::Stop,
-    net::{
-        changes::Changes,
-        holder::other_holder,
-        interface::{Interface, look},
-        port as udp,
-        raw::Tap,
-        udp::Endpoint,
-    },
+    net::{changes::Changes, holder::other_holder, interface::Interface, port as udp, raw::Tap, udp::Endpoint},
     syslog::{self, bounds::Bounds},
     tftp::{self, transfer::Limits},
 };
@@ -135,7 +128,7 @@ impl Listeners {
     /// Opens and closes until the listeners fit the interfaces.
     fn reconcile(&mut self) {
         let names: Vec<String> = self.shared.plan.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        let now = look(&names);
+        let now = self.shared.plan.look();
         let mut failed = HashSet::new();
         for name in &names {
             self.fit_dhcp(name, now.iter().find(|interface| interface.name == *name), &mut failed);

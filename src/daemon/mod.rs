@@ -10,6 +10,7 @@ pub mod explain_capture;
 mod faults;
 mod footer;
 mod keeping;
+mod lease_terms;
 mod leasing;
 mod listeners;
 pub mod loaders;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc, time::
 
 use tracing::{info, warn};
 
-use super::{faults, loaders, talk::Talk};
+use super::{faults, lease_terms, loaders, talk::Talk};
 use crate::{
     boot::{
         loader::Loader,
@@ -23,12 +23,9 @@ use crate::{
         watched::Watched,
     },
     files::AssetRoot,
-    lease::{
-        network::Network,
-        terms::{Leasing, Prefix},
-    },
+    lease::terms::Leasing,
     net::{
-        interface::{Interface, Unclear, choose},
+        interface::{Interface, Unclear, choose, look},
         limits::ClientLimits,
         link::has_default_route,
         proxies::TrustedProxies,
@@ -148,7 +145,7 @@ impl Plan {
     /// # Errors
     /// The interfaces that can be chosen.
     pub fn new(settings: Settings) -> Result<Self, Unclear> {
-        let interfaces = choose(&settings.interfaces)?;
+        let interfaces = lease_terms::arranged(choose(&settings.interfaces)?, settings.lease.as_ref());
         if settings.interfaces.is_empty() {
             let chosen: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
             info!("interface {}, the only wired one that is up and has an IPv4 address", chosen.join(", "));
@@ -180,50 +177,22 @@ impl Plan {
         })
     }
 
+    /// The served interfaces that exist now.
+    pub(super) fn look(&self) -> Vec<Interface> {
+        let names: Vec<String> = self.interfaces.iter().map(|interface| interface.name.clone()).collect();
+        lease_terms::arranged(look(&names), self.lease.as_ref())
+    }
+
     /// Whether the terms of the leases fit the interfaces, as far as these are there.
     ///
     /// # Errors
     /// All that do not fit, a line each, with the fix.
     pub fn check_leases(&self) -> Result<(), String> {
         let Some(leasing) = &self.lease else { return Ok(()) };
-        let leases_on = |name: &str| leasing.terms_of(name).enabled;
-        let served: Vec<&Interface> = self.interfaces.iter().filter(|interface| leases_on(&interface.name)).collect();
-        let mut faults = Vec::new();
-        if !self.dhcp.enabled {
-            faults.push("[lease] needs DHCP, and dhcp.enabled is false: remove one of the two".to_owned());
-        }
-        let unknown = leasing.interfaces.keys().filter(|name| !self.interfaces.iter().any(|i| i.name == **name));
-        faults.extend(unknown.map(|name| format!("lease.interfaces.{name}: netbootd does not serve {name}")));
-        let mut networks = Vec::new();
-        for interface in served.iter().filter(|interface| interface.usable().is_ok()) {
-            let length = interface.networks.first().map_or(32, |(_, length)| *length);
-            let prefix = Prefix::of(interface.address(), length);
-            let terms = leasing.terms_of(&interface.name);
-            match Network::new(interface.name.as_str().into(), prefix, interface.addresses.clone(), terms) {
-                Ok(network) => networks.push(network),
-                Err(fault) => faults.push(fault),
-            }
-        }
-        for (prefix, terms) in &leasing.relayed {
-            match Network::new(prefix.to_string().into(), *prefix, Vec::new(), terms) {
-                Ok(network) => networks.push(network),
-                Err(fault) => faults.push(fault),
-            }
-        }
-        let all_are_there = served.iter().all(|interface| interface.usable().is_ok());
         let rules = self.live.rules.load();
-        let are_known = all_are_there && faults.is_empty();
-        for (_, rule) in rules.machines.iter().filter(|_| are_known) {
-            let Some(address) = rule.address.filter(|at| !networks.iter().any(|on| on.may_reserve(*at))) else {
-                continue;
-            };
-            let there: Vec<String> = networks.iter().map(|on| format!("{} on {}", on.prefix, on.name)).collect();
-            let whose = rule.name.as_deref().unwrap_or("a machine");
-            faults.push(format!(
-                "the address {address} of {whose} cannot be leased: use a free address of a leased network ({})",
-                there.join(", ")
-            ));
-        }
+        let rules = rules.machines.iter().map(|(_, rule)| rule);
+        let mut faults = lease_terms::faults(leasing, &self.interfaces, rules);
+        let served: Vec<&Interface> = lease_terms::served(leasing, &self.interfaces).collect();
         let alone = |interface: &&Interface| !leasing.on_default_route && has_default_route(&interface.name);
         if !served.is_empty() && served.iter().all(alone) && leasing.relayed.is_empty() {
             let names: Vec<&str> = served.iter().map(|interface| interface.name.as_str()).collect();

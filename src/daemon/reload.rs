@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
-use super::{changes::Changes, faults, loaders, logging::Together, notify as manager, plan, sandbox::Bounds};
+use super::{
+    changes::Changes, faults, lease_terms, loaders, logging::Together, notify as manager, plan, sandbox::Bounds,
+};
 use crate::{
     boot::{
         again,
@@ -41,6 +43,8 @@ pub(super) struct Reload {
     live: Arc<Live>,
     /// What the server was started with and cannot change.
     fixed: Fixed,
+    /// The interfaces that are served.
+    interfaces: Vec<String>,
     hangup: Signal,
     changes: Changes,
     /// What the rules in use were read from.
@@ -67,6 +71,7 @@ impl Reload {
             read,
             live: plan.live.clone(),
             fixed: plan.fixed.clone(),
+            interfaces: plan.interfaces.iter().map(|interface| interface.name.clone()).collect(),
             hangup,
             changes: Changes::new(),
             watched: Watched::default(),
@@ -99,14 +104,27 @@ impl Reload {
                 _ if !is_asked && self.changes.has_begun() => {
                     debug!("a file was written to while it was read: it is read again when it is closed");
                 }
-                Ok(settings) => match settings.watched.emptied(&self.watched) {
-                    Some(faults) => self.refuse(faults),
-                    None => self.take(settings),
-                },
+                Ok(settings) => {
+                    let emptied = settings.watched.emptied(&self.watched);
+                    match emptied.or_else(|| self.misfits(&settings)) {
+                        Some(faults) => self.refuse(faults),
+                        None => self.take(settings),
+                    }
+                }
                 Err(faults) => self.refuse(faults),
             }
             manager::ready_again();
         }
+    }
+
+    /// Why the next start would refuse the leases of these settings.
+    fn misfits(&self, settings: &Settings) -> Option<Faults> {
+        let leasing = settings.lease.as_ref()?;
+        let names = if settings.interfaces.is_empty() { &self.interfaces } else { &settings.interfaces };
+        let rules = settings.machines.iter().map(|(_, rule)| rule);
+        let faults = lease_terms::faults_here(leasing, names, rules);
+        let faults: Vec<_> = faults.into_iter().map(|message| Fault { place: "[lease]".into(), message }).collect();
+        (!faults.is_empty()).then_some(Faults(faults))
     }
 
     fn refuse(&mut self, faults: Faults) {

@@ -39,9 +39,9 @@ impl Network {
         let Self { name, prefix, own, .. } = self;
         let is_of_prefix = prefix.contains(range.first) && prefix.contains(range.last);
         if !is_of_prefix {
-            return Err(format!(
-                "the range {range} is not in the network {prefix} of {name}: use addresses of that network"
-            ));
+            // A network behind a relay has no other name.
+            let of = if **name == *prefix.to_string() { String::new() } else { format!(" of {name}") };
+            return Err(format!("the range {range} is not in the network {prefix}{of}: use addresses of that network"));
         }
         if let Some(own) = own.iter().find(|own| range.contains(**own)) {
             return Err(format!(

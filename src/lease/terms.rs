@@ -27,6 +27,15 @@ impl Range {
         (self.last.to_bits() - self.first.to_bits()).saturating_add(1)
     }
 
+    /// Whether it has addresses that no host can have: "this" network, the loopback, multicast and reserved ones (RFC 6890
+    /// §2.2.2, RFC 5771 §3).
+    #[must_use]
+    pub fn has_no_hosts(&self) -> bool {
+        let none = [(0, 0), (127, 127), (224, 255)];
+        let (first, last) = (self.first.octets()[0], self.last.octets()[0]);
+        none.iter().any(|(from, to)| first <= *to && *from <= last)
+    }
+
     /// Whether the two have an address in common.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
@@ -126,6 +135,15 @@ pub struct Terms {
     pub options: BTreeMap<u8, Vec<u8>>,
 }
 
+impl Terms {
+    /// The place of the network that the ranges are in; none if they are in none, or in any.
+    #[must_use]
+    pub fn place_among(&self, networks: &[Prefix]) -> Option<usize> {
+        let first = self.ranges.first()?;
+        networks.iter().position(|network| network.contains(first.first) && network.contains(first.last))
+    }
+}
+
 /// Everything that the configuration says about leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leasing {
@@ -163,6 +181,17 @@ mod tests {
         assert_eq!("192.0.2.7".parse::<Range>().map(|range| range.to_string()), Ok("192.0.2.7".into()));
         for text in ["", "-", "192.0.2.9-192.0.2.8", "192.0.2.a-192.0.2.b", "10.0.0.0-10.255.0.0", "192.0.2.0/24"] {
             assert!(text.parse::<Range>().is_err(), "{text}");
+        }
+        for (text, has_none) in [
+            ("0.0.0.9", true),
+            ("126.255.255.250-127.0.0.1", true),
+            ("127.0.0.1-127.0.0.9", true),
+            ("223.255.255.9-224.0.0.9", true),
+            ("255.255.255.255", true),
+            ("126.0.0.1", false),
+            ("192.0.2.7", false),
+        ] {
+            assert_eq!(text.parse::<Range>().map(|range| range.has_no_hosts()), Ok(has_none), "{text}");
         }
         let prefix = Prefix::of([192, 0, 2, 77].into(), 26);
         assert_eq!((prefix.to_string().as_str(), prefix.mask()), ("192.0.2.64/26", [255, 255, 255, 192].into()));

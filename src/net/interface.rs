@@ -37,6 +37,16 @@ impl Interface {
         self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
+    /// Makes another of its addresses the one for clients.
+    pub fn put_first(&mut self, place: usize) {
+        if let Some(front) = self.addresses.get_mut(..=place) {
+            front.rotate_right(1);
+        }
+        if let Some(front) = self.networks.get_mut(..=place) {
+            front.rotate_right(1);
+        }
+    }
+
     /// Whether an address is in one of its networks.
     #[must_use]
     pub fn reaches(&self, address: Ipv4Addr) -> bool {
