@@ -24,6 +24,7 @@ const BOOT: &str = "[lease]\nrange = \"10.77.0.100-10.77.0.109\"\n";
 const NAK: u8 = 6;
 const DECLINE: u8 = 4;
 const RELEASE: u8 = 7;
+const INFORM: u8 = 8;
 /// Until it is known that no other server answers.
 const CLEAR: &str = "no other DHCP server answers on eth1: addresses are leased";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -618,6 +619,61 @@ fn of_two_netbootd_one_leases() -> Result<()> {
     Ok(())
 }
 
+/// Two of us with one address, as two people have who follow the same example: one leases.
+#[test]
+fn of_two_netbootd_with_the_same_address_one_leases() -> Result<()> {
+    let Some(()) = required(&[CLIENTS]) else { return Ok(()) };
+    let lab = Lab::new()?;
+    let hosts = [lab.host("one", Some("10.77.0.1/24"))?, lab.host("other", Some("10.77.0.1/24"))?];
+    let up = |host: &Host| Process::spawn("netbootd", daemon(host).args(["up", "--lease", "--interface", "eth1"]));
+    let both = [up(&hosts[0])?, up(&hosts[1])?];
+    let has = |netbootd: &Process, words: &str| netbootd.lines().iter().any(|line| line.contains(words));
+    let deadline = Instant::now() + PATIENCE;
+    while !both.iter().any(|netbootd| has(netbootd, CLEAR)) {
+        ensure!(Instant::now() < deadline, "{:#?}", both.each_ref().map(Process::lines));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let of = |words: &str| both.iter().filter(|netbootd| has(netbootd, words)).count();
+    let words = "no leases on eth1: another netbootd (10.77.0.1) starts to lease";
+    ensure!((of(CLEAR), of(words)) == (1, 1), "{:#?}", both.each_ref().map(Process::lines));
+    // One that comes later hears of the one that leases.
+    let [one, other] = both;
+    let (leases, stopped, host) = if has(&one, CLEAR) { (one, other, &hosts[1]) } else { (other, one, &hosts[0]) };
+    drop(stopped);
+    let later = up(host)?;
+    later.wait_for_line("no leases on eth1: the DHCP server 10.77.0.1 leases addresses", PATIENCE)?;
+    ensure!(!has(&leases, "no leases on"), "both stopped: {:#?}", leases.lines());
+    Ok(())
+}
+
+/// Another host has our address, and leases: it is seen by its card.
+#[test]
+fn a_foreign_server_with_our_own_address_stops_it() -> Result<()> {
+    let Some(bench) = leasing(&format!("{BOOT}ask_every = \"2s\"\n"))? else { return Ok(()) };
+    let host = bench.lab.host("router", Some("10.77.0.2/24"))?;
+    let _foreign = dnsmasq(&bench.lab, &host, &["--dhcp-range=10.77.0.150,10.77.0.199,1h"])?;
+    let words = format!("from another host ({}) with an address of this one", card(&host)?);
+    bench.netbootd.wait_for_line("no leases on eth1: the DHCP server 10.77.0.2 leases addresses", PATIENCE)?;
+    bench.netbootd.wait_for_line(&words, SOON)?;
+    Ok(())
+}
+
+/// An address of another network of ours, on a host that is plugged in here.
+#[test]
+fn a_foreign_server_with_the_address_of_our_other_interface_stops_it() -> Result<()> {
+    let other = Lab::new()?;
+    let configuration = format!("{BOOT}ask_every = \"2s\"\n[lease.interfaces.eth9]\nenabled = false\n");
+    let bench = Bench::prepared(&["eth1", "eth9"], &[], &configuration, |_, host| {
+        other.plug_host_in(host, "eth9", Some("192.168.1.1/24"))
+    })?;
+    let Some(bench) = bench else { return Ok(()) };
+    bench.netbootd.wait_for_line(CLEAR, PATIENCE)?;
+    let router = bench.lab.host("router", Some("192.168.1.1/24"))?;
+    let _foreign = dnsmasq(&bench.lab, &router, &["--dhcp-range=192.168.1.150,192.168.1.160,1h"])?;
+    bench.netbootd.wait_for_line("no leases on eth1: the DHCP server 192.168.1.1 leases addresses", PATIENCE)?;
+    Ok(())
+}
+
 /// A network behind a router: its own range, an address that is tried by ICMP, and another server there.
 #[test]
 fn behind_a_relay_giaddr_picks_the_network() -> Result<()> {
@@ -642,6 +698,33 @@ fn behind_a_relay_giaddr_picks_the_network() -> Result<()> {
     // On our own network, machines are of the other range.
     let socket = bench.client_socket(68)?;
     ensure!(self::leased(&socket, 1, BIOS)? == at(100), "another range");
+    // Its system renews by a unicast, which the router passes on as it is.
+    let card = card(&host)?;
+    host.ip(&["address", "add", "10.78.0.101/24", "dev", "eth1"])?;
+    host.ip(&["route", "add", "default", "via", "10.78.0.1"])?;
+    let renewing = host.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)))??;
+    renewing.set_read_timeout(Some(SOON))?;
+    let own = Ipv4Addr::new(10, 78, 0, 101);
+    let by_unicast = |kind, xid, options: &[(u8, &[u8])]| -> Result<()> {
+        let mut message = request(kind, xid, options);
+        message[10] = 0;
+        message[12..16].copy_from_slice(&own.octets());
+        let bytes: Vec<u8> = card.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
+        message[28..34].copy_from_slice(&bytes);
+        renewing.send_to(&message, (SERVER, 67))?;
+        Ok(())
+    };
+    by_unicast(REQUEST, 20, &[])?;
+    let (ack, from) = next(&renewing)?;
+    ensure!(kind(&ack) == ACK && yiaddr(&ack) == own && from == SocketAddr::from((SERVER, 67)), "{ack:02x?}");
+    ensure!(option(&ack, 3) == Some(&[10, 78, 0, 1]), "the options of another network: {ack:02x?}");
+    by_unicast(INFORM, 21, &[])?;
+    let (ack, _) = next(&renewing)?;
+    ensure!(kind(&ack) == ACK && yiaddr(&ack).is_unspecified(), "{ack:02x?}");
+    by_unicast(RELEASE, 22, &[(54, &SERVER.octets())])?;
+    bench.netbootd.wait_for_line(&format!("{card} gives back 10.78.0.101"), SOON)?;
+    let shown = row(&bench, &card)?;
+    ensure!(shown.contains("10.78.0.0/24") && shown.contains("released"), "{shown}");
     // A machine there accepts another server's offer.
     let mut elsewhere = of_machine(5, request(REQUEST, 5, &[(54, &[10, 78, 0, 9]), (50, &[10, 78, 0, 77])]));
     elsewhere[24..28].copy_from_slice(&[10, 78, 0, 1]);
@@ -673,6 +756,105 @@ fn a_machine_gets_the_address_of_its_rule() -> Result<()> {
     Ok(())
 }
 
+/// A reservation goes before what another machine had, once that machine's lease is over.
+#[test]
+fn a_reservation_goes_to_its_machine_though_another_one_had_the_address() -> Result<()> {
+    let before = "[lease]\nclients = \"all\"\nrange = \"10.77.0.100-10.77.0.109\"\ntime = \"1m\"\n";
+    let Some(bench) = leasing(before)? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    ensure!(leased(&socket, 1, &[])? == at(100), "another address");
+    let rule = "[[machines]]\nname = \"bee\"\nmac = \"52:54:00:00:00:02\"\naddress = \"10.77.0.100\"\n";
+    let main = bench.lab.directory().join("netbootd.toml");
+    fs::write(&main, format!("{}{rule}", fs::read_to_string(&main)?))?;
+    bench.netbootd.wait_for_line("configuration read again", SOON)?;
+    // The machine that has it may not renew it, and gets another one.
+    let renewal = of_machine(1, request(REQUEST, 5, &[(50, &at(100).octets())]));
+    ensure!(kind(&asked(&socket, &renewal)?) == NAK, "not refused");
+    ensure!(leased(&socket, 1, &[])? == at(101), "it has the address of another machine");
+    thread::sleep(Duration::from_secs(61));
+    ensure!(leased(&socket, 2, &[])? == at(100), "bee has not its address");
+    Ok(())
+}
+
+/// A machine that was never here says that it has an address. Somebody else has it.
+#[test]
+fn a_machine_without_a_record_is_not_confirmed_after_its_start() -> Result<()> {
+    let Some(bench) = leasing(ALL)? else { return Ok(()) };
+    let _squatter = bench.lab.host("squatter", Some("10.77.0.105/24"))?;
+    let socket = bench.client_socket(68)?;
+    let wanted: &[(u8, &[u8])] = &[(50, &at(105).octets())];
+    socket.send_to(&of_machine(1, request(REQUEST, 1, wanted)), (Ipv4Addr::BROADCAST, 67))?;
+    // No answer: the next one is about its DISCOVER, for which the address is tried.
+    let offer = asked(&socket, &of_machine(1, request(DISCOVER, 2, wanted)))?;
+    ensure!((kind(&offer), &offer[4..8]) == (OFFER, &2_u32.to_be_bytes()[..]), "{offer:02x?}");
+    ensure!(yiaddr(&offer) != at(105), "it is in use");
+    Ok(())
+}
+
+/// A machine that is refused booted nothing: its system gets no address.
+#[test]
+fn a_machine_that_is_refused_gets_no_address_for_its_system() -> Result<()> {
+    let Some(bench) = leasing(&format!("{BOOT}[dhcp]\nanswer = \"known\"\n"))? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    socket.send_to(&of_machine(1, request(DISCOVER, 1, BIOS)), (Ipv4Addr::BROADCAST, 67))?;
+    bench.netbootd.wait_for_line("no rule names this machine", SOON)?;
+    let table = leases(&bench)?;
+    ensure!(!table.contains("10.77.0.100 "), "an address is kept for it: {table}");
+    socket.send_to(&of_machine(1, request(DISCOVER, 2, &[(60, b"udhcp 1.35")])), (Ipv4Addr::BROADCAST, 67))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    ensure!(next(&socket).is_err(), "it gets an address");
+    Ok(())
+}
+
+/// An address that comes and goes, as those of keepalived do; and a range in the network of the second address.
+#[test]
+fn leasing_goes_on_after_a_change_of_the_addresses_of_the_interface() -> Result<()> {
+    let Some(()) = required(&[CLIENTS]) else { return Ok(()) };
+    let bench = Bench::prepared(&["eth1"], &[], BOOT, |_, host| {
+        host.ip(&["address", "flush", "dev", "eth1"])?;
+        host.ip(&["address", "add", "192.168.99.1/24", "broadcast", "+", "dev", "eth1"])?;
+        host.ip(&["address", "add", "10.77.0.2/24", "broadcast", "+", "dev", "eth1"]).map(drop)
+    })?;
+    let Some(bench) = bench else { return Ok(()) };
+    bench.netbootd.wait_for_line(CLEAR, PATIENCE)?;
+    bench.server.ip(&["address", "add", "10.77.0.105/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("no leases on eth1: the range 10.77.0.100-10.77.0.109 has the address", SOON)?;
+    bench.server.ip(&["address", "delete", "10.77.0.105/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("the range fits eth1 again: asking whether another DHCP server is there", SOON)?;
+    let deadline = Instant::now() + PATIENCE;
+    while bench.netbootd.lines().iter().filter(|line| line.contains(CLEAR)).count() < 2 {
+        ensure!(Instant::now() < deadline, "{:#?}", bench.netbootd.lines());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let socket = bench.client_socket(68)?;
+    let offer = asked(&socket, &request(DISCOVER, 1, BIOS))?;
+    ensure!(yiaddr(&offer) == at(100) && option(&offer, 54) == Some(&SERVER.octets()), "{offer:02x?}");
+    Ok(())
+}
+
+/// Reservations that no network has: a reload with them changes nothing, as a start with them does not begin.
+#[test]
+fn a_reload_refuses_what_the_next_start_refuses() -> Result<()> {
+    let Some(bench) = leasing(BOOT)? else { return Ok(()) };
+    let main = bench.lab.directory().join("netbootd.toml");
+    let before = fs::read_to_string(&main)?;
+    for address in ["10.77.0.2", "172.16.0.9", "10.77.0.255"] {
+        let rule = format!("[[machines]]\nname = \"own\"\nmac = \"52:54:00:00:00:03\"\naddress = \"{address}\"\n");
+        fs::write(&main, format!("{before}{rule}"))?;
+        bench
+            .netbootd
+            .wait_for_line(&format!("error: [lease]: the address {address} of own cannot be leased"), SOON)?;
+    }
+    let lines = bench.netbootd.lines();
+    ensure!(!lines.iter().any(|line| line.contains("configuration read again")), "{lines:#?}");
+    fs::write(
+        &main,
+        format!("{before}[[machines]]\nname = \"own\"\nmac = \"52:54:00:00:00:03\"\naddress = \"10.77.0.9\"\n"),
+    )?;
+    bench.netbootd.wait_for_line("configuration read again", SOON)?;
+    Ok(())
+}
+
 /// A bare cable: the interface has no address and is down.
 #[test]
 fn an_address_is_set_for_the_time_that_it_runs_even_if_it_is_killed() -> Result<()> {
@@ -700,6 +882,30 @@ fn an_address_is_set_for_the_time_that_it_runs_even_if_it_is_killed() -> Result<
             ensure!(Instant::now() < deadline, "{signal}: the address is still there");
             thread::sleep(Duration::from_millis(50));
         }
+    }
+    Ok(())
+}
+
+/// An address that another host has is not set, and the interface is left as it was.
+#[test]
+fn an_address_in_use_is_not_set() -> Result<()> {
+    let Some(()) = required(&[CLIENTS]) else { return Ok(()) };
+    let lab = Lab::new()?;
+    let (router, host) = (lab.host("router", Some("192.0.2.1/24"))?, lab.host("laptop", None)?);
+    for state in ["up", "down"] {
+        host.ip(&["link", "set", "eth1", state])?;
+        let mut up = daemon(&host);
+        up.args(["up", "--lease", "--interface", "eth1", "--address", "192.0.2.1/24", "--set-address"]);
+        let said = up.output()?;
+        let words = format!(
+            "192.0.2.1 is in use on eth1 by another host ({}): choose a free address of that network, such as --address \
+             192.0.2.254/24",
+            card(&router)?
+        );
+        ensure!(said.status.code() == Some(69) && text(&said).contains(&words), "{} {}", said.status, text(&said));
+        let shown = host.ip(&["address", "show", "dev", "eth1"])?;
+        ensure!(!shown.contains("192.0.2.1"), "{shown}");
+        ensure!(shown.contains(",UP") == (state == "up"), "{shown}");
     }
     Ok(())
 }
