@@ -68,6 +68,8 @@ pub struct From {
     pub address: Ipv4Addr,
     /// The card that its frame came from.
     pub card: MacAddr,
+    /// Whether the frame cannot be one that this host sends.
+    pub is_from_wire: bool,
 }
 
 /// A reply about a lease, for metrics.
@@ -266,10 +268,21 @@ impl Office {
     pub fn network(&self, desk: &Desk, at: Option<Ipv4Addr>) -> Option<Arc<Network>> {
         let own = desk.network.load_full();
         let Some(at) = at else { return own.filter(|_| self.is_clear(desk)) };
-        if let Some((network, guard)) = self.relayed.iter().find(|(network, _)| network.prefix.contains(at)) {
-            return lock(guard).is_clear().then(|| Arc::new(network.clone()));
+        let own = own.filter(|own| own.prefix.contains(at));
+        match (own, self.relayed_at(at)) {
+            // Of a network within another one, the smaller.
+            (own, Some((relayed, guard)))
+                if own.as_ref().is_none_or(|own| own.prefix.length < relayed.prefix.length) =>
+            {
+                lock(guard).is_clear().then(|| Arc::new(relayed.clone()))
+            }
+            (own, _) => own.filter(|_| self.is_clear(desk)),
         }
-        own.filter(|network| network.prefix.contains(at) && self.is_clear(desk))
+    }
+
+    fn relayed_at(&self, at: Ipv4Addr) -> Option<&(Network, Mutex<Guard>)> {
+        let there = self.relayed.iter().filter(|(network, _)| network.prefix.contains(at));
+        there.max_by_key(|(network, _)| network.prefix.length)
     }
 
     /// Whether leases may be given on an interface: nobody else leases there, and the cable is the same as it was then.
@@ -360,8 +373,9 @@ impl Office {
         let has_our_address = ours.contains(&server);
         let is_own = if giaddr.is_unspecified() {
             // The address alone says nothing: another host may have the same one (RFC 5227 §1). Our own frame comes from a
-            // card of ours. Here it comes back only by a loop in the network, and then it is about a lease of ours.
-            has_our_address && self.is_own_card(sender.card) && (sender.card != desk.card() || is_given())
+            // card of ours. From the wire it comes back only by a loop in the network, and then we know what it gives.
+            let is_known = || !sender.is_from_wire || sender.card != desk.card() || is_given() || desk.shows(*yiaddr);
+            has_our_address && self.is_own_card(sender.card) && is_known()
         } else {
             // Our own reply, which a relay brings back, can have the relay's identifier (RFC 5107).
             has_our_address || is_given()
@@ -391,8 +405,7 @@ impl Office {
         match relay {
             None => self.halt(desk, why),
             Some(relay) => {
-                let network = self.relayed.iter().find(|(network, _)| network.prefix.contains(relay));
-                if let Some((network, _)) = network {
+                if let Some((network, _)) = self.relayed_at(relay) {
                     self.halt_relayed(&network.name, why);
                 }
             }
@@ -507,6 +520,11 @@ impl Desk {
     /// Whether leases may not be given because of the default route, which may come later than netbootd.
     fn default_route(&self) -> Option<Stop> {
         (self.avoids_default_route && link::has_default_route(&self.name)).then_some(Stop::DefaultRoute)
+    }
+
+    /// Whether another netbootd that asks is offered this address.
+    fn shows(&self, address: Ipv4Addr) -> bool {
+        self.any_address().is_some_and(|(shown, _)| shown == address)
     }
 
     /// An address to offer to another netbootd that asks whether somebody leases. It does not accept it.

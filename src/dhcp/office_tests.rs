@@ -28,7 +28,11 @@ fn leasing() -> Leasing {
         ask_every: Duration::from_secs(300),
         terms: terms(&[RANGE]),
         interfaces: [("eth9".to_owned(), terms(&["198.51.100.100-198.51.100.110"]))].into(),
-        relayed: vec![(Prefix::of([203, 0, 113, 0].into(), 24), terms(&["203.0.113.100-203.0.113.110"]))],
+        relayed: vec![
+            (Prefix::of([203, 0, 0, 0].into(), 16), terms(&["203.0.1.100-203.0.1.110"])),
+            (Prefix::of([203, 0, 113, 0].into(), 24), terms(&["203.0.113.100-203.0.113.110"])),
+            (Prefix::of([192, 0, 0, 0].into(), 16), terms(&["192.0.1.100-192.0.1.110"])),
+        ],
     }
 }
 
@@ -49,8 +53,11 @@ fn after(kind: u8, server: Ipv4Addr, card: Option<MacAddr>, address: Ipv4Addr) -
     let office = office();
     let desk = office.open(&interface("eth1", &[US]), None).expect("a desk");
     office.open(&interface("eth9", &[ON_ETH9]), None).expect("a desk");
-    let card = card.unwrap_or(desk.card());
-    office.heard(&desk, &said(kind, server, address), From { address: server, card }, &[US, ON_ETH9]);
+    let (is_from_wire, card) = (true, card.unwrap_or(desk.card()));
+    let sender = From { address: server, card, is_from_wire };
+    office.heard(&desk, &said(kind, server, address), From { is_from_wire: false, ..sender }, &[US, ON_ETH9]);
+    assert!(card != desk.card() || lock(&desk.guard).stop().is_none(), "it may be what we send ourselves");
+    office.heard(&desk, &said(kind, server, address), sender, &[US, ON_ETH9]);
     let guard = lock(&desk.guard);
     guard.stop().cloned()
 }
@@ -71,6 +78,7 @@ fn a_server_with_an_address_of_ours_is_a_rival_if_its_card_is_not_ours() {
     // Ours comes back from a loop of the network; or from another interface of ours on it.
     assert_eq!(after(6, US, None, Ipv4Addr::UNSPECIFIED), None);
     assert_eq!(after(2, ON_ETH9, Some(MacAddr([2, 0, 0, 0, 1, b'9'])), theirs), None);
+    assert_eq!(after(2, US, None, Ipv4Addr::new(192, 0, 2, 100)), None, "what another netbootd is offered");
     // Somebody has our address and our card: we offered nothing.
     assert!(matches!(after(2, US, None, theirs), Some(Stop::SameAddress(..))));
 }
@@ -115,5 +123,7 @@ fn the_address_of_a_relay_or_of_the_machine_tells_the_network() {
     assert_eq!(name(None).as_deref(), Some("eth1"));
     assert_eq!(name(Some([192, 0, 2, 7])).as_deref(), Some("eth1"));
     assert_eq!(name(Some([203, 0, 113, 100])).as_deref(), Some("203.0.113.0/24"));
+    assert_eq!(name(Some([203, 0, 112, 100])).as_deref(), Some("203.0.0.0/16"));
+    assert_eq!(name(Some([192, 0, 1, 100])).as_deref(), Some("192.0.0.0/16"));
     assert_eq!(name(Some([10, 0, 0, 1])), None);
 }

@@ -46,13 +46,13 @@ pub struct Watch {
 impl Watch {
     /// Watches until `stop`. No error ends it: an interface that goes down can come up again.
     pub async fn serve(self, stop: CancellationToken) {
-        let mut seen = Rivals::default();
+        let (mut seen, is_from_wire) = (Rivals::default(), !self.tap.hears_this_host);
         loop {
             let mut heard = Vec::new();
             let received = tokio::select! {
                 () = self.guards() => Ok(()),
                 received = self.tap.receive(|frame| {
-                    let sender = From { address: *frame.from.ip(), card: MacAddr(frame.link_from) };
+                    let sender = From { address: *frame.from.ip(), card: MacAddr(frame.link_from), is_from_wire };
                     heard.extend(Offered::parse(frame.payload).ok().map(|offered| (offered, sender)));
                 }) => received,
                 () = stop.cancelled() => return,

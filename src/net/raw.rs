@@ -33,6 +33,7 @@ pub enum Wanted {
 pub struct OpenTap {
     socket: Socket,
     link_address: LinkAddress,
+    hears_this_host: bool,
 }
 
 /// Opens a capture on an interface. Needs CAP_NET_RAW, and no runtime.
@@ -52,7 +53,8 @@ pub fn open_tap(interface: &Interface, wanted: Wanted, receive_buffer: usize) ->
     }
     bind(&socket, interface, wanted)?;
     socket.set_nonblocking(true)?;
-    Ok(OpenTap { socket, link_address })
+    let hears_this_host = wanted == Wanted::Replies { of_this_host: true };
+    Ok(OpenTap { socket, link_address, hears_this_host })
 }
 
 /// Binds the socket with pnet, which supports link-layer addresses. Its channel would copy every frame in a blocking
@@ -83,6 +85,8 @@ pub struct Tap {
     io: tokio::net::UdpSocket,
     /// The MAC address of the interface; replies are sent from it.
     pub link_address: LinkAddress,
+    /// Whether it receives what this host sends too.
+    pub hears_this_host: bool,
 }
 
 impl Tap {
@@ -92,7 +96,7 @@ impl Tap {
     /// Those of the system calls.
     pub fn new(open: OpenTap) -> io::Result<Self> {
         let io = tokio::net::UdpSocket::from_std(UdpSocket::from(open.socket))?;
-        Ok(Self { io, link_address: open.link_address })
+        Ok(Self { io, link_address: open.link_address, hears_this_host: open.hears_this_host })
     }
 
     /// Waits for frames and passes on those that are there, at most [`BATCH`].
