@@ -59,7 +59,7 @@ pub(super) fn folder_of(path: &str, pattern: &str) -> Option<String> {
 }
 
 /// Images by what their files are called. Where several are called the same, none of them has that name: it would be
-/// another image's as soon as one comes or goes, and whoever boots the name would install another system.
+/// another image's as soon as one comes or goes, and a machine that is assigned it would boot another system.
 pub(super) struct Names(BTreeMap<String, Vec<String>>);
 
 impl Names {

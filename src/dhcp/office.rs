@@ -63,7 +63,7 @@ pub struct ToKeep {
 
 /// Who sent a message.
 #[derive(Clone, Copy, Debug)]
-pub struct From {
+pub struct Sender {
     /// The sender's address.
     pub address: Ipv4Addr,
     /// The card that its frame came from.
@@ -361,7 +361,7 @@ impl Office {
 
     /// A message of a server was heard on an interface. If another server leases there, we stop. `ours` are the addresses
     /// of all our interfaces.
-    pub fn heard(&self, desk: &Desk, offered: &Offered, sender: From, ours: &[Ipv4Addr]) {
+    pub fn heard(&self, desk: &Desk, offered: &Offered, sender: Sender, ours: &[Ipv4Addr]) {
         let Offered { mac, yiaddr, giaddr, server_id, is_ack, is_nak, .. } = offered;
         let server = server_id.unwrap_or(sender.address);
         // A proxy's offer has no address, and harms no lease.

@@ -54,8 +54,8 @@ fn after(kind: u8, server: Ipv4Addr, card: Option<MacAddr>, address: Ipv4Addr) -
     let desk = office.open(&interface("eth1", &[US]), None).expect("a desk");
     office.open(&interface("eth9", &[ON_ETH9]), None).expect("a desk");
     let (is_from_wire, card) = (true, card.unwrap_or(desk.card()));
-    let sender = From { address: server, card, is_from_wire };
-    office.heard(&desk, &said(kind, server, address), From { is_from_wire: false, ..sender }, &[US, ON_ETH9]);
+    let sender = Sender { address: server, card, is_from_wire };
+    office.heard(&desk, &said(kind, server, address), Sender { is_from_wire: false, ..sender }, &[US, ON_ETH9]);
     assert!(card != desk.card() || lock(&desk.guard).stop().is_none(), "it may be what we send ourselves");
     office.heard(&desk, &said(kind, server, address), sender, &[US, ON_ETH9]);
     let guard = lock(&desk.guard);

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{
     offered::Offered,
-    office::{Desk, From, Office},
+    office::{Desk, Office, Sender},
     rival::{Rivals, rivals},
     wire::question,
 };
@@ -52,7 +52,7 @@ impl Watch {
             let received = tokio::select! {
                 () = self.guards() => Ok(()),
                 received = self.tap.receive(|frame| {
-                    let sender = From { address: *frame.from.ip(), card: MacAddr(frame.link_from), is_from_wire };
+                    let sender = Sender { address: *frame.from.ip(), card: MacAddr(frame.link_from), is_from_wire };
                     heard.extend(Offered::parse(frame.payload).ok().map(|offered| (offered, sender)));
                 }) => received,
                 () = stop.cancelled() => return,

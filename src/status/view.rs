@@ -50,15 +50,6 @@ pub struct Machine {
     /// What it boots next, by what was seen of it; none where that is not enough (`depends_on`), and where only known
     /// machines are answered and it is not one.
     pub profile: Option<String>,
-    /// What was not seen of it yet, and decides which profile it boots: then `profile` is none.
-    #[serde(default)]
-    pub depends_on: Option<Cow<'static, str>>,
-    /// Its SMBIOS serial number, as its iPXE said it; anyone may claim to be this machine and say something else.
-    #[serde(default)]
-    pub serial: Option<String>,
-    /// The interface of this server that it was heard on last.
-    #[serde(default)]
-    pub interface: Option<String>,
     /// Who says so.
     pub by: Option<By>,
     /// For one boot only.
@@ -93,6 +84,15 @@ pub struct Machine {
     pub last: Option<Step>,
     /// Its last boot.
     pub boot: Option<Boot>,
+    /// What was not seen of it yet, and decides which profile it boots: then `profile` is none.
+    #[serde(default)]
+    pub depends_on: Option<Cow<'static, str>>,
+    /// Its SMBIOS serial number, as its iPXE said it; anyone may claim to be this machine and say something else.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// The interface of this server that it was heard on last.
+    #[serde(default)]
+    pub interface: Option<String>,
 }
 
 /// One boot, in short.

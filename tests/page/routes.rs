@@ -188,7 +188,7 @@ async fn leases_are_shown_with_their_networks_and_machines() {
         "<b>eth1</b>:\n192.0.2.100-192.0.2.109; 1 of 10 addresses are in use",
         "192.0.2.100-192.0.2.109; asking whether another DHCP server is there",
         "no leases: the DHCP server &lt;b&gt;192.0.2.254&lt;/b&gt; leases here",
-        "<td>192.0.2.1</td><td><a href=\"/machines/52:54:00:6c:62:01\">",
+        "<td>192.0.2.101</td><td><a href=\"/machines/52:54:00:6c:62:01\">",
         "<td>released, ended</td>",
     ] {
         assert!(text.contains(words), "{words} is not in\n{text}");

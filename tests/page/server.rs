@@ -156,7 +156,7 @@ impl Server for Fake {
             full: 0,
         };
         let lease = |last: u8, held, ends_in| OneLease {
-            address: [192, 0, 2, last].into(),
+            address: [192, 0, 2, 100 + last].into(),
             card: MacAddr([0x52, 0x54, 0, 0x6c, 0x62, last]),
             network: "eth1".into(),
             held,
