@@ -9,6 +9,7 @@ use netbootd_lab::{Host, Process, Signal};
 use crate::{
     bench::{Bench, SERVER, SOON, daemon},
     dhcp::{DISCOVER, OFFER, PXE_REPLY, UEFI, next, reply, request},
+    field::until,
 };
 
 const MACHINE: &str = "52:54:00:12:34:56";
@@ -229,18 +230,17 @@ fn kills(rounds: u32) -> Result<()> {
 #[test]
 fn what_a_machine_boots_next_is_told_by_what_was_seen_of_it() -> Result<()> {
     let rules = "default_profile = \"local\"\n[[machines]]\nname = \"x64\"\narch = \"x86_64\"\nprofile = \"command-line\"\n\
-                 [[machines]]\nname = \"ser\"\nserial = \"CZ1234\"\nprofile = \"shell\"\n";
+                 [[machines]]\nname = \"serial\"\nserial = \"CZ1234\"\nprofile = \"shell\"\n";
     let Some(bench) = Bench::with_configuration(rules)? else { return Ok(()) };
     let row = || -> Result<String> { Ok(said(&tell(&bench.server, &["machines", MACHINE])?)) };
     ensure!(row()?.contains("depends on its architecture"), "{}", row()?);
     bench.curl(&[], &format!("/boot.ipxe?mac={MACHINE}&serial=cz1234&arch=x86_64&platform=efi"))?;
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    ensure!(row()?.contains("  shell "), "the rule by serial number is not known: {}", row()?);
+    until("the rule by serial number is not known", || Ok(row()?.contains("  shell ")))?;
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(&file, rules)?;
     let file = file.path().display().to_string();
     let explained = said(&tell(&bench.server, &["explain", MACHINE, "-c", &file])?);
-    ensure!(explained.contains("rule 2 ser"), "what the server knows is left out: {explained}");
+    ensure!(explained.contains("rule 2 serial"), "what the server knows is left out: {explained}");
     Ok(())
 }
 
