@@ -482,6 +482,7 @@ mod tests {
         put("machines.d/10.toml", "[profiles.p]\nkernel = \"k\"\n[[machines]]\nname = \"b\"\n");
         put("machines.d/other.txt", "no TOML");
         let loaded = |path: &Path| load(Some(path), [], &[]);
+        let relayed = |prefix: &str| format!("[[lease.relayed]]\nprefix = \"{prefix}\"\n");
         let good = loaded(&path).expect("good");
         let names: Vec<&str> = good.config.machines.iter().filter_map(|machine| machine.name.as_deref()).collect();
         assert_eq!(names, ["a", "b", "c", "d"]);
@@ -493,11 +494,16 @@ mod tests {
         let all = put("all.toml", &main.replace("machines.d/*", "*"));
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(loaded(&all).expect("good").config.machines.len(), 1, "it does not include itself");
-        put("machines.d/20.toml", "http.port = 9\n[profiles.q]\nkernel = \"k\"\n");
-        put("n.toml", &format!("http.base_url = \"http://a\"\n{main}[profiles.r]\nkernel = \"k\"\n"));
+        put(
+            "machines.d/20.toml",
+            &format!("http.port = 9\n[profiles.q]\nkernel = \"k\"\n{}", relayed("198.51.100.0/24")),
+        );
+        let profile = "[profiles.r]\nkernel = \"k\"\n";
+        put("n.toml", &format!("http.base_url = \"http://a\"\n{main}{profile}{}", relayed("203.0.113.0/24")));
         let parts = loaded(&path).expect("good");
         assert_eq!(Faults(parts.faults).to_string(), "", "each has settings and profiles of its own");
         assert_eq!((parts.config.http.port, parts.config.profiles.len()), (9, 3));
+        assert_eq!(parts.config.lease.relayed.len(), 2, "a list of tables is one of all files");
         put("n.toml", main);
         put("machines.d/20.toml", "[[machines]]\nnmae = \"c\"\n");
         let fault = Faults(loaded(&path).expect("read").faults).to_string();

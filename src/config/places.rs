@@ -125,12 +125,14 @@ impl Places {
 }
 
 impl File {
-    /// The keys that one file alone may set: all but the rules, which are one list of all files.
+    /// The keys that one file alone may set: all but lists of tables (`[[machines]]`, `[[lease.relayed]]`), which are one
+    /// list of all files.
     fn keys(&self) -> Vec<Vec<String>> {
         let mut keys = Vec::new();
         let mut tables: Vec<(Vec<String>, &dyn TableLike)> = vec![(Vec::new(), self.document.as_table())];
         while let Some((path, table)) = tables.pop() {
-            for (key, item) in table.iter().filter(|(key, _)| !path.is_empty() || *key != "machines") {
+            let is_list = |key: &str, item: &Item| item.is_array_of_tables() || path.is_empty() && key == "machines";
+            for (key, item) in table.iter().filter(|(key, item)| !is_list(key, item)) {
                 let path = [path.as_slice(), &[key.to_owned()]].concat();
                 let is_profile = path.len() == 2 && path.starts_with(&["profiles".to_owned()]);
                 match item.as_table_like().filter(|_| !is_profile) {
