@@ -111,7 +111,7 @@ impl Lessor {
             self.office.accepted_elsewhere(&self.desk, relay, server);
         }
         if request.kind == Kind::Discover && relay.is_none() {
-            self.office.machine_asks(&self.desk);
+            self.desk.machine_asks();
         }
         // A router passes on what a machine behind it sends to us alone (RFC 2131 §4.3.2, RENEWING): only ciaddr tells its network.
         let is_unicast = relay.is_none() && ours.to.is_some_and(|to| ours.addresses.contains(&to));

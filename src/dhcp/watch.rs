@@ -89,7 +89,7 @@ impl Watch {
     async fn guards(&self) {
         let Some((office, desk)) = &self.desk else { return std::future::pending().await };
         loop {
-            let left = office.next(desk).map_or(LOOK_AGAIN, |next| next.saturating_sub(boot_time::now()));
+            let left = desk.next().map_or(LOOK_AGAIN, |next| next.saturating_sub(boot_time::now()));
             if left.is_zero() {
                 break;
             }

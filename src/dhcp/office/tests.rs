@@ -1,7 +1,11 @@
 //! The office of one or two interfaces: who is a rival, and when leasing goes on.
 
 use super::*;
-use crate::{boot::roster::Roster, dhcp::wire::tests::message, lease::network::tests::terms};
+use crate::{
+    boot::roster::Roster,
+    dhcp::wire::tests::message,
+    lease::{network::tests::terms, terms::Prefix},
+};
 
 const US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const ON_ETH9: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -56,9 +60,9 @@ fn after(kind: u8, server: Ipv4Addr, card: Option<MacAddr>, address: Ipv4Addr) -
     let (is_from_wire, card) = (true, card.unwrap_or(desk.card()));
     let sender = Sender { address: server, card, is_from_wire };
     office.heard(&desk, &said(kind, server, address), Sender { is_from_wire: false, ..sender }, &[US, ON_ETH9]);
-    assert!(card != desk.card() || lock(&desk.guard).stop().is_none(), "it may be what we send ourselves");
+    assert!(card != desk.card() || desk.guard().stop().is_none(), "it may be what we send ourselves");
     office.heard(&desk, &said(kind, server, address), sender, &[US, ON_ETH9]);
-    let guard = lock(&desk.guard);
+    let guard = desk.guard();
     guard.stop().cloned()
 }
 
@@ -87,16 +91,16 @@ fn a_server_with_an_address_of_ours_is_a_rival_if_its_card_is_not_ours() {
 fn leasing_goes_on_when_the_range_fits_again() {
     let office = office();
     let desk = office.open(&interface("eth1", &[US]), None).expect("a desk");
-    let is_asking = || lock(&desk.guard).is_asking();
+    let is_asking = || desk.guard().is_asking();
     for others in [vec![US, Ipv4Addr::new(192, 0, 2, 105)], vec![ON_ETH9]] {
         office.fit_desk(&interface("eth1", &others));
-        let why = lock(&desk.guard).stop().map(ToString::to_string).expect("it has stopped");
+        let why = desk.guard().stop().map(ToString::to_string).expect("it has stopped");
         assert!(why.ends_with("netbootd leases again when the range fits"), "{why}");
         assert_eq!(office.live.lease_faults.load().len(), 1);
         office.fit_desk(&interface("eth1", &[US]));
         assert!(is_asking(), "whether another server came meanwhile");
         assert_eq!(office.live.lease_faults.load().len(), 0);
-        assert!(office.next(&desk).is_some_and(|next| next <= boot_time::now()));
+        assert!(desk.next().is_some_and(|next| next <= boot_time::now()));
     }
     // Another server stays.
     office.halt(&desk, Stop::Foreign(US, Sign::Nak));
@@ -108,14 +112,13 @@ fn leasing_goes_on_when_the_range_fits_again() {
 fn the_address_of_a_relay_or_of_the_machine_tells_the_network() {
     let office = office();
     let desk = office.open(&interface("eth1", &[US]), None).expect("a desk");
-    let clear = |guard: &Mutex<Guard>| {
-        let mut guard = lock(guard);
+    let clear = |mut guard: MutexGuard<'_, Guard>| {
         while guard.is_asking() {
             let next = guard.next().unwrap_or_default();
             guard.tick(next);
         }
     };
-    clear(&desk.guard);
+    clear(desk.guard());
     let name = |at: Option<[u8; 4]>| {
         let network = office.network(&desk, at.map(Ipv4Addr::from));
         network.map(|network| network.name.to_string())

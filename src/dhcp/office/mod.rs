@@ -1,17 +1,19 @@
 //! The leases of the server, with a desk for each interface that they are given on.
 
+mod desk;
+mod replies;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{Notify, mpsc};
+pub use desk::Desk;
+use replies::Replies;
+pub use replies::Sent;
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::offered::Offered;
@@ -26,10 +28,10 @@ use crate::{
         guard::{Guard, Sign, Stop, Twin},
         kept::{Clocks, Kept},
         network::Network,
-        terms::{Leasing, Prefix, Terms},
+        terms::{Leasing, Terms},
         view::{Leases, OnNetwork, OneLease, Standing},
     },
-    net::{boot_time, interface::Interface, link},
+    net::{boot_time, interface::Interface},
 };
 
 /// The addresses that rules reserve, with the rules that they are of.
@@ -46,7 +48,7 @@ pub struct Office {
     keep: Option<mpsc::UnboundedSender<ToKeep>>,
     /// How often no address was free, by network; and whether that is so now.
     full: Mutex<BTreeMap<Arc<str>, (u64, bool)>>,
-    replies: [AtomicU64; Sent::ALL.len()],
+    replies: Replies,
     reservations: Mutex<Option<Reserved>>,
     start: String,
     /// The vendor class of our own questions.
@@ -70,38 +72,6 @@ pub struct Sender {
     pub card: MacAddr,
     /// Whether the frame cannot be one that this host sends.
     pub is_from_wire: bool,
-}
-
-/// A reply about a lease, for metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// DHCPOFFER.
-    Offer,
-    /// DHCPACK.
-    Ack,
-    /// DHCPNAK.
-    Nak,
-}
-
-impl Sent {
-    const ALL: [(Self, &'static str); 3] = [(Self::Offer, "offer"), (Self::Ack, "ack"), (Self::Nak, "nak")];
-}
-
-/// Where leases are given on one interface.
-#[derive(Debug)]
-pub struct Desk {
-    /// The interface's name.
-    pub name: Arc<str>,
-    /// The MAC address of the interface.
-    card: ArcSwap<MacAddr>,
-    network: ArcSwapOption<Network>,
-    guard: Mutex<Guard>,
-    /// How often the cable was plugged, when this was read last.
-    cable: Mutex<(Option<u64>, At)>,
-    avoids_default_route: bool,
-    address: ArcSwap<Ipv4Addr>,
-    /// The guard's next step is earlier than it was.
-    wake: Notify,
 }
 
 impl Office {
@@ -135,7 +105,7 @@ impl Office {
             desks: Mutex::default(),
             keep,
             full: Mutex::default(),
-            replies: Default::default(),
+            replies: Replies::default(),
             reservations: Mutex::default(),
             start: boot_time::this_start(),
             class: String::new(),
@@ -174,27 +144,16 @@ impl Office {
     pub fn open(&self, interface: &Interface, obstacle: Option<Stop>) -> Option<Arc<Desk>> {
         let name: Arc<str> = interface.name.as_str().into();
         let terms = Some(self.terms.terms_of(&name)).filter(|terms| terms.enabled)?;
-        let now = boot_time::now();
-        let desk = lock(&self.desks).get(&name).cloned().unwrap_or_else(|| {
-            Arc::new(Desk {
-                name: name.clone(),
-                card: ArcSwap::from_pointee(card_of(interface)),
-                network: ArcSwapOption::empty(),
-                guard: Mutex::new(Guard::new(now, self.terms.ask_every)),
-                cable: Mutex::new((link::cable_changes(&name), now)),
-                avoids_default_route: !self.terms.on_default_route,
-                address: ArcSwap::from_pointee(interface.address()),
-                wake: Notify::new(),
-            })
-        });
-        lock(&desk.guard).changed(now);
+        let desk = lock(&self.desks).get(&name).cloned();
+        let desk = desk.unwrap_or_else(|| Arc::new(Desk::new(interface, &self.terms)));
+        desk.guard().changed(boot_time::now());
         lock(&self.desks).insert(name, desk.clone());
         let obstacle = obstacle.or_else(|| desk.default_route());
         self.fit(&desk, interface, terms);
         if let Some(why) = obstacle {
             self.halt(&desk, why);
         }
-        if let Some(network) = desk.network.load().as_ref().filter(|_| lock(&desk.guard).is_asking()) {
+        if let Some(network) = desk.network().filter(|_| desk.guard().is_asking()) {
             let (ranges, seconds) = (network.ranges_text(), network.time.as_secs());
             info!("lease {}: {ranges} for {seconds} s, if no other DHCP server answers", desk.name);
         }
@@ -210,28 +169,13 @@ impl Office {
     }
 
     fn fit(&self, desk: &Desk, interface: &Interface, terms: &Terms) {
-        desk.card.store(Arc::new(card_of(interface)));
-        let length = interface.networks.first().map_or(32, |(_, length)| *length);
-        let prefix = Prefix::of(interface.address(), length);
-        match Network::new(desk.name.clone(), prefix, interface.addresses.clone(), terms) {
-            Ok(network) => {
-                let before = desk.network.swap(Some(Arc::new(network.clone())));
-                desk.address.store(Arc::new(interface.address()));
-                let now = boot_time::now();
-                let fits_again = lock(&desk.guard).fits_again(now);
-                if fits_again {
-                    info!("the range fits {} again: asking whether another DHCP server is there", desk.name);
-                    self.tell();
-                }
-                if fits_again || before.is_some_and(|before| *before != network) {
-                    lock(&desk.guard).changed(now);
-                    desk.wake.notify_one();
-                }
+        match desk.fit(interface, terms) {
+            Ok(true) => {
+                info!("the range fits {} again: asking whether another DHCP server is there", desk.name);
+                self.tell();
             }
-            Err(why) => {
-                desk.network.store(None);
-                self.halt(desk, Stop::Unfit(why));
-            }
+            Ok(false) => {}
+            Err(why) => self.halt(desk, Stop::Unfit(why)),
         }
     }
 
@@ -245,7 +189,7 @@ impl Office {
 
     fn halt(&self, desk: &Desk, why: Stop) {
         let words = format!("no leases on {}: {why}", desk.name);
-        if lock(&desk.guard).halt(why) {
+        if desk.guard().halt(why) {
             error!("{words}");
             self.tell();
         }
@@ -266,8 +210,8 @@ impl Office {
     /// The network that a machine is in, if leases may be given there now. `at`: the address of its relay, or its own
     /// address; without one, it is on the interface's network.
     pub fn network(&self, desk: &Desk, at: Option<Ipv4Addr>) -> Option<Arc<Network>> {
-        let own = desk.network.load_full();
-        let Some(at) = at else { return own.filter(|_| self.is_clear(desk)) };
+        let own = desk.network();
+        let Some(at) = at else { return own.filter(|_| desk.is_clear()) };
         let own = own.filter(|own| own.prefix.contains(at));
         match (own, self.relayed_at(at)) {
             // Of a network within another one, the smaller.
@@ -276,7 +220,7 @@ impl Office {
             {
                 lock(guard).is_clear().then(|| Arc::new(relayed.clone()))
             }
-            (own, _) => own.filter(|_| self.is_clear(desk)),
+            (own, _) => own.filter(|_| desk.is_clear()),
         }
     }
 
@@ -285,36 +229,12 @@ impl Office {
         there.max_by_key(|(network, _)| network.prefix.length)
     }
 
-    /// Whether leases may be given on an interface: nobody else leases there, and the cable is the same as it was then.
-    pub fn is_clear(&self, desk: &Desk) -> bool {
-        if !lock(&desk.guard).is_clear() {
-            return false;
-        }
-        let (mut cable, now) = (lock(&desk.cable), boot_time::now());
-        if now.saturating_sub(cable.1) >= CABLE {
-            let changes = link::cable_changes(&desk.name);
-            if changes != cable.0 {
-                lock(&desk.guard).changed(now);
-                desk.wake.notify_one();
-                info!("the cable of {} was plugged: asking again whether another DHCP server is there", desk.name);
-            }
-            *cable = (changes, now);
-        }
-        lock(&desk.guard).is_clear()
-    }
-
-    /// The time of the guard's next step.
-    #[must_use]
-    pub fn next(&self, desk: &Desk) -> Option<At> {
-        lock(&desk.guard).next()
-    }
-
     /// The guard's time has come. Whether to ask now.
     pub fn tick(&self, desk: &Desk) -> bool {
         if let Some(why) = desk.default_route() {
             self.halt(desk, why);
         }
-        let mut guard = lock(&desk.guard);
+        let mut guard = desk.guard();
         let was_asking = guard.is_asking();
         let asks = guard.tick(boot_time::now());
         if was_asking && guard.is_clear() {
@@ -326,7 +246,7 @@ impl Office {
     /// The vendor class of the guard's questions: another netbootd that leases answers them.
     #[must_use]
     pub fn class(&self, desk: &Desk) -> Vec<u8> {
-        format!("{CLASS}{} {}", desk.address.load(), self.class).into_bytes()
+        format!("{CLASS}{} {}", desk.address(), self.class).into_bytes()
     }
 
     /// Another netbootd asks whether somebody leases. Whether to answer with an offer.
@@ -337,8 +257,8 @@ impl Office {
         if nonce == self.class {
             return Some(false);
         }
-        let ours = (**desk.address.load(), self.class.as_str());
-        let mut guard = lock(&desk.guard);
+        let ours = (desk.address(), self.class.as_str());
+        let mut guard = desk.guard();
         let twin = guard.twin(theirs, ours);
         let words = guard.stop().map(ToString::to_string).unwrap_or_default();
         drop(guard);
@@ -347,16 +267,6 @@ impl Office {
             self.tell();
         }
         Some(twin == Twin::Answer)
-    }
-
-    /// A machine asks for an address.
-    pub fn machine_asks(&self, desk: &Desk) {
-        let mut guard = lock(&desk.guard);
-        let before = guard.next();
-        guard.machine_asks(boot_time::now());
-        if guard.next() != before {
-            desk.wake.notify_one();
-        }
     }
 
     /// A message of a server was heard on an interface. If another server leases there, we stop. `ours` are the addresses
@@ -428,10 +338,7 @@ impl Office {
 
     /// Counts a reply.
     pub fn count(&self, sent: Sent) {
-        let place = Sent::ALL.iter().position(|(one, _)| *one == sent);
-        if let Some(count) = place.and_then(|place| self.replies.get(place)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.replies.count(sent);
     }
 
     /// Stores what the book says about an address, and then does `then`: at once where there is no state.
@@ -480,7 +387,7 @@ impl Office {
             full: full.get(name).map_or(0, |(count, _)| *count),
         };
         let desks: Vec<Arc<Desk>> = lock(&self.desks).values().cloned().collect();
-        let own = desks.iter().map(|desk| on(desk.network.load().as_deref(), &desk.name, &lock(&desk.guard)));
+        let own = desks.iter().map(|desk| on(desk.network().as_deref(), &desk.name, &desk.guard()));
         let relayed = self.relayed.iter().map(|(network, guard)| on(Some(network), &network.name, &lock(guard)));
         own.chain(relayed).collect()
     }
@@ -499,44 +406,8 @@ impl Office {
             time: entry.time.as_secs(),
         };
         let leases = self.book().iter().map(one).collect();
-        let counts = Sent::ALL.iter().zip(&self.replies);
-        let replies = counts.map(|((_, name), count)| (*name, count.load(Ordering::Relaxed))).collect();
-        Leases { networks: self.networks(), leases, replies }
+        Leases { networks: self.networks(), leases, replies: self.replies.view() }
     }
-}
-
-impl Desk {
-    /// The MAC address of the interface.
-    #[must_use]
-    pub fn card(&self) -> MacAddr {
-        **self.card.load()
-    }
-
-    /// Waits until the guard's next step is earlier than it was.
-    pub async fn woken(&self) {
-        self.wake.notified().await;
-    }
-
-    /// Whether leases may not be given because of the default route, which may come later than netbootd.
-    fn default_route(&self) -> Option<Stop> {
-        (self.avoids_default_route && link::has_default_route(&self.name)).then_some(Stop::DefaultRoute)
-    }
-
-    /// Whether another netbootd that asks is offered this address.
-    fn shows(&self, address: Ipv4Addr) -> bool {
-        self.any_address().is_some_and(|(shown, _)| shown == address)
-    }
-
-    /// An address to offer to another netbootd that asks whether somebody leases. It does not accept it.
-    #[must_use]
-    pub fn any_address(&self) -> Option<(Ipv4Addr, Arc<Network>)> {
-        let network = self.network.load_full()?;
-        Some((network.ranges.first()?.first, network))
-    }
-}
-
-fn card_of(interface: &Interface) -> MacAddr {
-    MacAddr(interface.link_address.unwrap_or_default())
 }
 
 fn full_words(name: &str, range: &str) -> String {
@@ -549,9 +420,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The vendor class of the guard's questions begins with this.
 const CLASS: &str = "netbootd-asks ";
-/// How old the knowledge about the cable may be: a machine needs longer to send its first request.
-const CABLE: Duration = Duration::from_millis(20);
-
 #[cfg(test)]
-#[path = "office_tests.rs"]
 mod tests;
