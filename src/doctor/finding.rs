@@ -101,6 +101,12 @@ impl Finding {
         Self { id, area, verdict, text: text.into(), evidence: Vec::new(), fix: Vec::new() }
     }
 
+    /// About the host.
+    #[must_use]
+    pub fn of_host(id: &'static str, verdict: Verdict, text: impl Into<String>) -> Self {
+        Self::new(id, Area::Host, verdict, text)
+    }
+
     /// With one more thing that was seen.
     #[must_use]
     pub fn seen(mut self, evidence: impl Into<String>) -> Self {
@@ -136,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_worst_decides_and_of_equals_the_first_matters() {
-        let found = |id, verdict| Finding::new(id, Area::Host, verdict, "words");
+        let found = |id, verdict| Finding::of_host(id, verdict, "words");
         let all = [
             found("a", Verdict::Ok),
             found("b", Verdict::Warning),

@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use super::{
     firewall::{Chain, iptables, nft},
-    host::{Filters, Held, Host, Link, Manager, PortSeen, Running, What},
+    host::seen::{Filters, Held, Host, Link, Manager, PortSeen, Running, What},
 };
 use crate::{
     config::{schema::DhcpSocket, settings::Settings},

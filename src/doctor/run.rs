@@ -11,8 +11,8 @@ use std::{
 use super::{
     ask::{Patience, ask},
     configuration::{self, Checked},
-    finding::{Area, Finding, Fix, Verdict},
-    host::{self, Host},
+    finding::{Finding, Fix, Verdict},
+    host::{self, seen::Host},
     look::{Started, look, prefix_of, started},
     network::{self, Heard, Network},
     path,
@@ -178,12 +178,7 @@ impl Examination {
         let found: Vec<String> = self.checked.loaders.iter().map(|file| file.name.clone()).collect();
         // Those that are missing are findings of the configuration.
         (!found.is_empty()).then(|| {
-            Finding::new(
-                "loaders",
-                Area::Host,
-                Verdict::Ok,
-                format!("loaders are there and sound: {}", found.join(", ")),
-            )
+            Finding::of_host("loaders", Verdict::Ok, format!("loaders are there and sound: {}", found.join(", ")))
         })
     }
 
@@ -195,7 +190,7 @@ impl Examination {
             let verdict = if id == "loader_missing" { Verdict::Fault } else { verdict };
             let message = &finding.fault.message;
             // Where a message ends with what to do, that is the fix.
-            let finding = Finding::new(id, Area::Host, verdict, format!("{place}: {message}"));
+            let finding = Finding::of_host(id, verdict, format!("{place}: {message}"));
             match message.rsplit_once(": ") {
                 Some((_, command)) if command.starts_with("chmod ") || command.starts_with("chown ") => {
                     finding.fixed_by(Fix::Run(format!("sudo {command}")))
@@ -207,7 +202,7 @@ impl Examination {
         let findings: Vec<Finding> = found.collect();
         match findings.is_empty() {
             true => {
-                vec![Finding::new("configuration", Area::Host, Verdict::Ok, "configuration and assets have no faults")]
+                vec![Finding::of_host("configuration", Verdict::Ok, "configuration and assets have no faults")]
             }
             false => findings,
         }

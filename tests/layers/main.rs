@@ -73,7 +73,7 @@ const PURE: &[&str] = &[
     "doctor/client.rs",
     "doctor/finding.rs",
     "doctor/firewall/",
-    "doctor/host.rs",
+    "doctor/host/",
     "doctor/network.rs",
     "doctor/path.rs",
     "http/range.rs",

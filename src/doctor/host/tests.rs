@@ -1,6 +1,7 @@
 //! What is said about ports, where netbootd listens at layer 2 and where rights are missing.
 
-use super::*;
+use super::{seen::*, *};
+use crate::doctor::firewall::{Chain, Way};
 
 fn running() -> Option<Running> {
     Some(Running { pid: 7, user: None, interfaces: vec!["eth1".into()], can_capture: Some(true) })
