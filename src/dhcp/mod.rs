@@ -8,7 +8,8 @@
 //! other boot servers in the messages (`offered`) that `watch` receives.
 //!
 //! With leases of our own, `lease` decides about the address, by the book in [`crate::lease`]. `office` has the leases of
-//! the server, with a desk for each interface, which has a guard; `lessor` keeps the replies of one socket that wait (`waiting`).
+//! the server, with a desk for each interface, which has a guard; `lessor` keeps the replies of one socket that wait
+//! (`waiting`).
 
 pub mod answer;
 pub mod delayed;

@@ -21,6 +21,8 @@ impl Meter {
         let version_1 = Path::new("/sys/fs/cgroup/cpuacct");
         let root = if version_1.is_dir() { version_1 } else { Path::new("/sys/fs/cgroup") };
         let meter = Meter(root.join(format!("netbootd-bench-{}", process.pid())));
+        // A run that was killed left its group. It had a process with this number.
+        let _ = fs::remove_dir(&meter.0);
         fs::create_dir(&meter.0).with_context(|| format!("making the control group {}", meter.0.display()))?;
         fs::write(meter.0.join("cgroup.procs"), process.pid().to_string())?;
         Ok(meter)
@@ -52,6 +54,10 @@ impl Meter {
 
     /// Ends what is left of the server, and the group with it.
     pub fn end(self) -> Result<()> {
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             for pid in fs::read_to_string(self.0.join("cgroup.procs"))?.lines() {
@@ -63,6 +69,15 @@ impl Meter {
                 Err(error) if Instant::now() > deadline => return Err(error.into()),
                 Err(_) => thread::sleep(Duration::from_millis(5)),
             }
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // After `end`, it is not there any more.
+        if self.0.is_dir() {
+            let _ = self.remove();
         }
     }
 }
