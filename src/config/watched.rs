@@ -132,7 +132,8 @@ impl Watched {
     /// Whether a change of this path changes what was read.
     #[must_use]
     pub fn means(&self, path: &Path) -> bool {
-        if self.paths.contains(path) {
+        // A folder that is moved takes its files along.
+        if self.paths.contains(path) || self.paths.iter().any(|file| file.parent() == Some(path)) {
             return true;
         }
         // A folder that comes may have files in it already; one that goes is no folder any more.
@@ -215,7 +216,7 @@ fn is_meant(path: &Path) -> bool {
 }
 
 /// The depth of subfolders in the templates folder.
-const DEEPEST: usize = 8;
+pub(super) const DEEPEST: usize = 8;
 /// The largest number of links that the kernel follows (path_resolution(7)).
 const LINKS: usize = 40;
 

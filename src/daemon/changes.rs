@@ -1,8 +1,10 @@
 //! Changes of the files that a configuration was read from, once they are whole.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     future::pending,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -26,7 +28,8 @@ pub(super) struct Changes {
     watcher: Option<RecommendedWatcher>,
     /// What was read, which the watcher asks as well.
     watched: Arc<Mutex<Watched>>,
-    folders: Vec<PathBuf>,
+    /// The folders, and which folder each was when it was looked at last; none: it was not there.
+    folders: BTreeMap<PathBuf, Option<Identity>>,
     /// Texts that a program has written to and has not closed yet.
     unfinished: BTreeSet<PathBuf>,
     /// The first change that was not read yet.
@@ -60,7 +63,7 @@ impl Changes {
             meant(event, &watched).into_iter().for_each(|seen| drop(sender.send(seen)));
         });
         let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
-        let (folders, unfinished) = (Vec::new(), BTreeSet::new());
+        let (folders, unfinished) = (BTreeMap::new(), BTreeSet::new());
         Self { seen, watcher, watched, folders, unfinished, since: None, is_said: false }
     }
 
@@ -70,15 +73,38 @@ impl Changes {
         self.unfinished.retain(|path| watched.is_text(path));
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         let Some(watcher) = &mut self.watcher else { return };
-        for folder in self.folders.iter().filter(|folder| !folders.contains(folder)) {
+        for folder in self.folders.keys().filter(|folder| !folders.contains(folder)) {
             let _ = watcher.unwatch(folder);
         }
-        for folder in folders.iter().filter(|folder| !self.folders.contains(folder)) {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                cannot_watch(folder, &error);
-            }
+        let mut before = std::mem::take(&mut self.folders);
+        for folder in folders {
+            let identity = match before.remove(&folder) {
+                Some(identity) => identity,
+                None => {
+                    if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                        cannot_watch(&folder, &error);
+                    }
+                    identity(&folder)
+                }
+            };
+            self.folders.insert(folder, identity);
         }
-        self.folders = folders;
+    }
+
+    /// Watches the folders that have the names now: one that was moved away takes the watch along. Returns whether one is
+    /// another folder than before, as after `mv new old`, or when a file system was mounted.
+    fn watch_again(&mut self) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        let mut is_other = false;
+        for (folder, before) in &mut self.folders {
+            let now = identity(folder);
+            if now.is_some() {
+                let _ = watcher.watch(folder, RecursiveMode::NonRecursive);
+            }
+            is_other |= now != *before;
+            *before = now;
+        }
+        is_other
     }
 
     /// Waits for a change, and until no text is half written. It may be dropped at any time.
@@ -88,6 +114,11 @@ impl Changes {
                 Ok(Some(seen)) => self.note(seen),
                 // Nothing is watched.
                 Ok(None) => pending().await,
+                Err(_) if self.since.is_none() => {
+                    if self.watch_again() {
+                        self.note(Seen::Changed);
+                    }
+                }
                 Err(_) if self.unfinished.is_empty() => return self.forget(),
                 Err(_) => self.say(),
             }
@@ -106,12 +137,14 @@ impl Changes {
     pub(super) fn forget(&mut self) {
         self.unfinished.clear();
         (self.since, self.is_said) = (None, false);
+        // Before the files are read, so that no later change is missed.
+        self.watch_again();
     }
 
     /// How long to wait for the next event.
     fn patience(&self) -> Duration {
         match self.since {
-            None => Duration::MAX,
+            None => LOOK_AGAIN,
             Some(_) if self.is_said => Duration::MAX,
             Some(_) if !self.unfinished.is_empty() => LONG,
             // An editor writes a file in several steps, and a checkout several files.
@@ -140,6 +173,14 @@ impl Changes {
             );
         }
     }
+}
+
+/// Device and inode: the same name can be another folder later.
+type Identity = (u64, u64);
+
+fn identity(folder: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(folder).ok().filter(fs::Metadata::is_dir)?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// What an event says of the files that count.
@@ -171,12 +212,14 @@ fn cannot_watch(what: impl AsRef<Path>, error: &notify::Error) {
 const SETTLE: Duration = Duration::from_millis(300);
 /// With events all the time, a change is read after this.
 const LONGEST: Duration = Duration::from_secs(3);
+/// Between two looks whether the folders are the same. The folder of the configuration is not seen when it is moved away.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A file that is unfinished for so long is named in the log.
 const LONG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _};
+    use std::io::Write as _;
 
     use super::*;
     use crate::config::load::load;
@@ -184,6 +227,34 @@ mod tests {
     /// Whether a change is there to be read within the time that one takes.
     async fn is_whole(changes: &mut Changes) -> bool {
         timeout(4 * SETTLE, changes.whole()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn folders_that_are_moved_and_replaced_are_watched_on() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        for folder in ["etc/d", "new/d"] {
+            fs::create_dir_all(at(folder)).expect("made");
+            fs::write(at(folder).join("../n.toml"), "include = [\"d/*.toml\"]\n").expect("written");
+        }
+        let main = at("etc/n.toml");
+        let mut changes = Changes::new();
+        changes.watch(Watched::of(&load(Some(&main), [], &[]).expect("read")));
+        fs::rename(at("etc"), at("old")).expect("moved");
+        assert!(is_whole(&mut changes).await, "the configuration is gone");
+        fs::rename(at("new"), at("etc")).expect("moved");
+        assert!(!is_whole(&mut changes).await, "nobody says so");
+        assert!(timeout(LOOK_AGAIN + 4 * SETTLE, changes.whole()).await.is_ok(), "there is another one");
+        for file in ["etc/n.toml", "etc/d/a.toml"] {
+            fs::write(at(file), "# x\n").expect("written");
+            assert!(is_whole(&mut changes).await, "{file}");
+        }
+        // At once, as a program does that puts a new version in place.
+        fs::create_dir(at("etc/e")).expect("made");
+        fs::rename(at("etc/d"), at("etc/f")).and_then(|()| fs::rename(at("etc/e"), at("etc/d"))).expect("moved");
+        assert!(is_whole(&mut changes).await);
+        fs::write(at("etc/d/b.toml"), "# x\n").expect("written");
+        assert!(is_whole(&mut changes).await, "the new folder is watched");
     }
 
     #[tokio::test]
