@@ -144,6 +144,12 @@ pub struct RuleBook<R> {
 }
 
 impl<R> RuleBook<R> {
+    /// The rule at this place in the configuration.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&(Selector, R)> {
+        self.rules.get(index)
+    }
+
     /// Takes rules in the order of the configuration.
     #[must_use]
     pub fn new(rules: Vec<(Selector, R)>) -> Self {

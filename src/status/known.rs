@@ -24,6 +24,9 @@ pub(super) struct Known<'a> {
     pub(super) rows: Vec<Row<'a>>,
     /// The machines that were seen by each card, where they are known by more than the card.
     users: HashMap<MacAddr, Vec<MachineId>>,
+    /// The first rule about one machine of each name, in lower case: with thousands of rules, nobody waits for a look at
+    /// all of them for each machine.
+    rules: HashMap<String, usize>,
 }
 
 impl<'a> Known<'a> {
@@ -45,7 +48,21 @@ impl<'a> Known<'a> {
                 }
             }
         }
-        Self { rows, users }
+        let mut named = HashMap::new();
+        for (index, (selector, rule)) in rules.machines.iter().enumerate() {
+            if let Some(name) = rule.name.as_deref().filter(|_| selector.names_one_machine()) {
+                named.entry(name.to_lowercase()).or_insert(index);
+            }
+        }
+        Self { rows, users, rules: named }
+    }
+
+    /// The rule that gives a machine its name.
+    pub(super) fn rule_of<'r>(&self, rules: &'r Rules, machine: MachineId) -> Option<&'r MachineRule> {
+        let name = machine.name()?;
+        let (_, rule) = rules.machines.get(*self.rules.get(name)?)?;
+        // The configuration may have been read again since.
+        rule.name.as_deref().is_some_and(|own| own.to_lowercase() == name).then_some(rule)
     }
 
     /// By what a machine is shown, asked for and changed: its card, unless other machines use that too (a USB adapter, a
@@ -124,14 +141,6 @@ pub(super) fn of_rules(rules: &Rules, machine: MachineId) -> MachineId {
     rules.identity(&facts).with(machine)
 }
 
-/// The rule that gives a machine its name.
-pub(super) fn rule_of(rules: &Rules, machine: MachineId) -> Option<&MachineRule> {
-    let name = machine.name()?;
-    let is_its = |rule: &MachineRule| rule.name.as_deref().is_some_and(|own| own.to_lowercase() == name);
-    let found = rules.machines.iter().find(|(selector, rule)| is_its(rule) && selector.names_one_machine());
-    found.map(|(_, rule)| rule)
-}
-
 /// The machines that a rule names.
 fn machines_of(selector: &Selector, rule: &MachineRule) -> Vec<MachineId> {
     let named = rule.name.as_deref().filter(|_| selector.names_one_machine());
@@ -197,6 +206,30 @@ mod tests {
         // One machine that has the card is named by it, however often the other one is booted by another.
         let known = Known::new(&Rules::default(), &Roster::default(), &seen[..1]);
         assert_eq!(known.id(seen[0].who), "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn a_machine_has_the_first_rule_of_its_name() {
+        let rule = |name: &str, card: u8, profile: &str| {
+            let selector = Selector { macs: vec![MacAddr([2, 0, 0, 0, 0, card])], ..Selector::default() };
+            let profile = Some(profile.to_owned());
+            (selector, MachineRule { name: Some(name.into()), profile, ..MachineRule::default() })
+        };
+        let many = (Selector::default(), MachineRule { name: Some("K8S".into()), ..MachineRule::default() });
+        let book = RuleBook::new(vec![many, rule("other", 1, "a"), rule("K8s", 2, "b"), rule("k8s", 3, "c")]);
+        let rules = Rules { machines: book, ..Rules::default() };
+        let known = Known::new(&rules, &Roster::default(), &[]);
+        let profile = |name: &str| {
+            let machine = MachineId::new(Some(name), None, MacAddr([0; 6]));
+            known.rule_of(&rules, machine).and_then(|rule| rule.profile.clone())
+        };
+        assert_eq!(
+            (profile("K8S").as_deref(), profile("other").as_deref(), profile("no")),
+            (Some("b"), Some("a"), None)
+        );
+        // Other rules, in the meantime.
+        let machine = MachineId::new(Some("other"), None, MacAddr([0; 6]));
+        assert!(known.rule_of(&Rules::default(), machine).is_none());
     }
 
     #[test]

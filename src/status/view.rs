@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    known::{Known, Row, of_rules, rule_of},
+    known::{Known, Row, of_rules},
     server::Server,
 };
 use crate::{
@@ -210,7 +210,7 @@ impl Machine {
         });
         let mac = machine.filter(MachineId::has_card).map(|machine| machine.card);
         // A rule by serial number is known by its name where the machine did not say its serial number in this boot.
-        let own = machine.and_then(|machine| rule_of(&rules, machine));
+        let own = machine.and_then(|machine| known.rule_of(&rules, machine));
         let rule = own.or_else(|| facts.and_then(|facts| rules.machines.of(&facts)).map(|(_, rule)| rule));
         let said = machine.and_then(|machine| roster.of(machine));
         let said = said.as_ref();
