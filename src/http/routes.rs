@@ -102,6 +102,7 @@ fn router(app: Arc<App>) -> Router {
         // An iPXE for EFI looks for it beside itself, then at the root.
         .route("/autoexec.ipxe", get(boot))
         .route("/loaders/autoexec.ipxe", get(boot))
+        .route("/assets", get(folder))
         .route("/assets/", get(folder))
         .route("/answers/s/{token}/{*name}", get(answers::signed).post(answers::signed))
         .route(

@@ -97,6 +97,7 @@ fn folders_are_shown_where_that_is_wanted_and_nothing_outside_of_them() -> Resul
         Ok(rows.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect())
     };
     ensure!(names(&[], "/assets/?format=json")? == ["debian", "vmlinuz"]);
+    ensure!(names(&[], "/assets?format=json")? == ["debian", "vmlinuz"], "without the slash, as of other folders");
     ensure!(names(&["--header", "Accept: application/json"], "/assets/debian")? == ["initrd.img"]);
     let page = String::from_utf8(bench.curl(&[], "/assets/debian/")?)?;
     ensure!(
