@@ -1,6 +1,6 @@
 //! A state whose disk is full to the last byte: boots do not need it.
 
-use std::{net::Ipv4Addr, thread, time::Duration};
+use std::{net::Ipv4Addr, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Process, Signal, SmallDisk};
@@ -170,4 +170,29 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_was_told() -> Result<()> {
         without.wait_for_line("waiting on eth1", START)?;
         Ok(())
     })
+}
+
+/// As `LimitFSIZE` sets it. The signal that such a write raises ended the server.
+#[test]
+fn a_limit_on_the_size_of_files_ends_no_boot() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let state = format!("sqlite://{}/state.db", folder.path().display());
+    let bench = Bench::prepared(&["eth1"], &[("NETBOOTD_STATE__URL", &state)], "", |_, _| Ok(()))?;
+    let Some(bench) = bench else { return Ok(()) };
+    let limit = |bytes: &str| -> Result<()> {
+        let process = format!("--pid={}", bench.netbootd.pid());
+        let status = Command::new("prlimit").args([&process, &format!("--fsize={bytes}:unlimited")]).status()?;
+        ensure!(status.success(), "prlimit: {status}");
+        Ok(())
+    };
+    let assign = || tell(&bench.server, &["assign", &mac(1), "shell"]);
+    limit("1")?;
+    let refused = assign()?;
+    ensure!(refused.status.code() == Some(69), "{}", said(&refused));
+    boots(&bench, 11)?;
+    limit("unlimited")?;
+    let assigned = assign()?;
+    ensure!(assigned.status.success(), "there is room again, and it is refused: {}", said(&assigned));
+    ensure!(is_assigned(&bench, 1)?, "it is forgotten");
+    Ok(())
 }
