@@ -57,14 +57,27 @@ impl Check<'_> {
     }
 
     pub(super) fn no_profile(&mut self, path: &[&str], name: &str, profiles: &BTreeMap<String, Profile>) {
+        self.none_of(path, name, profiles.keys().map(String::as_str).chain(Rules::BUILT_IN));
+    }
+
+    /// A menu shows the profiles of the configuration; the built-in ones have their own places in it.
+    pub(super) fn no_entry(&mut self, path: &[&str], name: &str, profiles: &BTreeMap<String, Profile>) {
+        if Rules::BUILT_IN.contains(&name) && !profiles.contains_key(name) {
+            return self.part(path, format!("{name:?} is built in: name a profile of the configuration, or remove it"));
+        }
+        self.none_of(path, name, profiles.keys().map(String::as_str));
+    }
+
+    fn none_of<'n>(&mut self, path: &[&str], name: &str, known: impl Iterator<Item = &'n str>) {
         if self.loaded.is_doubtful(&["profiles"]) {
             return;
         }
-        let mut names: Vec<&str> = profiles.keys().map(String::as_str).chain(Rules::BUILT_IN).collect();
+        let mut names: Vec<&str> = known.collect();
         names.sort_unstable();
         names.dedup();
         let meant = meant(name, names.iter().copied());
-        self.part(path, format!("unknown profile {name:?}{meant}; known profiles: {}", names.join(", ")));
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        self.part(path, format!("unknown profile {name:?}{meant}; known profiles: {names}"));
     }
 
     pub(super) fn duration(&mut self, key: &[&str], text: &str, range: RangeInclusive<Duration>) -> Duration {

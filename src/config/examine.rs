@@ -28,6 +28,7 @@ use crate::{
         reason::{Reason, install_hint},
         selector::Selector,
         shadow::{Lost, Shadowed, shadowed},
+        urls::without_password,
     },
     files::AssetRoot,
 };
@@ -86,6 +87,9 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
             let asked: Vec<&str> = selector.archs.iter().map(|arch| arch.title()).collect();
             Some(format!("{name} is for {}, but the rule matches {}", file.loader.title(), asked.join(", ")))
         }
+        None if assets.is_none() && name.contains('/') && !is_found_behind_folders(name, loaders) => {
+            Some(format!("{name} is a path below the assets folder, but no assets folder is set: set assets"))
+        }
         // For a path, the missing asset is already reported.
         None if name.contains('/') || assets.is_some_and(|assets| assets.file(name).is_ok()) => None,
         None => {
@@ -94,6 +98,11 @@ fn unfit(name: &str, selector: &Selector, assets: Option<&AssetRoot>, loaders: &
             Some(format!("unknown loader {name:?}{meant}: {fix}"))
         }
     }
+}
+
+/// Whether it is a loader of this host, which TFTP and HTTP find in any folder.
+fn is_found_behind_folders(name: &str, loaders: &Loaders) -> bool {
+    name.rsplit('/').next().is_some_and(|last| loaders.iter().any(|file| file.name.eq_ignore_ascii_case(last)))
 }
 
 /// Why machines that match a rule cannot use the GRUB of this host.
@@ -136,6 +145,7 @@ impl Examination<'_> {
     fn base_url(&mut self) {
         let url = self.settings.base_url.as_deref().unwrap_or_default();
         let Some(host) = host(url) else { return };
+        let url = without_password(url);
         let message = match host.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => return,
             Ok(IpAddr::V6(_)) => format!(
@@ -439,7 +449,9 @@ mod tests {
         let path = scratch.path().join("n.toml");
         let text = "[[machines]]\narch = \"bios\"\noverride = { loader = \"snponly.efi\" }\n\
                     [[machines]]\noui = \"b8:ca:3a\"\noverride = { loader = \"snponyl.efi\" }\n\
-                    [[machines]]\nmac = \"52:54:00:12:34:56\"\noverride = { loader = \"snponly.efi\" }\n";
+                    [[machines]]\nmac = \"52:54:00:12:34:56\"\noverride = { loader = \"snponly.efi\" }\n\
+                    [[machines]]\noui = \"b8:ca:3b\"\noverride = { loader = \"debian/shimx64.efi\" }\n\
+                    [[machines]]\noui = \"b8:ca:3c\"\noverride = { loader = \"ipxe/SNPONLY.EFI\" }\n";
         std::fs::write(&path, text).expect("written");
         let (settings, faults) = attempt(&load(Some(&path), [], &[]).expect("read"));
         assert_eq!(faults, []);
@@ -462,6 +474,12 @@ mod tests {
                     Level::Fault,
                     "n.toml:6:14".into(),
                     format!("unknown loader \"snponyl.efi\" (did you mean \"snponly.efi\"?): {fix}")
+                ),
+                (
+                    Level::Fault,
+                    "n.toml:12:14".into(),
+                    "debian/shimx64.efi is a path below the assets folder, but no assets folder is set: set assets"
+                        .into()
                 ),
             ]
         );

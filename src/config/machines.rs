@@ -115,7 +115,7 @@ impl Entry<'_, '_> {
             self.check.no_profile(&["machines", &self.index.clone(), "profile"], profile, profiles);
         }
         for (place, name) in machine.menu.iter().enumerate().filter(|(_, name)| !profiles.contains_key(*name)) {
-            self.check.no_profile(&["machines", &self.index.clone(), "menu", &place.to_string()], name, profiles);
+            self.check.no_entry(&["machines", &self.index.clone(), "menu", &place.to_string()], name, profiles);
         }
         // A name without a folder may be a loader's that is found later; a path can only be an asset.
         if let Some(loader) = machine.overrides.loader.as_deref().filter(|name| name.contains('/'))

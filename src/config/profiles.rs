@@ -166,8 +166,10 @@ impl Check<'_> {
 
     pub(super) fn menu(&mut self, profiles: &BTreeMap<String, Profile>) -> Menu {
         let schema::Menu { default, timeout } = self.loaded.config.menu.clone();
+        // The local disk is chosen where no profile is named.
+        let default = default.filter(|name| name != "local" || profiles.contains_key(name));
         if let Some(name) = default.as_deref().filter(|name| !profiles.contains_key(*name)) {
-            self.no_profile(&["menu", "default"], name, profiles);
+            self.no_entry(&["menu", "default"], name, profiles);
         }
         let timeout = self.duration(&["menu", "timeout"], &timeout, Duration::ZERO..=LONGEST);
         Menu { default, timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or_default() }

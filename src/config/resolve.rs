@@ -72,7 +72,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         state_server: check.state_server(),
         tftp: check.tftp(),
         syslog: check.syslog(),
-        http_port: config.http.port,
+        http_port: check.http_port(),
         listing: config.http.listing,
         base_url: check.base_url(),
         http_limits: check.http_limits(),

@@ -199,6 +199,14 @@ impl Check<'_> {
         networks.collect()
     }
 
+    pub(super) fn http_port(&mut self) -> u16 {
+        let port = self.loaded.config.http.port;
+        if port == 0 {
+            self.fault(&["http", "port"], "port is 0: use 1 to 65535 (a TCP port)".into());
+        }
+        port
+    }
+
     pub(super) fn base_url(&mut self) -> Option<String> {
         let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
         if let Err(fault) = check_base_url(url) {
