@@ -1,7 +1,9 @@
 //! What a user types that needs no network.
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     process::{Command, Output},
 };
@@ -62,6 +64,20 @@ fn the_example_that_is_shipped_has_no_faults_and_its_schema_is_beside_it() {
     let schema = fs::read_to_string(&example).expect("read").lines().next().map(str::to_owned);
     let schema = schema.and_then(|line| line.strip_prefix("#:schema ").map(|path| packaging.join(path)));
     assert_eq!(netbootd(&["check", "--schema"]).stdout, fs::read(schema.expect("named")).expect("the schema"));
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_no_bug() {
+    let check = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netbootd"));
+        command.args(["check", "--config", "/dev/null"]).env(name, OsStr::from_bytes(b"/srv/\xff"));
+        let output = command.output().expect("started");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(check("LESSOPEN").0, Some(0));
+    let (code, said) = check("NETBOOTD_ASSETS");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("environment NETBOOTD_ASSETS: the assets folder /srv/\u{fffd} cannot be used"), "{said}");
 }
 
 #[test]

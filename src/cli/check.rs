@@ -9,7 +9,7 @@ use super::{
     what_is,
 };
 use crate::{
-    config::{Fault, Finding, Level, schema::Config},
+    config::{Fault, Finding, Level, load::environment, schema::Config},
     daemon::privileges::{self, PrivilegeError},
     doctor::configuration::{self, Place},
 };
@@ -76,7 +76,7 @@ fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Resu
 
 /// See [`configuration::check`].
 fn findings(file: Option<&Path>) -> (Vec<Finding>, Told) {
-    let checked = configuration::check(file, std::env::vars().collect());
+    let checked = configuration::check(file, environment());
     (checked.findings, Told { images: checked.images, kernels: checked.kernels })
 }
 

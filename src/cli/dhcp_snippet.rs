@@ -9,7 +9,7 @@ use crate::{
     boot::loader::Loader,
     config::{
         Faults,
-        load::load,
+        load::{environment, load},
         resolve::resolve,
         settings::{Settings, Tftp},
     },
@@ -42,7 +42,7 @@ impl DhcpSnippet {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Some(kind) = self.kind else { return print(&kinds()) };
         let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
-        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).map_err(of_configuration)?;
+        let loaded = load(configuration(self.config.as_deref()), environment(), &[]).map_err(of_configuration)?;
         let settings = resolve(&loaded).map_err(of_configuration)?;
         can_be_fetched(&settings.tftp)?;
         let address = match self.address {

@@ -19,7 +19,7 @@ use crate::{
     },
     config::{
         Faults,
-        load::{Loaded, load},
+        load::{Loaded, environment, load},
         resolve::resolve,
         settings::Settings,
     },
@@ -92,7 +92,7 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) fn run(self) -> Result<(), Failure> {
         let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
-        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).map_err(of_configuration)?;
+        let loaded = load(configuration(self.config.as_deref()), environment(), &[]).map_err(of_configuration)?;
         let settings = resolve(&loaded).map_err(of_configuration)?;
         match &self.pcap {
             Some(file) => self.capture(file, settings),

@@ -18,7 +18,14 @@ use super::images::{self, Images};
 use super::lease_flags::LeaseFlags;
 use super::named_files::{below, folder_of, real};
 use crate::{
-    config::{Faults, load::load, resolve::resolve, save, settings::Settings, text_file::is_readable_again},
+    config::{
+        Faults,
+        load::{environment, load},
+        resolve::resolve,
+        save,
+        settings::Settings,
+        text_file::is_readable_again,
+    },
     daemon::{self, Confinement, StartError, logging, plan::Plan, privileges::PrivilegeError, talk::Talk},
     doctor::{
         finding::{Fix, what_matters},
@@ -165,7 +172,7 @@ impl Up {
 
     /// Writes the configuration that it runs with. `named`: only named files are served, which no configuration says.
     fn saved(&self, file: &Path, flags: &[(&str, Value)], named: bool) -> Result<(), Failure> {
-        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), flags)
+        let loaded = load(configuration(self.config.as_deref()), environment(), flags)
             .map_err(|faults| Failure::new(EX_CONFIG, faults))?;
         let text = save::text(&loaded.config).map_err(|error| Failure::new(EX_OSERR, error))?;
         let name = file.display();
@@ -185,7 +192,7 @@ impl Up {
 
     /// The assets folder of the configuration, if the kernel is in it.
     fn configured_assets(&self, kernel: &Path) -> Option<PathBuf> {
-        let loaded = load(configuration(self.config.as_deref()), std::env::vars(), &[]).ok()?;
+        let loaded = load(configuration(self.config.as_deref()), environment(), &[]).ok()?;
         let folder = loaded.config.assets?;
         kernel.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?).then_some(folder)
     }
@@ -234,7 +241,7 @@ impl Up {
 }
 
 fn loaded(file: Option<&Path>, flags: &[(&str, Value)], only: Option<&BTreeSet<String>>) -> Result<Settings, Faults> {
-    let mut loaded = load(file, std::env::vars(), flags)?;
+    let mut loaded = load(file, environment(), flags)?;
     loaded.only = only.cloned();
     resolve(&loaded)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,7 @@ use figment::{
     providers::{Format, Serialized, Toml},
     value::Value,
 };
-use glob::MatchOptions;
+use glob::{GlobError, MatchOptions};
 use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     schema::{Answer, Config, DhcpSocket, LeaseClients, Machine, Profile},
     text_file::NamedBy,
 };
+use crate::files::permission;
 
 /// A configuration before it is resolved, and the places of its values.
 #[derive(Debug)]
@@ -51,24 +53,27 @@ pub fn load(
 ) -> Result<Loaded, Faults> {
     let mut places = Places::default();
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
-    if let Some(path) = file {
-        places.read(path, NamedBy::CommandLine)?;
-        figment = figment.merge(Toml::string(places.text_of(0)));
-        for (number, path) in included(path, &figment, &places)?.iter().enumerate() {
-            places.read(path, NamedBy::Include)?;
-            // Lists are joined, because each file has its own machines.
-            figment = figment.admerge(Toml::string(places.text_of(number + 1)));
-        }
-    }
     let mut texts = BTreeMap::new();
+    let mut variables = Figment::new();
     for (variable, text) in environment {
         let Some(key) = variable.strip_prefix(PREFIX).filter(|key| *key != "LOG") else { continue };
         let key = key.to_ascii_lowercase().replace("__", ".");
         let value: Value = text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-        figment = figment.merge(Serialized::default(&key, value));
+        variables = variables.merge(Serialized::default(&key, value));
         texts.insert(key.clone(), text.trim().to_owned());
         places.environment.insert(key, variable);
     }
+    if let Some(path) = file {
+        places.read(path, NamedBy::CommandLine)?;
+        figment = figment.merge(Toml::string(places.text_of(0)));
+    }
+    // A variable may name the files, too.
+    for path in included(file, &figment.clone().merge(&variables), &texts, &places)? {
+        places.read(&path, NamedBy::Include)?;
+        // Lists are joined, because each file has its own machines.
+        figment = figment.admerge(Toml::string(places.last_text()));
+    }
+    figment = figment.merge(variables);
     for (key, value) in flags {
         figment = figment.merge(Serialized::default(key, value));
     }
@@ -107,8 +112,8 @@ pub fn load(
         doubtful.push(path);
         doubtful.extend(meant.map(|key| vec![key]));
     }
-    let own = file.map(folder);
-    let patterns = own.iter().flat_map(|own| config.include.iter().map(|pattern| own.join(pattern))).collect();
+    let own = folder(file);
+    let patterns = config.include.iter().map(|pattern| within(&own, pattern)).collect();
     Ok(Loaded { config, places, patterns, faults, doubtful, only: None })
 }
 
@@ -184,27 +189,53 @@ const DATE: &str = "$__toml_private_datetime";
 /// The prefix of environment variables: `NETBOOTD_HTTP__PORT` is `http.port`. `NETBOOTD_LOG` is the log filter.
 const PREFIX: &str = "NETBOOTD_";
 
-fn folder(file: &Path) -> PathBuf {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+/// The variables of this process. One that is not UTF-8 is none of ours, or has a value that no key can have.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// The folder that the patterns of `include` are relative to.
+fn folder(file: Option<&Path>) -> PathBuf {
+    let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
+}
+
+/// A pattern of `include` within a folder, whose own name is none: it may have brackets.
+fn within(folder: &Path, pattern: &str) -> PathBuf {
+    Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(pattern)
 }
 
 /// The files that match the patterns of `include`, relative to the configuration's folder, each once and sorted.
-fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathBuf>, Faults> {
-    let patterns: Vec<String> = figment.extract_inner("include").map_err(|error| places.fault(&error))?;
+fn included(
+    file: Option<&Path>,
+    figment: &Figment,
+    texts: &BTreeMap<String, String>,
+    places: &Places,
+) -> Result<Vec<PathBuf>, Faults> {
+    let patterns: Vec<String> = match figment.extract_inner("include") {
+        Ok(patterns) => patterns,
+        // What is wrong with it is said later, together with everything else; one text is a list of one.
+        Err(_) => texts.get("include").filter(|text| !text.contains([',', '['])).cloned().into_iter().collect(),
+    };
     let folder = folder(file);
-    let own = file.canonicalize().ok();
+    // `*.toml` is also the configuration itself, whose rules would all be there twice.
+    let mut known: BTreeSet<PathBuf> = file.and_then(|file| file.canonicalize().ok()).into_iter().collect();
     let mut paths = BTreeSet::new();
     for (index, pattern) in patterns.iter().enumerate() {
         let fault = |problem: String| {
             let place = places.of(&["include", &index.to_string()]);
             Faults(vec![Fault { place, message: format!("{pattern:?} cannot be included: {problem}") }])
         };
-        let path = folder.join(pattern);
         // Hidden files are an editor's: Emacs locks a file by a link `.#NAME` that leads nowhere.
         let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
-        let found = glob::glob_with(&path.to_string_lossy(), options).map_err(|error| fault(error.to_string()))?;
-        let mut found = found.collect::<Result<Vec<_>, _>>().map_err(|error| fault(error.to_string()))?;
+        let found = glob::glob_with(&within(&folder, pattern).to_string_lossy(), options);
+        let found = found.map_err(|error| fault(error.to_string()))?;
+        let reason = |error: GlobError| permission::denied(error.path()).unwrap_or_else(|| error.to_string());
+        let mut found = found.collect::<Result<Vec<_>, _>>().map_err(|error| fault(reason(error)))?;
         // A pattern may find nothing; a name may not.
+        let path = folder.join(pattern);
         if found.is_empty() && !pattern.contains(WILDCARDS) {
             if !path.exists() {
                 let what = path.display();
@@ -212,12 +243,9 @@ fn included(file: &Path, figment: &Figment, places: &Places) -> Result<Vec<PathB
             }
             found.push(path);
         }
-        for path in found {
-            // `*.toml` is also the configuration itself, whose rules would all be there twice.
-            if path.canonicalize().ok() != own {
-                paths.insert(path);
-            }
-        }
+        // Two ways to one file, such as a link to it, are one file.
+        let is_new = |path: &PathBuf| path.canonicalize().map_or(true, |real| known.insert(real));
+        paths.extend(found.into_iter().filter(is_new));
     }
     Ok(paths.into_iter().collect())
 }
@@ -454,6 +482,33 @@ mod tests {
         let words = "cannot be read: it is a folder: name the files in it, such as \"machines.d/*.toml\"";
         assert_eq!(said(b"include = [\"d*\"]\n"), Err(format!("SRV/d.toml: {words}")));
         assert_eq!(said(b"include = [\"no*\", \"n.toml\"]\n"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_variable_names_included_files_and_a_folder_may_have_brackets() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        std::fs::create_dir_all(at("my [lab]/d")).expect("made");
+        std::fs::write(at("my [lab]/n.toml"), "include = [\"no/*.toml\"]\n").expect("written");
+        let rule = "[[machines]]\nmac = \"52:54:00:12:34:56\"\nmenu = 1\n";
+        std::fs::write(at("my [lab]/d/a.toml"), rule).expect("written");
+        let of = |environment: &[(&str, &str)]| {
+            let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let loaded = load(Some(&at("my [lab]/n.toml")), environment, &[]).expect("read");
+            let places = loaded.faults.iter().map(|fault| fault.place.replace(scratch.path().to_str().unwrap(), "SRV"));
+            (places.collect::<Vec<_>>(), loaded.patterns)
+        };
+        let found = vec!["SRV/my [lab]/d/a.toml:3:1".to_owned()];
+        for text in ["[\"d/*.toml\"]", "d/*.toml", "[\"d/*.toml\", \"d/a.toml\", \"d/link.toml\"]"] {
+            let _ = std::os::unix::fs::symlink("a.toml", at("my [lab]/d/link.toml"));
+            let (places, patterns) = of(&[("NETBOOTD_INCLUDE", text)]);
+            assert_eq!(places, found, "{text}");
+            let pattern = glob::Pattern::new(&patterns[0].to_string_lossy()).expect("a pattern");
+            assert!(pattern.matches_path(&at("my [lab]/d/b.toml")), "it is watched: {pattern}");
+        }
+        assert_eq!(of(&[]).0, Vec::<String>::new());
+        let (places, _) = of(&[("NETBOOTD_MACHINES", "[{menu=1}]"), ("NETBOOTD_HTTP", "{port=\"x\"}")]);
+        assert_eq!(places, ["environment NETBOOTD_HTTP", "environment NETBOOTD_MACHINES"], "what it sets is its own");
     }
 
     #[test]

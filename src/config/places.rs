@@ -63,12 +63,23 @@ impl Places {
         self.files.get(number).map_or("", |file| &file.text)
     }
 
+    /// The contents of the file that was read last.
+    pub(super) fn last_text(&self) -> &str {
+        self.files.last().map_or("", |file| &file.text)
+    }
+
     /// `FILE:LINE:COLUMN` or an environment variable; `command line` for values that are in neither.
     #[must_use]
     pub fn of(&self, path: &[&str]) -> String {
         let dotted = path.join(".");
-        // A variable also sets the sections in its name.
-        let sets = |key: &str| key.strip_prefix(&dotted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        // A variable also sets the sections in its name, and a whole list, or what no file has of its table.
+        let below = |key: &str, whole: &str| Some(key.strip_prefix(whole)?.to_owned());
+        let is_section = |rest: String| rest.is_empty() || rest.starts_with('.');
+        let is_own = |rest: String| {
+            let inner = rest.strip_prefix('.').map(|rest| rest.split('.').next().unwrap_or_default());
+            inner.is_some_and(|part| part.parse::<usize>().is_ok() || self.find(path).is_none())
+        };
+        let sets = |key: &str| below(key, &dotted).is_some_and(is_section) || below(&dotted, key).is_some_and(is_own);
         if let Some((_, variable)) = self.environment.iter().find(|(key, _)| sets(key)) {
             return format!("environment {variable}");
         }

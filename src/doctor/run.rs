@@ -19,7 +19,7 @@ use super::{
     probe::probe,
 };
 use crate::{
-    config::{Level, schema::DhcpSocket, settings::Settings},
+    config::{Level, load::environment, schema::DhcpSocket, settings::Settings},
     daemon::privileges::{self, PrivilegeError},
     net::{
         holder::{Holder, Table, other_holders, sockets_on},
@@ -137,7 +137,7 @@ impl Examination {
     fn begin(wanted: &Wanted) -> Result<Self, Failed> {
         let started = started();
         let config = wanted.config.clone().or_else(|| started.as_ref()?.config.clone()).or_else(installed);
-        let own = || std::env::vars().filter(|(name, _)| name.starts_with("NETBOOTD_")).collect();
+        let own = || environment().into_iter().filter(|(name, _)| name.starts_with("NETBOOTD_")).collect();
         let environment = started.as_ref().map_or_else(own, |started| started.environment.clone());
         // What a server may read whatever the permissions are, no permission keeps from booting.
         let bound = started.as_ref().filter(|started| !started.reads_all);
