@@ -122,7 +122,7 @@ impl Run {
             Step::Send(Send::Blocks { first, count }) => {
                 let block_size = self.transfer.block_size();
                 if let Err(failure) = self.source.blocks(first, count, block_size, packets) {
-                    let packet = error(ErrorCode::NotDefined, "the file changed during the transfer");
+                    let packet = error(ErrorCode::NotDefined, &failure.to_string());
                     self.transmit(self.peer, &packet, packet.len());
                     return Some(Ending::Unreadable(failure));
                 }

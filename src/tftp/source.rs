@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 use bytes::Bytes;
 
 use super::packet::data_header;
-use crate::files::Asset;
+use crate::{files::Asset, timeline::event::Failure};
 
 /// The contents of a transfer.
 #[derive(Debug)]
@@ -35,9 +35,18 @@ impl Origin {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         match self {
             Self::File(file) => file.read_exact_at(buffer, offset),
-            Self::Asset(asset) => asset.read_exact_at(buffer, offset),
+            Self::Asset(asset) => read_unchanged(asset, buffer, offset),
         }
     }
+}
+
+/// Looked at after the read: a client is never sent two versions of a file as one.
+fn read_unchanged(asset: &Asset, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    asset.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), Failure::CUT_SHORT),
+        _ => error,
+    })?;
+    if asset.is_as_it_was()? { Ok(()) } else { Err(io::Error::other(Failure::CHANGED)) }
 }
 
 impl Source {
@@ -66,7 +75,7 @@ impl Source {
     /// Appends the DATA packets of these blocks (counted from 1) to `packets`.
     ///
     /// # Errors
-    /// Those of the read; `UnexpectedEof` for a file that became shorter.
+    /// Those of the read; `UnexpectedEof` for a file that became shorter; a file that was written into.
     pub fn blocks(&mut self, first: u64, count: u64, block_size: u16, packets: &mut Vec<u8>) -> io::Result<()> {
         packets.clear();
         let offset = (first - 1) * u64::from(block_size);
@@ -124,9 +133,10 @@ const PIECE: usize = 16 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs, io::Write, time::SystemTime};
 
     use super::*;
+    use crate::{files::AssetRoot, timeline::event::Failure};
 
     #[test]
     fn memory_and_files_give_the_same_packets_for_any_blocks() {
@@ -158,6 +168,27 @@ mod tests {
         for _ in 0..2 {
             let error = source.blocks(1, 1, 512, &mut Vec::new()).expect_err("too short");
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_into_is_not_sent_as_a_mixture_of_two() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kernel");
+        let assets = AssetRoot::open(folder.path()).expect("opened");
+        let changes: [(fn(&File) -> io::Result<()>, &str); 2] = [
+            (|file| file.write_all_at(&[2; 100_000], 0), Failure::CHANGED),
+            (|file| file.set_len(5000), Failure::CUT_SHORT),
+        ];
+        for (change, words) in changes {
+            fs::write(&path, [1; 100_000]).expect("written");
+            let file = File::options().write(true).open(&path).expect("opened");
+            file.set_modified(SystemTime::UNIX_EPOCH).expect("set");
+            let mut source = Source::asset(assets.shared("kernel").expect("there"));
+            source.blocks(1, 1, 1024, &mut Vec::new()).expect("read");
+            change(&file).expect("changed");
+            let error = source.blocks(50, 1, 1024, &mut Vec::new()).expect_err("another file by now");
+            assert_eq!(error.to_string(), words);
         }
     }
 
