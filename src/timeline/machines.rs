@@ -19,12 +19,15 @@ use super::{
     cause::State,
     event::{Event, Part, What, Who},
     moment::Moment,
+    stage::Stage,
 };
 use crate::boot::{
     identity::{Key, MachineId},
     mac::MacAddr,
     over::Of,
+    reason::Reason,
     recent::Recent,
+    text::is_unseen,
 };
 
 /// All machines that were seen lately. Of more than [`Timelines::MACHINES`] those that were silent the longest are
@@ -39,6 +42,8 @@ pub struct Timelines {
     at_address: Recent<Ipv4Addr, Vec<MachineId>>,
     /// By which cards a UUID was heard lately.
     turns: Recent<Uuid, Turns>,
+    /// Files that addresses asked for in vain of which nothing else is known.
+    in_vain: Recent<(Who, String), ()>,
     /// Counts changes.
     version: u64,
 }
@@ -56,7 +61,8 @@ impl Default for Timelines {
     fn default() -> Self {
         let (machines, by_address) = (Recent::new(Self::MACHINES), Recent::new(Self::MACHINES));
         let (at_address, turns) = (Recent::new(Self::MACHINES), Recent::new(Self::MACHINES));
-        Self { machines, by_address, by_card: Recent::new(Self::MACHINES), at_address, turns, version: 0 }
+        let (by_card, in_vain) = (Recent::new(Self::MACHINES), Recent::new(Self::MACHINES));
+        Self { machines, by_address, by_card, at_address, turns, in_vain, version: 0 }
     }
 }
 
@@ -199,7 +205,7 @@ impl Timelines {
         // Of a machine that was not heard yet, what others say to it makes no boot; nor what it says by syslog, as
         // switches and printers do.
         if !is_about_a_boot && self.machines.peek(&who).is_none() {
-            return Vec::new();
+            return self.told_in_vain(who, what, now).into_iter().collect();
         }
         self.version += 1;
         let version = self.version;
@@ -226,6 +232,17 @@ impl Timelines {
             lines.extend(boot.apply(what, now).into_iter().map(|step| Line { who: shown, step }));
         }
         lines
+    }
+
+    /// A machine whose boot file another DHCP server names may never be heard by DHCP, and the log is all that shows why it
+    /// stops. Once for each file: telephones ask for theirs again and again.
+    fn told_in_vain(&mut self, who: Who, what: What, now: Moment) -> Option<Line> {
+        let What::NotHere(name) = what else { return None };
+        let text = Reason::NotFound(name.clone()).to_string().replace(is_unseen, "?");
+        let asked = (who, name);
+        let is_known = self.in_vain.get(&asked).is_some();
+        self.in_vain.insert(asked, ());
+        (!is_known).then_some(Line { who, step: Step { at: now, stage: Stage::Refused, text, failed: false } })
     }
 
     /// Looks for boots that have stopped; the lines are what was not reported about them yet.
@@ -641,7 +658,9 @@ mod tests {
     fn a_boot_file_that_is_not_here_is_named_with_its_fix_and_only_of_a_machine_that_boots() {
         let not_here = || Event { who: Who::Address(IP), what: What::NotHere("pxelinux.0".into()) };
         let mut timelines = Timelines::default();
-        assert_eq!(timelines.apply(not_here(), NOW), []);
+        let told: Vec<String> = timelines.apply(not_here(), NOW).into_iter().map(|line| line.step.text).collect();
+        assert_eq!(told, ["there is no file pxelinux.0"]);
+        assert_eq!(timelines.apply(not_here(), NOW), [], "once");
         assert_eq!(timelines.snapshot(NOW).machines, [], "a telephone asks for its own files");
         for what in [discover("BIOS"), What::Offer("undionly.kpxe".into()), What::Address(IP)] {
             timelines.apply(machine(what), NOW);
@@ -652,6 +671,30 @@ mod tests {
         let start = "it asked for pxelinux.0 by TFTP, which is not here; if the DHCP server names this boot file, let it name netboot";
         assert!(text.starts_with(start), "{text}");
         assert_eq!(timelines.tick(Moment::from_secs(1_000_050)), [], "once");
+    }
+
+    #[test]
+    fn what_a_started_loader_does_not_find_is_told_and_does_not_end_its_boot() {
+        let not_here = |name: &str| Event { who: Who::Address(IP), what: What::NotHere(name.into()) };
+        let told = |lines: Vec<Line>| lines.into_iter().map(|line| line.step.text).collect::<Vec<_>>();
+        let mut timelines = Timelines::default();
+        for what in [discover("BIOS"), What::Own(Own::Loader("pxelinux.0".into())), What::Address(IP)] {
+            timelines.apply(machine(what), NOW);
+        }
+        timelines.apply(fetched(Of::Asset, "pxelinux.0", 9, None), NOW);
+        assert_eq!(told(timelines.apply(not_here("ldlinux.c32"), NOW)), ["there is no file ldlinux.c32"]);
+        assert_eq!(timelines.apply(not_here("ldlinux.c32"), NOW), [], "once");
+        let boot = timelines.boot(Who::from(MAC)).expect("a boot");
+        assert!(matches!(boot.state(NOW), State::HandedOver { .. }), "{:?}", boot.state(NOW));
+
+        // A Raspberry Pi looks for many files in vain. Of one that has found none, they say why.
+        let mut timelines = Timelines::default();
+        for what in [discover("BIOS"), What::Own(Own::RaspberryPi), What::Address(IP)] {
+            timelines.apply(machine(what), NOW);
+        }
+        assert_eq!(told(timelines.apply(not_here("start4.elf"), NOW)), ["there is no file start4.elf"]);
+        timelines.apply(fetched(Of::Asset, "config.txt", 9, None), NOW);
+        assert_eq!(timelines.apply(not_here("dt-blob.bin"), NOW), []);
     }
 
     #[test]

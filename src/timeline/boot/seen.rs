@@ -54,10 +54,7 @@ impl Timeline {
                 self.has_shim = true;
                 Vec::new()
             }
-            What::NotHere(name) => {
-                self.looks_for(name, now);
-                Vec::new()
-            }
+            What::NotHere(name) => self.looks_for(name, now).into_iter().collect(),
             What::Forgotten => {
                 vec![Seen(Stage::Offer, "what was learned of its firmware is forgotten".into(), false)]
             }
@@ -183,14 +180,17 @@ impl Timeline {
         vec![Seen(Stage::Refused, text, true)]
     }
 
-    /// Loaders look for files that need not be there. Firmware that has fetched nothing asks for its boot file, which it
-    /// was sent to this server for. A Raspberry Pi looks for files in vain first.
-    fn looks_for(&mut self, name: String, now: Moment) {
+    /// Firmware that has fetched nothing asks for its boot file, which it was sent to this server for: that is why it
+    /// stops. Loaders look for files that need not be there, and a Raspberry Pi looks for many: these are only reported.
+    fn looks_for(&mut self, name: String, now: Moment) -> Option<Seen> {
         let is_firmware = !self.has_ipxe && !self.has_grub && self.own.is_none() && self.ending.is_none();
         if is_firmware && !self.is_past_offers() && self.downloads.is_empty() {
             self.last = now;
             self.not_here.get_or_insert_with(|| shortened(name));
+            return None;
         }
+        let is_usual = self.own == Some(Own::RaspberryPi) && self.has_own_files();
+        (!is_usual).then(|| Seen(Stage::Refused, shortened(Reason::NotFound(name).to_string()), false))
     }
 
     fn script(&mut self, outcome: Outcome, now: Moment) -> Vec<Seen> {
