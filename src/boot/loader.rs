@@ -37,14 +37,15 @@ impl ClientArch {
     pub fn named(name: &str, http: bool) -> Option<Self> {
         let is_meant =
             |row: &&Row| row.loader.is_some_and(|loader| loader.arch() == name) && row.title.contains("HTTP") == http;
-        let code = name.parse().ok().or_else(|| ARCHITECTURES.iter().find(is_meant).map(|row| row.code));
+        let code = number(name).or_else(|| ARCHITECTURES.iter().find(is_meant).map(|row| row.code));
         code.map(Self)
     }
 
-    /// The one with this title.
+    /// The one with this title, as [`fmt::Display`] writes it.
     #[must_use]
     pub fn titled(title: &str) -> Option<Self> {
-        ARCHITECTURES.iter().find(|row| row.title == title).map(|row| Self(row.code))
+        let known = ARCHITECTURES.iter().find(|row| row.title == title).map(|row| row.code);
+        known.or_else(|| title.strip_prefix(UNKNOWN)?.parse().ok()).map(Self)
     }
 
     fn row(self) -> Option<&'static Row> {
@@ -56,8 +57,19 @@ impl fmt::Display for ClientArch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.row() {
             Some(row) => write!(f, "{}", row.title),
-            None => write!(f, "architecture {}", self.0),
+            None => write!(f, "{UNKNOWN}{}", self.0),
         }
+    }
+}
+
+/// What the title of a code without a row begins with.
+const UNKNOWN: &str = "architecture ";
+
+/// A code as people write it: 27, or 0x1b as the registry of IANA does.
+fn number(text: &str) -> Option<u16> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u16::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }
 
@@ -379,7 +391,12 @@ pub(crate) mod tests {
         assert_eq!(ClientArch::named("14", true), Some(ClientArch(14)));
         assert_eq!(ClientArch::named("arm64", false), Some(ClientArch(11)), "and not U-Boot's");
         assert_eq!(ClientArch::named("arm32", true), Some(ClientArch(18)));
+        assert_eq!(ClientArch::named("0x001b", false), Some(ClientArch(27)));
         assert_eq!(ClientArch::named("amd64", false), None);
+        for code in [0, 7, 11, 27, 41, 256] {
+            assert_eq!(ClientArch::titled(&ClientArch(code).to_string()), Some(ClientArch(code)));
+        }
+        assert_eq!(ClientArch::titled("architecture x"), None);
     }
 
     #[test]

@@ -215,7 +215,10 @@ impl Serving {
                 }
                 let who = Who::Machine(machine);
                 self.tell(who, What::Request(Box::new(seen)));
-                self.tell(who, What::Refused(why));
+                match request.client() {
+                    Ok(client) => self.tell_refused(who, why, &client),
+                    Err(_) => self.tell(who, What::Refused(why)),
+                }
                 None
             }
             Action::Ignore(why) => {
@@ -248,10 +251,8 @@ impl Serving {
         }
         let kind = match &lease.step {
             Step::Silence(why) => {
-                match why {
-                    Reason::LeasesFull(_) if client.is_some() => {
-                        self.tell(Who::from(request.mac), What::Refused(why.clone()));
-                    }
+                match (why, &client) {
+                    (Reason::LeasesFull(_), Some(client)) => self.tell_refused(request.mac.into(), why.clone(), client),
                     _ => self.ignored(why, datagram.from),
                 }
                 return Leased::Answered(None);
@@ -349,6 +350,11 @@ impl Serving {
 
     fn ignored(&self, why: &Reason, from: SocketAddrV4) {
         debug!(reason = why.label(), %from, port = ?self.port, "no reply: {why}");
+    }
+
+    fn tell_refused(&self, who: Who, why: Reason, client: &Client) {
+        self.tell(who, What::Refused(why));
+        self.tell(who, What::Firmware(client.to_string()));
     }
 
     fn tell(&self, who: Who, what: What) {

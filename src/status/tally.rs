@@ -72,6 +72,7 @@ impl Tally {
             | What::TookLoader(_)
             | What::ShimRuns
             | What::NotHere(_)
+            | What::Firmware(_)
             | What::Forgotten
             | What::OfferedAddress(_)
             | What::OtherNetwork { .. }

@@ -103,6 +103,8 @@ pub enum What {
     /// A leasing server offered the machine this address. It may take another one; but a Raspberry Pi 3 does not say
     /// that it took it.
     OfferedAddress(Ipv4Addr),
+    /// The firmware that a refused request is of: no offer says it.
+    Firmware(String),
     /// A request that got no boot.
     Refused(Reason),
     /// `/boot.ipxe` was answered.

@@ -5,7 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::receive;
 
-use crate::bench::{Bench, CLIENT, SERVER, SOON};
+use crate::{
+    bench::{Bench, CLIENT, SERVER, SOON},
+    control::{said, tell},
+    field::until,
+};
 
 pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 pub(crate) const UUID: &[u8] = b"\0\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff\x01";
@@ -135,6 +139,21 @@ fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
     bench.netbootd.wait_for_line("refused      no UEFI arm64 loader was found: install the package", SOON)?;
     bench.netbootd.wait_for_line("refused      there is no network boot loader for PowerPC OPAL", SOON)?;
     Ok(())
+}
+
+/// No offer says which firmware it has.
+#[test]
+fn a_machine_that_is_refused_is_explained_as_what_it_is() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    socket.send_to(&request(DISCOVER, 1, &[(60, b"PXEClient"), (93, &[0, 27])]), (Ipv4Addr::BROADCAST, 67))?;
+    bench.netbootd.wait_for_line("refused      no UEFI riscv64 loader was found", SOON)?;
+    let file = tempfile::NamedTempFile::new()?;
+    let file = file.path().display().to_string();
+    until("its firmware is not known", || {
+        let explained = said(&tell(&bench.server, &["explain", "52:54:00:12:34:56", "-c", &file])?);
+        Ok(explained.contains("UEFI riscv64 asks by DHCP") && explained.contains("refused: no UEFI riscv64 loader"))
+    })
 }
 
 /// A relay puts its own address into giaddr and its knowledge into option 82, and wants both back by unicast

@@ -59,6 +59,10 @@ impl Timeline {
                 vec![Seen(Stage::Offer, "what was learned of its firmware is forgotten".into(), false)]
             }
             What::BootServer(offer) => vec![Seen(Stage::BootServer, offer, false)],
+            What::Firmware(client) => {
+                self.client.get_or_insert(client);
+                Vec::new()
+            }
             What::Refused(why) => self.refused(&why),
             What::Retry => {
                 self.scripts = 0;
