@@ -341,6 +341,58 @@ fn a_capture_is_shown_with_what_other_servers_break() {
 }
 
 #[test]
+fn a_capture_shows_what_the_server_would_refuse_and_what_is_not_for_it() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let discover = Captured::named("undionly-discover").expect("there").request;
+    let firmware = Captured::named("old-board-short-arch-discover").expect("there").request;
+    let mut takes = firmware.clone();
+    // It accepts an address: message type 3, and the address in the header.
+    let kind = 240 + takes[240..].windows(3).position(|option| option == b"\x35\x01\x01").expect("option 53");
+    takes[kind + 2] = 3;
+    takes[12..16].copy_from_slice(&[10, 77, 0, 50]);
+    let mut refusal = vec![0; 240];
+    refusal[..3].copy_from_slice(&[2, 1, 6]);
+    refusal[28..34].copy_from_slice(&firmware[28..34]);
+    refusal[236..240].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
+    let bootp = [refusal.clone(), vec![255]].concat();
+    refusal.extend_from_slice(b"\x35\x01\x06\x36\x04\x0a\x4d\x00\x01\xff");
+    let as_ipxe = b"\0\x01undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0".as_slice();
+    let file = pcap(&[
+        ("0.0.0.0:68", "255.255.255.255:67", &firmware),
+        ("10.77.0.50:68", "10.77.0.9:4011", &takes),
+        ("10.77.0.50:68", "10.77.0.2:4011", &takes),
+        ("10.77.0.50:2070", "10.77.0.2:69", as_ipxe),
+        ("10.77.0.50:2071", "10.77.0.2:69", b"\0\x01undionly.kpxe\0netascii\0"),
+        ("10.77.0.50:2072", "10.77.0.9:69", b"\0\x01undionly.kpxe\0octet\0"),
+        ("10.77.0.1:67", "255.255.255.255:68", &refusal),
+        ("10.77.0.1:67", "255.255.255.255:68", &bootp),
+        ("10.77.0.60:2070", "10.77.0.2:69", as_ipxe),
+        ("10.77.1.1:67", "10.77.0.9:67", &discover),
+    ]);
+    fs::write(scratch.path().join("x.pcap"), &file).expect("written");
+    let shown = |arguments: &[&str]| {
+        let output = explain(scratch.path(), "state.url = \"sqlite://state.db\"\n", arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = shown(&["--pcap", "x.pcap", "--address", "10.77.0.2"]);
+    let other = "netbootd does not answer: it is sent to 10.77.0.9, and this server is 10.77.0.2 (see --address)\n";
+    assert_eq!(text.matches(other).count(), 3, "{text}");
+    for words in [
+        // Firmware was heard there, and no iPXE since. Elsewhere it is an iPXE that would only load itself again.
+        "#4  +3.000 s  10.77.0.50:2070\n  a TFTP read request for undionly.kpxe\n  netbootd answers: undionly.kpxe, 1 bytes\n",
+        "#5  +4.000 s  10.77.0.50:2071\n  a TFTP read request for undionly.kpxe\n  netbootd does not answer: transfer mode netascii would",
+        "DHCPNAK of another server, 10.77.0.1, for ",
+        "an answer of a BOOTP server, 10.77.0.1, which is no DHCP server\n",
+        "#9  +8.000 s  10.77.0.60:2070\n  a TFTP read request for undionly.kpxe\n  netbootd answers: undionly.kpxe (script for iPXE), ",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in\n{text}");
+    }
+    // Where it was captured is not known.
+    assert!(!shown(&["--pcap", "x.pcap"]).contains("it is sent to"));
+}
+
+#[test]
 fn the_pxelinux_file_is_shown_where_it_is_read() {
     let scratch = tempfile::tempdir().expect("a folder");
     let lines = "default_profile = \"local\"\nstate.url = \"sqlite://state.db\"\n";

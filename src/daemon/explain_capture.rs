@@ -14,7 +14,7 @@ use super::{
     loaders, plan,
 };
 use crate::{
-    boot::{machine::Live, over::Over, reason::Reason},
+    boot::{mac::MacAddr, machine::Live, over::Over, reason::Reason},
     config::settings::Settings,
     dhcp::{
         destination::destination,
@@ -25,14 +25,18 @@ use crate::{
     },
     files::{
         AssetRoot,
-        found::{Asker, Caller, Found, Names},
+        found::{Caller, Found, Names},
     },
     net::{
         capture::{Damaged, Packet, packets},
         frame::Datagram,
     },
     offers::attempts::Attempts,
-    tftp::packet::{Packet as Tftp, ReadRequest},
+    tftp::{
+        asker::Returns,
+        packet::Packet as Tftp,
+        serve::{Client, look_up},
+    },
 };
 
 /// Where the capture is taken to be from.
@@ -87,13 +91,13 @@ pub struct Line {
 pub fn explain_capture(file: &[u8], settings: Settings, at: At<'_>) -> Result<Explained, Damaged> {
     let all = packets(file)?;
     let (roster, state) = roster(&settings.state);
-    let here = here(&settings, at);
+    let (here, is_named) = (here(&settings, at), at.address.is_some() || at.interface.is_some());
     let attempts = Mutex::new(Attempts::new(settings.dhcp.rates, []));
     let (found, _) = loaders::find(&settings.loader_dirs);
     let assets = settings.assets.clone();
     let live = Live::new(plan::rules_with(settings, found), roster);
-    let explaining =
-        Explaining { here, attempts, assets, live, began: Instant::now(), first: all.first().map_or(0, |p| p.at) };
+    let (returns, began, first) = (Mutex::default(), Instant::now(), all.first().map_or(0, |p| p.at));
+    let explaining = Explaining { here, is_named, attempts, returns, assets, live, began, first };
     let lines: Vec<Line> = all.iter().filter_map(|packet| explaining.packet(packet)).collect();
     let (others, cut) = (all.len() - lines.len(), all.iter().filter(|packet| packet.cut > 0).count());
     Ok(Explained { packets: lines, others, cut, state })
@@ -109,7 +113,10 @@ fn here(settings: &Settings, at: At<'_>) -> Here {
 
 struct Explaining {
     here: Here,
+    /// Whether the user named our address or interface. Else the capture may be of another host.
+    is_named: bool,
     attempts: Mutex<Attempts>,
+    returns: Mutex<Returns>,
     assets: Option<Arc<AssetRoot>>,
     live: Arc<Live>,
     began: Instant,
@@ -129,7 +136,7 @@ impl Explaining {
             // A request of EDK2 to port 4011 comes from port 4011.
             (_, 67 | 4011) if payload.first() == Some(&1) => Some(self.request(line, payload, now)),
             (67 | 4011, _) if payload.first() == Some(&2) => Some(self.of_server(line, payload)),
-            (_, 69) => Some(self.read(line, payload, *from.ip())),
+            (_, 69) => Some(self.read(line, payload, *from.ip(), now)),
             // The answer to a read request comes from any port.
             (1024.., 1024..) if payload.starts_with(&[0, 5]) => tftp_error(line, payload),
             _ => None,
@@ -156,11 +163,20 @@ impl Explaining {
         let relay =
             if request.giaddr.is_unspecified() { String::new() } else { format!(" by the relay {}", request.giaddr) };
         let what = format!("{kind} of {}{who} to port {}{relay}", request.mac, line.to.port());
+        if let Some(why) = self.elsewhere(*line.to.ip()) {
+            return Line { what, refused: Some(why), ..line };
+        }
         let (rules, roster) = (self.live.rules.load(), self.live.roster.load());
         let deciding = Deciding { rules: &rules, roster: &roster };
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        match proxy::answer(&request, port, &self.here, deciding, &mut attempts, now) {
-            Action::Reply { reply, offer, delay, .. } => {
+        let action = proxy::answer(&request, port, &self.here, deciding, &mut attempts, now);
+        let is_booting = request.is_of_boot_client() || attempts.has_just_asked(request.mac, now);
+        if let Some(address) = request.address().filter(|_| is_booting) {
+            self.took(&mut attempts, request.mac, address);
+        }
+        match action {
+            Action::Reply { reply, client, offer, delay, .. } => {
+                self.live.heard().asked(&client);
                 let late = if delay.is_zero() { String::new() } else { format!(", {delay:?} late") };
                 let bytes = reply.encode();
                 let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -171,13 +187,39 @@ impl Explaining {
         }
     }
 
+    /// A unicast to another host never reaches us, and neither does a multicast. The broadcast address of a network ends
+    /// in 255, as far as a capture shows it.
+    fn elsewhere(&self, to: Ipv4Addr) -> Option<String> {
+        let (ours, [.., last]) = (self.here.address, to.octets());
+        let is_for_all = to.is_unspecified() || last == u8::MAX;
+        let is_ours = to == ours || ours.is_unspecified();
+        (self.is_named && !is_for_all && !is_ours)
+            .then(|| format!("it is sent to {to}, and this server is {ours} (see --address)"))
+    }
+
+    fn took(&self, attempts: &mut Attempts, mac: MacAddr, address: Ipv4Addr) {
+        attempts.took_address(mac, address);
+        self.live.heard().took(mac, address);
+    }
+
     fn of_server(&self, line: Line, payload: &[u8]) -> Line {
         let offered = match Offered::parse(payload) {
             Ok(offered) => offered,
+            Err(Reason::MessageType(0)) => {
+                let what = format!("an answer of a BOOTP server, {}, which is no DHCP server", line.from.ip());
+                return Line { what, ..line };
+            }
+            Err(Reason::MessageType(number)) => {
+                return Line { what: format!("DHCP message {number} of the server {}", line.from.ip()), ..line };
+            }
             Err(why) => return Line { what: format!("a server's message ({why})"), ..line },
         };
         let server = offered.server_id.unwrap_or(*line.from.ip());
-        let kind = if offered.is_ack { "DHCPACK" } else { "DHCPOFFER" };
+        let kind = match (offered.is_ack, offered.is_nak) {
+            (true, _) => "DHCPACK",
+            (_, true) => "DHCPNAK",
+            _ => "DHCPOFFER",
+        };
         let mut says = Vec::new();
         if !offered.yiaddr.is_unspecified() {
             says.push(format!("the address {}", offered.yiaddr));
@@ -190,18 +232,19 @@ impl Explaining {
         }
         let is_ours = server == self.here.address;
         let whose = if is_ours { "of this server" } else { "of another server" };
-        let what = format!("{kind} {whose}, {server}, for {}: {}", offered.mac, says.join(", "));
+        let says = if says.is_empty() { String::new() } else { format!(": {}", says.join(", ")) };
+        let what = format!("{kind} {whose}, {server}, for {}{says}", offered.mac);
         let breaks =
             rivals(&offered, *line.from.ip(), &[self.here.address], &[]).iter().map(ToString::to_string).collect();
         if offered.is_ack && !offered.yiaddr.is_unspecified() {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            attempts.took_address(offered.mac, offered.yiaddr);
+            self.took(&mut attempts, offered.mac, offered.yiaddr);
         }
         Line { what, breaks, ..line }
     }
 
     /// A read request of TFTP: the names are looked up by the function that serves them.
-    fn read(&self, line: Line, payload: &[u8], client: Ipv4Addr) -> Line {
+    fn read(&self, line: Line, payload: &[u8], client: Ipv4Addr, now: Instant) -> Line {
         let request = match Tftp::parse(payload) {
             Ok(Tftp::Read(request)) => request,
             Ok(Tftp::Write) => {
@@ -217,12 +260,10 @@ impl Explaining {
                 };
             }
         };
-        let ReadRequest { filename, program, .. } = &request;
-        let what = format!("a TFTP read request for {}", String::from_utf8_lossy(filename));
-        let heard = {
-            let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            attempts.machine_at(client).and_then(|machine| attempts.loader_of(machine.card))
-        };
+        let what = format!("a TFTP read request for {}", String::from_utf8_lossy(&request.filename));
+        if let Some(why) = self.elsewhere(*line.to.ip()) {
+            return Line { what, refused: Some(why), ..line };
+        }
         let rules = self.live.rules.load();
         let caller = Caller {
             address: Some(client),
@@ -235,8 +276,9 @@ impl Explaining {
         };
         let names =
             Names { rules: &rules, assets: self.assets.as_deref(), base: &self.here.base_url, caller: Some(caller) };
-        let asker = Asker { firmware: heard.unwrap_or(program.firmware()), is_ipxe: program.is_ipxe() };
-        match names.find(filename, asker) {
+        let client = Client { address: client, heard: self.live.heard().at(client) };
+        let mut returns = self.returns.lock().unwrap_or_else(PoisonError::into_inner);
+        match look_up(&names, &request, client, (&mut returns, now)) {
             Ok(Found::Loader(file)) => answered(line, what, &file.name, file.bytes.len() as u64),
             Ok(Found::Asset { path, asset, .. }) => answered(line, what, &path, asset.size),
             Ok(Found::Text { name, text, .. }) => answered(line, what, &name, text.len() as u64),

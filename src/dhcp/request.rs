@@ -225,6 +225,13 @@ impl Request {
         by_class().filter(has_loader).map_or_else(|| self.archs.clone(), |arch| vec![arch])
     }
 
+    /// The address that it has, or accepts with this message (RFC 2131 §4.3.2).
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let taken = self.requested.filter(|_| self.kind == Kind::Request);
+        Some(self.ciaddr).filter(|address| !address.is_unspecified()).or(taken)
+    }
+
     /// The address that the relay wants to be the server's.
     #[must_use]
     pub fn server_override(&self) -> Option<Ipv4Addr> {

@@ -313,9 +313,8 @@ impl Serving {
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in
     /// the broadcast that accepts its lease (RFC 2131 §4.3.2). Old Raspberry Pis send this without their vendor class.
     fn address(&self, request: &Request) -> Option<Ipv4Addr> {
-        let taken = request.requested.filter(|_| request.kind == Kind::Request);
-        let held = Some(request.ciaddr).filter(|address| !address.is_unspecified());
-        let address = held.or(taken).filter(|_| request.is_of_boot_client() || self.has_just_asked(request))?;
+        let is_booting = || request.is_of_boot_client() || self.has_just_asked(request);
+        let address = request.address().filter(|_| is_booting())?;
         self.live.heard().took(request.mac, address);
         Some(address)
     }

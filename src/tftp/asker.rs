@@ -64,7 +64,7 @@ impl Program {
 /// Remembers which client fetched which loader, to detect iPXE by its second request. If the main DHCP server names the
 /// same file for all clients, the loaded iPXE asks for the same loader again, without end.
 #[derive(Debug)]
-pub(super) struct Returns(Recent<Ipv4Addr, Fetch>);
+pub struct Returns(Recent<Ipv4Addr, Fetch>);
 
 #[derive(Debug)]
 struct Fetch {

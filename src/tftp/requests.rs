@@ -158,8 +158,7 @@ pub(super) struct Asked {
 }
 
 impl Stage {
-    /// Finds the file for a request. An iPXE that would only load itself again gets its script. It is detected by the
-    /// form of its request, or because it asks a second time.
+    /// Finds the file for a request.
     pub(super) fn asked(
         &self,
         listener: &Listener,
@@ -167,7 +166,6 @@ impl Stage {
         client: SocketAddrV4,
         (returns, now): (&mut Returns, Instant),
     ) -> Result<Asked, Reason> {
-        is_octet(&request.mode)?;
         let rules = self.live.rules.load();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let caller = Caller {
@@ -182,14 +180,7 @@ impl Stage {
         let base = &listener.base_url;
         let names = Names { rules: &rules, assets: self.assets.as_deref(), base, caller: Some(caller) };
         let heard = self.live.heard().at(*client.ip());
-        let runs_scripts = heard.is_none_or(Firmware::may_run_scripts);
-        let is_ipxe = request.program == Program::Ipxe && runs_scripts;
-        let mut found = names.find(&request.filename, Asker { firmware: firmware(request.program, heard), is_ipxe })?;
-        if let Some(name) = found.loader().filter(|_| runs_scripts)
-            && returns.is_ipxe(*client.ip(), request.program, name, now)
-        {
-            found = names.script_instead_of(name);
-        }
+        let found = look_up(&names, request, Client { address: *client.ip(), heard }, (returns, now))?;
         Ok(match found {
             Found::Loader(file) => Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader },
             Found::Asset { path, asset, of } => Asked { name: path, source: Source::asset(asset), of },
@@ -240,6 +231,36 @@ impl Listener {
             debug!(%error, %peer, "cannot send a TFTP error");
         }
     }
+}
+
+/// The client of a request: its address, and what DHCP received from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its firmware, where it is known.
+    pub heard: Option<Firmware>,
+}
+
+/// What a request gets. An iPXE that would only load itself again gets its script. It is detected by the form of its
+/// request, or because it asks a second time.
+///
+/// # Errors
+/// Why it is refused.
+pub fn look_up(
+    names: &Names<'_>,
+    request: &ReadRequest,
+    Client { address, heard }: Client,
+    (returns, now): (&mut Returns, Instant),
+) -> Result<Found, Reason> {
+    is_octet(&request.mode)?;
+    let runs_scripts = heard.is_none_or(Firmware::may_run_scripts);
+    let is_ipxe = request.program == Program::Ipxe && runs_scripts;
+    let found = names.find(&request.filename, Asker { firmware: firmware(request.program, heard), is_ipxe })?;
+    Ok(match found.loader().filter(|_| runs_scripts) {
+        Some(name) if returns.is_ipxe(address, request.program, name, now) => names.script_instead_of(name),
+        _ => found,
+    })
 }
 
 fn is_octet(mode: &str) -> Result<(), Reason> {

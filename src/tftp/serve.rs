@@ -18,7 +18,7 @@ use rustix::{
 };
 use tracing::warn;
 
-pub use super::requests::{Doors, Inside, Listener, Ports, Stage, doors};
+pub use super::requests::{Client, Doors, Inside, Listener, Ports, Stage, doors, look_up};
 use super::{
     apart::{Apart, Cancel},
     asker::Returns,
