@@ -250,7 +250,7 @@ impl Reason {
     #[must_use]
     pub fn fix(&self) -> Option<&'static str> {
         match self {
-            Self::MalformedTftp(_) => Some(
+            Self::MalformedTftp(what) if what.starts_with("RRQ") => Some(
                 "if a DHCP server names the boot file, let it send a complete name that ends with a NUL byte; else look for \
                  newer firmware of this machine",
             ),

@@ -227,7 +227,11 @@ fn first_alien(name: &[u8]) -> usize {
 
 fn not_found(name: &[u8]) -> Reason {
     match std::str::from_utf8(name) {
-        Ok(text) if first_alien(name) == name.len() => Reason::not_found(&normalised(text)),
+        Ok(text) if first_alien(name) == name.len() => {
+            // A folder's name alone, a slash, would leave nothing to be read.
+            let path = normalised(text);
+            Reason::not_found(if path.is_empty() { text } else { &path })
+        }
         _ => Reason::garbled(name),
     }
 }
@@ -311,10 +315,11 @@ mod tests {
 
     #[test]
     fn a_path_is_exact_first_and_then_without_case() {
-        let got = for_firmware(&[b"\\Boot\\BCD", b"boot/bcd", b"custom/SHIMX64.efi", b"odd\\name", b"nothing\\there"]);
+        let got =
+            for_firmware(&[b"\\Boot\\BCD", b"boot/bcd", b"custom/SHIMX64.efi", b"odd\\name", b"nothing\\there", b"/"]);
         let there = ["Asset boot/bcd", "Asset boot/bcd", "Asset Custom/shimx64.efi", "Asset odd\\name"];
         assert_eq!(got[..4], there);
-        assert_eq!(got[4], "not_found: there is no file nothing/there");
+        assert_eq!(got[4..], ["not_found: there is no file nothing/there", "not_found: there is no file /"]);
     }
 
     /// The ROMs of Lenovo, Kontron and Gigabyte read this with Kea, pfSense and Fedora's dhcpd.

@@ -304,6 +304,7 @@ const RECEIVE_BUFFER: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tftp::packet::Packet;
 
     #[test]
     fn a_range_without_a_free_port_is_no_fault_of_the_file() {
@@ -332,6 +333,15 @@ mod tests {
         }
         for mode in ["binary", "image", ""] {
             assert_eq!(words(mode), Err(("mode", format!("{mode:?} is not a TFTP transfer mode: {ask}"))));
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_no_request_says_nothing_of_a_boot_files_name() {
+        let fix = |packet: &[u8]| Packet::parse(packet).expect_err("malformed").fix();
+        assert!(fix(b"\0\x01\0octet\0").is_some_and(|words| words.contains("a complete name")));
+        for other in [b"\0\x09".as_slice(), b"\0\x04", b""] {
+            assert_eq!(fix(other), None, "{other:?}");
         }
     }
 
