@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::moment::Moment;
+use crate::boot::urls::plain_path;
 
 /// What a boot still waits for, beside the names of its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,7 @@ impl Got {
     }
 
     pub(super) fn of_disk(name: String, since: Moment) -> Self {
+        let name = plain_path(&name).into_owned();
         Self { disk: Some(Disk { name, since, ..Disk::default() }), ..Self::default() }
     }
 
@@ -80,7 +82,7 @@ impl Got {
     }
 
     pub(super) fn is_disk(&self, name: &str) -> bool {
-        self.disk.as_ref().is_some_and(|disk| disk.name == name)
+        self.disk.as_ref().is_some_and(|disk| disk.name == plain_path(name))
     }
 
     /// Whether this is the first of a disk that is read.

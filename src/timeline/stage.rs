@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::handover::{Bytes, Got};
-use crate::boot::over::Of;
+use crate::boot::{over::Of, urls::plain_path};
 
 /// The stages of a boot, in order.
 #[derive(
@@ -62,7 +62,8 @@ impl Stage {
     }
 }
 
-/// Files that a script named and that have not been sent whole. A machine fetches them one after the other, and starts
+/// Files that a script named and that have not been sent whole. Their names are in the spelling of [`plain_path`]: a profile
+/// may say `/debian/vmlinuz`, and a proxy on the way may shorten what it was asked for. A machine fetches them one after the other, and starts
 /// the first when it has the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Awaited {
@@ -77,6 +78,7 @@ impl Awaited {
     /// The kernel, or what stands for it, goes first.
     pub(super) fn new(files: Vec<String>) -> Self {
         let stages = [Stage::Kernel].into_iter().chain(std::iter::repeat(Stage::Initrd));
+        let files = files.into_iter().map(|file| plain_path(&file).into_owned());
         Self { files: stages.zip(files).collect(), unacknowledged: None, got: Got::default() }
     }
 
@@ -97,6 +99,7 @@ impl Awaited {
 
     /// The stage that a file belongs to.
     pub(super) fn stage(&self, of: Of, name: &str) -> Stage {
+        let name = &*plain_path(name);
         let known = self.files.iter().chain(&self.unacknowledged).find(|(_, path)| path == name);
         match (of, known) {
             (Of::Loader, _) => Stage::Loader,
@@ -113,15 +116,17 @@ impl Awaited {
 
     /// What the machine has acknowledged of a file; whether it has all that its script names now.
     pub(super) fn got(&mut self, name: &str, bytes: Bytes) -> bool {
+        let name = &*plain_path(name);
         if !self.got.covers(name, bytes) {
             return false;
         }
         if self.files.is_empty() && self.got.take_any() {
             return true;
         }
-        let Some(i) = self.files.iter().position(|(_, path)| path == name) else { return false };
-        self.files.remove(i);
-        self.files.is_empty()
+        let before = self.files.len();
+        // A profile may name a file twice.
+        self.files.retain(|(_, path)| path != name);
+        self.files.is_empty() && before > 0
     }
 
     /// A disk image is not waited for any more: it is there.
@@ -132,7 +137,7 @@ impl Awaited {
     /// The machine was sent all of a file, and is silent since; whether that leaves nothing that it would wait for.
     pub(super) fn is_silent_at_the_end_of(&mut self, name: &str) -> bool {
         match self.files.as_slice() {
-            [(_, path)] if path == name => {
+            [(_, path)] if *path == plain_path(name) => {
                 self.unacknowledged = self.files.pop();
                 true
             }
@@ -142,6 +147,37 @@ impl Awaited {
 
     /// Whether the machine has most likely started what it loaded, without the last acknowledgement of this file.
     pub(super) fn is_likely_started(&self, name: &str) -> bool {
-        self.unacknowledged.as_ref().is_some_and(|(_, path)| path == name)
+        self.unacknowledged.as_ref().is_some_and(|(_, path)| *path == plain_path(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: Bytes = Bytes { from: 0, to: 9, whole: 9 };
+
+    #[test]
+    fn a_file_is_the_same_in_every_spelling_of_its_path() {
+        for (named, fetched) in [
+            ("/debian/vmlinuz", "debian/vmlinuz"),
+            ("debian//vmlinuz", "debian/vmlinuz"),
+            ("debian//vmlinuz", "debian//vmlinuz"),
+            ("./debian/vmlinuz", "debian/vmlinuz"),
+            ("debian/old/../vmlinuz", "debian/vmlinuz"),
+            ("debian/vmlinuz", "debian/./vmlinuz"),
+        ] {
+            let mut awaited = Awaited::new(vec![named.into(), "initrd.img".into()]);
+            assert_eq!(awaited.stage(Of::Asset, fetched), Stage::Kernel, "{named}, {fetched}");
+            assert!(!awaited.got("initrd.img", WHOLE) && awaited.got(fetched, WHOLE), "{named}, {fetched}");
+        }
+        let disk = Got::of_disk("/images//disk.img".into(), super::super::moment::Moment::default());
+        assert!(disk.is_disk("images/disk.img") && !disk.is_disk("images/other.img"));
+    }
+
+    #[test]
+    fn a_file_that_a_profile_names_twice_is_there_when_it_was_fetched() {
+        let mut awaited = Awaited::new(vec!["k".into(), "i".into(), "i".into()]);
+        assert!(!awaited.got("k", WHOLE) && awaited.got("i", WHOLE) && !awaited.got("i", WHOLE));
     }
 }
