@@ -133,6 +133,7 @@ mod tests {
         let rendered = Rendered {
             faults: vec![ProfileFault::of("template", None, fault)],
             assets: BTreeMap::from([(("names".into(), None), ["gone".into()].into())]),
+            ..Rendered::default()
         };
         let rules = Rules { profiles, rendered, ..Rules::default() };
         let look = |file: &str, _| if file == "gone" { Err(Reason::not_found(file)) } else { Ok(()) };

@@ -167,6 +167,8 @@ pub struct Rendered {
     pub faults: Vec<ProfileFault>,
     /// The files and folders that the templates of a profile, or of one of its variants, name by `asset()`.
     pub assets: BTreeMap<(String, Option<String>), BTreeSet<String>>,
+    /// Profiles with files on another server whose templates have no report: nobody sees that a machine boots them.
+    pub unseen: BTreeSet<String>,
 }
 
 impl Rendered {

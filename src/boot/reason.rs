@@ -152,6 +152,13 @@ pub enum Reason {
          would boot at every start: let this machine boot by TFTP, or set once = \"installed\""
     )]
     NotCounted(String),
+    /// A one-time profile of which nobody here sees that a machine boots it.
+    #[error(
+        "profile {0:?} boots once, and has files on another server, so netbootd does not see when a machine has them, and the \
+         profile would boot at every start: copy the files into the assets folder, or let what it boots request \
+         {{{{ report(\"installed\") }}}}"
+    )]
+    NotSeen(String),
     /// Its installer was handed over as often as `once_tries` allows.
     #[error(
         "it was handed over {count} times and never reported installed{}",
@@ -298,6 +305,7 @@ impl Reason {
             Self::NobodyKnows { .. } => "state_not_known",
             Self::BegunElsewhere { .. } => "begun_elsewhere",
             Self::NotCounted(_) => "not_counted",
+            Self::NotSeen(_) => "not_seen",
             Self::NoNumbers(_) => "range_without_numbers",
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",

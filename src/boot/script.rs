@@ -60,6 +60,9 @@ impl Standing<'_> {
         if self.is_uncounted && once && !until_installed {
             return Some(Reason::NotCounted(profile.to_owned()));
         }
+        if once && rules.rendered.unseen.contains(profile) {
+            return Some(Reason::NotSeen(profile.to_owned()));
+        }
         if let Some(fault) = self.state_fault.filter(|_| once) {
             return Some(Reason::NobodyKnows { profile: profile.to_owned(), fault: fault.to_owned() });
         }

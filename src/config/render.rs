@@ -18,7 +18,7 @@ use crate::{
         script::script_context,
         selector::Selector,
         template::Templates,
-        urls::ServerUrls,
+        urls::{ServerUrls, is_remote},
     },
     files::AssetRoot,
 };
@@ -45,6 +45,12 @@ impl Check<'_> {
             if is_whole && !self.loaded.config.http.answers_open && !asked.reports.contains("installed") {
                 let silent = whose.iter().filter_map(|(index, rule)| Some(((*index)?, rule.until_installed?)));
                 silent.for_each(|(index, tries)| self.never_installed(index, name, tries));
+                let is_elsewhere = |(_, boot): (_, &Boot)| boot.named().iter().any(|file| is_remote(file));
+                if asked.reports.is_empty() && profile.boots().any(is_elsewhere) {
+                    self.rendered.unseen.insert(name.clone());
+                    let once = whose.iter().filter_map(|(index, rule)| index.filter(|_| rule.once));
+                    once.for_each(|index| self.never_seen(index, name));
+                }
             }
             self.asked.extend(asked.answers);
         }
@@ -125,6 +131,12 @@ impl Check<'_> {
         let key = if matches!(boot, Boot::Script(_)) { "script" } else { "cmdline" };
         let variant = arch.map_or_else(Vec::new, |arch| vec!["arch", arch]);
         ([&["profiles", *name][..], &variant, &[key]].concat(), String::new())
+    }
+
+    /// Nothing would ever end it.
+    fn never_seen(&mut self, index: usize, profile: &str) {
+        let message = Reason::NotSeen(profile.to_owned()).to_string();
+        self.finding(Level::Warning, &["machines", &index.to_string(), "once"], message);
     }
 
     /// Only a signed report ends it, and only templates have signed addresses.
