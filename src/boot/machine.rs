@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::{
     client::Client,
     heard::Heard,
-    identity::MachineId,
+    identity::{Key, MachineId, own_uuid},
     loader::Loader,
     loaders::Loaders,
     mac::MacAddr,
@@ -83,12 +83,21 @@ impl Live {
 }
 
 impl Rules {
-    /// The names that rules give to single machines.
+    /// The names that rules give to single machines, with what each rule knows its machine by.
     #[must_use]
     pub fn names(&self) -> Names {
-        let rules = self.machines.iter().filter(|(selector, _)| selector.names_one_machine());
-        let ids = rules.map(|(_, rule)| MachineId::new(rule.name.as_deref(), None, MacAddr([0; 6])));
-        ids.filter_map(|id| id.name()).collect()
+        let mut names: BTreeMap<&'static str, Vec<BTreeSet<Key>>> = BTreeMap::new();
+        for (selector, rule) in self.machines.iter().filter(|(selector, _)| selector.names_one_machine()) {
+            let Some(name) = MachineId::new(rule.name.as_deref(), None, MacAddr([0; 6])).name() else { continue };
+            let uuids = selector.uuids.iter().copied().filter_map(own_uuid).map(Key::Uuid);
+            let cards = selector.macs.iter().copied().map(Key::Card);
+            names.entry(name).or_default().push(uuids.chain(cards).collect());
+        }
+        let known_by = |rules: Vec<BTreeSet<Key>>| match rules.iter().any(BTreeSet::is_empty) {
+            true => BTreeSet::new(),
+            false => rules.into_iter().flatten().collect(),
+        };
+        names.into_iter().map(|(name, rules)| (name, known_by(rules))).collect()
     }
 
     /// The addresses that are reserved for machines.

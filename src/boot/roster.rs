@@ -4,7 +4,7 @@
 //! It goes before the configuration's rules, is kept by `state`, and is replaced as a whole, never changed in place.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -20,8 +20,9 @@ pub struct Roster {
     names: Arc<Names>,
 }
 
-/// Names of machines, as [`Key::Name`] has them.
-pub type Names = BTreeSet<&'static str>;
+/// Names of machines, as [`Key::Name`] has them, with the cards and UUIDs by which the rule of each knows its machine. None
+/// where it knows it by other things too.
+pub type Names = BTreeMap<&'static str, BTreeSet<Key>>;
 
 /// What was said of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -98,6 +99,8 @@ pub struct Change {
     pub entry: Entry,
     /// Entries that it takes the place of.
     pub replaced: Vec<Key>,
+    /// Entries of other machines, which a change of the rules' names had left together with this one.
+    pub also: Vec<(Key, Entry)>,
 }
 
 impl Entry {
@@ -193,7 +196,8 @@ impl Roster {
     /// card: the one that was installed is not installed again.
     ///
     /// What is kept under the name of another rule is never this machine's, even if both have one UUID, as clones of a
-    /// virtual machine do. A name that no rule has any more is one that the machine had before.
+    /// virtual machine do. A name that no rule has any more is one that the machine had before. So is one that the rule of
+    /// another machine has now: who renumbers machines gives their names on.
     fn found(&self, machine: MachineId) -> Vec<Key> {
         let mut found: Vec<Key> = Vec::new();
         for name in machine.keys() {
@@ -208,11 +212,47 @@ impl Roster {
     }
 
     fn is_of_another_rule(&self, key: Key, machine: MachineId) -> bool {
-        let Some(name) = machine.name() else { return false };
+        let Some(own) = machine.name() else { return false };
+        if !self.is_under_another_name(key, own) {
+            return false;
+        }
+        !self.was_renamed(key, own) || self.entries.contains_key(&machine.key())
+    }
+
+    /// Whether an entry that is kept under the name of another rule is of the machine that has this name now.
+    fn was_renamed(&self, key: Key, own: &str) -> bool {
+        let knows =
+            |name: &'static str| self.names.get(name).is_some_and(BTreeSet::is_empty) || self.is_about(name, key);
+        self.is_about(own, key) && !self.rule_names(key).any(knows)
+    }
+
+    /// Whether an entry is kept under the names of other rules only.
+    fn is_under_another_name(&self, key: Key, own: &str) -> bool {
+        self.rule_names(key).next().is_some() && self.rule_names(key).all(|name| name != own)
+    }
+
+    /// The names of an entry that rules have now.
+    fn rule_names(&self, key: Key) -> impl Iterator<Item = &'static str> {
+        let names = self.known_as(key).filter_map(|key| if let Key::Name(name) = key { Some(name) } else { None });
+        names.filter(|name| self.names.contains_key(name))
+    }
+
+    fn known_as(&self, key: Key) -> impl Iterator<Item = Key> {
         let known_as = self.entries.get(&key).into_iter().flat_map(|entry| &entry.known_as);
-        let names = known_as.chain([&key]).filter_map(|key| if let Key::Name(name) = key { Some(*name) } else { None });
-        let mut names = names.filter(|name| self.names.contains(name)).peekable();
-        names.peek().is_some() && names.all(|known| known != name)
+        known_as.copied().chain([key])
+    }
+
+    /// Whether the rule of this name names a card or the UUID of an entry.
+    fn is_about(&self, name: &str, key: Key) -> bool {
+        self.names.get(name).is_some_and(|keys| self.known_as(key).any(|known| keys.contains(&known)))
+    }
+
+    /// The name that the machine has now whose entry is kept under this name, where its rule has another one.
+    fn now_named(&self, own: &str) -> Option<&'static str> {
+        let key = self.entries.get_key_value(&Key::Name(self.names.get_key_value(own)?.0)).map(|(key, _)| *key)?;
+        let is_its = self.names.get(own).is_some_and(BTreeSet::is_empty) || self.is_about(own, key);
+        let mut others = self.names.keys().copied().filter(|name| *name != own);
+        others.find(|name| !is_its && self.is_about(name, key))
     }
 
     /// Where rules give these names.
@@ -234,19 +274,53 @@ impl Roster {
     /// What changes where something else is said of a machine. `beside`: other names that it is known by.
     #[must_use]
     pub fn change(&self, machine: MachineId, beside: &[Key], change: impl FnOnce(Entry) -> Entry) -> Change {
-        let (key, found) = (machine.key(), self.found(machine));
+        let key = machine.key();
+        let own = machine.name().unwrap_or_default();
+        let is_others =
+            |key: &Key| !own.is_empty() && self.is_under_another_name(*key, own) && self.was_renamed(*key, own);
+        let there = machine.keys().flat_map(|name| self.index.get(&name).into_iter().flatten().copied());
+        let others: BTreeSet<Key> = there.filter(is_others).collect();
+        let found: Vec<Key> = self.found(machine).into_iter().filter(|key| !others.contains(key)).collect();
         let mut entry = change(self.of(machine).unwrap_or_default());
+        let mut also = Vec::new();
+        // From now on it has an entry of its own.
+        for key in others {
+            let mut left = self.entries.get(&key).cloned().unwrap_or_default();
+            left.known_as.retain(|key| matches!(key, Key::Name(_)));
+            also.push((key, left));
+        }
+        // What is kept under its name is another machine's, too, which was renamed.
+        if let Some(other) = self.now_named(own) {
+            let left = self.entries.get(&key).cloned().unwrap_or_default();
+            entry.known_as.clear();
+            if !self.entries.contains_key(&Key::Name(other)) {
+                let known_as = left.known_as.iter().filter(|name| !matches!(name, Key::Name(_))).copied();
+                let known_as = known_as.chain([Key::Name(other)]).collect();
+                also.push((Key::Name(other), Entry { known_as, ..left }));
+            }
+        }
         entry.known_as.extend(found.iter().chain(beside).copied().chain(machine.keys()));
-        Change { key, entry, replaced: found.into_iter().filter(|other| *other != key).collect() }
+        if !own.is_empty() {
+            entry
+                .known_as
+                .retain(|key| !matches!(key, Key::Name(name) if *name != own && self.names.contains_key(name)));
+        }
+        Change { key, entry, replaced: found.into_iter().filter(|other| *other != key).collect(), also }
     }
 
     /// With a change; an entry that says nothing is taken out.
     #[must_use]
-    pub fn changed(&self, Change { key, entry, replaced }: &Change) -> Self {
+    pub fn changed(&self, change: &Change) -> Self {
         let mut changed = self.clone();
-        replaced.iter().for_each(|key| changed.set(*key, Entry::default()));
-        changed.set(*key, entry.clone());
+        changed.take(change.clone());
         changed
+    }
+
+    /// Takes a change in.
+    pub fn take(&mut self, Change { key, entry, replaced, also }: Change) {
+        replaced.iter().for_each(|key| self.set(*key, Entry::default()));
+        also.into_iter().for_each(|(key, entry)| self.set(key, entry));
+        self.set(key, entry);
     }
 
     /// Puts an entry in its place; one that says nothing is taken out.
@@ -358,7 +432,7 @@ mod tests {
     fn machines_that_rules_name_are_two_whatever_else_they_share() {
         let c1 = id(Some("c1"), U1, A);
         let roster = Arc::new(Roster::default().with(c1, spent()));
-        let both = roster.among(&Arc::new(Names::from(["c1", "c2"])));
+        let both = roster.among(&Arc::new(Names::from([("c1", BTreeSet::new()), ("c2", BTreeSet::new())])));
         for c2 in [id(Some("c2"), U1, B), id(Some("c2"), None, A), id(Some("c2"), U1, A)] {
             assert_eq!(both.of(c2), None, "{c2:?}");
             let change = both.change(c2, &[], |before| before.spent_on("demo".into()));
@@ -369,8 +443,49 @@ mod tests {
         }
         assert!(both.of(id(Some("c1"), U2, B)).is_some(), "it has another board");
         assert!(both.of(id(None, U1, B)).is_some(), "no rule says that it is another one");
-        let renamed = roster.among(&Arc::new(Names::from(["new"])));
+        let renamed = roster.among(&Arc::new(Names::from([("new", BTreeSet::new())])));
         assert!(renamed.of(id(Some("new"), U1, B)).is_some(), "its rule has another name now");
+    }
+
+    fn names<const N: usize>(rules: [(&'static str, &[MacAddr]); N]) -> Arc<Names> {
+        let keys = |cards: &[MacAddr]| cards.iter().copied().map(Key::Card).collect();
+        Arc::new(rules.into_iter().map(|(name, cards)| (name, keys(cards))).collect())
+    }
+
+    /// A machine is put in between, and all behind it get the next number.
+    #[test]
+    fn a_machine_that_was_installed_is_not_installed_again_when_its_name_is_given_to_another() {
+        let (a, b) = (id(Some("k09"), U1, A), id(Some("k08"), U2, B));
+        let before = Arc::new(Roster::default().with(id(Some("k08"), U1, A), spent()));
+        let roster = before.among(&names([("k08", &[B]), ("k09", &[A])]));
+        assert!(roster.of(a).is_some(), "it is installed again under its new name");
+        assert!(
+            roster.of(b).is_some(),
+            "it may be the same machine with another card: a person has to say that it is not"
+        );
+        // Whatever is said of either leaves the other one as it is.
+        for said in [Entry::default(), Entry { approved: true, ..Entry::default() }] {
+            let other = roster.changed(&roster.change(b, &[], |_| said.clone()));
+            assert_eq!(other.of(a).and_then(|entry| entry.spent).as_deref(), Some("demo"), "{said:?}");
+            assert_eq!(other.of(b).and_then(|entry| entry.spent), None, "{said:?}");
+            let own = roster.changed(&roster.change(a, &[], |_| said.clone()));
+            assert_eq!(own.of(b).and_then(|entry| entry.spent).as_deref(), Some("demo"), "{said:?}");
+            assert_eq!(own.of(a).and_then(|entry| entry.spent), None, "{said:?}");
+        }
+        // Two that swap their names.
+        let swapped = Roster::default().with(id(Some("n1"), U1, A), spent()).with(id(Some("n2"), U2, B), spent());
+        let swapped = Arc::new(swapped).among(&names([("n1", &[B]), ("n2", &[A])]));
+        let (a, b) = (id(Some("n2"), U1, A), id(Some("n1"), U2, B));
+        for (one, other) in [(a, b), (b, a)] {
+            assert!(swapped.of(one).is_some());
+            let renewed = swapped.changed(&swapped.change(one, &[], |_| Entry::default()));
+            assert!(renewed.of(other).is_some() && renewed.of(one).is_none());
+            let noted = swapped.changed(&swapped.noted(one, &[], |before| before.spent_on("more".into())));
+            assert_eq!(noted.of(other).and_then(|entry| entry.spent).as_deref(), Some("demo"));
+        }
+        // A card that was replaced is still the same machine's.
+        let replaced = before.among(&names([("k08", &[B])]));
+        assert!(replaced.of(id(Some("k08"), U2, B)).is_some());
     }
 
     #[test]

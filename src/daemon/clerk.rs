@@ -264,7 +264,8 @@ impl Clerk {
         let change = roster.noted(machine, &beside, |before| alone(what, before));
         self.live.put_roster(&Arc::new(roster.changed(&change)));
         unkept.replaced.extend(change.replaced);
-        unkept.machines.insert(machine);
+        let others = change.also.iter().map(|(key, entry)| MachineId::of_key(*key, entry.known_as.iter().copied()));
+        unkept.machines.extend(others.chain([machine]));
     }
 
     /// Keeps what comes until all senders have gone.

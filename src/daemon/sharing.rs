@@ -336,8 +336,7 @@ impl Sharing {
             let mut after = Roster::clone(&roster);
             for note in &memory.waiting {
                 let change = after.after(note, note.at / 1000);
-                change.replaced.iter().for_each(|key| after.set(*key, Default::default()));
-                after.set(change.key, change.entry);
+                after.take(change);
             }
             roster = Arc::new(after);
         }

@@ -112,7 +112,8 @@ impl State {
                     let ago = host_now.saturating_sub(note.at) / 1000;
                     let change_of = next.roster.after(note, now.saturating_sub(ago));
                     let gone = change_of.replaced.iter().map(|key| (*key, Entry::default()));
-                    for (key, entry) in gone.chain([(change_of.key, change_of.entry.clone())]) {
+                    let also = change_of.also.iter().cloned();
+                    for (key, entry) in gone.chain(also).chain([(change_of.key, change_of.entry.clone())]) {
                         values(REPLACE, &key, &entry, number).execute(&mut *change).await?;
                         Arc::make_mut(&mut next.roster).set(key, entry.clone());
                         changes.entries.push((key, entry));

@@ -134,7 +134,7 @@ impl State {
     /// # Errors
     /// As [`Self::learn`].
     pub async fn set_entry(&self, change: &Change) -> Result<(), sqlx::Error> {
-        let Change { key, entry, replaced } = change;
+        let Change { key, entry, replaced, also } = change;
         let gone: Vec<String> =
             replaced.iter().chain([key].into_iter().filter(|_| entry.is_empty())).map(ToString::to_string).collect();
         on!(self.engine, connection => {
@@ -144,6 +144,9 @@ impl State {
             }
             for key in &gone {
                 sqlx::query("DELETE FROM machines WHERE id = $1").bind(key).execute(&mut *change).await?;
+            }
+            for (key, entry) in also {
+                values(REPLACE, key, entry, 0).execute(&mut *change).await?;
             }
             change.commit().await
         })

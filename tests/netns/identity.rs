@@ -104,6 +104,26 @@ fn a_renamed_profile_is_warned_of_before_it_installs_a_machine_again() -> Result
     Ok(())
 }
 
+/// A machine is put in between: its rule has the name that another one had.
+#[test]
+fn a_machine_that_was_installed_is_not_installed_again_when_machines_are_renumbered() -> Result<()> {
+    let rule = |name: &str, mac: &str| format!("[[machines]]\nname = \"{name}\"\nmac = \"{mac}\"\nonce = true\n");
+    let Some(mut bench) = Bench::with_configuration(&rule("k08", A))? else { return Ok(()) };
+    boots(&bench, A, U1)?;
+    fs::write(bench.lab.directory().join("netbootd.toml"), rule("k08", B) + &rule("k09", A))?;
+    bench.netbootd.wait_for_line("configuration read again", SOON)?;
+    ensure!(is_disk(&script(&bench, A, U1)?), "it is installed again under its new name");
+    let renewed = tell(&bench.server, &["once", "k08"])?;
+    ensure!(renewed.status.success(), "{}", said(&renewed));
+    ensure!(is_disk(&script(&bench, A, U1)?), "it is installed again with the new one");
+    boots(&bench, B, U2)?;
+    bench.netbootd.signal(netbootd_lab::Signal::SIGKILL)?;
+    bench.netbootd.wait_exit(SOON)?;
+    bench.netbootd = bench.again()?;
+    ensure!(is_disk(&script(&bench, A, U1)?) && is_disk(&script(&bench, B, U2)?), "one is installed again");
+    Ok(())
+}
+
 #[test]
 fn a_machine_without_a_rule_of_its_own_is_known_by_its_uuid_in_either_byte_order() -> Result<()> {
     let Some(bench) = Bench::with_configuration("[[machines]]\noui = \"52:54:00\"\nonce = true\n")? else {
