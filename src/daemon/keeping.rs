@@ -29,7 +29,7 @@ pub(super) async fn open(at: &StateUrl) -> Opened {
     if matches!(at, StateUrl::Default(_)) && !folder(at.path()).is_dir() {
         return Opened { state: None, fault: None };
     }
-    match State::open(url).await {
+    match State::open_alone(url).await {
         Ok(state) => Opened { state: Some(state), fault: None },
         Err(error) => {
             // A file that was never there is no better: after a restart, nobody would know whom it was given to.

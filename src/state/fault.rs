@@ -38,7 +38,7 @@ pub enum StateError {
         error: sqlx::Error,
     },
     /// Another error: a missing folder, a missing permission, a server that cannot be reached.
-    #[error("cannot use the state {url}: {error}{fix}")]
+    #[error("cannot use the state {url}: {}{fix}", message(.error))]
     Unusable {
         /// The URL.
         url: String,
@@ -50,6 +50,12 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Another process has the file.
+    pub(super) fn in_use(url: &str) -> Self {
+        let error = std::io::Error::new(std::io::ErrorKind::ResourceBusy, "another netbootd uses this file");
+        Self::Unusable { url: url.to_owned(), error: sqlx::Error::Io(error), fix: IN_USE }
+    }
+
     /// `url` without the password.
     pub(super) fn of(url: &str, error: sqlx::Error) -> Self {
         let url = url.to_owned();
@@ -61,19 +67,73 @@ impl StateError {
             Some("13" | "778" | "4874") => Self::Full { url, error },
             // SQLITE_READONLY, SQLITE_CANTOPEN and SQLITE_READONLY_DIRECTORY.
             Some("8" | "14" | "1544") => Self::Unusable { url, error, fix: NOT_OURS },
-            // PostgreSQL, appendix A: invalid_password and invalid_authorization_specification.
-            Some("28P01" | "28000") => Self::Unusable { url, error, fix: NOT_LET_IN },
-            // invalid_catalog_name.
-            Some("3D000") => Self::Unusable { url, error, fix: NO_DATABASE },
-            // insufficient_privilege.
-            Some("42501") => Self::Unusable { url, error, fix: NO_RIGHT },
-            _ => Self::Unusable { url, error, fix: "" },
+            code => Self::Unusable { url, fix: fix_of(code.unwrap_or_default()), error },
         }
     }
 }
 
+/// An error of the engine, in its words, with its fix where that is known.
+#[must_use]
+pub fn words(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    format!("{}{}", message(error), fix_of(code.as_deref().unwrap_or_default()))
+}
+
+/// The words of a server without the line of its source, which follows them.
+fn message(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) if error.code().is_some_and(|code| code.len() == SQLSTATE) => {
+            error.message().to_owned()
+        }
+        sqlx::Error::Configuration(error) => error.to_string(),
+        sqlx::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// By the codes of PostgreSQL (its documentation, appendix A).
+fn fix_of(code: &str) -> &'static str {
+    match code {
+        // invalid_password and invalid_authorization_specification.
+        "28P01" | "28000" => NOT_LET_IN,
+        // invalid_catalog_name.
+        "3D000" => NO_DATABASE,
+        // insufficient_privilege and invalid_schema_name.
+        "42501" | "3F000" => NO_RIGHT,
+        // read_only_sql_transaction.
+        "25006" => READ_ONLY,
+        // too_many_connections.
+        "53300" => TOO_MANY,
+        // disk_full.
+        "53100" => "; free some space on the host of the database",
+        _ => "",
+    }
+}
+
+/// Characters of its codes; SQLite's have fewer.
+const SQLSTATE: usize = 5;
+const READ_ONLY: &str =
+    "; the server is a standby, or its database is read-only: name the primary server with state.url";
+const TOO_MANY: &str = "; raise max_connections of the server: each appliance uses three connections";
+const IN_USE: &str = "; give each netbootd on this host a file of its own with state.url, or stop the other one and start this one again";
 pub(super) const NOT_OURS: &str =
     "; its folder must exist, and the folder and the file must belong to the user that netbootd runs as";
 const NOT_LET_IN: &str = "; set state.password_file, and allow this host in pg_hba.conf of the server";
 const NO_DATABASE: &str = "; make it on the server: createdb --owner=netbootd netbootd";
 const NO_RIGHT: &str = "; its user must own the database: ALTER DATABASE netbootd OWNER TO netbootd";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_a_server_have_fixes() {
+        for code in ["28P01", "3D000", "42501", "3F000", "25006", "53300", "53100"] {
+            assert!(fix_of(code).starts_with("; "), "{code}");
+        }
+        assert_eq!(fix_of("40001"), "");
+        let newer = StateError::Newer { url: "postgres://db/netbootd".into(), found: 99, known: 10 };
+        let said = words(&sqlx::Error::Configuration(Box::new(newer)));
+        assert!(said.starts_with("the state postgres://db/netbootd is of a newer netbootd"), "{said}");
+    }
+}

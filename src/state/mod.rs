@@ -13,7 +13,7 @@ mod shared;
 mod store;
 
 pub use self::{
-    fault::StateError,
+    fault::{StateError, words},
     shared::{Appliance, Changes, Known, NotKept},
     store::State,
 };

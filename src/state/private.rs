@@ -1,12 +1,59 @@
-//! The state file is its owner's alone: it holds the key that signs addresses of answer files and reports.
+//! The state file is its owner's alone: it holds the key that signs addresses of answer files and reports. And it is one
+//! process's alone.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fs::{self, File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use tracing::warn;
+
+use super::fault::StateError;
+
+/// A file that this process has for itself, for as long as this is there. SQLite's own locks are of another kind
+/// (fcntl(2)), and are lost when any descriptor of the file is closed: so this one stays open.
+#[derive(Debug)]
+pub(super) struct OwnFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl OwnFile {
+    /// Makes the file where it is missing. `None` where it cannot be opened or locked, which SQLite reports in its words.
+    pub(super) async fn take(path: &Path, url: &str) -> Result<Option<Self>, StateError> {
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWN).open(path);
+        let Ok(file) = open else { return Ok(None) };
+        // One that is stopping may still have it.
+        for _ in 0..TRIES {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Self { file, path: path.to_owned() })),
+                Err(Errno::WOULDBLOCK) => tokio::time::sleep(PAUSE).await,
+                Err(_) => return Ok(None),
+            }
+        }
+        Err(StateError::in_use(url))
+    }
+
+    pub(super) fn is_in_place(&self) -> io::Result<()> {
+        let (ours, there) = (self.file.metadata()?, fs::metadata(&self.path));
+        let is_it = there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        let words = format!(
+            "{} was removed or replaced while netbootd uses it: bring the file back, and start netbootd again",
+            self.path.display()
+        );
+        if is_it { Ok(()) } else { Err(io::Error::new(io::ErrorKind::NotFound, words)) }
+    }
+}
+
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Before SQLite opens a file: makes it for its owner alone where it is missing. SQLite gives the files beside it the
 /// same mode (`findCreateFileMode`). A file that others can read is taken from them.

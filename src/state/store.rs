@@ -20,7 +20,7 @@ use sqlx::{
 use super::{
     engine::{Engine, IN_MEMORY, on},
     fault::StateError,
-    private::with_beside,
+    private::{OwnFile, with_beside},
     row::{COLUMNS, MachineRow, REPLACE, entry, lines, names, values},
 };
 use crate::{
@@ -40,6 +40,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct State {
     pub(super) engine: Engine,
+    /// Where this process has the file for itself.
+    own: Option<Arc<OwnFile>>,
 }
 
 impl State {
@@ -56,7 +58,27 @@ impl State {
             Err(StateError::Full { .. }) => Engine::file(url, SqliteLockingMode::Exclusive).await,
             opened => opened,
         }
-        .map(|engine| Self { engine })
+        .map(|engine| Self { engine, own: None })
+    }
+
+    /// As [`Self::open`], for the one server that uses the file: two would not know of each other which machines booted
+    /// their one-time profiles.
+    ///
+    /// # Errors
+    /// [`StateError`]; also where another process has the file.
+    pub async fn open_alone(url: &str) -> Result<Self, StateError> {
+        let file = SqliteConnectOptions::from_str(url).map_err(|error| StateError::of(url, error))?;
+        let in_file = !url.contains(IN_MEMORY);
+        let own = if in_file { OwnFile::take(file.get_filename(), url).await? } else { None };
+        Ok(Self { own: own.map(Arc::new), ..Self::open(url).await? })
+    }
+
+    /// Whether the file that is written is the one at its place. What is written to one that was removed is lost.
+    ///
+    /// # Errors
+    /// It was removed, or another one was put in its place.
+    pub fn is_in_place(&self) -> Result<(), sqlx::Error> {
+        self.own.as_ref().map_or(Ok(()), |own| own.is_in_place().map_err(sqlx::Error::Io))
     }
 
     /// Uses the server at a URL of libpq such as `postgres://netbootd@db.lab/netbootd?sslmode=verify-full`. It need not
@@ -71,7 +93,7 @@ impl State {
         let options = options.disable_statement_logging().options([("client_min_messages", "warning")]);
         let options = options.application_name(&format!("netbootd {appliance}"));
         let options = password.iter().fold(options, |options, password| options.password(password));
-        Ok(Self { engine: Engine::server(options, shown) })
+        Ok(Self { engine: Engine::server(options, shown), own: None })
     }
 
     /// The TCP port of a server, and the files that are read to connect to it: certificates, and what names are looked
@@ -116,7 +138,7 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub async fn peek(url: &str) -> Result<Self, StateError> {
-        Ok(Self { engine: Engine::file_as_it_is(url).await? })
+        Ok(Self { engine: Engine::file_as_it_is(url).await?, own: None })
     }
 
     /// Assignments, approvals and one-time profiles of machines.

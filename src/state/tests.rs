@@ -488,3 +488,20 @@ async fn what_was_learned_in_two_tables_is_in_one() {
     let both = Learned { shape: Some(Shape::Option67), trust: Some(Trust::Unsigned) };
     assert_eq!(known(&state).await, [(Key::Card(MAC), both)]);
 }
+
+/// Two that write one file would not know of each other whom they gave what.
+#[tokio::test]
+async fn a_file_is_one_servers_alone_and_is_missed_when_it_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = State::open_alone(&url(&folder)).await.expect("opened");
+    assert!(first.is_in_place().is_ok());
+    let second = State::open_alone(&url(&folder)).await.map(|_| ()).expect_err("it is in use");
+    let words = "another netbootd uses this file; give each netbootd on this host a file of its own with state.url";
+    assert!(second.to_string().contains(words), "{second}");
+    assert!(State::peek(&url(&folder)).await.is_ok(), "to look at it is allowed");
+    drop(first);
+    let again = State::open_alone(&url(&folder)).await.expect("it is free again");
+    std::fs::remove_file(folder.path().join("state.db")).expect("removed");
+    let missed = again.is_in_place().expect_err("it has gone");
+    assert!(missed.to_string().contains("was removed or replaced while netbootd uses it"), "{missed}");
+}
