@@ -308,8 +308,12 @@ impl Sharing {
             sleep(if is_lost { TURN } else { TOGETHER }).await;
         }
         listening.abort();
-        if self.turn().await.is_ok() {
-            let _ = self.server.leaves(&self.name).await;
+        while self.turn().await.is_ok() {
+            // Who leaves says that it reported everything: others may give again what was begun here.
+            if self.memory().waiting.is_empty() {
+                let _ = self.server.leaves(&self.name).await;
+                break;
+            }
         }
         self.store_waiting().await;
         self.server.clone().close().await;

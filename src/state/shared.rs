@@ -161,7 +161,8 @@ impl State {
             on!(self.engine, connection => sqlx::query_as(others).fetch_all(connection).await)?;
         let appliance = |(name, addresses, silent): (String, String, f64)| {
             let addresses = addresses.split(' ').filter_map(|address| address.parse().ok()).collect();
-            Appliance { name, addresses, silent_ms: (silent.max(0.0) * 1000.0) as u64 }
+            // One that was heard in the future was heard before the clock went back, and not since.
+            Appliance { name, addresses, silent_ms: (silent.abs() * 1000.0) as u64 }
         };
         Ok(rows.into_iter().map(appliance).collect())
     }

@@ -374,6 +374,11 @@ async fn appliances_know_each_other_and_what_one_began_that_left() {
             there.iter().map(|appliance| (appliance.name.as_str(), &*appliance.addresses)).collect();
         assert_eq!(addresses, [("a", [one, two].as_slice()), ("b", &[])]);
         assert!(there.iter().all(|appliance| appliance.silent_ms < 60_000), "{there:?}");
+        // The clock of the state was put back by an hour, and A was not heard since.
+        run(&state, "UPDATE appliances SET seen = seen + 3600 WHERE name = 'a'").await;
+        let silent = |name| move |one: &crate::state::Appliance| one.name == name && one.silent_ms > 60_000;
+        let there = state.appliances().await.expect("read");
+        assert!(there.iter().any(silent("a")) && !there.iter().any(silent("b")), "{there:?}");
         let mut known = Known::default();
         let begun = Begun { profile: "demo".into(), by: "a".into() };
         state.happened(&mut known, &[note(Happened::Begun(begun.clone()))]).await.expect("kept");
