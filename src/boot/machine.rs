@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,12 @@ pub struct Live {
     pub reads: AtomicU64,
     /// Why the state cannot be used, where it cannot: what was said of machines is not known then.
     pub state_fault: ArcSwapOption<String>,
+    /// What happens is kept: a one-time profile waits until its beginning is.
+    pub is_kept: AtomicBool,
+    /// Where a server keeps the state: a clock that goes on while this host or this process sleeps.
+    pub state_clock: OnceLock<fn() -> Duration>,
+    /// In milliseconds of that clock: as of when the state is known. 0: it never was.
+    state_as_of: AtomicU64,
     /// Where no address is leased any more, and why.
     pub lease_faults: ArcSwap<Vec<String>>,
     /// The addresses of other appliances that share the state: their offers are the same as ours.
@@ -114,10 +123,32 @@ impl Rules {
 }
 
 impl Live {
+    /// How old what is known of a server's state may be where a one-time profile is given. No machine that was handed over
+    /// asks for a script again so soon.
+    pub const FRESH: Duration = Duration::from_secs(3);
+
+    /// What is known now is the server's state as of this moment, by its clock.
+    pub fn state_known_as_of(&self, at: Duration) {
+        self.state_as_of.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Why nobody knows what machines have booted already, where that is so. It is asked at each decision: a process that
+    /// was stopped for a while, with its host or alone, does not know that it was, and others went on meanwhile.
+    #[must_use]
+    pub fn why_state_is_unknown(&self) -> Option<Arc<String>> {
+        let is_old = || {
+            let as_of = Duration::from_millis(self.state_as_of.load(Ordering::Relaxed));
+            let age = self.state_clock.get()?().saturating_sub(as_of);
+            (!as_of.is_zero() && age > Self::FRESH)
+                .then(|| Arc::new(format!("its server was last heard {} s ago", age.as_secs())))
+        };
+        self.state_fault.load_full().or_else(is_old)
+    }
+
     /// All that does not work although the server does, a line each.
     #[must_use]
     pub fn fault_lines(&self) -> Vec<String> {
-        let state = self.state_fault.load();
+        let state = self.why_state_is_unknown();
         let state = state.iter().map(|fault| format!("the state cannot be used: {fault}"));
         let leases = self.lease_faults.load();
         let proxy = self.rules.load().strangers.other_proxy().map(|server| {
@@ -440,6 +471,23 @@ impl Machine {
 mod tests {
     use super::*;
     use crate::boot::roster::Assignment;
+
+    #[test]
+    fn a_state_is_unknown_when_its_server_was_not_heard_for_a_while_though_nobody_noticed() {
+        let live = Live::new(Rules::default(), Roster::default());
+        assert_eq!(live.why_state_is_unknown(), None, "it is a file");
+        live.state_clock.set(|| Duration::from_secs(100)).expect("none is set");
+        assert_eq!(live.why_state_is_unknown(), None, "its server was never reached, which is said otherwise");
+        live.state_known_as_of(Duration::from_secs(97));
+        assert_eq!(live.why_state_is_unknown(), None);
+        live.state_known_as_of(Duration::from_secs(40));
+        assert_eq!(
+            live.why_state_is_unknown().as_deref().map(String::as_str),
+            Some("its server was last heard 60 s ago")
+        );
+        live.state_fault.store(Some(Arc::new("it is damaged".to_owned())));
+        assert_eq!(live.why_state_is_unknown().as_deref().map(String::as_str), Some("it is damaged"));
+    }
 
     #[test]
     fn the_menu_goes_before_an_assignment_before_a_rule_before_the_default() {

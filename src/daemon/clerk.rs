@@ -22,8 +22,8 @@ use crate::{
         roster::{Assignment, Begun, Change, Entry, Roster},
         strangers::Permission,
     },
-    state::{NotKept, State},
-    timeline::{boot::Timeline, machines::Timelines, moment::Moment},
+    state::{NotKept, State, words},
+    timeline::{boot::Timeline, event::Kept, machines::Timelines, moment::Moment},
 };
 
 /// Keeps the state and the roster in memory the same.
@@ -50,6 +50,8 @@ struct Unkept {
     boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
     /// It has been said that there is something.
     is_told: bool,
+    /// Because of that, no one-time profiles are given.
+    is_fault: bool,
 }
 
 /// Something to be kept, of which nobody waits to hear that it was.
@@ -67,6 +69,8 @@ pub enum ToKeep {
     Failed(MachineId, Vec<Key>, String, String),
     /// Boots as they are now.
     Boots(Vec<(MachineId, Arc<Timeline>)>),
+    /// Somebody waits until all before this is kept.
+    Told(Kept),
 }
 
 impl ToKeep {
@@ -89,7 +93,7 @@ pub enum Refusal {
         there: Vec<String>,
     },
     /// It could not be kept.
-    #[error("the state could not be written, so nothing was changed: {0}")]
+    #[error("the state could not be written, so nothing was changed: {}", words(.0))]
     NotKept(#[from] sqlx::Error),
     /// Its server did not say whether it was kept.
     #[error("{0}; look at the machine before you try again")]
@@ -245,10 +249,11 @@ impl Clerk {
             // What it takes the place of is gone from the disk before the change is there, so that waits with it.
             let waiting = unkept.replaced.clone();
             let whole = Change { replaced: change.replaced.iter().copied().chain(waiting).collect(), ..change.clone() };
-            state.set_entry(&whole).await.inspect_err(|error| unkept.tell(error))?;
+            state.is_in_place()?;
+            state.set_entry(&whole).await.inspect_err(|error| unkept.tell(error, &self.live))?;
             unkept.replaced.clear();
             unkept.machines.remove(&machine);
-            unkept.tell_end();
+            unkept.tell_end(&self.live);
         }
         self.live.put_roster(&Arc::new(roster.changed(&change)));
         Ok(before)
@@ -272,39 +277,56 @@ impl Clerk {
     pub async fn keep(self: Arc<Self>, mut to_keep: mpsc::Receiver<ToKeep>) {
         let mut is_behind = false;
         loop {
+            let mut told = Vec::new();
             tokio::select! {
                 what = to_keep.recv() => match what {
-                    Some(ToKeep::Begun(machine, cards, profile)) => self.begun(machine, cards, profile),
-                    Some(ToKeep::Spent(machine, cards, profile)) => {
-                        self.note(machine, cards, Happened::Spent(profile)).await;
-                    }
-                    Some(ToKeep::Tried(machine, cards, profile)) => {
-                        self.note(machine, cards, Happened::Tried(profile)).await;
-                    }
-                    Some(ToKeep::Failed(machine, cards, profile, words)) => {
-                        self.note(machine, cards, Happened::Failed(profile, words)).await;
-                    }
-                    Some(ToKeep::Learned(machine, learned)) => {
-                        if let Some(sharing) = &self.sharing {
-                            sharing.keep_learned(machine.key(), learned);
-                        }
-                        self.turn.lock().await.put_learned(machine.key(), learned);
-                    }
-                    Some(ToKeep::Boots(boots)) => {
-                        if let Some(sharing) = &self.sharing {
-                            sharing.keep_boots(&boots);
-                        }
-                        self.turn.lock().await.put_boots(boots);
-                    }
+                    Some(what) => told.extend(self.take(what).await),
                     None => break,
                 },
                 () = sleep(AGAIN), if is_behind => {}
             }
+            // When a thousand machines begin at once, one write is for all of them.
+            while let Ok(what) = to_keep.try_recv() {
+                told.extend(self.take(what).await);
+            }
             is_behind = self.catch_up().await;
+            for kept in told {
+                match &self.sharing {
+                    Some(sharing) => sharing.tell_when_kept(kept),
+                    None if is_behind => {}
+                    None => kept.tell(),
+                }
+            }
         }
         if let Some(state) = &self.state {
             state.clone().close().await;
         }
+    }
+
+    /// Takes in what is to be kept; who waits for it.
+    async fn take(&self, what: ToKeep) -> Option<Kept> {
+        match what {
+            ToKeep::Begun(machine, cards, profile) => self.begun(machine, cards, profile),
+            ToKeep::Spent(machine, cards, profile) => self.note(machine, cards, Happened::Spent(profile)).await,
+            ToKeep::Tried(machine, cards, profile) => self.note(machine, cards, Happened::Tried(profile)).await,
+            ToKeep::Failed(machine, cards, profile, words) => {
+                self.note(machine, cards, Happened::Failed(profile, words)).await;
+            }
+            ToKeep::Learned(machine, learned) => {
+                if let Some(sharing) = &self.sharing {
+                    sharing.keep_learned(machine.key(), learned);
+                }
+                self.turn.lock().await.put_learned(machine.key(), learned);
+            }
+            ToKeep::Boots(boots) => {
+                if let Some(sharing) = &self.sharing {
+                    sharing.keep_boots(&boots);
+                }
+                self.turn.lock().await.put_boots(boots);
+            }
+            ToKeep::Told(kept) => return Some(kept),
+        }
+        None
     }
 
     /// Other appliances must know that the machine may be on its way to its hand-over. Alone, there is nobody to tell.
@@ -324,9 +346,15 @@ impl Clerk {
         if unkept.is_empty() {
             return false;
         }
-        match unkept.write(state, &self.live.roster.load()).await {
-            Ok(()) => unkept.tell_end(),
-            Err(error) => unkept.tell(&error),
+        let written = match state.is_in_place() {
+            Ok(()) => unkept.write(state, &self.live.roster.load()).await,
+            Err(removed) => Err(removed),
+        };
+        match (written, &self.sharing) {
+            (Ok(()), _) => unkept.tell_end(&self.live),
+            (Err(error), None) => unkept.tell(&error, &self.live),
+            // Here, the file is only a copy.
+            (Err(error), Some(_)) => unkept.say(&error, ""),
         }
         !unkept.is_empty()
     }
@@ -375,17 +403,31 @@ impl Unkept {
         Ok(())
     }
 
-    fn tell_end(&mut self) {
+    fn tell_end(&mut self, live: &Live) {
         if std::mem::take(&mut self.is_told) {
             info!("the state can be written again");
+        }
+        if std::mem::take(&mut self.is_fault) {
+            live.state_fault.store(None);
+        }
+    }
+
+    /// A one-time profile is not given while nobody would remember after a restart who had it.
+    fn tell(&mut self, error: &sqlx::Error, live: &Live) {
+        self.say(error, ", except of one-time profiles,");
+        if live.state_fault.load().is_none() {
+            let fault = format!("it cannot be written, so this boot could be forgotten ({})", words(error));
+            live.state_fault.store(Some(Arc::new(fault)));
+            self.is_fault = true;
         }
     }
 
     /// Once, until it is over: each boot has something to keep.
-    fn tell(&mut self, error: &sqlx::Error) {
+    fn say(&mut self, error: &sqlx::Error, except: &str) {
         if !std::mem::replace(&mut self.is_told, true) {
             warn!(
-                "the state cannot be written: {error}; boots continue, but changes are lost if netbootd restarts before it can be written"
+                "the state cannot be written: {}; boots continue{except} but changes are lost if netbootd restarts before it can be written",
+                words(error)
             );
         }
     }

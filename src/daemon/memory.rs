@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -90,6 +93,7 @@ impl Memory {
             learned.into_iter().for_each(|(key, learned)| attempts.know(key, learned));
         }
         let clerk = Arc::new(clerk);
+        plan.live.is_kept.store(clerk.keeps(), Ordering::Relaxed);
         let (to_keep, kept) = mpsc::channel(EVENTS);
         let (questions, asked) = mpsc::channel(16);
         let metrics = Arc::new(Metrics::default());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -32,7 +33,7 @@ use crate::{
     },
     timeline::{
         boot::Chosen,
-        event::{Discover, Event, ReportEvent, What, Who},
+        event::{Discover, Event, Kept, ReportEvent, What, Who},
         machines::{Line, Snapshot, Timelines},
         moment::Moment,
         stage::Stage,
@@ -66,6 +67,8 @@ pub(super) struct Recorder {
     waiting: VecDeque<ToKeep>,
     /// Something was seen of a boot that uses up a one-time profile.
     is_urgent: bool,
+    /// Who waits until what was seen is kept.
+    waiting_for_it: Vec<Kept>,
 }
 
 /// A signed report that decides.
@@ -130,6 +133,7 @@ impl Recorder {
             metrics,
             waiting,
             is_urgent: false,
+            waiting_for_it: Vec::new(),
         }
     }
 
@@ -158,8 +162,11 @@ impl Recorder {
             batch.drain(..).for_each(|event| self.take(event, now));
             drop(together);
             // A machine whose last file comes behind a crash would be installed again if the files before it were forgotten.
-            if std::mem::take(&mut self.is_urgent) {
+            if mem::take(&mut self.is_urgent) {
                 self.keep_boots(false);
+            }
+            for kept in mem::take(&mut self.waiting_for_it) {
+                self.keep(ToKeep::Told(kept));
             }
             if events.is_empty() {
                 sleep(PAUSE).await;
@@ -171,6 +178,10 @@ impl Recorder {
         // `netbootd doctor` plays machines that are not there.
         if matches!(event.who, Who::Machine(machine) if machine.card.is_doctor()) {
             return;
+        }
+        if let What::Kept(kept) = event.what {
+            self.is_urgent = true;
+            return self.waiting_for_it.push(kept);
         }
         if let Event { who: Who::Machine(machine), what: What::TookOffer(shape) } = event {
             self.keep(ToKeep::Learned(machine, Learned::shape(shape)));

@@ -28,9 +28,10 @@ use crate::{
         roster::{Entry, Roster},
     },
     config::settings::StateServer,
+    net::boot_time,
     offers::attempts::Attempts,
-    state::{Appliance, Known, NotKept, State, StateError},
-    timeline::{boot::Timeline, machines::Timelines, moment::Moment},
+    state::{Appliance, Known, NotKept, State, StateError, words},
+    timeline::{boot::Timeline, event::Kept, machines::Timelines, moment::Moment},
 };
 
 /// See the module.
@@ -63,6 +64,8 @@ struct Memory {
     known: Known,
     /// What happened here, and is not on the server yet.
     waiting: VecDeque<Note>,
+    /// Who waits until so many of these are there.
+    told: Vec<(usize, Kept)>,
     /// Whether the copy lacks something of that, or has something that is reported by now.
     is_copy_behind: bool,
     /// The appliances that were heard just now.
@@ -114,6 +117,7 @@ impl Sharing {
         let memory = Memory {
             known,
             waiting,
+            told: Vec::new(),
             is_copy_behind: false,
             heard: BTreeSet::from([at.appliance.clone()]),
             boots: BTreeMap::new(),
@@ -126,6 +130,7 @@ impl Sharing {
             said_there: None,
             forgot: None,
         };
+        let _ = live.state_clock.set(boot_time::now);
         let sharing = Self {
             server,
             views,
@@ -148,7 +153,7 @@ impl Sharing {
             sharing.exchange().await
         };
         if let Err(error) = started.await {
-            sharing.lose(&error);
+            sharing.lose(&words(&error));
         }
         Ok(Arc::new(sharing))
     }
@@ -212,6 +217,16 @@ impl Sharing {
         self.publish(&memory);
         drop(memory);
         self.wake.notify_one();
+    }
+
+    /// Tells that all that waits now is on the server, as soon as it is; never where the server cannot be reached.
+    pub(super) fn tell_when_kept(&self, kept: Kept) {
+        let mut memory = self.memory();
+        match memory.waiting.len() {
+            0 => kept.tell(),
+            _ if memory.is_lost => {}
+            count => memory.told.push((count, kept)),
+        }
     }
 
     /// What a person wants. When this returns, the server has it; what was said of the machine there before.

@@ -29,7 +29,7 @@ impl Names<'_> {
             (Asked::Default, None) => Query::default(),
             (Asked::Uuid(_) | Asked::Address(_) | Asked::Network | Asked::Board, _) => return nothing(),
         };
-        let (roster, state_fault) = (caller.live.roster.load(), caller.live.state_fault.load());
+        let (roster, state_fault) = (caller.live.roster.load(), caller.live.why_state_is_unknown());
         let look = |name: &str, wanted| match self.assets {
             Some(assets) => assets.look(name, wanted),
             None => Err(Reason::not_found(name)),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -14,6 +14,10 @@ use axum::{
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::timeout,
+};
 use tower::ServiceExt;
 use tracing::debug;
 
@@ -36,6 +40,7 @@ use crate::{
         faults::Files,
         grub,
         hardware::Hardware,
+        identity::MachineId,
         machine::Rules,
         outcome::Outcome,
         over::Of,
@@ -44,7 +49,7 @@ use crate::{
         script::{self, Script, Standing, script},
     },
     files::found::Found,
-    timeline::event::{What, Who},
+    timeline::event::{Kept, Waiting, What, Who},
 };
 
 /// Everything that a listener serves.
@@ -131,7 +136,12 @@ async fn boot(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
-    answer(&app, ends, (&method, &headers), asked, Language { script, unreadable: script::unreadable })
+    settled(
+        &app,
+        ends,
+        answer(&app, ends, (&method, &headers), asked, Language { script, unreadable: script::unreadable }),
+    )
+    .await
 }
 
 /// The same for a GRUB.
@@ -142,7 +152,12 @@ async fn boot_grub(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
-    answer(&app, ends, (&method, &headers), asked, Language { script: grub::script, unreadable: grub::unreadable })
+    settled(
+        &app,
+        ends,
+        answer(&app, ends, (&method, &headers), asked, Language { script: grub::script, unreadable: grub::unreadable }),
+    )
+    .await
 }
 
 /// What a script is written in.
@@ -151,13 +166,59 @@ struct Language {
     unreadable: fn(&Rules, &str, &str) -> Script,
 }
 
-fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked: Asked, write: Language) -> Response {
+/// An answer, and what it waits for.
+struct Answered {
+    response: Response,
+    begins: Option<Begins>,
+}
+
+impl From<Response> for Answered {
+    fn from(response: Response) -> Self {
+        Self { response, begins: None }
+    }
+}
+
+/// A one-time profile that begins when that outlives a restart of this server, and is known to others that share its
+/// state: else the machine could be given it again.
+struct Begins {
+    machine: MachineId,
+    claims: bool,
+    told: UnboundedReceiver<()>,
+    /// The script that says why not.
+    refusal: Script,
+}
+
+/// Where it is said that it does.
+#[derive(Debug)]
+struct Begun(UnboundedSender<()>);
+
+impl Waiting for Begun {
+    fn is_kept(&self) {
+        // Who asked may have gone.
+        let _ = self.0.send(());
+    }
+}
+
+/// Many machines may begin at the same moment.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+async fn settled(app: &App, ends: Ends, Answered { response, begins }: Answered) -> Response {
+    let Some(Begins { machine, claims, mut told, refusal }) = begins else { return response };
+    if matches!(timeout(LONGEST_WAIT, told.recv()).await, Ok(Some(()))) {
+        return response;
+    }
+    app.tell_script(ends, Some(machine), claims, refusal.outcome);
+    script_response(refusal.text)
+}
+
+fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked: Asked, write: Language) -> Answered {
     let mut base = app.base(ends);
     let mut claims = false;
     let is_look = *method == Method::HEAD || !is_boot_client(headers);
     let rules = app.live.rules.load();
     let mut machine = None;
     let (mut is_retry, mut hardware, mut interface, mut serial) = (false, Hardware::default(), None, None);
+    let mut refusal = None;
     let answer = match asked {
         Ok(Query(query)) => {
             let query = app.heard(ends, query.bounded());
@@ -172,7 +233,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
             }
             let looping = machine.and_then(|machine| app.attempts().ipxe_loop(machine, Instant::now()));
             let signer = Signer { key: &app.answer_key, now: app.now() };
-            let state_fault = app.live.state_fault.load();
+            let state_fault = app.live.why_state_is_unknown();
             let look = |name: &str, wanted| app.look(name, wanted);
             let standing = Standing {
                 roster: Some(&app.live.roster.load()),
@@ -182,13 +243,19 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
                 signer: Some(signer),
                 ..Standing::default()
             };
-            (write.script)(&rules, &base, &query, standing)
+            let answer = (write.script)(&rules, &base, &query, standing.clone());
+            let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
+            if is_once && app.live.is_kept.load(Ordering::Relaxed) {
+                let state_fault = Some("the state could not keep that it begins");
+                refusal = Some((write.script)(&rules, &base, &query, Standing { state_fault, ..standing }));
+            }
+            answer
         }
         Err(rejection) => (write.unreadable)(&rules, &base, &in_words(&rejection)),
     };
     if is_look {
         debug!(peer = %ends.peer, "a script was viewed");
-        return script_response(answer.text);
+        return script_response(answer.text).into();
     }
     if let Some(machine) = machine.filter(|_| is_retry) {
         app.tell(Who::Machine(machine), What::Retry);
@@ -202,8 +269,15 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
     if !app.tell_script(ends, machine, claims, answer.outcome) && is_once {
         // A one-time boot does not begin unless it is recorded.
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n")
+            .into_response()
+            .into();
     }
+    let begins = machine.zip(refusal).map(|(machine, refusal)| {
+        let (tell, told) = unbounded_channel();
+        app.tell(Who::Machine(machine), What::Kept(Kept::new(Begun(tell))));
+        Begins { machine, claims, told, refusal }
+    });
     if let Some((machine, lacks)) = machine.zip(lacks) {
         app.tell(Who::Machine(machine), What::LittleMemory(lacks));
     }
@@ -216,7 +290,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     if let Some((machine, interface)) = machine.zip(interface) {
         app.tell(Who::Machine(machine), What::HeardOn(interface));
     }
-    script_response(answer.text)
+    Answered { response: script_response(answer.text), begins }
 }
 
 /// What is asked about a file.

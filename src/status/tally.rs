@@ -77,6 +77,7 @@ impl Tally {
             | What::OfferedAddress(_)
             | What::OtherNetwork { .. }
             | What::Hardware(_)
+            | What::Kept(_)
             | What::Serial(_)
             | What::HeardOn(_)
             | What::NotSaidWhose(_)

@@ -152,11 +152,44 @@ pub enum What {
     Request(Box<Request>),
     /// A line that the machine sent by syslog.
     Said(String),
+    /// Somebody waits until all that was sent before this is kept.
+    Kept(Kept),
     /// What booted says how it went. Anyone can say so of any machine.
     Report(Report),
     /// The same by an address that was signed for the machine.
     SignedReport(Report, Signed),
 }
+
+/// Tells somebody that something outlives a restart. It is dropped where it does not.
+#[derive(Clone, Debug)]
+pub struct Kept(Arc<dyn Waiting>);
+
+/// Somebody who waits for that.
+pub trait Waiting: fmt::Debug + Send + Sync {
+    /// It does.
+    fn is_kept(&self);
+}
+
+impl Kept {
+    /// For somebody who waits.
+    #[must_use]
+    pub fn new(waiting: impl Waiting + 'static) -> Self {
+        Self(Arc::new(waiting))
+    }
+
+    /// It is kept.
+    pub fn tell(&self) {
+        self.0.is_kept();
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Kept {}
 
 impl What {
     /// The DHCPDISCOVER in it.

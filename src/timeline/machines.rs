@@ -196,6 +196,7 @@ impl Timelines {
                 | What::OfferedAddress(_)
                 | What::OtherNetwork { .. }
                 | What::Hardware(_)
+                | What::Kept(_)
                 | What::Serial(_)
                 | What::HeardOn(_)
                 | What::NotHere(_)

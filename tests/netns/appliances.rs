@@ -441,6 +441,40 @@ fn a_partition_stops_no_boot_and_installs_nothing_twice() -> Result<()> {
     Ok(())
 }
 
+/// The others install machines of which it hears nothing.
+#[test]
+fn an_appliance_that_was_cut_off_or_stopped_a_moment_ago_gives_no_one_time_profile() -> Result<()> {
+    let Some(mut site) = Site::start("[[machines]]\noui = \"52:54:00\"\nprofile = \"installer\"\nonce = true\n")?
+    else {
+        return Ok(());
+    };
+    let (first, second) = (MACHINE, "52:54:00:12:34:57");
+    // Nobody has noticed it yet, and what begins could not be told.
+    site.a.cut_off()?;
+    let script = site.script(&site.a, first)?;
+    ensure!(!script.contains("boots profile installer"), "the others do not know of it: {script}");
+    site.boots(&site.b, first)?;
+    site.a.netbootd.wait_for_line(LOST, HEARD)?;
+    site.a.heal()?;
+    site.a.netbootd.wait_for_line("the server that keeps the state answers again", HEARD)?;
+    site.until(&site.a, first, TO_DISK)?;
+    // It does not know that it was stopped, and is asked before it can hear of anything.
+    site.a.netbootd.signal(Signal::SIGSTOP)?;
+    thread::sleep(Duration::from_secs(5));
+    site.boots(&site.b, second)?;
+    let scripts = thread::scope(|scope| -> Result<Vec<String>> {
+        let asked: Vec<_> = (0..4).map(|_| scope.spawn(|| site.script(&site.a, second))).collect();
+        thread::sleep(Duration::from_secs(1));
+        site.a.netbootd.signal(Signal::SIGCONT)?;
+        asked.into_iter().map(|asked| asked.join().map_err(|_| anyhow::anyhow!("a panic"))?).collect()
+    })?;
+    for script in scripts {
+        ensure!(!script.contains("boots profile installer"), "it is installed again: {script}");
+    }
+    site.until(&site.a, second, TO_DISK)?;
+    site.a.kill()
+}
+
 #[test]
 fn a_database_that_dies_or_is_not_there_at_the_start_stops_no_boot() -> Result<()> {
     let Some(mut site) = Site::start("")? else { return Ok(()) };

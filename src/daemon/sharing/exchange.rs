@@ -13,9 +13,10 @@ use tracing::{debug, info, warn};
 
 use super::{ANSWERS, SILENT_MS, Sharing, TOGETHER, TURN};
 use crate::{
-    boot::{happened::Note, identity::Key, learned::Learned, roster::Entry},
+    boot::{happened::Note, identity::Key, learned::Learned, machine::Live, roster::Entry},
     daemon::waiting::Stored,
-    state::{Appliance, NotKept},
+    net::boot_time,
+    state::{Appliance, NotKept, words},
     timeline::moment::Moment,
 };
 
@@ -33,7 +34,7 @@ impl Sharing {
         };
         if let Err(error) = &result {
             if self.memory().answered.elapsed() >= FRESH {
-                self.lose(error);
+                self.lose(&words(error));
             }
             self.store_waiting().await;
         }
@@ -41,6 +42,7 @@ impl Sharing {
     }
 
     pub(super) async fn exchange(&self) -> Result<(), sqlx::Error> {
+        let as_of = boot_time::now();
         self.tell(None).await.map_err(|error| match error {
             NotKept::Not(error) | NotKept::Perhaps(error) => error,
         })?;
@@ -51,6 +53,8 @@ impl Sharing {
             let appliances = self.server.is_there(&self.name, &ours).await?;
             self.hear(&appliances);
         }
+        // Of the machines, and of the appliances that are silent.
+        self.live.state_known_as_of(as_of);
         self.find();
         self.store_waiting().await;
         self.agree_on_the_key().await?;
@@ -82,6 +86,8 @@ impl Sharing {
             let mut memory = self.memory();
             memory.known = known;
             memory.waiting.drain(..count);
+            memory.told.iter_mut().for_each(|(left, _)| *left = left.saturating_sub(count));
+            memory.told.extract_if(.., |(left, _)| *left == 0).for_each(|(_, kept)| kept.tell());
             memory.is_copy_behind |= count > 0;
             memory.answered = Instant::now();
             self.publish(&memory);
@@ -199,6 +205,7 @@ impl Sharing {
     /// One-time profiles are not given while nobody knows who had them elsewhere.
     pub(super) fn lose(&self, error: &dyn std::fmt::Display) {
         let mut memory = self.memory();
+        memory.told.clear();
         if !std::mem::replace(&mut memory.is_lost, true) {
             drop(memory);
             warn!(
@@ -240,9 +247,7 @@ impl Sharing {
     }
 }
 
-/// What is known is as old as this at most, where a one-time profile is given. No machine that was handed over asks for a
-/// script again so soon.
-const FRESH: Duration = Duration::from_secs(3);
+const FRESH: Duration = Live::FRESH;
 /// An appliance is still a peer on the network for so many milliseconds: a day.
 const PEER_MS: u64 = 86_400_000;
 const FORGET: Duration = Duration::from_secs(3600);

@@ -76,6 +76,7 @@ impl Timeline {
                 Vec::new()
             }
             What::LittleMemory(lacks) => vec![Seen(Stage::Script, lacks, false)],
+            What::Kept(_) => Vec::new(),
             What::Serial(serial) => {
                 self.serial = Some(serial);
                 Vec::new()
