@@ -441,6 +441,26 @@ fn a_partition_stops_no_boot_and_installs_nothing_twice() -> Result<()> {
     Ok(())
 }
 
+/// Who restores a backup of the database does not mean that all machines since then are installed again.
+#[test]
+fn a_machine_that_a_restored_backup_does_not_know_is_not_installed_again() -> Result<()> {
+    let Some(site) = Site::start("[[machines]]\noui = \"52:54:00\"\nprofile = \"installer\"\nonce = true\n")? else {
+        return Ok(());
+    };
+    site.boots(&site.a, MACHINE)?;
+    site.until(&site.b, MACHINE, TO_DISK)?;
+    site.postgres.sql("netbootd", "BEGIN; DELETE FROM machines; UPDATE revision SET number = 0; COMMIT")?;
+    site.a.netbootd.wait_for_line("the state went back from change", HEARD)?;
+    for at in [&site.a, &site.b] {
+        site.until(at, MACHINE, TO_DISK)?;
+    }
+    eventually("the state knows it again", || {
+        let rows = site.postgres.sql("netbootd", "SELECT spent FROM machines WHERE gone = 0")?;
+        ensure!(rows == "installer", "{rows}");
+        Ok(())
+    })
+}
+
 /// The others install machines of which it hears nothing.
 #[test]
 fn an_appliance_that_was_cut_off_or_stopped_a_moment_ago_gives_no_one_time_profile() -> Result<()> {

@@ -11,12 +11,18 @@ use std::{
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::{ANSWERS, SILENT_MS, Sharing, TOGETHER, TURN};
+use super::{ANSWERS, SILENT_MS, Sharing, TOGETHER, TURN, unix_ms};
 use crate::{
-    boot::{happened::Note, identity::Key, learned::Learned, machine::Live, roster::Entry},
+    boot::{
+        happened::{Happened, Note},
+        identity::Key,
+        learned::Learned,
+        machine::Live,
+        roster::Entry,
+    },
     daemon::waiting::Stored,
     net::boot_time,
-    state::{Appliance, NotKept, words},
+    state::{Appliance, Known, NotKept, words},
     timeline::moment::Moment,
 };
 
@@ -84,8 +90,11 @@ impl Sharing {
         };
         {
             let mut memory = self.memory();
-            memory.known = known;
+            let before = std::mem::replace(&mut memory.known, known);
             memory.waiting.drain(..count);
+            let forgotten = forgotten(&before, &memory.known);
+            memory.is_copy_behind |= !forgotten.is_empty();
+            memory.waiting.extend(forgotten);
             memory.told.iter_mut().for_each(|(left, _)| *left = left.saturating_sub(count));
             memory.told.extract_if(.., |(left, _)| *left == 0).for_each(|(_, kept)| kept.tell());
             memory.is_copy_behind |= count > 0;
@@ -248,6 +257,33 @@ impl Sharing {
 }
 
 const FRESH: Duration = Live::FRESH;
+
+/// The one-time profiles of which the state knew before that machines booted them, where it went back: a backup was
+/// restored. Their disks would be wiped, so they are reported again.
+fn forgotten(before: &Known, now: &Known) -> Vec<Note> {
+    if now.revision >= before.revision {
+        return Vec::new();
+    }
+    let at = unix_ms();
+    let mut notes = Vec::new();
+    for (machine, entry) in before.roster.iter() {
+        let known = now.roster.of(machine).unwrap_or_default();
+        let had = entry.had.iter().chain(&entry.spent).filter(|profile| !known.has_had(profile, false));
+        let beside: Vec<Key> = entry.known_as.iter().copied().collect();
+        notes.extend(had.map(|profile| {
+            let what = Happened::Spent(profile.clone());
+            Note { machine, beside: beside.clone(), what, at }
+        }));
+    }
+    warn!(
+        "the state went back from change {} to {}, as after a backup was restored: {} one-time profiles that machines booted \
+         since are recorded again; look at assignments and approvals",
+        before.revision,
+        now.revision,
+        notes.len()
+    );
+    notes
+}
 /// An appliance is still a peer on the network for so many milliseconds: a day.
 const PEER_MS: u64 = 86_400_000;
 const FORGET: Duration = Duration::from_secs(3600);
