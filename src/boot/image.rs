@@ -1,5 +1,9 @@
 //! What a file is, by its first bytes: enough to distinguish a kernel from the error page that was downloaded in its place.
 
+use std::io::Read as _;
+
+use flate2::read::MultiGzDecoder;
+
 use super::loader::{Loader, coff_machine_of};
 
 /// How many bytes from a file's beginning are looked at: an ISO 9660 volume says what it is at sector 16 (ECMA-119 §8).
@@ -115,8 +119,14 @@ impl Role {
             Arm32Kernel, Arm64Kernel, Compressed, Cpio, Disk, Efi, Elf, FileSystem, Gzip, Iso, RiscvKernel, X86Kernel,
         };
         let image = Image::of(head);
+        if let Some(inner) = unpacked(head)
+            && let Some(title) = self.surely_not(Image::of(&inner))
+        {
+            let own = self.title();
+            return Err(format!("is not {own}: it is {title}, compressed with gzip; are kernel and initrd swapped?"));
+        }
         let is_fit = match self {
-            // Of what gzip holds, nothing is known: an arm64 kernel often is (Image.gz), and iPXE unpacks it.
+            // An arm64 kernel often is compressed (Image.gz), and iPXE unpacks it.
             Self::Kernel => matches!(image, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel | Elf | Efi | Gzip),
             Self::Initrd => matches!(image, Cpio | Gzip | Compressed(_) | FileSystem(_)),
             // An EFI kernel is an EFI program.
@@ -150,6 +160,17 @@ impl Role {
         }
     }
 
+    /// The title of what gzip holds, where that is the other one of kernel and initrd.
+    fn surely_not(self, inner: Image) -> Option<&'static str> {
+        use Image::{Arm32Kernel, Arm64Kernel, Cpio, FileSystem, RiscvKernel, X86Kernel};
+        let is_other = match self {
+            Self::Kernel => matches!(inner, Cpio | FileSystem(_)),
+            Self::Initrd => matches!(inner, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel),
+            Self::Efi | Self::Iso | Self::Disk => false,
+        };
+        is_other.then(|| inner.title())
+    }
+
     /// What keeps a kernel or an EFI program from being started, for a sentence that begins with its name. Only what is
     /// certain: a file of an unknown type may be a boot program for a BIOS. `on` is what iPXE runs on, where iPXE starts
     /// it: a BIOS starts no EFI program, and UEFI firmware nothing else (iPXE, src/config/defaults).
@@ -160,6 +181,13 @@ impl Role {
         use Image::{
             Arm32Kernel, Arm64Kernel, Compressed, Cpio, Efi, Elf, FileSystem, Iso, Other, RiscvKernel, X86Kernel,
         };
+        // iPXE unpacks what gzip holds before it looks at it: Xen's kernel, xen.gz, is an ELF program.
+        let inner = unpacked(head);
+        if inner.as_deref().is_some_and(|inner| self.surely_not(Image::of(inner)).is_some()) {
+            return self.check(head, None);
+        }
+        let known = inner.as_deref().filter(|inner| Image::of(inner).is_known());
+        let head = known.unwrap_or(head);
         let image = Image::of(head);
         let is_program = coff_machine_of(head).is_some();
         let is_data = matches!(image, Cpio | Compressed(_) | FileSystem(_) | Iso | Other(_)) && !image.may_start();
@@ -259,6 +287,17 @@ pub fn takes_any_file(kernel: &[u8]) -> bool {
         Image::Elf => true,
         _ => false,
     }
+}
+
+/// The beginning of what gzip holds, as far as this part of the file leads to it.
+fn unpacked(head: &[u8]) -> Option<Vec<u8>> {
+    if Image::of(head) != Image::Gzip {
+        return None;
+    }
+    let mut inner = Vec::new();
+    // The file goes on behind its head: that the end is missing is no fault.
+    let _ = MultiGzDecoder::new(head).take(HEAD as u64).read_to_end(&mut inner);
+    Some(inner).filter(|inner| !inner.is_empty())
 }
 
 /// The processor that a program is for, where its header says so.
@@ -449,6 +488,45 @@ mod tests {
         }
         let fix = Role::Kernel.starts(&arm64, bios).expect_err("refused");
         assert!(fix.ends_with("name one for it under arch.i386 of the profile"), "{fix}");
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::read::GzEncoder::new(bytes, flate2::Compression::fast());
+        let mut packed = Vec::new();
+        encoder.read_to_end(&mut packed).expect("in memory");
+        packed
+    }
+
+    #[test]
+    fn what_gzip_holds_is_looked_at() {
+        let initrd = gzip(&head(&[(0, b"070701")]));
+        let swapped = "is not a kernel: it is a cpio archive, compressed with gzip; are kernel and initrd swapped?";
+        assert_eq!(Role::Kernel.check(&initrd, None), Err(swapped.into()));
+        assert_eq!(Role::Kernel.starts(&initrd, None), Err(swapped.into()));
+        // The head of a file that goes on.
+        let (half, _) = initrd.split_at(initrd.len() / 2);
+        assert_eq!(Role::Kernel.starts(half, Some(Loader::Bios)), Err(swapped.into()));
+        assert_eq!(Role::Initrd.check(&initrd, None), Ok(()));
+        let kernel = gzip(&with_efi(0xaa64, &[(0x38, b"ARM\x64")]));
+        let swapped =
+            "is not an initrd: it is a Linux kernel for arm64, compressed with gzip; are kernel and initrd swapped?";
+        assert_eq!(Role::Initrd.check(&kernel, None), Err(swapped.into()));
+        assert_eq!(Role::Kernel.starts(&kernel, Some(Loader::EfiArm64)), Ok(()));
+        let fault = Role::Kernel.starts(&kernel, Some(Loader::EfiX86_64)).expect_err("another processor");
+        assert!(fault.starts_with("is for arm64, so iPXE cannot start it"), "{fault}");
+        let xen = gzip(&head(&[(0, b"\x7fELF")]));
+        assert_eq!(Role::Kernel.starts(&xen, Some(Loader::Bios)), Ok(()));
+        let fault = Role::Kernel.starts(&xen, Some(Loader::EfiX86_64)).expect_err("multiboot is for a BIOS");
+        assert!(fault.starts_with("is an ELF program, which iPXE starts only on a BIOS"), "{fault}");
+        let other = gzip(b"anything");
+        assert_eq!(Role::Kernel.starts(&other, Some(Loader::EfiX86_64)), Ok(()));
+    }
+
+    #[test]
+    fn memdisk_is_for_a_bios() {
+        let memdisk = head(&[BZ_IMAGE, &[(0x20e, b"\x00\x01"), (0x300, b"MEMDISK 6.04")]].concat());
+        assert_eq!(Role::Kernel.starts(&memdisk, Some(Loader::Bios)), Ok(()));
+        assert!(Role::Kernel.starts(&memdisk, Some(Loader::EfiX86_64)).is_err());
     }
 
     #[test]
