@@ -90,10 +90,20 @@ pub struct Set {
 pub struct Incomplete {
     /// The firmware that would run it.
     pub loader: Loader,
+    /// What it would start; none: the other files do not say, or there is no other set.
+    pub lead: Option<Lead>,
     /// The folder on this host.
     pub place: String,
     /// What is missing, and the fix.
     pub missing: String,
+}
+
+impl Incomplete {
+    /// `signed`, or `signed iPXE` where there is a signed GRUB.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.lead.map_or_else(|| "signed".into(), |lead| format!("signed {}", lead.title()))
+    }
 }
 
 /// A file with the name of a loader of a set, which cannot be one.
@@ -149,10 +159,15 @@ impl Set {
             let own: Vec<&LoaderFile> = files.iter().filter(|file| file.loader == loader).collect();
             let found: Vec<Self> =
                 [Lead::Ipxe, Lead::Grub].into_iter().filter_map(|lead| Self::of(loader, lead, &own)).collect();
-            if found.is_empty()
-                && let Some(missing) = missing(loader, &own, unusable)
-            {
-                incomplete.push(Incomplete { loader, place: place.to_owned(), missing });
+            let (has_grub, has_any) = (found.iter().all(|set| set.lead == Lead::Grub), !found.is_empty());
+            // A complete set of GRUB does not make up for one of iPXE: what belongs to that alone is looked at by itself.
+            let (lead, part) = match (has_any, has_grub) {
+                (false, _) => (None, own),
+                (true, true) => (Some(Lead::Ipxe), part_of_ipxe(&own)),
+                (true, false) => (None, Vec::new()),
+            };
+            if let Some(missing) = missing(loader, &part, if has_any { &[] } else { unusable }) {
+                incomplete.push(Incomplete { loader, lead, place: place.to_owned(), missing });
             }
             sets.extend(found);
         }
@@ -310,6 +325,16 @@ pub fn file_names(loader: Loader) -> Vec<String> {
     ipxe.chain(signed).chain(second).collect()
 }
 
+/// The files that someone put there for a signed iPXE, and not for GRUB alone: its own shim, or a signed second stage for
+/// any shim.
+fn part_of_ipxe<'a>(files: &[&'a LoaderFile]) -> Vec<&'a LoaderFile> {
+    let is_named = |file: &LoaderFile| ["snponly", "ipxe"].iter().any(|stem| file.name.starts_with(stem));
+    let is_signed_second = |file: &&LoaderFile| is_named(file) && is_signed(file) && !is_shim_name(&file.name);
+    let has_second = files.iter().copied().any(|file| is_signed_second(&file));
+    let is_part = |file: &&LoaderFile| is_named(file) || has_second && kind(file) == Some(Kind::Shim);
+    files.iter().copied().filter(is_part).collect()
+}
+
 /// What a folder with a part of a set lacks, or what is wrong with that part.
 fn missing(loader: Loader, files: &[&LoaderFile], unusable: &[Unusable]) -> Option<String> {
     let is_shim = |file: &LoaderFile| is_shim_name(&file.name) || kind(file) == Some(Kind::Shim);
@@ -402,7 +427,11 @@ fn grub_limit(grub: &LoaderFile) -> Option<&'static str> {
         return None;
     }
     let is_debian_12 = |sbat: &Sbat| sbat.component == "grub.debian" && sbat.version.starts_with("2.06");
-    Some(match grub.program.iter().flat_map(|program| &program.sbat).any(is_debian_12) {
+    let is_debian_12 = grub.program.iter().flat_map(|program| &program.sbat).any(is_debian_12);
+    if !is_debian_12 && has_compressed_modules(&grub.bytes) {
+        return None;
+    }
+    Some(match is_debian_12 {
         true => {
             "GRUB 2.06 (Debian 12) does not read a proxy's offer and has no http module: use GRUB 2.12 of Debian 13 or Ubuntu 24.04"
         }
@@ -413,6 +442,14 @@ fn grub_limit(grub: &LoaderFile) -> Option<&'static str> {
 }
 
 const HTTP: &[u8] = b"HTTP/1.";
+
+/// Whether it brings modules in an archive where they are compressed (grub-mkstandalone, `--compress`): then nobody sees
+/// which ones they are.
+fn has_compressed_modules(grub: &[u8]) -> bool {
+    let has = |wanted: &[u8]| grub.windows(wanted.len()).any(|part| part == wanted);
+    // POSIX tar; the magics of xz, gzip and lzop.
+    has(b"ustar") && has(b".mod") && [&b"\xfd7zXZ\0"[..], b"\x1f\x8b\x08", b"\x89LZO\0"].into_iter().any(has)
+}
 
 /// Where signed loaders are available.
 pub const GET: &str = "in ipxeboot.tar.gz of github.com/ipxe/ipxe/releases, folders x86_64-sb and arm64-sb";
@@ -533,6 +570,25 @@ pub(crate) mod tests {
         );
     }
 
+    #[test]
+    fn a_complete_grub_does_not_hide_what_an_ipxe_set_lacks() {
+        let grub = [program("shimx64.efi", &["Microsoft"], SHIM), program("grubx64.efi", &["Debian"], GRUB)];
+        let lacks = |more: &[LoaderFile]| {
+            let (sets, incomplete) = Set::among(&[&grub, more].concat(), &[], "/d");
+            assert_eq!(sets.iter().map(|set| set.lead).collect::<Vec<_>>(), [Lead::Grub]);
+            incomplete.into_iter().map(|it| format!("{}: {}", it.title(), it.missing)).collect::<Vec<_>>().join("; ")
+        };
+        let shim = program("snponly-shimx64.efi", &["Microsoft"], SHIM);
+        let unsigned = program("snponly.efi", &[], IPXE);
+        assert_eq!(lacks(&[]), "");
+        assert_eq!(lacks(std::slice::from_ref(&unsigned)), "", "the usual loader is no part of a set");
+        assert!(lacks(&[shim.clone(), unsigned]).starts_with("signed iPXE: snponly.efi is not signed"));
+        assert!(lacks(&[shim]).starts_with("signed iPXE: snponly-shimx64.efi has no second stage beside it"));
+        let refused = "signed iPXE: snponly.efi is signed, but it has no .sbat section";
+        let said = lacks(&[program("snponly.efi", &["lab"], "")]);
+        assert!(said.starts_with(refused), "{said}");
+    }
+
     /// A file that is there is never said to be missing, and a signed one never to be unsigned.
     #[test]
     fn what_is_wrong_with_a_file_of_a_set_is_said() {
@@ -630,6 +686,8 @@ pub(crate) mod tests {
         assert!(with(b"\0TFTP\0", debian_12).is_some_and(|limit| limit.starts_with("GRUB 2.06 (Debian 12)")));
         assert!(with(b"\0TFTP\0", GRUB).is_some_and(|limit| limit.starts_with("this GRUB has no http module")));
         assert_eq!(with(b"\0GET %s HTTP/1.1\r\n\0", GRUB), None);
+        // grub-mkstandalone --compress=xz: nobody sees which modules these are.
+        assert_eq!(with(b"boot/grub/http.mod\0ustar  \0\xfd7zXZ\0", GRUB), None);
         assert_eq!(ipxe_set().limit(), None);
     }
 

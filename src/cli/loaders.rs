@@ -92,8 +92,9 @@ fn sets_as_text(sets: &Sets) -> String {
             text += &note(set, file).map(|note| format!("{:13}     {note}\n", "")).unwrap_or_default();
         }
     }
-    for Incomplete { loader, place, missing } in &sets.incomplete {
-        text += &format!("{:13} no signed set in {place}: {missing}\n", loader.title());
+    for incomplete in &sets.incomplete {
+        let Incomplete { loader, place, missing, .. } = incomplete;
+        text += &format!("{:13} no {} set in {place}: {missing}\n", loader.title(), incomplete.title());
     }
     let has_signed = sets.iter().any(|set| set.lead == Lead::Ipxe);
     if !has_signed && sets.incomplete.is_empty() {

@@ -66,7 +66,8 @@ pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
         Some(Finding { level, fault: Fault { place: place.clone(), message } })
     });
     let incomplete = loaders.sets.incomplete.iter().map(|incomplete| {
-        let message = format!("no signed loaders for {}: {}", incomplete.loader.title(), incomplete.missing);
+        let message =
+            format!("no {} loaders for {}: {}", incomplete.title(), incomplete.loader.title(), incomplete.missing);
         Finding { level: Level::Warning, fault: Fault { place: incomplete.place.clone(), message } }
     });
     missing.chain(named).chain(incomplete).chain(limits::loaders(settings, loaders)).collect()

@@ -69,8 +69,12 @@ fn find_sets(folders: &[PathBuf]) -> (Sets, Vec<Rejected>) {
     let (mut sets, mut incomplete, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
     for place in folders.iter().flat_map(|folder| SET_FOLDERS.iter().map(|own| folder.join(own))) {
         let mut part = Part::default();
+        let there: Vec<String> = fs::read_dir(&place).map_or_else(
+            |_| Vec::new(),
+            |entries| entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect(),
+        );
         for loader in SET_LOADERS {
-            file_names(*loader).iter().for_each(|name| part.read(&place.join(name), name, *loader));
+            file_names(*loader).iter().for_each(|name| part.read(&place.join(as_there(&there, name)), name, *loader));
         }
         let place = place.display().to_string();
         let (own, lacking) = Set::among(&part.files, &part.unusable, place.trim_end_matches('/'));
@@ -94,6 +98,12 @@ fn find_sets(folders: &[PathBuf]) -> (Sets, Vec<Rejected>) {
         rejected.extend(stages.rejected.into_iter().chain(alone.rejected));
     }
     (Sets::new(sets, incomplete), rejected)
+}
+
+/// A name as the folder has it: GRUBX64.EFI, where it comes from a FAT file system.
+fn as_there<'a>(there: &'a [String], name: &'a str) -> &'a str {
+    let same = there.iter().find(|other| other.eq_ignore_ascii_case(name));
+    if there.iter().any(|other| other == name) { name } else { same.map_or(name, String::as_str) }
 }
 
 /// The files of one folder that have the name of a loader of a set.
@@ -297,6 +307,19 @@ mod tests {
         let (loaders, rejected) = find(&[folder.path().to_owned()]);
         assert_eq!((loaders.sets.iter().count(), loaders.sets.incomplete.len()), (1, 0));
         assert!(rejected.iter().all(|file| !file.path.starts_with(&arm64)), "{rejected:?}");
+    }
+
+    #[test]
+    fn a_set_in_capital_letters_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let grub = program::tests::efi(0x8664, &["Debian"], "grub,5,FSF,grub,2.12,https://x\n");
+        fs::write(folder.path().join("GRUBX64.EFI"), grub).expect("written");
+        fs::write(folder.path().join("shimx64.efi"), program::tests::efi(0x8664, &["A"], program::tests::SHIM))
+            .expect("written");
+        let (loaders, _) = find(&[folder.path().to_owned()]);
+        let own = folder.path().display().to_string();
+        let found = loaders.sets.iter().filter(|set| set.lead == Lead::Grub && set.second.origin.starts_with(&own));
+        assert_eq!(found.count(), 1);
     }
 
     #[test]
