@@ -207,6 +207,11 @@ fn a_grub_that_cannot_boot_the_machine_is_named() {
         let answer = shown["stages"][0]["answer"].as_str().unwrap_or_default();
         let limit = " (it cannot boot this machine: GRUB 2.06 (Debian 12) does not read a proxy's offer";
         assert!(answer.contains(&format!("{expected}{limit}")), "{answer}");
+        // GRUB asks no more by DHCP.
+        let stages = shown["stages"].as_array().expect("stages");
+        assert_eq!((stages.len(), stages[1]["client"].as_str()), (2, Some("GRUB asks for /boot.grub")));
+        let script = stages[1]["script"].as_str().unwrap_or_default();
+        assert!(script.contains("exit") && !script.starts_with("#!ipxe"), "{script}");
     }
 }
 

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::{loaders, plan};
 use crate::{
     boot::{
-        chain::Set,
+        chain::{Lead, Set},
         client::{Client, Speaks},
         faults::Files,
+        grub,
         hardware::Hardware,
         loader::{ClientArch, Loader},
         mac::MacAddr,
@@ -185,8 +186,13 @@ impl Explaining<'_> {
         for speaks in speakers.into_iter().skip(usize::from(self.asked.ipxe)) {
             let (stage, goes_on) = self.dhcp(speaks);
             stages.push(stage);
-            if !goes_on {
-                return stages;
+            match goes_on {
+                Some(Lead::Ipxe) => {}
+                Some(Lead::Grub) => {
+                    stages.push(self.grub());
+                    return stages;
+                }
+                None => return stages,
             }
         }
         stages.push(self.script());
@@ -196,8 +202,8 @@ impl Explaining<'_> {
         stages
     }
 
-    /// What a request on port 67 gets, and whether iPXE comes of it.
-    fn dhcp(&self, speaks: Speaks) -> (Stage, bool) {
+    /// What a request on port 67 gets, and what comes of it.
+    fn dhcp(&self, speaks: Speaks) -> (Stage, Option<Lead>) {
         let Asked { mac, arch, uuid, .. } = *self.asked;
         let request = Request::discover(mac, arch, uuid, speaks);
         let heard_on: Arc<str> = self.heard_on.unwrap_or_default().into();
@@ -215,11 +221,13 @@ impl Explaining<'_> {
                 // A Raspberry Pi asks for names of its own.
                 let file = if own == Some(Own::RaspberryPi) { String::new() } else { self.file_behind(&words) };
                 let limit = self.limit(&words);
-                Ok((words + &file + &limit + &late(delay, &ask(now + AGAIN)), own))
+                let lead = self.offered(&words).map_or(Lead::Ipxe, |set| set.lead);
+                let lead = Some(lead).filter(|_| own != Some(Own::RaspberryPi));
+                Ok((words + &file + &limit + &late(delay, &ask(now + AGAIN)), lead))
             }
             Action::Refuse(_, why) | Action::Ignore(why) => Err(why.to_string()),
         };
-        let goes_on = answer.as_ref().is_ok_and(|(_, own)| *own != Some(Own::RaspberryPi));
+        let goes_on = answer.as_ref().ok().and_then(|(_, lead)| *lead);
         let (answer, refused) = answer.map_or_else(|why| (None, Some(why)), |(words, _)| (Some(words), None));
         let rules = self.fitting(&client.facts());
         (Stage { client: format!("{client} asks by DHCP"), rules, answer, refused, script: None }, goes_on)
@@ -240,9 +248,13 @@ impl Explaining<'_> {
 
     /// That the GRUB which is offered cannot boot the machine.
     fn limit(&self, offer: &str) -> String {
-        let offered = self.rules.loaders.sets.iter().find(|set| offer.contains(set.first().name.as_str()));
-        let limit = offered.and_then(Set::limit);
+        let limit = self.offered(offer).and_then(Set::limit);
         limit.map(|limit| format!(" (it cannot boot this machine: {limit})")).unwrap_or_default()
+    }
+
+    /// The set whose first file is offered.
+    fn offered(&self, offer: &str) -> Option<&Set> {
+        self.rules.loaders.sets.iter().find(|set| offer.contains(set.first().name.as_str()))
     }
 
     /// Where it is not known, our address has a word in its place.
@@ -254,6 +266,14 @@ impl Explaining<'_> {
         let query = self.query();
         self.text("iPXE asks for /boot.ipxe".into(), &query, |standing| {
             script(&self.rules, &self.base(), &query, standing)
+        })
+    }
+
+    /// The script that the configuration of every GRUB leads to. GRUB says no serial number and no model.
+    fn grub(&self) -> Stage {
+        let query = Query { serial: None, hardware: Hardware::default(), ..self.query() };
+        self.text("GRUB asks for /boot.grub".into(), &query, |standing| {
+            grub::script(&self.rules, &self.base(), &query, standing)
         })
     }
 
