@@ -126,6 +126,8 @@ pub fn examine_quickly(interfaces: &[Interface], settings: &Settings) -> Result<
 
 struct Examination {
     interfaces: Vec<Interface>,
+    /// Those that the configuration or the running server names, and that do not exist.
+    missing: Vec<String>,
     served: Vec<String>,
     started: Option<Started>,
     checked: Checked,
@@ -152,15 +154,8 @@ impl Examination {
         let named = named.unwrap_or_else(configured);
         let served = if started.is_some() { choose(&named).unwrap_or_default() } else { Vec::new() };
         let served: Vec<String> = served.into_iter().map(|interface| interface.name).collect();
-        let interfaces = match (wanted.interfaces.as_slice(), named.as_slice()) {
-            ([], names) => {
-                let mut all = if names.is_empty() { Vec::new() } else { choose(names)? };
-                all.extend(usable().into_iter().filter(|interface| !names.contains(&interface.name)));
-                if all.is_empty() { choose(&[])? } else { all }
-            }
-            (names, _) => choose(names)?,
-        };
-        Ok(Self { interfaces, served, started, checked, server: wanted.server, run: run() })
+        let (interfaces, missing) = examined(&wanted.interfaces, &named)?;
+        Ok(Self { interfaces, missing, served, started, checked, server: wanted.server, run: run() })
     }
 
     fn look(&self) -> Host {
@@ -169,6 +164,7 @@ impl Examination {
 
     fn host(&self, seen: &Host) -> Vec<Finding> {
         let mut findings = host::judge(seen);
+        findings.extend(self.missing.iter().map(|name| missing(name, &usable())));
         findings.extend(self.loaders());
         findings.extend(self.configuration());
         findings
@@ -262,7 +258,7 @@ impl Asking<'_> {
         let each = self.interfaces.iter().map(|interface| async move {
             let heard = match interface.usable() {
                 Ok(()) => ask(interface, self.run, patience).await.map_err(|error| match error.kind() {
-                    io::ErrorKind::PermissionDenied => "this needs root or CAP_NET_RAW: run it with sudo".to_owned(),
+                    io::ErrorKind::PermissionDenied => no_right(self.seen.is_root).to_owned(),
                     _ => error.to_string(),
                 }),
                 Err(why) => Err(format!("it {why}")),
@@ -289,6 +285,43 @@ impl Asking<'_> {
     }
 }
 
+/// The interfaces to examine, and those that the configuration or the running server names in vain: that is a finding, and
+/// no reason to look at nothing. What the command line names has to be there.
+fn examined(wanted: &[String], named: &[String]) -> Result<(Vec<Interface>, Vec<String>), Unclear> {
+    if !wanted.is_empty() {
+        return Ok((choose(wanted)?, Vec::new()));
+    }
+    let found = if named.is_empty() { Vec::new() } else { choose(named).unwrap_or_default() };
+    let mut all: Vec<Interface> = found.into_iter().filter(|found| found.index != 0).collect();
+    let is_missing = |name: &&String| !all.iter().any(|there| there.name == **name);
+    let missing: Vec<String> = named.iter().filter(is_missing).cloned().collect();
+    all.extend(usable().into_iter().filter(|interface| !named.contains(&interface.name)));
+    if all.is_empty() && missing.is_empty() {
+        all = choose(&[])?;
+    }
+    Ok((all, missing))
+}
+
+/// A named interface that does not exist.
+fn missing(name: &str, there: &[Interface]) -> Finding {
+    let text = format!("there is no interface {name}, which netbootd is to serve");
+    let finding = Finding::new("no_interface", Area::Host, Verdict::Fault, text);
+    let names: Vec<&str> = there.iter().map(|interface| interface.name.as_str()).collect();
+    let finding = if names.is_empty() { finding } else { finding.seen(format!("suitable: {}", names.join(", "))) };
+    finding.fixed_by(match names.as_slice() {
+        [one] => Fix::Configure(format!("interfaces = [{one:?}]")),
+        _ => Fix::Do(format!("add the interface {name}, or name another one in interfaces of the configuration")),
+    })
+}
+
+/// What keeps the network from being asked. Root has the right, except in a container.
+fn no_right(is_root: bool) -> &'static str {
+    match is_root {
+        true => "this needs CAP_NET_RAW, which root does not have here: run it on the host itself, or add that right",
+        false => "this needs root or CAP_NET_RAW: run it with sudo",
+    }
+}
+
 fn installed() -> Option<PathBuf> {
     Some(PathBuf::from("/etc/netbootd/netbootd.toml")).filter(|path| path.exists())
 }
@@ -302,3 +335,29 @@ fn run() -> u16 {
 
 /// Debian, Ubuntu; Fedora, RHEL.
 const INSTALL: &str = "sudo apt-get install ipxe || sudo dnf install ipxe-bootimgs-x86";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_named_and_does_not_exist_is_a_fault_with_its_fix() {
+        let named = ["none0".to_owned(), "lo".to_owned()];
+        let (interfaces, missing) = examined(&[], &named).expect("no reason to stop");
+        assert_eq!(missing, ["none0"]);
+        assert!(interfaces.iter().any(|there| there.name == "lo"));
+        let [none, _] = &named;
+        assert_eq!(
+            examined(&[], std::slice::from_ref(none)).map(|(_, missing)| missing).ok(),
+            Some(vec![none.clone()])
+        );
+        assert!(matches!(examined(std::slice::from_ref(none), &[]), Err(Unclear::Unknown { .. })));
+        let found = super::missing("none0", &[]);
+        assert_eq!((found.verdict, found.fix.len()), (Verdict::Fault, 1));
+    }
+
+    #[test]
+    fn root_is_not_sent_to_sudo() {
+        assert!(no_right(false).contains("sudo") && !no_right(true).contains("sudo"));
+    }
+}
