@@ -185,7 +185,8 @@ async fn leases(State(api): State<Arc<Api>>) -> Json<Leases> {
 }
 
 async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    events(&*api.server, &headers, api.stop.clone()).await
+    let stop = api.stop.clone();
+    events(api, &headers, stop).await
 }
 
 async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {

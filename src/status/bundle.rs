@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     boot::{
-        loader::Loader,
+        loader::{ClientArch, Loader},
         mac::MacAddr,
         machine::{Live, Rules},
         profile::{Boot, Profile},
@@ -73,10 +73,13 @@ fn configuration(
 ) -> Value {
     let rule = match who {
         Who::Machine(machine) => {
-            let interface = server.heard_on(machine);
+            let heard_on = server.heard_on(machine);
+            let interface = heard_on.as_deref().or_else(|| seen?.interface());
             let (mac, uuid) = (machine.card, machine.uuid());
             let hardware = seen.and_then(machines::Machine::hardware);
-            rules.machines.of(&Facts { mac, uuid, serial: None, hardware, arch: None, interface: interface.as_deref() })
+            let serial = seen.and_then(machines::Machine::boot).and_then(|boot| boot.serial.as_deref());
+            let arch = seen.and_then(machines::Machine::arch).and_then(ClientArch::loader);
+            rules.machines.of(&Facts { mac, uuid, serial, hardware, arch, interface })
         }
         Who::Address(_) => None,
     };

@@ -1,6 +1,11 @@
 //! `/api/v1/events`: what happens, as server-sent events.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::response::{
     IntoResponse as _, Response, Sse,
@@ -12,43 +17,77 @@ use serde_json::json;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::server::{Server, Steps, Told};
+use super::{
+    api::Api,
+    server::{Steps, Told},
+};
+use crate::timeline::event::Who;
 
 /// The steps of all machines as they happen, each with its number as `id`; who comes back with `Last-Event-ID` (HTML
 /// §9.2.4) first gets what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end
 /// with `stop`: the steps themselves end only when everyone who may see one has gone, and this connection is among them.
-pub(super) async fn events(server: &dyn Server, headers: &HeaderMap, stop: CancellationToken) -> Response {
+pub(super) async fn events(api: Arc<Api>, headers: &HeaderMap, stop: CancellationToken) -> Response {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    match server.steps(after).await {
+    match api.server.steps(after).await {
         Some(Steps { before, coming }) => {
-            let steps = stream::unfold((VecDeque::from(before), coming), next).take_until(stop.cancelled_owned());
+            let steps = stream::unfold((VecDeque::from(before), coming, Names::of(api)), next)
+                .take_until(stop.cancelled_owned());
             Sse::new(steps).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
         }
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
-type Waiting = (VecDeque<Arc<Told>>, Receiver<Arc<Told>>);
+type Waiting = (VecDeque<Arc<Told>>, Receiver<Arc<Told>>, Names);
 
-async fn next((mut before, mut coming): Waiting) -> Option<(Result<Event, Infallible>, Waiting)> {
+async fn next((mut before, mut coming, mut names): Waiting) -> Option<(Result<Event, Infallible>, Waiting)> {
     let event = match before.pop_front() {
-        Some(told) => step(&told),
+        Some(told) => step(&mut names, &told).await,
         None => match coming.recv().await {
-            Ok(told) => step(&told),
+            Ok(told) => step(&mut names, &told).await,
             Err(RecvError::Lagged(missed)) => Event::default().event("missed").data(missed.to_string()),
             Err(RecvError::Closed) => return None,
         },
     };
-    Some((Ok(event), (before, coming)))
+    Some((Ok(event), (before, coming, names)))
 }
 
-fn step(Told { number, line }: &Told) -> Event {
+async fn step(names: &mut Names, Told { number, line }: &Told) -> Event {
     let step = &line.step;
+    let machine = names.id(line.who).await;
     let data = json!({
-        "machine": line.who.to_string(), "at": step.at, "stage": step.stage, "text": step.text, "failed": step.failed,
+        "machine": machine, "at": step.at, "stage": step.stage, "text": step.text, "failed": step.failed,
     });
     Event::default().event("step").id(number.to_string()).data(data.to_string())
 }
+
+/// By what machines are shown: as in the other views, their cards, unless other machines use these too.
+struct Names {
+    api: Arc<Api>,
+    ids: BTreeMap<Who, String>,
+    made: Option<Instant>,
+}
+
+impl Names {
+    fn of(api: Arc<Api>) -> Self {
+        Self { api, ids: BTreeMap::new(), made: None }
+    }
+
+    /// Not looked up for each step: a thousand machines may begin to boot in a second.
+    async fn id(&mut self, who: Who) -> String {
+        let longest = if self.ids.contains_key(&who) { RENEWED } else { RENEWED_FOR_NEWS };
+        if self.made.is_none_or(|made| made.elapsed() > longest) {
+            let snapshot = self.api.server.snapshot().await;
+            let known = self.api.known(&snapshot);
+            self.ids = snapshot.machines.iter().map(|seen| (seen.who, known.id(seen.who))).collect();
+            self.made = Some(Instant::now());
+        }
+        self.ids.get(&who).cloned().unwrap_or_else(|| who.to_string())
+    }
+}
+
+const RENEWED: Duration = Duration::from_secs(1);
+const RENEWED_FOR_NEWS: Duration = Duration::from_millis(100);
 
 /// Often enough for what stands between, which forgets silent connections.
 const ALIVE: Duration = Duration::from_secs(15);
