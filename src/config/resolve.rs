@@ -375,6 +375,14 @@ SRV/n.toml:2:1: \"postgres://n:***@db:port/n\" is not a valid URL: error with co
 SRV/n.toml:3:1: SRV/none cannot be read: No such file or directory (os error 2); it holds the password of the server
 SRV/n.toml:4:1: \"\" is no name for an appliance: use 1 to 64 characters";
         assert_eq!(resolved(text).map(|_| ()), Err(of_server.into()));
+        // A pipe is opened by nobody else, and must not be waited for.
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("made");
+        let text = format!("[state]\nurl = \"postgres://n@db/n\"\npassword_file = {pipe:?}\nappliance = \"a\"\n");
+        let refused = resolved(&text).map(|_| ()).expect_err("a pipe");
+        assert!(refused.contains("cannot be read: it is not a regular file"), "{refused}");
         let text = "[dhcp]\noffer = \"67\"\nmax_rate = 0\n[state]\nurl = \"state.db\"\n";
         assert_eq!(resolved(text).map(|_| ()), Err(faults.into()));
     }

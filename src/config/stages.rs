@@ -20,6 +20,14 @@ use crate::{
     offers::attempts::Rates,
 };
 
+/// The text of a file. Opening a pipe would wait for its writer, and a device may have no end.
+fn regular(path: &Path) -> std::io::Result<String> {
+    match std::fs::metadata(path)?.is_file() {
+        true => std::fs::read_to_string(path),
+        false => Err(std::io::Error::other("it is not a regular file: put the password into a file")),
+    }
+}
+
 fn is_server(url: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
 }
@@ -111,7 +119,7 @@ impl Check<'_> {
             Some(Path::new(&folder).join("state-password")).filter(|path| path.exists())
         };
         let password_file = password_file.or_else(credential);
-        let password = password_file.as_ref().and_then(|path| match std::fs::read_to_string(path) {
+        let password = password_file.as_ref().and_then(|path| match regular(path) {
             Ok(password) => Some(password.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => {
                 let message =
