@@ -16,12 +16,13 @@ use super::{
 pub fn lines(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<String> {
     let (book, older) = (Book::of(rules), before.map(Book::of));
     let mut all: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    for (machine, entry) in roster.iter().filter(|(_, entry)| entry.has_had_any()) {
+    for (machine, entry) in roster.iter().filter(|(_, entry)| entry.has_had_any() || entry.tried.is_some()) {
         let Some(Choice { profile, once: true, by: By::Rule | By::Default, .. }) = book.choice(machine, entry) else {
             continue;
         };
         let rule = book.rule(machine);
-        let Some(had) = entry.had_once(rule.and_then(|rule| rule.profile.as_deref())) else { continue };
+        let had = entry.had_once(rule.and_then(|rule| rule.profile.as_deref()));
+        let Some(had) = had.or_else(|| used_up(entry, rule?)) else { continue };
         let is_news = match &older {
             Some(older) => !older.choice(machine, entry).is_some_and(|choice| choice.once),
             None => !rules.profiles.contains_key(had),
@@ -32,6 +33,12 @@ pub fn lines(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<Stri
         }
     }
     all.into_iter().map(|((had, profile), machines)| line(&had, &profile, machines)).collect()
+}
+
+/// The profile that a machine was handed over to as often as its rule allows.
+fn used_up<'a>(entry: &'a Entry, rule: &MachineRule) -> Option<&'a str> {
+    let (most, tried) = rule.until_installed.zip(entry.tried.as_ref())?;
+    (tried.count >= most).then_some(tried.profile.as_str())
 }
 
 fn line(had: &str, profile: &str, mut machines: Vec<String>) -> String {
@@ -63,13 +70,22 @@ struct Book<'a> {
 impl<'a> Book<'a> {
     fn of(rules: &'a Rules) -> Self {
         let named = rules.machines.iter().filter(|(selector, _)| selector.names_one_machine());
-        let by_name = named.filter_map(|(_, rule)| Some((rule.name.as_ref()?.to_lowercase(), rule))).collect();
+        let mut by_name = HashMap::new();
+        for (_, rule) in named {
+            rule.name.iter().for_each(|name| {
+                by_name.entry(name.to_lowercase()).or_insert(rule);
+            });
+        }
         Self { rules, by_name }
     }
 
+    /// The rule that gives a machine its name.
+    fn named(&self, machine: MachineId) -> Option<&'a MachineRule> {
+        machine.name().and_then(|name| self.by_name.get(name).copied())
+    }
+
     fn rule(&self, machine: MachineId) -> Option<&'a MachineRule> {
-        let own = machine.name().and_then(|name| self.by_name.get(name).copied());
-        own.or_else(|| {
+        self.named(machine).or_else(|| {
             let (mac, uuid) = (machine.card, machine.uuid());
             let facts = Facts { mac, uuid, serial: None, hardware: None, arch: None, interface: None };
             self.rules.machines.of(&facts).map(|(_, rule)| rule)
@@ -130,6 +146,26 @@ mod tests {
                 && said[0].starts_with("m1, m2, m3, m4, m5 and 4 others already booted debian (one-time), and get")
         );
         assert_eq!(lines(None, &two, &many), [""; 0], "nobody knows at a start whether that is new");
+    }
+
+    #[test]
+    fn a_machine_that_used_up_its_tries_is_named_too() {
+        let until = |profile: &str| {
+            let selector = Selector { macs: vec![MacAddr([2, 0, 0, 0, 0, 1])], ..Selector::default() };
+            let (name, profile) = (Some("m1".into()), Some(profile.to_owned()));
+            let rule = MachineRule { name, profile, once: true, until_installed: Some(3), ..MachineRule::default() };
+            Rules { machines: RuleBook::new(vec![(selector, rule)]), ..rules(&[], &["debian12"]) }
+        };
+        let tried = |count| {
+            let tried = Some(crate::boot::roster::Tried { profile: "debian".into(), count, failed: None });
+            let entry = Entry { tried, ..Entry::default() };
+            [(MacAddr([2, 0, 0, 0, 0, 1]), entry)].into_iter().collect::<Roster>()
+        };
+        let (before, after) = (until("debian"), until("debian12"));
+        let said = lines(Some(&before), &after, &tried(3));
+        assert!(said.len() == 1 && said[0].starts_with("m1 already booted debian (one-time), and gets debian12"));
+        assert_eq!(lines(None, &after, &tried(3)).len(), 1, "at a start, too");
+        assert_eq!(lines(Some(&before), &after, &tried(2)), [""; 0], "it is still being installed");
     }
 
     #[test]

@@ -70,6 +70,9 @@ impl<'a> Known<'a> {
     pub(super) fn id(&self, who: Who) -> String {
         match who {
             Who::Machine(machine) if self.sharing(machine.card).is_some() => {
+                let is_it = |other: &&MachineId| other.uuid().is_some() && other.uuid() == machine.uuid();
+                let machine =
+                    self.sharing(machine.card).and_then(|several| several.iter().find(is_it)).unwrap_or(&machine);
                 match (machine.uuid_as_said(), machine.name()) {
                     (Some(uuid), _) => uuid.to_string(),
                     (None, Some(name)) => name.to_owned(),
@@ -138,7 +141,11 @@ pub(super) fn of_rules(rules: &Rules, machine: MachineId) -> MachineId {
         arch: None,
         interface: None,
     };
-    rules.identity(&facts).with(machine)
+    // People look for the UUID that they wrote.
+    let written = rules.machines.deciding(&facts).and_then(|(selector, _)| {
+        selector.uuids.iter().copied().find(|uuid| machine.uuid().is_some() && own_uuid(*uuid) == machine.uuid())
+    });
+    rules.identity(&facts).with(machine).said_as(written)
 }
 
 /// The machines that a rule names.
@@ -230,6 +237,17 @@ mod tests {
         // Other rules, in the meantime.
         let machine = MachineId::new(Some("other"), None, MacAddr([0; 6]));
         assert!(known.rule_of(&Rules::default(), machine).is_none());
+    }
+
+    #[test]
+    fn a_uuid_is_shown_as_its_rule_has_it() {
+        let written: Uuid = "4c4c4544-0042-3510-8052-b4c04f564e31".parse().expect("a UUID");
+        let turned = Uuid::from_bytes(written.to_bytes_le());
+        let selector = Selector { uuids: vec![written], ..Selector::default() };
+        let rules = Rules { machines: RuleBook::new(vec![(selector, MachineRule::default())]), ..Rules::default() };
+        let machine = MachineId::new(None, Some(turned), MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(of_rules(&rules, machine).uuid_as_said(), Some(written));
+        assert_eq!(of_rules(&Rules::default(), machine).uuid_as_said(), Some(turned));
     }
 
     #[test]
