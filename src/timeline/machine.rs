@@ -82,15 +82,17 @@ impl Machine {
         self.boots.back_mut().map(Arc::make_mut)
     }
 
-    /// Takes in by which names it is known; by which of its cards people are shown it.
-    pub(super) fn is(&mut self, who: Who) -> Who {
+    /// Takes in by which names it is known; by which of its cards people are shown it. `as_shown`: its UUID is in the byte
+    /// order that its iPXE shows; firmware sends it turned round.
+    pub(super) fn is(&mut self, who: Who, as_shown: bool) -> Who {
         let (Who::Machine(known), Who::Machine(now)) = (self.who, who) else { return self.who };
         if now.has_card() && !self.cards.contains(&now.card) {
             self.cards.push(now.card);
             self.cards.truncate(Self::CARDS);
         }
         let first = self.cards.first().copied().unwrap_or(known.card);
-        self.who = Who::Machine(now.with(known).said_as(known.uuid_as_said()).by(first));
+        let said = now.uuid_as_said().filter(|_| as_shown).or(known.uuid_as_said());
+        self.who = Who::Machine(now.with(known).said_as(said).by(first));
         self.who
     }
 

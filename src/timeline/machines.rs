@@ -212,7 +212,8 @@ impl Timelines {
         let version = self.version;
         let machine = self.machine(who);
         machine.version = version;
-        let shown = machine.is(who);
+        let is_of_script = matches!(what, What::Script(_) | What::OwnScript(_) | What::Hardware(_) | What::Serial(_));
+        let shown = machine.is(who, is_of_script);
         if let What::Request(request) = &what {
             machine.keep(Packet { at: now, port: request.port, bytes: Arc::clone(&request.bytes) });
         }
@@ -311,7 +312,7 @@ impl Timelines {
         let id = id.said_as(boots.last().and_then(|boot| boot.uuid.as_ref()?.parse().ok()));
         let machine = self.machine(Who::Machine(id));
         machine.version = version;
-        machine.is(Who::Machine(id));
+        machine.is(Who::Machine(id), true);
         machine.boots.extend(boots.into_iter().map(Arc::new));
         while machine.boots.len() > Machine::BOOTS {
             machine.boots.pop_front();
@@ -970,6 +971,24 @@ mod tests {
         assert_eq!((snapshot.machines.len(), steps.len()), (1, 2 + Timeline::WORDS), "{steps:?}");
         assert_eq!((steps[0], steps[1]), ("iPXE on UEFI x86_64", "preseed.cfg, 9 B to 192.0.2.78"));
         assert_eq!((steps[2], steps.last()), ("line 84", Some(&"line 99")));
+    }
+
+    /// Firmware sends the first three fields turned round, and iPXE shows them as the label does.
+    #[test]
+    fn the_byte_order_of_the_script_is_shown_once_it_is_known() {
+        let shown = uuid::Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564e31);
+        let turned = uuid::Uuid::from_bytes(shown.to_bytes_le());
+        let mut timelines = Timelines::default();
+        let mut see = |uuid, what: What| {
+            let who = Who::Machine(MachineId::new(None, Some(uuid), MAC));
+            timelines.apply(Event { who, what }, NOW);
+            let machines = timelines.snapshot(NOW).machines;
+            let boot = machines.first().and_then(Machine::boot).and_then(|boot| boot.uuid.clone());
+            (machines.first().and_then(Machine::id).and_then(|id| id.uuid_as_said()), boot)
+        };
+        assert_eq!(see(turned, discover("UEFI x86_64")).0, Some(turned));
+        assert_eq!(see(shown, What::Script(boot("debian", &["k"]))), (Some(shown), Some(shown.to_string())));
+        assert_eq!(see(turned, discover("UEFI x86_64")).0, Some(shown), "and stays");
     }
 
     #[test]
