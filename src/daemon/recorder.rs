@@ -32,7 +32,7 @@ use crate::{
         tally::Tally,
     },
     timeline::{
-        boot::Chosen,
+        boot::{Chosen, Ending},
         event::{Discover, Event, Kept, ReportEvent, What, Who},
         machines::{Line, Snapshot, Timelines},
         moment::Moment,
@@ -247,6 +247,10 @@ impl Recorder {
             }
             Stage::Script => {
                 let is_grub = self.timelines.boot(*who).is_some_and(|boot| boot.has_grub && boot.chosen.is_none());
+                // The local disk is a boot too, and nothing is heard of it later.
+                if self.timelines.boot(*who).is_some_and(|boot| boot.ending == Some(Ending::Local)) {
+                    self.strangers.handed_over(machine);
+                }
                 let shape = if is_grub { attempts.grub_started(machine, Instant::now()) } else { None };
                 drop(attempts);
                 if let Some(shape) = shape {
