@@ -87,10 +87,12 @@ fn is_modified_since(version: Version<'_>, date: &str) -> bool {
     httpdate::parse_http_date(date).is_ok_and(|date| whole_seconds(version.modified) > date)
 }
 
-/// If-Range: the same tag, or the very date.
+/// If-Range: the same tag, or the very date, where that second is over: a file may change twice within it, and then its
+/// date names both versions (RFC 9110 §8.8.2.2 and §13.1.5).
 fn is_this(validator: &str, version: Version<'_>) -> bool {
+    let is_over = || SystemTime::now() > whole_seconds(version.modified) + Duration::from_secs(1);
     validator.trim() == version.etag
-        || httpdate::parse_http_date(validator).is_ok_and(|date| date == whole_seconds(version.modified))
+        || httpdate::parse_http_date(validator).is_ok_and(|date| date == whole_seconds(version.modified)) && is_over()
 }
 
 /// HTTP dates have whole seconds.
@@ -228,6 +230,12 @@ mod tests {
         for stale in ["\"v0\"", "W/\"v1\"", EARLIER, LATER, "x"] {
             assert_eq!(with(IF_RANGE, stale), Selection::Whole, "{stale}: never two versions in one file");
         }
+        // Within the second of a change, a date names two versions.
+        let modified = SystemTime::now();
+        let headers = [(RANGE, "bytes=2-4".to_owned()), (IF_RANGE, httpdate::fmt_http_date(modified))];
+        let headers = headers.into_iter().map(|(name, value)| (name, value.parse().expect("a value")));
+        let version = Version { etag: "\"v1\"", modified, size: 10 };
+        assert_eq!(select(&headers.collect(), version), Selection::Whole);
         // No text, and no reason to take the header for missing.
         let garbage = |name: HeaderName| {
             let value = |bytes| http::HeaderValue::from_bytes(bytes).expect("a value");

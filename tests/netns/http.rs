@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::Shutdown,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -58,6 +58,19 @@ fn curl_gets_files_whole_and_in_parts() -> Result<()> {
     let stale = ["--header", "If-Range: \"other\"", "--range", "5-9"];
     ensure!(head(&bench, &stale, path)?.0.starts_with("http/1.1 200"), "a stale If-Range");
     ensure!(head(&bench, &["--header", "If-Match: \"other\""], path)?.0.starts_with("http/1.1 412"));
+    // RFC 9110 §9.3.7: of the server as a whole.
+    let options = ["--request", "OPTIONS", "--request-target", "*", "--include"];
+    let options = String::from_utf8(bench.curl(&options, "/")?)?.to_lowercase();
+    ensure!(options.starts_with("http/1.1 204") && options.contains("allow: get,head"), "{options}");
+    // §8.8.2.1: never later than Date.
+    let ahead = SystemTime::now() + Duration::from_secs(86_400);
+    std::fs::File::options().write(true).open(bench.assets.join("debian/initrd.img"))?.set_modified(ahead)?;
+    let shown = String::from_utf8(bench.curl(&["--head"], path)?)?;
+    let date = |name: &str| {
+        let text = shown.lines().find_map(|line| line.strip_prefix(name)).context("no date")?;
+        anyhow::Ok(httpdate::parse_http_date(text)?)
+    };
+    ensure!(date("Last-Modified: ")? <= date("Date: ")?, "{shown}");
     ensure!(bench.curl(&[], "/healthz")? == b"ok\n" && bench.curl(&[], "/readyz")? == b"ready\n");
     Ok(())
 }
