@@ -72,10 +72,11 @@ impl Key {
     /// Signs for a scope: an answer's name, or a folder's with the slash at its end, which opens what is directly in it.
     pub(super) fn token(&self, scope: &str, expires: u64, query: &Query) -> String {
         let said = |value: &Option<String>| value.clone().filter(|value| value.len() <= LONGEST).unwrap_or_default();
-        let Query { mac, uuid, serial, arch, platform, profile, interface, hardware, .. } = query;
+        let Query { mac, uuid, serial, arch, platform, profile, interface, hardware, renewed, .. } = query;
         let Hardware { manufacturer, product, asset, .. } = hardware;
-        let fields =
-            [mac, uuid, serial, arch, platform, profile, interface, manufacturer, product, asset].map(said).to_vec();
+        let renewed = &renewed.filter(|times| *times > 0).map(|times| times.to_string());
+        let fields = [mac, uuid, serial, arch, platform, profile, interface, manufacturer, product, asset, renewed];
+        let fields = fields.map(said).to_vec();
         // Command lines are short, and most machines have nothing at the end.
         let used = fields.iter().rposition(|field| !field.is_empty()).map_or(0, |last| last + 1);
         let fields = fields.get(..used).unwrap_or_default();
@@ -105,9 +106,10 @@ impl Key {
         let mut fields = fields.into_iter();
         let mut next = || fields.next();
         let [mac, uuid, serial, arch, platform, profile, interface] = std::array::from_fn(|_| next());
-        let [manufacturer, product, asset] = std::array::from_fn(|_| next());
+        let [manufacturer, product, asset, renewed] = std::array::from_fn(|_| next());
+        let renewed = Some(renewed.and_then(|times| times.parse().ok()).unwrap_or_default());
         let hardware = Hardware { manufacturer, product, asset, ..Hardware::default() };
-        Ok(Query { mac, uuid, serial, arch, platform, profile, interface, hardware, ..Query::default() })
+        Ok(Query { mac, uuid, serial, arch, platform, profile, interface, hardware, renewed, ..Query::default() })
     }
 
     /// What a machine's files begin with where several machines boot from one address: it says whose they are.
@@ -169,10 +171,19 @@ pub struct Urls {
 }
 
 impl Urls {
-    /// For a machine, and the profile that it is sent to.
+    /// For a machine, and the profile that it is sent to. `renewed`: how often it was given that again until now.
     #[must_use]
-    pub fn new(rules: &Rules, base: &str, query: &Query, profile: &str, signer: Option<Signer<'_>>) -> Self {
-        let mut query = Query { profile: Some(profile.to_owned()), ..query.clone() };
+    pub fn new(
+        rules: &Rules,
+        base: &str,
+        query: &Query,
+        profile: &str,
+        signer: Option<Signer<'_>>,
+        renewed: u64,
+    ) -> Self {
+        // What was signed before stays of then.
+        let renewed = query.renewed.or(Some(renewed));
+        let mut query = Query { profile: Some(profile.to_owned()), renewed, ..query.clone() };
         if !rules.machines.asks_parts() {
             // They decide nothing, and command lines are short.
             query.hardware = Hardware::default();
@@ -302,7 +313,8 @@ pub fn answer(
     let none = BTreeMap::new();
     let vars = rule.map_or(&none, |rule| &rule.vars);
     let context = answer_context(&ServerUrls::new(base), profile, &machine, vars);
-    let report = Urls::new(rules, base, query, profile, signer).report();
+    let renewed = rules.said(&query.facts(mac), roster).map_or(0, |entry| entry.renewed);
+    let report = Urls::new(rules, base, query, profile, signer, renewed).report();
     let body = rules.templates.answer(name, context! { report, ..context })?;
     Ok(Answer { mac, content_type: content_type(name, &body), body })
 }
@@ -375,6 +387,7 @@ mod tests {
             platform: said("efi"),
             profile: said("debian"),
             interface: said("eth1"),
+            renewed: Some(0),
             ..Query::default()
         }
     }
@@ -484,9 +497,27 @@ mod tests {
     }
 
     #[test]
+    fn an_address_says_how_often_its_machine_was_given_its_profile_again() {
+        let (rules, key) = (rules(), Key::new([7; 64]));
+        let signed = |query: &Query, renewed| {
+            let signer = Some(Signer { key: &key, now: NOW });
+            let urls = Urls::new(&rules, "http://192.0.2.10:8080", query, "debian", signer, renewed);
+            let url =
+                rules.templates.cmdline("{{ answer('preseed.cfg') }}", &"", &"", urls.functions(&rules.templates));
+            let url = url.expect("an address");
+            let token = url.split('/').rev().nth(1).expect("a token").to_owned();
+            key.open(&token, "preseed.cfg", NOW).expect("opened")
+        };
+        let asks = Query { renewed: None, ..query() };
+        let script = signed(&asks, 3);
+        assert_eq!((script.renewed, signed(&asks, 0).renewed), (Some(3), Some(0)));
+        assert_eq!(signed(&script, 4).renewed, Some(3), "an answer file that an older script led to is of then");
+    }
+
+    #[test]
     fn templates_name_answers_by_signed_addresses() {
         let (rules, key) = (rules(), Key::new([7; 64]));
-        let urls = |signer| Urls::new(&rules, "http://192.0.2.10:8080", &query(), "debian", signer);
+        let urls = |signer| Urls::new(&rules, "http://192.0.2.10:8080", &query(), "debian", signer, 0);
         let signed = urls(Some(Signer { key: &key, now: NOW }));
         let line = |template: &str, urls: &Urls| {
             rules.templates.cmdline(template, &"", &"", urls.functions(&rules.templates)).map_err(|why| why.to_string())

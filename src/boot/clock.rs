@@ -88,7 +88,7 @@ mod tests {
     const CARD: &str = "52:54:00:12:34:56";
 
     fn query() -> Query {
-        Query { mac: Some(CARD.into()), ..Query::default() }
+        Query { mac: Some(CARD.into()), renewed: Some(0), ..Query::default() }
     }
 
     fn seconds(seconds: u64) -> Duration {

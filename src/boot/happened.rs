@@ -60,7 +60,10 @@ impl Happened {
         match self {
             Self::Assigned(assignment) => Entry { begun: None, ..before.assigned_to(assignment) },
             Self::Unassigned => Entry { assigned: None, ..before },
-            Self::Renewed => Entry { spent: None, had: Default::default(), tried: None, begun: None, ..before },
+            Self::Renewed => {
+                let renewed = before.renewed.saturating_add(u64::from(before.has_begun()));
+                Entry { spent: None, had: Default::default(), tried: None, begun: None, renewed, ..before }
+            }
             Self::Approved(approved) => Entry { approved, ..before },
             Self::Begun(begun) => {
                 // One that was handed over meanwhile is not begun any more.
@@ -156,6 +159,15 @@ mod tests {
         let tried = || Happened::Tried("demo".into());
         let count = |times: &[u64]| after(times.iter().map(|at| (tried(), *at))).tried.map(|tried| tried.count);
         assert_eq!((count(&[100, 101]), count(&[100, 101, 200])), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn each_time_that_a_begun_installation_is_given_again_is_counted() {
+        let renewed = |happened: &[Happened]| after(happened.iter().cloned().zip((100..).step_by(100))).renewed;
+        let tried = Happened::Tried("demo".into());
+        assert_eq!(renewed(&[Happened::Renewed]), 0, "it had not begun");
+        assert_eq!(renewed(&[tried.clone(), Happened::Renewed, Happened::Renewed]), 1);
+        assert_eq!(renewed(&[tried.clone(), Happened::Renewed, tried, Happened::Unassigned, Happened::Renewed]), 2);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct Query {
     /// What is in the machine.
     #[serde(flatten)]
     pub hardware: Hardware,
+    /// How often the machine was given its one-time profile again when this was signed; none: nothing was.
+    #[serde(skip)]
+    pub renewed: Option<u64>,
     /// The interface of ours that the machine is heard on. No machine says this of itself: it is filled in here.
     #[serde(skip)]
     pub interface: Option<String>,

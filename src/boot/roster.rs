@@ -44,6 +44,10 @@ pub struct Entry {
     /// Its last hand-over to something that it is to have once.
     #[serde(skip)]
     pub handed_over: Option<HandedOver>,
+    /// How often a person gave it its one-time profile again, after it had begun: what was signed for it before the last
+    /// time decides nothing.
+    #[serde(skip)]
+    pub renewed: u64,
     /// Nobody knows how what was begun went on: the appliance that knows is silent.
     #[serde(skip)]
     pub is_in_doubt: bool,
@@ -114,7 +118,13 @@ impl Entry {
     /// Whether it may be all that keeps a machine from its installer.
     fn protects(&self) -> bool {
         let is_for_good = self.assigned.as_ref().is_some_and(|assigned| !assigned.once);
-        is_for_good || self.has_had_any() || self.tried.is_some() || self.begun.is_some()
+        is_for_good || self.has_begun()
+    }
+
+    /// Whether it has begun with a one-time profile.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_had_any() || self.tried.is_some() || self.begun.is_some()
     }
 
     /// Whether it has booted a one-time profile.
@@ -157,9 +167,9 @@ impl Entry {
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { assigned, approved, spent, had, tried, begun, .. } = self;
+        let Self { assigned, approved, spent, had, tried, begun, renewed, .. } = self;
         let is_said = *approved || assigned.is_some() || spent.is_some() || tried.is_some() || begun.is_some();
-        !is_said && had.is_empty()
+        !is_said && had.is_empty() && *renewed == 0
     }
 
     /// What a weaker name of the same machine adds. Of two that contradict each other the stronger one counts.
@@ -172,6 +182,7 @@ impl Entry {
             tried: self.tried.or_else(|| weaker.tried.clone()),
             begun: self.begun.or_else(|| weaker.begun.clone()),
             handed_over: self.handed_over.or_else(|| weaker.handed_over.clone()),
+            renewed: self.renewed.max(weaker.renewed),
             is_in_doubt: self.is_in_doubt || weaker.is_in_doubt,
             known_as: self.known_as.union(&weaker.known_as).copied().collect(),
         }

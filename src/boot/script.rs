@@ -131,7 +131,8 @@ pub(super) fn decide<'a>(rules: &'a Rules, base: &'a str, query: &'a Query, stan
     };
     let entry = standing.roster.and_then(|roster| rules.said(&query.facts(mac), roster));
     let (machine, signer, files) = (query.machine(mac, rule), standing.signer, standing.files);
-    let asking = Asking { rules, base, query, mac, machine, rule, signer, files };
+    let renewed = entry.as_ref().map_or(0, |entry| entry.renewed);
+    let asking = Asking { rules, base, query, mac, machine, rule, signer, files, renewed };
     if let Some(why) = standing.looping {
         return Decision::Looping(asking, why);
     }
@@ -173,6 +174,8 @@ pub(super) struct Asking<'a> {
     pub(super) rule: Option<&'a MachineRule>,
     signer: Option<Signer<'a>>,
     files: Option<Files<'a>>,
+    /// [`Entry::renewed`].
+    renewed: u64,
 }
 
 impl<'a> Asking<'a> {
@@ -244,7 +247,7 @@ impl<'a> Asking<'a> {
     }
 
     fn urls(&self, profile: &str) -> Urls {
-        Urls::new(self.rules, self.base, self.query, profile, self.signer)
+        Urls::new(self.rules, self.base, self.query, profile, self.signer, self.renewed)
     }
 
     fn rendered(&self, Choice { profile: name, boot, by, .. }: Choice<'_>) -> Result<String, Reason> {

@@ -73,6 +73,9 @@ pub(super) async fn signed(
     };
     let mac = said.mac().ok().flatten().unwrap_or(MacAddr([0; 6]));
     let machine = app.live.rules.load().identity(&said.facts(mac));
+    // What was signed before the machine was given its profile again is of an installation before this one.
+    let renewed = app.live.roster.load().of(machine).map_or(0, |entry| entry.renewed);
+    let decides = decides && said.renewed.unwrap_or_default() >= renewed;
     let signed = Signed { profile: said.profile.clone().unwrap_or_default(), decides };
     noted(&app, Who::Machine(machine), report, Some(signed))
 }

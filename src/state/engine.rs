@@ -262,6 +262,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (8, include_str!("8_loader_trust.sql")),
     (9, include_str!("9_appliances.sql")),
     (10, include_str!("10_firmware.sql")),
+    (11, include_str!("11_renewed.sql")),
 ];
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 pub(super) const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

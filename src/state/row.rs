@@ -24,11 +24,12 @@ pub(super) type MachineRow = (
     Option<String>,
     Option<String>,
     i64,
+    i64,
 );
 
 macro_rules! columns {
     () => {
-        "id, profile, once, spent, approved, tried, tries, failed, known_as, begun, begun_by, handed_over, handed_over_at"
+        "id, profile, once, spent, approved, tried, tries, failed, known_as, begun, begun_by, handed_over, handed_over_at, renewed"
     };
 }
 
@@ -38,11 +39,11 @@ pub(super) const COLUMNS_AND_GONE: &str = concat!("SELECT ", columns!(), " FROM 
 pub(super) const REPLACE: &str = concat!(
     "INSERT INTO machines (",
     columns!(),
-    ", revision, gone) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+    ", revision, gone) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
      ON CONFLICT (id) DO UPDATE SET profile = excluded.profile, once = excluded.once, spent = excluded.spent,
          approved = excluded.approved, tried = excluded.tried, tries = excluded.tries, failed = excluded.failed,
          known_as = excluded.known_as, begun = excluded.begun, begun_by = excluded.begun_by,
-         handed_over = excluded.handed_over, handed_over_at = excluded.handed_over_at,
+         handed_over = excluded.handed_over, handed_over_at = excluded.handed_over_at, renewed = excluded.renewed,
          revision = excluded.revision, gone = excluded.gone"
 );
 
@@ -59,7 +60,7 @@ where
     Option<String>: Encode<'q, D> + Type<D>,
     i64: Encode<'q, D> + Type<D>,
 {
-    let Entry { assigned, spent, had, approved, tried, begun, handed_over, known_as, .. } = entry;
+    let Entry { assigned, spent, had, approved, tried, begun, handed_over, renewed, known_as, .. } = entry;
     let (assigned, tried, begun, handed_over) =
         (assigned.as_ref(), tried.as_ref(), begun.as_ref(), handed_over.as_ref());
     sqlx::query(statement)
@@ -76,13 +77,15 @@ where
         .bind(begun.map(|begun| begun.by.clone()))
         .bind(handed_over.map(|last| last.profile.clone()))
         .bind(handed_over.map_or(0, |last| i64::try_from(last.at).unwrap_or(i64::MAX)))
+        .bind(i64::try_from(*renewed).unwrap_or(i64::MAX))
         .bind(revision)
         .bind(i64::from(entry.is_empty()))
 }
 
 /// The entry of a row; none where another program wrote it.
 pub(super) fn entry(row: MachineRow) -> Option<(Key, Entry)> {
-    let (id, profile, once, spent, approved, tried, tries, failed, known_as, begun, begun_by, handed_over, at) = row;
+    let (id, profile, once, spent, approved, tried, tries, failed, known_as, begun, begun_by, handed_over, at, renewed) =
+        row;
     let known_as = names(&known_as);
     // A UUID that is known by now to be on many boards is no key any more; the machine's other names are.
     let key = id.parse().ok().or_else(|| known_as.first().copied())?;
@@ -91,8 +94,9 @@ pub(super) fn entry(row: MachineRow) -> Option<(Key, Entry)> {
     let (spent, had) = had_of(spent);
     let begun = begun.zip(begun_by).map(|(profile, by)| Begun { profile, by });
     let handed_over = handed_over.map(|profile| HandedOver { profile, at: u64::try_from(at).unwrap_or_default() });
-    let approved = approved != 0;
-    Some((key, Entry { assigned, spent, had, approved, tried, begun, handed_over, is_in_doubt: false, known_as }))
+    let (approved, renewed) = (approved != 0, u64::try_from(renewed).unwrap_or_default());
+    let is_in_doubt = false;
+    Some((key, Entry { assigned, spent, had, approved, tried, begun, handed_over, renewed, is_in_doubt, known_as }))
 }
 
 /// The names of a machine, one per line.

@@ -105,7 +105,7 @@ async fn learned_and_restarted(place: &Place) {
     state.set_entry(&change(other, &entry(None, false, Some("rescue")))).await.expect("written");
     state.set_entry(&change(MacAddr([4; 6]), &entry(Some("rescue"), false, None))).await.expect("written");
     state.set_entry(&change(MacAddr([4; 6]), &Entry::default())).await.expect("taken out");
-    let (approved, guest) = (Entry { approved: true, ..Entry::default() }, MacAddr([6; 6]));
+    let (approved, guest) = (Entry { approved: true, renewed: 2, ..Entry::default() }, MacAddr([6; 6]));
     state.set_entry(&change(guest, &approved)).await.expect("written");
     // Simulates a kill: nothing is closed.
     let again = place.open().await;

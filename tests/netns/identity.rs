@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    bench::{Bench, SOON, noise},
+    bench::{Bench, SERVER, SOON, noise},
     control::{said, tell},
 };
 
@@ -318,12 +318,15 @@ fn an_installer_is_served_until_its_signed_report_and_no_more_than_once_tries() 
 
     let renewed = tell(&bench.server, &["once", "n"])?;
     ensure!(renewed.status.success(), "{}", said(&renewed));
+    // What was signed for the installation before is told, and ends nothing.
+    bench.curl(&[], report_address(&again, "ok")?)?;
+    bench.netbootd.wait_for_line("reported     installed", SOON)?;
+    settle();
     let again = script(&bench, B, U1)?;
     ensure!(is_installer(&again), "it does not get its profile again: {again}");
     let address = report_address(&again, "ok")?;
     ensure!(address.starts_with("/report/s/"), "{address}");
     bench.curl(&[], address)?;
-    bench.netbootd.wait_for_line("reported     installed", SOON)?;
     settle();
     ensure!(is_disk(&script(&bench, A, U1)?), "it is installed, and is served its installer");
     let forged = bench.curl(&["-w", "%{http_code}"], "/report/s/AAAA?event=installed")?;
@@ -413,7 +416,11 @@ fn machines_that_share_a_card_are_shown_and_changed_by_their_uuids() -> Result<(
     let ids: Vec<&str> = all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
     ensure!(ids.len() == 2 && ids.iter().all(|id| id.len() == 36) && ids[0] != ids[1], "{all:#}");
     let page = String::from_utf8(bench.curl(&[], "/")?)?;
+    // It goes on until curl ends it, for which its exit code is 28.
+    let events = format!("curl -sN --max-time 2 -H 'Last-Event-ID: 0' http://{SERVER}:8080/api/v1/events || true");
+    let told = String::from_utf8(bench.run("sh", &["-c", &events])?)?;
     for id in ids {
+        ensure!(told.contains(&format!("\"machine\":\"{id}\"")), "no event of {id}: {told}");
         ensure!(page.contains(&format!("href=\"&#x2f;machines&#x2f;{id}\"")), "no link to {id}: {page}");
     }
     for arguments in [&["assign", A, "command-line"] as &[&str], &["once", A], &["approve", A], &["unassign", A]] {
