@@ -28,7 +28,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use super::footer::Footer;
+use super::{footer::Footer, log_writer};
 use crate::boot::text::is_unseen;
 
 /// How to write log lines.
@@ -166,8 +166,8 @@ fn lines() -> MutexGuard<'static, Lines> {
 impl Lines {
     fn write_unless_held(&mut self) {
         if self.held == 0 || self.waiting.len() > LONGEST_WAIT {
-            // A reader that has gone ends no server.
-            let _ = self.footer.write_above(&mut io::stdout().lock(), &self.waiting);
+            let lines = self.waiting.iter().filter(|byte| **byte == b'\n').count();
+            log_writer::put(lines, |mut out| self.footer.write_above(&mut out, &self.waiting));
             self.waiting.clear();
         }
     }
@@ -179,7 +179,7 @@ pub(super) fn set_footer(lines: &[Line<'_>]) {
     if !all.are_for_people {
         return;
     }
-    let _ = all.footer.replace(&mut io::stdout().lock(), lines);
+    log_writer::put_if_read(|mut out| all.footer.replace(&mut out, lines));
 }
 
 impl io::Write for Out {

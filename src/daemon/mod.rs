@@ -14,6 +14,7 @@ mod lease_terms;
 mod leasing;
 mod listeners;
 pub mod loaders;
+mod log_writer;
 pub mod logging;
 mod memory;
 mod notify;
@@ -47,6 +48,7 @@ use tracing::{info, warn};
 use self::{
     bind::{BindError, Sockets},
     listeners::{Listeners, Shared},
+    log_writer::Apart,
     memory::Memory,
     plan::Plan,
     privileges::PrivilegeError,
@@ -68,6 +70,7 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let bounds = confine(&plan, confinement)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     runtime.block_on(async { outlive_file_limit() }).map_err(BindError::runtime)?;
+    let _apart = Apart::start().map_err(BindError::runtime)?;
     let opened = runtime.block_on(keeping::open(&plan.state));
     let is_kept = opened.state.is_some() || opened.fault.is_some() || plan.state_server.is_some();
     if !is_kept && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {

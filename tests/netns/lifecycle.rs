@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -83,6 +84,61 @@ fn a_second_signal_stops_at_once() -> Result<()> {
 }
 
 /// Exit code, and what was printed.
+/// Ctrl-S, or an SSH client that sleeps: what the server prints is not read, and a write waits.
+#[test]
+fn machines_boot_while_nobody_reads_what_is_printed() -> Result<()> {
+    let configuration = "default_profile = \"local\"\n[profiles.linux]\nkernel = \"vmlinuz\"\n\
+                         [[machines]]\nname = \"m1\"\nmac = \"52:54:00:12:34:56\"\nprofile = \"linux\"\nonce = true\n";
+    let Some(mut bench) = Bench::with_configuration(configuration)? else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    let (mut reader, writer) = std::io::pipe()?;
+    let mut command = daemon(&bench.server);
+    command.env("NETBOOTD_STATE__URL", format!("sqlite://{}/unread.db", bench.lab.directory().display()));
+    command.args(["up", "--interface", "eth1", "--assets"]).arg(&bench.assets).arg("--config");
+    command.arg(bench.lab.directory().join("netbootd.toml")).stdout(writer);
+    let mut server = command.spawn()?;
+    drop(command);
+    let began = Instant::now();
+    while bench.client.enter(|| TcpStream::connect((SERVER, 8080)))?.is_err() {
+        ensure!(began.elapsed() < START, "it does not start");
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Each is a line of the log; the pipe has room for 64 KiB.
+    for machine in 0..MACHINES {
+        let mac = format!("52:54:00:00:{:02x}:{:02x}", machine / 256, machine % 256);
+        let uuid = format!("00112233-4455-6677-8899-{machine:012x}");
+        let path = format!("/boot.ipxe?mac={mac}&uuid={uuid}&arch=x86_64&platform=efi");
+        if let Err(error) = bench.get(&path, None) {
+            server.kill()?;
+            return Err(error.context(format!("machine {machine} got no script")));
+        }
+    }
+    // Its only boot of this profile counts: else its disk would be installed again.
+    let ipxe = ["--max-time", "10", "--user-agent", "iPXE/1.21.1"];
+    let m1 = "/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&platform=efi";
+    let boot = || -> Result<Vec<u8>> {
+        let script = String::from_utf8(bench.curl(&ipxe, m1)?)?;
+        let kernel = script.split("kernel http://10.77.0.2:8080").nth(1).and_then(|rest| rest.split(' ').next());
+        bench.curl(&ipxe, kernel.context("no kernel")?)?;
+        thread::sleep(Duration::from_secs(1));
+        bench.curl(&ipxe, m1)
+    };
+    let again = boot();
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed)?;
+    server.wait()?;
+    let again = String::from_utf8(again?)?;
+    ensure!(again.contains("m1 boots from its local disk"), "{again}");
+    let scripts = printed.lines().filter(|line| line.contains("52:54:00:00:") && line.contains(" script ")).count();
+    ensure!(scripts == MACHINES && printed.contains("stopped"), "{scripts} lines: {printed}");
+    Ok(())
+}
+
+const MACHINES: usize = 3000;
+
 fn fails(bench: &Bench, change: impl FnOnce(&mut std::process::Command)) -> Result<(Option<i32>, String)> {
     let mut command = daemon(&bench.server);
     change(&mut command);
