@@ -42,7 +42,7 @@ const MORE: &str = r"
 .SH SIGNALS
 .TP
 SIGHUP
-Reads the configuration again, which a change of its files does too.
+Reads the configuration again, which a change of its files does too. If its terminal was closed, netbootd ends.
 .TP
 SIGTERM, SIGINT
 Lets running transfers come to their end, for http.grace; a second one ends it at once.

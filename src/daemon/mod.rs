@@ -24,6 +24,7 @@ pub mod recorder;
 pub mod reload;
 pub mod sandbox;
 mod sharing;
+mod signals;
 pub mod talk;
 mod text;
 mod tftp;
@@ -39,7 +40,6 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{self, Handle},
-    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -54,12 +54,13 @@ use self::{
     privileges::PrivilegeError,
     reload::{Read, Reload},
     sandbox::{Bounds, Held},
+    signals::Signals,
     views::Views,
 };
 use crate::{boot::again, http, net::own_loop::OwnLoop, offers::attempts::Attempts, state::State};
 
-/// Runs a server until SIGTERM or SIGINT, and for the plan's grace period more where transfers run. A second signal
-/// ends it at once. `read` reads the configuration anew, for SIGHUP and when it changes.
+/// Runs a server until SIGTERM or SIGINT, or until its terminal is closed, and for the plan's grace period more where
+/// transfers run. A second signal ends it at once. `read` reads the configuration anew, for SIGHUP and when it changes.
 ///
 /// # Errors
 /// What could not be bound, or a system call that no server can do without.
@@ -68,9 +69,9 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let sockets = bind::bind(&plan)?;
     // Before there are threads: each has rights of its own.
     let bounds = confine(&plan, confinement)?;
+    let _apart = Apart::start().map_err(BindError::runtime)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     runtime.block_on(async { outlive_file_limit() }).map_err(BindError::runtime)?;
-    let _apart = Apart::start().map_err(BindError::runtime)?;
     let opened = runtime.block_on(keeping::open(&plan.state));
     let is_kept = opened.state.is_some() || opened.fault.is_some() || plan.state_server.is_some();
     if !is_kept && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
@@ -162,7 +163,7 @@ async fn serve(
     state: Option<State>,
     bounds: Option<Bounds>,
 ) -> io::Result<()> {
-    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = Signals::listen()?;
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let office = leasing::start(&plan, state.as_ref()).await;
     // Our addresses; more come when they are served.
@@ -215,7 +216,7 @@ async fn serve(
     text::let_go_of_start();
 
     tokio::select! {
-        () = first_signal(&mut signals) => {}
+        () = signals.first() => {}
         () = over(plan.ends_after) => {}
         () = listeners.follow() => {}
         () = reload.follow() => {}
@@ -240,7 +241,7 @@ async fn serve(
             }
             Err(_) => warn!("stopped; {} HTTP downloads were cut off", downloads.load(Ordering::Relaxed)),
         },
-        () = first_signal(&mut signals) => warn!("stopped at once by a second signal"),
+        () = signals.second() => warn!("stopped at once by a second signal"),
     }
     Ok(())
 }
@@ -253,12 +254,5 @@ async fn over(after: Option<Duration>) {
             info!("the time that --for gives is over");
         }
         None => std::future::pending().await,
-    }
-}
-
-async fn first_signal((terminate, interrupt): &mut (Signal, Signal)) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }

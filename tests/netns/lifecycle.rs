@@ -76,6 +76,7 @@ fn a_second_signal_stops_at_once() -> Result<()> {
     let _stalled = begin_download(&bench)?;
     bench.netbootd.signal(Signal::SIGINT)?;
     bench.netbootd.wait_for_line("stopping", START)?;
+    thread::sleep(Duration::from_millis(200));
     let began = Instant::now();
     bench.netbootd.signal(Signal::SIGINT)?;
     bench.netbootd.wait_exit(START)?;
@@ -83,7 +84,23 @@ fn a_second_signal_stops_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Exit code, and what was printed.
+/// timeout(1) sends its signal to its child, and then to its group.
+#[test]
+fn one_signal_that_comes_twice_cuts_nothing_off() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let mut stream = begin_download(&bench)?;
+    for _ in 0..2 {
+        bench.netbootd.signal(Signal::SIGTERM)?;
+        thread::sleep(Duration::from_millis(2));
+    }
+    bench.netbootd.wait_for_line("stopping", START)?;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest)?;
+    ensure!(rest.ends_with(&noise(24_000_001, 2)), "the transfer was cut off at {} bytes", rest.len());
+    bench.netbootd.wait_exit(START)?;
+    Ok(())
+}
+
 /// Ctrl-S, or an SSH client that sleeps: what the server prints is not read, and a write waits.
 #[test]
 fn machines_boot_while_nobody_reads_what_is_printed() -> Result<()> {
@@ -139,6 +156,7 @@ fn machines_boot_while_nobody_reads_what_is_printed() -> Result<()> {
 
 const MACHINES: usize = 3000;
 
+/// Exit code, and what was printed.
 fn fails(bench: &Bench, change: impl FnOnce(&mut std::process::Command)) -> Result<(Option<i32>, String)> {
     let mut command = daemon(&bench.server);
     change(&mut command);

@@ -2,7 +2,7 @@
 //! machine that was seen.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use netbootd_lab::{Process, Signal};
 
 use crate::{
-    bench::{Bench, SOON, START, daemon},
+    bench::{Bench, SERVER, SOON, START, daemon},
     beside::dnsmasq,
     dhcp::{DISCOVER, IPXE, UEFI, next, request},
 };
@@ -51,6 +51,20 @@ fn is_offered(bench: &Bench, xid: u32) -> Result<bool> {
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     socket.send_to(&request(DISCOVER, xid, UEFI), EVERYONE)?;
     Ok(next(&socket).is_ok())
+}
+
+/// A window that is closed ends what was started in it: else it would go on to boot machines, and nobody would see it.
+#[test]
+fn it_ends_with_its_terminal() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let up = on_a_terminal(&mut bench, "--everyone")?;
+    up.signal(Signal::SIGKILL)?;
+    let until = Instant::now() + SOON;
+    while bench.client.enter(|| TcpStream::connect((SERVER, 8080)))?.is_ok() {
+        ensure!(Instant::now() < until, "it serves on: {:?}", up.lines());
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 #[test]

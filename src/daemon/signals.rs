@@ -1,0 +1,82 @@
+//! What ends the server from outside: SIGTERM and SIGINT, and a terminal that is closed.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep},
+};
+use tracing::info;
+
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// Whether a person started it on a terminal, and is to see what it does.
+    is_on_terminal: bool,
+}
+
+impl Signals {
+    /// Needs a runtime.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            is_on_terminal: has_terminal(),
+        })
+    }
+
+    /// Waits until the server is to end.
+    pub(super) async fn first(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+            // The same signal asks for the configuration to be read again.
+            if self.is_on_terminal && terminal_goes().await {
+                return info!("the terminal was closed");
+            }
+        }
+    }
+
+    /// Waits until the server is to end at once. timeout(1) sends its signal twice: to its child, and to its group.
+    pub(super) async fn second(&mut self) {
+        let first = Instant::now();
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if first.elapsed() > SAME {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the terminal goes now: the signal may be here before.
+async fn terminal_goes() -> bool {
+    for _ in 0..LOOKS {
+        if !has_terminal() {
+            return true;
+        }
+        sleep(BETWEEN_LOOKS).await;
+    }
+    false
+}
+
+/// A closed terminal is none any more.
+fn has_terminal() -> bool {
+    io::stdout().is_terminal() || io::stdin().is_terminal()
+}
+
+/// Signals that come within this time are one.
+const SAME: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
