@@ -29,10 +29,11 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The failure of a choice of interfaces. `is_argument`: the command line names them, and not the configuration.
+/// The failure of a choice of interfaces. `is_argument`: the command line names them, and not the configuration. What that
+/// names may come while the host starts (a VLAN, a USB adapter): a service is started again then, as it is not for a fault.
 pub(super) fn unclear(unclear: &Unclear, is_argument: bool, hint: &str) -> Failure {
     let is_configured = matches!(unclear, Unclear::Unknown { .. }) && !is_argument;
-    Failure::new(if is_configured { EX_CONFIG } else { EX_USAGE }, format!("{unclear}{hint}"))
+    Failure::new(if is_configured { EX_UNAVAILABLE } else { EX_USAGE }, format!("{unclear}{hint}"))
 }
 
 /// The configuration file to read: the named one, or else the one of the package, if it exists.

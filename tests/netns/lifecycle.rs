@@ -179,6 +179,12 @@ fn what_cannot_start_says_why_and_ends_with_the_code_for_it() -> Result<()> {
     })?;
     ensure!(code == Some(64) && words.contains("unknown interface eth7; this host has: lo, eth1"), "{code:?} {words}");
 
+    // It may come while the host starts: a service is to try again, as it does not at a fault (78).
+    let (code, words) = fails(&bench, |command| {
+        command.arg("up").env("NETBOOTD_INTERFACES", "[\"eth7\"]");
+    })?;
+    ensure!(code == Some(69) && words.contains("unknown interface eth7"), "{code:?} {words}");
+
     let config = bench.lab.directory().join("n.toml");
     std::fs::write(&config, "[htpp]\nport = 1\n")?;
     let (code, words) = fails(&bench, |command| {
