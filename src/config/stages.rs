@@ -142,7 +142,8 @@ impl Check<'_> {
         let path = named.or_else(|| Some(Path::new(DEFAULT_ASSETS)).filter(|path| path.is_dir()))?;
         let root = AssetRoot::open(path).unwrap_or_else(|error| {
             let reason = permission::denied(path).unwrap_or_else(|| error.to_string());
-            let message = format!("the assets folder {} cannot be used: {reason}", path.display());
+            let elsewhere = if error.kind() == io::ErrorKind::NotFound { hidden_from_services(path) } else { "" };
+            let message = format!("the assets folder {} cannot be used: {reason}{elsewhere}", path.display());
             match error.kind() {
                 io::ErrorKind::InvalidInput => self.fault(&["assets"], message),
                 _ => self.part(&["assets"], message),
@@ -243,6 +244,16 @@ fn check_base_url(url: &str) -> Result<(), &'static str> {
 pub(super) const REPLY_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Bytes per second.
 const SLOWEST: u64 = 64_000;
+
+/// Why a folder that is there may be none to a service: this one was started by systemd (systemd.exec(5), `PrivateTmp` and
+/// `$INVOCATION_ID`).
+fn hidden_from_services(folder: &Path) -> &'static str {
+    let is_temporary = ["/tmp", "/var/tmp"].iter().any(|temporary| folder.starts_with(temporary));
+    match is_temporary && std::env::var_os("INVOCATION_ID").is_some() {
+        true => "; a systemd service has a /tmp and a /var/tmp of its own: use another folder, for example in /srv",
+        false => "",
+    }
+}
 
 /// The path of the packages.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";

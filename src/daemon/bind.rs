@@ -303,8 +303,16 @@ fn http(address: Ipv4Addr, port: u16) -> Result<TcpListener, BindError> {
 fn has(table: Table, port: u16, addresses: &[Ipv4Addr], fix: &str) -> String {
     match other_holder(&sockets_on(table, port, addresses)) {
         Some(holder) => format!("{holder} has it: {fix}"),
-        // Our own socket, which an address that was lost and came back finds still busy.
-        None => "the server that listened there before has not stopped yet".into(),
+        None => match inherited::in_the_way(port) {
+            Some(other) => {
+                let wanted = addresses.first().unwrap_or(&Ipv4Addr::UNSPECIFIED);
+                format!(
+                    "systemd opened a socket for {other}: name {wanted}:{port} in that .socket unit, or disable the unit"
+                )
+            }
+            // Our own socket, which an address that was lost and came back finds still busy.
+            None => "the server that listened there before has not stopped yet".into(),
+        },
     }
 }
 

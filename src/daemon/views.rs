@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::warn;
 
 use super::{
     control::{ControlSocket, Running},
@@ -41,7 +41,11 @@ impl Views {
     pub(super) async fn serve_on_this_host(&self, plan: &Plan, tasks: &TaskTracker, stop: &CancellationToken) {
         match ControlSocket::open(&plan.control.socket).await {
             Ok(socket) => drop(tasks.spawn(socket.serve(self.router.clone(), stop.clone()))),
-            Err(error) => info!("no control socket at {}: {error}", plan.control.socket.display()),
+            Err(error) => warn!(
+                "no control socket at {}: {error}; netbootd machines, assign and the like do not reach this server: set \
+                 control.socket to another path, in a folder that it may write in",
+                plan.control.socket.display()
+            ),
         }
     }
 }

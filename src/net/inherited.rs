@@ -52,6 +52,15 @@ pub fn tcp(address: SocketAddrV4) -> io::Result<Option<TcpListener>> {
     Ok(Some(socket))
 }
 
+/// The address of a socket with this port that fits no address of ours, and keeps us from opening one.
+#[must_use]
+pub fn in_the_way(port: u16) -> Option<SocketAddr> {
+    let all = all().lock().unwrap_or_else(PoisonError::into_inner);
+    let tcp = all.tcp.iter().filter_map(|socket| socket.local_addr().ok());
+    let udp = all.udp.iter().filter_map(|socket| socket.local_addr().ok());
+    tcp.chain(udp).find(|address| address.port() == port)
+}
+
 /// The UDP socket that is bound to this address, and to this interface or to none.
 ///
 /// # Errors

@@ -1,6 +1,11 @@
 //! Errors of the state when it is opened, with their fixes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
+
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
+};
 
 const MOVE: &str = "move the file away: what it holds is lost, so machines are given their one-time profiles again, and \
                     their disks are installed again; set profile = \"local\" in rules with once before you start netbootd";
@@ -66,7 +71,10 @@ impl StateError {
             // SQLITE_FULL, SQLITE_IOERR_WRITE and SQLITE_IOERR_SHMSIZE.
             Some("13" | "778" | "4874") => Self::Full { url, error },
             // SQLITE_READONLY, SQLITE_CANTOPEN and SQLITE_READONLY_DIRECTORY.
-            Some("8" | "14" | "1544") => Self::Unusable { url, error, fix: NOT_OURS },
+            Some("8" | "14" | "1544") => {
+                let fix = if is_read_only(&url) { READ_ONLY_FOLDER } else { NOT_OURS };
+                Self::Unusable { url, error, fix }
+            }
             code => Self::Unusable { url, fix: fix_of(code.unwrap_or_default()), error },
         }
     }
@@ -110,12 +118,20 @@ fn fix_of(code: &str) -> &'static str {
     }
 }
 
+/// Whether a state file would be in a file system that nobody can write to.
+fn is_read_only(url: &str) -> bool {
+    let folder = url.strip_prefix("sqlite://").map(Path::new).and_then(Path::parent);
+    folder.is_some_and(|folder| access(folder, Access::WRITE_OK) == Err(Errno::ROFS))
+}
+
 /// Characters of its codes; SQLite's have fewer.
 const SQLSTATE: usize = 5;
 const READ_ONLY: &str =
     "; the server is a standby, or its database is read-only: name the primary server with state.url";
 const TOO_MANY: &str = "; raise max_connections of the server: each appliance uses three connections";
 const IN_USE: &str = "; give each netbootd on this host a file of its own with state.url, or stop the other one and start this one again";
+const READ_ONLY_FOLDER: &str = "; its folder is read-only: for the service, allow it with ReadWritePaths=FOLDER below [Service] (systemctl edit \
+                         netbootd); or keep the state in /var/lib/netbootd";
 pub(super) const NOT_OURS: &str =
     "; its folder must exist, and the folder and the file must belong to the user that netbootd runs as";
 const NOT_LET_IN: &str = "; set state.password_file, and allow this host in pg_hba.conf of the server";

@@ -181,3 +181,39 @@ fn sockets_that_the_service_manager_opened_are_taken() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_socket_of_another_address_is_named_with_the_fix() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let Some(()) = required(&[&[Tool::new("systemd-socket-activate", "systemd")]]) else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    let mut command = bench.server.command("systemd-socket-activate");
+    command.args(["-l", "8080", env!("CARGO_BIN_EXE_netbootd"), "up", "--interface", "eth1"]);
+    let mut process = Process::spawn("netbootd", &mut command)?;
+    process.wait_for_line("Listening on [::]:8080", START)?;
+    drop(bench.connect(None)?);
+    let status = process.wait_exit(START)?;
+    let words = process.lines().join("\n");
+    let fix = "systemd opened a socket for [::]:8080: name 10.77.0.2:8080 in that .socket unit, or disable the unit";
+    ensure!(status.code() == Some(69) && words.contains(fix), "{status} {words}");
+    Ok(())
+}
+
+/// As `ProtectSystem=strict` makes all folders of the service but its own.
+#[test]
+fn a_state_in_a_read_only_folder_is_told_with_the_key_of_the_unit() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_exit(START)?;
+    let folder = bench.lab.directory().join("state");
+    fs::create_dir(&folder)?;
+    let mut command = bench.server.command("unshare");
+    command.env("NETBOOTD_STATE__URL", format!("sqlite://{}/state.db", folder.display()));
+    let script = "mount -t tmpfs -o ro none \"$1\" && exec \"$2\" up --interface eth1";
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(&folder).arg(env!("CARGO_BIN_EXE_netbootd"));
+    let process = Process::spawn("netbootd", &mut command)?;
+    process.wait_for_line("its folder is read-only: for the service, allow it with ReadWritePaths=", START)?;
+    process.wait_for_line("waiting on eth1", START)?;
+    Ok(())
+}
