@@ -138,7 +138,8 @@ impl Listeners {
         for name in &names {
             self.tell(name, now.iter().find(|interface| interface.name == *name));
         }
-        for new in failed.difference(&self.failed) {
+        let told: HashSet<&str> = self.failed.iter().map(|before| without_fix(before)).collect();
+        for new in failed.iter().filter(|new| !told.contains(without_fix(new))) {
             warn!("{new}; it is tried again");
         }
         self.failed = failed;
@@ -355,6 +356,11 @@ impl Listeners {
         let interfaces = self.addresses.iter().map(|(address, open)| (*address, open.interface.clone())).collect();
         self.shared.app.interfaces.store(Arc::new(interfaces));
     }
+}
+
+/// What could not be opened, and why. The rest may name the process that has a port, which a sandbox hides.
+fn without_fix(failed: &str) -> &str {
+    failed.split_once("; ").map_or(failed, |(what, _)| what)
 }
 
 /// What is in the way of leases on an interface, before anybody was asked.
