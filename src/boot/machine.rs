@@ -213,7 +213,7 @@ pub struct Rendered {
 
 impl Rendered {
     /// Why the templates of a profile, or of one of its variants, fail.
-    pub(super) fn fault(&self, profile: &str, arch: Option<&str>) -> Option<&str> {
+    pub fn fault(&self, profile: &str, arch: Option<&str>) -> Option<&str> {
         let is_it = |fault: &&ProfileFault| fault.profile == profile && fault.arch.as_deref() == arch;
         self.faults.iter().find(is_it).map(|found| found.fault.as_str())
     }

@@ -1,6 +1,8 @@
 //! The boots that are under way, with their bars, below the log lines of a terminal.
 
 use std::{
+    env,
+    ffi::OsStr,
     io::{self, IsTerminal as _},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,9 +22,10 @@ use crate::{
     timeline::moment::Moment,
 };
 
-/// Draws them anew for as long as the server runs. Does nothing where standard output is no terminal.
+/// Draws them anew for as long as the server runs. Does nothing where standard output is no terminal, or one that only
+/// shows text (an editor's, a log of a serial line).
 pub(super) async fn follow(server: Arc<dyn Server>, live: Arc<Live>) {
-    if !io::stdout().is_terminal() {
+    if !io::stdout().is_terminal() || only_shows_text(env::var_os("TERM").as_deref()) {
         return std::future::pending().await;
     }
     let _erase = Erase;
@@ -36,6 +39,10 @@ pub(super) async fn follow(server: Arc<dyn Server>, live: Arc<Live>) {
         let (width, height) = size().unwrap_or((80, 24));
         set_footer(&shown(&machines, &current, now, (width, height)));
     }
+}
+
+fn only_shows_text(terminal: Option<&OsStr>) -> bool {
+    terminal.is_some_and(|name| name == "dumb")
 }
 
 /// As many lines as fit into half of the terminal, none of them broken: a broken one would be two to the cursor.
@@ -75,6 +82,12 @@ mod tests {
     use ratatui::text::Span;
 
     use super::*;
+
+    #[test]
+    fn a_terminal_that_cannot_move_its_cursor_gets_no_bars() {
+        let only_shows = |name: &str| only_shows_text(Some(OsStr::new(name)));
+        assert!(only_shows("dumb") && !only_shows("xterm-256color") && !only_shows("linux"));
+    }
 
     #[test]
     fn a_line_is_never_wider_than_the_terminal() {

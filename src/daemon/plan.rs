@@ -238,7 +238,7 @@ impl Plan {
             }
             Ok(Choice { boot: Boot::Menu, .. }) => info!("boots the menu of profiles ({})", rules.profiles.len()),
             Ok(Choice { boot: Boot::Local, .. }) => info!("boots the local disk"),
-            Ok(Choice { profile, boot, .. }) => match faults::of(boot, &rules.templates, self.assets.as_deref()) {
+            Ok(Choice { profile, boot, .. }) => match self.fault_of(&rules, profile, boot) {
                 Some(why) => warn!("boots nothing so far: profile {profile} cannot boot: {why}"),
                 None => {
                     let files: Vec<String> = boot.named().into_iter().map(without_password).collect();
@@ -247,6 +247,13 @@ impl Plan {
             },
             Err(why) => warn!("{why}"),
         }
+    }
+
+    /// Why a profile cannot boot an x86_64 machine now.
+    fn fault_of(&self, rules: &Rules, profile: &str, boot: &Boot) -> Option<String> {
+        let variant = rules.profiles.get(profile).and_then(|profile| profile.variants.get_key_value("x86_64"));
+        let rendered = || rules.rendered.fault(profile, variant.map(|(arch, _)| arch.as_str())).map(str::to_owned);
+        faults::of(boot, &rules.templates, self.assets.as_deref()).or_else(rendered)
     }
 
     /// The kinds of firmware that have a loader.
