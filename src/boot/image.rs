@@ -348,6 +348,8 @@ const SIGNATURES: &[(usize, &[u8], Image)] = &[
     (0x8001, b"BEA01", Image::Iso),
     (0, b"QFI\xfb", Image::Other("a qcow2 image: convert it with qemu-img convert -O raw")),
     (0, b"PK\x03\x04", Image::Other("a zip archive: unpack it")),
+    (0, b"!<arch>\n", Image::Other("a package or another ar archive: unpack it (dpkg-deb -x)")),
+    (0, b"\xed\xab\xee\xdb", Image::Other("an RPM package: unpack it (rpm2cpio)")),
     (0, b"#!ipxe", Image::SCRIPT),
 ];
 
@@ -375,6 +377,14 @@ mod tests {
     }
 
     const BZ_IMAGE: &[(usize, &[u8])] = &[(0x1fe, b"\x55\xaa"), (0x202, b"HdrS")];
+
+    #[test]
+    fn a_package_is_neither_kernel_nor_initrd() {
+        for package in [b"!<arch>\ndebian-binary".as_slice(), b"\xed\xab\xee\xdb\x03"] {
+            let words = Role::Kernel.check(package, None).expect_err("a package");
+            assert!(words.contains("unpack it ("), "{words}");
+        }
+    }
 
     #[test]
     fn each_role_takes_what_boots_and_says_what_it_was_given_instead() {

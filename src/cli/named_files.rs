@@ -23,7 +23,12 @@ pub(super) fn real(path: &Path) -> Result<PathBuf, Failure> {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let here = env::current_dir().ok().filter(|_| missing && path.is_relative());
         let here = here.map_or_else(String::new, |here| format!(" (searched in {})", here.display()));
-        Failure::new(EX_UNAVAILABLE, format!("{shown}: {error}{here}"))
+        let fix = if missing && looks_like_parameter(path) {
+            "; parameters of the kernel come behind --: netbootd up KERNEL INITRD -- console=ttyS0"
+        } else {
+            ""
+        };
+        Failure::new(EX_UNAVAILABLE, format!("{shown}: {error}{here}{fix}"))
     })?;
     // What cannot be looked at is reported with its fix when the configuration is checked.
     match real.metadata() {
@@ -36,6 +41,14 @@ pub(super) fn real(path: &Path) -> Result<PathBuf, Failure> {
         )),
         _ => Ok(real),
     }
+}
+
+/// `console=ttyS0`, as people type it behind the files.
+fn looks_like_parameter(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| {
+        let name = text.split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty() && !name.contains('/')
+    })
 }
 
 /// The folder that files are served from: the named one, or the deepest one that holds all of them.

@@ -358,6 +358,10 @@ mod tests {
         assert_eq!(fault("nothing"), missing);
         let (code, words) = fault("boot");
         assert!(code == EX_USAGE && words.starts_with("/boot is a folder: "), "{words}");
+        let parameter = Files::of(Path::new("console=ttyS0"), &[], None).expect_err("no file").message;
+        assert!(
+            parameter.ends_with("parameters of the kernel come behind --: netbootd up KERNEL INITRD -- console=ttyS0")
+        );
         assert!(fault("/dev/null").1.starts_with("/dev/null is not a regular file: "));
         assert!(fault("https://mirror/linux").1.contains("/https://mirror/linux: No such file"), "below the folder");
         let address = Files::of(Path::new("https://mirror/linux"), &[], None).expect_err("no file").message;
