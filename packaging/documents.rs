@@ -46,6 +46,13 @@ Reads the configuration again, which a change of its files does too. If its term
 .TP
 SIGTERM, SIGINT
 Lets running transfers come to their end, for http.grace; a second one ends it at once.
+.SH ENVIRONMENT
+.TP
+NETBOOTD_LOG
+What is logged: a level (debug), or a level for a part of the program (netbootd::dhcp=debug).
+.TP
+NETBOOTD_SECTION__KEY
+Sets a key of the configuration, for example NETBOOTD_HTTP__PORT=8081. It overrides the file, and a flag overrides it.
 .SH FILES
 .TP
 /etc/netbootd/netbootd.toml
