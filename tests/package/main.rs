@@ -175,7 +175,11 @@ fn boots(lab: &Lab, files: &BootFiles, running: &Running) -> Result<()> {
 /// It goes on where it ran, with the configuration as it was, and stays off where it did not.
 fn upgrade(root: &Root, running: &Running) -> Result<()> {
     let (before, configuration) = (running.property("MainPID")?, root.read("/etc/netbootd/netbootd.toml")?);
+    // Some job copies images there.
+    running.run(&["chown", "games:games", "/var/lib/netbootd/assets"])?;
     running.run(&["dpkg", "--install", "/newer.deb"])?;
+    let owner = running.run(&["stat", "--format=%U", "/var/lib/netbootd/assets"])?;
+    ensure!(owner.trim() == "games", "the assets folder was taken back: {owner}");
     ensure!(running.property("ActiveState")? == "active" && running.property("MainPID")? != before, "no restart");
     ensure!(root.read("/etc/netbootd/netbootd.toml")? == configuration, "the configuration is another one");
     ensure!(root.path("/var/lib/netbootd/state.db").exists(), "the state is gone");
@@ -193,10 +197,17 @@ fn remove(root: &Root, running: &Running) -> Result<()> {
     ensure!(!root.path("/usr/bin/netbootd").exists(), "it is still there");
     ensure!(root.read("/etc/netbootd/netbootd.toml")?.starts_with(CONFIGURATION), "the configuration is gone");
     ensure!(root.path("/var/lib/netbootd/state.db").exists(), "the state is gone");
+    let image = root.path("/var/lib/netbootd/assets/own.iso");
+    fs::write(&image, "the administrator's")?;
     running.run(&["dpkg", "--purge", "netbootd"])?;
-    for gone in ["/etc/netbootd", "/var/lib/netbootd", "/run/netbootd"] {
+    ensure!(image.exists(), "images that netbootd did not make are gone");
+    for gone in ["/etc/netbootd", "/var/lib/netbootd/state.db", "/run/netbootd"] {
         ensure!(!root.path(gone).exists(), "{gone} is still there");
     }
+    running.run(&["dpkg", "--install", "/newer.deb"])?;
+    fs::remove_file(image)?;
+    running.run(&["dpkg", "--purge", "netbootd"])?;
+    ensure!(!root.path("/var/lib/netbootd").exists(), "an empty folder is still there");
     let enabled = running.run(&["find", "/etc/systemd/system", "-name", "netbootd*"])?;
     ensure!(enabled.is_empty(), "{enabled}");
     Ok(())
