@@ -14,9 +14,9 @@ use crate::{
     doctor::configuration::{self, Place},
 };
 
-/// Show every fault of the configuration, its assets and its loaders; or show what kind of file a FILE is.
+/// Show every fault of the configuration, its assets and its loaders.
 ///
-/// Starts nothing and opens no port. Exits with 1 if there is a fault, and with 0 if there are only warnings.
+/// With a FILE, show what kind of file it is. Starts nothing and opens no port. Exits with 1 if there is a fault, and with 0 if there are only warnings.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// Identify these files instead (CD image, kernel, initrd, loader…)

@@ -22,7 +22,9 @@ use crate::{
     timeline::{boot::Step, cause::rough, moment::Moment},
 };
 
-/// Assign a profile to a machine. The assignment has priority over its rule.
+/// Assign a profile to a machine while the server runs.
+///
+/// The assignment has priority over its rule.
 #[derive(Debug, clap::Args)]
 pub(super) struct Assign {
     /// MAC address, UUID, or the machine's name from its rule
@@ -39,9 +41,9 @@ pub(super) struct Assign {
     at: At,
 }
 
-/// Switch a machine on with Wake-on-LAN. The magic packet is sent on the interface where the machine was last seen.
+/// Switch a machine on with Wake-on-LAN.
 ///
-/// Wake-on-LAN must be enabled in the machine's firmware. No machine confirms that it received the packet.
+/// The magic packet is sent on the interface where the machine was last seen. Wake-on-LAN must be enabled in the machine's firmware. No machine confirms that it received the packet.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wake {
     /// MAC address, or the machine's name from its rule
@@ -50,8 +52,9 @@ pub(super) struct Wake {
     at: At,
 }
 
-/// Remove a machine's assignment, so that its rule applies again. A one-time profile that the machine already booted stays
-/// used up: `netbootd once` allows it again.
+/// Remove a machine's assignment, so that its rule applies again.
+///
+/// A one-time profile that the machine already booted stays used up: netbootd once allows it again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Unassign {
     /// MAC address, UUID, or the machine's name from its rule
@@ -60,8 +63,10 @@ pub(super) struct Unassign {
     at: At,
 }
 
-/// Allow a machine's one-time profile again, for one more boot. If the rule says once = "installed", until the machine
-/// reports that it is installed. Careful: an installer erases the disk again.
+/// Allow a machine's one-time profile again, for one more boot.
+///
+/// If the rule says once = "installed", until the machine reports that it is installed. Careful: an installer erases the
+/// disk again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Once {
     /// MAC address, UUID, or the machine's name from its rule
@@ -78,7 +83,9 @@ impl Once {
     }
 }
 
-/// Forget what was learned of a machine's firmware: which offer it takes, and whether its loader has to be signed.
+/// Forget what was learned of a machine's firmware.
+///
+/// That is which offer it takes, and whether its loader has to be signed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Forget {
     /// MAC address, UUID, or the machine's name from its rule
@@ -94,7 +101,9 @@ impl Forget {
     }
 }
 
-/// Approve a machine that no rule names. This is needed only with dhcp.answer = "known".
+/// Approve a machine that no rule names.
+///
+/// This is needed only with dhcp.answer = "known".
 #[derive(Debug, clap::Args)]
 pub(super) struct Approve {
     /// MAC address, UUID, or the machine's name from its rule
@@ -130,10 +139,10 @@ pub(super) struct Machines {
     at: At,
 }
 
-/// Write a report about a machine for a bug report or a question: its boots, its last packets and its configuration.
+/// Write a report about a machine for a bug report or a question.
 ///
-/// Half of each address is masked, and names, users in URLs and values of what looks like a secret (password=…). Read the
-/// report before you share it.
+/// It has its boots, its last packets and its configuration. Half of each address is masked, and names, users in URLs and
+/// values of what looks like a secret (password=…). Read the report before you share it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
     /// MAC address, UUID, or the machine's name from its rule

@@ -18,10 +18,9 @@ use crate::{
     },
 };
 
-/// Find out why machines do not boot from the network: looks at this host, asks the network as boot clients do, and
-/// fetches the boot files.
+/// Find out why machines do not boot from the network.
 ///
-/// It works beside a running netbootd and without one, on any machine of the network. It changes nothing and takes no
+/// It looks at this host, asks the network as boot clients do, and fetches the boot files. It works beside a running netbootd and without one, on any machine of the network. It changes nothing and takes no
 /// lease. It needs root. Exits with 0 if all is well, with 1 if there is a warning, and with 2 if there is a fault.
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {

@@ -36,41 +36,24 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve network boot until stopped.
     Up(up::Up),
-    /// Show every fault of the configuration, its assets and its loaders.
     Check(check::Check),
     Doctor(doctor::Doctor),
-    /// Show the replies that a machine would get at each stage of its boot.
     Explain(explain::Explain),
-    /// Show the lines for your main DHCP server that make it name netbootd as the boot server.
     DhcpSnippet(dhcp_snippet::DhcpSnippet),
-    /// Show the iPXE loaders that were found on this host.
     Loaders(loaders::Show),
-    /// Show the addresses that netbootd leases itself.
     Leases(leases::Show),
-    /// Show what a CD or DVD image contains, and how machines boot it.
     Iso(iso::Iso),
-    /// Assign a profile to a machine while the server runs.
     Assign(control::Assign),
     Wake(control::Wake),
-    /// Remove a machine's assignment.
     Unassign(control::Unassign),
-    /// Allow a machine's one-time profile again.
     Once(control::Once),
-    /// Forget what was learned of a machine's firmware.
     Forget(control::Forget),
-    /// Approve a machine that no rule names.
     Approve(control::Approve),
-    /// Remove a machine's approval.
     Unapprove(control::Unapprove),
-    /// Show the machines that a running server knows.
     Machines(control::Machines),
-    /// Write a report about a machine's boots, without secrets.
     Report(control::Report),
-    /// Show every boot as it happens.
     Watch(watch::Watch),
-    /// Show the cause and the fix for a text on a machine's screen.
     What(what::What),
 }
 
@@ -116,5 +99,27 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "netbootd: {message}");
             ExitCode::from(code)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_has_a_line_in_the_list_and_all_words_with_the_command() {
+        let all = Arguments::command();
+        for command in all.get_subcommands() {
+            let line = command.get_about().expect("a line").to_string();
+            assert!(line.len() <= 100, "{}: {line}", command.get_name());
+        }
+        let long = |name: &str| {
+            let command = all.find_subcommand(name).expect(name);
+            command.get_long_about().expect(name).to_string()
+        };
+        assert!(long("once").contains("an installer erases the disk again"));
+        assert!(long("up").contains("several make a menu") && long("check").contains("Exits with 1"));
     }
 }

@@ -30,7 +30,9 @@ use crate::{
     timeline::moment::Moment,
 };
 
-/// Show every boot as it happens: on a terminal as a table (press q to quit), otherwise as one line for each step.
+/// Show every boot as it happens.
+///
+/// On a terminal it is a table (press q to quit), otherwise a line for each step.
 #[derive(Debug, clap::Args)]
 pub(super) struct Watch {
     #[command(flatten)]
