@@ -100,11 +100,11 @@ fn what_explain_would_ignore_is_refused() {
 }
 
 #[test]
-fn an_interface_that_the_file_names_wrongly_is_a_fault_of_the_file() {
+fn an_interface_of_the_file_that_is_not_there_may_come_and_is_no_error_of_usage() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("netbootd.toml");
     fs::write(&file, "interfaces = [\"absent0\"]\n").expect("written");
     let file = file.display().to_string();
-    assert_eq!(netbootd(&["up", "-c", &file]).status.code(), Some(78));
+    assert_eq!(netbootd(&["up", "-c", &file]).status.code(), Some(69));
     assert_eq!(netbootd(&["up", "-c", &file, "-i", "absent1"]).status.code(), Some(64));
 }
