@@ -56,7 +56,7 @@ pub(super) struct Up {
     #[arg(short, long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
     /// TCP port of the HTTP server [default: 8080]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     http_port: Option<u16>,
     /// Folder to serve under /assets/ [default: /var/lib/netbootd/assets; with a KERNEL, only the named files]
     #[arg(long, value_name = "DIR")]
