@@ -71,7 +71,7 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let bounds = confine(&plan, confinement)?;
     let _apart = Apart::start().map_err(BindError::runtime)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
-    runtime.block_on(async { outlive_file_limit() }).map_err(BindError::runtime)?;
+    runtime.block_on(async { signals::outlive_file_limit() }).map_err(BindError::runtime)?;
     let opened = runtime.block_on(keeping::open(&plan.state));
     let is_kept = opened.state.is_some() || opened.fault.is_some() || plan.state_server.is_some();
     if !is_kept && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
@@ -147,12 +147,6 @@ fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         warn!(%error, "the limit on open files could not be raised: with many clients, some may be refused");
     }
-}
-
-/// A limit on the size of files (`ulimit -f`, `LimitFSIZE`) fails a write, as a full disk does. Without a handler for the
-/// signal, it ends the process.
-fn outlive_file_limit() -> io::Result<()> {
-    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
 }
 
 /// The parts of a running server, in the order in which they are made: each is made, watched and let go by its own file.

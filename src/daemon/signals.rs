@@ -1,4 +1,4 @@
-//! What ends the server from outside: SIGTERM and SIGINT, and a terminal that is closed.
+//! What ends the server from outside: SIGTERM and SIGINT, and a terminal that is closed; and a signal that does not.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -74,6 +74,12 @@ async fn terminal_goes() -> bool {
 /// A closed terminal is none any more.
 fn has_terminal() -> bool {
     io::stdout().is_terminal() || io::stdin().is_terminal()
+}
+
+/// A limit on the size of files (`ulimit -f`, `LimitFSIZE`) fails a write, as a full disk does. Without a handler for the
+/// signal, it ends the process.
+pub(super) fn outlive_file_limit() -> io::Result<()> {
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
 }
 
 /// Signals that come within this time are one.

@@ -305,7 +305,7 @@ fn examined(wanted: &[String], named: &[String]) -> Result<(Vec<Interface>, Vec<
 /// A named interface that does not exist.
 fn missing(name: &str, there: &[Interface]) -> Finding {
     let text = format!("there is no interface {name}, which netbootd is to serve");
-    let finding = Finding::new("no_interface", Area::Host, Verdict::Fault, text);
+    let finding = Finding::of_host("no_interface", Verdict::Fault, text);
     let names: Vec<&str> = there.iter().map(|interface| interface.name.as_str()).collect();
     let finding = if names.is_empty() { finding } else { finding.seen(format!("suitable: {}", names.join(", "))) };
     finding.fixed_by(match names.as_slice() {
