@@ -38,7 +38,8 @@ impl Served {
         whose: Whose,
     ) -> FileAnswer {
         let size = self.content.size();
-        let selection = select(headers, Version { etag: &self.etag, modified: self.modified, size });
+        let selection =
+            select(headers, Version { etag: &self.etag, modified: self.modified, size, now: SystemTime::now });
         let (status, start, length) = match selection {
             Selection::Whole => (StatusCode::OK, 0, size),
             Selection::Part { start, length } => (StatusCode::PARTIAL_CONTENT, start, length),

@@ -13,6 +13,8 @@ pub struct Version<'a> {
     pub modified: SystemTime,
     /// Bytes.
     pub size: u64,
+    /// The clock.
+    pub now: fn() -> SystemTime,
 }
 
 /// What to send.
@@ -90,7 +92,7 @@ fn is_modified_since(version: Version<'_>, date: &str) -> bool {
 /// If-Range: the same tag, or the very date, where that second is over: a file may change twice within it, and then its
 /// date names both versions (RFC 9110 §8.8.2.2 and §13.1.5).
 fn is_this(validator: &str, version: Version<'_>) -> bool {
-    let is_over = || SystemTime::now() > whole_seconds(version.modified) + Duration::from_secs(1);
+    let is_over = || (version.now)() > whole_seconds(version.modified) + Duration::from_secs(1);
     validator.trim() == version.etag
         || httpdate::parse_http_date(validator).is_ok_and(|date| date == whole_seconds(version.modified)) && is_over()
 }
@@ -152,13 +154,18 @@ mod tests {
     const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const PART: Selection = Selection::Part { start: 2, length: 3 };
 
+    /// Long after [`MODIFIED`].
+    fn later() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000)
+    }
+
     fn selected(headers: &[(HeaderName, &str)]) -> Selection {
         let mut all = HeaderMap::new();
         for (name, value) in headers {
             all.append(name, value.parse().expect("a value"));
         }
         let modified = httpdate::parse_http_date(MODIFIED).expect("a date") + Duration::from_millis(700);
-        select(&all, Version { etag: "\"v1\"", modified, size: 10 })
+        select(&all, Version { etag: "\"v1\"", modified, size: 10, now: later })
     }
 
     #[test]
@@ -231,16 +238,16 @@ mod tests {
             assert_eq!(with(IF_RANGE, stale), Selection::Whole, "{stale}: never two versions in one file");
         }
         // Within the second of a change, a date names two versions.
-        let modified = SystemTime::now();
+        let modified = later();
         let headers = [(RANGE, "bytes=2-4".to_owned()), (IF_RANGE, httpdate::fmt_http_date(modified))];
         let headers = headers.into_iter().map(|(name, value)| (name, value.parse().expect("a value")));
-        let version = Version { etag: "\"v1\"", modified, size: 10 };
+        let version = Version { etag: "\"v1\"", modified, size: 10, now: later };
         assert_eq!(select(&headers.collect(), version), Selection::Whole);
         // No text, and no reason to take the header for missing.
         let garbage = |name: HeaderName| {
             let value = |bytes| http::HeaderValue::from_bytes(bytes).expect("a value");
             let headers = HeaderMap::from_iter([(RANGE, value(b"bytes=2-4")), (name, value(b"\"v1\xff\""))]);
-            select(&headers, Version { etag: "\"v1\"", modified: SystemTime::UNIX_EPOCH, size: 10 })
+            select(&headers, Version { etag: "\"v1\"", modified: SystemTime::UNIX_EPOCH, size: 10, now: later })
         };
         assert_eq!(garbage(IF_RANGE), Selection::Whole);
         assert_eq!(garbage(IF_MATCH), Selection::PreconditionFailed);
