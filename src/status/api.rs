@@ -185,8 +185,8 @@ async fn leases(State(api): State<Arc<Api>>) -> Json<Leases> {
 }
 
 async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    let stop = api.stop.clone();
-    events(api, &headers, stop).await
+    let Api { live, server, stop, .. } = &*api;
+    events(live.clone(), server.clone(), &headers, stop.clone()).await
 }
 
 async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {

@@ -18,19 +18,24 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    api::Api,
-    server::{Steps, Told},
+    known::Known,
+    server::{Server, Steps, Told},
 };
-use crate::timeline::event::Who;
+use crate::{boot::machine::Live, timeline::event::Who};
 
 /// The steps of all machines as they happen, each with its number as `id`; who comes back with `Last-Event-ID` (HTML
 /// §9.2.4) first gets what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end
 /// with `stop`: the steps themselves end only when everyone who may see one has gone, and this connection is among them.
-pub(super) async fn events(api: Arc<Api>, headers: &HeaderMap, stop: CancellationToken) -> Response {
+pub(super) async fn events(
+    live: Arc<Live>,
+    server: Arc<dyn Server>,
+    headers: &HeaderMap,
+    stop: CancellationToken,
+) -> Response {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    match api.server.steps(after).await {
+    match server.steps(after).await {
         Some(Steps { before, coming }) => {
-            let steps = stream::unfold((VecDeque::from(before), coming, Names::of(api)), next)
+            let steps = stream::unfold((VecDeque::from(before), coming, Names::new(live, server)), next)
                 .take_until(stop.cancelled_owned());
             Sse::new(steps).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
         }
@@ -63,22 +68,23 @@ async fn step(names: &mut Names, Told { number, line }: &Told) -> Event {
 
 /// By what machines are shown: as in the other views, their cards, unless other machines use these too.
 struct Names {
-    api: Arc<Api>,
+    live: Arc<Live>,
+    server: Arc<dyn Server>,
     ids: BTreeMap<Who, String>,
     made: Option<Instant>,
 }
 
 impl Names {
-    fn of(api: Arc<Api>) -> Self {
-        Self { api, ids: BTreeMap::new(), made: None }
+    fn new(live: Arc<Live>, server: Arc<dyn Server>) -> Self {
+        Self { live, server, ids: BTreeMap::new(), made: None }
     }
 
     /// Not looked up for each step: a thousand machines may begin to boot in a second.
     async fn id(&mut self, who: Who) -> String {
         let longest = if self.ids.contains_key(&who) { RENEWED } else { RENEWED_FOR_NEWS };
         if self.made.is_none_or(|made| made.elapsed() > longest) {
-            let snapshot = self.api.server.snapshot().await;
-            let known = self.api.known(&snapshot);
+            let snapshot = self.server.snapshot().await;
+            let known = Known::new(&self.live.rules.load(), &self.live.roster.load(), &snapshot.machines);
             self.ids = snapshot.machines.iter().map(|seen| (seen.who, known.id(seen.who))).collect();
             self.made = Some(Instant::now());
         }
