@@ -54,7 +54,12 @@ impl Loop {
 
     /// Handles a datagram: it belongs to a running transfer, starts a new one, or is refused.
     fn take(&mut self, datagram: &[u8], client: Client) -> Result<(), Reason> {
-        let request = match Packet::parse(datagram)? {
+        let packet = match Packet::parse(datagram) {
+            // A transfer with a port of its own ignores such a packet, too: an ERROR would end it at the client.
+            Err(_) if self.stage.ports == Ports::Single && self.transfers.of_client(client).is_some() => return Ok(()),
+            parsed => parsed?,
+        };
+        let request = match packet {
             Packet::Read(request) => request,
             Packet::Write => return Err(Reason::Write),
             Packet::Ack(_) | Packet::Error { .. } | Packet::Other(_) => {

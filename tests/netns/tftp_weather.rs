@@ -63,8 +63,12 @@ fn one_port_serves_every_client() -> Result<()> {
     client.send_to(&[0, 4, 0, 1], (SERVER, 69))?;
     ensure!(packet(&client)?.0.starts_with(&[0, 3, 0, 2]), "the first client's transfer is another one");
     other.send_to(b"\0\x05\0\0done\0", (SERVER, 69))?;
+    client.send_to(&[0, 4], (SERVER, 69))?;
     client.send_to(&[0, 4, 0, 2], (SERVER, 69))?;
-    ensure!(packet(&client)?.0.starts_with(&[0, 3, 0, 3]), "another client's ERROR ended the transfer");
+    ensure!(
+        packet(&client)?.0.starts_with(&[0, 3, 0, 3]),
+        "another client's ERROR or a cut-off ACK ended the transfer"
+    );
     Ok(())
 }
 
