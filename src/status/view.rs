@@ -344,14 +344,16 @@ fn stages(timeline: &Timeline, state: &State) -> Vec<StageView> {
     let was = |stage| timeline.steps.iter().any(|step| step.stage == stage);
     let download = |stage| timeline.downloads.iter().rfind(|download| download.stage == stage);
     let lacks = |stage| timeline.lacks_at(stage);
+    let is_refused = matches!(state, State::Stopped(stop) if stop.stage == Stage::Script && timeline.chosen.is_none());
     let is_to_come = |stage| match stage {
         Stage::BootServer => false,
         // Not for an iPXE that the machine brought itself.
         Stage::Loader => reached < Stage::Loader && !timeline.has_ipxe,
-        Stage::Kernel => lacks(stage) || reached < Stage::Script,
+        Stage::Kernel => lacks(stage) || reached < Stage::Script || is_refused,
         Stage::Initrd => lacks(stage),
         Stage::Reported => timeline.chosen.as_ref().is_some_and(|chosen| chosen.report_within.is_some()),
-        _ => !matches!(state, State::Local | State::Menu | State::Shell),
+        // What it has behind it and was not seen, another DHCP server did, or an iPXE of the machine's own.
+        _ => stage >= reached && !matches!(state, State::Local | State::Menu | State::Shell),
     };
     let progress = |stage| match (state, download(stage).map(|download| &download.pace)) {
         (_, Some(Going::Paused { .. })) => Progress::Paused,
@@ -387,3 +389,41 @@ const SHOWN: [Stage; 9] = [
     Stage::HandedOver,
     Stage::Reported,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        boot::{
+            mac::MacAddr,
+            outcome::{Outcome, Way},
+        },
+        timeline::event::What,
+    };
+
+    /// The stages that are shown of a boot of which no DHCP was heard, as of an iPXE on a USB stick.
+    fn shown(outcome: Outcome) -> Vec<(Stage, Progress)> {
+        let mut timeline = Timeline::begin(1, Moment::from_secs(1_000_000));
+        timeline.apply(What::Script(outcome), Moment::from_secs(1_000_000));
+        let boot = Boot::new(&timeline, Moment::from_secs(1_000_001));
+        boot.stages.iter().map(|shown| (shown.stage, shown.is)).collect()
+    }
+
+    #[test]
+    fn stages_that_were_passed_unseen_are_not_to_come() {
+        use Progress::{Active, Done, Failed, Pending};
+        let chosen = Outcome::Chosen {
+            mac: MacAddr([2; 6]),
+            profile: "p".into(),
+            by: By::Default,
+            once: false,
+            until_installed: false,
+            report_within: None,
+            way: Way::Boot(vec!["k".into(), "i".into()]),
+        };
+        let [script, kernel, initrd, end] = [Stage::Script, Stage::Kernel, Stage::Initrd, Stage::HandedOver];
+        assert_eq!(shown(chosen), [(script, Done), (kernel, Active), (initrd, Pending), (end, Pending)]);
+        let refused = Outcome::Refused(None, Reason::Unknown);
+        assert_eq!(shown(refused), [(script, Failed), (kernel, Pending), (end, Pending)]);
+    }
+}

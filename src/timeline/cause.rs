@@ -471,11 +471,12 @@ impl Timeline {
         (of != wanted).then(|| Cause::OtherFirmware { name: loader.to_owned(), of, wanted })
     }
 
-    /// The furthest stage that it reached.
+    /// The furthest stage that it reached. A script that was refused is one that it asked for.
     #[must_use]
     pub fn stage(&self) -> Stage {
         let stages = self.steps.iter().map(|step| step.stage).filter(|stage| *stage < Stage::Refused);
-        stages.max().unwrap_or(Stage::Discover)
+        let asked = (self.scripts > 0).then_some(Stage::Script);
+        stages.chain(asked).max().unwrap_or(Stage::Discover)
     }
 
     fn stopped(&self, cause: Cause) -> State {
@@ -597,6 +598,7 @@ mod tests {
         let loaded = || with(pxe(), vec![lease(), ended(Of::Loader, "undionly.kpxe", None)]);
         let ipxe = || with(loaded(), vec![discover("iPXE on BIOS"), What::Offer("a script".into())]);
         let script = || with(ipxe(), vec![boot(&["k", "i"])]);
+        let no_script = || What::Script(Outcome::Refused(None, Reason::Unknown));
         let kernel = || with(script(), vec![ended(Of::Asset, "k", None)]);
         let over = || with(kernel(), vec![ended(Of::Asset, "i", None)]);
         let rival = || What::Rival(Rival { server: Ipv4Addr::new(192, 0, 2, 1), fault: Fault::LeaseClaimsPxe });
@@ -637,6 +639,8 @@ mod tests {
             (0, 0, with(script(), vec![unanswered]), "file_stopped at kernel"),
             (0, 0, with(script(), vec![ours]), "server at kernel"),
             (0, 0, vec![refused(Reason::Unknown)], "unknown_machine at discover"),
+            (0, 0, vec![no_script()], "unknown_machine at script"),
+            (0, 0, with(ipxe(), vec![no_script()]), "unknown_machine at script"),
             (4, 5, with(script(), vec![refused(Reason::not_found("k"))]), "not_found at script"),
             (3600, 3601, over(), "never_reported at handed_over"),
             (0, 0, with(over(), vec![report(ReportEvent::Failed)]), "reported_failure at reported"),
