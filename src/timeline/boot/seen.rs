@@ -358,6 +358,8 @@ impl Timeline {
                 let what = if is_started { "acknowledged" } else { "stopped at" };
                 format!("{name}: {what} {} of {}: {failure}", bytes(*sent), bytes(*size))
             }
+            // Of so short a time, a rate says nothing.
+            None if seconds < 0.01 => format!("{name}, {}{is_part} in less than 0.01 s", bytes(*sent)),
             None => format!("{name}, {}{is_part} in {seconds:.2} s ({}/s)", bytes(*sent), bytes(rate)),
         };
         let mut seen = vec![Seen(stage, text, failure.is_some() && !is_started)];
