@@ -259,7 +259,7 @@ fn twenty_one_boots_that_fail_are_each_named_by_their_cause() -> Result<()> {
     quiet.script(&bench)?;
     quiet.curl(&bench, &[], &http("/assets/vmlinuz"))?;
 
-    let bios = victim(14, "efi_on_bios at offer");
+    let bios = victim(14, "efi_on_bios at script");
     bios.discovers(&socket, IPXE)?;
     bios.script(&bench)?;
 
