@@ -8,6 +8,7 @@ mod admission;
 mod answers;
 pub mod app;
 pub mod assets;
+mod beginning;
 mod connection;
 mod conversation;
 pub mod ends;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use axum::{
@@ -14,10 +14,6 @@ use axum::{
 };
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::timeout,
-};
 use tower::ServiceExt;
 use tracing::debug;
 
@@ -25,6 +21,7 @@ use super::{
     answers,
     app::{App, Asked, in_words},
     assets::Served,
+    beginning::{Answered, is_kept},
     connection::Connection,
     conversation::Answer,
     ends::Ends,
@@ -40,7 +37,6 @@ use crate::{
         faults::Files,
         grub,
         hardware::Hardware,
-        identity::MachineId,
         machine::Rules,
         outcome::Outcome,
         over::Of,
@@ -49,7 +45,7 @@ use crate::{
         script::{self, Script, Standing, script},
     },
     files::found::Found,
-    timeline::event::{Kept, Waiting, What, Who},
+    timeline::event::{What, Who},
 };
 
 /// Everything that a listener serves.
@@ -140,12 +136,8 @@ async fn boot(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
-    settled(
-        &app,
-        ends,
-        answer(&app, ends, (&method, &headers), asked, Language { script, unreadable: script::unreadable }),
-    )
-    .await
+    let language = Language { script, unreadable: script::unreadable };
+    answer(&app, ends, (&method, &headers), asked, language).settled(&app, ends, script_response).await
 }
 
 /// The same for a GRUB.
@@ -156,63 +148,14 @@ async fn boot_grub(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
-    settled(
-        &app,
-        ends,
-        answer(&app, ends, (&method, &headers), asked, Language { script: grub::script, unreadable: grub::unreadable }),
-    )
-    .await
+    let language = Language { script: grub::script, unreadable: grub::unreadable };
+    answer(&app, ends, (&method, &headers), asked, language).settled(&app, ends, script_response).await
 }
 
 /// What a script is written in.
 struct Language {
     script: fn(&Rules, &str, &query::Query, Standing<'_>) -> Script,
     unreadable: fn(&Rules, &str, &str) -> Script,
-}
-
-/// An answer, and what it waits for.
-struct Answered {
-    response: Response,
-    begins: Option<Begins>,
-}
-
-impl From<Response> for Answered {
-    fn from(response: Response) -> Self {
-        Self { response, begins: None }
-    }
-}
-
-/// A one-time profile that begins when that outlives a restart of this server, and is known to others that share its
-/// state: else the machine could be given it again.
-struct Begins {
-    machine: MachineId,
-    claims: bool,
-    told: UnboundedReceiver<()>,
-    /// The script that says why not.
-    refusal: Script,
-}
-
-/// Where it is said that it does.
-#[derive(Debug)]
-struct Begun(UnboundedSender<()>);
-
-impl Waiting for Begun {
-    fn is_kept(&self) {
-        // Who asked may have gone.
-        let _ = self.0.send(());
-    }
-}
-
-/// Many machines may begin at the same moment.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-
-async fn settled(app: &App, ends: Ends, Answered { response, begins }: Answered) -> Response {
-    let Some(Begins { machine, claims, mut told, refusal }) = begins else { return response };
-    if matches!(timeout(LONGEST_WAIT, told.recv()).await, Ok(Some(()))) {
-        return response;
-    }
-    app.tell_script(ends, Some(machine), claims, refusal.outcome);
-    script_response(refusal.text)
 }
 
 fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked: Asked, write: Language) -> Answered {
@@ -248,8 +191,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
                 ..Standing::default()
             };
             let answer = (write.script)(&rules, &base, &query, standing.clone());
-            let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
-            if is_once && app.live.is_kept.load(Ordering::Relaxed) {
+            if !is_look && is_kept(app, &answer.outcome) {
                 let state_fault = Some("the state could not keep that it begins");
                 refusal = Some((write.script)(&rules, &base, &query, Standing { state_fault, ..standing }));
             }
@@ -277,11 +219,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
             .into_response()
             .into();
     }
-    let begins = machine.zip(refusal).map(|(machine, refusal)| {
-        let (tell, told) = unbounded_channel();
-        app.tell(Who::Machine(machine), What::Kept(Kept::new(Begun(tell))));
-        Begins { machine, claims, told, refusal }
-    });
+    let answered = Answered::new(app, machine, claims, refusal, script_response(answer.text));
     if let Some((machine, lacks)) = machine.zip(lacks) {
         app.tell(Who::Machine(machine), What::LittleMemory(lacks));
     }
@@ -294,7 +232,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     if let Some((machine, interface)) = machine.zip(interface) {
         app.tell(Who::Machine(machine), What::HeardOn(interface));
     }
-    Answered { response: script_response(answer.text), begins }
+    answered
 }
 
 /// What is asked about a file.
