@@ -28,6 +28,7 @@ mod signals;
 pub mod talk;
 mod text;
 mod tftp;
+mod unkept;
 mod views;
 mod waiting;
 
