@@ -1,4 +1,4 @@
-//! What ends the server from outside: SIGTERM and SIGINT, and a terminal that is closed; and a signal that does not.
+//! The signals that end the server: SIGTERM and SIGINT, and SIGHUP where its terminal was closed.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tracing::info;
 
@@ -30,32 +30,36 @@ impl Signals {
         })
     }
 
-    /// Waits until the server is to end.
+    /// Waits until the server is to end. timeout(1) sends its signal twice, to its child and to its group: what comes
+    /// at once behind the first one is the same.
     pub(super) async fn first(&mut self) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
                 _ = self.hangup.recv() => {}
             }
             // The same signal asks for the configuration to be read again.
             if self.is_on_terminal && terminal_goes().await {
-                return info!("the terminal was closed");
+                info!("the terminal was closed");
+                break;
+            }
+        }
+        let is_over = sleep(SAME);
+        tokio::pin!(is_over);
+        loop {
+            tokio::select! {
+                () = &mut is_over => return,
+                () = self.second() => {}
             }
         }
     }
 
-    /// Waits until the server is to end at once. timeout(1) sends its signal twice: to its child, and to its group.
+    /// Waits until the server is to end at once.
     pub(super) async fn second(&mut self) {
-        let first = Instant::now();
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-            if first.elapsed() > SAME {
-                return;
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

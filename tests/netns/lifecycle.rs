@@ -76,7 +76,6 @@ fn a_second_signal_stops_at_once() -> Result<()> {
     let _stalled = begin_download(&bench)?;
     bench.netbootd.signal(Signal::SIGINT)?;
     bench.netbootd.wait_for_line("stopping", START)?;
-    thread::sleep(Duration::from_millis(200));
     let began = Instant::now();
     bench.netbootd.signal(Signal::SIGINT)?;
     bench.netbootd.wait_exit(START)?;
@@ -138,7 +137,11 @@ fn machines_boot_while_nobody_reads_what_is_printed() -> Result<()> {
         let script = String::from_utf8(bench.curl(&ipxe, m1)?)?;
         let kernel = script.split("kernel http://10.77.0.2:8080").nth(1).and_then(|rest| rest.split(' ').next());
         bench.curl(&ipxe, kernel.context("no kernel")?)?;
-        thread::sleep(Duration::from_secs(1));
+        let since = Instant::now();
+        while !String::from_utf8(bench.curl(&ipxe, "/api/v1/machines/m1")?)?.contains("\"handed_over\"") {
+            ensure!(since.elapsed() < START, "its hand-over is not seen");
+            thread::sleep(Duration::from_millis(50));
+        }
         bench.curl(&ipxe, m1)
     };
     let again = boot();
