@@ -72,20 +72,24 @@ struct Names {
     server: Arc<dyn Server>,
     ids: BTreeMap<Who, String>,
     made: Option<Instant>,
+    took: Duration,
 }
 
 impl Names {
     fn new(live: Arc<Live>, server: Arc<dyn Server>) -> Self {
-        Self { live, server, ids: BTreeMap::new(), made: None }
+        Self { live, server, ids: BTreeMap::new(), made: None, took: Duration::ZERO }
     }
 
-    /// Not looked up for each step: a thousand machines may begin to boot in a second.
+    /// Not looked up for each step: a thousand machines may begin to boot in a second. With many rules it takes longer,
+    /// and is done as much more rarely.
     async fn id(&mut self, who: Who) -> String {
         let longest = if self.ids.contains_key(&who) { RENEWED } else { RENEWED_FOR_NEWS };
-        if self.made.is_none_or(|made| made.elapsed() > longest) {
+        if self.made.is_none_or(|made| made.elapsed() > longest.max(SHARE * self.took)) {
             let snapshot = self.server.snapshot().await;
+            let began = Instant::now();
             let known = Known::new(&self.live.rules.load(), &self.live.roster.load(), &snapshot.machines);
             self.ids = snapshot.machines.iter().map(|seen| (seen.who, known.id(seen.who))).collect();
+            self.took = began.elapsed();
             self.made = Some(Instant::now());
         }
         self.ids.get(&who).cloned().unwrap_or_else(|| who.to_string())
@@ -94,6 +98,8 @@ impl Names {
 
 const RENEWED: Duration = Duration::from_secs(1);
 const RENEWED_FOR_NEWS: Duration = Duration::from_millis(100);
+/// For each second of work, so many seconds without.
+const SHARE: u32 = 50;
 
 /// Often enough for what stands between, which forgets silent connections.
 const ALIVE: Duration = Duration::from_secs(15);
