@@ -96,7 +96,8 @@ pub(crate) fn asset_url(base: &str, path: &str) -> String {
     }
 }
 
-/// A path in the one spelling that all spellings of it lead to: `/debian//vmlinuz` and `./debian/vmlinuz` are `debian/vmlinuz`.
+/// A path in the one spelling that all spellings of it lead to: `/debian//vmlinuz` and `./debian/vmlinuz` are
+/// `debian/vmlinuz`.
 #[must_use]
 pub fn plain_path(path: &str) -> Cow<'_, str> {
     if path.split('/').all(|part| !matches!(part, "" | "." | "..")) {

@@ -16,7 +16,8 @@ use crate::{
 
 /// Show every fault of the configuration, its assets and its loaders.
 ///
-/// With a FILE, show what kind of file it is. Starts nothing and opens no port. Exits with 1 if there is a fault, and with 0 if there are only warnings.
+/// With a FILE, show what kind of file it is. Starts nothing and opens no port. Exits with 1 if there is a fault, and
+/// with 0 if there are only warnings.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// Identify these files instead (CD image, kernel, initrd, loader…)

@@ -43,7 +43,8 @@ pub(super) struct Assign {
 
 /// Switch a machine on with Wake-on-LAN.
 ///
-/// The magic packet is sent on the interface where the machine was last seen. Wake-on-LAN must be enabled in the machine's firmware. No machine confirms that it received the packet.
+/// The magic packet is sent on the interface where the machine was last seen. Wake-on-LAN must be enabled in the
+/// machine's firmware. No machine confirms that it received the packet.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wake {
     /// MAC address, or the machine's name from its rule

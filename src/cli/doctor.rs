@@ -20,8 +20,9 @@ use crate::{
 
 /// Find out why machines do not boot from the network.
 ///
-/// It looks at this host, asks the network as boot clients do, and fetches the boot files. It works beside a running netbootd and without one, on any machine of the network. It changes nothing and takes no
-/// lease. It needs root. Exits with 0 if all is well, with 1 if there is a warning, and with 2 if there is a fault.
+/// It looks at this host, asks the network as boot clients do, and fetches the boot files. It works beside a running
+/// netbootd and without one, on any machine of the network. It changes nothing and takes no lease. It needs root. Exits
+/// with 0 if all is well, with 1 if there is a warning, and with 2 if there is a fault.
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {
     /// Interface to examine, repeatable [default: the ones that are served, and every other suitable one]
