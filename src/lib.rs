@@ -48,6 +48,7 @@ pub mod lease;
 pub mod net;
 pub mod offers;
 pub mod snippet;
+pub mod spelling;
 pub mod state;
 pub mod status;
 pub mod syslog;

@@ -1,7 +1,6 @@
 //! Addresses of this server in command lines, scripts and answer files.
 
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -94,24 +93,6 @@ pub(crate) fn asset_url(base: &str, path: &str) -> String {
         true => path.to_owned(),
         false => format!("{base}/assets/{}", escaped_path(path.trim_start_matches('/'))),
     }
-}
-
-/// A path in the one spelling that all spellings of it lead to: `/debian//vmlinuz` and `./debian/vmlinuz` are
-/// `debian/vmlinuz`.
-#[must_use]
-pub fn plain_path(path: &str) -> Cow<'_, str> {
-    if path.split('/').all(|part| !matches!(part, "" | "." | "..")) {
-        return Cow::Borrowed(path);
-    }
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    Cow::Owned(parts.join("/"))
 }
 
 /// A path as part of a URL.

@@ -11,7 +11,7 @@ use super::{
     failure::{EX_USAGE, Failure},
     named_files::{below, folder_of, real},
 };
-use crate::files::alias::plain_path;
+use crate::files::alias::plain_names;
 
 /// The images that the command line names; `None` where it names a kernel or nothing.
 ///
@@ -79,7 +79,7 @@ impl Images {
     }
 
     fn free_name(&self, below: &str) -> String {
-        let plain = plain_path(below);
+        let plain = plain_names(below);
         let name = plain.rsplit('/').next().unwrap_or_default().trim_end_matches(".iso");
         let numbered = (2..).map(|number: u32| format!("{name}-{number}"));
         let is_free =

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use crate::files::{AssetRoot, alias::plain_path};
+use crate::files::{AssetRoot, alias::plain_names};
 
 /// What a pattern finds.
 #[derive(Debug, Default)]
@@ -98,12 +98,12 @@ impl Names {
 }
 
 fn file_name(path: &str) -> String {
-    let plain = plain_path(path);
+    let plain = plain_names(path);
     plain.rsplit('/').next().unwrap_or_default().trim_end_matches(".iso").to_owned()
 }
 
 fn long_name(path: &str) -> String {
-    plain_path(path).trim_end_matches(".iso").replace('/', "-")
+    plain_names(path).trim_end_matches(".iso").replace('/', "-")
 }
 
 #[cfg(test)]

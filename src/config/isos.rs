@@ -15,7 +15,7 @@ use crate::{
     },
     files::{
         AssetRoot,
-        alias::plain_path,
+        alias::plain_names,
         made::{Seen, initrd_in, place_in},
     },
     iso::{
@@ -57,7 +57,7 @@ impl<'a> Iso<'a> {
         }
         let seen = assets.recognise(path).map_err(|why| why.to_string())?;
         let plain = assets.plain_image(path).ok_or_else(|| {
-            let plain = plain_path(path);
+            let plain = plain_names(path);
             format!(
                 "{path} has a name that clients cannot ask for, and its plain one, {plain}, is also another image's: rename one"
             )

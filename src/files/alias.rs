@@ -8,7 +8,7 @@ use crate::iso::name::{plain, plain_folder};
 
 /// The path of an image, or into one, with plain names as clients are given them. What follows the image stays as it is.
 #[must_use]
-pub fn plain_path(path: &str) -> String {
+pub fn plain_names(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let image = parts.iter().position(|part| is_image(part));
     let plain = |(at, part): (usize, &&str)| match image {
@@ -24,7 +24,7 @@ impl AssetRoot {
     /// The plain path of an image, by which clients ask for it; `None` where that leads nowhere, or to another file.
     #[must_use]
     pub fn plain_image(&self, path: &str) -> Option<String> {
-        let plain = plain_path(path);
+        let plain = plain_names(path);
         let is_same = || Some(self.file(&plain).ok()?.is_same_file(&self.file(path).ok()?));
         (plain == path || is_same()?).then_some(plain)
     }
@@ -94,8 +94,8 @@ mod tests {
             fs::write(folder.join(name), &image).expect("written");
         }
         let path = "My ISOs/Debian 12 (live).ISO";
-        assert_eq!(plain_path(path), "My-ISOs/Debian-12-live.iso");
-        assert_eq!(plain_path("x y/vmlinuz"), "x y/vmlinuz", "no image");
+        assert_eq!(plain_names(path), "My-ISOs/Debian-12-live.iso");
+        assert_eq!(plain_names("x y/vmlinuz"), "x y/vmlinuz", "no image");
         let assets = AssetRoot::open(scratch.path()).expect("opened");
         let size = |path: &str| assets.file(path).map(|asset| asset.size);
         assert_eq!(size("My-ISOs/Debian-12-live.iso"), Ok(image.len() as u64));

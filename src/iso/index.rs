@@ -7,12 +7,12 @@ use super::{
     fault::Fault,
     iso9660::{self, Descriptors, Iso, Names},
     not_image::what_it_is,
-    pattern::fits,
     source::{ReadAt, Reader},
     tree::{self, Node, NodeWhat},
     udf_volume::Udf,
     volume::{Side, Volume},
 };
+use crate::spelling::fits;
 
 /// Everything that is known about an image without reading its files.
 #[derive(Debug)]

@@ -1,11 +1,14 @@
 //! The entries of an image's own boot menus: GRUB, isolinux, and the Boot Loader Specification. They are used for
 //! images of unknown families, and for the arguments of known ones.
 
+use std::borrow::Cow;
+
 use super::{
     grub_script::{Script, Word},
     index::Index,
     source::ReadAt,
 };
+use crate::spelling::plain_path;
 
 /// One entry of a menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,8 @@ impl Draft {
         let place = |path: &str| {
             // `($root)/boot/x`, `/boot/x`, and paths relative to the menu.
             let plain = path.rsplit_once(')').map_or(path, |(_, path)| path);
-            let paths = [plain_path(plain), plain_path(&format!("{folder}/{plain}"))];
+            let below = format!("{folder}/{plain}");
+            let paths = [plain_path(plain), plain_path(&below)].map(Cow::into_owned);
             paths.into_iter().find(|path| index.file(path).is_ok())
         };
         let initrds = self.initrds.iter().map(|path| place(path)).collect::<Option<_>>()?;
@@ -69,19 +73,6 @@ impl Draft {
             cmdline: plain_words(&self.cmdline),
         })
     }
-}
-
-/// As [`Index::find`] writes paths: without `.`, `..` and empty parts. The menu of NixOS has `/boot//nix`.
-fn plain_path(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// Without quotes, and without words that a loader would fill in, or add. A control character ends a word, like a space: the line

@@ -48,7 +48,6 @@ pub mod name;
 mod not_image;
 #[cfg(any(test, fuzzing))]
 pub mod ordeal;
-mod pattern;
 pub mod recognise;
 pub mod recognised;
 mod rock_ridge;

@@ -9,10 +9,10 @@ use super::{
     index::Index,
     kernel::{arch, arch_in, is_kernel},
     menu::{self, MenuEntry},
-    pattern::fits,
     recognised::{ANY, BOOT_CFG, How, MADE, Need, Part, Place, Recognised, Variant},
     source::ReadAt,
 };
+use crate::spelling::fits;
 
 /// Recognises an image. Reads only its index and a few small files.
 #[must_use]

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::moment::Moment;
-use crate::boot::urls::plain_path;
+use crate::spelling::plain_path;
 
 /// What a boot still waits for, beside the names of its files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

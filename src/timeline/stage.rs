@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::handover::{Bytes, Got};
-use crate::boot::{over::Of, urls::plain_path};
+use crate::{boot::over::Of, spelling::plain_path};
 
 /// The stages of a boot, in order.
 #[derive(

@@ -9,14 +9,15 @@ use imports::{circles, imports, sources};
 /// Module → what it may import of ours, beside itself. The three protocols do not know each other or the
 /// configuration: they share the rules and a queue of events.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("boot", &[]),
-    ("iso", &[]),
+    ("spelling", &[]),
+    ("boot", &["spelling"]),
+    ("iso", &["spelling"]),
     ("lease", &["boot"]),
     ("net", &[]),
     ("trouble", &[]),
     ("offers", &["boot"]),
     ("snippet", &["boot"]),
-    ("timeline", &["boot", "offers"]),
+    ("timeline", &["boot", "offers", "spelling"]),
     ("files", &["boot", "iso", "offers"]),
     ("dhcp", &["boot", "lease", "net", "offers", "timeline"]),
     ("tftp", &["boot", "files", "iso", "net", "offers", "timeline"]),
@@ -48,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "boot/",
     "offers/",
+    "spelling.rs",
     "timeline/",
     "iso/",
     "lease/",
