@@ -18,9 +18,10 @@ use async_tftp::server::TftpServerBuilder;
 use netbootd::{
     boot::{
         answer::Key,
+        live::Live,
         loader::{Loader, LoaderFile},
         loaders::Loaders,
-        machine::{Live, Rules},
+        machine::Rules,
         roster::Roster,
     },
     net::port::Port,

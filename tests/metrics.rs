@@ -5,9 +5,10 @@ use std::{borrow::Cow, collections::BTreeSet, fs, process::Command, sync::Arc, t
 
 use netbootd::{
     boot::{
+        live::Live,
         loader::Loader,
         mac::MacAddr,
-        machine::{By, Live},
+        machine::By,
         outcome::{Outcome, Way},
         over::{Of, Over},
         profile::ProfileFault,

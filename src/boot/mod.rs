@@ -8,7 +8,7 @@
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
 //! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`], [`strangers`] |
 //! | what can be booted | [`loader`], [`loaders`], [`program`], [`chain`], [`profile`], [`image`], [`length`], [`template`], [`source`] |
-//! | the decision | [`machine`], [`next`], [`shape`], [`learned`], [`faults`], [`shadow`], [`again`] |
+//! | the decision | [`live`], [`machine`], [`next`], [`shape`], [`learned`], [`faults`], [`shadow`], [`again`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`grub`], [`answer`], [`urls`] |
 
 pub mod again;
@@ -26,6 +26,7 @@ pub mod image;
 pub mod installer;
 pub mod learned;
 pub mod length;
+pub mod live;
 pub mod loader;
 pub mod loaders;
 pub mod mac;

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::logging::set_footer;
 use crate::{
-    boot::machine::Live,
+    boot::live::Live,
     status::{
         screen::{is_current, lines, summary},
         server::Server,

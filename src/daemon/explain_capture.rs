@@ -14,7 +14,7 @@ use super::{
     loaders, plan,
 };
 use crate::{
-    boot::{mac::MacAddr, machine::Live, over::Over, reason::Reason},
+    boot::{live::Live, mac::MacAddr, over::Over, reason::Reason},
     config::settings::Settings,
     dhcp::{
         destination::destination,

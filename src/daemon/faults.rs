@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     boot::{
         faults::{Files, Wanted, faults},
-        machine::Live,
+        live::Live,
         profile::{Boot, ProfileFault},
         reason::Reason,
         template::Templates,

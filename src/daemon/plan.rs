@@ -7,9 +7,10 @@ use tracing::{info, warn};
 use super::{faults, lease_terms, loaders, talk::Talk};
 use crate::{
     boot::{
+        live::Live,
         loader::Loader,
         loaders::Loaders,
-        machine::{Choice, Live, ReplyDelay, Rules},
+        machine::{Choice, ReplyDelay, Rules},
         profile::Boot,
         roster::Roster,
         selector::RuleBook,

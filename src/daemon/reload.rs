@@ -17,11 +17,7 @@ use super::{
     changes::Changes, faults, lease_terms, loaders, logging::Together, notify as manager, plan, sandbox::Bounds,
 };
 use crate::{
-    boot::{
-        again,
-        loader::LOADER_NAMES,
-        machine::{Live, Rules},
-    },
+    boot::{again, live::Live, loader::LOADER_NAMES, machine::Rules},
     config::{Fault, Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
     files::AssetRoot,
 };

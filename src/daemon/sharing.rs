@@ -24,7 +24,7 @@ use crate::{
         happened::{Happened, Note},
         identity::{Key, MachineId},
         learned::Learned,
-        machine::Live,
+        live::Live,
         roster::{Entry, Roster},
     },
     config::settings::StateServer,

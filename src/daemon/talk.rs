@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    boot::{identity::MachineId, machine::Live, reason::Reason, strangers::Permission},
+    boot::{identity::MachineId, live::Live, reason::Reason, strangers::Permission},
     dhcp::request::Request,
     net::makers::Makers,
     status::server::Server,

@@ -11,7 +11,7 @@ use crate::{
     boot::{
         identity::{Key, MachineId},
         learned::Learned,
-        machine::Live,
+        live::Live,
         roster::{Change, Roster},
     },
     state::{State, words},

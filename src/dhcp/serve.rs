@@ -28,7 +28,7 @@ use super::{
 use crate::{
     boot::{
         client::{Client, Speaks},
-        machine::Live,
+        live::Live,
         reason::Reason,
     },
     net::{interface::Interface, udp::Datagram},

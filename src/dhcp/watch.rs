@@ -17,7 +17,7 @@ use super::{
     wire::question,
 };
 use crate::{
-    boot::{mac::MacAddr, machine::Live},
+    boot::{live::Live, mac::MacAddr},
     net::{
         boot_time,
         frame::{BROADCAST, Frame},

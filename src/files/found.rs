@@ -10,9 +10,10 @@ use crate::{
     boot::{
         answer::Signer,
         identity::MachineId,
+        live::Live,
         loader::{Loader, LoaderFile},
         mac::MacAddr,
-        machine::{Live, Rules},
+        machine::Rules,
         outcome::Outcome,
         over::{Of, Over},
         query::Query,

@@ -72,10 +72,11 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
+            live::Live,
             loader::Loader,
             loaders::Loaders,
             mac::MacAddr,
-            machine::{Live, MachineRule, Rules},
+            machine::{MachineRule, Rules},
             over::Over,
             profile::{Boot, Linux, Profile},
             roster::Roster,

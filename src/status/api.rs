@@ -28,9 +28,10 @@ use super::{
 use crate::{
     boot::{
         identity::MachineId,
+        live::Live,
         loader,
         mac::MacAddr,
-        machine::{Live, MachineRule, Rules},
+        machine::{MachineRule, Rules},
         roster::Assignment,
         urls::without_password,
     },

@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     boot::{
+        live::Live,
         loader::{ClientArch, Loader},
         mac::MacAddr,
-        machine::{Live, Rules},
+        machine::Rules,
         profile::{Boot, Profile},
         selector::Facts,
     },

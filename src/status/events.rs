@@ -21,7 +21,7 @@ use super::{
     known::Known,
     server::{Server, Steps, Told},
 };
-use crate::{boot::machine::Live, timeline::event::Who};
+use crate::{boot::live::Live, timeline::event::Who};
 
 /// The steps of all machines as they happen, each with its number as `id`; who comes back with `Last-Event-ID` (HTML
 /// §9.2.4) first gets what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::Server;
 use crate::{
-    boot::{machine::Live, selector::Facts},
+    boot::{live::Live, selector::Facts},
     lease::{
         book::Held,
         terms::Range,

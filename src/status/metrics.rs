@@ -32,7 +32,7 @@ use prometheus_client::{
 
 use super::{process::Process, server::Server, tally::Tally};
 use crate::{
-    boot::{machine::Live, over::Of},
+    boot::{live::Live, over::Of},
     lease::{
         book::Held,
         view::{Leases, Standing as OfLeasing},

@@ -13,8 +13,9 @@ use crate::{
     boot::{
         hardware::Hardware,
         identity::MachineId,
+        live::Live,
         loader::{ClientArch, Loader},
-        machine::{By, Live},
+        machine::By,
         reason::Reason,
         roster::{Assignment, Tried},
         selector::Facts,

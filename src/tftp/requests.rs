@@ -26,7 +26,7 @@ use crate::{
         answer::{Key, Signer},
         chain::{is_probe, is_shim_probe},
         heard::Firmware,
-        machine::Live,
+        live::Live,
         over::{Of, Over},
         reason::Reason,
     },

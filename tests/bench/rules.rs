@@ -12,9 +12,10 @@ use std::{
 
 use netbootd::{
     boot::{
+        live::Live,
         loader::Loader,
         mac::MacAddr,
-        machine::{Live, Rules},
+        machine::Rules,
         roster::Roster,
         selector::{Facts, RuleBook},
     },

@@ -14,8 +14,9 @@ use netbootd::lease::{
 use netbootd::{
     boot::{
         identity::MachineId,
+        live::Live,
         mac::MacAddr,
-        machine::{By, Live, MachineRule, Rules},
+        machine::{By, MachineRule, Rules},
         outcome::{Outcome, Way},
         over::{Of, Over},
         profile::{Boot, Profile},

@@ -17,7 +17,7 @@ use crate::{
         happened::{Happened, Note},
         identity::Key,
         learned::Learned,
-        machine::Live,
+        live::Live,
         roster::Entry,
     },
     daemon::waiting::Stored,

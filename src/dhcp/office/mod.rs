@@ -18,10 +18,7 @@ use tracing::{error, info, warn};
 
 use super::offered::Offered;
 use crate::{
-    boot::{
-        mac::MacAddr,
-        machine::{Live, Rules},
-    },
+    boot::{live::Live, mac::MacAddr, machine::Rules},
     lease::{
         At,
         book::Book,

@@ -1,0 +1,144 @@
+//! What decides, as it is at the moment.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::{
+    heard::Heard,
+    machine::Rules,
+    profile::ProfileFault,
+    roster::{Names, Roster},
+};
+
+/// What decides, as it is at the moment: a reload puts other rules in, `assign` another roster. Who holds one of them
+/// goes on with it to the end of a request.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// From the configuration.
+    pub rules: ArcSwap<Rules>,
+    /// From what was said since.
+    pub roster: ArcSwap<Roster>,
+    /// The profiles that cannot boot, as they were when it was last looked.
+    pub faults: ArcSwap<Vec<ProfileFault>>,
+    /// How often the configuration was read again.
+    pub reads: AtomicU64,
+    /// Why the state cannot be used, where it cannot: what was said of machines is not known then.
+    pub state_fault: ArcSwapOption<String>,
+    /// What happens is kept: a one-time profile waits until its beginning is.
+    pub is_kept: AtomicBool,
+    /// Where a server keeps the state: a clock that goes on while this host or this process sleeps.
+    pub state_clock: OnceLock<fn() -> Duration>,
+    /// In milliseconds of that clock: as of when the state is known. 0: it never was.
+    state_as_of: AtomicU64,
+    /// Where no address is leased any more, and why.
+    pub lease_faults: ArcSwap<Vec<String>>,
+    /// The addresses of other appliances that share the state: their offers are the same as ours.
+    pub peers: ArcSwap<Vec<Ipv4Addr>>,
+    /// The names that the rules give to single machines.
+    names: ArcSwap<Names>,
+    heard: Mutex<Heard>,
+}
+
+impl Live {
+    /// With these to begin with.
+    #[must_use]
+    pub fn new(rules: Rules, roster: Roster) -> Arc<Self> {
+        let live = Self { roster: ArcSwap::from_pointee(roster), ..Self::default() };
+        live.put_rules(Arc::new(rules));
+        Arc::new(live)
+    }
+
+    /// Puts other rules in their place.
+    pub fn put_rules(&self, rules: Arc<Rules>) {
+        self.names.store(Arc::new(rules.names()));
+        self.rules.store(rules);
+        self.put_roster(&self.roster.load());
+    }
+
+    /// Puts what was said of machines in its place.
+    pub fn put_roster(&self, roster: &Arc<Roster>) {
+        self.roster.store(self.among(roster));
+    }
+
+    /// What was said of machines, where these rules name them.
+    #[must_use]
+    pub fn among(&self, roster: &Arc<Roster>) -> Arc<Roster> {
+        roster.among(&self.names.load())
+    }
+
+    /// What machines said of their firmware.
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How old what is known of a server's state may be where a one-time profile is given. No machine that was handed over
+    /// asks for a script again so soon.
+    pub const FRESH: Duration = Duration::from_secs(3);
+
+    /// What is known now is the server's state as of this moment, by its clock.
+    pub fn state_known_as_of(&self, at: Duration) {
+        self.state_as_of.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Why nobody knows what machines have booted already, where that is so. It is asked at each decision: a process that
+    /// was stopped for a while, with its host or alone, does not know that it was, and others went on meanwhile.
+    #[must_use]
+    pub fn why_state_is_unknown(&self) -> Option<Arc<String>> {
+        let is_old = || {
+            let as_of = Duration::from_millis(self.state_as_of.load(Ordering::Relaxed));
+            let age = self.state_clock.get()?().saturating_sub(as_of);
+            (!as_of.is_zero() && age > Self::FRESH)
+                .then(|| Arc::new(format!("its server was last heard {} s ago", age.as_secs())))
+        };
+        self.state_fault.load_full().or_else(is_old)
+    }
+
+    /// All that does not work although the server does, a line each.
+    #[must_use]
+    pub fn fault_lines(&self) -> Vec<String> {
+        let state = self.why_state_is_unknown();
+        let state = state.iter().map(|fault| format!("the state cannot be used: {fault}"));
+        let leases = self.lease_faults.load();
+        let proxy = self.rules.load().strangers.other_proxy().map(|server| {
+            format!(
+                "only known machines are answered, because another ProxyDHCP server answers here: {server}; stop that \
+                 server and start netbootd again, or netbootd up --everyone"
+            )
+        });
+        state
+            .chain(proxy)
+            .chain(leases.iter().cloned())
+            .chain(self.faults.load().iter().map(ToString::to_string))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_unknown_when_its_server_was_not_heard_for_a_while_though_nobody_noticed() {
+        let live = Live::new(Rules::default(), Roster::default());
+        assert_eq!(live.why_state_is_unknown(), None, "it is a file");
+        live.state_clock.set(|| Duration::from_secs(100)).expect("none is set");
+        assert_eq!(live.why_state_is_unknown(), None, "its server was never reached, which is said otherwise");
+        live.state_known_as_of(Duration::from_secs(97));
+        assert_eq!(live.why_state_is_unknown(), None);
+        live.state_known_as_of(Duration::from_secs(40));
+        assert_eq!(
+            live.why_state_is_unknown().as_deref().map(String::as_str),
+            Some("its server was last heard 60 s ago")
+        );
+        live.state_fault.store(Some(Arc::new("it is damaged".to_owned())));
+        assert_eq!(live.why_state_is_unknown().as_deref().map(String::as_str), Some("it is damaged"));
+    }
+}
