@@ -21,9 +21,10 @@ use netbootd::{
     status::{metrics::Metrics, tally::Tally},
     timeline::{
         cause::Cause,
-        event::{Discover, Event, Progress, Transfer, What, Who},
+        event::{Discover, Event, What, Who},
         machines::Timelines,
         moment::Moment,
+        transfer::{Progress, Transfer},
     },
 };
 use netbootd_lab::{PROMTOOL, required};

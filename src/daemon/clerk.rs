@@ -20,7 +20,7 @@ use crate::{
         strangers::Permission,
     },
     state::{NotKept, State, words},
-    timeline::{boot::Timeline, event::Kept, machines::Timelines},
+    timeline::{boot::Timeline, kept::Kept, machines::Timelines},
 };
 
 /// Keeps the state and the roster in memory the same.

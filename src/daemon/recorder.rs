@@ -33,7 +33,8 @@ use crate::{
     },
     timeline::{
         boot::{Chosen, Ending},
-        event::{Discover, Event, Kept, ReportEvent, What, Who},
+        event::{Discover, Event, ReportEvent, What, Who},
+        kept::Kept,
         machines::{Line, Snapshot, Timelines},
         moment::Moment,
         stage::Stage,

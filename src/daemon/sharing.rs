@@ -31,7 +31,7 @@ use crate::{
     net::boot_time,
     offers::attempts::Attempts,
     state::{Appliance, Known, NotKept, State, StateError, words},
-    timeline::{boot::Timeline, event::Kept, machines::Timelines, moment::Moment},
+    timeline::{boot::Timeline, kept::Kept, machines::Timelines, moment::Moment},
 };
 
 /// See the module.

@@ -9,8 +9,9 @@ use std::{
 use crate::{
     boot::over::{Of, Over},
     timeline::{
-        event::{At, Failure, Pace, Part, Pause, Progress, Silent, Transfer, What},
+        event::What,
         peer::Sample,
+        transfer::{At, Failure, Pace, Part, Pause, Progress, Silent, Transfer},
     },
 };
 

@@ -11,7 +11,7 @@ use super::{
     source::{Rest, Source},
     whose::Whose,
 };
-use crate::{boot::over::Of, timeline::event::Part};
+use crate::{boot::over::Of, timeline::transfer::Part};
 
 /// Something to serve.
 #[derive(Clone, Debug)]
@@ -140,7 +140,10 @@ mod tests {
             watch::watch,
         },
         iso::made::{Of as Content, iso},
-        timeline::event::{Failure, Transfer, What},
+        timeline::{
+            event::What,
+            transfer::{Failure, Transfer},
+        },
     };
 
     fn served(folder: &std::path::Path, name: &str) -> Served {

@@ -12,7 +12,10 @@ use tokio::{
 use super::{app::App, ends::Ends};
 use crate::{
     boot::{identity::MachineId, outcome::Outcome, script::Script},
-    timeline::event::{Kept, Waiting, What, Who},
+    timeline::{
+        event::{What, Who},
+        kept::{Kept, Waiting},
+    },
 };
 
 /// An answer, and what it waits for.

@@ -23,8 +23,9 @@ use crate::{
     boot::over::Of,
     net::tcp_info::{TcpInfo, tcp_info},
     timeline::{
-        event::{Event, Failure, Part, Pause, What, Who, count_lost},
+        event::{Event, What, Who, count_lost},
         peer::Sample,
+        transfer::{Failure, Part, Pause},
     },
 };
 

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use tokio::{io::Interest, task::yield_now};
 
 use super::{connection::Connection, source::Rest};
-use crate::timeline::event::Failure;
+use crate::timeline::transfer::Failure;
 
 /// A connection's reading and sending side.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use rustix::{
 };
 use tokio::{net::TcpStream, task::spawn_blocking};
 
-use crate::{files::Asset, iso::segments::Piece, timeline::event::Failure};
+use crate::{files::Asset, iso::segments::Piece, timeline::transfer::Failure};
 
 /// What a body is made of.
 #[derive(Clone, Debug)]

@@ -20,8 +20,8 @@ use tracing::debug;
 
 use super::connection::{Connection, Look};
 use crate::timeline::{
-    event::{Failure, Pause},
     peer::{Peer, Sample, Verdict},
+    transfer::{Failure, Pause},
 };
 
 /// Runs what serves a connection, and stays until the client has acknowledged all that was written, or the server

@@ -11,8 +11,8 @@ use super::view::{Boot, Machine, Progress};
 use crate::timeline::{
     boot::{Download, Going},
     cause::rough,
-    event::bytes,
     moment::Moment,
+    transfer::bytes,
 };
 
 /// How many machines stand how, in a line.

@@ -22,7 +22,10 @@ use super::{
 use crate::{
     boot::over::{Of, Over},
     net::port::Port,
-    timeline::event::{self, At, Event, Failure, Pace, Pause, Progress, What, Who, count_lost},
+    timeline::{
+        event::{Event, What, Who, count_lost},
+        transfer::{self, At, Failure, Pace, Pause, Progress},
+    },
 };
 
 /// A transfer that runs.
@@ -201,7 +204,7 @@ impl Run {
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());
         let fresh = sent - self.reported.map_or(0, |(_, before)| before);
         let (took, over) = (self.began.elapsed(), Over::Tftp);
-        let transfer = event::Transfer { of: self.of, name: self.name, sent, size, took, failure, fresh, over };
+        let transfer = transfer::Transfer { of: self.of, name: self.name, sent, size, took, failure, fresh, over };
         tell(&self.events, self.peer, What::Transfer(transfer));
     }
 

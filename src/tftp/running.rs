@@ -20,7 +20,7 @@ use crate::{
         over::{Of, Over},
         reason::Reason,
     },
-    timeline::event::{self, Failure},
+    timeline::transfer::{self, Failure},
 };
 
 /// See the module.
@@ -74,11 +74,11 @@ pub(super) enum Place {
 
 impl Running {
     /// Its state, for status output.
-    fn left(&self) -> event::Transfer {
+    fn left(&self) -> transfer::Transfer {
         let (of, name, size, sent) = (self.of, self.name.clone(), self.size, self.heard.acked());
         let (took, failure, over) = (self.began.elapsed(), Some(Failure::Anew), Over::Tftp);
         // Bytes that were acknowledged since the last report are counted at its end.
-        event::Transfer { of, name, sent, size, took, failure, fresh: 0, over }
+        transfer::Transfer { of, name, sent, size, took, failure, fresh: 0, over }
     }
 }
 
@@ -148,7 +148,7 @@ impl Table {
     }
 
     /// Transfers that an address has probably left, because it starts another one. Each is returned once.
-    pub(super) fn left_behind(&self, client: Client) -> Vec<event::Transfer> {
+    pub(super) fn left_behind(&self, client: Client) -> Vec<transfer::Transfer> {
         let own = self.by_address.get(client.1.ip()).map(Vec::as_slice).unwrap_or_default();
         let own = own.iter().filter_map(|number| self.transfers.get(*number));
         let left = own.filter(|running| !running.heard.within(LEFT) && running.heard.supersede());

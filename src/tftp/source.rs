@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 use bytes::Bytes;
 
 use super::packet::data_header;
-use crate::{files::Asset, timeline::event::Failure};
+use crate::{files::Asset, timeline::transfer::Failure};
 
 /// The contents of a transfer.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ mod tests {
     use std::{fs, io::Write, time::SystemTime};
 
     use super::*;
-    use crate::{files::AssetRoot, timeline::event::Failure};
+    use crate::{files::AssetRoot, timeline::transfer::Failure};
 
     #[test]
     fn memory_and_files_give_the_same_packets_for_any_blocks() {

@@ -7,9 +7,10 @@ use std::{borrow::Cow, net::Ipv4Addr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{Discover, What, bytes},
+    event::{Discover, What},
     moment::Moment,
     stage::{Awaited, Stage},
+    transfer::bytes,
 };
 use crate::boot::{hardware::Hardware, own::Own, text::is_unseen};
 
@@ -163,7 +164,7 @@ pub enum Going {
     Done,
     /// It stopped short.
     Stopped {
-        /// [`super::event::Failure::label`].
+        /// [`super::transfer::Failure::label`].
         label: Cow<'static, str>,
         /// In words.
         text: String,

@@ -527,8 +527,9 @@ mod tests {
         },
         offers::rival::{Fault, Rival},
         timeline::{
-            event::{At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Transfer, What},
+            event::{Discover, Report, ReportEvent, What},
             peer::Silence,
+            transfer::{At, Failure, Pace, Pause, Progress, Transfer},
         },
     };
 

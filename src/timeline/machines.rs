@@ -17,9 +17,10 @@ pub use super::machine::{Machine, Packet};
 use super::{
     boot::{Chosen, Step, Timeline},
     cause::State,
-    event::{Event, Part, What, Who},
+    event::{Event, What, Who},
     moment::Moment,
     stage::Stage,
+    transfer::Part,
 };
 use crate::boot::{
     identity::{Key, MachineId},
@@ -468,10 +469,9 @@ mod tests {
             reason::Reason,
         },
         timeline::{
-            event::{
-                At, Discover, Failure, Pace, Pause, Progress, Report, ReportEvent, Request, Signed, Silent, Transfer,
-            },
+            event::{Discover, Report, ReportEvent, Request, Signed},
             stage::Stage,
+            transfer::{At, Failure, Pace, Pause, Progress, Silent, Transfer},
         },
     };
 

@@ -18,9 +18,10 @@ use netbootd::{
     },
     status::{metrics::Metrics, tally::Tally},
     timeline::{
-        event::{Discover, Event, Progress, Request, Transfer, What, Who},
+        event::{Discover, Event, Request, What, Who},
         machines::Timelines,
         moment::Moment,
+        transfer::{Progress, Transfer},
     },
 };
 

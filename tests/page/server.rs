@@ -31,10 +31,11 @@ use netbootd::{
         server::{Answer, Refusal, Server, Steps},
     },
     timeline::{
-        event::{At, Discover, Event, Failure, Pace, Pause, Progress, Transfer, What, Who},
+        event::{Discover, Event, What, Who},
         machines::{Snapshot, Timelines},
         moment::Moment,
         peer::Silence,
+        transfer::{At, Failure, Pace, Pause, Progress, Transfer},
     },
 };
 use tokio::runtime::Runtime;

@@ -10,10 +10,10 @@ use crate::{
     status::view::{self, Progress, StageView, StopView},
     timeline::{
         boot::{Download, Going, Step, Timeline},
-        event::bytes,
         machines,
         moment::Moment,
         stage::Stage,
+        transfer::bytes,
     },
 };
 

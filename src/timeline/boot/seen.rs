@@ -11,10 +11,11 @@ use crate::{
         reason::Reason,
     },
     timeline::{
-        event::{At, Discover, Pace, Part, Pause, Progress, Report, ReportEvent, Silent, Transfer, What, bytes},
+        event::{Discover, Report, ReportEvent, What},
         handover::{Bytes, Got},
         moment::Moment,
         stage::{Awaited, Stage},
+        transfer::{At, Pace, Part, Pause, Progress, Silent, Transfer, bytes},
     },
 };
 
