@@ -142,8 +142,10 @@ pub fn answer_as(
     if let (NextStep::Loader { name, under: Under::Loaders, .. }, ReplyKind::Offer) = (step, kind)
         && !matches!(client.speaks, Speaks::Ipxe { .. })
     {
-        let is_signed = rules.loaders.sets.is_shim(name);
-        attempts.offered(machine, if is_signed { Trust::Signed } else { Trust::Unsigned });
+        let sets = &rules.loaders.sets;
+        let offered = if sets.is_shim(name) { Trust::Signed } else { Trust::Unsigned };
+        let is_choice = sets.iter().next().is_some() && next(&client, rules, roster, offered.other()) != Ok(step);
+        attempts.offered(machine, offered, is_choice);
     }
     let mut shape = Shape::Direct;
     let mut learned = None;
@@ -265,6 +267,7 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
+            chain::{Lead, Set, Sets},
             loader::{Loader, tests::file},
             loaders::Loaders,
             mac::MacAddr,
@@ -325,6 +328,27 @@ mod tests {
     fn discover_gets_an_offer_of_the_loader_that_its_architecture_runs() {
         assert_eq!(sent(answered(Port::Dhcp, 1, BIOS)), reply(ReplyKind::Offer, "undionly.kpxe"));
         assert_eq!(sent(answered(Port::Dhcp, 1, X64)), reply(ReplyKind::Offer, "snponly.efi"));
+    }
+
+    #[test]
+    fn a_loader_that_had_to_be_taken_says_nothing_about_a_signed_set_that_comes_later() {
+        let (mut attempts, now) = (Attempts::new(Rates::default(), []), Instant::now());
+        let machine = rules().identity(&request(1, X64).client().expect("a boot client").facts());
+        let offered = |rules: &Rules, attempts: &mut Attempts| {
+            let offer = sent(decided(&request(1, X64), Port::Dhcp, rules, attempts, now)).bootfile;
+            attempts.loader_fetched(machine, now);
+            offer
+        };
+        assert_eq!(offered(&rules(), &mut attempts), "snponly.efi");
+        assert_eq!(attempts.started(machine), None, "there was no other");
+        let shim = Some(file("x86_64-sb/snponly-shim.efi", Loader::EfiX86_64));
+        let second = file("x86_64-sb/snponly.efi", Loader::EfiX86_64);
+        let set = Set { loader: Loader::EfiX86_64, lead: Lead::Ipxe, shim, second };
+        let loaders = rules().loaders.with(Sets::new(vec![set], vec![]));
+        let rules = Rules { loaders, ..rules() };
+        assert_eq!(offered(&rules, &mut attempts), "x86_64-sb/snponly-shim.efi");
+        assert_eq!(offered(&rules, &mut attempts), "snponly.efi", "the shim started nothing");
+        assert_eq!(attempts.started(machine), Some(Trust::Unsigned), "it had the choice");
     }
 
     #[test]

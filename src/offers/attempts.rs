@@ -233,9 +233,9 @@ impl Attempts {
         NextTrust { trust: trying.next(usual), was_offered: trying.was_offered() }
     }
 
-    /// A machine was offered a loader of this kind.
-    pub fn offered(&mut self, machine: impl Into<MachineId>, trust: Trust) {
-        self.attempt(machine.into()).trying.offered(trust);
+    /// A machine was offered a loader of this kind. `is_choice`: the other kind would have been another loader.
+    pub fn offered(&mut self, machine: impl Into<MachineId>, trust: Trust, is_choice: bool) {
+        self.attempt(machine.into()).trying.offered(trust, is_choice);
     }
 
     /// What a machine fetched has started: an iPXE or a GRUB was heard. The kind of loader where that is news, to be

@@ -22,6 +22,8 @@ pub(super) struct Trying(Option<Offered>);
 struct Offered {
     trust: Trust,
     was_fetched: bool,
+    /// The other kind would have been another loader.
+    is_choice: bool,
 }
 
 impl Trying {
@@ -29,8 +31,8 @@ impl Trying {
     pub(super) fn next(self, usual: Trust) -> Trust {
         match self.0 {
             None => usual,
-            Some(Offered { trust, was_fetched: true }) => trust.other(),
-            Some(Offered { trust, was_fetched: false }) => trust,
+            Some(Offered { trust, was_fetched: true, .. }) => trust.other(),
+            Some(Offered { trust, was_fetched: false, .. }) => trust,
         }
     }
 
@@ -39,9 +41,9 @@ impl Trying {
         self.0.is_some()
     }
 
-    /// It was offered this: what was available of [`Self::next`].
-    pub(super) fn offered(&mut self, trust: Trust) {
-        self.0 = Some(Offered { trust, was_fetched: false });
+    /// It was offered this: what was available of [`Self::next`]. `is_choice`: the other kind is there too.
+    pub(super) fn offered(&mut self, trust: Trust, is_choice: bool) {
+        self.0 = Some(Offered { trust, was_fetched: false, is_choice });
     }
 
     /// It fetched what it was offered.
@@ -51,9 +53,10 @@ impl Trying {
         }
     }
 
-    /// What it fetched has started: which kind that was, if it is known.
+    /// What it fetched has started: which kind that was, if it is known. A loader beside which there was no other says
+    /// nothing about a signed set that comes later.
     pub(super) fn started(&mut self) -> Option<Trust> {
-        self.0.take().filter(|offered| offered.was_fetched).map(|offered| offered.trust)
+        self.0.take().filter(|offered| offered.was_fetched && offered.is_choice).map(|offered| offered.trust)
     }
 }
 
@@ -66,7 +69,7 @@ mod tests {
         let mut trying = Trying::default();
         let offer = |trying: &mut Trying| {
             let trust = trying.next(Trust::Signed);
-            trying.offered(trust);
+            trying.offered(trust, true);
             trust
         };
         assert_eq!([offer(&mut trying), offer(&mut trying)], [Trust::Signed; 2], "it did not fetch it");
@@ -79,7 +82,10 @@ mod tests {
         assert_eq!(trying.started(), Some(Trust::Signed));
         assert!(!trying.was_offered());
         assert_eq!((trying.started(), trying.next(Trust::Unsigned)), (None, Trust::Unsigned));
-        trying.offered(Trust::Unsigned);
+        trying.offered(Trust::Unsigned, true);
         assert_eq!(trying.started(), None, "it has an iPXE of its own");
+        trying.offered(Trust::Unsigned, false);
+        trying.fetched();
+        assert_eq!(trying.started(), None, "there was no signed one");
     }
 }
