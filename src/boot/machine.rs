@@ -178,6 +178,18 @@ pub enum By {
     Tried,
 }
 
+/// What names a profile that is not there, with the fix.
+fn named_by(by: By) -> &'static str {
+    match by {
+        By::Assignment => {
+            ", which is assigned to this machine: netbootd unassign with the machine's name or MAC address removes the assignment"
+        }
+        By::Rule => ", which this machine's rule names: correct the rule, or add the profile",
+        By::Default => ", which default_profile names: correct it, or add the profile",
+        By::Menu | By::Spent | By::Tried => "",
+    }
+}
+
 impl Rules {
     /// Names that no profile may take, because they are built in.
     pub const BUILT_IN: [&'static str; 3] = ["menu", "local", "shell"];
@@ -264,7 +276,8 @@ impl Rules {
             _ => None,
         };
         let own = || self.profiles.get_key_value(name).map(|(name, profile)| (name.as_str(), profile.boot(arch)));
-        let found = built_in.or_else(own).ok_or_else(|| Reason::NoProfile(name.chars().take(64).collect()))?;
+        let found =
+            built_in.or_else(own).ok_or_else(|| Reason::NoProfile(name.chars().take(64).collect(), named_by(by)))?;
         Ok(Choice { profile: found.0, boot: found.1, by, once, until_installed: most.is_some() })
     }
 
@@ -371,7 +384,11 @@ mod tests {
         assert_eq!(by(Some(&rule), None, None), Ok(("shell", By::Rule)));
         assert_eq!(by(Some(&rule), Some(&said), None), Ok(("local", By::Assignment)));
         assert_eq!(by(Some(&rule), Some(&said), Some("menu")), Ok(("menu", By::Menu)));
-        assert_eq!(by(Some(&rule), None, Some("nothing")), Err(Reason::NoProfile("nothing".into())));
+        assert_eq!(by(Some(&rule), None, Some("nothing")), Err(Reason::NoProfile("nothing".into(), "")));
+        let gone = Entry { assigned: Some(Assignment { profile: "gone".into(), once: false }), ..Entry::default() };
+        let said = by(Some(&rule), Some(&gone), None).expect_err("there is none").to_string();
+        let fix = "netbootd unassign with the machine's name or MAC address removes the assignment";
+        assert_eq!(said, format!("there is no profile \"gone\", which is assigned to this machine: {fix}"));
         // A rule may only give a name, or once to the default.
         let once = MachineRule { once: true, ..MachineRule::default() };
         assert_eq!(by(Some(&once), None, None), Ok(("menu", By::Default)));

@@ -190,9 +190,9 @@ pub enum Reason {
     /// Each of the ports that transfers are sent from sends one.
     #[error("no free port in tftp.transfer_ports: try again")]
     NoFreePort,
-    /// The machine has no profile of that name.
-    #[error("there is no profile {0:?}")]
-    NoProfile(String),
+    /// There is no profile of that name; what names it, with the fix.
+    #[error("there is no profile {0:?}{1}")]
+    NoProfile(String, &'static str),
     /// An EFI program, and a machine that has no EFI.
     #[error("profile {0:?} is an EFI program, and this machine is a BIOS")]
     EfiOnBios(String),
@@ -310,7 +310,7 @@ impl Reason {
             Self::Unreadable { .. } => "unreadable",
             Self::Busy(_) => "busy",
             Self::NoFreePort => "no_free_port",
-            Self::NoProfile(_) => "no_profile",
+            Self::NoProfile(..) => "no_profile",
             Self::EfiOnBios(_) => "efi_on_bios",
             Self::NotInPxelinux { .. } => "not_in_pxelinux",
             Self::BadQuery(_) => "bad_query",
@@ -328,14 +328,15 @@ pub fn install_hint(loader: Loader) -> &'static str {
             "install the package ipxe (Debian, Ubuntu) or ipxe-bootimgs-x86 (Fedora, RHEL)"
         }
         Loader::EfiI386 => {
-            "install the package ipxe-bootimgs-x86 (Fedora, RHEL), or name a folder that holds ipxe-i386.efi with --loader-dir"
+            "install the package ipxe-bootimgs-x86 (Fedora, RHEL), or name a folder that holds \
+             ipxe-i386.efi in loader_dirs or with --loader-dir"
         }
         Loader::EfiArm64 => {
             "install the package ipxe (Debian 13) or ipxe-bootimgs-aarch64 (Fedora, RHEL), or name a folder that holds \
-             snponly-arm64.efi with --loader-dir"
+             snponly-arm64.efi in loader_dirs or with --loader-dir"
         }
         Loader::EfiArm32 | Loader::EfiRiscv32 | Loader::EfiRiscv64 | Loader::EfiLoong64 => {
-            "build iPXE for it, and name the folder with --loader-dir"
+            "build iPXE for it, and name the folder in loader_dirs or with --loader-dir"
         }
     }
 }

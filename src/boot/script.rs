@@ -599,7 +599,7 @@ sanboot --no-describe --drive 0x80 || exit
     fn a_refusal_is_a_script_that_says_why_and_executes_nothing_of_the_request() {
         let wrong = Query { profile: Some("x || shell ${a} #\nshell".into()), ..query("efi") };
         let refusal = script(&rules("debian"), BASE, &wrong, Standing::default());
-        assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Reason::NoProfile(_))));
+        assert!(matches!(refusal.outcome, Outcome::Refused(Some(MAC), Reason::NoProfile(..))));
         assert!(
             refusal.text.contains(
                 "\necho netbootd has no boot for 52:54:00:12:34:56:\necho there is no profile \"x ?? shell ??a? ?\\nshell\"\n"
