@@ -266,7 +266,7 @@ impl Cause {
                 "check its cable; behind NAT or a firewall set tftp.single_port = true; on a path with a smaller MTU lower tftp.max_block_size"
             }
             Self::LoaderNotStarted(_) => {
-                "switch off Secure Boot, which refuses unsigned loaders; if the screen hangs in iPXE, set another loader in [machines.override]"
+                "if its screen hangs in iPXE, set another loader in [machines.override]; a UEFI machine may have Secure Boot on, which refuses unsigned loaders: switch it off"
             }
             Self::OtherFirmware { .. } => {
                 "let the DHCP server name the file netboot: by TFTP, each machine gets the loader for its firmware under this name (netbootd dhcp-snippet prints the lines)"
@@ -682,6 +682,14 @@ mod tests {
         let cause = Cause::OtherFirmware { name: "snponly.efi".into(), of, wanted };
         assert_eq!(cause.text(), "it fetched snponly.efi, which is for UEFI x86_64, but this machine is BIOS");
         assert!(cause.fix().is_some_and(|fix| fix.starts_with("let the DHCP server name the file netboot")));
+    }
+
+    /// It has none.
+    #[test]
+    fn a_bios_is_not_told_to_switch_off_secure_boot() {
+        let fix = Cause::LoaderNotStarted("undionly.kpxe".into()).fix().expect("a fix");
+        let (own, of_uefi) = fix.split_once("; a UEFI machine ").expect("two parts");
+        assert!(!own.contains("Secure Boot") && of_uefi.contains("Secure Boot"), "{fix}");
     }
 
     #[test]
