@@ -1,6 +1,7 @@
 //! Writes what packages carry beside the program, into the folder that is named: man pages and completions, from the
-//! same definitions as the command line; the configuration, as it is installed; what the program is made of, with the licences.
+//! same definitions as the command line; the configuration and the pages, as they are installed; what the program is made of, with the licences.
 
+mod pages;
 mod reference;
 
 use std::{
@@ -31,6 +32,7 @@ fn main() -> Result<()> {
         generate_to(shell, &mut command.clone(), "netbootd", &folder)?;
     }
     fs::write(folder.join("netbootd.toml"), configuration()?)?;
+    write_pages(&folder.join("pages"))?;
     let linked = linked()?;
     fs::write(folder.join("THIRD-PARTY"), third_party(&linked)?)?;
     fs::write(folder.join("netbootd.cdx.json"), format!("{:#}\n", bill_of_materials(&linked)?))?;
@@ -69,11 +71,29 @@ For netbootd assign, unassign and machines.
 .TP
 /usr/share/netbootd
 The configuration's JSON Schema, and templates of answer files.
+.TP
+/usr/share/doc/netbootd
+The pages of the documentation, such as README.md, and secure-boot.md, which messages name.
 .SH EXIT STATUS
 Those of sysexits(3): 64 usage, 69 something is not there or taken, 71 the operating system, 77 no permission, 78 the configuration.
 .SH SEE ALSO
 netbootd.toml(5), dnsmasq(8), systemctl(1)
 ";
+
+/// The pages of the documentation, in one folder.
+fn write_pages(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(sources.join("packaging/docs"))?.map(|entry| entry.map(|entry| entry.path()));
+    let mut pages = docs.collect::<Result<Vec<_>, _>>()?;
+    pages.retain(|page| page.extension().is_some_and(|ending| ending == "md"));
+    pages.extend(["README.md", "SECURITY.md"].map(|page| sources.join(page)));
+    for page in pages {
+        let name = page.file_name().context("a page without a name")?;
+        fs::write(folder.join(name), pages::installed(&fs::read_to_string(&page)?))?;
+    }
+    Ok(())
+}
 
 /// What it names beside itself is elsewhere when it is installed.
 fn configuration() -> Result<String> {

@@ -1,6 +1,9 @@
 //! The documents say what is true: each configuration in them is checked, each command is read by the program that it names,
 //! links lead somewhere, and the README fits a screen.
 
+#[path = "../packaging/pages.rs"]
+mod pages;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -54,6 +57,23 @@ fn troubleshooting_has_the_whole_table() -> Result<()> {
     Ok(())
 }
 
+/// The manual says that every key is in it.
+#[test]
+fn the_configuration_that_is_shipped_names_every_key() -> Result<()> {
+    let shipped = fs::read_to_string(root().join("packaging/netbootd.toml"))?;
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = shipped.split(|c: char| !is_of_word(c)).collect();
+    let schema = fs::read_to_string(root().join("packaging/netbootd.schema.json"))?;
+    let schema: serde_json::Value = serde_json::from_str(&schema)?;
+    let tables = schema.get("$defs").and_then(serde_json::Value::as_object).context("no tables")?;
+    for table in tables.values().chain([&schema]) {
+        let keys = table.get("properties").and_then(serde_json::Value::as_object).into_iter().flatten();
+        let missing: Vec<&String> = keys.map(|(key, _)| key).filter(|key| !words.contains(key.as_str())).collect();
+        ensure!(missing.is_empty(), "{missing:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn no_link_leads_nowhere() -> Result<()> {
     for page in pages()? {
@@ -65,6 +85,31 @@ fn no_link_leads_nowhere() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Packages put the pages into one folder, and what they name beside themselves elsewhere.
+#[test]
+fn no_link_of_an_installed_page_leads_nowhere() -> Result<()> {
+    let pages: Vec<PathBuf> = pages()?.into_iter().filter(|page| !page.ends_with("appliance/README.md")).collect();
+    let beside: BTreeSet<&str> = pages.iter().filter_map(|page| page.file_name()?.to_str()).collect();
+    for page in &pages {
+        let text = pages::installed(&fs::read_to_string(page)?);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.contains("://")) {
+            let is_there = match link.strip_prefix("/usr/share/netbootd/").or(link.strip_prefix("/etc/netbootd/")) {
+                Some(name) => root().join("packaging").join(name).exists(),
+                None => beside.contains(link) || link == "status.png",
+            };
+            ensure!(is_there, "{}: {link}", page.display());
+        }
+    }
+    Ok(())
+}
+
+/// A user of a package has no sources.
+#[test]
+fn no_text_for_a_screen_names_a_page_by_its_place_in_the_sources() {
+    assert!(!netbootd::trouble::page().contains("packaging/"));
 }
 
 #[test]

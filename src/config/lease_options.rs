@@ -40,8 +40,9 @@ pub(super) fn encode(name: &str, value: &OptionValue) -> Result<(u8, Vec<u8>), N
             .ok_or_else(|| NotAnOption(format!("there is no DHCP option {number}: use a number from 1 to 254")))?,
         (None, None) => {
             let meant = meant(name, KNOWN.iter().map(|(_, known, _)| *known));
-            let words =
-                format!("unknown DHCP option {name:?}{meant}: use its number, or one of the names in leases.md");
+            let words = format!(
+                "unknown DHCP option {name:?}{meant}: use its number, or one of the names in leases.md of the documentation"
+            );
             return Err(NotAnOption(words));
         }
     };

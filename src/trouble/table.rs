@@ -267,7 +267,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
         &["Access Denied", "Security Violation", "Secure Boot Violation", "Invalid signature detected"],
         EDK2,
         "Secure Boot refused the loader, because it has no signature that the firmware trusts",
-        "serve a signed loader (packaging/docs/secure-boot.md), or switch off Secure Boot in the firmware's setup",
+        "serve a signed loader (secure-boot.md of the documentation), or switch off Secure Boot in the firmware's setup",
     ),
     row(
         &[
@@ -412,7 +412,7 @@ pub(super) const TROUBLES: &[Trouble] = &[
         &["normal.mod", "grub rescue"],
         SHIM,
         "this GRUB did not find its modules or its configuration",
-        "use a GRUB that is made for network boot (packaging/docs/secure-boot.md)",
+        "use a GRUB that is made for network boot (secure-boot.md of the documentation)",
     ),
     row(
         &["you need to load the kernel first"],

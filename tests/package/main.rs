@@ -99,6 +99,8 @@ fn installed(root: &Root) -> Result<()> {
         ("/usr/share/bash-completion/completions/netbootd", (0, 0, 0o644)),
         ("/usr/share/netbootd/netbootd.schema.json", (0, 0, 0o644)),
         ("/usr/share/netbootd/templates/debian/preseed.cfg", (0, 0, 0o644)),
+        ("/usr/share/doc/netbootd/README.md", (0, 0, 0o644)),
+        ("/usr/share/doc/netbootd/secure-boot.md", (0, 0, 0o644)),
         ("/usr/share/doc/netbootd/copyright", (0, 0, 0o644)),
     ] {
         let is = owner(name)?;
