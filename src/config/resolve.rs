@@ -43,6 +43,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     // Taken before the files are read: a change in the meantime gives another number, and the files are read again.
     let read = fingerprint(loaded);
     let assets = check.assets();
+    check.loader_dirs();
     let templates = check.templates();
     let mut profiles = check.profiles(assets.as_ref(), &templates);
     check.isos(&mut profiles, assets.as_ref(), &templates);
@@ -295,7 +296,7 @@ SRV/n.toml:4:1: \"ftp://x\" is not a valid URL; example: http://boot.lab:8080
 SRV/n.toml:9:3: ../x leads out of the assets folder: name a file within the folder by a path without \"..\", or copy the file there
 SRV/n.toml:10:3: empty is empty
 SRV/n.toml:6:1: there is no file debian/vmlinux (searched below SRV)
-SRV/n.toml:13:11: profile \"menu\" has no kernel, script, efi, iso or disk
+SRV/n.toml:13:11: profile \"menu\" has no kernel, script, efi, iso, sanboot or disk
 SRV/n.toml:2:1: unknown profile \"debain\" (did you mean \"debian\"?); known profiles: a b, debian, local, menu, shell
 SRV/n.toml:12:1: the profile's template fails: undefined value: `machine.nmae` is undefined (in cmdline:1)";
         assert_eq!(faults, expected);

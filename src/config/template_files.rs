@@ -9,6 +9,17 @@ use super::{Level, check::Check, watched::DEEPEST};
 use crate::{boot::template::Templates, files::permission};
 
 impl Check<'_> {
+    /// The loader folders that cannot be read: other folders are searched without them.
+    pub(super) fn loader_dirs(&mut self) {
+        for folder in &self.loaded.config.loader_dirs {
+            if let Err(error) = fs::read_dir(folder) {
+                let reason = permission::denied(folder).unwrap_or_else(|| error.to_string());
+                let message = format!("the loader folder {} cannot be read: {reason}", folder.display());
+                self.finding(Level::Warning, &["loader_dirs"], message);
+            }
+        }
+    }
+
     /// Every file of the templates folder by its name; files in subfolders by `FOLDER/NAME`.
     pub(super) fn templates(&mut self) -> Templates {
         let Some(folder) = self.loaded.config.templates.as_deref() else { return Templates::default() };
