@@ -83,11 +83,10 @@ impl Check<'_> {
     pub(super) fn duration(&mut self, key: &[&str], text: &str, range: RangeInclusive<Duration>) -> Duration {
         let checked = units::duration(text).and_then(|duration| match range.contains(&duration) {
             true => Ok(duration),
-            false => Err(format!(
-                "{text:?} is out of range: use {} s to {} s",
-                range.start().as_secs(),
-                range.end().as_secs()
-            )),
+            false => {
+                let [least, most] = [range.start(), range.end()].map(|end| units::words(*end));
+                Err(format!("{text:?} is out of range: use {least} to {most}"))
+            }
         });
         checked.unwrap_or_else(|message| {
             self.fault(key, message);

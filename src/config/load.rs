@@ -298,7 +298,8 @@ impl Places {
 fn in_words(wanted: &str) -> String {
     let words = match wanted {
         "u16" => "a whole number from 0 to 65535",
-        "u32" | "usize" => "a whole number",
+        "u32" => "a whole number from 0 to 4294967295",
+        "usize" => "a whole number from 0 on",
         "a boolean" => "true or false",
         "a string" | "path string" => "a text",
         "a sequence" => "a list",

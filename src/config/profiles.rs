@@ -211,12 +211,12 @@ impl Boots<'_, '_> {
             [_] => {}
             [] => {
                 let name = self.path.get(1).copied().unwrap_or_default();
-                let message = "has no kernel, script, efi, iso or disk";
+                let message = "has no kernel, script, efi, iso, sanboot or disk";
                 self.part("kernel", format!("profile {name:?} {message}"));
                 return Boot::Faulty(format!("it {message}"));
             }
             [first, second, ..] => {
-                return self.faulty(second, format!("a profile can have only one of kernel, script, efi, iso and disk, but this one has {first} and {second}"));
+                return self.faulty(second, format!("a profile can have only one of kernel, script, efi, iso, sanboot and disk, but this one has {first} and {second}"));
             }
         }
         for (index, initrd) in initrd.iter().enumerate() {

@@ -99,8 +99,10 @@ pub struct Dhcp {
     /// Which machines are answered: `"all"`, or `"known"` (only machines that a rule names, or that were approved).
     pub answer: Answer,
     /// Replies per second. A thousand machines that start together send a few thousand requests per second.
+    #[schemars(range(min = 1))]
     pub max_rate: u32,
     /// Replies per second to one machine. iPXE asks four times within two seconds.
+    #[schemars(range(min = 1))]
     pub max_rate_per_client: u32,
 }
 
@@ -198,6 +200,7 @@ pub struct Tftp {
     /// Whether to serve TFTP. Firmware that only uses HTTP does not need it.
     pub enabled: bool,
     /// UDP port. Firmware always uses 69.
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// Send files from this port too, for NAT and firewalls, instead of from a new port for each transfer.
     pub single_port: bool,
@@ -205,13 +208,17 @@ pub struct Tftp {
     pub transfer_ports: Option<String>,
     /// Largest block in bytes of data. The default is what iPXE and EDK2 ask for on Ethernet: 1500 bytes less the IP,
     /// UDP and TFTP headers. The MTU of the interface limits it too.
+    #[schemars(range(min = 512, max = 65_464))]
     pub max_block_size: u16,
     /// Largest number of blocks in flight; EDK2 asks for 4.
+    #[schemars(range(min = 1, max = 1024))]
     pub max_window_size: u16,
     /// Transfers at the same time. Above this limit, a client gets an error that asks it to try again.
+    #[schemars(range(min = 1, max = 65_536))]
     pub max_transfers: usize,
     /// Transfers of one client address whose client does not answer any more. If there are more, the oldest one ends.
     /// Active transfers do not count, so many machines can share one address.
+    #[schemars(range(min = 1, max = 65_536))]
     pub max_transfers_per_client: usize,
 }
 
@@ -236,6 +243,7 @@ impl Default for Tftp {
 #[schemars(deny_unknown_fields)]
 pub struct Http {
     /// TCP port. 8080, because another web server often uses 80.
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// The base of all URLs. Without it, URLs have the address of the interface where the client is.
     pub base_url: Option<String>,
@@ -243,9 +251,11 @@ pub struct Http {
     pub listing: bool,
     /// Connections at the same time. Above this limit, clients get 503, and iPXE asks again later. A thousand machines
     /// need a few each.
+    #[schemars(range(min = 1))]
     pub max_connections: u32,
     /// Connections of one client address at the same time. Firmware opens one, iPXE a few, a rack behind one router
     /// more.
+    #[schemars(range(min = 1))]
     pub max_connections_per_client: u32,
     /// Bytes per second for one client, for example `"10MB"`. `"0"`: no limit. For iPXE drivers that hang on fast
     /// links.
@@ -292,6 +302,7 @@ pub struct Keepalive {
     /// Time between keepalive probes.
     pub interval: String,
     /// Unanswered keepalive probes that close an idle connection: with the other defaults, after 2 minutes.
+    #[schemars(range(min = 1, max = 127))]
     pub probes: u32,
     /// Time without an acknowledgement while data is outstanding. Minutes, because iPXE acknowledges nothing while it
     /// is busy with another task, and before 6.15 Linux probes a closed window only every 120 s.
@@ -312,10 +323,13 @@ pub struct Syslog {
     /// Whether to listen. Off by default, because a host may have its own syslog server.
     pub enabled: bool,
     /// UDP port. iPXE and Debian's installer always use 514.
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// Lines per second of all machines. The default is enough for a rack of installers.
+    #[schemars(range(min = 1))]
     pub max_rate: u32,
     /// Lines per second of one machine. If an installer sends more, the timeline shows how many were dropped.
+    #[schemars(range(min = 1))]
     pub max_rate_per_client: u32,
 }
 

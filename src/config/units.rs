@@ -19,6 +19,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| format!("{text:?} is not a time; examples: \"90s\", \"2m\", \"500ms\""))
 }
 
+/// A time in the largest unit that it is a whole number of.
+#[must_use]
+pub fn words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let fitting = units.into_iter().find(|(size, _)| seconds.is_multiple_of(*size) && seconds >= *size);
+    let (size, unit) = fitting.unwrap_or((1, "s"));
+    format!("{} {unit}", seconds / size)
+}
+
 /// A number of bytes: a whole number, alone or with `B`, `kB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`.
 ///
 /// # Errors
@@ -61,6 +71,12 @@ mod tests {
         }
         for text in ["", "60", "s", "-1s", "1.5s", "60 sec", "99999999999999999999s", "18446744073709551615h"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+        for (seconds, text) in
+            [(0, "0 s"), (60, "1 m"), (90, "90 s"), (3600, "1 h"), (32_767, "32767 s"), (315_360_000, "3650 d")]
+        {
+            assert_eq!(words(Duration::from_secs(seconds)), text);
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
         }
         for text in ["", "MB", "10 mb", "-1", "18446744073709551615kB"] {
             assert!(bytes(text).is_err(), "{text}");

@@ -121,7 +121,7 @@ fn a_faulty_profile_keeps_nobody_else_from_booting_and_boots_when_its_file_comes
         ("nothing", "cannot boot: it has no kernel"),
         (
             "two",
-            "cannot boot: a profile can have only one of kernel, script, efi, iso and disk, but this one has kernel and iso",
+            "cannot boot: a profile can have only one of kernel, script, efi, iso, sanboot and disk, but this one has kernel and iso",
         ),
         ("efi", "cannot boot: there is no file gone.efi"),
         ("image", "cannot boot: empty.iso is empty"),

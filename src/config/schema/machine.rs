@@ -40,6 +40,7 @@ pub struct Machine {
     /// installed (`report("installed")` in a template). Then the machine boots its local disk.
     pub once: Once,
     /// With `once = "installed"`: the largest number of hand-overs, from 1 on. Default: 3.
+    #[schemars(range(min = 1))]
     pub once_tries: Option<u32>,
     /// The profiles that the menu shows on this machine, in this order. Without it: all.
     pub menu: Vec<String>,
