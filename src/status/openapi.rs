@@ -17,9 +17,14 @@ struct Operation {
     summary: &'static str,
     answer: Answer,
     body: Option<Shape>,
+    /// What may be asked beside the path.
+    inputs: &'static [Input],
     /// Those of its problems that are not everyone's.
     problems: &'static [u16],
 }
+
+/// A part of a request: its name, where it stands, its type, and what it means.
+type Input = (&'static str, &'static str, &'static str, &'static str);
 
 enum Answer {
     Json(Shape),
@@ -67,23 +72,39 @@ pub(super) fn document() -> Value {
 }
 
 fn operations() -> Vec<Operation> {
-    let get = |path, summary, answer| Operation { path, method: GET, summary, answer, body: None, problems: &[] };
+    let get = |path, summary, answer| Operation {
+        path,
+        method: GET,
+        summary,
+        answer,
+        body: None,
+        inputs: &[],
+        problems: &[],
+    };
     let change = |path, method, summary, problems| Operation {
         path,
         method,
         summary,
         answer: json::<Machine>(),
         body: None,
+        inputs: &[],
         problems,
     };
     vec![
         get("/api/v1/version", "The version of this server", json::<Version>()),
         get("/api/v1/openapi.json", "This description", Answer::Free("application/json")),
-        get(
-            "/api/v1/machines",
-            "All machines that were seen, named by a rule or assigned something; with ?q=WORDS those that have all these words in their names, addresses or parts; with ?all=true also those that other appliances saw long ago",
-            json::<Vec<Machine>>(),
-        ),
+        Operation {
+            inputs: &[
+                ("q", "query", "string", "Only those that have all these words in their names, addresses or parts"),
+                ("all", "query", "boolean", "true: also those that other appliances saw long ago"),
+            ],
+            problems: &[400],
+            ..get(
+                "/api/v1/machines",
+                "All machines that were seen, named by a rule or assigned something",
+                json::<Vec<Machine>>(),
+            )
+        },
         Operation { problems: &[404, 409], ..get(MACHINE, "A machine with its boots", json::<Whole>()) },
         Operation {
             problems: &[401, 403, 404, 409],
@@ -124,11 +145,16 @@ fn operations() -> Vec<Operation> {
         get("/api/v1/leases", "The leases, where netbootd leases addresses itself", json::<Leases>()),
         get("/api/v1/profiles", "The profiles", json::<Vec<Profile>>()),
         get("/api/v1/loaders", "The iPXE binaries", json::<Vec<Loader>>()),
-        get(
-            "/api/v1/events",
-            "Each step of each boot as it happens; with Last-Event-ID those that were missed first",
-            Answer::Free("text/event-stream"),
-        ),
+        Operation {
+            inputs: &[(
+                "Last-Event-ID",
+                "header",
+                "integer",
+                "The last event that was received: what came after it is sent first",
+            )],
+            problems: &[503],
+            ..get("/api/v1/events", "Each step of each boot as it happens", Answer::Free("text/event-stream"))
+        },
     ]
 }
 
@@ -144,7 +170,10 @@ impl Operation {
         };
         let mut responses =
             Map::from_iter([("200".to_owned(), json!({ "description": self.summary, "content": content }))]);
-        for status in self.problems {
+        let has_machine = self.path.contains("{machine}");
+        // A path that is no UTF-8.
+        let wrong_path: &[u16] = if has_machine { &[400] } else { &[] };
+        for status in self.problems.iter().chain(wrong_path) {
             let words = http::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
             let content = json!({ "application/problem+json": { "schema": problem } });
             responses.insert(status.to_string(), json!({ "description": words, "content": content }));
@@ -155,13 +184,10 @@ impl Operation {
                 described.insert(key.into(), value);
             }
         };
-        if self.path.contains("{machine}") {
-            let words = "Its id: a MAC address, a UUID, or the name that a rule gives it";
-            let schema = json!({ "type": "string" });
-            put(
-                "parameters",
-                json!([{ "name": "machine", "in": "path", "required": true, "description": words, "schema": schema }]),
-            );
+        let machine = has_machine.then_some(MACHINE_INPUT);
+        let inputs: Vec<Value> = machine.iter().chain(self.inputs).map(parameter).collect();
+        if !inputs.is_empty() {
+            put("parameters", inputs.into());
         }
         if let Some(body) = self.body {
             put(
@@ -175,3 +201,11 @@ impl Operation {
         described
     }
 }
+
+fn parameter((name, place, kind, words): &Input) -> Value {
+    let is_required = *place == "path";
+    json!({ "name": name, "in": place, "required": is_required, "description": words, "schema": { "type": kind } })
+}
+
+const MACHINE_INPUT: Input =
+    ("machine", "path", "string", "Its id: a MAC address, a UUID, or the name that a rule gives it");
