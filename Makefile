@@ -70,7 +70,7 @@ rpm: static documents $(TOOLS)/bin/cargo-generate-rpm
 snippets-test: deps
 	cargo test --test boot -- --ignored --test-threads 1 snippets::
 
-# What a first boot looks like on a terminal, for packaging/docs/first-boot.md.
+# What a first boot looks like on a terminal, into target/lab/first-boot.txt; packaging/docs/watching.md shows it.
 recording: deps
 	cargo test --test boot -- --ignored first_boot::
 
