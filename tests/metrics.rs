@@ -8,11 +8,12 @@ use netbootd::{
         live::Live,
         loader::Loader,
         mac::MacAddr,
-        machine::By,
+        machine::{By, Rules},
         outcome::{Outcome, Way},
         over::{Of, Over},
-        profile::ProfileFault,
+        profile::{Boot, Profile, ProfileFault},
         reason::Reason,
+        roster::Roster,
     },
     lease::{
         book::Held,
@@ -63,7 +64,10 @@ fn exposition() -> String {
         let lines = timelines.apply(Event { who, what }, NOW);
         metrics.count(tally, &lines, || timelines.boot(who), NOW);
     }
-    let live = Live::default();
+    let live = Live::new(
+        Rules { profiles: [("rescue".to_owned(), Profile::from(Boot::Local))].into(), ..Rules::default() },
+        Roster::default(),
+    );
     let fault = ProfileFault { profile: "debian".into(), arch: None, fault: "there is no file k".into() };
     live.faults.store(Arc::new(vec![fault]));
     metrics.set_configuration(&live);
@@ -92,8 +96,9 @@ fn exposition() -> String {
         leases: vec![lease(1, Held::Leased, 60), lease(2, Held::Leased, -1), lease(3, Held::Taken, 60)],
         replies: vec![("offer", 5), ("nak", 1)],
     };
-    // What is counted is counted once, however often somebody asks.
-    metrics.set_leases(&leases);
+    // What is counted is counted once, however often somebody asks; and what was wrong before is right again.
+    let networks = vec![network("eth1", Standing::Stopped, Some("unfit"))];
+    metrics.set_leases(&Leases { networks, ..leases.clone() });
     metrics.set_leases(&leases);
     metrics.exposition(&timelines.snapshot(NOW), NOW).expect("written")
 }
@@ -129,13 +134,14 @@ fn a_boot_is_counted_once_at_each_stage() {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }
-    assert!(text.ends_with("# EOF\n"));
+    assert!(text.ends_with("# EOF\n") && !text.contains("reason=\"unfit\""), "{text}");
 }
 
 /// A series that begins with its first event has not risen, to Prometheus.
 #[test]
-fn every_cause_of_a_stop_is_there_before_it_happens() {
+fn every_profile_and_every_cause_of_a_stop_is_there_before_it_happens() {
     let text = exposition();
+    assert!(text.contains("netbootd_handed_over_total{profile=\"rescue\"} 0\n"), "{text}");
     let words = String::new;
     let causes = [
         Cause::Rival(words()),

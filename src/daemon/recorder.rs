@@ -296,13 +296,15 @@ impl Recorder {
         let now = Moment::from(SystemTime::now());
         let lines = self.timelines.tick(now);
         for line in lines {
-            if line.step.stage == Stage::HandedOver {
+            let boot = self.timelines.boot(line.who);
+            // A boot may also stop there: no report came. That is no second hand-over.
+            if line.step.stage == Stage::HandedOver && !line.step.failed {
+                self.metrics.count_hand_over(boot, now);
                 self.pass_on(&line, now);
-                self.show(line);
-                continue;
+            } else {
+                let cause = boot.and_then(|boot| boot.told.clone());
+                cause.into_iter().for_each(|cause| self.metrics.count_stop(cause));
             }
-            let cause = self.timelines.boot(line.who).and_then(|boot| boot.told.clone());
-            cause.into_iter().for_each(|cause| self.metrics.count_stop(cause));
             self.show(line);
         }
         drop(together);
@@ -396,3 +398,66 @@ const TICK: Duration = Duration::from_secs(1);
 const STEPS: usize = 4096;
 /// And how many wait for a slow client.
 const STEPS_WAITING: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        boot::{
+            mac::MacAddr,
+            machine::By,
+            outcome::Way,
+            over::{Of, Over},
+        },
+        offers::attempts::Rates,
+        timeline::transfer::Transfer,
+    };
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    /// A recorder, and what it has kept.
+    fn recorder() -> (Recorder, mpsc::Receiver<ToKeep>) {
+        let (to_keep, kept) = mpsc::channel(64);
+        let attempts = Arc::new(Mutex::new(Attempts::new(Rates::default(), [])));
+        (Recorder::new(attempts, Arc::default(), to_keep, Timelines::default(), Arc::default()), kept)
+    }
+
+    fn installs(report_within: Duration) -> What {
+        What::Script(Outcome::Chosen {
+            mac: MAC,
+            profile: "install".into(),
+            by: By::Rule,
+            once: true,
+            until_installed: true,
+            report_within: Some(report_within),
+            way: Way::Boot(vec!["vmlinuz".into()]),
+        })
+    }
+
+    fn fetched(name: &str) -> What {
+        let took = Duration::from_secs(1);
+        let (of, name, over) = (Of::Asset, name.into(), Over::Http);
+        What::Transfer(Transfer { of, name, sent: 9, size: 9, took, failure: None, fresh: 9, over })
+    }
+
+    #[test]
+    fn a_report_that_does_not_come_is_a_stop_and_no_second_hand_over() {
+        let (mut recorder, mut kept) = recorder();
+        let began = Moment::from(SystemTime::now()).before(Duration::from_secs(60));
+        for what in [installs(Duration::from_secs(10)), fetched("vmlinuz")] {
+            recorder.take(Event { who: Who::from(MAC), what }, began);
+        }
+        recorder.tick();
+        let tried = std::iter::from_fn(|| kept.try_recv().ok()).filter(|kept| matches!(kept, ToKeep::Tried(..)));
+        assert_eq!(tried.count(), 1, "it was handed over once");
+        let now = Moment::from(SystemTime::now());
+        let metrics = recorder.metrics.exposition(&recorder.timelines.snapshot(now), now).expect("written");
+        for line in [
+            "netbootd_stops_total{cause=\"never_reported\"} 1",
+            "netbootd_stopped_boots{cause=\"never_reported\"} 1",
+            "netbootd_handed_over_total{profile=\"install\"} 1",
+        ] {
+            assert!(metrics.contains(line), "no {line} in {metrics}");
+        }
+    }
+}

@@ -249,7 +249,8 @@ impl Metrics {
         }
     }
 
-    fn count_hand_over(&self, boot: Option<&Timeline>, now: Moment) {
+    /// Counts a hand-over; [`Self::count`] does this for one that an event brings.
+    pub fn count_hand_over(&self, boot: Option<&Timeline>, now: Moment) {
         let Some(boot) = boot else { return };
         if let Some(chosen) = &boot.chosen {
             self.handed_over.get_or_create(&OfProfile { profile: chosen.profile.clone() }).inc();
@@ -262,6 +263,10 @@ impl Metrics {
 
     /// How the configuration stands.
     pub fn set_configuration(&self, live: &Live) {
+        // As in `begin`: else the first hand-over of each profile would be missing from what Prometheus counts.
+        for profile in live.rules.load().profiles.keys() {
+            self.handed_over.get_or_create(&OfProfile { profile: profile.clone() }).inc_by(0);
+        }
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let faults = live.faults.load();
         let profiles: BTreeSet<&str> = faults.iter().map(|fault| fault.profile.as_str()).collect();
@@ -320,6 +325,11 @@ impl Standing {
         for lease in seen.leases.iter().filter(|lease| lease.ends_in > 0) {
             *counts.entry((lease.network.to_string(), lease.held.name())).or_default() += 1;
         }
+        // Also what stops no more: leasing goes on when the range fits again.
+        self.leases.clear();
+        self.lease_addresses.clear();
+        self.leasing.clear();
+        self.lease_stopped.clear();
         for network in &seen.networks {
             let of = || OfNetwork { network: network.name.to_string() };
             for state in Held::ALL.map(Held::name) {

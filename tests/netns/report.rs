@@ -36,6 +36,9 @@ fn a_machine_says_how_it_went_and_one_that_does_not_is_told_of() -> Result<()> {
     bench.netbootd.wait_for_line(&line("handed_over  it has its kernel"), SOON)?;
     bench.netbootd.wait_for_line(&line("handed_over  after the hand-over, no report came within 1 s"), SOON)?;
     ensure!(state(&bench)? == ("stopped".into(), "never_reported".into()), "{:?}", state(&bench)?);
+    // An alert waits for it.
+    let metrics = String::from_utf8(bench.curl(&[], "/metrics")?)?;
+    ensure!(metrics.contains("netbootd_stops_total{cause=\"never_reported\"} 1\n"), "{metrics}");
 
     // By its address alone, and in a word of its own.
     let (status, said) = curl(&bench, &[], "/report?event=partitioning&message=of%20/dev/sda")?;
