@@ -320,6 +320,17 @@ impl Timeline {
         step
     }
 
+    /// As it is after a restart of this server, which closed all connections: nobody else would end its downloads.
+    pub(super) fn kept(mut self) -> Self {
+        for download in &mut self.downloads {
+            if matches!(download.pace, Going::Progressing | Going::Paused { .. }) {
+                let text = "it was stopped during the download".to_owned();
+                download.pace = Going::Stopped { label: "server".into(), text };
+            }
+        }
+        self
+    }
+
     /// Whether its script is under way, so that a file that is fetched from its address may be its own.
     #[must_use]
     pub fn waits(&self, now: Moment) -> bool {

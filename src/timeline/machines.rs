@@ -305,7 +305,7 @@ impl Timelines {
         Snapshot { at: now, version: self.version, machines }
     }
 
-    /// Puts back what was kept of a machine, its oldest boot first.
+    /// Puts back what was kept of a machine, its oldest boot first. What was under way ended with the server before.
     pub fn restore(&mut self, id: MachineId, boots: impl IntoIterator<Item = Timeline>) {
         self.version += 1;
         let version = self.version;
@@ -314,7 +314,7 @@ impl Timelines {
         let machine = self.machine(Who::Machine(id));
         machine.version = version;
         machine.is(Who::Machine(id), true);
-        machine.boots.extend(boots.into_iter().map(Arc::new));
+        machine.boots.extend(boots.into_iter().map(Timeline::kept).map(Arc::new));
         while machine.boots.len() > Machine::BOOTS {
             machine.boots.pop_front();
         }
@@ -469,6 +469,7 @@ mod tests {
             reason::Reason,
         },
         timeline::{
+            boot::{Download, Going},
             event::{Discover, Report, ReportEvent, Request, Signed},
             stage::Stage,
             transfer::{At, Failure, Pace, Pause, Progress, Silent, Transfer},
@@ -948,6 +949,21 @@ mod tests {
         let lines = again.apply(fetched(Of::Asset, "x", 9, None), NOW);
         assert_eq!(lines.first().map(|line| line.who), Some(Who::from(MAC)));
         assert!(serde_json::from_str::<Timeline>(r#"{"later": 1}"#).is_ok(), "what another version wrote");
+    }
+
+    #[test]
+    fn downloads_that_were_under_way_end_with_the_server_that_sent_them() {
+        let download = |pace| Download { name: "vmlinuz".into(), pace, ..Download::default() };
+        for pace in [Going::Progressing, Going::Paused { since: NOW, window_closed: true }] {
+            let mut boot = Timeline::begin(1, NOW);
+            boot.downloads = vec![download(Going::Done), download(pace)];
+            let mut timelines = Timelines::default();
+            timelines.restore(MAC.into(), [boot]);
+            let snapshot = timelines.snapshot(NOW);
+            let boot = snapshot.machines.first().and_then(Machine::boot).expect("a boot");
+            let State::Stopped(stop) = boot.state(NOW) else { panic!("{:?}", boot.state(NOW)) };
+            assert_eq!((&*stop.cause.label(), &boot.downloads[0].pace), ("server", &Going::Done));
+        }
     }
 
     #[test]
