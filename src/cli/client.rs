@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::UnixStream, runtime::Runtime};
 
-use super::failure::{EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
+use super::failure::{EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure};
 use crate::config::schema::Control;
 
 /// Which server to ask, and how to print its reply.
@@ -58,12 +58,13 @@ impl At {
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-            let fix = match error.kind() {
-                io::ErrorKind::PermissionDenied => "only root and the server's user may use it: run this with sudo",
-                _ => "is netbootd running? (--socket sets another path)",
-            };
             let socket = self.socket.display();
-            Failure::new(EX_UNAVAILABLE, format!("no server answers at {socket}: {error}; {fix}"))
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let (code, what, fix) = match is_denied {
+                true => (EX_NOPERM, "cannot use", "only root and the server's user may use it: run this with sudo"),
+                false => (EX_UNAVAILABLE, "no server answers at", "is netbootd running? (--socket sets another path)"),
+            };
+            Failure::new(code, format!("{what} {socket}: {error}; {fix}"))
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         tokio::spawn(connection);

@@ -1,6 +1,7 @@
 //! `netbootd watch`: shows every boot as it happens, as a table on a terminal, or as lines.
 
 use std::{
+    env,
     io::{IsTerminal as _, stdout},
     time::{Duration, SystemTime},
 };
@@ -14,9 +15,9 @@ use ratatui::{
     layout::{Constraint, Layout},
     style::Modifier,
     text::Line,
-    widgets::Paragraph,
+    widgets::{Paragraph, Wrap},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     client::{At, runtime},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     status::{
-        screen::{lines, summary},
+        screen::{lines, only_shows_text, summary},
         view::Machine,
     },
     timeline::moment::Moment,
@@ -44,7 +45,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn run(self) -> Result<(), Failure> {
-        if self.at.json || self.lines || !stdout().is_terminal() {
+        if self.at.json || self.lines || !stdout().is_terminal() || only_shows_text(env::var_os("TERM").as_deref()) {
             return runtime()?.block_on(self.follow());
         }
         // Ask the server before the terminal is switched to full screen, so that an error stays visible.
@@ -94,26 +95,33 @@ impl Watch {
     /// One line for each step, until the server stops.
     async fn follow(&self) -> Result<(), Failure> {
         let mut answer = self.at.send(Method::GET, "/api/v1/events", None).await?.into_body();
-        let mut waiting = Vec::new();
+        let (mut waiting, mut event) = (Vec::new(), String::new());
         while let Some(frame) = answer.frame().await {
             let frame = frame
                 .map_err(|error| Failure::new(EX_UNAVAILABLE, format!("lost the connection to the server: {error}")))?;
             waiting.extend_from_slice(&frame.into_data().unwrap_or_default());
             while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = waiting.drain(..=end).collect();
-                if let Some(data) = String::from_utf8_lossy(&line).strip_prefix("data: ") {
-                    print(&self.line(data.trim_end()))?;
+                let line = String::from_utf8_lossy(&line);
+                if let Some(name) = line.strip_prefix("event: ") {
+                    event = name.trim_end().to_owned();
+                } else if let Some(data) = line.strip_prefix("data: ") {
+                    print(&self.line(&event, data.trim_end()))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn line(&self, data: &str) -> String {
+    fn line(&self, event: &str, data: &str) -> String {
         let step: Value = match serde_json::from_str(data) {
+            Ok(missed) if event == "missed" && self.at.json => return format!("{}\n", json!({ "missed": missed })),
             Ok(step) if !self.at.json => step,
             _ => return format!("{data}\n"),
         };
+        if event == "missed" {
+            return format!("{step} steps are missing here: they came faster than they were read\n");
+        }
         let text = |key: &str| step.get(key).and_then(Value::as_str).unwrap_or_default();
         let time = Local::now().format("%H:%M:%S");
         format!("{time} {:17} {:12} {}\n", text("machine"), text("stage"), text("text"))
@@ -128,7 +136,7 @@ fn draw(frame: &mut Frame<'_>, machines: &[Machine], scrolled: u16, now: Moment)
     let scrolled = scrolled.min(u16::try_from(shown.len()).unwrap_or(u16::MAX).saturating_sub(body.height));
     let waits = "No machine seen yet. Switch one on that boots from the network.";
     let shown = if machines.is_empty() { vec![Line::from(waits)] } else { shown };
-    frame.render_widget(summary(machines), head);
+    frame.render_widget(Paragraph::new(summary(machines)).wrap(Wrap { trim: true }), head);
     frame.render_widget(Paragraph::new(shown).scroll((scrolled, 0)), body);
     frame.render_widget(Line::styled("q quit   ↑ ↓ scroll", Modifier::DIM), foot);
     scrolled
@@ -150,6 +158,19 @@ mod tests {
             "assigned": null, "approved": false, "spent": null, "kept": true, "last": null, "boot": null,
         });
         serde_json::from_value(machine).expect("a machine")
+    }
+
+    #[test]
+    fn steps_that_were_missed_are_said_to_be_missing() {
+        let line = |json, event: &str, data: &str| {
+            let at = At { socket: "socket".into(), json };
+            Watch { at, lines: true }.line(event, data)
+        };
+        assert!(line(false, "missed", "4038").starts_with("4038 steps are missing here: "));
+        assert_eq!(line(true, "missed", "4038"), "{\"missed\":4038}\n");
+        let step = r#"{"machine":"m","stage":"offer","text":"x"}"#;
+        assert!(line(false, "step", step).ends_with(" m                 offer        x\n"));
+        assert_eq!(line(true, "step", step), format!("{step}\n"));
     }
 
     #[test]

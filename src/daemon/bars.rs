@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    ffi::OsStr,
     io::{self, IsTerminal as _},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +14,7 @@ use super::logging::set_footer;
 use crate::{
     boot::live::Live,
     status::{
-        screen::{is_current, lines, summary},
+        screen::{is_current, lines, only_shows_text, summary},
         server::Server,
         view::Machine,
     },
@@ -39,10 +38,6 @@ pub(super) async fn follow(server: Arc<dyn Server>, live: Arc<Live>) {
         let (width, height) = size().unwrap_or((80, 24));
         set_footer(&shown(&machines, &current, now, (width, height)));
     }
-}
-
-fn only_shows_text(terminal: Option<&OsStr>) -> bool {
-    terminal.is_some_and(|name| name == "dumb")
 }
 
 /// As many lines as fit into half of the terminal, none of them broken: a broken one would be two to the cursor.
@@ -82,12 +77,6 @@ mod tests {
     use ratatui::text::Span;
 
     use super::*;
-
-    #[test]
-    fn a_terminal_that_cannot_move_its_cursor_gets_no_bars() {
-        let only_shows = |name: &str| only_shows_text(Some(OsStr::new(name)));
-        assert!(only_shows("dumb") && !only_shows("xterm-256color") && !only_shows("linux"));
-    }
 
     #[test]
     fn a_line_is_never_wider_than_the_terminal() {

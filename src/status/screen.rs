@@ -1,6 +1,6 @@
 //! Machines as lines for a terminal: `netbootd watch`, and `up` below its own lines.
 
-use std::time::Duration;
+use std::{ffi::OsStr, time::Duration};
 
 use ratatui::{
     style::{Color, Modifier, Style},
@@ -14,6 +14,12 @@ use crate::timeline::{
     moment::Moment,
     transfer::bytes,
 };
+
+/// Whether a terminal of this name (`TERM`) only shows text: an editor's, a log of a serial line.
+#[must_use]
+pub fn only_shows_text(terminal: Option<&OsStr>) -> bool {
+    terminal.is_some_and(|name| name == "dumb")
+}
 
 /// How many machines stand how, in a line.
 #[must_use]
@@ -56,17 +62,24 @@ fn machine_lines(machine: &Machine, now: Moment, width: usize) -> Vec<Line<'stat
         return vec![Line::styled(text, Modifier::DIM)];
     };
     let chosen = boot.chosen.as_ref().map_or(profile, |chosen| &chosen.profile);
-    let mut head = vec![
+    let mut head = Line::from(vec![
         Span::styled(format!("{:<17}  ", machine.id), Modifier::BOLD),
         Span::raw(format!("{:<14}  {chosen:<14}  ", name(machine))),
-    ];
-    head.extend(stages(boot));
-    head.push(Span::styled(format!("  {}", in_words(boot)), colour(&boot.state)));
+    ]);
+    let mut state = stages(boot);
+    state.push(Span::styled(format!("  {}", in_words(boot)), colour(&boot.state)));
     let ago = now.since(boot.last).as_secs();
     if ago > 1 {
-        head.push(Span::styled(format!(", {} ago", rough(ago)), Modifier::DIM));
+        state.push(Span::styled(format!(", {} ago", rough(ago)), Modifier::DIM));
     }
-    let mut lines = vec![Line::from(head)];
+    // What a narrow terminal or a long name leaves no room for gets a line of its own: it is what people look for.
+    let mut lines = if head.width() + state.iter().map(Span::width).sum::<usize>() <= width {
+        head.spans.extend(state);
+        vec![head]
+    } else {
+        state.insert(0, Span::raw(INDENT));
+        vec![head, Line::from(state)]
+    };
     let is_on_its_way = |download: &&Download| matches!(download.pace, Going::Progressing | Going::Paused { .. });
     lines.extend(boot.downloads.iter().filter(is_on_its_way).map(|download| bar(download, now, width)));
     if let Some(stop) = &boot.stop {
@@ -111,8 +124,6 @@ fn in_words(boot: &Boot) -> String {
 fn bar(download: &Download, now: Moment, width: usize) -> Line<'static> {
     let share = if download.size == 0 { 0.0 } else { download.acked as f64 / download.size as f64 };
     let share = share.clamp(0.0, 1.0);
-    let cells = (width / 5).clamp(10, 40);
-    let full = (share * cells as f64).round() as usize;
     let (pace, colour) = match download.pace {
         Going::Paused { since, window_closed } => {
             // Who closes its window asked for the pause.
@@ -121,17 +132,19 @@ fn bar(download: &Download, now: Moment, width: usize) -> Line<'static> {
         }
         _ => (format!("{}/s", bytes(download.rate)), Color::Cyan),
     };
-    let end = |name: &str| name.chars().rev().take(24).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+    let (acked, size) = (bytes(download.acked), bytes(download.size));
+    let numbers = format!(" {:>3.0} %  {acked} of {size}, {pace}", (share * 100.0).floor());
+    // First the numbers, then the end of the name, and a bar in what room is left.
+    let room = width.saturating_sub(4 + numbers.chars().count());
+    let letters = room.saturating_sub(SHORTEST_BAR).clamp(8, 24);
+    let cells = room.saturating_sub(letters).min(40);
+    let full = (share * cells as f64).round() as usize;
+    let end = |name: &str| name.chars().rev().take(letters).collect::<Vec<_>>().into_iter().rev().collect::<String>();
     Line::from(vec![
-        Span::raw(format!("  {:<24}  ", end(&download.name))),
+        Span::raw(format!("  {:<letters$}  ", end(&download.name))),
         Span::styled("█".repeat(full), colour),
         Span::styled("░".repeat(cells.saturating_sub(full)), Modifier::DIM),
-        Span::raw(format!(
-            " {:>3.0} %  {} of {}, {pace}",
-            (share * 100.0).floor(),
-            bytes(download.acked),
-            bytes(download.size)
-        )),
+        Span::raw(numbers),
     ])
 }
 
@@ -176,6 +189,7 @@ const SUMMED: [(&str, &str); 6] = [
     ("reported", "reported"),
 ];
 const INDENT: &str = "    ";
+const SHORTEST_BAR: usize = 10;
 /// A stop that people want to see below the lines of `up`.
 const RECENT: Duration = Duration::from_secs(120);
 
@@ -239,6 +253,31 @@ mod tests {
     }
 
     #[test]
+    fn a_terminal_that_cannot_move_its_cursor_only_shows_text() {
+        let only_shows = |name: &str| only_shows_text(Some(OsStr::new(name)));
+        assert!(only_shows("dumb") && !only_shows("xterm-256color") && !only_shows("linux"));
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_the_state_and_the_numbers_first() {
+        let mut booting = machine("52:54:00:00:00:01", "booting", Stage::Kernel, &[Progress::Done, Progress::Active]);
+        booting.name = Some("a-name-that-is-longer-than-its-column".into());
+        let boot = booting.boot.as_mut().expect("a boot");
+        let (stage, name, pace) = (Stage::Kernel, "debian/a/very/long/path/to/vmlinuz".into(), Going::Progressing);
+        let (acked, size, rate) = (123_400_000, 168_000_000, 101_000_000);
+        boot.downloads = vec![Download { stage, name, acked, size, rate, pace, ..Download::default() }];
+        for (width, expected) in [
+            (80, ["    ●◐  kernel, 30 s ago", "  ery/long/path/to/vmlinuz  "]),
+            (56, ["    ●◐  kernel, 30 s ago", "  /vmlinuz  "]),
+        ] {
+            let shown = shown(&[booting.clone()], width);
+            assert!(shown[1] == expected[0] && shown[2].starts_with(expected[1]), "{shown:#?}");
+            assert!(shown[2].ends_with("  73 %  123.4 MB of 168.0 MB, 101.0 MB/s"), "{shown:#?}");
+            assert!(shown[2].chars().count() <= usize::from(width), "{shown:#?}");
+        }
+    }
+
+    #[test]
     fn what_is_under_way_comes_first_with_its_bars_then_what_stopped_with_its_mend() {
         let mut booting = machine("52:54:00:00:00:01", "booting", Stage::Kernel, &[Progress::Done, Progress::Active]);
         let boot = booting.boot.as_mut().expect("a boot");
@@ -273,14 +312,17 @@ mod tests {
         assert_eq!(
             shown(&machines, 50),
             [
-                "52:54:00:00:00:01  -               debian          ●◐  kernel",
-                "  ery/long/path/to/vmlinuz  █████░░░░░  50 %  6.0 MB of 12.0 MB, 2.5 MB/s",
-                "  initrd                    █████░░░░░  50 %  6.0 MB of 12.0 MB, paused 100 s",
-                "52:54:00:00:00:02  k8s08           debian          ●✗  stopped at offer, 30 s ago",
+                "52:54:00:00:00:01  -               debian          ",
+                "    ●◐  kernel",
+                "  /vmlinuz  ██░  50 %  6.0 MB of 12.0 MB, 2.5 MB/s",
+                "  initrd      50 %  6.0 MB of 12.0 MB, paused 100 s",
+                "52:54:00:00:00:02  k8s08           debian          ",
+                "    ●✗  stopped at offer, 30 s ago",
                 "    it keeps asking and takes no address from any",
                 "    DHCP server",
                 "    look whether a DHCP server leases addresses",
-                "52:54:00:00:00:03  -               debian          ●  handed over, 30 s ago",
+                "52:54:00:00:00:03  -               debian          ",
+                "    ●  handed over, 30 s ago",
                 "52:54:00:00:00:04  -               debian          not seen",
             ]
         );
