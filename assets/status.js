@@ -1,8 +1,8 @@
 // Keeps the page as the server tells it, piece by piece. Without it the page is whole, and is loaded anew every few seconds.
 "use strict";
 
-const { live, now } = document.body.dataset;
-const skew = now - Date.now();
+let { live, now } = document.body.dataset;
+let skew = now - Date.now();
 const $ = (id) => document.getElementById(id);
 const rows = $("rows"), box = $("q");
 
@@ -51,15 +51,20 @@ function tell(time) {
 }
 const tellAll = (inside) => inside.querySelectorAll("time").forEach(tell);
 
+// A MAC address may be copied in any spelling.
+function spelt(word) {
+  const digits = word.replace(/[-:.]/g, "");
+  return /^[0-9a-f]{12}$/.test(digits) ? digits.match(/../g).join(":") : word;
+}
 function filter(row) {
-  const text = box.value && row.textContent.toLowerCase();
-  row.hidden = box.value !== "" && !box.value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  const has = (word) => row.dataset.find.includes(word) || row.dataset.find.includes(spelt(word));
+  row.hidden = !box.value.toLowerCase().split(/\s+/).every(has);
 }
 function filterAll() {
   if (!rows) return;
   document.title = $("summary").dataset.title;
   const all = Number($("summary").dataset.all);
-  $("none").hidden = all === 0 || rows.querySelector(".row:not([hidden])") !== null;
+  $("none").hidden = all === 0 || isSearching || rows.querySelector(".row:not([hidden])") !== null;
   $("empty").hidden = all > 0;
 }
 
@@ -72,8 +77,9 @@ function announce(changed) {
 
 // What has come and is not in its place yet. A thousand rows are put there a few at a time: the page listens in between.
 const waiting = new Map();
-let changed = [], order = null, isBusy = false;
-function receive({ html, order: wanted }) {
+let changed = [], order = null, isBusy = false, isSearching = false;
+function receive({ now, html, order: wanted }) {
+  skew = now - Date.now();
   Object.entries(html).forEach(([id, text]) => waiting.set(id, text));
   order = wanted ?? order;
   if (isBusy) return;
@@ -91,6 +97,7 @@ function work() {
   if (order) arrange();
   announce(changed);
   changed = [];
+  if (source) isSearching = false;
   filterAll();
 }
 function put(id, theirs) {
@@ -98,7 +105,7 @@ function put(id, theirs) {
   tellAll(theirs);
   if (rows && theirs.matches(".row")) {
     const { state, name, words } = theirs.dataset;
-    if (mine?.dataset.state !== state) changed.push(`${name}: ${words}`);
+    if (mine ? mine.dataset.state !== state : !isSearching) changed.push(`${name}: ${words}`);
     if (!mine) rows.append(theirs);
     filter(theirs);
   }
@@ -120,33 +127,73 @@ function arrange() {
   order = null;
 }
 
-let source = null;
+let source = null, heard = 0;
 function follow() {
   if (!live || source) return;
+  const hear = () => (heard = Date.now());
+  hear();
   source = new EventSource(live);
-  source.onopen = () => ($("link").hidden = true);
-  source.onmessage = ({ data }) => receive(JSON.parse(data));
+  source.onopen = () => {
+    hear();
+    $("link").hidden = true;
+  };
+  source.onmessage = ({ data }) => {
+    hear();
+    receive(JSON.parse(data));
+  };
+  source.addEventListener("alive", hear);
+  source.addEventListener("reload", () => location.reload());
   source.onerror = () => {
-    $("link").textContent = "No connection to the server; trying again…";
-    $("link").hidden = false;
+    lose();
     if (source.readyState === EventSource.CLOSED) {
       source = null;
       setTimeout(follow, 10_000);
     }
   };
 }
-
-// A page that nobody sees asks for nothing.
-document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") return follow();
+function unfollow() {
   source?.close();
   source = null;
-});
+}
+function lose() {
+  $("link").textContent = "No connection to the server; trying again…";
+  $("link").hidden = false;
+}
+// The server says every 15 seconds that it is there. A cable that was pulled, or a night's sleep, says nothing.
+function tick() {
+  if (document.visibilityState !== "visible") return;
+  tellAll(document);
+  if (!source || Date.now() - heard < 40_000) return;
+  lose();
+  unfollow();
+  follow();
+}
+
+// The page has not all machines where there are many of them: the server looks for more. What was typed is still there
+// after a reload, and after a way back from another page.
+let typing;
+function search() {
+  const [here, there] = [new URL(location), new URL(live, location)];
+  here.searchParams.set("q", box.value);
+  there.searchParams.set("q", box.value);
+  there.searchParams.delete("after");
+  history.replaceState(null, "", here);
+  live = there.href;
+  unfollow();
+  follow();
+}
+
+// A page that nobody sees asks for nothing.
+document.addEventListener("visibilitychange", () => (document.visibilityState === "visible" ? follow() : unfollow()));
 box?.addEventListener("input", () => {
+  isSearching = true;
+  unfollow();
   [...rows.children].forEach(filter);
   filterAll();
+  clearTimeout(typing);
+  typing = setTimeout(search, 300);
 });
 rows?.addEventListener("pointerleave", () => order && arrange());
-setInterval(() => document.visibilityState === "visible" && tellAll(document), 1000);
+setInterval(tick, 1000);
 tellAll(document);
 follow();

@@ -42,15 +42,18 @@ pub fn may_change(via: Via, headers: &HeaderMap, token: Option<&str>) -> Result<
 }
 
 /// Whether a change may come from where it was made. Every browser says which page that was: by `Sec-Fetch-Site` where it
-/// trusts the connection, and by `Origin` (RFC 6454 §7). What says neither is no browser, and has no cookie either that it
-/// would be made to send.
+/// trusts the connection (TLS), else by `Origin` (RFC 6454 §7). The first holds also behind a proxy that sends another
+/// `Host` than the browser did. What says neither is no browser, and has no cookie either that it would be made to send.
 pub(super) fn is_of_own_page(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let is_own_origin = |origin: &str| {
         let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         host.is_some() && host == text("host")
     };
-    text("sec-fetch-site").is_none_or(|site| site == "same-origin") && text("origin").is_none_or(is_own_origin)
+    match text("sec-fetch-site") {
+        Some(site) => site == "same-origin",
+        None => text("origin").is_none_or(is_own_origin),
+    }
 }
 
 fn names_loopback(host: &str) -> bool {

@@ -89,7 +89,7 @@ async fn machines(
         let rows = lines.iter().map(|line| Value::from_safe_string(line.html().to_owned())).collect::<Vec<_>>();
         let live = page.live_address(&picture, &asked);
         let summary = Serde(summary(&picture, &asked, more));
-        let faults = page.api.live.fault_lines();
+        let faults = Value::from_safe_string(page.faults());
         let images = Serde(images(&page.api.live.rules.load()));
         let common = page.common(viewer, picture.at);
         render::page(

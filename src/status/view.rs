@@ -15,6 +15,7 @@ use crate::{
         identity::MachineId,
         live::Live,
         loader::{ClientArch, Loader},
+        mac::MacAddr,
         machine::By,
         reason::Reason,
         roster::{Assignment, Tried},
@@ -289,8 +290,7 @@ impl Machine {
         let texts = optional.chain([&self.id]).chain(&self.cards).map(String::as_str);
         let parts = self.hardware.known().map(|(_, text)| text);
         let texts: Vec<Cow<'_, str>> = texts.map(Cow::from).chain(parts).collect();
-        let haystack = texts.join(" ").to_lowercase();
-        words.to_lowercase().split_whitespace().all(|word| haystack.contains(word))
+        has_words(&texts.join(" ").to_lowercase(), words)
     }
 
     /// What people call it.
@@ -337,6 +337,15 @@ impl From<&Stop> for StopView {
         let (label, text, fix) = (cause.label().into_owned(), cause.text(), cause.fix().map(Cow::Borrowed));
         Self { stage: *stage, since: *since, cause: label, text, fix }
     }
+}
+
+/// Whether a text in lower case has all of these words, in any case. A MAC address may be copied in any spelling.
+pub(super) fn has_words(text: &str, words: &str) -> bool {
+    let has = |word: &str| {
+        let mac = word.parse::<MacAddr>();
+        text.contains(word) || mac.is_ok_and(|mac| text.contains(&mac.to_string()))
+    };
+    words.to_lowercase().split_whitespace().all(has)
 }
 
 /// The stages that a boot goes through, as far as they are known: those that it used, and those that are still to come.

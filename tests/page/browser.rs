@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netbootd::{
     boot::over::Of,
     status::access::Via,
@@ -118,6 +118,7 @@ fn the_page_keeps_itself_up_to_date_under_its_readers_hands() -> Result<()> {
     browser.eval("q = document.getElementById('q'); q.value = 'ARM64'; q.dispatchEvent(new Event('input'))")?;
     let shown = "[...document.querySelectorAll('.row')].filter(row => !row.hidden).length";
     ensure!(browser.eval(shown)? == 1, "{}", browser.text()?);
+    browser.wait_until("!isSearching")?;
     window.stand.fake.sees(6, 0, dead("arm64/vmlinuz", 5_000_000, 9_000_000));
     window.stand.fake.sees(8, 0, discover("UEFI ARM64"));
     browser.wait_until("row.dataset.state === 'stopped'")?;
@@ -125,14 +126,65 @@ fn the_page_keeps_itself_up_to_date_under_its_readers_hands() -> Result<()> {
     ensure!(browser.eval("row.isConnected && row.contains(document.activeElement)")? == true, "it lost the focus");
     ensure!(browser.eval(shown)? == 2, "the filter was lost: {}", browser.text()?);
     browser.wait_until("document.getElementById('news').textContent.includes('52:54:00:6c:62:08: Booting')")?;
-    ensure!(browser.eval("row === document.querySelector('.row')")? == false, "it moved under the hand that is on it");
+    window.stand.fake.sees(8, 0, dead("arm64/vmlinuz", 5_000_000, 9_000_000));
+    browser.wait_until("document.querySelector('#summary .is-stopped b').textContent === '4'")?;
+    ensure!(browser.eval("row === document.querySelector('.row')")? == true, "it moved under the hand that is on it");
     browser.eval("document.activeElement.blur()")?;
     window.stand.fake.sees(9, 0, discover("BIOS"));
-    browser.wait_until("row === document.querySelector('.row')")?;
+    browser.wait_until("row !== document.querySelector('.row')")?;
     // The server has gone: the page says so, and stays.
     window.stand.stop.cancel();
     window.browser.wait_until("!document.getElementById('link').hidden")?;
     ensure!(window.browser.text()?.contains("No connection to the server; trying again"));
+    Ok(())
+}
+
+/// A list of many machines has the first of them only.
+#[test]
+fn what_is_typed_is_looked_for_among_all_machines() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    thousand(&window.stand.fake, 1000);
+    let url = window.url.clone();
+    let browser = &mut window.browser;
+    browser.open(&url)?;
+    let shown = "[...document.querySelectorAll('.row:not([hidden])')].map(row => row.dataset.name).join()";
+    let types = |text: &str| format!("q.value = '{text}'; q.dispatchEvent(new Event('input'))");
+    browser.eval("q = document.getElementById('q')")?;
+    let there = browser.eval("[...document.querySelectorAll('.row')].map(row => row.dataset.name)")?;
+    let there = there.as_array().context("rows")?.iter().filter_map(|name| name.as_str()).collect::<Vec<_>>();
+    let other = (0..1000_u16).map(|number| format!("52:54:01:00:{:02x}:{:02x}", number >> 8, number & 255));
+    let other = other.into_iter().find(|name| !there.contains(&name.as_str())).context("all are there")?;
+    browser.eval(&types(&other.replace(':', "-").to_uppercase()))?;
+    ensure!(browser.eval("document.getElementById('none').hidden")? == true, "nobody has looked for it yet");
+    browser.wait_until(&format!("{shown} === '{other}'"))?;
+    ensure!(browser.eval("location.search")? == format!("?q={}", other.replace(':', "-").to_uppercase()));
+    // Not each of them is news.
+    ensure!(browser.eval("document.getElementById('news').textContent")? == "");
+    browser.eval(&types("nowhere"))?;
+    browser.wait_until("!document.getElementById('none').hidden")?;
+    browser.eval(&types(""))?;
+    browser.wait_until("document.querySelectorAll('.row').length === 200")?;
+    ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+    Ok(())
+}
+
+/// Nothing arrives any more, and no connection breaks: a cable was pulled somewhere, or the machine slept.
+#[test]
+fn a_server_that_is_silent_is_missed() -> Result<()> {
+    let Some(mut window) = Window::open()? else { return Ok(()) };
+    crowd(&window.stand.fake);
+    let url = window.url.clone();
+    let browser = &mut window.browser;
+    browser.open(&url)?;
+    browser.wait_until("source && source.readyState === EventSource.OPEN")?;
+    browser.eval("before = source; source.onopen = null; heard -= 41_000")?;
+    browser.wait_until("source !== before && source.readyState === EventSource.OPEN")?;
+    browser.wait_until("document.getElementById('link').hidden")?;
+    ensure!(browser.text()?.contains("rack1-node02"));
+    // A clock that is set meanwhile: the server's time comes with each message.
+    browser.eval("skew = 3_600_000")?;
+    window.stand.fake.sees(6, 0, discover("UEFI ARM64"));
+    window.browser.wait_until("Math.abs(skew) < 60_000")?;
     Ok(())
 }
 

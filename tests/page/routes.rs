@@ -120,6 +120,11 @@ async fn what_needs_somebody_is_first_and_is_counted() {
     assert!(words(&stopped).contains("Stopped at Kernel: Dead: no acknowledgement of any kind for 151 s, 9 retransmissions unanswered. To fix it: Check its power"), "{}", words(&stopped));
     let found = get(&router, "/?q=RACK1+deb").await.text;
     assert_eq!(found.matches("data-name=").count(), 2);
+    for spelling in ["52-54-00-6C-62-02", "5254.006c.6202", "5254006c6202"] {
+        let found = get(&router, &format!("/?q={spelling}")).await.text;
+        assert_eq!(found.matches("data-name=").count(), 1, "{spelling}");
+        assert!(found.contains("data-name=\"rack1-node02\""), "{spelling}");
+    }
     let nothing = words(&get(&router, "/?q=nowhere").await.text);
     assert!(nothing.contains("No machine matches."), "{nothing}");
 }
@@ -330,9 +335,23 @@ async fn who_comes_from_elsewhere_signs_in_with_the_token() {
     let own = ("origin", "http://10.77.0.2:8080");
     let refused = post(&router, &format!("{MACHINE}/assign"), "profile=ubuntu", &[host, own]).await;
     assert_eq!((refused.status, assigned(&fake)), (StatusCode::UNAUTHORIZED, None));
+    let shown = words(&refused.text);
+    assert!(
+        shown.contains("Nothing was changed: you are not signed in any more.") && shown.contains("Token"),
+        "{shown}"
+    );
     let refused = post(&router, "/sign-in", "token=0123456789abcdee", &[host, own]).await;
     assert_eq!((refused.status, refused.header("set-cookie")), (StatusCode::FORBIDDEN, ""));
-    let signed_in = post(&router, "/sign-in", &format!("token={TOKEN}"), &[host, own]).await;
+    assert!(words(&refused.text).contains("This is not the token."));
+    // A proxy that sends a Host of its own: over TLS the browser says that it is its own page, else nobody does.
+    let form = format!("token={TOKEN}");
+    let proxied = [("host", "127.0.0.1:8080"), ("origin", "https://boot.lab"), ("sec-fetch-site", "same-origin")];
+    let signed_in = post(&router, "/sign-in", &form, &proxied).await;
+    assert_eq!((signed_in.status, signed_in.header("location")), (StatusCode::SEE_OTHER, "/"));
+    let refused = post(&router, "/sign-in", &form, &proxied[..2]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(words(&refused.text).contains("proxy_set_header Host $http_host"), "{}", words(&refused.text));
+    let signed_in = post(&router, "/sign-in", &form, &[host, own]).await;
     assert_eq!((signed_in.status, signed_in.header("location")), (StatusCode::SEE_OTHER, "/"));
     let cookie = signed_in.header("set-cookie");
     assert!(
@@ -382,7 +401,7 @@ async fn changes_come_by_themselves_and_only_they() {
     let address = address.replace("&amp;", "&");
     let (_, mut body) = live(&router, &address).await;
     let first = next(&mut body).await.expect("an event");
-    assert_eq!(ids(&first), ["summary"], "the page has its rows");
+    assert_eq!(ids(&first), ["faults", "summary"], "the page has its rows");
     assert_eq!(first["order"][0], "m-52:54:00:6c:62:01");
     fake.sees(1, 0, progress("debian/vmlinuz", 7_000_000, 14_000_000, 3_000_000));
     let event = next(&mut body).await.expect("an event");
@@ -403,11 +422,30 @@ async fn changes_come_by_themselves_and_only_they() {
     let (_, mut other) = live(&router, "/live?after=1-5&q=rack1").await;
     assert_eq!(
         ids(&next(&mut other).await.expect("an event")),
-        ["m-52:54:00:6c:62:01", "m-52:54:00:6c:62:02", "summary"]
+        ["faults", "m-52:54:00:6c:62:01", "m-52:54:00:6c:62:02", "summary"]
     );
+    // What is wrong with the server is no row.
+    fake.live.lease_faults.store(Arc::new(vec!["another DHCP server leases on eth1".into()]));
+    let event = next(&mut other).await.expect("an event");
+    assert_eq!(ids(&event), ["faults"]);
+    let faults = words(event["html"]["faults"].as_str().expect("faults"));
+    assert_eq!(faults, "1 fault: everything else is served another DHCP server leases on eth1");
+    assert!(words(&get(&router, "/").await.text).contains(&faults));
     stop.cancel();
-    for body in [&mut body, &mut machine, &mut other] {
-        assert_eq!(next(body).await, None, "it goes on though the server stops");
+    for body in [&mut body, &mut machine] {
+        while next(body).await.is_some() {}
+    }
+    assert_eq!(next(&mut other).await, None, "it goes on though the server stops");
+}
+
+/// Its script and its styles are of another version than the pieces that it would be sent.
+#[tokio::test]
+async fn a_page_of_another_version_is_loaded_anew() {
+    let (router, ..) = page(REMOTE);
+    for path in ["/live?made=0123456789ab&q=", "/live?made=0123456789ab&machine=52:54:00:6c:62:07"] {
+        let (_, body) = live(&router, path).await;
+        let text = body.collect().await.expect("a body").to_bytes();
+        assert_eq!(&text[..], b"event: reload\ndata: -\n\n", "{path}");
     }
 }
 

@@ -47,7 +47,6 @@ pub(super) struct Line {
     pub(super) since: u64,
     key: Key,
     rank: Rank,
-    haystack: String,
     html: OnceLock<String>,
 }
 
@@ -169,10 +168,8 @@ impl Picture {
 
     /// The rows that are asked for, and how many more there would be.
     pub(super) fn select(&self, asked: &Asked) -> (Vec<Arc<Line>>, usize) {
-        let words = asked.q.to_lowercase();
-        let is_asked = |line: &&Arc<Line>| {
-            line.is_in(&asked.state) && words.split_whitespace().take(WORDS).all(|word| line.haystack.contains(word))
-        };
+        let words = asked.q.split_whitespace().take(WORDS).collect::<Vec<_>>().join(" ");
+        let is_asked = |line: &&Arc<Line>| line.is_in(&asked.state) && view::has_words(&line.row.find, &words);
         let mut rows: Vec<Arc<Line>> = self.rows.iter().filter(is_asked).cloned().collect();
         let more = if asked.all.is_empty() { rows.len().saturating_sub(SHOWN) } else { 0 };
         rows.truncate(rows.len() - more);
@@ -229,8 +226,7 @@ impl Line {
             "unseen" => (5, last),
             _ => (4, last),
         };
-        let haystack = row.haystack();
-        Self { rank: (rank.0, Reverse(rank.1), who), row, since, key, haystack, html: OnceLock::new() }
+        Self { rank: (rank.0, Reverse(rank.1), who), row, since, key, html: OnceLock::new() }
     }
 
     fn is_in(&self, state: &str) -> bool {

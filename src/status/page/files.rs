@@ -38,13 +38,25 @@ pub(super) fn address(name: &str) -> Option<String> {
     Some(format!("/static/{}", hashed(name, text)))
 }
 
+/// Of all files together: what a page was made with.
+pub(super) fn made() -> &'static str {
+    static MADE: LazyLock<String> = LazyLock::new(|| {
+        let texts = SOURCES.map(|(.., text)| text).concat();
+        hash(&(texts + env!("CARGO_PKG_VERSION")))
+    });
+    &MADE
+}
+
 fn hashed(name: &str, text: &str) -> String {
     let (stem, suffix) = name.split_once('.').unwrap_or((name, ""));
-    let hash = Sha256::digest(text).iter().take(6).fold(String::new(), |mut hash, byte| {
+    format!("{stem}.{}.{suffix}", hash(text))
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(6).fold(String::new(), |mut hash, byte| {
         let _ = write!(hash, "{byte:02x}");
         hash
-    });
-    format!("{stem}.{hash}.{suffix}")
+    })
 }
 
 /// `GET /static/NAME`.

@@ -150,8 +150,11 @@ impl Page {
     ) -> Response {
         let viewer = self.viewer(via, headers);
         if let Err((status, words)) = may_post(via, headers, self.api.token.as_deref()) {
+            // Signed in for 12 hours, or with a token that is another now.
+            let sign_in = status == StatusCode::UNAUTHORIZED;
+            let words = if sign_in { "you are not signed in any more. Sign in, and do it again" } else { words };
             let text = format!("Nothing was changed: {words}.");
-            return (status, Html(self.message(viewer, "Not allowed", &text, false))).into_response();
+            return (status, Html(self.message(viewer, "Not allowed", &text, sign_in))).into_response();
         }
         let changed = match self.api.id(machine).await {
             Ok(id) => change(id).await.map_err(|refusal| refusal.to_string()),
@@ -191,12 +194,13 @@ pub(super) async fn sign_in(
     let given = given.map(|Form(SignIn { token })| token).unwrap_or_default();
     let token = page.api.token.as_deref();
     let right = token.filter(|token| bool::from(token.as_bytes().ct_eq(given.trim().as_bytes())));
-    match right.filter(|_| is_of_own_page(&headers)).and_then(|token| cookie(token, SystemTime::now())) {
+    let is_own = is_of_own_page(&headers);
+    match right.filter(|_| is_own).and_then(|token| cookie(token, SystemTime::now())) {
         Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
         None => {
             let viewer = page.viewer(via, &headers);
-            let html = page.message(viewer, "Sign in", "This is not the token.", token.is_some());
-            (StatusCode::FORBIDDEN, Html(html)).into_response()
+            let words = if is_own { "This is not the token." } else { OTHER_SITE };
+            (StatusCode::FORBIDDEN, Html(page.message(viewer, "Sign in", words, token.is_some()))).into_response()
         }
     }
 }
@@ -207,3 +211,6 @@ pub(super) async fn sign_out(headers: HeaderMap) -> Response {
     }
     ([(header::SET_COOKIE, NO_COOKIE)], Redirect::to("/")).into_response()
 }
+
+const OTHER_SITE: &str = "This form was sent by a page of another site. A proxy in front of netbootd has to pass on the \
+                          browser's header Host (nginx: proxy_set_header Host $http_host).";

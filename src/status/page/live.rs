@@ -21,7 +21,7 @@ use tokio::{select, sync::OwnedSemaphorePermit, time::sleep};
 
 use super::{
     board::{Asked, Key, Line},
-    render,
+    files, render,
     shared::{self, Page},
     time::Time,
 };
@@ -37,6 +37,8 @@ pub(super) struct Wanted {
     machine: Option<String>,
     /// The picture that the page was made of.
     after: Option<String>,
+    /// [`files::made`] of the page.
+    made: Option<String>,
     #[serde(flatten)]
     asked: Asked,
 }
@@ -61,12 +63,17 @@ struct Viewed {
 }
 
 enum Of {
-    List { asked: Asked, known: BTreeMap<String, u64>, order: Vec<String>, summary: String },
+    List { asked: Asked, known: BTreeMap<String, u64>, order: Vec<String>, pieces: BTreeMap<String, String> },
     Machine { who: Who, known: Option<Box<(Key, Arc<Rules>)>> },
 }
 
 /// Goes on until the viewer leaves, or the server stops.
 pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Response {
+    if wanted.made.as_deref().is_some_and(|made| made != files::made()) {
+        // A page of another version would not know what to do with the pieces of this one.
+        let reload = stream::iter([Ok::<_, Infallible>(Event::default().event("reload").data("-"))]);
+        return Sse::new(reload).into_response();
+    }
     let Ok(place) = page.viewers.clone().try_acquire_owned() else {
         let words = "too many pages have live updates; reload this page to update it\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "15")], words).into_response();
@@ -89,7 +96,7 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
                 }
                 None => BTreeMap::new(),
             };
-            Of::List { asked: wanted.asked, known, order: Vec::new(), summary: String::new() }
+            Of::List { asked: wanted.asked, known, order: Vec::new(), pieces: BTreeMap::new() }
         }
         Some(Ok(who)) => Of::Machine { who, known: None },
         Some(Err(_)) => return (StatusCode::NOT_FOUND, "there is no such machine\n").into_response(),
@@ -99,7 +106,9 @@ pub(super) async fn live(State(page): State<Arc<Page>>, Query(wanted): Query<Wan
         let event = viewed.next().await?;
         Some((Ok::<_, Infallible>(event), viewed))
     });
-    let events = Sse::new(changes).keep_alive(KeepAlive::new().interval(ALIVE));
+    // An event, not a comment: a page does not see comments, and is to know whether its server is there.
+    let alive = KeepAlive::new().interval(ALIVE).event(Event::default().event("alive").data("-"));
+    let events = Sse::new(changes).keep_alive(alive);
     // For nginx, which would otherwise wait until it has a buffer full of events.
     ([("x-accel-buffering", "no")], events).into_response()
 }
@@ -134,7 +143,8 @@ impl Viewed {
     async fn list(&mut self) -> (String, Changes) {
         let picture = self.page.board.look().await;
         let name = self.page.board.name(&picture);
-        let Of::List { asked, known, order, summary } = &mut self.of else { return (name, Changes::default()) };
+        let page = self.page.clone();
+        let Of::List { asked, known, order, pieces } = &mut self.of else { return (name, Changes::default()) };
         let (rows, more) = picture.select(asked);
         let ids: Vec<String> = rows.iter().map(|line| line.row.id.clone()).collect();
         let changed: Vec<Arc<Line>> =
@@ -145,13 +155,15 @@ impl Viewed {
         // The threads that serve downloads do not wait for a thousand rows.
         let rendered = tokio::task::spawn_blocking(move || {
             let html = |line: &Arc<Line>| (line.row.id.clone(), line.html().to_owned());
-            (changed.iter().map(html).collect(), render::fragment("summary.html", context))
+            let summary = render::fragment("summary.html", context);
+            (changed.iter().map(html).collect(), [("summary", summary), ("faults", page.faults())])
         });
-        let (html, new_summary) = rendered.await.unwrap_or_default();
+        let Ok((html, rendered)) = rendered.await else { return (name, changes) };
         changes.html = html;
-        if *summary != new_summary {
-            summary.clone_from(&new_summary);
-            changes.html.insert("summary".into(), new_summary);
+        for (id, piece) in rendered {
+            if pieces.insert(id.into(), piece.clone()).as_ref() != Some(&piece) {
+                changes.html.insert(id.into(), piece);
+            }
         }
         if *order != ids {
             changes.order = Some(ids.clone());

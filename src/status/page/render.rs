@@ -23,11 +23,12 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 12] = [
     ("layout.html", include_str!("../../../assets/layout.html")),
     ("icons.html", include_str!("../../../assets/icons.html")),
     ("machines.html", include_str!("../../../assets/machines.html")),
     ("empty.html", include_str!("../../../assets/empty.html")),
+    ("faults.html", include_str!("../../../assets/faults.html")),
     ("summary.html", include_str!("../../../assets/summary.html")),
     ("row.html", include_str!("../../../assets/row.html")),
     ("boot.html", include_str!("../../../assets/boot.html")),

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     board::{Asked, Board, Picture},
+    files,
     link::encoded,
     render,
     time::Time,
@@ -86,7 +87,7 @@ impl Page {
         };
         let rules = self.api.live.rules.load();
         let profiles: Vec<String> = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
-        let live = format!("/live?machine={}", encoded(&known.id(who)));
+        let live = format!("/live?made={}&machine={}", files::made(), encoded(&known.id(who)));
         let (ok, news) = news.map_or((true, None), |(ok, words)| (ok, Some(words)));
         let said = match who {
             Who::Machine(machine) => self.api.live.roster.load().of(known::of_rules(&rules, machine)),
@@ -113,9 +114,14 @@ impl Page {
         Whole::new(&machine, seen, now)
     }
 
+    /// What of the configuration and the network keeps something from being served, for the list.
+    pub(super) fn faults(&self) -> String {
+        render::fragment("faults.html", self.api.live.fault_lines())
+    }
+
     pub(super) fn live_address(&self, picture: &Picture, Asked { q, state, all }: &Asked) -> String {
-        let after = self.board.name(picture);
-        format!("/live?after={after}&q={}&state={}&all={}", encoded(q), encoded(state), encoded(all))
+        let (after, made) = (self.board.name(picture), files::made());
+        format!("/live?made={made}&after={after}&q={}&state={}&all={}", encoded(q), encoded(state), encoded(all))
     }
 }
 

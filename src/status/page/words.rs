@@ -43,6 +43,8 @@ pub(super) struct Row {
     pub(super) words: &'static str,
     next: Option<Next>,
     pub(super) boot: Option<BootShown>,
+    /// What the box above the list looks in, on the server and on the page: in lower case.
+    pub(super) find: String,
 }
 
 /// What a machine boots next, and why that.
@@ -137,7 +139,7 @@ impl Row {
         let title = machine.title().to_owned();
         let boot = machine.boot.as_ref();
         let (state, other) = (boot.map_or("unseen".into(), |boot| boot.state.clone()), |text: &String| *text != title);
-        Self {
+        let row = Self {
             id: format!("m-{}", machine.id),
             machine: machine.id.clone(),
             href: format!("/machines/{}", encoded(&machine.id)),
@@ -152,17 +154,19 @@ impl Row {
             next: next(machine),
             boot: boot.map(BootShown::new),
             title,
-        }
+            find: String::new(),
+        };
+        Self { find: row.found_by(machine), ..row }
     }
 
-    /// What the box above the list looks in, in lower case.
-    pub(super) fn haystack(&self) -> String {
-        let next = self.next.as_ref().map(|next| next.profile.as_str());
-        let optional =
-            [&self.mac, &self.address, &self.client, &self.appliance].into_iter().filter_map(|text| text.as_deref());
-        let all = [self.title.as_str(), self.machine.as_str(), self.words].into_iter().chain(optional).chain(next);
+    fn found_by(&self, machine: &view::Machine) -> String {
+        let next = self.next.as_ref().map(|next| &next.profile);
+        let stop = self.boot.as_ref().and_then(|boot| boot.stop.as_ref()).map(|stop| &stop.text);
+        let of_machine = [&machine.uuid, &self.mac, &self.address, &self.client, &self.appliance];
+        let optional = of_machine.into_iter().flatten().chain(next).chain(stop).chain(&machine.cards);
+        let all = [self.title.as_str(), self.machine.as_str(), self.words].into_iter();
         let parts = self.hardware.iter().map(|(_, text)| text.as_str());
-        all.chain(parts).collect::<Vec<_>>().join(" ").to_lowercase()
+        all.chain(optional.map(String::as_str)).chain(parts).collect::<Vec<_>>().join(" ").to_lowercase()
     }
 }
 
