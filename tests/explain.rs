@@ -189,6 +189,8 @@ fn firmware_of_the_field_is_explained_by_what_answers_it_on_the_wire() {
     assert_eq!(files, "its own firmware files by TFTP, 1s late from its second DISCOVER on");
     let (client, loader) = first(&["00:e0:4c:01:02:03", "--arch", "22"]);
     assert_eq!((client.as_str(), loader.as_str()), ("arm64 U-Boot asks by DHCP", "snponly-arm64.efi by TFTP"));
+    let (_, alone) = first(&["00:e0:4c:01:02:03", "--arch", "21"]);
+    assert_eq!(alone, "its pxelinux.cfg; no loader for its architecture was found");
 }
 
 #[test]

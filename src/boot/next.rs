@@ -25,6 +25,8 @@ pub enum NextStep<'a> {
     Script,
     /// A Raspberry Pi: fetch your own firmware's files from here, by TFTP.
     RaspberryPi,
+    /// A U-Boot for which there is no loader: it needs none to fetch its `pxelinux.cfg`, by TFTP.
+    PxelinuxCfg,
 }
 
 /// Where HTTP has a file to load.
@@ -80,13 +82,17 @@ pub fn next<'a>(client: &Client, rules: &'a Rules, roster: &Roster, trust: Trust
         Some((name, None)) => Ok(NextStep::Loader { name, under: Under::Assets, via }),
         None => {
             let wanted = wanted.ok_or(Reason::NoLoader(client.arch()))?;
+            let is_u_boot = client.arch().is_u_boot();
             let file = match client.speaks {
                 Speaks::Ipxe { .. } => rules.loaders.with_drivers(wanted),
                 // Of U-Boot's EFI nobody switches Secure Boot on by accident, and its shims are few.
-                Speaks::Pxe | Speaks::HttpBoot if client.arch().is_u_boot() => rules.loaders.of(wanted),
+                Speaks::Pxe | Speaks::HttpBoot if is_u_boot => rules.loaders.of(wanted),
                 Speaks::Pxe | Speaks::HttpBoot => start(wanted, Lead::Ipxe),
             };
-            file.map(found).ok_or(Reason::LoaderMissing(wanted))
+            match file {
+                None if is_u_boot && client.speaks == Speaks::Pxe => Ok(NextStep::PxelinuxCfg),
+                file => file.map(found).ok_or(Reason::LoaderMissing(wanted)),
+            }
         }
     }
 }
@@ -126,6 +132,7 @@ mod tests {
             NextStep::Loader { name, under: Under::Assets, via } => (format!("assets/{name}"), Some(via)),
             NextStep::Script => ("script".to_owned(), None),
             NextStep::RaspberryPi => ("pi".to_owned(), None),
+            NextStep::PxelinuxCfg => ("pxelinux.cfg".to_owned(), None),
         })
     }
 
@@ -186,6 +193,19 @@ mod tests {
             step(&client(7, Speaks::Ipxe { http: true }), &with("ipxe.efi", mac())).map(|(n, _)| n),
             Ok("script".into())
         );
+    }
+
+    #[test]
+    fn u_boot_needs_no_loader_for_its_pxelinux_cfg() {
+        let x64 = |arch, speaks| step(&client(arch, speaks), &rules());
+        for arch in [21, 22] {
+            assert_eq!(x64(arch, Speaks::Pxe), Ok(("pxelinux.cfg".into(), None)));
+        }
+        // By HTTP Boot it would have to be told what to fetch.
+        assert_eq!(x64(24, Speaks::HttpBoot), Err(Reason::LoaderMissing(Loader::EfiArm64)));
+        assert_eq!(x64(11, Speaks::Pxe), Err(Reason::LoaderMissing(Loader::EfiArm64)));
+        let with_loader = Rules { loaders: Loaders::new(vec![file("arm64.efi", Loader::EfiArm64)]), ..rules() };
+        assert_eq!(step(&client(22, Speaks::Pxe), &with_loader), Ok(("arm64.efi".into(), Some(Via::Tftp))));
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Explaining<'_> {
         let mut stages = Vec::new();
         for speaks in speakers.into_iter().skip(usize::from(self.asked.ipxe)) {
             let (stage, goes_on) = self.dhcp(speaks);
+            let is_answered = stage.refused.is_none();
             stages.push(stage);
             match goes_on {
                 Some(Lead::Ipxe) => {}
@@ -192,7 +193,12 @@ impl Explaining<'_> {
                     stages.push(self.grub());
                     return stages;
                 }
-                None => return stages,
+                None => {
+                    if is_answered && self.asked.arch.is_u_boot() {
+                        stages.push(self.pxelinux());
+                    }
+                    return stages;
+                }
             }
         }
         stages.push(self.script());
@@ -215,14 +221,16 @@ impl Explaining<'_> {
         };
         let now = Instant::now();
         let answer = match ask(now) {
-            Action::Reply { offer, own, delay, .. } => {
+            Action::Reply { reply, offer, own, delay, .. } => {
                 // Its server's address is that of the network which this host has, or has not.
                 let words = offer.replace(&format!(" from {}", self.here.address), "").replace("0.0.0.0", "SERVER");
                 // A Raspberry Pi asks for names of its own.
                 let file = if own == Some(Own::RaspberryPi) { String::new() } else { self.file_behind(&words) };
                 let limit = self.limit(&words);
                 let lead = self.offered(&words).map_or(Lead::Ipxe, |set| set.lead);
-                let lead = Some(lead).filter(|_| own != Some(Own::RaspberryPi));
+                // Nor does a U-Boot for which there is no loader come to an iPXE.
+                let is_u_boot_alone = reply.bootfile.is_empty() && arch.is_u_boot();
+                let lead = Some(lead).filter(|_| own != Some(Own::RaspberryPi) && !is_u_boot_alone);
                 Ok((words + &file + &limit + &late(delay, &ask(now + AGAIN)), lead))
             }
             Action::Refuse(_, why) | Action::Ignore(why) => Err(why.to_string()),

@@ -61,6 +61,14 @@ impl Offer {
                 ipxe: b"",
                 words: format!("its own firmware files by TFTP from {address}"),
             },
+            NextStep::PxelinuxCfg => Self {
+                bootfile: String::new(),
+                vendor_options: VendorOptions::Direct,
+                bootfile_option: false,
+                server_option: false,
+                ipxe: b"",
+                words: format!("its pxelinux.cfg from {address}; no loader for its architecture was found"),
+            },
         }
     }
 

@@ -229,7 +229,7 @@ fn own(step: NextStep<'_>) -> Option<Own> {
     match step {
         NextStep::RaspberryPi => Some(Own::RaspberryPi),
         NextStep::Loader { name, under: Under::Assets, .. } => Some(Own::Loader(name.to_owned())),
-        NextStep::Loader { .. } | NextStep::Script => None,
+        NextStep::Loader { .. } | NextStep::Script | NextStep::PxelinuxCfg => None,
     }
 }
 
@@ -502,6 +502,10 @@ mod tests {
                 assert_eq!(offered, expected, "{n}");
             }
         }
+        // Without a loader for it: `pxe get` needs this server's address only.
+        let config_file = "pxelinux.cfg/01-52-54-00-12-34-56".to_owned();
+        let expected = Reply { config_file, ..reply(ReplyKind::Offer, "") };
+        assert_eq!(sent(answered(Port::Dhcp, 1, u_boot)), expected);
     }
 
     #[test]
