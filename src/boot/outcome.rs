@@ -32,6 +32,14 @@ pub enum Outcome {
     Refused(Option<MacAddr>, Reason),
 }
 
+impl Outcome {
+    /// Whether a machine begins a one-time profile with it.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        matches!(self, Self::Chosen { once: true, .. })
+    }
+}
+
 /// Where a chosen profile leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {

@@ -229,6 +229,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The state's fault where a one-time profile cannot be given, because it could be forgotten that it was.
+    pub const NOT_KEPT: &str = "the state could not keep that it begins";
+
     /// [`Reason::NotFound`] with as much of the name as people need to see: names come from strangers.
     #[must_use]
     pub fn not_found(name: &str) -> Self {

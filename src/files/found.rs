@@ -17,6 +17,7 @@ use crate::{
         outcome::Outcome,
         over::{Of, Over},
         query::Query,
+        script::Script,
     },
     offers::attempts::Attempts,
 };
@@ -75,6 +76,8 @@ pub struct Decided {
     pub machine: Option<MachineId>,
     /// What the text does.
     pub outcome: Outcome,
+    /// The text waits until it is kept that its machine begins a one-time profile. This one says that it cannot be kept.
+    pub refusal: Option<Script>,
 }
 
 impl Found {

@@ -1,5 +1,7 @@
 //! Makes `pxelinux.cfg` files for the machine that asks, by TFTP and HTTP.
 
+use std::sync::atomic::Ordering;
+
 use super::found::{Caller, Decided, Found, Names};
 use crate::boot::{
     faults::Files,
@@ -42,14 +44,17 @@ impl Names<'_> {
             signer: caller.signer,
             ..Standing::default()
         };
-        let made = pxelinux::file(self.rules, self.base, caller.over, &query, standing);
+        let make = |standing| pxelinux::file(self.rules, self.base, caller.over, &query, standing);
+        let made = make(standing.clone());
         let is_anyones = matches!(&made.outcome, Outcome::Chosen { by: By::Default, .. });
         // A file of the user for all machines applies to machines without rule and assignment.
         if is_anyones && !matches!(asked, Asked::Default) && self.has_own_default(path) {
             return nothing();
         }
         let machine = query.mac().ok().flatten().map(|mac| self.rules.identity(&query.facts(mac)));
-        let decided = Some(Decided { machine, outcome: made.outcome });
+        let waits = made.outcome.is_once() && caller.is_boot_client && caller.live.is_kept.load(Ordering::Relaxed);
+        let refusal = waits.then(|| make(Standing { state_fault: Some(Reason::NOT_KEPT), ..standing }));
+        let decided = Some(Decided { machine, outcome: made.outcome, refusal });
         Ok(Found::Text { name: path.to_owned(), text: made.text, decided })
     }
 
@@ -123,7 +128,7 @@ mod tests {
         match names.find(name.as_bytes(), Asker { firmware: Loader::Bios, is_ipxe: false }) {
             Ok(Found::Text {
                 text,
-                decided: Some(Decided { machine, outcome: Outcome::Chosen { mac: MAC, .. } }),
+                decided: Some(Decided { machine, outcome: Outcome::Chosen { mac: MAC, .. }, .. }),
                 ..
             }) => {
                 assert_eq!(machine.map(|machine| machine.card), Some(MAC));

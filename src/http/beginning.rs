@@ -46,7 +46,7 @@ impl Waiting for Begun {
 
 /// Whether a machine that gets this outcome begins a one-time profile, which is kept.
 pub(super) fn is_kept(app: &App, outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Chosen { once: true, .. }) && app.live.is_kept.load(Ordering::Relaxed)
+    outcome.is_once() && app.live.is_kept.load(Ordering::Relaxed)
 }
 
 impl Answered {

@@ -44,7 +44,7 @@ use crate::{
         reason::Reason,
         script::{self, Script, Standing, script},
     },
-    files::found::Found,
+    files::found::{Decided, Found},
     timeline::event::{What, Who},
 };
 
@@ -192,7 +192,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
             };
             let answer = (write.script)(&rules, &base, &query, standing.clone());
             if !is_look && is_kept(app, &answer.outcome) {
-                let state_fault = Some("the state could not keep that it begins");
+                let state_fault = Some(Reason::NOT_KEPT);
                 refusal = Some((write.script)(&rules, &base, &query, Standing { state_fault, ..standing }));
             }
             answer
@@ -212,12 +212,9 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
         }
         _ => None,
     };
-    let is_once = matches!(answer.outcome, Outcome::Chosen { once: true, .. });
+    let is_once = answer.outcome.is_once();
     if !app.tell_script(ends, machine, claims, answer.outcome) && is_once {
-        // A one-time boot does not begin unless it is recorded.
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n")
-            .into_response()
-            .into();
+        return busy().into();
     }
     let answered = Answered::new(app, machine, claims, refusal, script_response(answer.text));
     if let Some((machine, lacks)) = machine.zip(lacks) {
@@ -268,10 +265,15 @@ async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer
         Ok(Found::Text { text, decided, .. }) => {
             // A GRUB that firmware fetches for asks for the size first; others only look.
             let is_look = *method == Method::HEAD || !is_boot_client(headers);
-            if let Some(decided) = decided.filter(|decided| !is_look || decided.outcome != Outcome::Grub) {
-                app.tell_script(ends, decided.machine, false, decided.outcome);
+            let decided = decided.filter(|decided| !is_look || decided.outcome != Outcome::Grub);
+            let Some(Decided { machine, outcome, refusal }) = decided else {
+                return Answer::Other(script_response(text));
+            };
+            if !app.tell_script(ends, machine, false, outcome) && refusal.is_some() {
+                return Answer::Other(busy());
             }
-            return Answer::Other(script_response(text));
+            let answered = Answered::new(app, machine, false, refusal, script_response(text));
+            return Answer::Other(Box::pin(answered.settled(app, ends, script_response)).await);
         }
         Err(Reason::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
             let path = String::from_utf8_lossy(&name).into_owned();
@@ -280,6 +282,11 @@ async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer
         Err(why) => return Answer::Other(app.refuse(ends, &why)),
     };
     Answer::File(served.answer(on, method, headers, whose))
+}
+
+/// A one-time boot does not begin unless it is recorded.
+fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n").into_response()
 }
 
 fn script_response(text: String) -> Response {

@@ -12,15 +12,20 @@ use tracing::{error, warn};
 
 use super::{
     gone::tell_it_is_over,
+    held,
     packet::{Packet, ReadRequest},
-    requests::{Asked, Ports, news},
-    run::{Ending, LastHeard, Run, tell},
+    requests::{Asked, Begins, Ports, news},
+    run::{Ending, LastHeard, Run, tell, tell_of},
     running::Client,
     serve::{LONGEST_REQUEST, Loop},
+    source::Source,
     token::Token,
     transfer::{Limits, Transfer},
 };
-use crate::{boot::reason::Reason, timeline::event::What};
+use crate::{
+    boot::reason::Reason,
+    timeline::event::{What, Who},
+};
 
 impl Loop {
     /// Receives requests. The number per call is limited, so that a flood of requests does not stop the running
@@ -67,10 +72,11 @@ impl Loop {
                 return Ok(());
             }
         };
-        if self.doors.is_none() || self.transfers.is_repetition(client, datagram) {
+        let is_repetition = self.transfers.is_repetition(client, datagram) || self.held.is_repetition(client, datagram);
+        if self.doors.is_none() || is_repetition {
             return Ok(());
         }
-        self.begin(&request, datagram, client)
+        self.begin(request, datagram, client)
     }
 
     /// Handles a packet of a transfer, if all share one port. With a port for each transfer, or if the transfer has
@@ -89,7 +95,7 @@ impl Loop {
         }
     }
 
-    fn begin(&mut self, request: &ReadRequest, datagram: &[u8], client: Client) -> Result<(), Reason> {
+    fn begin(&mut self, request: ReadRequest, datagram: &[u8], client: Client) -> Result<(), Reason> {
         // The old transfer of this address and port ends here, and the new one uses its slot.
         if let Some(number) = self.transfers.of_client(client) {
             // Its client may just have reported the end.
@@ -98,9 +104,49 @@ impl Loop {
             }
             self.end(number, Ending::Replaced);
         }
+        self.held.forget(client);
         let Some(Some(listener)) = self.listeners.get(client.0) else { return Ok(()) };
+        let now = Instant::now();
+        let mut asked = self.stage.asked(listener, &request, client.1, (&mut self.returns, now))?;
+        let Some(begins) = asked.begins.take() else { return self.start(&request, datagram, client, asked) };
+        if !self.held.has_room() {
+            return Err(Reason::Busy("in total"));
+        }
+        let who = Who::Machine(begins.machine);
+        let waits = held::Request { client, request, datagram: datagram.to_vec(), asked, begins };
+        let kept = self.held.put(waits, now);
+        tell_of(&self.stage.events, who, What::Kept(kept));
+        Ok(())
+    }
+
+    /// It is kept that a machine begins its one-time profile, or it is known that it cannot be.
+    pub(super) fn let_go_on(&mut self) {
+        for (waits, is_kept) in self.held.told() {
+            if !is_kept {
+                self.say_why_not(waits);
+                continue;
+            }
+            let held::Request { client, request, datagram, asked, .. } = waits;
+            self.start(&request, &datagram, client, asked).unwrap_or_else(|why| self.refuse(&why, client));
+        }
+    }
+
+    /// It is not kept, or not in time.
+    pub(super) fn say_why_not(&mut self, waits: held::Request) {
+        let held::Request { client, request, datagram, asked, begins: Begins { machine, refusal } } = waits;
+        tell_of(&self.stage.events, Who::Machine(machine), What::Script(refusal.outcome));
+        let asked = Asked { source: Source::Memory(refusal.text.into()), ..asked };
+        self.start(&request, &datagram, client, asked).unwrap_or_else(|why| self.refuse(&why, client));
+    }
+
+    fn start(
+        &mut self,
+        request: &ReadRequest,
+        datagram: &[u8],
+        client: Client,
+        Asked { name, source, of, .. }: Asked,
+    ) -> Result<(), Reason> {
         let began = Instant::now();
-        let Asked { name, source, of } = self.stage.asked(listener, request, client.1, (&mut self.returns, began))?;
         for left in self.transfers.left_behind(client) {
             tell(&self.stage.events, client.1, What::Transfer(left));
         }

@@ -10,6 +10,7 @@ mod apart;
 pub mod asker;
 mod bounds;
 mod gone;
+mod held;
 mod intake;
 #[cfg(any(test, fuzzing))]
 pub mod ordeal;

@@ -26,9 +26,11 @@ use crate::{
         answer::{Key, Signer},
         chain::{is_probe, is_shim_probe},
         heard::Firmware,
+        identity::MachineId,
         live::Live,
         over::{Of, Over},
         reason::Reason,
+        script::Script,
     },
     files::{
         AssetRoot,
@@ -155,6 +157,15 @@ pub(super) struct Asked {
     pub(super) name: String,
     pub(super) source: Source,
     pub(super) of: Of,
+    /// It is the script of a one-time profile, and waits until it is kept that this begins.
+    pub(super) begins: Option<Begins>,
+}
+
+/// A machine that begins a one-time profile.
+pub(super) struct Begins {
+    pub(super) machine: MachineId,
+    /// The script that says why not.
+    pub(super) refusal: Script,
 }
 
 impl Stage {
@@ -182,24 +193,27 @@ impl Stage {
         let heard = self.live.heard().at(*client.ip());
         let found = look_up(&names, request, Client { address: *client.ip(), heard }, (returns, now))?;
         Ok(match found {
-            Found::Loader(file) => Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader },
-            Found::Asset { path, asset, of } => Asked { name: path, source: Source::asset(asset), of },
+            Found::Loader(file) => {
+                Asked { name: file.name, source: Source::Memory(file.bytes), of: Of::Loader, begins: None }
+            }
+            Found::Asset { path, asset, of } => Asked { name: path, source: Source::asset(asset), of, begins: None },
             Found::Text { name, text, decided } => {
-                decided.into_iter().for_each(|decided| self.tell_script(client, decided));
-                Asked { name, source: Source::Memory(text.into()), of: Of::Asset }
+                let begins = decided.and_then(|decided| self.tell_script(client, decided));
+                Asked { name, source: Source::Memory(text.into()), of: Of::Asset, begins }
             }
         })
     }
 
     /// The name shows the MAC address, the packet the IP address. From now on the machine's requests can be assigned to
     /// it.
-    fn tell_script(&self, peer: SocketAddrV4, Decided { machine, outcome }: Decided) {
+    fn tell_script(&self, peer: SocketAddrV4, Decided { machine, outcome, refusal }: Decided) -> Option<Begins> {
         let address = *peer.ip();
         let who = machine.map_or(Who::Address(address), Who::Machine);
         if machine.is_some() {
             tell_of(&self.events, who, What::Address(address));
         }
         tell_of(&self.events, who, What::Script(outcome));
+        machine.zip(refusal).map(|(machine, refusal)| Begins { machine, refusal })
     }
 
     /// The port that a transfer of this file is sent from.

@@ -24,6 +24,7 @@ use super::{
     asker::Returns,
     bounds::{News, Paths},
     gone::{Ended, Gone},
+    held::Held,
     requests::Door,
     run::{Ending, Left},
     running::{self, Place, Running, Table},
@@ -57,6 +58,7 @@ pub(super) struct Loop {
     pub(super) gone: Gone,
     pub(super) ended: Ended,
     pub(super) apart: Apart,
+    pub(super) held: Held,
     /// `None` when there will be no more requests.
     pub(super) doors: Option<Inside>,
     /// A buffer for packets.
@@ -66,9 +68,10 @@ pub(super) struct Loop {
 impl Loop {
     fn new(stage: Stage, doors: Inside) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let apart = Apart::new()?;
+        let (apart, held) = (Apart::new()?, Held::new()?);
         epoll::add(&epoll, &doors.wake, Token::Doors.into(), EventFlags::IN)?;
         epoll::add(&epoll, &apart, Token::Apart.into(), EventFlags::IN)?;
+        epoll::add(&epoll, &held, Token::Held.into(), EventFlags::IN)?;
         let limits = running::Limits { total: stage.max_transfers, silent_per_address: stage.max_transfers_per_client };
         let transfers = Table::new(limits);
         let (paths, news, in_vain) = (Paths::default(), News::default(), News::default());
@@ -86,6 +89,7 @@ impl Loop {
             gone,
             ended,
             apart,
+            held,
             doors,
             packets,
         })
@@ -95,7 +99,8 @@ impl Loop {
         let mut events = Vec::with_capacity(EVENTS);
         while self.doors.is_some() || !self.transfers.is_empty() {
             events.clear();
-            let wait = self.transfers.next_alarm().map(|at| at.saturating_duration_since(Instant::now()));
+            let alarm = self.transfers.next_alarm().into_iter().chain(self.held.next()).min();
+            let wait = alarm.map(|at| at.saturating_duration_since(Instant::now()));
             let wait = if self.doors.is_some() { wait } else { Some(wait.unwrap_or(LOOK_AROUND).min(LOOK_AROUND)) };
             let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
             match epoll::wait(&self.epoll, spare_capacity(&mut events), wait.as_ref()) {
@@ -113,6 +118,7 @@ impl Loop {
                     }
                     Token::Gone(number) => self.gone.answer(number),
                     Token::Doors => self.open_and_close()?,
+                    Token::Held => self.let_go_on(),
                 }
             }
             self.ring();
@@ -200,6 +206,9 @@ impl Loop {
                 Some(end) => self.end(number, end),
                 None => self.transfers.watch(number),
             }
+        }
+        while let Some(waits) = self.held.overdue(now) {
+            self.say_why_not(waits);
         }
     }
 

@@ -14,6 +14,8 @@ pub(super) enum Token {
     Apart,
     /// A listener was added or removed.
     Doors,
+    /// A request that waited need not wait any more.
+    Held,
 }
 
 impl From<Token> for EventData {
@@ -24,6 +26,7 @@ impl From<Token> for EventData {
             Token::Gone(number) => (2, number),
             Token::Apart => (3, 0),
             Token::Doors => (3, 1),
+            Token::Held => (3, 2),
         };
         Self::new_u64((number as u64) << 2 | kind)
     }
@@ -37,7 +40,8 @@ impl From<EventData> for Token {
             (1, _) => Self::Listener(number),
             (2, _) => Self::Gone(number),
             (_, 0) => Self::Apart,
-            _ => Self::Doors,
+            (_, 1) => Self::Doors,
+            _ => Self::Held,
         }
     }
 }

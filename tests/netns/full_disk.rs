@@ -9,6 +9,8 @@ use crate::{
     bench::{Bench, SERVER, SOON, START, daemon, file},
     control::{said, tell},
     dhcp::{DISCOVER, OFFER, PXE_REPLY, UEFI, next, of_machine, reply, request},
+    field::until,
+    tftp::Client,
 };
 
 /// A card of its own for each, as [`of_machine`] makes it.
@@ -179,6 +181,54 @@ fn a_server_starts_on_a_full_disk_with_all_that_it_was_told() -> Result<()> {
         without.wait_for_line("waiting on eth1", START)?;
         Ok(())
     })
+}
+
+/// A restart would forget that a machine had it, by whatever program it booted.
+#[test]
+fn a_one_time_profile_by_pxelinux_cfg_waits_until_it_is_kept() -> Result<()> {
+    for over in [Over::Tftp, Over::Http] {
+        let folder = tempfile::tempdir()?;
+        let state = format!("sqlite://{}/state.db", folder.path().display());
+        let rules = format!("[[machines]]\nmac = [\"{}\"]\nonce = true\n", mac(7));
+        let rules = format!("{rules}[[machines]]\nmac = [\"{}\"]\nonce = true\n", mac(8));
+        let bench = Bench::prepared(&["eth1"], &[("NETBOOTD_STATE__URL", &state)], &rules, |_, _| Ok(()))?;
+        let Some(bench) = bench else { return Ok(()) };
+        let limit = |bytes: &str| -> Result<()> {
+            let process = format!("--pid={}", bench.netbootd.pid());
+            let status = Command::new("prlimit").args([&process, &format!("--fsize={bytes}:unlimited")]).status()?;
+            ensure!(status.success(), "prlimit: {status}");
+            Ok(())
+        };
+        let file = |number: u32| -> Result<String> {
+            let name = format!("pxelinux.cfg/01-{}", mac(number).replace(':', "-"));
+            let bytes = match over {
+                Over::Http => bench.curl(&[], &format!("/{name}"))?,
+                Over::Tftp => {
+                    let client = Client { socket: bench.client_socket(0)? };
+                    let (first, from) = client.read(format!("\0\x01{name}\0octet\0").as_bytes())?;
+                    client.rest(first, from, 512)?
+                }
+            };
+            Ok(String::from_utf8(bytes)?)
+        };
+        ensure!(file(7)?.contains("vmlinuz"), "{over:?}: it is kept, and not given");
+        limit("1")?;
+        // Nobody knows yet that the state cannot be written.
+        let refused = file(8)?.replace("\nsay ", " ");
+        ensure!(
+            !refused.contains("vmlinuz") && refused.contains("boots once, and it is not known"),
+            "{over:?}: {refused}"
+        );
+        limit("unlimited")?;
+        until("it is given", || Ok(file(8)?.contains("vmlinuz"))).with_context(|| format!("{over:?}"))?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    Tftp,
+    Http,
 }
 
 /// As `LimitFSIZE` sets it. The signal that such a write raises ended the server.
