@@ -635,6 +635,21 @@ mod tests {
     }
 
     #[test]
+    fn a_loader_of_the_users_own_whose_end_is_heard_behind_its_script_hands_nothing_over() {
+        let mut timelines = Timelines::default();
+        let loader = What::Own(Own::Loader("pxelinux.0".into()));
+        for what in [discover("BIOS"), loader, What::Address(IP), What::Script(boot("debian", &["vmlinuz"]))] {
+            timelines.apply(machine(what), NOW);
+        }
+        let mut stages = |name: &str| {
+            let lines = timelines.apply(fetched(Of::Asset, name, 9, None), NOW);
+            lines.iter().map(|line| line.step.stage).collect::<Vec<_>>()
+        };
+        assert_eq!(stages("pxelinux.0"), [Stage::Loader]);
+        assert_eq!(stages("vmlinuz"), [Stage::Kernel, Stage::HandedOver]);
+    }
+
+    #[test]
     fn a_raspberry_pi_that_asks_for_no_more_files_has_most_likely_started_them() {
         let mut timelines = Timelines::default();
         let at = |seconds: u64| Moment::from_secs(1_000_000 + seconds);

@@ -364,7 +364,9 @@ impl Timeline {
             None => format!("{name}, {}{is_part} in {seconds:.2} s ({}/s)", bytes(*sent), bytes(rate)),
         };
         let mut seen = vec![Seen(stage, text, failure.is_some() && !is_started)];
-        if stage == Stage::Loader && *of == Of::Asset && self.ending.is_none() && failure.is_none() && !part.is_look {
+        // A PXELINUX may ask for its file before the end of its own transfer is heard. It has to fetch what that names.
+        let is_without_script = self.ending.is_none() && self.chosen.is_none();
+        if stage == Stage::Loader && *of == Of::Asset && is_without_script && failure.is_none() && !part.is_look {
             // A machine that was sent on by it is not stopped for want of our script; an iPXE that comes of it goes on.
             self.ending = Some(Ending::HandedOver { at: now, probable: true });
             let words = format!("probably: it has all of {name}, its rule's own loader, which continues by itself");
