@@ -237,7 +237,8 @@ impl Metrics {
         if let Some(fault) = tally.rival {
             self.rivals.get_or_create(&OfFault { fault }).inc();
         }
-        let stage = tally.stage.or_else(|| Some(lines.first()?.step.stage));
+        let of_line = || lines.first().map(|line| line.step.stage);
+        let stage = tally.stage.or_else(of_line).or_else(|| tally.stage_of_repetition());
         if let (Some(stage), Some(outcome)) = (stage, tally.outcome) {
             self.events.get_or_create(&Event { stage: stage.name(), outcome }).inc();
             if let Some(took) = tally.took {

@@ -35,6 +35,12 @@ impl Tally {
     /// Of the DISCOVER in a request, beside what came of it.
     pub const DISCOVER: Self = Self { stage: Some(Stage::Discover), outcome: Some(OK), ..Self::NOTHING };
 
+    /// The stage of a transfer that failed as the one before it did, and so has no line.
+    pub(super) fn stage_of_repetition(&self) -> Option<Stage> {
+        let (_, of, _) = self.carried.filter(|_| self.outcome.is_some_and(|outcome| outcome != OK))?;
+        Some(if of == Of::Loader { Stage::Loader } else { Stage::File })
+    }
+
     /// Of an event.
     #[must_use]
     pub fn of(what: &What) -> Self {

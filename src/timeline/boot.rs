@@ -401,7 +401,8 @@ impl Timeline {
             self.bound_steps();
             return true;
         }
-        let gets_on = step.stage > Stage::BootServer && step.stage != Stage::Refused;
+        // Nor does a client that breaks its transfers off, and begins them anew without end.
+        let gets_on = step.stage > Stage::BootServer && step.stage != Stage::Refused && !step.failed;
         if gets_on {
             (self.repeatable, self.told) = (0, None);
         } else {

@@ -767,6 +767,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_breaks_one_transfer_off_again_and_again_is_told_once() {
+        let mut timelines = Timelines::default();
+        timelines.apply(machine(What::Address(IP)), NOW);
+        let script = machine(What::Script(boot("debian", &["vmlinuz"])));
+        let aborted = || fetched(Of::Asset, "vmlinuz", 1, Some(Failure::Ended(0, "User aborted".into())));
+        let mut told = |event: Event| timelines.apply(event, NOW).len();
+        assert_eq!((0..20).map(|_| told(aborted())).sum::<usize>(), 1);
+        assert_eq!(
+            told(fetched(Of::Asset, "vmlinuz", 1, Some(Failure::Ended(8, "too large".into())))),
+            1,
+            "another one"
+        );
+        assert_eq!((told(aborted()), told(script), told(aborted())), (0, 1, 1), "it has got on, and fails again");
+    }
+
+    #[test]
     fn who_falls_silent_at_the_very_end_has_probably_started_what_it_loaded() {
         let mut timelines = Timelines::default();
         timelines.apply(machine(What::Address(IP)), NOW);
