@@ -95,7 +95,7 @@ impl Request {
         request.giaddr = message.giaddr();
         message.each_option(|code, data| request.read(code, data));
         if request.mac == NO_CARD && hardware.length == 0 {
-            return Err(Reason::MalformedDhcp("an InfiniBand card without its GUID in option 61 (RFC 4390 §2.1)"));
+            return Err(Reason::MalformedDhcp(Hardware::NO_GUID));
         }
         if request.kind == Kind::Other(0) {
             return Err(Reason::MalformedDhcp("option 53 (message type) is missing"));
@@ -347,6 +347,18 @@ pub(crate) mod tests {
         for length in [1, 8, 16, 17, 20, 255] {
             assert!(matches!(of(length, client_id), Err(Reason::MalformedDhcp(_))), "{length}");
         }
+    }
+
+    #[test]
+    fn a_card_of_another_network_of_ieee_802_is_known_by_its_address() {
+        let of = |kind: u8| {
+            let mut bytes = message(&[(53, &[1]), (60, b"PXEClient")]);
+            bytes[1] = kind;
+            Request::parse(&bytes).map(|request| (request.mac.to_string(), request.hardware.kind))
+        };
+        assert_eq!(of(6), Ok(("52:54:00:12:34:56".into(), 6)), "the reply has its type");
+        // FireWire.
+        assert_eq!(of(24), Err(Reason::MalformedDhcp(Hardware::UNKNOWN)));
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,6 +27,7 @@ use super::{
     request::{Kind, Request},
     standby::Standby,
     transport::{Incoming, Link, Outgoing, Transport},
+    wire::Hardware,
 };
 use crate::{
     boot::{
@@ -72,7 +76,8 @@ impl Listener {
     /// is unreachable) pass.
     pub async fn serve(mut self, stop: CancellationToken) {
         let (lessor, stored) = self.lessor.take().unzip();
-        let (serving, mut stored) = (Serving { listener: self, lessor }, stored);
+        let (serving, mut stored) =
+            (Serving { listener: self, lessor, told_of_hardware: AtomicBool::new(false) }, stored);
         let (mut answers, mut delayed) = (Vec::new(), Delayed::default());
         loop {
             let received = tokio::select! {
@@ -120,6 +125,8 @@ impl Listener {
 struct Serving {
     listener: Listener,
     lessor: Option<Lessor>,
+    /// It was logged that a boot client has no address that it could be known by.
+    told_of_hardware: AtomicBool,
 }
 
 impl Deref for Serving {
@@ -147,7 +154,7 @@ impl Serving {
         if link.is_some_and(|link| !link.was_broadcast) && !datagram.to.is_some_and(is_ours) {
             return None;
         }
-        let request = Request::parse(datagram.bytes).inspect_err(|why| self.ignored(why, datagram.from)).ok()?;
+        let request = Request::parse(datagram.bytes).inspect_err(|why| self.unreadable(why, datagram, place)).ok()?;
         let now = Instant::now();
         let lease = match self.lease(&request, incoming, tried, place) {
             Leased::No => None,
@@ -345,6 +352,19 @@ impl Serving {
         {
             warn!(%error, xid = reply.xid, %to, "cannot send a DHCP reply");
         }
+    }
+
+    /// A boot client without an address that it could be known by has no timeline. That it asked is logged once.
+    fn unreadable(&self, why: &Reason, datagram: Datagram<'_>, place: &Place) {
+        let is_of_hardware = matches!(why, Reason::MalformedDhcp(Hardware::UNKNOWN | Hardware::NO_GUID));
+        let says = |class: &[u8]| datagram.bytes.windows(class.len()).any(|bytes| bytes == class);
+        let is_boot_client = is_of_hardware && (says(b"PXEClient") || says(b"HTTPClient"));
+        if is_boot_client && !self.told_of_hardware.swap(true, Ordering::Relaxed) {
+            let kind = datagram.bytes.get(1).copied().unwrap_or_default();
+            let on = &place.on.name;
+            warn!("a boot client on {on} gets no reply: {why} (its hardware type is {kind}); this is logged once");
+        }
+        self.ignored(why, datagram.from);
     }
 
     fn ignored(&self, why: &Reason, from: SocketAddrV4) {

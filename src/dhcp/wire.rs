@@ -26,7 +26,7 @@ pub enum Sender {
 /// The hardware address of a header; a reply copies that of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hardware {
-    /// The IANA number of the network type: 1 is Ethernet, 32 InfiniBand.
+    /// The IANA number of the network type: 1 is Ethernet, 6 any network of IEEE 802, 32 InfiniBand.
     pub kind: u8,
     /// How many bytes of the address are used. The 20 bytes of InfiniBand do not fit, so it is 0 there (RFC 4390 §2.1).
     pub length: u8,
@@ -37,6 +37,10 @@ pub struct Hardware {
 impl Hardware {
     /// The number of InfiniBand.
     pub const INFINIBAND: u8 = 32;
+    /// Why a message is refused whose card has no address that can be used here.
+    pub const UNKNOWN: &str = "the hardware address is not of Ethernet or InfiniBand";
+    /// The same of a card on InfiniBand.
+    pub const NO_GUID: &str = "an InfiniBand card without its GUID in option 61 (RFC 4390 §2.1)";
 
     /// An Ethernet card's.
     #[must_use]
@@ -93,10 +97,8 @@ impl<'a> Message<'a> {
             return Err(Reason::MalformedDhcp("the magic cookie is wrong"));
         }
         match (u8::from(header.htype()), header.hlen()) {
-            (1, 6) | (Hardware::INFINIBAND, 0 | 6) => {}
-            _ => {
-                return Err(Reason::MalformedDhcp("the hardware address is not of Ethernet or InfiniBand"));
-            }
+            (1 | 6, 6) | (Hardware::INFINIBAND, 0 | 6) => {}
+            _ => return Err(Reason::MalformedDhcp(Hardware::UNKNOWN)),
         }
         Ok(Self { bytes: datagram, header })
     }

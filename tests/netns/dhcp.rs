@@ -121,7 +121,14 @@ fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
     let socket = bench.client_socket(68)?;
     let everyone = (Ipv4Addr::BROADCAST, 67);
     let other_server: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1])];
+    let on_firewire = |mut packet: Vec<u8>| {
+        packet[1] = 24;
+        packet
+    };
     let unanswered = [
+        on_firewire(request(DISCOVER, 9, BIOS)),
+        on_firewire(request(DISCOVER, 10, BIOS)),
+        on_firewire(request(DISCOVER, 11, &[(60, b"MSFT 5.0")])),
         request(DISCOVER, 1, &[(60, b"MSFT 5.0")]),
         request(DISCOVER, 2, &[]),
         request(REQUEST, 3, &[BIOS, other_server].concat()),
@@ -138,6 +145,9 @@ fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
     ensure!(next(&socket)?.0 == reply(OFFER, 8, "undionly.kpxe", PXE_REPLY), "someone else was answered");
     bench.netbootd.wait_for_line("refused      no UEFI arm64 loader was found: install the package", SOON)?;
     bench.netbootd.wait_for_line("refused      there is no network boot loader for PowerPC OPAL", SOON)?;
+    let lines = bench.netbootd.lines();
+    let told: Vec<_> = lines.iter().filter(|line| line.contains("a boot client on eth1 gets no reply")).collect();
+    ensure!(told.len() == 1 && told[0].contains("(its hardware type is 24)"), "{told:?}");
     Ok(())
 }
 

@@ -144,7 +144,7 @@ fn network() -> Network {
     Network::new("eth1".into(), Prefix::of(own, 16), vec![own], &terms).expect("it fits")
 }
 
-/// To a card on Ethernet, or on InfiniBand with an address of its own making or none.
+/// To a card on Ethernet or another network of IEEE 802, or on InfiniBand with an address of its own making or none.
 fn is_reply(reply: &[u8]) -> bool {
-    matches!(reply, [2, 1, 6, 0, ..] | [2, 32, 0 | 6, 0, ..])
+    matches!(reply, [2, 1 | 6, 6, 0, ..] | [2, 32, 0 | 6, 0, ..])
 }
