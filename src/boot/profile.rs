@@ -46,6 +46,12 @@ impl Profile {
         self.variants.get(arch).or_else(refused).unwrap_or(&self.boot)
     }
 
+    /// Whether it has something for this build of iPXE.
+    #[must_use]
+    pub fn is_for(&self, arch: &str) -> bool {
+        self.variants.contains_key(arch) || self.only_for.as_ref().is_none_or(|only| only.archs.contains(arch))
+    }
+
     /// Why a machine with so many MiB of memory has too little for it.
     #[must_use]
     pub fn lacks_memory(&self, mib: Option<u64>) -> Option<String> {

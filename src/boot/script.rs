@@ -236,14 +236,21 @@ impl<'a> Asking<'a> {
         missing.map_err(|fault| Reason::Faulty { profile: profile.to_owned(), fault })
     }
 
-    /// The profiles that the menu shows this machine, in the order of its rule, where that names them.
+    /// The profiles that the menu shows this machine, in the order of its rule, where that names them. What is not
+    /// for its kind of machine is left out; a profile at fault stays, and says why when it is chosen.
     pub(super) fn shown(&self) -> Vec<(&'a str, &'a Profile)> {
         let profiles = &self.rules.profiles;
         let named = self.rule.map(|rule| rule.menu.as_slice()).unwrap_or_default();
-        if named.is_empty() {
-            return profiles.iter().map(|(name, profile)| (name.as_str(), profile)).collect();
-        }
-        named.iter().filter_map(|name| profiles.get_key_value(name)).map(|(name, p)| (name.as_str(), p)).collect()
+        let all: Vec<_> = match named {
+            [] => profiles.iter().collect(),
+            named => named.iter().filter_map(|name| profiles.get_key_value(name)).collect(),
+        };
+        let Machine { arch, platform, .. } = &self.machine;
+        let can_boot = |profile: &Profile| {
+            let is_efi_on_bios = platform == "pcbios" && matches!(profile.boot(arch), Boot::Efi { .. });
+            !is_efi_on_bios && profile.is_for(arch)
+        };
+        all.into_iter().filter(|(_, profile)| can_boot(profile)).map(|(name, p)| (name.as_str(), p)).collect()
     }
 
     fn urls(&self, profile: &str) -> Urls {
@@ -451,6 +458,7 @@ mod tests {
     use crate::boot::{
         faults::Wanted,
         machine::{LocalBoot, Menu},
+        profile::OnlyFor,
         roster::{Assignment, Entry},
         selector::{RuleBook, Selector},
     };
@@ -809,6 +817,28 @@ sanboot --no-describe --drive 0x80 || exit";
         let for_ever = Rules { menu: Menu::default(), ..rules };
         let menu = script(&for_ever, BASE, &query("efi"), Standing::default()).text;
         assert!(menu.contains("\nchoose --default local choice || goto retry\n"), "{menu}");
+    }
+
+    #[test]
+    fn a_menu_leaves_out_what_is_not_for_this_kind_of_machine() {
+        let efi = Profile::from(Boot::Efi { path: "tool.efi".into(), cmdline: String::new() });
+        let others = Boot::Faulty("there is no kernel for this machine".into());
+        let mut arm64 = Profile::from(Boot::Local);
+        arm64.only_for = Some(OnlyFor { archs: ["arm64"].into(), others });
+        let faulty = Profile::from(Boot::Faulty("it names no kernel".into()));
+        let profiles = [("arm64", arm64), ("efi", efi), ("faulty", faulty)].map(|(name, p)| (name.to_owned(), p));
+        let menu = Menu { default: Some("efi".into()), timeout_ms: 5000 };
+        let rules = Rules { profiles: profiles.into(), menu, ..rules("menu") };
+        let menu = |platform: &str, arch: &str| {
+            let query = Query { arch: Some(arch.into()), ..query(platform) };
+            let text = script(&rules, BASE, &query, Standing::default()).text;
+            let items = text.lines().filter_map(|line| line.strip_prefix("item ")?.split(' ').next());
+            let items = items.filter_map(|item| item.strip_prefix("profile_")).collect::<Vec<_>>().join(" ");
+            (items, text.contains("choose --default profile_efi "))
+        };
+        assert_eq!(menu("efi", "x86_64"), ("efi faulty".into(), true));
+        assert_eq!(menu("efi", "arm64"), ("arm64 efi faulty".into(), true));
+        assert_eq!(menu("pcbios", "i386"), ("faulty".into(), false), "then the local disk is what comes by itself");
     }
 
     #[test]
