@@ -78,9 +78,13 @@ impl Folder {
         })
     }
 
+    /// If anything on this host is renamed while the kernel goes up by `..`, as links made with `ln -sr` do, the kernel
+    /// cannot tell whether the path has left the folder, and asks for another try (openat2(2), EAGAIN).
     fn open_beneath(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.directory, path, flags, Mode::empty(), resolve)
+        let open = || openat2(&self.directory, path, flags, Mode::empty(), resolve);
+        let mut tries = (0..TRIES).map(|_| open());
+        tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))).unwrap_or(Err(Errno::AGAIN))
     }
 
     /// The path of the same file without links, if links lead out of the folder and back. A name with `..` from a
@@ -96,5 +100,46 @@ impl Folder {
         };
         let inside = real.strip_prefix(&self.path).ok()?;
         Some(if inside.as_os_str().is_empty() { PathBuf::from(".") } else { inside.to_owned() })
+    }
+}
+
+/// Of one path. Renames come at most every few microseconds, which is as long as a try takes.
+const TRIES: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_rename_elsewhere_does_not_disturb_a_link_that_goes_up() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let root = scratch.path().join("root");
+        for path in [root.join("debian"), root.join("links"), scratch.path().join("a/x"), scratch.path().join("b")] {
+            fs::create_dir_all(path).expect("made");
+        }
+        fs::write(root.join("debian/vmlinuz"), "kernel").expect("written");
+        // More steps up, so that more renames come within one of them.
+        symlink("../debian/".repeat(5), root.join("links/debian")).expect("made");
+        let folder = Folder::open(&root).expect("opened");
+        let is_over = AtomicBool::new(false);
+        let open = |_| folder.beneath(Path::new("links/debian/vmlinuz"), OFlags::RDONLY | OFlags::CLOEXEC).err();
+        let faults: Vec<Reason> = thread::scope(|scope| {
+            scope.spawn(|| {
+                let (here, there) = (scratch.path().join("a/x"), scratch.path().join("b/x"));
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::rename(&here, &there).and_then(|()| fs::rename(&there, &here)).expect("renamed");
+                }
+            });
+            let faults = (0..100_000).filter_map(open).collect();
+            is_over.store(true, Ordering::Relaxed);
+            faults
+        });
+        assert_eq!(faults, []);
     }
 }
