@@ -51,6 +51,20 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.0.get_or_insert_mut(key, new)
     }
 
+    /// Makes room for a new entry: of those that do not `stay`, the one that was silent the longest goes first.
+    pub fn make_room(&mut self, stays: impl Fn(&V) -> bool) {
+        for _ in 0..self.0.len() {
+            let is_full = self.0.len() >= self.0.cap().get();
+            if !is_full || self.0.peek_lru().is_none_or(|(_, value)| !stays(value)) {
+                return;
+            }
+            // The next one is looked at, and this one not again for a while.
+            if let Some((key, value)) = self.0.pop_lru() {
+                self.0.put(key, value);
+            }
+        }
+    }
+
     /// Puts an entry in, instead of the one that may be there.
     pub fn insert(&mut self, key: K, value: V) {
         self.0.put(key, value);

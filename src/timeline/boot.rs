@@ -1,6 +1,7 @@
 //! One boot of one machine, from its first packet on: what was seen, in order, and how far that has come.
 
 mod seen;
+mod unfinished;
 
 use std::{borrow::Cow, net::Ipv4Addr, time::Duration};
 
@@ -77,6 +78,9 @@ pub struct Timeline {
     /// What it has come to, where that is known.
     pub ending: Option<Ending>,
     awaited: Awaited,
+    /// What it lacks of a one-time profile that an earlier script began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfinished: Option<Unfinished>,
     /// Steps since the boot last got further: firmware repeats its requests, and a repetition is no news.
     repeatable: usize,
     /// What the machine said of its parts, in this boot or in an earlier one.
@@ -93,6 +97,13 @@ pub struct Timeline {
     pub interface: Option<String>,
     /// The cause that was reported for its stop.
     pub told: Option<Cow<'static, str>>,
+}
+
+/// What a machine lacks of a one-time profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Unfinished {
+    chosen: Chosen,
+    awaited: Awaited,
 }
 
 /// What a machine's script boots.
@@ -336,8 +347,8 @@ impl Timeline {
     pub fn waits(&self, now: Moment) -> bool {
         let is_running = |download: &Download| matches!(download.pace, Going::Progressing | Going::Paused { .. });
         let is_fresh = now.since(self.last) < Self::UNDER_WAY || self.downloads.iter().any(is_running);
-        let waits = self.awaited.waits();
-        self.chosen.is_some() && waits && is_fresh
+        let waits = (self.chosen.is_some() && self.awaited.waits()) || self.unfinished.is_some();
+        waits && is_fresh
     }
 
     /// Looks whether time alone has made it a boot that is handed over: one that runs from a disk image.

@@ -141,6 +141,9 @@ impl Machine {
         let mut boot = Timeline::begin(number, now);
         (boot.hardware, boot.interface, boot.serial) = known;
         (boot.installed, boot.scripts) = (installed, scripts.unwrap_or_default());
+        if let Some(last) = last {
+            boot.go_on_from(last, now);
+        }
         self.boots.push_back(Arc::new(boot));
         while self.boots.len() > Self::BOOTS {
             self.boots.pop_front();

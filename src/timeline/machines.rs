@@ -185,7 +185,7 @@ impl Timelines {
     fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {
         let offered = if let What::OfferedAddress(address) = what { Some(address) } else { None };
         if let (Who::Machine(machine), Some(address)) = (who, what.address().or(offered)) {
-            self.learn_address(machine, address);
+            self.learn_address(machine, address, now);
         }
         // An installer may be leased another address than the iPXE before it, and this one was signed for its machine.
         if let (Who::Machine(machine), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
@@ -211,6 +211,11 @@ impl Timelines {
         }
         self.version += 1;
         let version = self.version;
+        if self.machines.peek(&who).is_none() {
+            // A flood of made-up machines does not push out one that loads its one-time profile: nobody would see that this is
+            // used up.
+            self.machines.make_room(|machine| machine.boot().is_some_and(|boot| boot.loads_once(now)));
+        }
         let machine = self.machine(who);
         machine.version = version;
         let is_of_script = matches!(what, What::Script(_) | What::OwnScript(_) | What::Hardware(_) | What::Serial(_));
@@ -398,21 +403,25 @@ impl Timelines {
     }
 
     /// What was seen of the address before is the machine's, unless that was long ago: then another one had it.
-    fn learn_address(&mut self, machine: MachineId, address: Ipv4Addr) {
+    fn learn_address(&mut self, machine: MachineId, address: Ipv4Addr, now: Moment) {
         let before = self.machines.peek(&Who::Machine(machine)).and_then(|machine| machine.boot()?.address);
         if let Some(before) = before.filter(|before| *before != address)
             && self.by_address.peek(&before) == Some(&machine)
         {
             self.by_address.remove(&before);
         }
-        if let Some(before) = before.filter(|before| *before != address) {
+        let boot = |machine: &MachineId| self.machines.peek(&Who::Machine(*machine)).and_then(Machine::boot);
+        let loads_once = |machine: &MachineId| boot(machine).is_some_and(|boot| boot.loads_once(now));
+        // Anyone can ask for its script elsewhere, or say by DHCP that it has another address, while it loads its files here.
+        if let Some(before) = before.filter(|before| *before != address && !loads_once(&machine)) {
             self.at_address.touch(before).retain(|other| *other != machine);
         }
         let there = self.at_address.touch(address);
         there.retain(|other| *other != machine);
         there.push(machine);
         if there.len() > AT_ONE_ADDRESS {
-            there.remove(0);
+            let goes = there.iter().position(|machine| !loads_once(machine));
+            there.remove(goes.unwrap_or_default());
         }
         self.by_address.insert(address, machine);
         let Some(nameless) = self.machines.remove(&Who::Address(address)) else { return };
@@ -881,6 +890,117 @@ mod tests {
         let boot = boot(&timelines).expect("a boot");
         assert_eq!((boot.steps.len(), boot.downloads.len()), (Timeline::STEPS, Timeline::DOWNLOADS));
         assert!(boot.left_out > 9_000 && boot.steps.iter().all(|step| step.text.len() < 5000));
+    }
+
+    fn once(files: &[&str]) -> What {
+        let Outcome::Chosen { mac, profile, by, until_installed, report_within, way, .. } = boot("debian", files)
+        else {
+            unreachable!("it is chosen")
+        };
+        What::Script(Outcome::Chosen { mac, profile, by, once: true, until_installed, report_within, way })
+    }
+
+    fn uses_it_up(timelines: &mut Timelines, file: &str) -> bool {
+        let lines = timelines.apply(machine(fetched(Of::Asset, file, 9, None).what), NOW);
+        let is_handed_over = lines.iter().any(|line| line.step.stage == Stage::HandedOver);
+        is_handed_over && timelines.chosen(Who::from(MAC)).is_some_and(|chosen| chosen.once)
+    }
+
+    /// Everyone on the network can do so, and then the machine would be installed again and again.
+    #[test]
+    fn who_sends_a_machines_requests_while_it_loads_does_not_keep_it_from_using_up_its_one_time_profile() {
+        let refused = || What::Script(Outcome::Refused(Some(MAC), Reason::BadQuery("uuid=x".into())));
+        let again = || once(&["k", "i", "j"]);
+        for of_stranger in [
+            vec![again()],
+            vec![refused()],
+            vec![What::Script(Outcome::Grub)],
+            vec![discover("UEFI x86_64")],
+            vec![refused(), again(), discover("UEFI x86_64"), discover("iPXE on UEFI x86_64"), again(), refused()],
+        ] {
+            let mut timelines = Timelines::default();
+            let words = format!("{of_stranger:?}");
+            timelines.apply(machine(discover("iPXE on UEFI x86_64")), NOW);
+            timelines.apply(machine(again()), NOW);
+            assert!(!uses_it_up(&mut timelines, "k"));
+            for what in of_stranger.clone() {
+                timelines.apply(machine(what), NOW);
+            }
+            assert!(!uses_it_up(&mut timelines, "i"), "{words}");
+            for what in of_stranger {
+                timelines.apply(machine(what), NOW);
+            }
+            assert!(uses_it_up(&mut timelines, "j"), "{words}");
+            assert!(!uses_it_up(&mut timelines, "j"), "once: {words}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_starts_anew_needs_all_files_of_its_one_time_profile_again() {
+        let mut timelines = Timelines::default();
+        for _ in 0..2 {
+            timelines.apply(machine(discover("iPXE on UEFI x86_64")), NOW);
+            timelines.apply(machine(once(&["k", "i"])), NOW);
+            assert!(!uses_it_up(&mut timelines, "k"));
+        }
+        // It was given another profile meanwhile.
+        timelines.apply(machine(What::Script(boot("other", &["k", "i"]))), NOW);
+        assert!(!uses_it_up(&mut timelines, "i"));
+        timelines.apply(machine(once(&["k", "i"])), NOW);
+        assert!(!uses_it_up(&mut timelines, "i"));
+        assert!(uses_it_up(&mut timelines, "k"));
+    }
+
+    #[test]
+    fn a_flood_of_machines_does_not_push_out_one_that_loads_its_one_time_profile() {
+        let mut timelines = Timelines::default();
+        timelines.apply(machine(once(&["k", "i"])), NOW);
+        uses_it_up(&mut timelines, "k");
+        for n in 0..3 * Timelines::MACHINES as u32 {
+            let [a, b, c, d] = n.to_be_bytes();
+            timelines.apply(Event { who: Who::from(MacAddr([2, 0, a, b, c, d])), what: discover("BIOS") }, NOW);
+            assert!(timelines.machines.len() <= Timelines::MACHINES);
+        }
+        assert!(uses_it_up(&mut timelines, "i"));
+        // It makes room as all others then, and so does the oldest if all load one.
+        for n in 0..Timelines::MACHINES as u32 + 9 {
+            let [a, b, c, d] = n.to_be_bytes();
+            timelines.apply(Event { who: Who::from(MacAddr([2, 0, a, b, c, d])), what: once(&["k"]) }, NOW);
+            assert!(timelines.machines.len() <= Timelines::MACHINES);
+        }
+        assert!(timelines.boot(Who::from(MAC)).is_none());
+    }
+
+    #[test]
+    fn who_asks_for_a_machines_script_elsewhere_does_not_keep_its_files_from_being_its_own() {
+        let is_own = |own: fn(Outcome) -> What| {
+            let mut timelines = Timelines::default();
+            timelines.apply(machine(once(&["k"])), NOW);
+            timelines.apply(machine(What::Address(IP)), NOW);
+            let What::Script(outcome) = once(&["k"]) else { unreachable!("it is a script") };
+            timelines.apply(machine(own(outcome)), NOW);
+            timelines.apply(machine(What::Address(Ipv4Addr::new(192, 0, 2, 99))), NOW);
+            let lines = timelines.apply(fetched(Of::Asset, "k", 9, None), NOW);
+            lines.iter().any(|line| line.who == Who::from(MAC) && line.step.stage == Stage::HandedOver)
+        };
+        assert!(is_own(What::Script) && is_own(What::OwnScript));
+    }
+
+    #[test]
+    fn who_says_to_have_a_machines_address_does_not_keep_its_files_from_being_its_own() {
+        let mut timelines = Timelines::default();
+        timelines.apply(machine(once(&["k"])), NOW);
+        timelines.apply(machine(What::Address(IP)), NOW);
+        for n in 0..2 * AT_ONE_ADDRESS as u8 {
+            let who = Who::from(MacAddr([2, 0, 0, 0, 0, n]));
+            timelines.apply(Event { who, what: discover("BIOS") }, NOW);
+            timelines.apply(Event { who, what: What::Address(IP) }, NOW);
+        }
+        let lines = timelines.apply(fetched(Of::Asset, "k", 9, None), NOW);
+        assert!(
+            lines.iter().any(|line| line.who == Who::from(MAC) && line.step.stage == Stage::HandedOver),
+            "{lines:?}"
+        );
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl Timeline {
                 self.script(outcome, now)
             }
             What::OwnScript(outcome) => {
-                self.claims = true;
+                // Those of a script that it was sent before do not say so.
+                self.claims |= !self.loads_once(now);
                 self.script(outcome, now)
             }
             What::NotSaidWhose(name) => {
@@ -201,6 +202,7 @@ impl Timeline {
 
     fn script(&mut self, outcome: Outcome, now: Moment) -> Vec<Seen> {
         self.scripts = self.scripts.saturating_add(1);
+        self.put_aside();
         self.awaited = Awaited::default();
         self.chosen = None;
         self.ending = None;
@@ -231,6 +233,9 @@ impl Timeline {
             (Way::Boot(_) | Way::Disk(_), _, false) => format!("profile {profile}"),
         };
         let seen = vec![Seen(Stage::Script, text, false)];
+        if !matches!(way, Way::Menu | Way::Shell | Way::Local) {
+            self.is_given(&profile);
+        }
         let report_within = report_within.map(|within| within.as_secs());
         let chosen = Chosen { profile, once, until_installed, report_within, is_elsewhere: false };
         match way {
@@ -321,7 +326,7 @@ impl Timeline {
             bytes(*unacknowledged),
             since.as_secs()
         );
-        self.awaited.is_silent_at_the_end_of(name).then(|| {
+        self.has_most_likely_all(name).then(|| {
             self.ending = Some(Ending::HandedOver { at: now, probable: true });
             Seen(Stage::HandedOver, text, false)
         })
@@ -352,7 +357,7 @@ impl Timeline {
         }
         let (is_script, has_all) =
             (self.chosen.as_ref().is_some_and(|it| it.is_elsewhere), *of == Of::Asset && !part.is_look);
-        let has_all = has_all && self.awaited.got(name, bytes_of);
+        let has_all = has_all && self.has_all(name, bytes_of);
         let is_part = if *sent == part.whole { String::new() } else { format!(" of {}", bytes(part.whole)) };
         let text = match failure {
             Some(failure) => {
