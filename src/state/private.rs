@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -60,6 +60,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn keep(file: &Path) {
     // A file that cannot be made is SQLite's to report.
     let _ = OpenOptions::new().write(true).create_new(true).mode(OWN).open(file);
+    if !is_database(file) {
+        // It is somebody's who needs it as it is, and SQLite says so.
+        return;
+    }
     for file in with_beside(file) {
         let Ok(about) = fs::metadata(&file) else { continue };
         let mode = about.permissions().mode() & 0o777;
@@ -80,6 +84,15 @@ pub(super) fn keep(file: &Path) {
         }
     }
 }
+
+/// Whether a file is of SQLite, or empty (SQLite, "Database File Format" §1.3.1).
+fn is_database(file: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(HEADER.len() as u64).read_to_end(&mut start));
+    read.is_ok() && (start.is_empty() || start == HEADER)
+}
+
+const HEADER: &[u8] = b"SQLite format 3\0";
 
 /// A file of SQLite's, and those that it has beside it.
 pub(super) fn with_beside(file: &Path) -> [PathBuf; 4] {

@@ -169,6 +169,20 @@ async fn a_state_file_is_its_owners_alone() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_database_stays_as_it_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("state.db");
+    fs::write(&file, "somebody else's notes").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("set");
+    let refused = State::open_alone(&url(&folder)).await.map(|_| ()).expect_err("no database");
+    assert!(matches!(refused, StateError::Broken { .. }), "{refused:?}");
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o644);
+    assert_eq!(fs::read(&file).expect("read"), b"somebody else's notes");
+}
+
+#[tokio::test]
 async fn of_each_machine_the_last_boots_are_kept_as_they_were_last() {
     for place in Place::both() {
         let state = place.open().await;
