@@ -1,6 +1,7 @@
 //! Addresses of this server in command lines, scripts and answer files.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -127,6 +128,20 @@ pub fn without_password(url: &str) -> String {
     }
 }
 
+/// A URL of libpq for a library that wants a host: libpq takes `postgres://user@/name?host=/run/postgresql`, with the folder
+/// of a socket as a parameter.
+#[must_use]
+pub fn with_host(url: &str) -> Cow<'_, str> {
+    let start = url.find("://").map_or(0, |at| at + "://".len());
+    let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
+    match url[start..end].rfind('@').map(|at| start + at + 1) {
+        Some(host) if host == end || url[host..].starts_with(':') => {
+            Cow::Owned(format!("{}localhost{}", &url[..host], &url[host..]))
+        }
+        _ => Cow::Borrowed(url),
+    }
+}
+
 /// Whether a profile's file is on another server.
 #[must_use]
 pub fn is_remote(path: &str) -> bool {
@@ -177,6 +192,19 @@ mod tests {
             ("u:secret@db", "u:***@db"),
         ] {
             assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_url_without_a_host_is_one_of_a_socket() {
+        for (url, whole) in [
+            ("postgres://u@/n?host=/run/postgresql", "postgres://u@localhost/n?host=/run/postgresql"),
+            ("postgres://u:p@:5433/n", "postgres://u:p@localhost:5433/n"),
+            ("postgres://u@?host=/run/x@y", "postgres://u@localhost?host=/run/x@y"),
+            ("postgres://u:se@cret@db/n", "postgres://u:se@cret@db/n"),
+            ("postgres:///n?host=/run/postgresql", "postgres:///n?host=/run/postgresql"),
+        ] {
+            assert_eq!(with_host(url), whole);
         }
     }
 }

@@ -376,6 +376,7 @@ SRV/n.toml:2:1: \"postgres://n:***@db:port/n\" is not a valid URL: error with co
 SRV/n.toml:3:1: SRV/none cannot be read: No such file or directory (os error 2); it holds the password of the server
 SRV/n.toml:4:1: \"\" is no name for an appliance: use 1 to 64 characters";
         assert_eq!(resolved(text).map(|_| ()), Err(of_server.into()));
+        assert!(resolved("[state]\nurl = \"postgres://n@/n?host=/run/postgresql\"\nappliance = \"a\"\n").is_ok());
         // A pipe is opened by nobody else, and must not be waited for.
         let folder = tempfile::tempdir().expect("a folder");
         let pipe = folder.path().join("pipe");

@@ -11,7 +11,11 @@ use super::{
     units,
 };
 use crate::{
-    boot::{machine::OfferShape, shape::Shape, urls::without_password},
+    boot::{
+        machine::OfferShape,
+        shape::Shape,
+        urls::{with_host, without_password},
+    },
     files::{AssetRoot, permission},
     net::{
         limits::ClientLimits,
@@ -110,7 +114,7 @@ impl Check<'_> {
         let schema::State { url, password_file, appliance, keep_boots, .. } = self.loaded.config.state.clone();
         let keep_boots = self.duration(&["state", "keep_boots"], &keep_boots, KEEP_BOOTS);
         let url = url.filter(|url| is_server(url))?;
-        if let Err(error) = PgConnectOptions::from_str(&url) {
+        if let Err(error) = PgConnectOptions::from_str(&with_host(&url)) {
             let shown = without_password(&url);
             self.fault(&["state", "url"], format!("{shown:?} is not a valid URL: {error}; example: {EXAMPLE:?}"));
         }

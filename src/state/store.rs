@@ -27,7 +27,7 @@ use crate::{
     boot::{
         identity::MachineId,
         roster::{Change, Roster},
-        urls::without_password,
+        urls::{with_host, without_password},
     },
     timeline::{
         boot::Timeline,
@@ -88,7 +88,7 @@ impl State {
     /// [`StateError::Unusable`]: the URL.
     pub fn on_server(url: &str, password: Option<&str>, appliance: &str) -> Result<Self, StateError> {
         let shown = without_password(url);
-        let options = PgConnectOptions::from_str(url).map_err(|error| StateError::of(&shown, error))?;
+        let options = PgConnectOptions::from_str(&with_host(url)).map_err(|error| StateError::of(&shown, error))?;
         // What is slow, or there already, is no news for whoever reads our log.
         let options = options.disable_statement_logging().options([("client_min_messages", "warning")]);
         let options = options.application_name(&format!("netbootd {appliance}"));
@@ -100,7 +100,7 @@ impl State {
     /// up in. None for a socket.
     #[must_use]
     pub fn reach(url: &str) -> (Option<u16>, Vec<PathBuf>) {
-        let Ok(options) = PgConnectOptions::from_str(url) else { return (None, Vec::new()) };
+        let Ok(options) = PgConnectOptions::from_str(&with_host(url)) else { return (None, Vec::new()) };
         if options.get_socket().is_some() || options.get_host().starts_with('/') {
             return (None, Vec::new());
         }
