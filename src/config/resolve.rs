@@ -53,6 +53,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         check.no_profile(&["default_profile"], &config.default_profile, &profiles);
     }
     let machines = check.machines(&profiles, assets.as_ref(), &templates);
+    check.one_address(&machines);
     check.control();
     let answers = check.answers();
     let mut watched = Watched::of(loaded);
@@ -377,6 +378,15 @@ SRV/n.toml:3:1: SRV/none cannot be read: No such file or directory (os error 2);
 SRV/n.toml:4:1: \"\" is no name for an appliance: use 1 to 64 characters";
         assert_eq!(resolved(text).map(|_| ()), Err(of_server.into()));
         assert!(resolved("[state]\nurl = \"postgres://n@/n?host=/run/postgresql\"\nappliance = \"a\"\n").is_ok());
+        let one_address = |once: &str| {
+            let text = format!(
+                "[http]\nbase_url = \"http://boot.lab:8080\"\n[state]\nurl = \"postgres://n@db/n\"\nappliance = \"a\"\n\
+                 [[machines]]\nmac = \"52:54:00:12:34:56\"\nprofile = \"menu\"\nonce = {once}\n"
+            );
+            let findings = resolved(&text).expect("no fault").findings;
+            findings.iter().any(|finding| finding.fault.message.contains("all appliances have this address"))
+        };
+        assert_eq!((one_address("true"), one_address("\"installed\"")), (true, false));
         // A pipe is opened by nobody else, and must not be waited for.
         let folder = tempfile::tempdir().expect("a folder");
         let pipe = folder.path().join("pipe");

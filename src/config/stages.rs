@@ -5,6 +5,7 @@ use std::{io, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{
+    Level,
     check::{BAD_PORT, Check, LONGEST, has_good_port},
     meant, schema,
     settings::{Dhcp, StateServer, StateUrl, Syslog},
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::{
     boot::{
-        machine::OfferShape,
+        machine::{MachineRule, OfferShape},
+        selector::Selector,
         shape::Shape,
         urls::{with_host, without_password},
     },
@@ -226,6 +228,19 @@ impl Check<'_> {
             self.fault(&["http", "base_url"], format!("{:?} {fault}", without_password(url)));
         }
         Some(url.to_owned())
+    }
+
+    /// Appliances that share a state have the same configuration, so machines reach them all by this address, and a script
+    /// of the one may lead to files of the other. Then no appliance sees the whole hand-over.
+    pub(super) fn one_address(&mut self, machines: &[(Selector, MachineRule)]) {
+        let config = &self.loaded.config;
+        let is_shared = config.state.url.as_deref().is_some_and(is_server) && config.http.base_url.is_some();
+        if is_shared && machines.iter().any(|(_, rule)| rule.once && rule.until_installed.is_none()) {
+            let message = "all appliances have this address, and once = true ends only where the appliance that gave a machine its \
+                           script sends it all files too: let the load balancer lead each machine to one appliance, or use \
+                           once = \"installed\", whose report counts on any of them";
+            self.finding(Level::Warning, &["http", "base_url"], message.into());
+        }
     }
 }
 
