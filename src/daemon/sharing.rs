@@ -79,7 +79,11 @@ struct Memory {
     is_key_shared: bool,
     /// When the server answered last.
     answered: Instant,
+    /// Why the last exchange since then failed.
+    refused: Option<String>,
     is_lost: bool,
+    /// Why, as the log has it.
+    lost_by: Option<String>,
     is_full: bool,
     said_there: Option<Instant>,
     forgot: Option<Instant>,
@@ -125,7 +129,9 @@ impl Sharing {
             learned_up_to: State::NOTHING_LEARNED,
             is_key_shared: false,
             answered: Instant::now(),
+            refused: None,
             is_lost: false,
+            lost_by: None,
             is_full: false,
             said_there: None,
             forgot: None,

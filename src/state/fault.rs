@@ -112,6 +112,12 @@ fn fix_of(code: &str) -> &'static str {
         "25006" => READ_ONLY,
         // too_many_connections.
         "53300" => TOO_MANY,
+        // undefined_table and undefined_column. Who restores a backup makes the tables, and ours would be in the way.
+        "42P01" | "42703" => NO_TABLES,
+        // untranslatable_character and character_not_in_repertoire.
+        "22P05" | "22021" => NOT_UTF8,
+        // protocol_violation: pgbouncer says so of parameters that it does not know.
+        "08P01" => POOLED,
         // disk_full.
         "53100" => "; free some space on the host of the database",
         _ => "",
@@ -129,6 +135,11 @@ const SQLSTATE: usize = 5;
 const READ_ONLY: &str =
     "; the server is a standby, or its database is read-only: name the primary server with state.url";
 const TOO_MANY: &str = "; raise max_connections of the server: each appliance uses three connections";
+const NO_TABLES: &str =
+    "; the database is another one than before: restore its backup, or start netbootd again, which makes its tables";
+const NOT_UTF8: &str = "; the database must have the encoding UTF8: \
+                        createdb --owner=netbootd --encoding=UTF8 --template=template0 netbootd";
+const POOLED: &str = "; name PostgreSQL itself with state.url, and no pgbouncer before it";
 const IN_USE: &str = "; give each netbootd on this host a file of its own with state.url, or stop the other one and start this one again";
 const READ_ONLY_FOLDER: &str = "; its folder is read-only: for the service, allow it with ReadWritePaths=FOLDER below [Service] (systemctl edit \
                          netbootd); or keep the state in /var/lib/netbootd";
@@ -144,7 +155,7 @@ mod tests {
 
     #[test]
     fn codes_of_a_server_have_fixes() {
-        for code in ["28P01", "3D000", "42501", "3F000", "25006", "53300", "53100"] {
+        for code in ["28P01", "3D000", "42501", "3F000", "25006", "53300", "53100", "22P05", "08P01", "42P01"] {
             assert!(fix_of(code).starts_with("; "), "{code}");
         }
         assert_eq!(fix_of("40001"), "");

@@ -496,6 +496,20 @@ fn an_appliance_that_was_cut_off_or_stopped_a_moment_ago_gives_no_one_time_profi
 }
 
 #[test]
+fn why_the_database_refuses_is_told_with_the_fix() -> Result<()> {
+    let Some(site) = Site::start("")? else { return Ok(()) };
+    site.postgres.sql("postgres", "ALTER DATABASE netbootd SET default_transaction_read_only = on")?;
+    site.postgres
+        .sql("postgres", "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'netbootd'")?;
+    site.a.netbootd.wait_for_line("name the primary server with state.url", HEARD)?;
+    site.postgres.sql("postgres", "ALTER DATABASE netbootd RESET default_transaction_read_only")?;
+    site.a.netbootd.wait_for_line("the server that keeps the state answers again", HEARD)?;
+    site.postgres.sql("postgres", "DROP DATABASE netbootd WITH (FORCE)")?;
+    site.postgres.sql("postgres", "CREATE DATABASE netbootd OWNER netbootd")?;
+    site.a.netbootd.wait_for_line("start netbootd again, which makes its tables", HEARD).map(drop)
+}
+
+#[test]
 fn a_database_that_dies_or_is_not_there_at_the_start_stops_no_boot() -> Result<()> {
     let Some(mut site) = Site::start("")? else { return Ok(()) };
     let folder = site.lab.directory().to_owned();

@@ -34,14 +34,17 @@ impl Sharing {
         let result = tokio::select! {
             result = &mut exchange => result,
             () = sleep(left) => {
-                self.lose(&"it does not answer");
+                let refused = self.memory().refused.clone();
+                self.lose(&refused.as_deref().unwrap_or("the server does not answer"));
                 exchange.await
             }
         };
         if let Err(error) = &result {
+            let words = words(error);
             if self.memory().answered.elapsed() >= FRESH {
-                self.lose(&words(error));
+                self.lose(&words);
             }
+            self.memory().refused = Some(words);
             self.store_waiting().await;
         }
         result
@@ -99,6 +102,7 @@ impl Sharing {
             memory.told.extract_if(.., |(left, _)| *left == 0).for_each(|(_, kept)| kept.tell());
             memory.is_copy_behind |= count > 0;
             memory.answered = Instant::now();
+            memory.refused = None;
             self.publish(&memory);
         }
         if let Some(copy) = self.copy.as_ref().filter(|_| changes.is_whole || !changes.entries.is_empty())
@@ -213,23 +217,30 @@ impl Sharing {
 
     /// One-time profiles are not given while nobody knows who had them elsewhere.
     pub(super) fn lose(&self, error: &dyn std::fmt::Display) {
+        let error = error.to_string();
         let mut memory = self.memory();
         memory.told.clear();
-        if !std::mem::replace(&mut memory.is_lost, true) {
-            drop(memory);
-            warn!(
+        let was_lost = std::mem::replace(&mut memory.is_lost, true);
+        if memory.lost_by.replace(error.clone()).as_ref() == Some(&error) {
+            return;
+        }
+        drop(memory);
+        match was_lost {
+            true => warn!("the server that keeps the state still cannot be reached: {error}"),
+            false => warn!(
                 "the server that keeps the state cannot be reached: {error}; boots continue from the last known state, \
                  one-time profiles are not served, and what is learned waits"
-            );
-            let fault = format!("its server cannot be reached ({error}), and is tried again and again");
-            self.live.state_fault.store(Some(Arc::new(fault)));
+            ),
         }
+        let fault = format!("its server cannot be reached ({error}), and is tried again and again");
+        self.live.state_fault.store(Some(Arc::new(fault)));
     }
 
     fn find(&self) {
         let mut memory = self.memory();
         memory.is_full = false;
         let was_lost = std::mem::take(&mut memory.is_lost);
+        memory.lost_by = None;
         // It may be another database now.
         memory.is_key_shared &= !was_lost;
         drop(memory);
