@@ -8,11 +8,12 @@
 //! | addresses, texts, reasons | [`mac`], [`text`], [`why`], [`over`], [`recent`] |
 //! | who a machine is | [`client`], [`identity`], [`hardware`], [`selector`], [`roster`], [`happened`], [`strangers`] |
 //! | what can be booted | [`loader`], [`loaders`], [`program`], [`chain`], [`profile`], [`image`], [`length`], [`template`], [`source`] |
-//! | the decision | [`live`], [`machine`], [`next`], [`shape`], [`learned`], [`faults`], [`shadow`], [`again`] |
+//! | the decision | [`live`], [`machine`], [`next`], [`shape`], [`learned`], [`faults`], [`shadow`], [`again`], [`beginning`] |
 //! | what the machine is sent | [`query`], [`script`], [`outcome`], [`pxelinux`], [`grub`], [`answer`], [`urls`] |
 
 pub mod again;
 pub mod answer;
+pub mod beginning;
 pub mod chain;
 pub mod client;
 pub mod clock;

@@ -164,6 +164,16 @@ impl Entry {
         self
     }
 
+    /// Whether the machine would be given the same by this, and with the same addresses for its reports.
+    #[must_use]
+    pub fn gives_the_same_as(&self, other: &Self) -> bool {
+        let decides = |entry: &Self| {
+            let Self { assigned, spent, had, tried, renewed, .. } = entry.clone();
+            (assigned, spent, had, tried, renewed)
+        };
+        decides(self) == decides(other)
+    }
+
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

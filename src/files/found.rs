@@ -9,6 +9,7 @@ use super::{asset::Asset, root::AssetRoot};
 use crate::{
     boot::{
         answer::Signer,
+        beginning::Beginning,
         identity::MachineId,
         live::Live,
         loader::{Loader, LoaderFile},
@@ -17,7 +18,6 @@ use crate::{
         outcome::Outcome,
         over::{Of, Over},
         query::Query,
-        script::Script,
     },
     offers::attempts::Attempts,
 };
@@ -76,8 +76,8 @@ pub struct Decided {
     pub machine: Option<MachineId>,
     /// What the text does.
     pub outcome: Outcome,
-    /// The text waits until it is kept that its machine begins a one-time profile. This one says that it cannot be kept.
-    pub refusal: Option<Script>,
+    /// The text waits until it is kept that its machine begins a one-time profile with it.
+    pub begins: Option<Box<Beginning>>,
 }
 
 impl Found {

@@ -178,7 +178,7 @@ impl Names<'_> {
     fn grub_configuration(&self, path: &str) -> Found {
         let made = grub::configuration(self.rules, self.base);
         let machine = self.caller.and_then(|caller| caller.machine());
-        let decided = Some(Decided { machine, outcome: made.outcome, refusal: None });
+        let decided = Some(Decided { machine, outcome: made.outcome, begins: None });
         Found::Text { name: path.to_owned(), text: made.text, decided }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::found::{Caller, Decided, Found, Names};
 use crate::boot::{
+    beginning::Beginning,
     faults::Files,
     machine::By,
     outcome::Outcome,
@@ -53,8 +54,9 @@ impl Names<'_> {
         }
         let machine = query.mac().ok().flatten().map(|mac| self.rules.identity(&query.facts(mac)));
         let waits = made.outcome.is_once() && caller.is_boot_client && caller.live.is_kept.load(Ordering::Relaxed);
-        let refusal = waits.then(|| make(Standing { state_fault: Some(Reason::NOT_KEPT), ..standing }));
-        let decided = Some(Decided { machine, outcome: made.outcome, refusal });
+        let refusal = || make(Standing { state_fault: Some(Reason::NOT_KEPT), ..standing });
+        let begins = waits.then(|| Box::new(Beginning::new(refusal(), machine, &roster)));
+        let decided = Some(Decided { machine, outcome: made.outcome, begins });
         Ok(Found::Text { name: path.to_owned(), text: made.text, decided })
     }
 

@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::{
     app::App,
+    beginning::kept,
     ends::{Ends, ipv4},
 };
 use crate::{
@@ -77,7 +78,12 @@ pub(super) async fn signed(
     let renewed = app.live.roster.load().of(machine).map_or(0, |entry| entry.renewed);
     let decides = decides && said.renewed.unwrap_or_default() >= renewed;
     let signed = Signed { profile: said.profile.clone().unwrap_or_default(), decides };
-    noted(&app, Who::Machine(machine), report, Some(signed))
+    let response = noted(&app, Who::Machine(machine), report, Some(signed));
+    if decides && response.status().is_success() {
+        // The machine may not say it again, and would be installed again.
+        kept(&app, machine).await;
+    }
+    response
 }
 
 /// HEAD reports nothing (RFC 9110 §9.3.2): programs that look at an address send it.

@@ -21,7 +21,7 @@ use super::{
     answers,
     app::{App, Asked, in_words},
     assets::Served,
-    beginning::{Answered, is_kept},
+    beginning::{Answered, ask_again, is_kept},
     connection::Connection,
     conversation::Answer,
     ends::Ends,
@@ -34,6 +34,7 @@ use super::{
 use crate::{
     boot::{
         answer::Signer,
+        beginning::Beginning,
         faults::Files,
         grub,
         hardware::Hardware,
@@ -165,7 +166,7 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     let rules = app.live.rules.load();
     let mut machine = None;
     let (mut is_retry, mut hardware, mut interface, mut serial) = (false, Hardware::default(), None, None);
-    let mut refusal = None;
+    let mut begins = None;
     let answer = match asked {
         Ok(Query(query)) => {
             let query = app.heard(ends, query.bounded());
@@ -182,8 +183,9 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
             let signer = Signer { key: &app.answer_key, now: app.now() };
             let state_fault = app.live.why_state_is_unknown();
             let look = |name: &str, wanted| app.look(name, wanted);
+            let roster = app.live.roster.load();
             let standing = Standing {
-                roster: Some(&app.live.roster.load()),
+                roster: Some(&roster),
                 looping,
                 files: Some(Files(&look)),
                 state_fault: state_fault.as_ref().map(|fault| fault.as_str()),
@@ -193,7 +195,8 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
             let answer = (write.script)(&rules, &base, &query, standing.clone());
             if !is_look && is_kept(app, &answer.outcome) {
                 let state_fault = Some(Reason::NOT_KEPT);
-                refusal = Some((write.script)(&rules, &base, &query, Standing { state_fault, ..standing }));
+                let refusal = (write.script)(&rules, &base, &query, Standing { state_fault, ..standing });
+                begins = Some(Box::new(Beginning::new(refusal, machine, &roster)));
             }
             answer
         }
@@ -214,9 +217,10 @@ fn answer(app: &App, ends: Ends, (method, headers): (&Method, &HeaderMap), asked
     };
     let is_once = answer.outcome.is_once();
     if !app.tell_script(ends, machine, claims, answer.outcome) && is_once {
-        return busy().into();
+        // A one-time boot does not begin unless it is recorded.
+        return ask_again().into();
     }
-    let answered = Answered::new(app, machine, claims, refusal, script_response(answer.text));
+    let answered = Answered::new(app, machine, claims, begins, script_response(answer.text));
     if let Some((machine, lacks)) = machine.zip(lacks) {
         app.tell(Who::Machine(machine), What::LittleMemory(lacks));
     }
@@ -266,13 +270,13 @@ async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer
             // A GRUB that firmware fetches for asks for the size first; others only look.
             let is_look = *method == Method::HEAD || !is_boot_client(headers);
             let decided = decided.filter(|decided| !is_look || decided.outcome != Outcome::Grub);
-            let Some(Decided { machine, outcome, refusal }) = decided else {
+            let Some(Decided { machine, outcome, begins }) = decided else {
                 return Answer::Other(script_response(text));
             };
-            if !app.tell_script(ends, machine, false, outcome) && refusal.is_some() {
-                return Answer::Other(busy());
+            if !app.tell_script(ends, machine, false, outcome) && begins.is_some() {
+                return Answer::Other(ask_again());
             }
-            let answered = Answered::new(app, machine, false, refusal, script_response(text));
+            let answered = Answered::new(app, machine, false, begins, script_response(text));
             return Answer::Other(Box::pin(answered.settled(app, ends, script_response)).await);
         }
         Err(Reason::NotFound(_)) if app.listing && uri.path().starts_with("/assets/") => {
@@ -282,11 +286,6 @@ async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer
         Err(why) => return Answer::Other(app.refuse(ends, &why)),
     };
     Answer::File(served.answer(on, method, headers, whose))
-}
-
-/// A one-time boot does not begin unless it is recorded.
-fn busy() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "busy: ask again\n").into_response()
 }
 
 fn script_response(text: String) -> Response {

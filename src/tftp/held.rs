@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        boot::{mac::MacAddr, outcome::Outcome, over::Of, script::Script},
+        boot::{beginning::Beginning, mac::MacAddr, outcome::Outcome, over::Of, roster::Roster, script::Script},
         tftp::{packet::Packet, source::Source},
     };
 
@@ -160,7 +160,10 @@ mod tests {
             request,
             datagram: RRQ.to_vec(),
             asked: Asked { name: "f".into(), source, of: Of::Asset, begins: None },
-            begins: Begins { machine: MacAddr([2; 6]).into(), refusal },
+            begins: Begins {
+                machine: MacAddr([2; 6]).into(),
+                beginning: Box::new(Beginning::new(refusal, None, &Roster::default())),
+            },
         }
     }
 

@@ -126,14 +126,19 @@ impl Loop {
                 self.say_why_not(waits);
                 continue;
             }
-            let held::Request { client, request, datagram, asked, .. } = waits;
+            let held::Request { client, request, datagram, asked, begins: Begins { machine, beginning } } = waits;
+            // Its client repeats a request that is not answered, and then gets the script as it is now.
+            if !beginning.fits(machine, &self.stage.live.roster.load()) {
+                continue;
+            }
             self.start(&request, &datagram, client, asked).unwrap_or_else(|why| self.refuse(&why, client));
         }
     }
 
     /// It is not kept, or not in time.
     pub(super) fn say_why_not(&mut self, waits: held::Request) {
-        let held::Request { client, request, datagram, asked, begins: Begins { machine, refusal } } = waits;
+        let held::Request { client, request, datagram, asked, begins: Begins { machine, beginning } } = waits;
+        let refusal = beginning.refusal;
         tell_of(&self.stage.events, Who::Machine(machine), What::Script(refusal.outcome));
         let asked = Asked { source: Source::Memory(refusal.text.into()), ..asked };
         self.start(&request, &datagram, client, asked).unwrap_or_else(|why| self.refuse(&why, client));

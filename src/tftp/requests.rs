@@ -24,13 +24,13 @@ use super::{
 use crate::{
     boot::{
         answer::{Key, Signer},
+        beginning::Beginning,
         chain::{is_probe, is_shim_probe},
         heard::Firmware,
         identity::MachineId,
         live::Live,
         over::{Of, Over},
         reason::Reason,
-        script::Script,
     },
     files::{
         AssetRoot,
@@ -164,8 +164,7 @@ pub(super) struct Asked {
 /// A machine that begins a one-time profile.
 pub(super) struct Begins {
     pub(super) machine: MachineId,
-    /// The script that says why not.
-    pub(super) refusal: Script,
+    pub(super) beginning: Box<Beginning>,
 }
 
 impl Stage {
@@ -206,14 +205,14 @@ impl Stage {
 
     /// The name shows the MAC address, the packet the IP address. From now on the machine's requests can be assigned to
     /// it.
-    fn tell_script(&self, peer: SocketAddrV4, Decided { machine, outcome, refusal }: Decided) -> Option<Begins> {
+    fn tell_script(&self, peer: SocketAddrV4, Decided { machine, outcome, begins }: Decided) -> Option<Begins> {
         let address = *peer.ip();
         let who = machine.map_or(Who::Address(address), Who::Machine);
         if machine.is_some() {
             tell_of(&self.events, who, What::Address(address));
         }
         tell_of(&self.events, who, What::Script(outcome));
-        machine.zip(refusal).map(|(machine, refusal)| Begins { machine, refusal })
+        machine.zip(begins).map(|(machine, beginning)| Begins { machine, beginning })
     }
 
     /// The port that a transfer of this file is sent from.

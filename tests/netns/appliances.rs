@@ -495,6 +495,78 @@ fn an_appliance_that_was_cut_off_or_stopped_a_moment_ago_gives_no_one_time_profi
     site.a.kill()
 }
 
+/// Whoever asks an appliance before it has heard that an installation is given again: a report that does not count would
+/// be followed by another installation.
+#[test]
+fn a_report_of_an_installation_that_was_given_again_elsewhere_counts() -> Result<()> {
+    let Some(site) = Site::start(REPORTS)? else { return Ok(()) };
+    let folder = site.lab.directory().to_owned();
+    let machines: Vec<String> = (0..12).map(|n| format!("52:54:00:12:35:{n:02x}")).collect();
+    for machine in &machines {
+        site.script(&site.a, machine)?;
+    }
+    eventually("the state has all that began", || {
+        let count = site.postgres.sql("netbootd", "SELECT count(*) FROM machines WHERE begun = 'reports'")?;
+        ensure!(count == "12", "{count}");
+        Ok(())
+    })?;
+    site.a.netbootd.signal(Signal::SIGSTOP)?;
+    for machine in &machines {
+        ensure!(site.b.tell(&folder, &["once", machine])?.0 == Some(0), "it is not given again");
+    }
+    thread::scope(|scope| -> Result<()> {
+        let asked: Vec<_> = machines.iter().map(|machine| scope.spawn(|| site.script(&site.a, machine))).collect();
+        thread::sleep(Duration::from_millis(300));
+        site.a.netbootd.signal(Signal::SIGCONT)?;
+        for (machine, asked) in machines.iter().zip(asked) {
+            let mut script = asked.join().map_err(|_| anyhow::anyhow!("a panic"))??;
+            let began = Instant::now();
+            while !script.contains("\nkernel ") && began.elapsed() < HEARD {
+                thread::sleep(Duration::from_millis(200));
+                script = site.script(&site.a, machine)?;
+            }
+            site.curl(&[], report_address(&script)?)?;
+        }
+        Ok(())
+    })?;
+    for machine in &machines {
+        site.until(&site.b, machine, TO_DISK)?;
+    }
+    Ok(())
+}
+
+/// The installer says it once, and restarts the machine.
+#[test]
+fn a_report_is_answered_when_it_is_kept() -> Result<()> {
+    let Some(site) = Site::start(REPORTS)? else { return Ok(()) };
+    let script = site.script(&site.a, MACHINE)?;
+    thread::scope(|scope| {
+        scope.spawn(|| site.postgres.sql("netbootd", "BEGIN; LOCK TABLE machines; SELECT pg_sleep(1.5); COMMIT"));
+        thread::sleep(Duration::from_millis(500));
+        let answer = site.curl(&[], report_address(&script)?)?;
+        ensure!(answer == format!("recorded for {MACHINE}: installed\n").into_bytes());
+        let rows = site.postgres.sql("netbootd", "SELECT spent FROM machines WHERE gone = 0")?;
+        ensure!(rows == "reports", "it is answered, and lost by a kill: {rows:?}");
+        Ok(())
+    })
+}
+
+const REPORTS: &str = r#"
+[profiles.reports]
+kernel = "vmlinuz"
+initrd = ["initrd.img"]
+cmdline = 'ok={{ report("installed") }}'
+[[machines]]
+oui = "52:54:00"
+profile = "reports"
+once = "installed"
+"#;
+
+fn report_address(script: &str) -> Result<&str> {
+    let address = script.split([' ', '\n']).find_map(|word| word.strip_prefix("ok="));
+    address.with_context(|| script.to_owned())
+}
+
 #[test]
 fn why_the_database_refuses_is_told_with_the_fix() -> Result<()> {
     let Some(site) = Site::start("")? else { return Ok(()) };

@@ -99,11 +99,12 @@ impl Sharing {
             memory.is_copy_behind |= !forgotten.is_empty();
             memory.waiting.extend(forgotten);
             memory.told.iter_mut().for_each(|(left, _)| *left = left.saturating_sub(count));
-            memory.told.extract_if(.., |(left, _)| *left == 0).for_each(|(_, kept)| kept.tell());
             memory.is_copy_behind |= count > 0;
             memory.answered = Instant::now();
             memory.refused = None;
             self.publish(&memory);
+            // Who waits looks at what was published.
+            memory.told.extract_if(.., |(left, _)| *left == 0).for_each(|(_, kept)| kept.tell());
         }
         if let Some(copy) = self.copy.as_ref().filter(|_| changes.is_whole || !changes.entries.is_empty())
             && let Err(error) = copy.copy(&changes).await
