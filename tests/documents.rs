@@ -276,6 +276,7 @@ const OTHERS: &[&str] = &[
     "createuser",
     "dd",
     "dnf",
+    "sqlite3",
     "systemctl",
     "sudoedit",
     "curl",
