@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     access::{Via, is_of_own_page, may_change},
     bundle::bundle,
-    events::events,
+    events::{Readers, events},
     known::{self, Known},
     leases::Leases,
     openapi::document,
@@ -60,7 +60,8 @@ pub fn router(api: Arc<Api>) -> Router {
     let all = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let nothing = get(async || Problem::of(StatusCode::NOT_FOUND, "the API has no such path"));
     let all = all.route("/api/v1", nothing.clone()).route("/api/v1/{*rest}", nothing);
-    all.layer(middleware::from_fn_with_state(api.clone(), guard)).with_state(api)
+    let readers = Readers::new(api.live.clone(), api.server.clone());
+    all.layer(Extension(readers)).layer(middleware::from_fn_with_state(api.clone(), guard)).with_state(api)
 }
 
 /// What can be asked and changed; [`super::openapi`] describes each.
@@ -185,9 +186,13 @@ async fn leases(State(api): State<Arc<Api>>) -> Json<Leases> {
     Json(Leases::now(&api.live, &*api.server, Moment::from(SystemTime::now())))
 }
 
-async fn happenings(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    let Api { live, server, stop, .. } = &*api;
-    events(live.clone(), server.clone(), &headers, stop.clone()).await
+async fn happenings(
+    State(api): State<Arc<Api>>,
+    Extension(readers): Extension<Arc<Readers>>,
+    Extension(via): Extension<Via>,
+    headers: HeaderMap,
+) -> Response {
+    events(&readers, &*api.server, (via, &headers), api.stop.clone()).await
 }
 
 async fn profiles(State(api): State<Arc<Api>>) -> Json<Vec<Profile>> {

@@ -12,12 +12,16 @@ use axum::response::{
     sse::{Event, KeepAlive},
 };
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{
+    Mutex, OwnedSemaphorePermit, Semaphore,
+    broadcast::{Receiver, error::RecvError},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    access::Via,
     known::Known,
     server::{Server, Steps, Told},
 };
@@ -27,39 +31,68 @@ use crate::{boot::live::Live, timeline::event::Who};
 /// §9.2.4) first gets what it missed, as far as that is remembered. One that is too slow gets a `missed` event. All end
 /// with `stop`: the steps themselves end only when everyone who may see one has gone, and this connection is among them.
 pub(super) async fn events(
-    live: Arc<Live>,
-    server: Arc<dyn Server>,
-    headers: &HeaderMap,
+    readers: &Arc<Readers>,
+    server: &dyn Server,
+    (via, headers): (Via, &HeaderMap),
     stop: CancellationToken,
 ) -> Response {
+    let Ok(place) = readers.place(via) else {
+        let words = "too many programs read events; ask again later\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "15")], words).into_response();
+    };
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     match server.steps(after).await {
         Some(Steps { before, coming }) => {
-            let steps = stream::unfold((VecDeque::from(before), coming, Names::new(live, server)), next)
-                .take_until(stop.cancelled_owned());
+            let reader = Reader { before: before.into(), coming, readers: readers.clone(), _place: place };
+            let steps = stream::unfold(reader, next).take_until(stop.cancelled_owned());
             Sse::new(steps).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
         }
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
-type Waiting = (VecDeque<Arc<Told>>, Receiver<Arc<Told>>, Names);
+/// What all readers of events share.
+pub(super) struct Readers {
+    names: Mutex<Names>,
+    places: Arc<Semaphore>,
+}
 
-async fn next((mut before, mut coming, mut names): Waiting) -> Option<(Result<Event, Infallible>, Waiting)> {
-    let event = match before.pop_front() {
-        Some(told) => step(&mut names, &told).await,
-        None => match coming.recv().await {
-            Ok(told) => step(&mut names, &told).await,
+impl Readers {
+    pub(super) fn new(live: Arc<Live>, server: Arc<dyn Server>) -> Arc<Self> {
+        Arc::new(Self { names: Mutex::new(Names::new(live, server)), places: Arc::new(Semaphore::new(READERS)) })
+    }
+
+    /// Everyone on the network may read, but not take the place of who is on this host.
+    fn place(&self, via: Via) -> Result<Option<OwnedSemaphorePermit>, ()> {
+        match via {
+            Via::ControlSocket => Ok(None),
+            Via::Tcp(_) => self.places.clone().try_acquire_owned().map(Some).map_err(drop),
+        }
+    }
+}
+
+struct Reader {
+    before: VecDeque<Arc<Told>>,
+    coming: Receiver<Arc<Told>>,
+    readers: Arc<Readers>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+async fn next(mut reader: Reader) -> Option<(Result<Event, Infallible>, Reader)> {
+    let event = match reader.before.pop_front() {
+        Some(told) => step(&reader.readers, &told).await,
+        None => match reader.coming.recv().await {
+            Ok(told) => step(&reader.readers, &told).await,
             Err(RecvError::Lagged(missed)) => Event::default().event("missed").data(missed.to_string()),
             Err(RecvError::Closed) => return None,
         },
     };
-    Some((Ok(event), (before, coming, names)))
+    Some((Ok(event), reader))
 }
 
-async fn step(names: &mut Names, Told { number, line }: &Told) -> Event {
+async fn step(readers: &Readers, Told { number, line }: &Told) -> Event {
     let step = &line.step;
-    let machine = names.id(line.who).await;
+    let machine = readers.names.lock().await.id(line.who).await;
     let data = json!({
         "machine": machine, "at": step.at, "stage": step.stage, "text": step.text, "failed": step.failed,
     });
@@ -96,6 +129,8 @@ impl Names {
     }
 }
 
+/// At the same time, over the network: each holds a connection and its buffers.
+const READERS: usize = 64;
 const RENEWED: Duration = Duration::from_secs(1);
 const RENEWED_FOR_NEWS: Duration = Duration::from_millis(100);
 /// For each second of work, so many seconds without.

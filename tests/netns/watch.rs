@@ -89,6 +89,32 @@ fn a_boot_is_watched_as_it_happens_and_read_afterwards_also_behind_a_restart() -
     Ok(())
 }
 
+/// Everyone on the network may read events, and must not use up what others need.
+#[test]
+fn so_many_read_events_over_the_network_and_the_host_itself_always_can() -> Result<()> {
+    let limit = ("NETBOOTD_HTTP__MAX_CONNECTIONS_PER_CLIENT", "100");
+    let Some(bench) = Bench::start_with(&[limit])? else { return Ok(()) };
+    let reads = || bench.get("/api/v1/events", None);
+    let mut readers = (0..64).map(|_| reads()).collect::<Result<Vec<_>>>()?;
+    let one_more = format!("{:?}", reads().err());
+    ensure!(one_more.contains("503 Service Unavailable"), "{one_more}");
+    let watch = Process::spawn("watch", daemon(&bench.server).args(["watch", "--json"]))?;
+    let until = Instant::now() + SOON;
+    // It says nothing before something happens.
+    for xid in 1.. {
+        boots(&bench, xid)?;
+        if watch.lines().iter().any(|line| line.contains("\"stage\"")) {
+            break;
+        }
+        ensure!(Instant::now() < until, "nothing was shown");
+    }
+    readers.pop();
+    while reads().is_err() {
+        ensure!(Instant::now() < until, "the place of one that has gone is not free");
+    }
+    Ok(())
+}
+
 /// HTML §9.2.4: who was away says which event it heard last, and hears the rest.
 #[test]
 fn events_have_numbers_and_are_told_again_to_who_missed_them() -> Result<()> {
