@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs, process};
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -56,6 +57,8 @@ impl Lab {
         host.ip(&["link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", peer.namespace()])?;
         set_up(host, "eth1", Some(here.1))?;
         set_up(peer, "eth1", Some(there.1))?;
+        wait_for_link(host, "eth1")?;
+        wait_for_link(peer, "eth1")?;
         Ok(hosts)
     }
 
@@ -73,7 +76,9 @@ impl Lab {
         let far_end = ["type", "veth", "peer", "name", interface, "netns", host.namespace()];
         self.switch.ip(&[&["link", "add", &port][..], &far_end].concat())?;
         self.plug_in(&port)?;
-        set_up(host, interface, address)
+        set_up(host, interface, address)?;
+        wait_for_link(host, interface)?;
+        wait_for_link(&self.switch, &port)
     }
 
     /// A folder for files that end with the lab.
@@ -112,6 +117,18 @@ fn set_up(host: &Host, interface: &str, address: Option<&str>) -> Result<()> {
     host.enter(|| fs::write(&accept, "0"))?.with_context(|| format!("writing {accept}"))?;
     host.ip(&["link", "set", interface, "up"]).map(drop)
 }
+
+/// The kernel takes a link into use a moment after both of its ends are up, and drops what is sent before.
+fn wait_for_link(host: &Host, interface: &str) -> Result<()> {
+    let until = Instant::now() + LINK;
+    while !host.ip(&["link", "show", interface])?.contains(" state UP ") {
+        ensure!(Instant::now() < until, "{interface} of {} has no link after {LINK:?}", host.namespace());
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+const LINK: Duration = Duration::from_secs(20);
 
 impl Drop for Lab {
     fn drop(&mut self) {
