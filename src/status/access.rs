@@ -23,7 +23,9 @@ pub fn may_change(via: Via, headers: &HeaderMap, token: Option<&str>) -> Result<
     if via == Via::ControlSocket {
         return Ok(());
     }
-    if let Some(given) = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")) {
+    // The name of a scheme is in any case (RFC 9110 §11.1).
+    let of_scheme = |(scheme, given): (&str, _)| scheme.eq_ignore_ascii_case("bearer").then_some(given);
+    if let Some(given) = text(header::AUTHORIZATION).and_then(|value| value.split_once(' ').and_then(of_scheme)) {
         let is_right = token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(given.as_bytes())));
         return if is_right { Ok(()) } else { Err((StatusCode::FORBIDDEN, "the token is wrong")) };
     }
@@ -90,7 +92,9 @@ mod tests {
         assert_eq!(asked("127.0.0.1", &[local, &[("x-forwarded-for", "10.0.0.1")]].concat(), None), Err(403));
         assert_eq!(asked("10.77.0.50", local, None), Err(403));
         assert_eq!(asked("10.77.0.50", local, Some("secret")), Err(401));
-        assert_eq!(asked("10.77.0.50", &[("authorization", "Bearer secret")], Some("secret")), Ok(()));
+        for right in ["Bearer secret", "bearer secret"] {
+            assert_eq!(asked("10.77.0.50", &[("authorization", right)], Some("secret")), Ok(()), "{right}");
+        }
         for wrong in ["Bearer secre", "Bearer ", "Bearer secret2"] {
             assert_eq!(asked("127.0.0.1", &[("authorization", wrong)], Some("secret")), Err(403), "{wrong}");
         }
