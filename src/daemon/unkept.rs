@@ -78,11 +78,12 @@ impl Unkept {
     }
 
     pub(super) fn tell_end(&mut self, live: &Live) {
-        if std::mem::take(&mut self.is_told) {
-            info!("the state can be written again");
-        }
+        // First: a machine may ask again as soon as the line is there.
         if std::mem::take(&mut self.is_fault) {
             live.state_fault.store(None);
+        }
+        if std::mem::take(&mut self.is_told) {
+            info!("the state can be written again");
         }
     }
 
