@@ -80,7 +80,7 @@ pub struct Timeline {
     awaited: Awaited,
     /// What it lacks of a one-time profile that an earlier script began.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unfinished: Option<Unfinished>,
+    unfinished: Option<Box<Unfinished>>,
     /// Steps since the boot last got further: firmware repeats its requests, and a repetition is no news.
     repeatable: usize,
     /// What the machine said of its parts, in this boot or in an earlier one.

@@ -33,9 +33,9 @@ impl Timeline {
         self.chosen.as_ref().filter(|chosen| chosen.once && !self.awaited.names().is_empty())
     }
 
-    fn lacked(&self) -> Option<Unfinished> {
+    fn lacked(&self) -> Option<Box<Unfinished>> {
         let of_script = |chosen: &Chosen| Unfinished { chosen: chosen.clone(), awaited: self.awaited.clone() };
-        self.unfinished.clone().or_else(|| self.chosen_once().map(of_script))
+        self.unfinished.clone().or_else(|| self.chosen_once().map(of_script).map(Box::new))
     }
 
     /// What the machine has acknowledged of a file; whether it has all that its script, or an earlier one, names now.
@@ -55,7 +55,8 @@ impl Timeline {
 
     fn is_finished(&mut self, of_script: bool, of_earlier: bool) -> bool {
         let earlier = self.unfinished.take_if(|_| of_script || of_earlier);
-        if let Some(Unfinished { chosen, awaited }) = earlier.filter(|_| !of_script) {
+        if let Some(earlier) = earlier.filter(|_| !of_script) {
+            let Unfinished { chosen, awaited } = *earlier;
             (self.chosen, self.awaited) = (Some(chosen), awaited);
         }
         of_script || of_earlier
