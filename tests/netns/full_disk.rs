@@ -193,12 +193,6 @@ fn a_one_time_profile_by_pxelinux_cfg_waits_until_it_is_kept() -> Result<()> {
         let rules = format!("{rules}[[machines]]\nmac = [\"{}\"]\nonce = true\n", mac(8));
         let bench = Bench::prepared(&["eth1"], &[("NETBOOTD_STATE__URL", &state)], &rules, |_, _| Ok(()))?;
         let Some(bench) = bench else { return Ok(()) };
-        let limit = |bytes: &str| -> Result<()> {
-            let process = format!("--pid={}", bench.netbootd.pid());
-            let status = Command::new("prlimit").args([&process, &format!("--fsize={bytes}:unlimited")]).status()?;
-            ensure!(status.success(), "prlimit: {status}");
-            Ok(())
-        };
         let file = |number: u32| -> Result<String> {
             let name = format!("pxelinux.cfg/01-{}", mac(number).replace(':', "-"));
             let bytes = match over {
@@ -212,16 +206,24 @@ fn a_one_time_profile_by_pxelinux_cfg_waits_until_it_is_kept() -> Result<()> {
             Ok(String::from_utf8(bytes)?)
         };
         ensure!(file(7)?.contains("vmlinuz"), "{over:?}: it is kept, and not given");
-        limit("1")?;
+        limit_files(&bench, "1")?;
         // Nobody knows yet that the state cannot be written.
         let refused = file(8)?.replace("\nsay ", " ");
         ensure!(
             !refused.contains("vmlinuz") && refused.contains("boots once, and it is not known"),
             "{over:?}: {refused}"
         );
-        limit("unlimited")?;
+        limit_files(&bench, "unlimited")?;
         until("it is given", || Ok(file(8)?.contains("vmlinuz"))).with_context(|| format!("{over:?}"))?;
     }
+    Ok(())
+}
+
+/// Limits what netbootd may write into one file from now on, in bytes.
+fn limit_files(bench: &Bench, bytes: &str) -> Result<()> {
+    let process = format!("--pid={}", bench.netbootd.pid());
+    let status = Command::new("prlimit").args([&process, &format!("--fsize={bytes}:unlimited")]).status()?;
+    ensure!(status.success(), "prlimit: {status}");
     Ok(())
 }
 
@@ -238,18 +240,12 @@ fn a_limit_on_the_size_of_files_ends_no_boot() -> Result<()> {
     let state = format!("sqlite://{}/state.db", folder.path().display());
     let bench = Bench::prepared(&["eth1"], &[("NETBOOTD_STATE__URL", &state)], "", |_, _| Ok(()))?;
     let Some(bench) = bench else { return Ok(()) };
-    let limit = |bytes: &str| -> Result<()> {
-        let process = format!("--pid={}", bench.netbootd.pid());
-        let status = Command::new("prlimit").args([&process, &format!("--fsize={bytes}:unlimited")]).status()?;
-        ensure!(status.success(), "prlimit: {status}");
-        Ok(())
-    };
     let assign = || tell(&bench.server, &["assign", &mac(1), "shell"]);
-    limit("1")?;
+    limit_files(&bench, "1")?;
     let refused = assign()?;
     ensure!(refused.status.code() == Some(69), "{}", said(&refused));
     boots(&bench, 11)?;
-    limit("unlimited")?;
+    limit_files(&bench, "unlimited")?;
     let assigned = assign()?;
     ensure!(assigned.status.success(), "there is room again, and it is refused: {}", said(&assigned));
     ensure!(is_assigned(&bench, 1)?, "it is forgotten");
