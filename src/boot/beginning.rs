@@ -6,7 +6,7 @@ use super::{
     script::Script,
 };
 
-/// What a script that begins a one-time profile waits with, until it is known whether its beginning is kept.
+/// What decides about a script that begins a one-time profile, once it is known whether its beginning is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beginning {
     /// The script that says why it is not kept.
