@@ -106,8 +106,8 @@ const LOADER: f64 = 1e6;
 /// Bytes a second of a PXE ROM that takes 0.5 ms to answer a block of 1468 bytes.
 const LOCK_STEP: f64 = 1468.0 / 0.0005;
 /// Bytes for each second of a CPU, with many clients.
-const TFTP_PER_CPU: f64 = 210e6;
+const TFTP_PER_CPU: f64 = 203e6;
 /// The same.
-const HTTP_PER_CPU: f64 = 4.7e9;
+const HTTP_PER_CPU: f64 = 7.3e9;
 /// Seconds of a CPU for what a machine asks, and for its timeline.
 const ASKING: f64 = 0.002;
