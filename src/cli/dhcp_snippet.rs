@@ -9,9 +9,10 @@ use crate::{
     boot::loader::Loader,
     config::{
         Faults,
+        fixed::Tftp,
         load::{environment, load},
         resolve::resolve,
-        settings::{Settings, Tftp},
+        settings::Settings,
     },
     daemon::loaders::find,
     net::interface::choose,
@@ -44,7 +45,7 @@ impl DhcpSnippet {
         let of_configuration = |faults: Faults| Failure::new(EX_CONFIG, faults);
         let loaded = load(configuration(self.config.as_deref()), environment(), &[]).map_err(of_configuration)?;
         let settings = resolve(&loaded).map_err(of_configuration)?;
-        can_be_fetched(&settings.tftp)?;
+        can_be_fetched(&settings.fixed.tftp)?;
         let address = match self.address {
             Some(address) => address,
             None => address(&settings, self.interface)?,
@@ -83,7 +84,7 @@ fn kinds() -> String {
 /// The address of the named interface, or else of the interface that is served.
 fn address(settings: &Settings, named: Option<String>) -> Result<Ipv4Addr, Failure> {
     let is_argument = named.is_some();
-    let names = named.map_or_else(|| settings.interfaces.clone(), |name| vec![name]);
+    let names = named.map_or_else(|| settings.fixed.interfaces.clone(), |name| vec![name]);
     let chosen = choose(&names).map_err(|why| unclear(&why, is_argument, ""))?;
     let first = chosen.first().filter(|interface| !interface.addresses.is_empty());
     let nowhere =
@@ -100,8 +101,8 @@ fn here(settings: &Settings, address: Ipv4Addr) -> Result<Here, Failure> {
             "no loader was found, so there is no boot file to name: `netbootd loaders` shows which package to install";
         return Err(Failure::new(EX_UNAVAILABLE, words));
     }
-    let loader_base = format!("http://{address}:{}", settings.http_port);
-    let base = settings.base_url.clone().unwrap_or_else(|| loader_base.clone());
+    let loader_base = format!("http://{address}:{}", settings.fixed.http.port);
+    let base = settings.fixed.http.base_url.clone().unwrap_or_else(|| loader_base.clone());
     Ok(Here { address, base, loader_base, loaders })
 }
 
@@ -114,7 +115,7 @@ mod tests {
     fn boot_files_that_no_firmware_can_fetch_are_refused() {
         let refused = |flags: &[(&'static str, figment::value::Value)]| {
             let settings = resolve(&load(None, [], flags).expect("loaded")).expect("resolved");
-            can_be_fetched(&settings.tftp).err().map(|failure| failure.message)
+            can_be_fetched(&settings.fixed.tftp).err().map(|failure| failure.message)
         };
         assert_eq!(refused(&[]), None);
         assert!(refused(&[("tftp.enabled", false.into())]).is_some_and(|words| words.ends_with("set it to true")));

@@ -101,7 +101,7 @@ impl Up {
         let file = configuration(self.config.as_deref()).map(Path::to_owned);
         let mut settings = loaded(file.as_deref(), &flags, only.as_ref()).map_err(faulty)?;
         info!("netbootd {}", env!("CARGO_PKG_VERSION"));
-        let set = self.lease.set_address(&settings.interfaces)?;
+        let set = self.lease.set_address(&settings.fixed.interfaces)?;
         // Nobody reads along, and nobody answers, where this is no terminal.
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let other_proxy = if is_terminal { looks_around(&settings, !self.interfaces.is_empty())? } else { None };
@@ -115,7 +115,7 @@ impl Up {
         if let Some(file) = &self.save {
             self.saved(file, &flags, only.is_some())?;
         }
-        let asks = is_terminal && (settings.dhcp.known_only || is_careful);
+        let asks = is_terminal && (settings.offers.known_only || is_careful);
         let hint = self.lease.hint();
         let plan = Plan::new(settings).map_err(|why| unclear(&why, !self.interfaces.is_empty(), hint))?;
         // The table is read here: in the sandbox, it is out of reach.
@@ -249,11 +249,11 @@ fn loaded(file: Option<&Path>, flags: &[(&str, Value)], only: Option<&BTreeSet<S
 /// Looks at this host and asks the network once, before the server's own offers are there. Says the one thing that
 /// matters. Another ProxyDHCP server that answers.
 fn looks_around(settings: &Settings, is_argument: bool) -> Result<Option<Ipv4Addr>, Failure> {
-    let interfaces = choose(&settings.interfaces).map_err(|why| unclear(&why, is_argument, ""))?;
+    let interfaces = choose(&settings.fixed.interfaces).map_err(|why| unclear(&why, is_argument, ""))?;
     let quick = match examine_quickly(&interfaces, settings) {
         Ok(mut quick) => {
             // With leases of our own, there has to be no other server.
-            quick.findings.retain(|finding| settings.lease.is_none() || finding.id != "no_leasing_server");
+            quick.findings.retain(|finding| settings.fixed.lease.is_none() || finding.id != "no_leasing_server");
             quick
         }
         // It is a help, and no boot needs it.

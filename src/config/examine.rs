@@ -9,6 +9,7 @@ use std::{
 use super::{
     Fault, Finding, Level,
     check::is_profile,
+    fixed::Fixed,
     limits::{self, head},
     load::Loaded,
     meant,
@@ -36,7 +37,7 @@ use crate::{
 /// Checks a configuration a second time, after it was resolved.
 pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> (Vec<Fault>, Vec<Finding>) {
     let mut examination = Examination { loaded, settings, duplicates: Vec::new(), findings: Vec::new() };
-    if let Some(assets) = &settings.assets {
+    if let Some(assets) = &settings.fixed.assets {
         for (name, profile) in &settings.profiles {
             examination.files(name, profile, assets);
         }
@@ -60,7 +61,7 @@ pub fn loaders(settings: &Settings, loaders: &Loaders) -> Vec<Finding> {
     });
     let named = settings.loader_places.iter().filter_map(|(index, place)| {
         let (selector, rule) = settings.machines.get(*index)?;
-        let message = unfit(rule.loader.as_deref()?, selector, settings.assets.as_deref(), loaders)?;
+        let message = unfit(rule.loader.as_deref()?, selector, settings.fixed.assets.as_deref(), loaders)?;
         // What a package brings may be installed or replaced later.
         let level = if rule.loader.as_deref() == Some(GRUB) { Level::Warning } else { Level::Fault };
         Some(Finding { level, fault: Fault { place: place.clone(), message } })
@@ -144,7 +145,7 @@ struct Examination<'a> {
 impl Examination<'_> {
     /// A host name is correct where machines have DNS. The warning is for networks where they do not.
     fn base_url(&mut self) {
-        let url = self.settings.base_url.as_deref().unwrap_or_default();
+        let url = self.settings.fixed.http.base_url.as_deref().unwrap_or_default();
         let Some(host) = host(url) else { return };
         let url = without_password(url);
         let message = match host.parse::<IpAddr>() {
@@ -163,7 +164,7 @@ impl Examination<'_> {
 
     /// Each transfer has a port of its own.
     fn transfer_ports(&mut self) {
-        let (ports, most) = (self.settings.tftp.transfer_ports.as_ref(), self.settings.tftp.max_transfers);
+        let (ports, most) = (self.settings.fixed.tftp.transfer_ports.as_ref(), self.settings.fixed.tftp.max_transfers);
         if let Some(count) =
             ports.map(|ports| usize::from(ports.end() - ports.start()) + 1).filter(|count| *count < most)
         {
@@ -349,7 +350,7 @@ impl Examination<'_> {
     }
 
     fn rules(&mut self) {
-        let Settings { machines, interfaces, .. } = self.settings;
+        let Settings { machines, fixed: Fixed { interfaces, .. }, .. } = self.settings;
         for (index, (selector, rule)) in machines.iter().enumerate() {
             let Some(key) = selector.known_to_ipxe_only() else { continue };
             let what =
@@ -358,7 +359,7 @@ impl Examination<'_> {
                 let message = format!("{what}, so this rule cannot choose a loader: use mac or uuid");
                 self.find(Level::Warning, &["machines", &index.to_string(), "override", "loader"], message);
             }
-            if self.settings.dhcp.known_only {
+            if self.settings.offers.known_only {
                 let message = format!(
                     "{what}, and with dhcp.answer = \"known\" a machine that matches only this rule does not \
                      get iPXE: use mac or uuid, or approve the machine"

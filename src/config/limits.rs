@@ -34,7 +34,7 @@ impl Cmdline {
 /// Findings about the profiles alone.
 pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> Vec<Finding> {
     let cut = settings.cmdlines.iter().filter_map(|cmdline| {
-        let kernel = head(settings.assets.as_deref()?, &cmdline.linux(settings)?.kernel)?;
+        let kernel = head(settings.fixed.assets.as_deref()?, &cmdline.linux(settings)?.kernel)?;
         let limit = longest_cmdline(&kernel, cmdline.arch.as_deref())?;
         (cmdline.length > limit).then(|| {
             let length = cmdline.length;
@@ -49,7 +49,7 @@ pub(super) fn examine(loaded: &Loaded, settings: &Settings) -> Vec<Finding> {
     });
     let mut findings: Vec<Finding> = cut.chain(named).collect();
     for (name, profile) in &settings.profiles {
-        let Some(assets) = &settings.assets else { continue };
+        let Some(assets) = &settings.fixed.assets else { continue };
         for (arch, boot) in profile.boots().filter(|(arch, _)| arch.is_none_or(|arch| arch == "i386")) {
             let Boot::Linux(linux) = boot else { continue };
             if let Some(message) = too_large(linux, assets) {
@@ -113,7 +113,7 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 fn is_arm64(cmdline: &Cmdline, settings: &Settings) -> bool {
-    let kernel = || head(settings.assets.as_deref()?, &cmdline.linux(settings)?.kernel);
+    let kernel = || head(settings.fixed.assets.as_deref()?, &cmdline.linux(settings)?.kernel);
     match cmdline.arch.as_deref() {
         Some(arch) => arch == "arm64",
         None => kernel().is_some_and(|kernel| Image::of(&kernel) == Image::Arm64Kernel),

@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
     Fault, Faults, Finding, Level,
-    check::{Check, LONGEST, is_profile},
+    check::{Check, is_profile},
     examine::examine,
+    fixed::Fixed,
     isos::tell_apart,
     load::Loaded,
     settings::Settings,
@@ -65,21 +65,20 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
     let loader_place = |index: usize| loaded.places.of(&["machines", &index.to_string(), "override", "loader"]);
     let named = machines.iter().enumerate().filter(|(_, (_, rule))| rule.loader.is_some());
     let mut settings = Settings {
-        interfaces: config.interfaces.clone(),
-        assets: assets.map(Arc::new),
+        offers: check.offers(),
+        fixed: Fixed {
+            interfaces: config.interfaces.clone(),
+            assets: assets.map(Arc::new),
+            dhcp: check.dhcp(),
+            lease: check.lease(),
+            tftp: check.tftp(),
+            syslog: check.syslog(),
+            http: check.http(),
+            state: check.state(),
+            state_server: check.state_server(),
+            control: config.control.clone(),
+        },
         loader_dirs: config.loader_dirs.clone(),
-        dhcp: check.dhcp(),
-        lease: check.lease(),
-        state: check.state(),
-        state_server: check.state_server(),
-        tftp: check.tftp(),
-        syslog: check.syslog(),
-        http_port: check.http_port(),
-        listing: config.http.listing,
-        base_url: check.base_url(),
-        http_limits: check.http_limits(),
-        trusted_proxies: check.trusted_proxies(),
-        grace: check.duration(&["http", "grace"], &config.http.grace, Duration::ZERO..=LONGEST),
         profiles,
         default_profile: config.default_profile.clone(),
         templates,
@@ -89,7 +88,6 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
         cmdlines: std::mem::take(&mut check.cmdlines),
         loader_places: named.map(|(index, _)| (index, loader_place(index))).collect(),
         machines,
-        control: config.control.clone(),
         watched,
         read,
         findings: Vec::new(),
@@ -106,7 +104,7 @@ pub fn attempt(loaded: &Loaded) -> (Settings, Vec<Fault>) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Duration};
 
     use super::*;
     use crate::{
@@ -118,9 +116,10 @@ mod tests {
             shape::Shape,
         },
         config::{
+            fixed::{Dhcp, StateUrl, Tftp},
             load::load,
             schema,
-            settings::{Dhcp, StateUrl, Tftp},
+            settings::Offers,
             stages::DEFAULT_STATE,
         },
         net::limits::ClientLimits,
@@ -168,10 +167,13 @@ mod tests {
         };
         let debian = Profile::from(Boot::Linux(debian));
         assert_eq!(settings.profiles, BTreeMap::from([("debian".into(), debian)]));
-        assert_eq!(settings.interfaces, ["eth1"]);
-        assert_eq!((settings.http_port, settings.base_url.as_deref()), (8081, Some("http://boot.lab:8081")));
+        assert_eq!(settings.fixed.interfaces, ["eth1"]);
+        assert_eq!(
+            (settings.fixed.http.port, settings.fixed.http.base_url.as_deref()),
+            (8081, Some("http://boot.lab:8081"))
+        );
         assert_eq!(settings.default_profile, "debian");
-        assert!(settings.assets.is_some());
+        assert!(settings.fixed.assets.is_some());
         let second = Duration::from_secs(1);
         let defaults = ClientLimits {
             max_connections: 4096,
@@ -182,7 +184,7 @@ mod tests {
             probes: 4,
             dead_after: 150 * second,
         };
-        assert_eq!((settings.http_limits, settings.grace), (defaults, 30 * second));
+        assert_eq!((settings.fixed.http.limits, settings.fixed.http.grace), (defaults, 30 * second));
     }
 
     #[test]
@@ -213,12 +215,12 @@ SRV/n.toml:4:1: \"soon\" is not a time; examples: \"90s\", \"2m\", \"500ms\"";
         let lines = example.lines().filter(|line| !line.starts_with("#:schema "));
         let all: String = lines.map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let settings = resolved(&all.replace("/srv/netboot", "SRV")).expect("with everything");
-        assert_eq!((settings.default_profile.as_str(), settings.interfaces.len()), ("debian", 1));
+        assert_eq!((settings.default_profile.as_str(), settings.fixed.interfaces.len()), ("debian", 1));
     }
 
     #[test]
     fn the_tftp_stage_is_set_and_its_faults_have_their_places() {
-        let tftp = |text: &str| resolved(text).map(|settings| settings.tftp);
+        let tftp = |text: &str| resolved(text).map(|settings| settings.fixed.tftp);
         let default = tftp("").expect("no fault");
         assert_eq!((default.port, default.max_transfers, default.transfer_ports.clone()), (69, 256, None));
         assert_eq!(
@@ -243,7 +245,7 @@ SRV/n.toml:6:1: \"9-8\" is not a range of ports; example: \"50000-50999\"";
 
     #[test]
     fn the_dhcp_socket_is_one_of_three() {
-        let socket = |text: &str| resolved(text).map(|settings| settings.dhcp.socket);
+        let socket = |text: &str| resolved(text).map(|settings| settings.fixed.dhcp.socket);
         assert_eq!(socket(""), Ok(schema::DhcpSocket::Auto));
         assert_eq!(socket("[dhcp]\nsocket = \"capture\"\n"), Ok(schema::DhcpSocket::Capture));
         let fault = socket("[dhcp]\nsocket = \"raw\"\n").expect_err("a fault");
@@ -337,28 +339,25 @@ SRV/n.toml:4:1: the profile's template fails: undefined value: `vars.role` is un
     #[test]
     fn the_dhcp_stage_and_the_state_are_set_and_their_faults_have_their_places() {
         let settings = resolved("").expect("no fault");
-        let default = Dhcp {
-            enabled: true,
-            socket: schema::DhcpSocket::Auto,
-            offer: OfferShape::Auto,
+        let default = Dhcp { enabled: true, socket: schema::DhcpSocket::Auto, rates: Rates::default() };
+        let offers = Offers {
+            shape: OfferShape::Auto,
             reply_delay: Duration::ZERO,
             answer_after: Duration::ZERO,
             known_only: false,
-            rates: Rates::default(),
         };
-        assert_eq!((settings.dhcp, settings.state), (default, StateUrl::Default(DEFAULT_STATE.into())));
+        assert_eq!((settings.fixed.dhcp, settings.offers), (default, offers));
+        assert_eq!(settings.fixed.state, StateUrl::Default(DEFAULT_STATE.into()));
         let settings = resolved(
             "[dhcp]\noffer = \"boot_server\"\nreply_delay = \"1s\"\nanswer = \"known\"\nmax_rate_per_client = 50\n\
              [state]\nurl = \"sqlite://s.db\"\n",
         );
         let settings = settings.expect("no fault");
-        let rates = Rates { per_client: 50, ..Rates::default() };
-        let offer = OfferShape::Always(Shape::BootServer);
-        assert_eq!(
-            settings.dhcp,
-            Dhcp { offer, reply_delay: Duration::from_secs(1), known_only: true, rates, ..default }
-        );
-        assert_eq!(settings.state, StateUrl::Set("sqlite://s.db".into()));
+        assert_eq!(settings.fixed.dhcp, Dhcp { rates: Rates { per_client: 50, ..Rates::default() }, ..default });
+        let shape = OfferShape::Always(Shape::BootServer);
+        let expected = Offers { shape, reply_delay: Duration::from_secs(1), known_only: true, ..offers };
+        assert_eq!(settings.offers, expected);
+        assert_eq!(settings.fixed.state, StateUrl::Set("sqlite://s.db".into()));
         let faults = "\
 SRV/n.toml:2:1: unknown offer \"67\"; known are: auto, direct, option_67, boot_server, option_66, menu
 SRV/n.toml:3:1: max_rate is 0, so no client could be answered: use 1 or more
@@ -368,9 +367,9 @@ SRV/n.toml:5:1: \"state.db\" is not a valid URL; example: \"sqlite:///var/lib/ne
              copy = \"/srv/copy.db\"\nkeep_boots = \"7d\"\n",
         );
         let shared = shared.expect("no fault");
-        assert_eq!(shared.dhcp.answer_after, Duration::from_secs(2));
-        assert_eq!(shared.state, StateUrl::Set("sqlite:///srv/copy.db".into()));
-        assert_eq!(format!("{:?}", shared.state_server), "Some(postgres://n:***@db/n as a)");
+        assert_eq!(shared.offers.answer_after, Duration::from_secs(2));
+        assert_eq!(shared.fixed.state, StateUrl::Set("sqlite:///srv/copy.db".into()));
+        assert_eq!(format!("{:?}", shared.fixed.state_server), "Some(postgres://n:***@db/n as a)");
         let text = "[state]\nurl = \"postgres://n:secret@db:port/n\"\npassword_file = \"SRV/none\"\nappliance = \"\"\n";
         let of_server = "\
 SRV/n.toml:2:1: \"postgres://n:***@db:port/n\" is not a valid URL: error with configuration: invalid port number; example: \"postgres://netbootd@db.lab/netbootd?sslmode=verify-full\"

@@ -18,7 +18,7 @@ pub(super) fn is_shim(assets: &AssetRoot, path: &str) -> bool {
 /// A line for each kernel that is an EFI program: who signed it, and which machines start it.
 #[must_use]
 pub fn kernels(settings: &Settings) -> Vec<String> {
-    let Some(assets) = settings.assets.as_deref() else { return Vec::new() };
+    let Some(assets) = settings.fixed.assets.as_deref() else { return Vec::new() };
     let mut lines = Vec::new();
     for (name, profile) in &settings.profiles {
         for (arch, boot) in profile.boots() {

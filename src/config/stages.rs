@@ -7,8 +7,9 @@ use sqlx::postgres::PgConnectOptions;
 use super::{
     Level,
     check::{BAD_PORT, Check, LONGEST, has_good_port},
+    fixed::{Dhcp, Http, StateServer, StateUrl, Syslog},
     meant, schema,
-    settings::{Dhcp, StateServer, StateUrl, Syslog},
+    settings::Offers,
     units,
 };
 use crate::{
@@ -40,10 +41,17 @@ fn is_server(url: &str) -> bool {
 
 impl Check<'_> {
     pub(super) fn dhcp(&mut self) -> Dhcp {
-        let schema::Dhcp { enabled, socket, offer, reply_delay, answer_after, answer, max_rate, max_rate_per_client } =
-            self.loaded.config.dhcp.clone();
-        let reply_delay = self.duration(&["dhcp", "reply_delay"], &reply_delay, REPLY_DELAY);
-        let answer_after = self.duration(&["dhcp", "answer_after"], &answer_after, ANSWER_AFTER);
+        let schema::Dhcp { enabled, socket, max_rate, max_rate_per_client, .. } = self.loaded.config.dhcp;
+        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
+            if rate == 0 {
+                self.fault(&["dhcp", key], format!("{key} is 0, so no client could be answered: use 1 or more"));
+            }
+        }
+        Dhcp { enabled, socket, rates: Rates { total: max_rate, per_client: max_rate_per_client } }
+    }
+
+    pub(super) fn offers(&mut self) -> Offers {
+        let schema::Dhcp { offer, reply_delay, answer_after, answer, .. } = self.loaded.config.dhcp.clone();
         let shape = match (offer.as_str(), Shape::named(&offer)) {
             ("auto", _) => OfferShape::Auto,
             (_, Some(shape)) => OfferShape::Always(shape),
@@ -54,20 +62,11 @@ impl Check<'_> {
                 OfferShape::Auto
             }
         };
-        for (key, rate) in [("max_rate", max_rate), ("max_rate_per_client", max_rate_per_client)] {
-            if rate == 0 {
-                self.fault(&["dhcp", key], format!("{key} is 0, so no client could be answered: use 1 or more"));
-            }
-        }
-        let rates = Rates { total: max_rate, per_client: max_rate_per_client };
-        Dhcp {
-            enabled,
-            socket,
-            offer: shape,
-            reply_delay,
-            answer_after,
+        Offers {
+            shape,
+            reply_delay: self.duration(&["dhcp", "reply_delay"], &reply_delay, REPLY_DELAY),
+            answer_after: self.duration(&["dhcp", "answer_after"], &answer_after, ANSWER_AFTER),
             known_only: answer == schema::Answer::Known,
-            rates,
         }
     }
 
@@ -162,7 +161,19 @@ impl Check<'_> {
         })
     }
 
-    pub(super) fn http_limits(&mut self) -> ClientLimits {
+    pub(super) fn http(&mut self) -> Http {
+        let schema::Http { listing, grace, .. } = self.loaded.config.http.clone();
+        Http {
+            port: self.http_port(),
+            base_url: self.base_url(),
+            listing,
+            limits: self.http_limits(),
+            trusted_proxies: self.trusted_proxies(),
+            grace: self.duration(&["http", "grace"], &grace, Duration::ZERO..=LONGEST),
+        }
+    }
+
+    fn http_limits(&mut self) -> ClientLimits {
         let schema::Http { max_connections, max_connections_per_client, rate_limit, keepalive, .. } =
             &self.loaded.config.http;
         for (key, value) in
@@ -199,7 +210,7 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn trusted_proxies(&mut self) -> TrustedProxies {
+    fn trusted_proxies(&mut self) -> TrustedProxies {
         let texts = self.loaded.config.http.trusted_proxies.clone();
         let networks = texts.iter().filter_map(|text| {
             let network = text.parse::<Network>().ok();
@@ -214,7 +225,7 @@ impl Check<'_> {
         networks.collect()
     }
 
-    pub(super) fn http_port(&mut self) -> u16 {
+    fn http_port(&mut self) -> u16 {
         let port = self.loaded.config.http.port;
         if port == 0 {
             self.fault(&["http", "port"], "port is 0: use 1 to 65535 (a TCP port)".into());
@@ -222,7 +233,7 @@ impl Check<'_> {
         port
     }
 
-    pub(super) fn base_url(&mut self) -> Option<String> {
+    fn base_url(&mut self) -> Option<String> {
         let url = self.loaded.config.http.base_url.as_deref()?.trim_end_matches('/');
         if let Err(fault) = check_base_url(url) {
             self.fault(&["http", "base_url"], format!("{:?} {fault}", without_password(url)));

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{check::Check, settings::Tftp};
+use super::{check::Check, fixed::Tftp};
 
 impl Check<'_> {
     pub(super) fn tftp(&mut self) -> Tftp {

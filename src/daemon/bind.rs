@@ -116,8 +116,8 @@ impl BindError {
 pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
     let mut sockets = Sockets { dhcp: Vec::new(), addresses: Vec::new(), loopback: None, failed: Vec::new() };
     for interface in plan.interfaces.iter().filter(|interface| interface.usable().is_ok()) {
-        if plan.dhcp.enabled {
-            match dhcp(plan.dhcp.socket, interface) {
+        if plan.fixed.dhcp.enabled {
+            match dhcp(plan.fixed.dhcp.socket, interface) {
                 Ok(opened) => sockets.dhcp.push((interface.clone(), opened)),
                 Err(error) => sockets.failed.push(error),
             }
@@ -133,7 +133,7 @@ pub fn bind(plan: &Plan) -> Result<Sockets, BindError> {
         }
     }
     if !plan.interfaces.iter().any(|interface| interface.addresses.contains(&Ipv4Addr::LOCALHOST)) {
-        match http(Ipv4Addr::LOCALHOST, plan.http_port) {
+        match http(Ipv4Addr::LOCALHOST, plan.fixed.http.port) {
             Ok(socket) => sockets.loopback = Some(socket),
             Err(error) => sockets.failed.push(error),
         }
@@ -239,9 +239,9 @@ pub fn address(plan: &Plan, address: Ipv4Addr) -> Result<Address, BindError> {
     let mut opened = |socket: Option<Result<UdpSocket, BindError>>| {
         socket.and_then(|socket| socket.map_err(|error| failed.push(error)).ok())
     };
-    let tftp = opened(plan.tftp.enabled.then(|| tftp(address, plan.tftp.port)));
-    let syslog = opened(plan.syslog.map(|stage| syslog(address, stage.port)));
-    Ok(Address { tftp, syslog, http: http(address, plan.http_port)?, failed })
+    let tftp = opened(plan.fixed.tftp.enabled.then(|| tftp(address, plan.fixed.tftp.port)));
+    let syslog = opened(plan.fixed.syslog.map(|stage| syslog(address, stage.port)));
+    Ok(Address { tftp, syslog, http: http(address, plan.fixed.http.port)?, failed })
 }
 
 /// A socket for TFTP.

@@ -32,10 +32,7 @@ use crate::{
         script::{Script, Standing, script},
         selector::Facts,
     },
-    config::{
-        load::Loaded,
-        settings::{Settings, StateUrl},
-    },
+    config::{fixed::StateUrl, load::Loaded, settings::Settings},
     dhcp::{
         proxy::{self, Action, Deciding, Here, Port},
         request::Request,
@@ -116,11 +113,11 @@ pub struct Fitting {
 /// Explains a boot. The state is opened to be read, if it is there; no server is asked.
 #[must_use]
 pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanation {
-    let (roster, state) = roster(&settings.state);
+    let (roster, state) = roster(&settings.fixed.state);
     let (interface, here) = place(&settings, asked.interface.as_ref());
     let is_asked = settings.machines.iter().any(|(selector, _)| !selector.interfaces.is_empty());
     let (found, _) = loaders::find(&settings.loader_dirs);
-    let assets = settings.assets.clone();
+    let assets = settings.fixed.assets.clone();
     let rules = plan::rules_with(settings, found);
     let roster = Arc::new(roster).among(&Arc::new(rules.names()));
     let heard_on = interface.as_deref();
@@ -135,11 +132,16 @@ pub fn explain(loaded: &Loaded, settings: Settings, asked: &Asked) -> Explanatio
 /// The interface that a machine is heard on, and our HTTP stage as it is reached there; where none is named, the first
 /// one that would be served.
 pub(super) fn place(settings: &Settings, named: Option<&String>) -> (Option<String>, Here) {
-    let names = named.map_or(settings.interfaces.as_slice(), std::slice::from_ref);
+    let names = named.map_or(settings.fixed.interfaces.as_slice(), std::slice::from_ref);
     let there = choose(names).ok().and_then(|all| all.into_iter().next());
     let address = there.as_ref().map_or(Ipv4Addr::UNSPECIFIED, Interface::address);
-    let base = settings.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", settings.http_port));
-    let firmware_url = plan::firmware_url(settings.base_url.as_deref(), address, settings.http_port);
+    let base = settings
+        .fixed
+        .http
+        .base_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}:{}", settings.fixed.http.port));
+    let firmware_url = plan::firmware_url(settings.fixed.http.base_url.as_deref(), address, settings.fixed.http.port);
     // It need not be on this host: the configuration may be another one's.
     let name = names.first().cloned().or(there.map(|there| there.name));
     let heard_on = name.as_deref().unwrap_or_default().into();

@@ -90,11 +90,11 @@ pub struct Line {
 /// The file is no capture, or it is damaged.
 pub fn explain_capture(file: &[u8], settings: Settings, at: At<'_>) -> Result<Explained, Damaged> {
     let all = packets(file)?;
-    let (roster, state) = roster(&settings.state);
+    let (roster, state) = roster(&settings.fixed.state);
     let (here, is_named) = (here(&settings, at), at.address.is_some() || at.interface.is_some());
-    let attempts = Mutex::new(Attempts::new(settings.dhcp.rates, []));
+    let attempts = Mutex::new(Attempts::new(settings.fixed.dhcp.rates, []));
     let (found, _) = loaders::find(&settings.loader_dirs);
-    let assets = settings.assets.clone();
+    let assets = settings.fixed.assets.clone();
     let live = Live::new(plan::rules_with(settings, found), roster);
     let (returns, began, first) = (Mutex::default(), Instant::now(), all.first().map_or(0, |p| p.at));
     let explaining = Explaining { here, is_named, attempts, returns, assets, live, began, first };
@@ -106,8 +106,13 @@ pub fn explain_capture(file: &[u8], settings: Settings, at: At<'_>) -> Result<Ex
 fn here(settings: &Settings, at: At<'_>) -> Here {
     let (_, here) = place(settings, at.interface);
     let Some(address) = at.address else { return here };
-    let base_url = settings.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", settings.http_port));
-    let firmware_url = plan::firmware_url(settings.base_url.as_deref(), address, settings.http_port);
+    let base_url = settings
+        .fixed
+        .http
+        .base_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}:{}", settings.fixed.http.port));
+    let firmware_url = plan::firmware_url(settings.fixed.http.base_url.as_deref(), address, settings.fixed.http.port);
     Here { address, base_url, firmware_url, ..here }
 }
 

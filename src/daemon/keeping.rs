@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{plan::Plan, privileges::User, sharing::Sharing};
-use crate::{config::settings::StateUrl, files::permission, offers::attempts::Attempts, state::State};
+use crate::{config::fixed::StateUrl, files::permission, offers::attempts::Attempts, state::State};
 
 /// A state that was opened, or why boots go on without it.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) async fn share(
     ours: &watch::Sender<Vec<Ipv4Addr>>,
     attempts: Arc<Mutex<Attempts>>,
 ) -> Option<Arc<Sharing>> {
-    let server = plan.state_server.as_ref()?;
+    let server = plan.fixed.state_server.as_ref()?;
     if copy.is_none() {
         warn!(
             "there is no file for a copy of the state: after a restart while its server cannot be reached, no assignments \

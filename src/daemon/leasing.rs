@@ -14,7 +14,7 @@ use crate::{
 
 /// Starts what the configuration says about leases; none if no address is leased.
 pub(super) async fn start(plan: &Plan, state: Option<&State>) -> Option<Arc<Office>> {
-    let terms = plan.lease.clone()?;
+    let terms = plan.fixed.lease.clone()?;
     let kept = match state {
         Some(state) => state.leases().await.unwrap_or_else(|error| {
             warn!("the leases of the last run cannot be read: {error}; each address is tried before it is offered");
@@ -29,7 +29,7 @@ pub(super) async fn start(plan: &Plan, state: Option<&State>) -> Option<Arc<Offi
     });
     if keep.is_none() {
         // They are each appliance's own, and are not on the server that several share.
-        let key = if plan.state_server.is_some() { "state.copy" } else { "state.url" };
+        let key = if plan.fixed.state_server.is_some() { "state.copy" } else { "state.url" };
         warn!(
             "there is no state, so leases are forgotten when netbootd stops: name a file with {key}; until then, each \
              address is tried before it is offered"

@@ -66,7 +66,7 @@ impl Listeners {
         let there = |interface: &Interface| (interface.index != 0).then(|| interface.clone());
         let seen = shared.plan.interfaces.iter().map(|i| (i.name.clone(), there(i))).collect();
         let (dhcp, addresses, failed) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let rates = shared.plan.syslog.map(|syslog| syslog.rates).unwrap_or_default();
+        let rates = shared.plan.fixed.syslog.map(|syslog| syslog.rates).unwrap_or_default();
         let said = Arc::new(Mutex::new(Bounds::new(rates)));
         let mut listeners = Self { shared, seen, dhcp, addresses, said, failed };
         let mut failed: Vec<String> = sockets.failed.iter().map(ToString::to_string).collect();
@@ -172,8 +172,8 @@ impl Listeners {
                 office.fit_desk(interface);
             }
             dhcp.place.send_if_modified(|old| std::mem::replace(old, place.clone()) != place);
-        } else if self.shared.plan.dhcp.enabled && interface.usable().is_ok() {
-            let opened = bind::dhcp(self.shared.plan.dhcp.socket, interface);
+        } else if self.shared.plan.fixed.dhcp.enabled && interface.usable().is_ok() {
+            let opened = bind::dhcp(self.shared.plan.fixed.dhcp.socket, interface);
             let served = opened.map_err(|error| error.to_string()).and_then(|sockets| {
                 self.serve_dhcp(interface, sockets).map_err(|error| format!("DHCP on {name}: {error}"))
             });
@@ -213,7 +213,7 @@ impl Listeners {
     /// is lost: for a while both sockets are served, and what both hear is answered twice. It is not taken back when the
     /// other one goes, which may be for a restart.
     fn make_way(&mut self) {
-        if self.shared.plan.dhcp.socket != DhcpSocket::Auto {
+        if self.shared.plan.fixed.dhcp.socket != DhcpSocket::Auto {
             return;
         }
         let own = self.shared.dhcp.handle().clone();
@@ -290,8 +290,8 @@ impl Listeners {
         });
         self.shared.serve_http(sockets.http, stop.clone())?;
         let lacks = Lacks {
-            tftp: plan.tftp.enabled && sockets.tftp.is_none(),
-            syslog: plan.syslog.is_some() && sockets.syslog.is_none(),
+            tftp: plan.fixed.tftp.enabled && sockets.tftp.is_none(),
+            syslog: plan.fixed.syslog.is_some() && sockets.syslog.is_none(),
         };
         if let Some(socket) = sockets.tftp {
             self.serve_tftp(address, socket, link_block_size.clone())?;
@@ -307,15 +307,16 @@ impl Listeners {
 
     fn serve_tftp(&self, address: Ipv4Addr, socket: UdpSocket, link_block_size: Arc<AtomicU16>) -> io::Result<()> {
         let plan = &self.shared.plan;
-        let limits = Limits { block_size: plan.tftp.max_block_size, window_size: plan.tftp.max_window_size };
+        let limits =
+            Limits { block_size: plan.fixed.tftp.max_block_size, window_size: plan.fixed.tftp.max_window_size };
         let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
         self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
-        info!("tftp  {address}:{}: {}", plan.tftp.port, plan.and_assets("loaders"));
+        info!("tftp  {address}:{}: {}", plan.fixed.tftp.port, plan.and_assets("loaders"));
         Ok(())
     }
 
     fn serve_syslog(&self, address: Ipv4Addr, socket: UdpSocket, stop: CancellationToken) -> io::Result<()> {
-        let Some(syslog) = self.shared.plan.syslog else { return Ok(()) };
+        let Some(syslog) = self.shared.plan.fixed.syslog else { return Ok(()) };
         let (endpoint, bounds, events) = (Endpoint::new(socket)?, self.said.clone(), self.shared.events.clone());
         let listener = syslog::serve::Listener { endpoint, bounds, events };
         self.shared.tasks.spawn(listener.serve(stop));
@@ -330,14 +331,14 @@ impl Listeners {
         let plan = self.shared.plan.clone();
         let mut failed = Vec::new();
         if lacks.tftp {
-            let opened = bind::tftp(address, plan.tftp.port).map_err(|error| error.to_string());
+            let opened = bind::tftp(address, plan.fixed.tftp.port).map_err(|error| error.to_string());
             let served = opened.and_then(|socket| {
                 self.serve_tftp(address, socket, size).map_err(|error| format!("TFTP on {address}: {error}"))
             });
             lacks.tftp = served.is_err();
             failed.extend(served.err());
         }
-        if let Some(syslog) = plan.syslog.filter(|_| lacks.syslog) {
+        if let Some(syslog) = plan.fixed.syslog.filter(|_| lacks.syslog) {
             let opened = bind::syslog(address, syslog.port).map_err(|error| error.to_string());
             let served = opened.and_then(|socket| {
                 self.serve_syslog(address, socket, stop).map_err(|error| format!("syslog on {address}: {error}"))

@@ -123,9 +123,9 @@ impl Memory {
         Arc::new(App {
             scripts: Mutex::new(Recent::new(ADDRESSES)),
             live: plan.live.clone(),
-            assets: plan.assets.clone(),
-            listing: plan.listing,
-            base_url: plan.base_url.clone(),
+            assets: plan.fixed.assets.clone(),
+            listing: plan.fixed.http.listing,
+            base_url: plan.fixed.http.base_url.clone(),
             interfaces: ArcSwap::default(),
             started: SystemTime::now(),
             began: Instant::now(),

@@ -73,8 +73,8 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
     let _apart = Apart::start().map_err(BindError::runtime)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().map_err(BindError::runtime)?;
     runtime.block_on(async { signals::outlive_file_limit() }).map_err(BindError::runtime)?;
-    let opened = runtime.block_on(keeping::open(&plan.state));
-    let is_kept = opened.state.is_some() || opened.fault.is_some() || plan.state_server.is_some();
+    let opened = runtime.block_on(keeping::open(&plan.fixed.state));
+    let is_kept = opened.state.is_some() || opened.fault.is_some() || plan.fixed.state_server.is_some();
     if !is_kept && plan.live.rules.load().machines.iter().any(|(_, r)| r.once) {
         warn!(
             "there is no state, so a restart forgets which machines booted their one-time profile, and they get it \
@@ -82,7 +82,7 @@ pub fn run(plan: Plan, read: Read, confinement: &Confinement) -> Result<(), Star
         );
     }
     // Where a server keeps the state, the file is a copy.
-    plan.live.state_fault.store(opened.fault.filter(|_| plan.state_server.is_none()).map(Arc::new));
+    plan.live.state_fault.store(opened.fault.filter(|_| plan.fixed.state_server.is_none()).map(Arc::new));
     runtime.block_on(serve(Arc::new(plan), read, sockets, opened.state, bounds)).map_err(BindError::runtime)?;
     // What is still on its way after the grace period is not waited for.
     runtime.shutdown_background();
@@ -106,9 +106,9 @@ fn confine(plan: &Plan, confinement: &Confinement) -> Result<Option<Bounds>, Sta
     let Confinement::Yes { user } = confinement else { return Ok(None) };
     let user = privileges::whom(user.as_deref())?;
     if let Some(user) = &user {
-        keeping::hand_over(&plan.state, user);
+        keeping::hand_over(&plan.fixed.state, user);
     }
-    if let Some(folder) = plan.control.socket.parent() {
+    if let Some(folder) = plan.fixed.control.socket.parent() {
         privileges::hand_over(folder, user.as_ref());
     }
     let bounds = Bounds::of(plan);
@@ -163,7 +163,7 @@ async fn serve(
     let office = leasing::start(&plan, state.as_ref()).await;
     // Our addresses; more come when they are served.
     let ours = watch::Sender::new(plan.interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect());
-    let attempts = Arc::new(Mutex::new(Attempts::new(plan.dhcp.rates, [])));
+    let attempts = Arc::new(Mutex::new(Attempts::new(plan.fixed.dhcp.rates, [])));
     let sharing = keeping::share(&plan, state.clone(), &ours, attempts.clone()).await;
     let memory = Memory::start(&plan, state, sharing, attempts).await?;
     let server = memory.server(&plan, office.clone());
@@ -173,8 +173,8 @@ async fn serve(
     let workers = http::workers::Workers::start()?;
     let mut loops: Vec<Handle> = workers.handles().chain([Handle::current()]).collect();
     let http = Arc::new(http::listener::Stage::new(
-        plan.http_limits,
-        plan.trusted_proxies.clone(),
+        plan.fixed.http.limits,
+        plan.fixed.http.trusted_proxies.clone(),
         workers,
         memory.events.clone(),
     ));
@@ -197,8 +197,8 @@ async fn serve(
     let mut listeners = Listeners::start(shared, sockets)?;
     let is_sandboxed = bounds.is_some();
     let mut reload = Reload::new(read, &plan, bounds)?;
-    plan.live.faults.store(Arc::new(faults::look(&plan.live, plan.assets.as_deref())));
-    let files = faults::follow(plan.live.clone(), plan.assets.clone(), is_sandboxed);
+    plan.live.faults.store(Arc::new(faults::look(&plan.live, plan.fixed.assets.as_deref())));
+    let files = faults::follow(plan.live.clone(), plan.fixed.assets.clone(), is_sandboxed);
     let bars = bars::follow(server.clone(), plan.live.clone());
     let talk = talk::follow(server, plan.live.clone(), plan.talk.clone(), views.waiting.on.clone());
     plan.announce();
@@ -219,15 +219,15 @@ async fn serve(
         () = bars => {}
         () = talk => {}
     }
-    notify::stopping(plan.grace);
+    notify::stopping(plan.fixed.http.grace);
     // With it go the ways to open more.
     drop(listeners);
-    info!("stopping; running transfers have {} s to finish", plan.grace.as_secs());
+    info!("stopping; running transfers have {} s to finish", plan.fixed.http.grace.as_secs());
     app.is_ready.store(false, Ordering::Relaxed);
     drop(app);
     stop.cancel();
     tasks.close();
-    let drained = tokio::time::timeout(plan.grace, tasks.wait());
+    let drained = tokio::time::timeout(plan.fixed.http.grace, tasks.wait());
     tokio::select! {
         drained = drained => match drained {
             Ok(()) => {

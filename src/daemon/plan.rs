@@ -16,20 +16,10 @@ use crate::{
         selector::RuleBook,
         urls::without_password,
     },
-    config::{
-        Finding, examine,
-        fixed::Fixed,
-        schema::Control,
-        settings::{Dhcp, Settings, StateServer, StateUrl, Syslog, Tftp},
-        watched::Watched,
-    },
-    files::AssetRoot,
-    lease::terms::Leasing,
+    config::{Finding, examine, fixed::Fixed, settings::Settings, watched::Watched},
     net::{
         interface::{Interface, Unclear, choose, look},
-        limits::ClientLimits,
         link::has_default_route,
-        proxies::TrustedProxies,
     },
 };
 
@@ -40,40 +30,12 @@ pub struct Plan {
     pub interfaces: Vec<Interface>,
     /// What decides.
     pub live: Arc<Live>,
-    /// The assets folder.
-    pub assets: Option<Arc<AssetRoot>>,
-    /// The DHCP stage.
-    pub dhcp: Dhcp,
-    /// The terms of leases, if addresses are leased.
-    pub lease: Option<Leasing>,
-    /// After this time the server ends by itself.
-    pub ends_after: Option<Duration>,
-    /// Where what outlives a restart is kept.
-    pub state: StateUrl,
-    /// The server that keeps it for several appliances; `state` is the copy then.
-    pub state_server: Option<StateServer>,
-    /// The TFTP stage.
-    pub tftp: Tftp,
-    /// The syslog stage, where it is served.
-    pub syslog: Option<Syslog>,
-    /// TCP port of the HTTP stage.
-    pub http_port: u16,
-    /// Whether HTTP shows the folders below the assets folder.
-    pub listing: bool,
-    /// Base of all URLs, where it is not the address that the client is on.
-    pub base_url: Option<String>,
-    /// What HTTP clients are held to.
-    pub http_limits: ClientLimits,
-    /// The proxies that name their clients.
-    pub trusted_proxies: TrustedProxies,
-    /// For transfers that run when the server stops.
-    pub grace: Duration,
-    /// Who may change something while the server runs.
-    pub control: Control,
-    /// Folders to look for loaders in, before the packages' places.
-    pub loader_dirs: Vec<PathBuf>,
     /// What a reload cannot change.
     pub fixed: Fixed,
+    /// After this time the server ends by itself.
+    pub ends_after: Option<Duration>,
+    /// Folders to look for loaders in, before the packages' places.
+    pub loader_dirs: Vec<PathBuf>,
     /// What the configuration was read from.
     pub watched: Watched,
     /// The same number as long as nothing has changed of that.
@@ -110,19 +72,19 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
     Rules {
         loaders,
         machines: RuleBook::new(settings.machines),
-        known_only: settings.dhcp.known_only,
+        known_only: settings.offers.known_only,
         strangers: Arc::default(),
-        offer: settings.dhcp.offer,
-        reply_delay: ReplyDelay { all: settings.dhcp.reply_delay, by_rule },
-        answer_after: settings.dhcp.answer_after,
-        has_assets: settings.assets.is_some(),
+        offer: settings.offers.shape,
+        reply_delay: ReplyDelay { all: settings.offers.reply_delay, by_rule },
+        answer_after: settings.offers.answer_after,
+        has_assets: settings.fixed.assets.is_some(),
         profiles: settings.profiles,
         default_profile: settings.default_profile,
         menu: settings.menu,
         templates: settings.templates,
         answers: settings.answers,
         rendered: settings.rendered,
-        hears_ipxe: settings.syslog.is_some_and(|syslog| syslog.port == IPXE_SYSLOG),
+        hears_ipxe: settings.fixed.syslog.is_some_and(|syslog| syslog.port == IPXE_SYSLOG),
     }
 }
 
@@ -146,33 +108,19 @@ impl Plan {
     /// # Errors
     /// The interfaces that can be chosen.
     pub fn new(settings: Settings) -> Result<Self, Unclear> {
-        let interfaces = lease_terms::arranged(choose(&settings.interfaces)?, settings.lease.as_ref());
-        if settings.interfaces.is_empty() {
+        let interfaces = lease_terms::arranged(choose(&settings.fixed.interfaces)?, settings.fixed.lease.as_ref());
+        if settings.fixed.interfaces.is_empty() {
             let chosen: Vec<String> = interfaces.iter().map(ToString::to_string).collect();
             info!("interface {}, the only wired one that is up and has an IPv4 address", chosen.join(", "));
         }
         Ok(Self {
             interfaces,
-            control: settings.control.clone(),
-            fixed: settings.fixed(),
+            fixed: settings.fixed.clone(),
+            ends_after: None,
             watched: settings.watched.clone(),
             read: settings.read,
             findings: settings.findings.clone(),
             loader_dirs: settings.loader_dirs.clone(),
-            assets: settings.assets.clone(),
-            dhcp: settings.dhcp,
-            lease: settings.lease.clone(),
-            ends_after: None,
-            state: settings.state.clone(),
-            state_server: settings.state_server.clone(),
-            tftp: settings.tftp.clone(),
-            syslog: settings.syslog,
-            http_port: settings.http_port,
-            listing: settings.listing,
-            base_url: settings.base_url.clone(),
-            http_limits: settings.http_limits,
-            trusted_proxies: settings.trusted_proxies.clone(),
-            grace: settings.grace,
             talk: Talk::default(),
             live: Live::new(rules(settings), Roster::default()),
         })
@@ -181,7 +129,7 @@ impl Plan {
     /// The served interfaces that exist now.
     pub(super) fn look(&self) -> Vec<Interface> {
         let names: Vec<String> = self.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        lease_terms::arranged(look(&names), self.lease.as_ref())
+        lease_terms::arranged(look(&names), self.fixed.lease.as_ref())
     }
 
     /// Whether the terms of the leases fit the interfaces, as far as these are there.
@@ -189,7 +137,7 @@ impl Plan {
     /// # Errors
     /// All that do not fit, a line each, with the fix.
     pub fn check_leases(&self) -> Result<(), String> {
-        let Some(leasing) = &self.lease else { return Ok(()) };
+        let Some(leasing) = &self.fixed.lease else { return Ok(()) };
         let rules = self.live.rules.load();
         let rules = rules.machines.iter().map(|(_, rule)| rule);
         let mut faults = lease_terms::faults(leasing, &self.interfaces, rules);
@@ -209,17 +157,17 @@ impl Plan {
 
     /// Our HTTP stage for the clients of an interface.
     pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
-        self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.http_port))
+        self.fixed.http.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.fixed.http.port))
     }
 
     /// The same for firmware, which often has no DNS: where the configuration names a host, our own address all the same.
     pub(super) fn firmware_url(&self, address: Ipv4Addr) -> String {
-        firmware_url(self.base_url.as_deref(), address, self.http_port)
+        firmware_url(self.fixed.http.base_url.as_deref(), address, self.fixed.http.port)
     }
 
     /// `things`, and what else a stage serves.
     pub(super) fn and_assets(&self, things: &str) -> String {
-        match &self.assets {
+        match &self.fixed.assets {
             Some(assets) => match assets.served_only() {
                 Some(files) => format!("{things}, and of {} only {}", assets.path().display(), joined(files)),
                 None => format!("{things}, and every file in {}", assets.path().display()),
@@ -254,7 +202,7 @@ impl Plan {
     fn fault_of(&self, rules: &Rules, profile: &str, boot: &Boot) -> Option<String> {
         let variant = rules.profiles.get(profile).and_then(|profile| profile.variants.get_key_value("x86_64"));
         let rendered = || rules.rendered.fault(profile, variant.map(|(arch, _)| arch.as_str())).map(str::to_owned);
-        faults::of(boot, &rules.templates, self.assets.as_deref()).or_else(rendered)
+        faults::of(boot, &rules.templates, self.fixed.assets.as_deref()).or_else(rendered)
     }
 
     /// The kinds of firmware that have a loader.

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     boot::{again, live::Live, loader::LOADER_NAMES, machine::Rules},
     config::{Fault, Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
-    files::AssetRoot,
 };
 
 /// Reads the configuration anew, with the environment and the flags that the server was started with.
@@ -45,8 +44,6 @@ pub(super) struct Reload {
     changes: Changes,
     /// What the rules in use were read from.
     watched: Watched,
-    /// The assets folder that is served.
-    assets: Option<Arc<AssetRoot>>,
     /// What the rules in use were made of.
     current: Made,
     /// What was found at fault last, so that it is said once.
@@ -71,7 +68,6 @@ impl Reload {
             hangup,
             changes: Changes::new(),
             watched: Watched::default(),
-            assets: plan.assets.clone(),
             current,
             faults: None,
             bounds,
@@ -93,7 +89,7 @@ impl Reload {
             }
             manager::reloading();
             self.live.reads.fetch_add(1, Ordering::Relaxed);
-            if let Some(assets) = &self.assets {
+            if let Some(assets) = &self.fixed.assets {
                 faults::follow_folder(assets, self.bounds.is_some(), &mut None);
             }
             match tokio::task::block_in_place(|| (self.read)()) {
@@ -115,8 +111,8 @@ impl Reload {
 
     /// Why the next start would refuse the leases of these settings.
     fn misfits(&self, settings: &Settings) -> Option<Faults> {
-        let leasing = settings.lease.as_ref()?;
-        let names = if settings.interfaces.is_empty() { &self.interfaces } else { &settings.interfaces };
+        let leasing = settings.fixed.lease.as_ref()?;
+        let names = if settings.fixed.interfaces.is_empty() { &self.interfaces } else { &settings.fixed.interfaces };
         let rules = settings.machines.iter().map(|(_, rule)| rule);
         let faults = lease_terms::faults_here(leasing, names, rules);
         let faults: Vec<_> = faults.into_iter().map(|message| Fault { place: "[lease]".into(), message }).collect();
@@ -152,7 +148,7 @@ impl Reload {
         if same && found == self.current.loaders && !had_faults {
             return debug!("the configuration was read again, and nothing has changed");
         }
-        let differences = self.fixed.differences(&settings.fixed());
+        let differences = self.fixed.differences(&settings.fixed);
         let is_closed = |folder: &&PathBuf| self.bounds.as_ref().is_some_and(|bounds| !bounds.cover(folder));
         for folder in settings.loader_dirs.iter().filter(is_closed) {
             warn!("no loader is read from {}: {CLOSED}", folder.display());
@@ -160,7 +156,7 @@ impl Reload {
         let strangers = self.live.rules.load().strangers.clone();
         let (before, rules) = (self.live.rules.load_full(), Arc::new(Rules { strangers, ..plan::rules(settings) }));
         self.live.put_rules(rules.clone());
-        self.live.faults.store(Arc::new(faults::look(&self.live, self.assets.as_deref())));
+        self.live.faults.store(Arc::new(faults::look(&self.live, self.fixed.assets.as_deref())));
         self.current = Made { read, findings, loaders: self.loaders_now() };
         info!("configuration read again: {} profiles, {} rules", rules.profiles.len(), rules.machines.iter().count());
         again::lines(Some(&before), &rules, &self.live.roster.load()).iter().for_each(|line| warn!("{line}"));

@@ -11,7 +11,7 @@ use landlock::{
 };
 
 use super::{loaders, plan::Plan};
-use crate::{config::settings::StateUrl, state::State};
+use crate::{config::fixed::StateUrl, state::State};
 
 /// What a server may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,18 +30,18 @@ impl Bounds {
     /// What this plan needs, at its start and when it is read again.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let state = match &plan.state {
+        let state = match &plan.fixed.state {
             StateUrl::Set(url) | StateUrl::Default(url) => State::folder(url),
         };
         let (server, to_connect) =
-            plan.state_server.as_ref().map(|server| State::reach(&server.url)).unwrap_or_default();
-        let control = plan.control.socket.parent().map(Path::to_owned);
+            plan.fixed.state_server.as_ref().map(|server| State::reach(&server.url)).unwrap_or_default();
+        let control = plan.fixed.control.socket.parent().map(Path::to_owned);
         let write = state.into_iter().chain(control).filter_map(|folder| absolute(folder).ok());
-        let password = plan.state_server.iter().filter_map(|server| server.password_file.clone());
+        let password = plan.fixed.state_server.iter().filter_map(|server| server.password_file.clone());
         Self {
             read: unique(reads(plan).chain(to_connect).chain(password)),
             write: unique(write),
-            port: plan.http_port,
+            port: plan.fixed.http.port,
             server,
         }
     }
@@ -70,7 +70,7 @@ fn reads(plan: &Plan) -> impl Iterator<Item = PathBuf> {
     let folders: Vec<PathBuf> = named.chain(packages).filter_map(nearest).collect();
     // Of the working folder only what is there: the folder itself may be anyone's home.
     let nearby = nearby.into_iter().filter_map(|place| absolute(place).ok()).filter(|place| place.is_dir());
-    let assets = plan.assets.iter().flat_map(|assets| assets_and_around(&assets.path()));
+    let assets = plan.fixed.assets.iter().flat_map(|assets| assets_and_around(&assets.path()));
     let links: Vec<PathBuf> = watched.iter().flat_map(|folder| behind_links(folder)).collect();
     folders.into_iter().chain(nearby).chain(assets).chain(links).chain(loaders::behind_links(&plan.loader_dirs))
 }

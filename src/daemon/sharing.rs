@@ -27,7 +27,7 @@ use crate::{
         live::Live,
         roster::{Entry, Roster},
     },
-    config::settings::StateServer,
+    config::fixed::StateServer,
     net::boot_time,
     offers::attempts::Attempts,
     state::{Appliance, Known, NotKept, State, StateError, words},

@@ -13,16 +13,16 @@ use crate::tftp::serve::{Doors, Ports, Stage, doors};
 pub(super) fn start(plan: &Plan, memory: &Memory, tasks: &TaskTracker) -> io::Result<Doors> {
     let stage = Stage {
         live: plan.live.clone(),
-        assets: plan.assets.clone(),
+        assets: plan.fixed.assets.clone(),
         attempts: memory.attempts.clone(),
         answer_key: memory.answer_key.clone(),
-        ports: match (plan.tftp.single_port, &plan.tftp.transfer_ports) {
+        ports: match (plan.fixed.tftp.single_port, &plan.fixed.tftp.transfer_ports) {
             (true, _) => Ports::Single,
             (false, Some(range)) => Ports::Range(range.clone()),
             (false, None) => Ports::Any,
         },
-        max_transfers: plan.tftp.max_transfers,
-        max_transfers_per_client: plan.tftp.max_transfers_per_client,
+        max_transfers: plan.fixed.tftp.max_transfers,
+        max_transfers_per_client: plan.fixed.tftp.max_transfers_per_client,
         events: memory.events.clone(),
     };
     let (outside, inside) = doors()?;

@@ -26,7 +26,7 @@ impl Views {
     pub(super) fn new(plan: &Plan, server: &Arc<Running>, memory: &Memory, stop: &CancellationToken) -> Self {
         let on: Vec<String> = plan.interfaces.iter().map(ToString::to_string).collect();
         let waiting = Waiting { on: on.join(", "), clients: plan.clients() };
-        let token = plan.control.token.clone();
+        let token = plan.fixed.control.token.clone();
         let api = Arc::new(Api { live: plan.live.clone(), server: server.clone(), token, stop: stop.clone() });
         let page = status::page::Page::new(api.clone(), waiting.clone());
         let router = status::api::router(api).merge(status::page::router(page)).merge(status::metrics::router(
@@ -39,12 +39,12 @@ impl Views {
 
     /// Serves them on the control socket. Boots do not need it.
     pub(super) async fn serve_on_this_host(&self, plan: &Plan, tasks: &TaskTracker, stop: &CancellationToken) {
-        match ControlSocket::open(&plan.control.socket).await {
+        match ControlSocket::open(&plan.fixed.control.socket).await {
             Ok(socket) => drop(tasks.spawn(socket.serve(self.router.clone(), stop.clone()))),
             Err(error) => warn!(
                 "no control socket at {}: {error}; netbootd machines, assign and the like do not reach this server: set \
                  control.socket to another path, in a folder that it may write in",
-                plan.control.socket.display()
+                plan.fixed.control.socket.display()
             ),
         }
     }

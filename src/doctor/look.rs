@@ -136,7 +136,7 @@ pub fn look(
     let (is_root, own) = (geteuid().is_root(), rights(std::process::id()).unwrap_or_default());
     let has = |wanted: u64| is_root && own & wanted == wanted;
     let has_rights = has(NET_ADMIN | NET_RAW);
-    let socket = settings.map(|settings| settings.dhcp.socket);
+    let socket = settings.map(|settings| settings.fixed.dhcp.socket);
     Host {
         ports: ports(settings, started).into_iter().map(|(what, number)| port(what, number, &addresses)).collect(),
         running,
@@ -155,15 +155,15 @@ pub fn look(
 }
 
 fn ports(settings: Option<&Settings>, started: Option<&Started>) -> Vec<(What, u16)> {
-    let dhcp = settings.is_none_or(|settings| settings.dhcp.enabled);
-    let tftp = settings.is_none_or(|settings| settings.tftp.enabled);
-    let http = started.and_then(|started| started.http_port).or(settings.map(|settings| settings.http_port));
+    let dhcp = settings.is_none_or(|settings| settings.fixed.dhcp.enabled);
+    let tftp = settings.is_none_or(|settings| settings.fixed.tftp.enabled);
+    let http = started.and_then(|started| started.http_port).or(settings.map(|settings| settings.fixed.http.port));
     let mut ports = Vec::new();
     if dhcp {
         ports.extend([(What::Dhcp, 67), (What::BootServer, 4011)]);
     }
     if tftp {
-        ports.push((What::Tftp, settings.map_or(69, |settings| settings.tftp.port)));
+        ports.push((What::Tftp, settings.map_or(69, |settings| settings.fixed.tftp.port)));
     }
     ports.push((What::Http, http.unwrap_or(8080)));
     ports

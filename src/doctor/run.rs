@@ -149,7 +149,8 @@ impl Examination {
         let checked = configuration::seen_by(user.as_deref(), || configuration::check(config.as_deref(), environment))?;
         let checked =
             checked.ok_or_else(|| io::Error::other("the check of the configuration ended by a bug in netbootd"))?;
-        let configured = || checked.settings.as_ref().map(|settings| settings.interfaces.clone()).unwrap_or_default();
+        let configured =
+            || checked.settings.as_ref().map(|settings| settings.fixed.interfaces.clone()).unwrap_or_default();
         let named = started.as_ref().map(|started| started.interfaces.clone()).filter(|names| !names.is_empty());
         let named = named.unwrap_or_else(configured);
         let served = if started.is_some() { choose(&named).unwrap_or_default() } else { Vec::new() };
@@ -236,16 +237,16 @@ impl Asking<'_> {
     fn is_to_lease(&self, name: &String) -> bool {
         let is_served = match (self.served, self.settings) {
             (Some(served), _) => served.contains(name),
-            (None, Some(settings)) => settings.interfaces.is_empty() || settings.interfaces.contains(name),
+            (None, Some(settings)) => settings.fixed.interfaces.is_empty() || settings.fixed.interfaces.contains(name),
             (None, None) => false,
         };
-        let leasing = self.settings.and_then(|settings| settings.lease.as_ref());
+        let leasing = self.settings.and_then(|settings| settings.fixed.lease.as_ref());
         is_served && leasing.map_or(self.leases, |leasing| leasing.terms_of(name).enabled)
     }
 
     /// Whether the netbootd on this host listens at layer 2 on an interface, where these programs have port 67.
     fn is_at_layer_2(&self, name: &String, holders: &[Holder]) -> bool {
-        let socket = self.settings.map_or(DhcpSocket::Auto, |settings| settings.dhcp.socket);
+        let socket = self.settings.map_or(DhcpSocket::Auto, |settings| settings.fixed.dhcp.socket);
         let captures = match socket {
             DhcpSocket::Auto => !holders.iter().any(Holder::is_netbootd),
             DhcpSocket::Capture => true,
@@ -275,7 +276,7 @@ impl Asking<'_> {
                 is_at_layer_2: self.is_at_layer_2(name, &holders),
                 is_to_lease: self.is_to_lease(name),
                 is_filtered: link.is_some_and(|link| host::drops_dhcp(self.seen, link)),
-                known_only: self.settings.is_some_and(|settings| settings.dhcp.known_only),
+                known_only: self.settings.is_some_and(|settings| settings.offers.known_only),
                 server: self.server,
                 offers,
                 failed,
