@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::program::Program;
+use super::program::{Kind, Program};
 
 /// Client system architecture type, DHCP option 93 (RFC 4578 §2.1, codes of the IANA registry "Processor Architecture
 /// Types").
@@ -345,6 +345,26 @@ pub struct LoaderFile {
     pub sha256: String,
     /// What it says of itself, if it is an EFI program.
     pub program: Option<Program>,
+}
+
+impl LoaderFile {
+    /// What an EFI program says that it is.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.program.as_ref()?.kind()
+    }
+
+    /// Whether it is signed.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.program.as_ref().is_some_and(Program::is_signed)
+    }
+
+    /// A shim refuses a second stage without revocation generations (shim, sbat.c, `verify_sbat_section`).
+    #[must_use]
+    pub fn has_no_sbat(&self) -> bool {
+        self.program.as_ref().is_none_or(|program| program.sbat.is_empty())
+    }
 }
 
 #[cfg(test)]

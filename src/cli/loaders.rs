@@ -7,10 +7,11 @@ use serde_json::json;
 use super::failure::{EX_UNAVAILABLE, Failure, print};
 use crate::{
     boot::{
-        chain::{GET, Incomplete, Lead, Set, Sets},
+        chain::{Incomplete, Lead, Set, Sets},
         loader::{Loader, LoaderFile},
         loaders::Loaders,
         reason::install_hint,
+        signed::GET,
     },
     daemon::loaders::{PACKAGES, Rejected, find},
 };

@@ -8,11 +8,12 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::boot::{
-    chain::{Lead, Set, Sets, Unusable, file_names, is_shim_name, suffix},
+    chain::{Lead, Set, Sets, file_names, is_shim_name, suffix},
     length,
     loader::{LOADER_NAMES, Loader, LoaderFile, LoaderName, Unfit},
     loaders::Loaders,
     program::Program,
+    signed::{Unusable, sets_among},
 };
 
 /// A file with a loader's name that is none.
@@ -77,7 +78,7 @@ fn find_sets(folders: &[PathBuf]) -> (Sets, Vec<Rejected>) {
             file_names(*loader).iter().for_each(|name| part.read(&place.join(as_there(&there, name)), name, *loader));
         }
         let place = place.display().to_string();
-        let (own, lacking) = Set::among(&part.files, &part.unusable, place.trim_end_matches('/'));
+        let (own, lacking) = sets_among(&part.files, &part.unusable, place.trim_end_matches('/'));
         sets.extend(own);
         incomplete.extend(lacking);
         sets.extend(part.files.into_iter().filter_map(unsigned_grub));
@@ -93,7 +94,7 @@ fn find_sets(folders: &[PathBuf]) -> (Sets, Vec<Rejected>) {
             part
         };
         let (stages, alone) = (read(&[shim, signed]), read(&[unsigned]));
-        sets.extend(Set::among(&stages.files, &stages.unusable, shim).0);
+        sets.extend(sets_among(&stages.files, &stages.unusable, shim).0);
         sets.extend(alone.files.into_iter().filter_map(unsigned_grub));
         rejected.extend(stages.rejected.into_iter().chain(alone.rejected));
     }

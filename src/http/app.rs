@@ -23,7 +23,6 @@ use super::{
 use crate::{
     boot::{
         answer::{Key, Signer, is_optional},
-        chain::{is_probe, is_shim_probe},
         clock::Clock,
         faults::Wanted,
         identity::MachineId,
@@ -32,6 +31,7 @@ use crate::{
         mac::MacAddr,
         outcome::Outcome,
         over::Over,
+        probe::{is_probe, is_shim_probe},
         query,
         reason::{Denied, Reason},
         recent::Recent,

@@ -25,11 +25,11 @@ use crate::{
     boot::{
         answer::{Key, Signer},
         beginning::Beginning,
-        chain::{is_probe, is_shim_probe},
         heard::Firmware,
         identity::MachineId,
         live::Live,
         over::{Of, Over},
+        probe::{is_probe, is_shim_probe},
         reason::Reason,
     },
     files::{
