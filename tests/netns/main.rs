@@ -28,6 +28,8 @@ mod identity;
 mod images;
 mod interfaces;
 mod lease;
+mod lease_guard;
+mod lease_terms;
 mod lifecycle;
 mod liveness;
 mod metrics;
