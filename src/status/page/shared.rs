@@ -57,7 +57,7 @@ impl Page {
     /// What every page is given.
     pub(super) fn common(&self, viewer: Viewer, now: Moment) -> Value {
         let version = env!("CARGO_PKG_VERSION");
-        context! { viewer => Serde(viewer), now => Time::new(now).millis, version }
+        context! { viewer => Serde(viewer), now => Serde(Time::new(now)), version }
     }
 
     /// A page that says one thing.

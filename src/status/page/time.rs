@@ -17,6 +17,8 @@ pub(super) struct Time {
     /// On the server.
     date: String,
     clock: String,
+    /// The server's time zone, as hours and minutes east of UTC.
+    zone: String,
 }
 
 impl Time {
@@ -29,6 +31,7 @@ impl Time {
             iso: local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
             date: local.format("%-d %b").to_string(),
             clock: local.format("%H:%M:%S").to_string(),
+            zone: local.format("UTC%:z").to_string(),
         }
     }
 }
