@@ -1,6 +1,7 @@
 //! Writes what packages carry beside the program, into the folder that is named: man pages and completions, from the
 //! same definitions as the command line; the configuration and the pages, as they are installed; what the program is made of, with the licences.
 
+mod fish;
 mod pages;
 mod reference;
 
@@ -29,7 +30,10 @@ fn main() -> Result<()> {
     let schema = serde_json::from_str(include_str!("netbootd.schema.json"))?;
     fs::write(folder.join("netbootd.toml.5"), reference::page(&schema)?)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut command.clone(), "netbootd", &folder)?;
+        let file = generate_to(shell, &mut command.clone(), "netbootd", &folder)?;
+        if shell == Shell::Fish {
+            fs::write(&file, fs::read_to_string(&file)? + &fish::arguments(&command))?;
+        }
     }
     fs::write(folder.join("netbootd.toml"), configuration()?)?;
     write_pages(&folder.join("pages"))?;
