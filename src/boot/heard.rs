@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::{
     client::{Client, Speaks},
-    loader::Loader,
+    loader::ClientArch,
     mac::MacAddr,
     recent::Recent,
 };
@@ -20,8 +20,8 @@ pub struct Heard {
 /// What a machine said of its firmware.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Firmware {
-    /// The loader that it runs; `None` where there is none for its architecture.
-    pub loader: Option<Loader>,
+    /// Its architecture; `None` where it did not say.
+    pub arch: Option<ClientArch>,
     /// It is an iPXE that cannot fetch a script by HTTP, as VirtualBox has.
     pub is_weak_ipxe: bool,
     /// What was heard last was the firmware itself, and no iPXE since. gPXE asks by TFTP as iPXE does, and runs no script
@@ -49,12 +49,12 @@ impl Heard {
         let firmware = self.firmware.touch(client.mac);
         match client.speaks {
             Speaks::Pxe | Speaks::HttpBoot => {
-                *firmware = Firmware { loader: client.arch().loader(), is_weak_ipxe: false, spoke_last: true };
+                *firmware = Firmware { arch: Some(client.arch()), is_weak_ipxe: false, spoke_last: true };
             }
             Speaks::Ipxe { http } => {
                 firmware.is_weak_ipxe = !http;
                 firmware.spoke_last = false;
-                firmware.loader = firmware.loader.or(client.arch().loader());
+                firmware.arch = firmware.arch.or(Some(client.arch()));
             }
         }
     }
@@ -77,7 +77,6 @@ const MACHINES: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::loader::ClientArch;
 
     #[test]
     fn firmware_is_known_by_the_address_that_its_machine_took() {
@@ -88,7 +87,7 @@ mod tests {
         heard.asked(&client(11, Speaks::Pxe));
         assert_eq!(heard.at(address), None);
         heard.took(mac, address);
-        let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false, spoke_last: true };
+        let arm = Firmware { arch: Some(ClientArch(11)), is_weak_ipxe: false, spoke_last: true };
         assert_eq!(heard.at(address), Some(arm));
         assert!(!arm.may_run_scripts(), "no iPXE was heard");
         heard.asked(&client(7, Speaks::Ipxe { http: true }));
@@ -98,6 +97,6 @@ mod tests {
         heard.asked(&client(0, Speaks::Ipxe { http: false }));
         assert!(heard.at(address).is_some_and(|firmware| firmware.is_weak_ipxe));
         heard.asked(&client(14, Speaks::Pxe));
-        assert_eq!(heard.at(address), Some(Firmware { spoke_last: true, ..Firmware::default() }));
+        assert_eq!(heard.at(address), Some(Firmware { arch: Some(ClientArch(14)), ..arm }), "it has no loader");
     }
 }

@@ -16,6 +16,10 @@ pub struct ClientArch(pub u16);
 impl ClientArch {
     /// The firmware that an old PXE ROM without option 93 is: x86 BIOS.
     pub const X86_BIOS: Self = Self(0);
+    /// UEFI of a PC.
+    pub const EFI_X86_64: Self = Self(7);
+    /// U-Boot on a 64-bit Arm board.
+    pub const U_BOOT_ARM64: Self = Self(22);
     /// A Raspberry Pi's boot ROM, which loads its own firmware's files and no iPXE.
     pub const RASPBERRY_PI: Self = Self(41);
 

@@ -247,9 +247,8 @@ impl Explaining<'_> {
     /// looked up by the same function.
     fn file_behind(&self, offer: &str) -> String {
         let Some((name, _)) = offer.split_once(" by TFTP") else { return String::new() };
-        let firmware = self.asked.arch.loader().unwrap_or(Loader::Bios);
         let names = Names { rules: &self.rules, assets: self.assets.as_deref(), base: &self.base(), caller: None };
-        match names.find(name.as_bytes(), Asker { firmware, is_ipxe: false }) {
+        match names.find(name.as_bytes(), Asker { firmware: self.asked.arch, is_ipxe: false }) {
             Ok(Found::Asset { path, .. }) => format!(" (the file {path} below the assets folder)"),
             Ok(Found::Loader(_) | Found::Text { .. }) => String::new(),
             Err(reason) => format!(" (not served: {reason})"),

@@ -175,7 +175,7 @@ impl Explaining {
         let deciding = Deciding { rules: &rules, roster: &roster };
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let action = proxy::answer(&request, port, &self.here, deciding, &mut attempts, now);
-        let is_booting = request.is_of_boot_client() || attempts.has_just_asked(request.mac, now);
+        let is_booting = request.booting().is_some() || attempts.has_just_asked(request.mac, now);
         if let Some(address) = request.address().filter(|_| is_booting) {
             self.took(&mut attempts, request.mac, address);
         }
@@ -188,7 +188,12 @@ impl Explaining {
                 let goes_to = destination(&request, line.from, port);
                 Line { what, answer: Some(offer + &late), wire: Some((goes_to, hex)), ..line }
             }
-            Action::Refuse(_, why) | Action::Ignore(why) => Line { what, refused: Some(why.to_string()), ..line },
+            Action::Refuse(_, why) | Action::Ignore(why) => {
+                if let Some(client) = request.booting() {
+                    self.live.heard().asked(&client);
+                }
+                Line { what, refused: Some(why.to_string()), ..line }
+            }
         }
     }
 

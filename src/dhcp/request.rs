@@ -190,10 +190,15 @@ impl Request {
         Ok(Client { mac: self.mac, uuid, archs: self.archs(), speaks, interface: None })
     }
 
-    /// Whether [`Self::client`] is one.
+    /// [`Self::client`], or firmware that sends no option 60 (SLOF, and s390 in QEMU): it says its architecture when it
+    /// asks for `pxelinux.cfg`. Such firmware gets no offer, but may fetch files.
     #[must_use]
-    pub fn is_of_boot_client(&self) -> bool {
-        self.firmware().is_ok()
+    pub fn booting(&self) -> Option<Client> {
+        let reads_pxelinux = || {
+            let archs = Some(self.archs.clone()).filter(|archs| self.asks_for_pxelinux && !archs.is_empty())?;
+            Some(Client { mac: self.mac, uuid: None, archs, speaks: Speaks::Pxe, interface: None })
+        };
+        self.client().ok().or_else(reads_pxelinux)
     }
 
     fn firmware(&self) -> Result<Speaks, Reason> {
@@ -331,6 +336,22 @@ pub(crate) mod tests {
         for options in [&[(60, b"U-Boot.armv8".as_slice())][..], &[(60, b"U-Boot"), (93, &[0, 0])]] {
             assert_eq!(speaks(options), Err(Reason::NotPxe));
         }
+    }
+
+    #[test]
+    fn firmware_without_a_class_is_known_by_its_architecture_and_pxelinux_cfg() {
+        let arch = |options: &[(u8, &[u8])]| {
+            let options = [&[(53u8, [3u8].as_slice())], options].concat();
+            Request::parse(&message(&options)).expect("a request").booting().map(|client| client.arch().0)
+        };
+        // The DHCPREQUEST of QEMU's s390 firmware, and of SLOF.
+        let asked: &[u8] = &[1, 3, 6, 66, 67, 93, 209, 210];
+        assert_eq!(arch(&[(55, asked), (93, &[0, 31])]), Some(31));
+        assert_eq!(arch(&[(55, asked), (93, &[0, 12])]), Some(12));
+        // An ordinary client, also one that reads pxelinux.cfg or copies the firmware's option 93.
+        assert_eq!(arch(&[(55, asked)]), None);
+        assert_eq!(arch(&[(55, &asked[..6]), (93, &[0, 7])]), None);
+        assert_eq!(arch(&[(60, b"PXEClient"), (93, &[0, 7])]), Some(7));
     }
 
     #[test]

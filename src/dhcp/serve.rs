@@ -223,12 +223,19 @@ impl Serving {
                 let who = Who::Machine(machine);
                 self.tell(who, What::Request(Box::new(seen)));
                 match request.client() {
-                    Ok(client) => self.tell_refused(who, why, &client),
+                    Ok(client) => {
+                        // Another server can name `netboot` for all machines, and this one asks for it.
+                        self.live.heard().asked(&client);
+                        self.tell_refused(who, why, &client);
+                    }
                     Err(_) => self.tell(who, What::Refused(why)),
                 }
                 None
             }
             Action::Ignore(why) => {
+                if let Some(client) = request.booting() {
+                    self.live.heard().asked(&client);
+                }
                 let learned = self.learn_address(&request);
                 self.tell_other_network(&request, learned, place);
                 self.ignored(&why, datagram.from);
@@ -320,7 +327,7 @@ impl Serving {
     /// TFTP and HTTP know a machine only by its address. A boot client shows its address when it asks port 4011, and in
     /// the broadcast that accepts its lease (RFC 2131 §4.3.2). Old Raspberry Pis send this without their vendor class.
     fn address(&self, request: &Request) -> Option<Ipv4Addr> {
-        let is_booting = || request.is_of_boot_client() || self.has_just_asked(request);
+        let is_booting = || request.booting().is_some() || self.has_just_asked(request);
         let address = request.address().filter(|_| is_booting())?;
         self.live.heard().took(request.mac, address);
         Some(address)

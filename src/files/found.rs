@@ -12,7 +12,7 @@ use crate::{
         beginning::Beginning,
         identity::MachineId,
         live::Live,
-        loader::{Loader, LoaderFile},
+        loader::{ClientArch, LoaderFile},
         mac::MacAddr,
         machine::Rules,
         outcome::Outcome,
@@ -38,8 +38,8 @@ pub struct Names<'a> {
 /// The client, as far as the result depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// The loader for its firmware, for the name [`UNIVERSAL`].
-    pub firmware: Loader,
+    /// The architecture of its firmware, for the name [`UNIVERSAL`].
+    pub firmware: ClientArch,
     /// It is an iPXE that can run a script. A loader would only make it ask again.
     pub is_ipxe: bool,
 }

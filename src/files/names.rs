@@ -31,7 +31,8 @@ impl Names<'_> {
     /// Finds the file for a name, with slashes or backslashes.
     ///
     /// # Errors
-    /// [`Reason::NotFound`], [`Reason::Garbled`], [`Reason::Escape`], [`Reason::Unreadable`], [`Reason::LoaderMissing`].
+    /// [`Reason::NotFound`], [`Reason::Garbled`], [`Reason::Escape`], [`Reason::Unreadable`], [`Reason::NoLoader`],
+    /// [`Reason::LoaderMissing`].
     pub fn find(&self, name: &[u8], asker: Asker) -> Result<Found, Reason> {
         let mut budget = Budget::default();
         let mut refused = None;
@@ -161,11 +162,12 @@ impl Names<'_> {
     }
 
     fn universal(&self, asker: Asker) -> Result<Found, Reason> {
-        let file = self.rules.loaders.of(asker.firmware).ok_or(Reason::LoaderMissing(asker.firmware));
-        match file {
-            _ if asker.is_ipxe => Ok(self.script_instead_of(UNIVERSAL)),
-            file => file.map(|file| self.loader(file, asker)),
+        if asker.is_ipxe {
+            return Ok(self.script_instead_of(UNIVERSAL));
         }
+        let wanted = asker.firmware.loader().ok_or(Reason::NoLoader(asker.firmware))?;
+        let file = self.rules.loaders.of(wanted).ok_or(Reason::LoaderMissing(wanted))?;
+        Ok(self.loader(file, asker))
     }
 
     /// The result for an iPXE that would only load itself again.
@@ -248,14 +250,14 @@ mod tests {
     use super::*;
     use crate::{
         boot::{
-            loader::{Loader, tests::file},
+            loader::{ClientArch, Loader, tests::file},
             loaders::Loaders,
             machine::Rules,
         },
         files::AssetRoot,
     };
 
-    const FIRMWARE: Asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: false };
+    const FIRMWARE: Asker = Asker { firmware: ClientArch::EFI_X86_64, is_ipxe: false };
     const IPXE: Asker = Asker { is_ipxe: true, ..FIRMWARE };
 
     /// The files of the tests: two loaders, and these files.
@@ -359,12 +361,20 @@ mod tests {
 
     #[test]
     fn the_universal_name_is_the_loader_for_the_client() {
-        let bios = Asker { firmware: Loader::Bios, ..FIRMWARE };
-        let arm = Asker { firmware: Loader::EfiArm64, ..FIRMWARE };
-        let got =
-            answers(&[(b"netboot", bios), (b"\\x\\NETBOOT\xff", FIRMWARE), (b"netboot", IPXE), (b"netboot", arm)]);
+        let bios = Asker { firmware: ClientArch::X86_BIOS, ..FIRMWARE };
+        let arm = Asker { firmware: ClientArch(11), ..FIRMWARE };
+        let s390 = Asker { firmware: ClientArch(31), ..FIRMWARE };
+        let universal = b"netboot".as_slice();
+        let got = answers(&[
+            (universal, bios),
+            (b"\\x\\NETBOOT\xff", FIRMWARE),
+            (universal, IPXE),
+            (universal, arm),
+            (universal, s390),
+        ]);
         assert_eq!(got[..3], ["loader undionly.kpxe", "loader snponly.efi", "text netboot (script for iPXE)"]);
         assert!(got[3].starts_with("loader_missing: no UEFI arm64 loader was found"), "{}", got[3]);
+        assert!(got[4].starts_with("no_loader: there is no network boot loader for s390 basic"), "{}", got[4]);
     }
 
     #[test]

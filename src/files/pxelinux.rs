@@ -80,7 +80,7 @@ mod tests {
     use crate::{
         boot::{
             live::Live,
-            loader::Loader,
+            loader::{ClientArch, Loader},
             loaders::Loaders,
             mac::MacAddr,
             machine::{MachineRule, Rules},
@@ -127,7 +127,7 @@ mod tests {
             signer: None,
         };
         let names = Names { rules, assets, base: "http://192.0.2.1:8080", caller: Some(caller) };
-        match names.find(name.as_bytes(), Asker { firmware: Loader::Bios, is_ipxe: false }) {
+        match names.find(name.as_bytes(), Asker { firmware: ClientArch::X86_BIOS, is_ipxe: false }) {
             Ok(Found::Text {
                 text,
                 decided: Some(Decided { machine, outcome: Outcome::Chosen { mac: MAC, .. }, .. }),

@@ -27,7 +27,7 @@ use crate::{
         faults::Wanted,
         identity::MachineId,
         live::Live,
-        loader::Loader,
+        loader::ClientArch,
         mac::MacAddr,
         outcome::Outcome,
         over::Over,
@@ -105,7 +105,7 @@ impl App {
     ) -> Result<Found, Reason> {
         let agent = headers.get(header::USER_AGENT).map_or(b"".as_slice(), HeaderValue::as_bytes);
         // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
-        let asker = Asker { firmware: Loader::EfiX86_64, is_ipxe: agent.starts_with(b"iPXE/") };
+        let asker = Asker { firmware: ClientArch::EFI_X86_64, is_ipxe: agent.starts_with(b"iPXE/") };
         let (rules, assets) = (self.live.rules.load(), self.assets.as_deref());
         // Most ask for a file by its own path. Nothing of what a text is made of is needed for it.
         if let Some(found) = (Names { rules: &rules, assets, base: "", caller: None }).exact(name) {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::boot::{heard::Firmware, loader::Loader, recent::Recent};
+use crate::boot::{heard::Firmware, loader::ClientArch, recent::Recent};
 
 /// A program that sends read requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,13 +50,13 @@ impl Program {
         self == Self::Ipxe
     }
 
-    /// The loader for its firmware, as far as the request shows it.
+    /// The architecture of its firmware, as far as the request shows it.
     #[must_use]
-    pub fn firmware(self) -> Loader {
+    pub fn firmware(self) -> ClientArch {
         match self {
-            Self::Edk2 => Loader::EfiX86_64,
-            Self::UBoot => Loader::EfiArm64,
-            Self::Ipxe | Self::PerhapsIpxe | Self::Other => Loader::Bios,
+            Self::Edk2 => ClientArch::EFI_X86_64,
+            Self::UBoot => ClientArch::U_BOOT_ARM64,
+            Self::Ipxe | Self::PerhapsIpxe | Self::Other => ClientArch::X86_BIOS,
         }
     }
 }
@@ -106,10 +106,10 @@ impl Returns {
     }
 }
 
-/// The loader for a client, if DHCP received this from its address. What firmware sent by DHCP has priority over the
+/// The architecture of a client, if DHCP received this from its address. What firmware sent by DHCP has priority over the
 /// form of its TFTP request.
-pub(super) fn firmware(program: Program, heard: Option<Firmware>) -> Loader {
-    heard.and_then(|firmware| firmware.loader).unwrap_or(program.firmware())
+pub(super) fn firmware(program: Program, heard: Option<Firmware>) -> ClientArch {
+    heard.and_then(|firmware| firmware.arch).unwrap_or(program.firmware())
 }
 
 /// The largest number of clients that are remembered.
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn dhcp_has_priority_over_the_form_of_the_request() {
-        let arm = Firmware { loader: Some(Loader::EfiArm64), is_weak_ipxe: false, spoke_last: true };
-        assert_eq!(firmware(Program::Edk2, Some(arm)), Loader::EfiArm64);
-        assert_eq!(firmware(Program::Edk2, Some(Firmware::default())), Loader::EfiX86_64);
-        assert_eq!(firmware(Program::Edk2, None), Loader::EfiX86_64);
-        assert_eq!(firmware(Program::Other, None), Loader::Bios);
+        let arm = Firmware { arch: Some(ClientArch(11)), is_weak_ipxe: false, spoke_last: true };
+        assert_eq!(firmware(Program::Edk2, Some(arm)), ClientArch(11));
+        assert_eq!(firmware(Program::Edk2, Some(Firmware::default())), ClientArch::EFI_X86_64);
+        assert_eq!(firmware(Program::Edk2, None), ClientArch::EFI_X86_64);
+        assert_eq!(firmware(Program::Other, None), ClientArch::X86_BIOS);
     }
 
     #[test]

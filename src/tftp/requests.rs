@@ -232,7 +232,9 @@ impl Listener {
     pub(super) fn refuse(&self, why: &Reason, peer: SocketAddrV4) {
         debug!(reason = why.label(), %peer, "TFTP refused: {why}");
         let code = match why {
-            Reason::NotFound(_) | Reason::Garbled(_) | Reason::LoaderMissing(_) => ErrorCode::FileNotFound,
+            Reason::NotFound(_) | Reason::Garbled(_) | Reason::NoLoader(_) | Reason::LoaderMissing(_) => {
+                ErrorCode::FileNotFound
+            }
             Reason::Escape(_) | Reason::Unreadable { .. } => ErrorCode::AccessViolation,
             Reason::Write | Reason::Mode(_) | Reason::UnknownMode(_) | Reason::MalformedTftp(_) => {
                 ErrorCode::IllegalOperation

@@ -14,6 +14,7 @@ use netbootd_lab::receive;
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON, file},
     dhcp::request,
+    field::until,
     tftp::Client,
 };
 
@@ -377,6 +378,19 @@ fn one_name_is_the_loader_for_whoever_asks() -> Result<()> {
     socket.send_to(&inform, (SERVER, 67))?;
     receive(&socket, &mut [0; 1500])?;
     ensure!(fetch_with(&bench, "netboot", "blksize\x001468\0", 1468)? == bios, "a BIOS by DHCP");
+    // Also where it gets no offer: a UEFI i386 without a loader here, and the firmware of s390, which sends no option 60.
+    let i386: &[(u8, &[u8])] = &[(60, b"PXEClient:Arch:00006:UNDI:003016"), (93, &[0, 6])];
+    let s390: &[(u8, &[u8])] = &[(55, &[1, 3, 6, 66, 67, 93, 209, 210]), (93, &[0, 31])];
+    for (kind, options, expected) in [(8, i386, "no UEFI i386 loader was found"), (3, s390, "there is no network boot")]
+    {
+        let mut asked = request(kind, 1, options);
+        asked[12..16].copy_from_slice(&CLIENT.octets());
+        socket.send_to(&asked, (SERVER, 67))?;
+        until(expected, || {
+            let (refusal, _) = client(&bench)?.read(&rrq(b"netboot", EDK2))?;
+            Ok(refusal.starts_with(format!("\0\x05\0\x01{expected}").as_bytes()))
+        })?;
+    }
     // And a file of that name is what it says.
     fs::write(bench.assets.join("netboot"), "own")?;
     ensure!(fetch(&bench, b"netboot")? == b"own");
