@@ -166,7 +166,10 @@ impl Writer<'_> {
             return Err(refuse(format!("it is {}, but they boot only Linux kernels", boot.kind())));
         };
         let path = |path: &str| self.path(path).map_err(refuse);
-        let mut lines = format!("linux {}\n", path(kernel)?);
+        let kernel = path(kernel)?;
+        // SLOF, s390 in QEMU and old petitboots know only `kernel`. PXELINUX guesses by a file's name what it is; the
+        // last line counts, and says that it is Linux.
+        let mut lines = format!("kernel {kernel}\nlinux {kernel}\n");
         match initrd.as_slice() {
             [] => {}
             [initrd] => {
@@ -336,11 +339,13 @@ mod tests {
 # netbootd: 52-54-00-12-34-56 boots profile debian
 default debian
 label debian
+kernel /debian/vmlinuz
 linux /debian/vmlinuz
 initrd /debian/initrd.img
 fdtdir /debian/dtbs
 append console=ttyAMA0 hostname=52-54-00-12-34-56
 label debian-again
+kernel /debian/vmlinuz
 linux /debian/vmlinuz
 initrd /debian/initrd.img
 fdtdir /debian/dtbs
@@ -362,7 +367,7 @@ localboot -1
         };
         assert_eq!(by_tftp.outcome, outcome);
         let by_http = file(&rules, BASE, Over::Http, &query(), Standing::default());
-        let urls = ["linux ", "initrd ", "fdtdir "]
+        let urls = ["kernel ", "linux ", "initrd ", "fdtdir "]
             .iter()
             .fold(expected.to_owned(), |text, key| text.replace(&format!("{key}/"), &format!("{key}{BASE}/assets/")));
         assert_eq!(by_http, Script { text: urls, outcome });
@@ -372,7 +377,7 @@ localboot -1
     fn a_kernel_may_stand_alone_or_with_a_device_tree_of_its_own() {
         let bare = Linux { device_tree: Some(DeviceTree::File("a.dtb".into())), ..linux("zImage", &[], " ") };
         let text = text(&rules([("it", Boot::Linux(bare).into())], "it"), Over::Tftp);
-        assert!(text.contains("\nlabel it\nlinux /zImage\nfdt /a.dtb\nlabel it-again\n"), "{text}");
+        assert!(text.contains("\nlabel it\nkernel /zImage\nlinux /zImage\nfdt /a.dtb\nlabel it-again\n"), "{text}");
     }
 
     #[test]
@@ -408,11 +413,13 @@ timeout 51
 default c
 label a
 menu label The ?HOME?system
+kernel /debian/vmlinuz
 linux /debian/vmlinuz
 initrd /debian/initrd.img
 append console=ttyAMA0 hostname=52-54-00-12-34-56
 label c
 menu label c
+kernel /c
 linux /c
 label local
 menu label Boot from the local disk
