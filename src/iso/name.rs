@@ -4,7 +4,6 @@
 ///
 /// live-boot, archiso and casper pass the URL to a shell, split it at dots, and recognise an image by `.iso` at its
 /// end. So only letters, digits, dots, dashes and underscores are kept.
-/// is left is letters, digits, dots, dashes and underscores.
 #[must_use]
 pub fn plain(name: &str) -> String {
     let stem = match name.len().checked_sub(4).and_then(|at| name.split_at_checked(at)) {

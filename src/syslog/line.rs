@@ -2,6 +2,8 @@
 //!
 //! All programs send the priority at the start, but the rest differs. netbootd already knows what some of them add
 //! (time, host). So this removes what netbootd knows and shows the rest.
+//!
+//! | who | sends |
 //! |---|---|
 //! | iPXE (net/udp/syslog.c) | `<6>ipxe: message`, `<6>host.domain ipxe: message` |
 //! | busybox and Debian's installer | `<13>Nov 22 23:58:22 tag: message`, a host before the tag in newer ones |
