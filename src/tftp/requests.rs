@@ -119,7 +119,8 @@ impl Doors {
         self.tell(Door::Open(listener))
     }
 
-    /// Receives no more requests on an address. Its running transfers continue to their end.
+    /// Receives no more requests on an address. Its running transfers continue to their end, except with
+    /// [`Ports::Single`]: they have no port without it.
     pub fn close(&self, address: Ipv4Addr) {
         // If the server has stopped, nothing is left to do.
         let _ = self.tell(Door::Close(address));

@@ -61,6 +61,8 @@ pub(super) enum Ending {
     Evicted,
     /// The server stops, and the client is silent.
     Stopping,
+    /// The address of its port is gone.
+    AddressGone,
     /// The file could not be read.
     Unreadable(io::Error),
     /// By a bug in netbootd. Only this transfer ends.
@@ -199,6 +201,7 @@ impl Run {
                 return debug!(peer = %self.peer, name = self.name, "TFTP transfer of a silent client ended to make room");
             }
             Ending::Unreadable(error) => Some(Failure::ours(error.to_string())),
+            Ending::AddressGone => Some(Failure::Ours("the address of this server is gone".into())),
             Ending::Panic => Some(Failure::Ours("a bug in netbootd; see the log line above".into())),
         };
         let (sent, size) = (self.transfer.acked_bytes(), self.source.size());

@@ -226,6 +226,12 @@ impl Table {
         }
     }
 
+    /// The transfers of a listener.
+    pub(super) fn of_listener(&self, index: usize) -> Vec<usize> {
+        let own = self.transfers.iter().filter(|(_, running)| running.client.0 == index);
+        own.map(|(number, _)| number).collect()
+    }
+
     /// The silent transfers, for a server that stops.
     pub(super) fn silent(&self) -> Vec<usize> {
         let silent = self.transfers.iter().filter(|(_, running)| !running.heard.within(SILENT));

@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Read as _},
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -134,7 +134,8 @@ impl Loop {
     fn open_and_close(&mut self) -> io::Result<()> {
         let Some(doors) = &mut self.doors else { return Ok(()) };
         let is_over = doors.wake.read(&mut [0; 64])? == 0;
-        for door in doors.changes.try_iter() {
+        let changes: Vec<Door> = doors.changes.try_iter().collect();
+        for door in changes {
             match door {
                 Door::Open(listener) => {
                     let token = Token::Listener(self.listeners.len());
@@ -143,20 +144,28 @@ impl Loop {
                     }
                     self.listeners.push(Some(listener));
                 }
-                Door::Close(address) => {
-                    for place in &mut self.listeners {
-                        if let Some(listener) = place.take_if(|listener| listener.address == address) {
-                            // This fails if the port could not be added. It affects no other transfer.
-                            let _ = epoll::delete(&self.epoll, &listener.port);
-                        }
-                    }
-                }
+                Door::Close(address) => self.close(address),
             }
         }
         if is_over && let Some(doors) = self.doors.take() {
             epoll::delete(&self.epoll, &doors.wake)?;
         }
         Ok(())
+    }
+
+    fn close(&mut self, address: Ipv4Addr) {
+        for index in 0..self.listeners.len() {
+            let place = self.listeners.get_mut(index);
+            let Some(listener) = place.and_then(|place| place.take_if(|listener| listener.address == address)) else {
+                continue;
+            };
+            // This fails if the port could not be added. It affects no other transfer.
+            let _ = epoll::delete(&self.epoll, &listener.port);
+            // Nothing is heard of them any more, and they would keep the port from the address when it comes back.
+            if self.stage.ports == Ports::Single {
+                self.transfers.of_listener(index).into_iter().for_each(|number| self.end(number, Ending::AddressGone));
+            }
+        }
     }
 
     /// Receives one datagram. In lock-step there is no second one, and epoll reports a port until it is empty.

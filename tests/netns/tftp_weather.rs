@@ -73,6 +73,23 @@ fn one_port_serves_every_client() -> Result<()> {
 }
 
 #[test]
+fn one_port_is_there_again_with_its_address_though_a_transfer_was_running() -> Result<()> {
+    let Some(bench) = Bench::with_configuration("[tftp]\nsingle_port = true\n")? else { return Ok(()) };
+    let client = bench.client_socket(0)?;
+    ask(&client, b"\0\x01vmlinuz\0octet\0")?;
+    client.send_to(&[0, 4, 0, 1], (SERVER, 69))?;
+    packet(&client)?;
+    bench.server.ip(&["address", "delete", "10.77.0.2/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("eth1 no longer has 10.77.0.2", SOON)?;
+    bench.netbootd.wait_for_line("the address of this server is gone", SOON)?;
+    bench.server.ip(&["address", "add", "10.77.0.2/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("eth1 has 10.77.0.2 now", SOON)?;
+    let (first, from) = ask(&bench.client_socket(0)?, b"\0\x01vmlinuz\0octet\0")?;
+    ensure!(first.starts_with(&[0, 3, 0, 1]) && from.port() == 69, "{} from {from}", first.len());
+    Ok(())
+}
+
+#[test]
 fn transfers_are_answered_from_the_ports_that_a_firewall_lets_through() -> Result<()> {
     let Some(bench) = Bench::with_configuration("[tftp]\ntransfer_ports = \"50000-50001\"\n")? else { return Ok(()) };
     let clients: Vec<UdpSocket> = (0..3).map(|_| bench.client_socket(0)).collect::<Result<_>>()?;
