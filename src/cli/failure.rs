@@ -23,9 +23,14 @@ impl Failure {
 /// Writes the output of a command to standard output. A reader that has what it wants (`| head -1`) and closes the pipe
 /// is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_if_read(text).map(drop)
+}
+
+/// The same, for output that goes on: whether somebody still reads it.
+pub(super) fn print_if_read(text: &str) -> Result<bool, Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|error| Failure::new(EX_OSERR, error)),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).map_err(|error| Failure::new(EX_OSERR, error)),
     }
 }
 

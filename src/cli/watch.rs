@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{At, runtime},
-    failure::{EX_OSERR, EX_UNAVAILABLE, Failure, print},
+    failure::{EX_OSERR, EX_UNAVAILABLE, Failure, print_if_read},
 };
 use crate::{
     status::{
@@ -92,7 +92,7 @@ impl Watch {
         })
     }
 
-    /// One line for each step, until the server stops.
+    /// One line for each step, until the server stops or nobody reads the lines.
     async fn follow(&self) -> Result<(), Failure> {
         let mut answer = self.at.send(Method::GET, "/api/v1/events", None).await?.into_body();
         let (mut waiting, mut event) = (Vec::new(), String::new());
@@ -105,8 +105,10 @@ impl Watch {
                 let line = String::from_utf8_lossy(&line);
                 if let Some(name) = line.strip_prefix("event: ") {
                     event = name.trim_end().to_owned();
-                } else if let Some(data) = line.strip_prefix("data: ") {
-                    print(&self.line(&event, data.trim_end()))?;
+                } else if let Some(data) = line.strip_prefix("data: ")
+                    && !print_if_read(&self.line(&event, data.trim_end()))?
+                {
+                    return Ok(());
                 }
             }
         }

@@ -89,6 +89,27 @@ fn a_boot_is_watched_as_it_happens_and_read_afterwards_also_behind_a_restart() -
     Ok(())
 }
 
+/// A pipeline like `netbootd watch | head -1` has to end.
+#[test]
+fn watch_ends_when_nobody_reads_its_lines_any_more() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let mut watch = daemon(&bench.server).arg("watch").stdout(Stdio::piped()).spawn()?;
+    drop(watch.stdout.take());
+    let until = Instant::now() + SOON;
+    let mut ended = None;
+    // It notices when it has something to say.
+    while ended.is_none() && Instant::now() < until {
+        bench.curl(&[], "/assets/missing")?;
+        thread::sleep(Duration::from_millis(100));
+        ended = watch.try_wait()?;
+    }
+    // It may have ended.
+    let _ = watch.kill();
+    watch.wait()?;
+    ensure!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    Ok(())
+}
+
 /// Everyone on the network may read events, and must not use up what others need.
 #[test]
 fn so_many_read_events_over_the_network_and_the_host_itself_always_can() -> Result<()> {
