@@ -110,7 +110,7 @@ impl LeaseFlags {
         let [name] = interfaces else {
             return Err(Failure::new(EX_USAGE, "--address needs one --interface, which gets the address"));
         };
-        let found = look(interfaces);
+        let found = look(interfaces).unwrap_or_default();
         let Some(interface) = found.first() else {
             return Err(Failure::new(EX_USAGE, format!("unknown interface {name}: ip link lists them")));
         };

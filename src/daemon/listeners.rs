@@ -128,7 +128,13 @@ impl Listeners {
     /// Opens and closes until the listeners fit the interfaces.
     fn reconcile(&mut self) {
         let names: Vec<String> = self.shared.plan.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        let now = self.shared.plan.look();
+        let Some(now) = self.shared.plan.look() else {
+            // What is served stays as it is.
+            if self.failed.insert(NOT_SEEN.into()) {
+                warn!("{NOT_SEEN}; it is tried again");
+            }
+            return;
+        };
         let mut failed = HashSet::new();
         for name in &names {
             self.fit_dhcp(name, now.iter().find(|interface| interface.name == *name), &mut failed);
@@ -399,6 +405,8 @@ fn block_size(interface: &Interface) -> u16 {
     u16::try_from(interface.mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(512)
 }
 
+/// In the log.
+const NOT_SEEN: &str = "the interfaces of this host cannot be read, probably because too many files are open";
 /// Until what failed is tried again, and whether another DHCP server has come to this host is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// For which a port's two sockets are both served: the old one has long been emptied then.

@@ -126,10 +126,10 @@ impl Plan {
         })
     }
 
-    /// The served interfaces that exist now.
-    pub(super) fn look(&self) -> Vec<Interface> {
+    /// The served interfaces that exist now; `None` if the kernel did not say.
+    pub(super) fn look(&self) -> Option<Vec<Interface>> {
         let names: Vec<String> = self.interfaces.iter().map(|interface| interface.name.clone()).collect();
-        lease_terms::arranged(look(&names), self.fixed.lease.as_ref())
+        Some(lease_terms::arranged(look(&names)?, self.fixed.lease.as_ref()))
     }
 
     /// Whether the terms of the leases fit the interfaces, as far as these are there.

@@ -153,11 +153,17 @@ impl Unusable {
     }
 }
 
-/// The interfaces with these names that exist now.
+/// The interfaces with these names that exist now; `None` if the kernel did not say, for example because the process has
+/// no descriptor left.
 #[must_use]
-pub fn look(names: &[String]) -> Vec<Interface> {
-    let all = pnet_datalink::interfaces();
-    all.iter().filter(|interface| names.contains(&interface.name)).map(Interface::from).collect()
+pub fn look(names: &[String]) -> Option<Vec<Interface>> {
+    among(&pnet_datalink::interfaces(), names)
+}
+
+/// The loopback is always there, and each interface has a number: a list without them is not the kernel's.
+fn among(all: &[NetworkInterface], names: &[String]) -> Option<Vec<Interface>> {
+    let is_whole = !all.is_empty() && all.iter().all(|interface| interface.index != 0);
+    is_whole.then(|| all.iter().filter(|interface| names.contains(&interface.name)).map(Interface::from).collect())
 }
 
 /// The interfaces to serve: the named ones, which may be down now, or else the only suitable one.
@@ -302,6 +308,17 @@ mod tests {
             interface("eth2", UP, None),
             interface("eth0", UP, Some("192.0.2.10/24")),
         ]
+    }
+
+    #[test]
+    fn a_list_that_the_kernel_did_not_give_whole_is_none() {
+        let names = ["eth0".to_owned()];
+        let (loopback, wired) = (interface("lo", UP | LOOPBACK, None), interface("eth0", UP, None));
+        let seen = |all: &[NetworkInterface]| among(all, &names).map(|found| found.len());
+        assert_eq!(seen(&[loopback.clone(), wired.clone()]), Some(1));
+        assert_eq!(seen(std::slice::from_ref(&loopback)), Some(0), "it is gone");
+        assert_eq!(seen(&[]), None);
+        assert_eq!(seen(&[loopback, NetworkInterface { index: 0, ..wired }]), None);
     }
 
     #[test]

@@ -90,6 +90,15 @@ impl Bench {
         launch(&self.lab, &self.server, &self.interfaces, &self.environment)
     }
 
+    /// Leaves the daemon no descriptor to open, until what is returned is dropped.
+    pub(crate) fn limit_descriptors(&self) -> Result<Descriptors> {
+        let process = self.netbootd.pid();
+        let is_free = |number: &usize| fs::symlink_metadata(format!("/proc/{process}/fd/{number}")).is_err();
+        let limited = Descriptors { process };
+        limited.limit((0..1024).find(is_free).context("no number is free")?)?;
+        Ok(limited)
+    }
+
     /// A socket on the client's host.
     pub(crate) fn client_socket(&self, port: u16) -> Result<UdpSocket> {
         // A socket that was just closed is open for a moment more in a process that another test forks, until its exec.
@@ -165,6 +174,27 @@ fn launch(lab: &Lab, server: &Host, interfaces: &[String], environment: &[(Strin
     let netbootd = Process::spawn("netbootd", &mut command)?;
     netbootd.wait_for_line("waiting on ", START)?;
     Ok(netbootd)
+}
+
+/// See [`Bench::limit_descriptors`].
+pub(crate) struct Descriptors {
+    process: u32,
+}
+
+impl Descriptors {
+    fn limit(&self, most: usize) -> Result<()> {
+        let arguments = [format!("--pid={}", self.process), format!("--nofile={most}:")];
+        let status = Command::new("prlimit").args(arguments).status()?;
+        ensure!(status.success(), "prlimit: {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        // The test fails by what it waits for then.
+        let _ = self.limit(1024);
+    }
 }
 
 /// netbootd on a host, without what the developer's own environment may say.

@@ -219,7 +219,7 @@ fn send_frame(host: &Host, bytes: &[u8]) -> Result<()> {
 
 fn link_address(host: &Host) -> Result<[u8; 6]> {
     let found = host.enter(|| netbootd::net::interface::look(&["eth1".to_owned()]))?;
-    found.first().and_then(|eth1| eth1.link_address).context("eth1 has no link address")
+    found.iter().flatten().next().and_then(|eth1| eth1.link_address).context("eth1 has no link address")
 }
 
 #[test]

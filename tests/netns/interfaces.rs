@@ -107,6 +107,20 @@ fn an_address_is_changed_for_another_and_back() -> Result<()> {
     fetched(&bench, SERVER)
 }
 
+/// Without a descriptor, the interfaces cannot be read. That does not mean that they are gone.
+#[test]
+fn what_is_served_stays_if_no_descriptor_is_left_while_something_changes() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let limit = bench.limit_descriptors()?;
+    bench.server.ip(&["address", "add", "10.77.0.7/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("the interfaces of this host cannot be read", SOON)?;
+    drop(limit);
+    bench.netbootd.wait_for_line("eth1 has 10.77.0.7 now", SOON)?;
+    ensure!(!bench.netbootd.lines().iter().any(|line| line.contains("is gone")), "{:?}", bench.netbootd.lines());
+    offered(&bench.client_socket(68)?, SERVER, 1)?;
+    fetched(&bench, SECOND)
+}
+
 /// The listener stays, and waits for its next packet while the address changes.
 #[test]
 fn the_first_machine_after_a_change_hears_from_the_address_that_is_left() -> Result<()> {
