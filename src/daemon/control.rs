@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{Extension, Router};
@@ -16,6 +17,7 @@ use hyper_util::{
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -209,8 +211,10 @@ impl ControlSocket {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    warn!(%error, "the control socket failed");
-                    return;
+                    // Out of descriptors, most likely: those that are open will close.
+                    warn!(%error, "accepting a connection on the control socket failed; it is tried again");
+                    sleep(PAUSE_AFTER_ERROR).await;
+                    continue;
                 }
             };
             let own = rustix::process::geteuid().as_raw();
@@ -241,3 +245,6 @@ impl Drop for ControlSocket {
         let _ = std::fs::remove_file(&self.path);
     }
 }
+
+/// Errors of accept come in streams. A command waits for longer than this.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);

@@ -59,6 +59,18 @@ fn a_machine_is_assigned_a_profile_and_left_to_its_rule_again() -> Result<()> {
 }
 
 #[test]
+fn commands_reach_a_server_again_that_had_no_descriptor_left() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let limit = bench.limit_descriptors()?;
+    let mut machines = Process::spawn("machines", daemon(&bench.server).arg("machines"))?;
+    bench.netbootd.wait_for_line("accepting a connection on the control socket failed", SOON)?;
+    drop(limit);
+    let status = machines.wait_exit(SOON)?;
+    ensure!(status.success(), "{status}: {:?}", machines.lines());
+    Ok(())
+}
+
+#[test]
 fn changes_come_from_this_host_or_with_the_token() -> Result<()> {
     let Some(bench) = Bench::with_configuration("[control]\ntoken = \"0123456789abcdef\"\n")? else { return Ok(()) };
     let path = format!("/api/v1/machines/{MACHINE}/assignment");
