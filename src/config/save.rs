@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::{Map, Value};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table};
 
-use super::schema::{Config, Machine, Profile};
+use super::schema::{Config, Control, Machine, Profile, State};
 
 /// The text. Paths are made absolute, since the file may be put elsewhere; what was included stands in it.
 ///
@@ -19,6 +19,13 @@ pub fn text(config: &Config) -> Result<String, String> {
         assets: config.assets.as_deref().map(here),
         templates: config.templates.as_deref().map(here),
         loader_dirs: all(&config.loader_dirs),
+        state: State {
+            url: config.state.url.as_deref().map(absolute_url),
+            password_file: config.state.password_file.as_deref().map(here),
+            copy: config.state.copy.as_deref().map(here),
+            ..config.state.clone()
+        },
+        control: Control { socket: here(&config.control.socket), ..config.control.clone() },
         ..config.clone()
     };
     let json = |error: serde_json::Error| error.to_string();
@@ -37,6 +44,14 @@ pub fn text(config: &Config) -> Result<String, String> {
     fill(document.as_table_mut(), whole);
     Ok(document.to_string())
 }
+
+/// The URL of a state file with the whole path of the file; others as they are.
+fn absolute_url(url: &str) -> String {
+    let file = url.strip_prefix(FILE_URL).filter(|file| !file.is_empty()).and_then(|file| absolute(file).ok());
+    file.map_or_else(|| url.to_owned(), |file| format!("{FILE_URL}{}", file.display()))
+}
+
+const FILE_URL: &str = "sqlite://";
 
 /// The keys of a table whose values are not the default ones.
 fn differences(value: Value, default: &Value) -> Map<String, Value> {
@@ -144,5 +159,32 @@ mod tests {
         assert_eq!((again.faults.as_slice(), &again.config), ([].as_slice(), &loaded.config), "{saved}");
         assert!(!saved.contains("[tftp]") && !saved.contains("null"), "{saved}");
         assert_eq!(text(&Config::default()).as_deref(), Ok(""));
+    }
+
+    /// A service has another working folder than the shell that `up --save` was typed in.
+    #[test]
+    fn every_path_is_saved_whole() {
+        let state = State {
+            url: Some("sqlite://kept/state.db".into()),
+            password_file: Some("password".into()),
+            copy: Some("copy.db".into()),
+            ..State::default()
+        };
+        let control = Control { socket: "control.sock".into(), ..Control::default() };
+        let config = Config { state, control, assets: Some("assets".into()), ..Config::default() };
+        let saved = text(&config).expect("a text");
+        let here = std::env::current_dir().expect("a folder").display().to_string();
+        for line in [
+            format!("assets = \"{here}/assets\""),
+            format!("url = \"sqlite://{here}/kept/state.db\""),
+            format!("password_file = \"{here}/password\""),
+            format!("copy = \"{here}/copy.db\""),
+            format!("socket = \"{here}/control.sock\""),
+        ] {
+            assert!(saved.lines().any(|saved| saved == line), "{line}:\n{saved}");
+        }
+        let state = State { url: Some("postgres://n@db/n".into()), ..State::default() };
+        let saved = text(&Config { state, ..Config::default() }).expect("a text");
+        assert_eq!(saved, "[state]\nurl = \"postgres://n@db/n\"\n");
     }
 }
