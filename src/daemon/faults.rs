@@ -71,7 +71,11 @@ pub(super) async fn follow(live: Arc<Live>, assets: Option<Arc<AssetRoot>>, is_s
             }
             (look(&seen, folder.as_deref()), lost)
         });
-        let Ok((now, still_lost)) = looked.await else { return };
+        let Ok((now, still_lost)) = looked.await else {
+            // A bug, of which the log has the place. To return would stop the server.
+            lost = None;
+            continue;
+        };
         lost = still_lost;
         let before = live.faults.swap(Arc::new(now.clone()));
         for fault in now.iter().filter(|fault| !before.contains(fault)) {
