@@ -5,11 +5,7 @@
 use std::{
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::fd::{AsFd, BorrowedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::mpsc::{self, TryRecvError},
     thread,
     time::{Duration, Instant},
 };
@@ -20,15 +16,17 @@ use super::run::{Ending, Left, Run};
 
 /// The loop's handle of the thread.
 pub(super) struct Apart {
-    runs: mpsc::Sender<(Run, Arc<AtomicBool>)>,
+    runs: mpsc::Sender<(Run, Cancelled)>,
     ended: PipeReader,
     /// Ports of transfers that were given up, and their clients.
     given_up: mpsc::Receiver<Left>,
     is_busy: bool,
 }
 
-/// Ends the transfer in the thread when it is dropped.
-pub(super) struct Cancel(Arc<AtomicBool>);
+/// Ends the transfer in the thread: by what is sent, or as one that is replaced when it is dropped.
+pub(super) type Cancel = mpsc::Sender<Ending>;
+/// What the thread hears of it.
+pub(super) type Cancelled = mpsc::Receiver<Ending>;
 
 impl Apart {
     pub(super) fn new() -> io::Result<Self> {
@@ -43,7 +41,7 @@ impl Apart {
     }
 
     /// Takes over a transfer. No other thread may receive for it until its [`Cancel`] is dropped.
-    pub(super) fn drive(&mut self, run: Run, cancelled: Arc<AtomicBool>) {
+    pub(super) fn drive(&mut self, run: Run, cancelled: Cancelled) {
         self.is_busy = true;
         if self.runs.send((run, cancelled)).is_err() {
             debug!("the thread for single TFTP transfers has ended");
@@ -59,26 +57,13 @@ impl Apart {
     }
 }
 
-impl Cancel {
-    pub(super) fn new() -> (Self, Arc<AtomicBool>) {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        (Self(cancelled.clone()), cancelled)
-    }
-}
-
 impl AsFd for Apart {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
     }
 }
 
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn serve(runs: &mpsc::Receiver<(Run, Arc<AtomicBool>)>, mut ending: &PipeWriter, given_up: &mpsc::Sender<Left>) {
+fn serve(runs: &mpsc::Receiver<(Run, Cancelled)>, mut ending: &PipeWriter, given_up: &mpsc::Sender<Left>) {
     for (mut run, cancelled) in runs {
         let end = drive(&mut run, &cancelled);
         if let Some(left) = run.left_open(&end) {
@@ -90,7 +75,7 @@ fn serve(runs: &mpsc::Receiver<(Run, Arc<AtomicBool>)>, mut ending: &PipeWriter,
     }
 }
 
-fn drive(run: &mut Run, cancelled: &AtomicBool) -> Ending {
+fn drive(run: &mut Run, cancelled: &Cancelled) -> Ending {
     let (mut buffer, mut packets) = ([0; 2048], Vec::new());
     let mut patience = Duration::ZERO;
     loop {
@@ -108,8 +93,10 @@ fn drive(run: &mut Run, cancelled: &AtomicBool) -> Ending {
             }
         }
         let received = run.port.receive(&mut buffer);
-        if cancelled.load(Ordering::Relaxed) {
-            return Ending::Replaced;
+        match cancelled.try_recv() {
+            Ok(ending) => return ending,
+            Err(TryRecvError::Disconnected) => return Ending::Replaced,
+            Err(TryRecvError::Empty) => {}
         }
         match received {
             Ok(Some((datagram, from))) => {

@@ -66,10 +66,7 @@ pub(super) struct Running {
 /// Which thread runs it.
 pub(super) enum Place {
     Here(Box<Run>),
-    Apart {
-        /// Dropping it ends the transfer.
-        _cancel: Cancel,
-    },
+    Apart(Cancel),
 }
 
 impl Running {
@@ -220,9 +217,9 @@ impl Table {
     /// Gives a transfer to another thread, which stops when `cancel` is dropped.
     pub(super) fn hand_over(&mut self, number: usize, cancel: Cancel) -> Option<Run> {
         let running = self.transfers.get_mut(number)?;
-        match mem::replace(&mut running.place, Place::Apart { _cancel: cancel }) {
+        match mem::replace(&mut running.place, Place::Apart(cancel)) {
             Place::Here(run) => Some(*run),
-            Place::Apart { .. } => None,
+            Place::Apart(_) => None,
         }
     }
 
@@ -240,7 +237,7 @@ impl Table {
 
     /// The transfer that another thread ran to its end.
     pub(super) fn ended_apart(&mut self) {
-        let apart = self.transfers.iter().find(|(_, running)| matches!(running.place, Place::Apart { .. }));
+        let apart = self.transfers.iter().find(|(_, running)| matches!(running.place, Place::Apart(_)));
         if let Some(number) = apart.map(|(number, _)| number) {
             self.remove(number);
         }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _},
     net::{Ipv4Addr, SocketAddrV4},
     os::fd::OwnedFd,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +21,7 @@ use tracing::warn;
 
 pub use super::requests::{Client, Doors, Inside, Listener, Ports, Stage, doors, look_up};
 use super::{
-    apart::{Apart, Cancel},
+    apart::Apart,
     asker::Returns,
     bounds::{News, Paths},
     gone::{Ended, Gone},
@@ -127,6 +128,10 @@ impl Loop {
                 self.transfers.silent().into_iter().for_each(|number| self.end(number, Ending::Stopping));
             }
         }
+        if self.apart.is_busy() {
+            // It says how its transfer ended.
+            self.apart.ended();
+        }
         Ok(())
     }
 
@@ -195,7 +200,7 @@ impl Loop {
         }
         let Some(run) = self.transfers.run(number).filter(|run| run.transfer.acked_blocks() >= PROVED) else { return };
         if epoll::delete(&self.epoll, &run.port).is_ok() {
-            let (cancel, cancelled) = Cancel::new();
+            let (cancel, cancelled) = mpsc::channel();
             if let Some(run) = self.transfers.hand_over(number, cancel) {
                 self.apart.drive(run, cancelled);
             }
@@ -238,8 +243,8 @@ impl Loop {
                 self.leave_open(run.left_open(&ending));
                 run.tell_end(ending);
             }
-            // Its own thread reports it.
-            Place::Apart { .. } => {}
+            // Its own thread reports it, except if it has just ended there.
+            Place::Apart(cancel) => drop(cancel.send(ending)),
         }
     }
 

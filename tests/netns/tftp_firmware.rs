@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use netbootd_lab::receive;
+use netbootd_lab::{Signal, receive};
 
 use crate::{
     bench::{Bench, CLIENT, SERVER, SOON, file},
@@ -231,6 +231,21 @@ fn pauses(configuration: &str) -> Result<()> {
     bench.netbootd.wait_for_line("snponly.efi: no progress for 1", SOON)?;
     bench.netbootd.wait_for_line("snponly.efi, 173.8 kB in 4", SOON)?;
     Ok(())
+}
+
+/// A transfer that runs alone has a thread of its own, which has to know why it ends.
+#[test]
+fn a_server_that_stops_says_that_the_client_of_its_only_transfer_was_silent() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let client = client(&bench)?;
+    let (_, from) = client.read(&rrq(b"vmlinuz", ""))?;
+    for block in 1..=40 {
+        client.socket.send_to(&[0, 4, 0, block], from)?;
+        client.packet()?;
+    }
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    let silent = "vmlinuz: stopped at 20.5 kB of 3.0 MB: the client stopped answering after block 40";
+    bench.netbootd.wait_for_line(silent, 3 * SOON).map(drop)
 }
 
 /// A client should ask again at once, and not repeat its ACK until its own patience ends.
