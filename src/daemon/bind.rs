@@ -14,7 +14,7 @@ use crate::{
     config::schema::DhcpSocket,
     dhcp::proxy::Port,
     net::{
-        holder::{Holder, Table, other_holder, sockets_on},
+        holder::{Holder, Table, other_holder, sockets_on, sockets_on_67},
         inherited,
         interface::Interface,
         raw::{OpenTap, Wanted, open_tap},
@@ -191,12 +191,6 @@ fn requests(mode: DhcpSocket, interface: &Interface) -> Result<Requests, BindErr
             Err(BindError::new(format!("DHCP on {}, UDP port 67", interface.name), error, taken))
         }
     }
-}
-
-/// The sockets on port 67 that hear what comes to an interface, ours among them.
-#[must_use]
-pub fn sockets_on_67(interface: &Interface) -> Vec<u64> {
-    sockets_on(Table::Udp, 67, &interface.addresses)
 }
 
 /// Port 67 at layer 2.

@@ -25,7 +25,14 @@ use crate::{
     config::schema::DhcpSocket,
     dhcp::{proxy::Port, transport::Transport},
     lease::guard::Stop,
-    net::{changes::Changes, holder::other_holder, interface::Interface, port as udp, raw::Tap, udp::Endpoint},
+    net::{
+        changes::Changes,
+        holder::{other_holder, sockets_on_67},
+        interface::Interface,
+        port as udp,
+        raw::Tap,
+        udp::Endpoint,
+    },
     syslog::{self, bounds::Bounds},
     tftp::{self, transfer::Limits},
 };
@@ -226,7 +233,7 @@ impl Listeners {
         let _entered = own.enter();
         for (name, dhcp) in self.dhcp.iter_mut().filter(|(_, dhcp)| dhcp.bound.is_some()) {
             let Some(interface) = self.seen.get(name).and_then(Option::as_ref) else { continue };
-            let holders = bind::sockets_on_67(interface);
+            let holders = sockets_on_67(interface);
             if holders == dhcp.holders {
                 continue;
             }
@@ -374,7 +381,7 @@ fn without_fix(failed: &str) -> &str {
 fn obstacle(interface: &Interface, sockets: &bind::Dhcp) -> Option<Stop> {
     let other = match &sockets.requests {
         Requests::Captured(_, beside) => beside.as_ref().map(ToString::to_string),
-        Requests::Bound(_) => other_holder(&bind::sockets_on_67(interface)).map(|other| other.to_string()),
+        Requests::Bound(_) => other_holder(&sockets_on_67(interface)).map(|other| other.to_string()),
     };
     let is_deaf = sockets.replies.is_none();
     let deaf = || Stop::Deaf("this needs root or CAP_NET_RAW".into());

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{schema::DhcpSocket, settings::Settings},
     net::{
-        holder::{Holder, Table, other_holders, sockets_on},
+        holder::{Holder, Table, other_holders, sockets_on, sockets_on_67},
         interface::Interface,
     },
 };
@@ -126,7 +126,6 @@ pub fn look(
     started: Option<&Started>,
     served: &[String],
 ) -> Host {
-    let addresses: Vec<Ipv4Addr> = interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect();
     let running = started.map(|started| Running {
         pid: started.pid,
         user: started.user.clone(),
@@ -138,7 +137,7 @@ pub fn look(
     let has_rights = has(NET_ADMIN | NET_RAW);
     let socket = settings.map(|settings| settings.fixed.dhcp.socket);
     Host {
-        ports: ports(settings, started).into_iter().map(|(what, number)| port(what, number, &addresses)).collect(),
+        ports: ports(settings, started).into_iter().map(|(what, number)| port(what, number, interfaces)).collect(),
         running,
         has_rights,
         sees_programs: has(SYS_PTRACE),
@@ -169,9 +168,13 @@ fn ports(settings: Option<&Settings>, started: Option<&Started>) -> Vec<(What, u
     ports
 }
 
-fn port(what: What, number: u16, addresses: &[Ipv4Addr]) -> PortSeen {
-    let table = if what == What::Http { Table::Tcp } else { Table::Udp };
-    let holders = other_holders(&sockets_on(table, number, addresses));
+fn port(what: What, number: u16, interfaces: &[Interface]) -> PortSeen {
+    let addresses: Vec<Ipv4Addr> = interfaces.iter().flat_map(|interface| interface.addresses.clone()).collect();
+    let holders = other_holders(&match what {
+        What::Dhcp => interfaces.iter().flat_map(sockets_on_67).collect(),
+        What::Http => sockets_on(Table::Tcp, number, &addresses),
+        What::BootServer | What::Tftp => sockets_on(Table::Udp, number, &addresses),
+    });
     PortSeen { what, number, holders: holders.iter().map(held).collect() }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     config::{Level, load::environment, schema::DhcpSocket, settings::Settings},
     daemon::privileges::{self, PrivilegeError},
     net::{
-        holder::{Holder, Table, other_holders, sockets_on},
+        holder::{Holder, other_holders, sockets_on_67},
         interface::{Interface, Unclear, choose, usable},
     },
 };
@@ -265,7 +265,7 @@ impl Asking<'_> {
                 Err(why) => Err(format!("it {why}")),
             };
             let (offers, failed) = heard.map_or_else(|why| (Vec::new(), Some(why)), |offers| (offers, None));
-            let (name, holders) = (&interface.name, other_holders(&sockets_on(Table::Udp, 67, &interface.addresses)));
+            let (name, holders) = (&interface.name, other_holders(&sockets_on_67(interface)));
             let link = self.seen.links.iter().find(|link| link.name == *name);
             Network {
                 interface: name.clone(),

@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use super::{bound, interface::Interface};
+
 /// A table of the kernel's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
@@ -57,6 +59,18 @@ pub fn sockets_on(table: Table, port: u16, addresses: &[Ipv4Addr]) -> Vec<u64> {
     }
     inodes.sort_unstable();
     inodes
+}
+
+/// The UDP sockets on port 67 that hear what comes to an interface, ours among them. Another DHCP server on this host may
+/// serve other interfaces only, such as libvirt's dnsmasq, or systemd-networkd.
+#[must_use]
+pub fn sockets_on_67(interface: &Interface) -> Vec<u64> {
+    let mut sockets = sockets_on(Table::Udp, 67, &interface.addresses);
+    if !sockets.is_empty() {
+        let elsewhere = bound::elsewhere(67, interface.index);
+        sockets.retain(|socket| !elsewhere.contains(socket));
+    }
+    sockets
 }
 
 /// The other process that has one of these sockets.

@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod boot_time;
+pub mod bound;
 pub mod capture;
 pub mod changes;
 pub mod conflict;

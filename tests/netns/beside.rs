@@ -20,11 +20,15 @@ const EVERYONE: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
 
 /// dnsmasq that leases the client's one address.
 pub(crate) fn dnsmasq(lab: &Lab, host: &Host, arguments: &[&str]) -> Result<Process> {
+    dnsmasq_on("eth1", lab, host, arguments)
+}
+
+pub(crate) fn dnsmasq_on(interface: &str, lab: &Lab, host: &Host, arguments: &[&str]) -> Result<Process> {
     let leases = lab.directory().join(format!("{}.leases", host.namespace()));
     let mut command = host.command(DNSMASQ);
     command
         .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--log-facility=-", "--log-dhcp"])
-        .args(["--port=0", "--no-resolv", "--interface=eth1", "--dhcp-authoritative", "--no-ping", "--pid-file"])
+        .args(["--port=0", "--no-resolv", "--dhcp-authoritative", "--no-ping", "--pid-file", "--interface", interface])
         .arg(format!("--dhcp-leasefile={}", leases.display()))
         .args(arguments);
     let process = Process::spawn("dnsmasq", &mut command)?;

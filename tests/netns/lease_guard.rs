@@ -11,7 +11,7 @@ use netbootd_lab::{Host, Lab, LeaseServer, Process, Signal, required};
 
 use crate::{
     bench::{Bench, SERVER, SOON, daemon},
-    beside::dnsmasq,
+    beside::{dnsmasq, dnsmasq_on},
     dhcp::{BIOS, DISCOVER, OFFER, REQUEST, next, of_machine, request},
     lease::{BOOT, CLEAR, CLIENTS, PATIENCE, card, kind, leased, leases, leasing, text, yiaddr},
 };
@@ -38,6 +38,24 @@ fn stopped(bench: &Bench, words: &str, within: Duration) -> Result<()> {
 }
 
 const FOREIGN: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 77, 0, 150), Ipv4Addr::new(10, 77, 0, 199));
+
+/// As on a computer with libvirt, whose dnsmasq has port 67 of the bridge of its virtual machines.
+#[test]
+fn a_dhcp_server_on_another_interface_of_this_host_does_not_stop_the_leases() -> Result<()> {
+    let mut other = None;
+    let bench = Bench::prepared(&["eth1"], &[], BOOT, |lab, host| {
+        host.ip(&["link", "add", "virbr0", "type", "bridge"])?;
+        host.ip(&["address", "add", "192.168.122.1/24", "dev", "virbr0"])?;
+        host.ip(&["link", "set", "virbr0", "up"])?;
+        let range = "--dhcp-range=192.168.122.2,192.168.122.254,1h";
+        other = Some(dnsmasq_on("virbr0", lab, host, &["--except-interface=lo", "--bind-dynamic", range])?);
+        Ok(())
+    })?;
+    let Some(bench) = bench else { return Ok(()) };
+    bench.netbootd.wait_for_line("dhcp  eth1, ports 67 and 4011", SOON)?;
+    bench.netbootd.wait_for_line(CLEAR, PATIENCE)?;
+    leased(&bench.client_socket(68)?, 1, BIOS).map(drop)
+}
 
 /// A server that comes while we lease: at the first machine that asks, long before the next question of our own.
 #[test]
