@@ -20,7 +20,7 @@ pub struct Interface {
     pub index: u32,
     /// The MAC address; `None` if frames have no Ethernet header.
     pub link_address: Option<LinkAddress>,
-    /// Its IPv4 addresses, the primary one first.
+    /// Its IPv4 addresses, the one for clients first: the primary one of a network.
     pub addresses: Vec<Ipv4Addr>,
     /// Their networks, in the same order, with the numbers of leading bits.
     pub networks: Vec<(Ipv4Addr, u8)>,
@@ -74,21 +74,22 @@ impl Interface {
 
 impl From<&NetworkInterface> for Interface {
     fn from(interface: &NetworkInterface) -> Self {
-        let addresses = interface.ips.iter().filter_map(|network| match network.ip() {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
+        let ipv4 = interface.ips.iter().filter_map(|network| match (network.ip(), network.network()) {
+            (IpAddr::V4(address), IpAddr::V4(start)) => Some((address, (start, network.prefix()))),
+            _ => None,
         });
-        let networks = interface.ips.iter().filter_map(|network| match network.network() {
-            IpAddr::V4(address) => Some((address, network.prefix())),
-            IpAddr::V6(_) => None,
-        });
+        let mut ipv4: Vec<(Ipv4Addr, (Ipv4Addr, u8))> = ipv4.collect();
+        // A host can have a link-local address of before its lease, or the address of a service that moves between
+        // hosts: machines do not reach the one, and lose the other.
+        ipv4.sort_by_key(|(address, (_, length))| address.is_link_local() || *length == 32);
+        let (addresses, networks) = ipv4.into_iter().unzip();
         Self {
             name: interface.name.clone(),
             index: interface.index,
             // Tunnels and the loopback interface have zeros.
             link_address: interface.mac.map(|mac| mac.octets()).filter(|octets| octets.iter().any(|octet| *octet != 0)),
-            addresses: addresses.collect(),
-            networks: networks.collect(),
+            addresses,
+            networks,
             mtu: mtu(&interface.name),
             is_up: interface.is_up(),
         }
@@ -333,6 +334,19 @@ mod tests {
         assert_eq!(names(&laptop(), &["eth1"]), Ok(vec!["eth1 (down)".into()]));
         assert_eq!(names(&laptop(), &["eth2"]), Ok(vec!["eth2 (no IPv4 address)".into()]));
         assert!(matches!(names(&laptop(), &["eth9"]), Err(Unclear::Unknown { .. })));
+    }
+
+    #[test]
+    fn an_address_of_a_network_is_the_one_for_clients() {
+        let with = |addresses: &[&str]| {
+            let ips = addresses.iter().map(|address| address.parse().expect("a network")).collect();
+            Interface::from(&NetworkInterface { ips, ..interface("eth0", UP, None) })
+        };
+        let late = with(&["169.254.7.7/16", "192.0.2.99/32", "192.0.2.10/24", "192.0.2.11/24", "2001:db8::1/64"]);
+        let addresses: Vec<String> = late.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.10", "192.0.2.11", "169.254.7.7", "192.0.2.99"]);
+        assert_eq!(late.networks.first(), Some(&(Ipv4Addr::new(192, 0, 2, 0), 24)));
+        assert_eq!(with(&["169.254.7.7/16"]).address(), Ipv4Addr::new(169, 254, 7, 7), "the only one");
     }
 
     #[test]
