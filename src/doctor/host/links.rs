@@ -3,6 +3,29 @@
 use super::seen::Link;
 use crate::doctor::finding::{Finding, Fix, Verdict};
 
+/// Two interfaces in one network: the kernel sends everything to machines there by one of them.
+pub(super) fn one_network(links: &[Link]) -> Vec<Finding> {
+    let ready = |link: &&Link| link.is_up && link.has_carrier;
+    let pairs =
+        links.iter().enumerate().flat_map(|(at, link)| links.iter().skip(at + 1).map(move |other| (link, other)));
+    let pairs = pairs.filter(|(link, other)| ready(link) && ready(other) && share_a_network(link, other));
+    let found = pairs.map(|(Link { name, .. }, Link { name: other, .. })| {
+        let text = format!(
+            "{name} and {other} have addresses of one network: this host sends all files by one of them, and they do \
+             not reach machines on the other, unless both are connected to one switch"
+        );
+        let fix = format!("give {name} and {other} networks of their own, or put both into a bridge and serve that");
+        Finding::of_host("one_network", Verdict::Warning, text).fixed_by(Fix::Do(fix))
+    });
+    found.collect()
+}
+
+fn share_a_network(link: &Link, other: &Link) -> bool {
+    let (Some(one), Some(two)) = (link.address, other.address) else { return false };
+    let length = u32::from(link.prefix.min(other.prefix));
+    (one.to_bits() ^ two.to_bits()).checked_shr(32 - length).unwrap_or(0) == 0
+}
+
 /// What keeps machines on an interface from booting.
 pub(super) fn link(link: &Link) -> Vec<Finding> {
     let Link { name, .. } = link;

@@ -7,7 +7,7 @@ pub mod seen;
 
 pub use filters::drops_dhcp;
 use filters::filters;
-use links::link;
+use links::{link, one_network};
 use ports::rights;
 use seen::Host;
 
@@ -21,6 +21,7 @@ pub fn judge(host: &Host) -> Vec<Finding> {
     findings.extend(filters(host));
     findings.extend(host.container.as_deref().map(container));
     findings.extend(host.links.iter().flat_map(link));
+    findings.extend(one_network(&host.links));
     findings
 }
 

@@ -64,6 +64,20 @@ fn at_layer_2_port_67_is_not_missed_and_no_filter_drops_dhcp() {
 }
 
 #[test]
+fn two_interfaces_in_one_network_are_found() {
+    let eth1 = Link { prefix: 24, ..host(vec![]).links.remove(0) };
+    let second = |address: [u8; 4], has_carrier| {
+        let eth2 = Link { name: "eth2".into(), address: Some(address.into()), has_carrier, ..eth1.clone() };
+        let links = vec![eth1.clone(), eth2];
+        judge(&Host { links, ..host(vec![]) }).into_iter().find(|finding| finding.id == "one_network")
+    };
+    let found = second([10, 77, 0, 130], true).expect("a finding");
+    assert!(found.text.starts_with("eth1 and eth2 have addresses of one network"), "{}", found.text);
+    assert_eq!(second([10, 77, 1, 1], true), None);
+    assert_eq!(second([10, 77, 0, 130], false), None, "without a cable there is no machine");
+}
+
+#[test]
 fn a_program_that_is_not_seen_is_a_note() {
     let unseen = Held { by: "another process".into(), pid: None, is_netbootd: false, unit: None };
     let all = [(What::Dhcp, 67), (What::BootServer, 4011), (What::Tftp, 69), (What::Http, 8080)];
