@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
 };
 
+use rustix::process::geteuid;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
 
@@ -82,6 +83,11 @@ impl BindError {
     /// `taken` is the fix where another process has the port.
     fn new(what: String, error: io::Error, taken: impl FnOnce() -> String) -> Self {
         let fix = match error.kind() {
+            io::ErrorKind::PermissionDenied if geteuid().is_root() => {
+                "; ports below 1024 need CAP_NET_BIND_SERVICE, which root has not here: give it to the container \
+                 (--cap-add=NET_BIND_SERVICE), or on the host: sudo sysctl net.ipv4.ip_unprivileged_port_start=67"
+                    .to_owned()
+            }
             io::ErrorKind::PermissionDenied => {
                 "; ports below 1024 need root or CAP_NET_BIND_SERVICE: sudo netbootd up …".to_owned()
             }

@@ -277,6 +277,10 @@ fn what_keeps_a_port_is_named_with_its_mend() -> Result<()> {
         77,
         &["DHCP on eth1, at layer 2: Operation not permitted", "AmbientCapabilities=CAP_NET_RAW"],
     )?;
+    // It is root already.
+    let no_ports = &["--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"];
+    let needs = "ports below 1024 need CAP_NET_BIND_SERVICE, which root has not here";
+    fails(&[bind], no_ports, 77, &["DHCP on eth1, UDP port 67: Permission denied", needs])?;
     Ok(())
 }
 
