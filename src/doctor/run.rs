@@ -262,7 +262,7 @@ impl Asking<'_> {
                     io::ErrorKind::PermissionDenied => no_right(self.seen.is_root).to_owned(),
                     _ => error.to_string(),
                 }),
-                Err(why) => Err(format!("it {why}")),
+                Err(why) => Err(format!("it {}", why.of(&interface.name))),
             };
             let (offers, failed) = heard.map_or_else(|why| (Vec::new(), Some(why)), |offers| (offers, None));
             let (name, holders) = (&interface.name, other_holders(&sockets_on_67(interface)));

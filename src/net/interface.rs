@@ -142,6 +142,12 @@ pub enum Unusable {
 }
 
 impl Unusable {
+    /// With the name in its command.
+    #[must_use]
+    pub fn of(self, name: &str) -> String {
+        self.to_string().replace("NAME", name)
+    }
+
     /// In two or three words.
     #[must_use]
     pub fn short(self) -> &'static str {
@@ -204,7 +210,7 @@ fn choose_from(
             judged
                 .iter()
                 .map(|(i, judged)| {
-                    format!("  {} {}", i.name, judged.as_ref().err().map_or_else(String::new, ToString::to_string))
+                    format!("  {} {}", i.name, judged.as_ref().err().map_or_else(String::new, |why| why.of(&i.name)))
                 })
                 .collect(),
         )),
@@ -356,6 +362,14 @@ mod tests {
         assert_eq!(
             names(&two, &[]),
             Err(Unclear::Several(vec!["  eth0 (192.0.2.10)".into(), "  enp3s0 (198.51.100.10)".into()]))
+        );
+        let not_ready = names(&laptop()[4..6], &[]).map_err(|error| error.to_string());
+        assert_eq!(
+            not_ready,
+            Err("no suitable interface; choose one with --interface:\n  \
+                 eth1 is down: start it with ip link set dev eth1 up\n  \
+                 eth2 has no IPv4 address: add one with ip address add ADDRESS/PREFIX dev eth2"
+                .into())
         );
         let none = &laptop()[..3];
         assert_eq!(
