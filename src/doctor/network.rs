@@ -251,10 +251,13 @@ impl Network {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.clamp(1, 30))).unwrap_or(0);
         let (low, high) = (address.to_bits() & mask, address.to_bits() | !mask);
         let size = high - low;
-        // The second half, without the last address and this host's.
-        let (mut first, last) = (low + size / 2 + 1, high - 1);
-        if (first..=last).contains(&address.to_bits()) {
-            first = address.to_bits() + 1;
+        // The second half, without the last address; where this host's address is in it, the longer side of that.
+        let (mut first, mut last, own) = (low + size / 2 + 1, high - 1, address.to_bits());
+        if (first..=last).contains(&own) {
+            match own - first > last - own {
+                true => last = own - 1,
+                false => first = own + 1,
+            }
         }
         (first <= last).then(|| {
             format!("{},{},{},1h", Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(last), Ipv4Addr::from_bits(mask))

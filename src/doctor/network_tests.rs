@@ -71,6 +71,16 @@ fn at_layer_2_the_silence_of_netbootd_is_a_note() {
 }
 
 #[test]
+fn the_advised_range_is_free_of_this_hosts_address() {
+    let range = |last, prefix| Network { addresses: vec![[10, 77, 0, last].into()], prefix, ..leasing() }.own_range();
+    for (own, expected) in [(1, "128,10.77.0.254"), (254, "128,10.77.0.253"), (130, "131,10.77.0.254")] {
+        assert_eq!(range(own, 24), Some(format!("10.77.0.{expected},255.255.255.0,1h")), "{own}");
+    }
+    assert_eq!(range(1, 30), Some("10.77.0.2,10.77.0.2,255.255.255.252,1h".into()));
+    assert_eq!(range(2, 30), None);
+}
+
+#[test]
 fn a_second_server_is_advised_only_where_none_is_there() {
     assert!(advises_a_server(&Network { is_to_lease: false, ..leasing() }));
     let fault = [("no_leasing_server", Verdict::Fault)];
