@@ -66,7 +66,10 @@ impl Folder {
         .map_err(|errno| {
             let name = name.to_string_lossy();
             match errno {
-                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG => Reason::not_found(&name),
+                // NXIO: a socket.
+                Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::NAMETOOLONG | Errno::NXIO => {
+                    Reason::not_found(&name)
+                }
                 Errno::XDEV => Reason::Escape(name.chars().take(200).collect()),
                 Errno::LOOP => Reason::Unreadable {
                     name: name.chars().take(200).collect(),

@@ -312,10 +312,12 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).expect("made");
         assert_eq!(look("debian"), "debian is a folder: name a file");
         assert_eq!(look("/pipe"), "/pipe is not a regular file");
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).expect("made");
+        assert_eq!(look("socket"), "socket is not a regular file");
         assert_eq!(look("gone"), "there is no file gone");
         let circle = size("loop").expect_err("no file").to_string();
         assert!(circle.starts_with("loop cannot be read: its symbolic links lead in a circle: "), "{circle}");
-        for name in ["", "nothing", "debian", "inside/x", "nul\0byte", &"x".repeat(300)] {
+        for name in ["", "nothing", "debian", "socket", "inside/x", "nul\0byte", &"x".repeat(300)] {
             assert!(matches!(size(name), Err(Reason::NotFound(_))), "{name}");
         }
     }
