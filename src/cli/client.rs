@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -44,7 +44,11 @@ impl At {
             (status, answer) if status.is_success() => Ok(answer),
             (status, answer) => {
                 let words = answer.get("detail").and_then(Value::as_str).unwrap_or("the server refused the request");
-                let code = if status.is_server_error() { EX_UNAVAILABLE } else { EX_USAGE };
+                let code = match status {
+                    StatusCode::FORBIDDEN => EX_NOPERM,
+                    status if status.is_server_error() => EX_UNAVAILABLE,
+                    _ => EX_USAGE,
+                };
                 Err(Failure::new(code, words))
             }
         }

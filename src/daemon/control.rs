@@ -35,6 +35,7 @@ use crate::{
     offers::attempts::Attempts,
     status::{
         access::Via,
+        api,
         server::{Answer, Refusal, Server, Steps},
     },
     timeline::machines::{Snapshot, Timelines},
@@ -200,7 +201,7 @@ impl ControlSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves root and the server's own user until `stop`.
+    /// Serves root and the server's own user until `stop`. Who else may open it, as the socket's group, is told so.
     pub(super) async fn serve(self, router: Router, stop: CancellationToken) {
         let router = router.layer(Extension(Via::ControlSocket));
         loop {
@@ -218,14 +219,14 @@ impl ControlSocket {
                 }
             };
             let own = rustix::process::geteuid().as_raw();
-            match stream.peer_cred() {
-                Ok(peer) if peer.uid() == 0 || peer.uid() == own => {}
+            let service = match stream.peer_cred() {
+                Ok(peer) if peer.uid() == 0 || peer.uid() == own => router.clone(),
                 peer => {
                     debug!(?peer, "a user may not use the control socket");
-                    continue;
+                    api::stranger()
                 }
-            }
-            let service = TowerToHyperService::new(router.clone());
+            };
+            let service = TowerToHyperService::new(service);
             let stop = stop.clone();
             tokio::spawn(async move {
                 let mut http = http1::Builder::new();

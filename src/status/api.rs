@@ -64,6 +64,12 @@ pub fn router(api: Arc<Api>) -> Router {
     all.layer(Extension(readers)).layer(middleware::from_fn_with_state(api.clone(), guard)).with_state(api)
 }
 
+/// Refuses every request of a user who may not use the control socket.
+pub fn stranger() -> Router {
+    let words = "only root and the server's user may use the control socket: run this with sudo";
+    Router::new().fallback(async move || Problem::of(StatusCode::FORBIDDEN, words))
+}
+
 /// What can be asked and changed; [`super::openapi`] describes each.
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
     vec![

@@ -58,6 +58,19 @@ fn a_machine_is_assigned_a_profile_and_left_to_its_rule_again() -> Result<()> {
     Ok(())
 }
 
+/// The socket's mode lets its group connect.
+#[test]
+fn a_user_of_the_sockets_group_is_told_who_may_use_it() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let mut command = bench.server.command("setpriv");
+    command.args(["--reuid", "65534", "--clear-groups", env!("CARGO_BIN_EXE_netbootd"), "assign", MACHINE, "local"]);
+    let refused = command.output()?;
+    let words = "netbootd: only root and the server's user may use the control socket: run this with sudo\n";
+    ensure!((refused.status.code(), said(&refused)) == (Some(77), words.into()), "{}", said(&refused));
+    ensure!(!said(&tell(&bench.server, &["machines"])?).contains(MACHINE), "it was assigned");
+    Ok(())
+}
+
 #[test]
 fn commands_reach_a_server_again_that_had_no_descriptor_left() -> Result<()> {
     let Some(bench) = Bench::start()? else { return Ok(()) };
