@@ -1,5 +1,6 @@
-//! Machines that already booted a one-time profile, and get another one because the configuration changed: a profile was
-//! renamed, or a rule names another one. Most one-time profiles are installers, which wipe a disk.
+//! What a change of the configuration means for machines of which something is kept: they already booted a one-time
+//! profile and get another one, because it was renamed, or a rule names another one; or their assigned profile is gone.
+//! Most one-time profiles are installers, which wipe a disk.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,10 +11,38 @@ use super::{
     selector::Facts,
 };
 
-/// A line for each pair of profiles, with the machines. `before`: the rules that were in force, none at a start; then a
-/// machine counts where what it had is no profile any more.
+/// The lines for the log. `before`: the rules that were in force, none at a start; then all that is so is news.
 #[must_use]
 pub fn lines(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<String> {
+    let mut lines = installed_again(before, rules, roster);
+    lines.extend(without_profile(before, rules, roster));
+    lines
+}
+
+/// A line for each assigned profile that is gone, with the machines.
+fn without_profile(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<String> {
+    let book = Book::of(rules);
+    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (machine, entry) in roster.iter() {
+        let Some(assigned) = &entry.assigned else { continue };
+        let profile = assigned.profile.as_str();
+        if !rules.has_profile(profile) && before.is_none_or(|before| before.has_profile(profile)) {
+            all.entry(profile).or_default().push(book.name(machine));
+        }
+    }
+    let line = |(profile, machines): (&str, Vec<String>)| {
+        let (one, who) = named(machines);
+        format!(
+            "the profile {profile} is gone, but it is assigned to {who}: define it, or remove each assignment (netbootd \
+             unassign {one})"
+        )
+    };
+    all.into_iter().map(line).collect()
+}
+
+/// A line for each pair of profiles, with the machines. `before`: the rules that were in force, none at a start; then a
+/// machine counts where what it had is no profile any more.
+fn installed_again(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<String> {
     let (book, older) = (Book::of(rules), before.map(Book::of));
     let mut all: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for (machine, entry) in roster.iter().filter(|(_, entry)| entry.has_had_any() || entry.tried.is_some()) {
@@ -28,8 +57,7 @@ pub fn lines(before: Option<&Rules>, rules: &Rules, roster: &Roster) -> Vec<Stri
             None => !rules.profiles.contains_key(had),
         };
         if is_news {
-            let name = rule.and_then(|rule| rule.name.clone()).unwrap_or_else(|| machine.to_string());
-            all.entry((had.to_owned(), profile.to_owned())).or_default().push(name);
+            all.entry((had.to_owned(), profile.to_owned())).or_default().push(book.name(machine));
         }
     }
     all.into_iter().map(|((had, profile), machines)| line(&had, &profile, machines)).collect()
@@ -41,21 +69,23 @@ fn used_up<'a>(entry: &'a Entry, rule: &MachineRule) -> Option<&'a str> {
     (tried.count >= most).then_some(tried.profile.as_str())
 }
 
-fn line(had: &str, profile: &str, mut machines: Vec<String>) -> String {
-    machines.sort_unstable();
-    let one = machines.first().cloned().unwrap_or_default();
-    let (who, get, its) = match machines.as_slice() {
-        [one] => (one.clone(), "gets", "it on its disk"),
-        few if few.len() <= SHOWN => (few.join(", "), "get", "one on its disk"),
-        many => {
-            let (shown, rest) = many.split_at(SHOWN);
-            (format!("{} and {} others", shown.join(", "), rest.len()), "get", "one on its disk")
-        }
-    };
+fn line(had: &str, profile: &str, machines: Vec<String>) -> String {
+    let (get, its) = if machines.len() == 1 { ("gets", "it on its disk") } else { ("get", "one on its disk") };
+    let (one, who) = named(machines);
     format!(
         "{who} already booted {had} (one-time), and {get} {profile} (one-time) at the next boot; to keep {its}: netbootd \
          assign {one} local"
     )
+}
+
+/// The first of these machines, and the words for all.
+fn named(mut machines: Vec<String>) -> (String, String) {
+    machines.sort_unstable();
+    let who = match machines.split_at_checked(SHOWN) {
+        Some((shown, rest)) if !rest.is_empty() => format!("{} and {} others", shown.join(", "), rest.len()),
+        _ => machines.join(", "),
+    };
+    (machines.into_iter().next().unwrap_or_default(), who)
 }
 
 /// Machines that a line names.
@@ -92,6 +122,11 @@ impl<'a> Book<'a> {
         })
     }
 
+    /// What people call a machine.
+    fn name(&self, machine: MachineId) -> String {
+        self.rule(machine).and_then(|rule| rule.name.clone()).unwrap_or_else(|| machine.to_string())
+    }
+
     fn choice(&self, machine: MachineId, entry: &Entry) -> Option<Choice<'a>> {
         self.rules.choose(self.rule(machine), Some(entry), None, "").ok()
     }
@@ -124,6 +159,23 @@ mod tests {
 
     fn had(card: u8, profile: &str) -> (MacAddr, Entry) {
         (MacAddr([2, 0, 0, 0, 0, card]), Entry { spent: Some(profile.into()), ..Entry::default() })
+    }
+
+    #[test]
+    fn an_assigned_profile_that_is_gone_is_reported_with_its_machines() {
+        let assigned = |card: u8, profile: &str| {
+            let assignment = Assignment { profile: profile.into(), once: false };
+            (MacAddr([2, 0, 0, 0, 0, card]), Entry { assigned: Some(assignment), ..Entry::default() })
+        };
+        let before = rules(&[(1, "local", false)], &["rescue"]);
+        let after = rules(&[(1, "local", false)], &["debian"]);
+        let roster: Roster = [assigned(1, "rescue"), assigned(2, "rescue"), assigned(3, "local")].into_iter().collect();
+        let line = "the profile rescue is gone, but it is assigned to 02:00:00:00:00:02, m1: define it, or remove each \
+                    assignment (netbootd unassign 02:00:00:00:00:02)";
+        assert_eq!(lines(Some(&before), &after, &roster), [line]);
+        assert_eq!(lines(None, &after, &roster), [line], "at a start, too");
+        assert_eq!(lines(Some(&after), &after, &roster), [""; 0], "it was said already");
+        assert_eq!(lines(None, &before, &roster), [""; 0]);
     }
 
     #[test]

@@ -194,6 +194,12 @@ impl Rules {
     /// Names that no profile may take, because they are built in.
     pub const BUILT_IN: [&'static str; 3] = ["menu", "local", "shell"];
 
+    /// Whether there is a profile of this name, of the configuration or built in.
+    #[must_use]
+    pub fn has_profile(&self, name: &str) -> bool {
+        self.profiles.contains_key(name) || Self::BUILT_IN.contains(&name)
+    }
+
     /// The rule about a machine, where there is one.
     ///
     /// # Errors

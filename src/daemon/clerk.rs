@@ -136,7 +136,7 @@ impl Clerk {
     /// [`Refusal`]; nothing was changed then.
     pub async fn assign(&self, machine: MachineId, profile: &str, once: bool) -> Result<(), Refusal> {
         let rules = self.live.rules.load();
-        if !rules.profiles.contains_key(profile) && !Rules::BUILT_IN.contains(&profile) {
+        if !rules.has_profile(profile) {
             let there = rules.profiles.keys().cloned().chain(Rules::BUILT_IN.map(String::from)).collect();
             return Err(Refusal::NoProfile { name: profile.to_owned(), there });
         }
