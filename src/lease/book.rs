@@ -12,7 +12,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{At, network::Network};
+use super::{At, network::Network, terms::Range};
 use crate::boot::mac::MacAddr;
 
 /// All leases of the server.
@@ -23,12 +23,12 @@ pub struct Book {
     by_card: HashMap<(Arc<str>, MacAddr), Ipv4Addr>,
     /// Entries by their ends: what ended the longest ago is given away first.
     by_end: BTreeSet<(At, Ipv4Addr)>,
-    /// Below this address of a network, every address of its ranges has an entry, or is in `freed`.
-    fresh_from: HashMap<Arc<str>, Ipv4Addr>,
+    /// Below this address of a network, every address of these ranges has an entry, or is in `freed`.
+    fresh_from: HashMap<Arc<str>, (Vec<Range>, Ipv4Addr)>,
     /// Addresses whose entry was removed.
     freed: BTreeSet<Ipv4Addr>,
-    /// The number of reservations when `fresh_from` was set: what is no longer reserved can be given to anyone.
-    reserved: usize,
+    /// The reservations when `fresh_from` was set: what is no longer reserved can be given to anyone.
+    reserved: BTreeSet<Ipv4Addr>,
     /// When a card last booted from us, and the UUID that it booted with.
     booted: HashMap<MacAddr, (At, Option<Uuid>)>,
 }
@@ -311,26 +311,28 @@ impl Book {
     /// An address that nobody ever had.
     fn fresh(&mut self, ask: &Ask<'_>) -> Option<Ipv4Addr> {
         let network = ask.network;
-        if self.reserved != ask.reservations.len() {
-            self.reserved = ask.reservations.len();
+        if self.reserved != *ask.reservations {
+            self.reserved.clone_from(ask.reservations);
             self.fresh_from.clear();
         }
         let freed = self.freed.iter().copied().find(|address| self.is_for_anyone(*address, ask));
         if freed.is_some() {
             return freed;
         }
-        let from = self.fresh_from.get(&network.name).copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        // An interface whose addresses changed has other ranges, and the same name.
+        let known = self.fresh_from.get(&network.name).filter(|(ranges, _)| *ranges == network.ranges);
+        let from = known.map_or(Ipv4Addr::UNSPECIFIED, |(_, from)| *from);
         let mut ranges = network.ranges.clone();
         ranges.sort_unstable();
         for range in ranges.iter().filter(|range| range.last >= from) {
             for address in (range.first.max(from).to_bits()..=range.last.to_bits()).map(Ipv4Addr::from_bits) {
                 if !self.by_address.contains_key(&address) && self.is_for_anyone(address, ask) {
-                    self.fresh_from.insert(network.name.clone(), address);
+                    self.fresh_from.insert(network.name.clone(), (network.ranges.clone(), address));
                     return Some(address);
                 }
             }
         }
-        self.fresh_from.insert(network.name.clone(), Ipv4Addr::BROADCAST);
+        self.fresh_from.insert(network.name.clone(), (network.ranges.clone(), Ipv4Addr::BROADCAST));
         None
     }
 

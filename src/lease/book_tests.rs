@@ -8,6 +8,8 @@ use crate::lease::network::tests::network;
 
 const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+const C: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
+const D: MacAddr = MacAddr([2, 0, 0, 0, 0, 4]);
 
 struct Lab {
     network: Network,
@@ -150,6 +152,18 @@ fn a_reserved_address_is_for_its_machine_alone_also_outside_the_range() {
         assert_eq!(lab.offer(A), Ok(others));
         assert_ne!(lab.offer(B), Ok(others));
     }
+}
+
+#[test]
+fn addresses_that_a_network_or_the_rules_have_anew_are_given() {
+    let mut lab = Lab::new("192.0.2.100-192.0.2.101");
+    lab.reservations = [at(100)].into();
+    assert_eq!((lab.offer(B), lab.offer(C)), (Ok(at(101)), Err(Full)), "one is reserved");
+    lab.reservations = [at(200)].into();
+    assert_eq!(lab.offer(C), Ok(at(100)), "another one is reserved now");
+    // The interface has lower addresses now, and the same name.
+    lab.network = network(24, &["192.0.2.50"]).expect("a network");
+    assert_eq!(lab.offer(D), Ok(at(50)));
 }
 
 #[test]
