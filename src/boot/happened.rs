@@ -70,7 +70,10 @@ impl Happened {
                 let is_over = before.has_had(&begun.profile, before.assigned.is_some());
                 Entry { begun: Some(begun).filter(|_| !is_over), ..before }
             }
-            Self::Spent(profile) if before.is_same(&profile, now) => Entry { begun: None, ..before },
+            // A report that it is installed is no hand-over, however soon after it.
+            Self::Spent(profile) if before.is_same(&profile, now) && !before.is_tried(&profile) => {
+                Entry { begun: None, ..before }
+            }
             Self::Spent(profile) => {
                 let handed_over = Some(HandedOver { profile: profile.clone(), at: now });
                 Entry { begun: None, handed_over, ..before.spent_on(profile) }
@@ -96,6 +99,11 @@ impl Entry {
     /// Whether this hand-over is the one that another appliance has reported: no machine boots twice so soon.
     fn is_same(&self, profile: &str, now: u64) -> bool {
         self.handed_over.as_ref().is_some_and(|last| last.profile == profile && last.at.abs_diff(now) <= ONE_BOOT)
+    }
+
+    /// Whether it was handed over to this profile, and is awaited to report that it is installed.
+    fn is_tried(&self, profile: &str) -> bool {
+        self.tried.as_ref().is_some_and(|tried| tried.profile == profile)
     }
 }
 
@@ -159,6 +167,18 @@ mod tests {
         let tried = || Happened::Tried("demo".into());
         let count = |times: &[u64]| after(times.iter().map(|at| (tried(), *at))).tried.map(|tried| tried.count);
         assert_eq!((count(&[100, 101]), count(&[100, 101, 200])), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_report_at_the_moment_of_its_hand_over_counts() {
+        let (tried, spent) = (|| Happened::Tried("demo".into()), || Happened::Spent("demo".into()));
+        for happened in [[(tried(), 100), (spent(), 100)], [(spent(), 100), (tried(), 100)]] {
+            let entry = after(happened);
+            assert!(entry.has_had("demo", false) && entry.tried.is_none(), "{entry:?}");
+        }
+        let failed = Happened::Failed("demo".into(), "no disk".into());
+        let at_last = after([(tried(), 100), (failed, 101), (spent(), 105)]);
+        assert!(at_last.has_had("demo", false), "{at_last:?}");
     }
 
     #[test]
