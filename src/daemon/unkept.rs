@@ -59,7 +59,7 @@ impl Unkept {
     pub(super) async fn write(&mut self, state: &State, roster: &Roster) -> Result<(), sqlx::Error> {
         while let Some(machine) = self.machines.first().copied() {
             let change = roster.noted(machine, &[], |before| before);
-            let replaced = change.replaced.iter().chain(&self.replaced).copied().filter(|key| *key != change.key);
+            let replaced = change.replaced.iter().chain(&self.replaced).copied();
             state.set_entry(&Change { replaced: replaced.collect(), ..change.clone() }).await?;
             self.replaced.clear();
             self.machines.remove(&machine);

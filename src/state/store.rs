@@ -151,14 +151,16 @@ impl State {
         Ok(Roster::of_entries(rows.into_iter().filter_map(entry).collect()))
     }
 
-    /// Stores the new entry of a machine.
+    /// Stores the new entry of a machine. What it takes the place of may have its own name among it: a change that waited
+    /// had moved the machine to another name.
     ///
     /// # Errors
     /// As [`Self::learn`].
     pub async fn set_entry(&self, change: &Change) -> Result<(), sqlx::Error> {
         let Change { key, entry, replaced, also } = change;
+        let others = replaced.iter().filter(|other| *other != key);
         let gone: Vec<String> =
-            replaced.iter().chain([key].into_iter().filter(|_| entry.is_empty())).map(ToString::to_string).collect();
+            others.chain([key].into_iter().filter(|_| entry.is_empty())).map(ToString::to_string).collect();
         on!(self.engine, connection => {
             let mut change = connection.begin().await?;
             if !entry.is_empty() {
