@@ -272,8 +272,11 @@ impl Book {
         self.by_card.get(&(network.clone(), card)).copied()
     }
 
-    /// Puts in what an earlier run stored.
+    /// Puts in what an earlier run stored, in any order.
     pub fn restore(&mut self, entries: impl IntoIterator<Item = (Ipv4Addr, Entry)>) {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        // Of several addresses, a machine has the one that it was given last.
+        entries.sort_by_key(|(_, entry)| entry.ends);
         for (address, entry) in entries {
             self.insert(address, entry);
         }

@@ -167,6 +167,17 @@ fn addresses_that_a_network_or_the_rules_have_anew_are_given() {
 }
 
 #[test]
+fn of_two_stored_addresses_a_machine_has_the_one_that_it_was_given_last() {
+    let mut lab = Lab::new("192.0.2.100-192.0.2.110");
+    lab.leased(A);
+    let lease = |ends| Entry { ends: Duration::from_secs(ends), ..lab.book.entry(at(100)).expect("a lease").clone() };
+    let stored = [(at(105), lease(4000)), (at(100), lease(900))];
+    lab.book = Book::default();
+    lab.book.restore(stored);
+    assert_eq!(lab.offer(A), Ok(at(105)));
+}
+
+#[test]
 fn an_address_that_a_machine_wants_is_given_if_it_is_free() {
     let mut lab = Lab::new("192.0.2.100-192.0.2.110");
     let mut offer = |card, wants| lab.with(card, |book, ask| book.offer(ask, Some(wants))).map(|given| given.address);
