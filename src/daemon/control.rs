@@ -201,7 +201,7 @@ impl ControlSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves root and the server's own user until `stop`. Who else may open it, as the socket's group, is told so.
+    /// Serves root and the server's own user until `stop`. Others who may open it, such as its group, are refused with the reason.
     pub(super) async fn serve(self, router: Router, stop: CancellationToken) {
         let router = router.layer(Extension(Via::ControlSocket));
         loop {
