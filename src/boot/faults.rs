@@ -25,6 +25,8 @@ pub enum Wanted {
     Start(Role, Option<Loader>),
     /// A file or a folder: a template made a URL of its name.
     FileOrFolder,
+    /// A kernel that is Linux, or may be.
+    Linux,
 }
 
 impl fmt::Debug for Files<'_> {
@@ -55,6 +57,13 @@ impl Files<'_> {
                 boot.named().into_iter().chain(boot.shim()).try_for_each(look)
             }
         }
+    }
+
+    /// That a kernel is none of Linux, in words.
+    pub(super) fn other_than_linux(self, kernel: &str) -> Option<String> {
+        let looked = if is_remote(kernel) { Ok(()) } else { (self.0)(kernel, Wanted::Linux) };
+        // What keeps it from being read is said where the profile is looked at.
+        looked.err().filter(|why| matches!(why, Reason::Unfit { .. })).map(|why| why.to_string())
     }
 
     /// What is wrong with files and folders that a template named by `asset()`.

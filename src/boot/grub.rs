@@ -95,6 +95,11 @@ impl Writer<'_> {
         };
         Ok(match boot {
             Boot::Linux(Linux { kernel, initrd, cmdline, .. }) => {
+                if let Some(what) = asking.other_than_linux(kernel) {
+                    let fix =
+                        "set another loader in [machines.override], or, for an EFI program alone, name it with efi";
+                    return Err(refuse(format!("{what}, which GRUB does not start as a kernel: {fix}")));
+                }
                 let initrd = initrd.iter().map(|path| url(path)).collect::<Result<Vec<_>, _>>()?;
                 render("boot.grub", context! { kernel => url(kernel)?, initrd, cmdline => arguments(cmdline)? })
             }
@@ -228,6 +233,7 @@ mod tests {
 
     use super::*;
     use crate::boot::{
+        faults::{Files, Wanted},
         hardware::Hardware,
         machine::{MachineRule, Menu},
         outcome::Way,
@@ -345,6 +351,19 @@ mod tests {
         ] {
             assert!(made.contains(&line), "{line}\n{made}");
         }
+    }
+
+    #[test]
+    fn what_is_no_linux_is_no_kernel_for_grub() {
+        let look = |_: &str, wanted| match wanted {
+            Wanted::Linux => Err(Reason::Unfit { name: "xen.gz".into(), fault: "is a multiboot kernel".into() }),
+            _ => Ok(()),
+        };
+        let standing = Standing { files: Some(Files(&look)), ..Standing::default() };
+        let made = script(&rules([("xen", linux(&["vmlinuz"], ""))], "xen"), BASE, &query(), standing);
+        let Outcome::Refused(_, why) = made.outcome else { panic!("{}", made.text) };
+        let words = "xen.gz is a multiboot kernel, which GRUB does not start as a kernel: set another loader";
+        assert!(why.to_string().contains(words), "{why}");
     }
 
     #[test]

@@ -274,19 +274,43 @@ impl LinuxHeader {
     }
 }
 
-/// Whether what this kernel is given beside it need not be an initial RAM disk: a multiboot kernel takes modules, and
-/// wimboot and memdisk, which look like Linux but for the name in their header, take files and images.
+/// Whether what this kernel is given beside it need not be an initial RAM disk: a multiboot kernel takes modules, an EFI
+/// program of another kind reads any file, and wimboot and memdisk, which look like Linux but for the name in their
+/// header, take files and images.
 #[must_use]
 pub fn takes_any_file(kernel: &[u8]) -> bool {
-    let version = || {
-        let at = u16::from_le_bytes(*kernel.get(0x20e..)?.first_chunk()?);
-        kernel.get(usize::from(at).checked_add(0x200)?..)
-    };
+    name_in_header(kernel).is_some_and(|name| name.starts_with(b"MEMDISK"))
+        || unpacked(kernel).is_some_and(|inner| Image::of(&inner) == Image::Elf)
+        || Image::of(kernel) == Image::Elf
+        || other_than_linux(kernel).is_some()
+}
+
+/// What is started in the place of a kernel and is none of Linux, where that is certain: it takes no `initrd=` from its
+/// command line, and only iPXE starts it with the files that belong to it. memdisk is Linux to all that load it.
+#[must_use]
+pub fn other_than_linux(kernel: &[u8]) -> Option<&'static str> {
+    let inner = unpacked(kernel);
+    let kernel = inner.as_deref().unwrap_or(kernel);
     match Image::of(kernel) {
-        Image::X86Kernel => version().is_some_and(|name| name.starts_with(b"wimboot") || name.starts_with(b"MEMDISK")),
-        Image::Elf => true,
-        _ => false,
+        Image::X86Kernel if name_in_header(kernel)?.starts_with(b"wimboot") => Some("a loader of Windows PE"),
+        // petitboot boots Linux for POWER as an ELF program.
+        Image::Elf if is_elf_for_x86(kernel) => Some("a multiboot kernel"),
+        // Linux that unpacks itself, and Linux for LoongArch, say so there (linux/pe.h, `LINUX_PE_MAGIC`).
+        Image::Efi if kernel.get(0x38..0x3c) != Some(b"\xcd\x23\x82\x81") => Some("an EFI program"),
+        _ => None,
     }
+}
+
+/// The version of a kernel for x86, or what stands in its place.
+fn name_in_header(kernel: &[u8]) -> Option<&[u8]> {
+    (Image::of(kernel) == Image::X86Kernel).then_some(())?;
+    let at = u16::from_le_bytes(*kernel.get(0x20e..)?.first_chunk()?);
+    kernel.get(usize::from(at).checked_add(0x200)?..)
+}
+
+/// `e_machine` of an ELF header: EM_386 or EM_X86_64.
+fn is_elf_for_x86(program: &[u8]) -> bool {
+    matches!(program.get(0x12..0x14), Some([3 | 62, 0]))
 }
 
 /// The beginning of what gzip holds, as far as this part of the file leads to it.
@@ -547,5 +571,29 @@ mod tests {
         assert!(takes_any_file(b"\x7fELF"));
         assert!(!takes_any_file(&named(b"6.1.0-13-amd64 (debian-kernel@lists.debian.org)")));
         assert!(!takes_any_file(b""));
+        // Xen as Debian packages it, and as an EFI program that reads xen.cfg.
+        assert!(takes_any_file(&gzip(&head(&[(0, b"\x7fELF"), (0x12, &[62, 0])]))));
+        assert!(takes_any_file(&with_efi(0x8664, &[])));
+        assert!(!takes_any_file(&gzip(&head(&[(0x38, b"ARM\x64")]))));
+    }
+
+    #[test]
+    fn only_what_is_surely_not_linux_is_none() {
+        let named = |name: &[u8]| with_efi(0x8664, &[BZ_IMAGE, &[(0x20e, b"\x00\x01"), (0x300, name)]].concat());
+        let elf = |machine: u8| head(&[(0, b"\x7fELF"), (0x12, &[machine, 0])]);
+        for (kernel, what) in [
+            (named(b"wimboot v2.8.0"), Some("a loader of Windows PE")),
+            (elf(3), Some("a multiboot kernel")),
+            (gzip(&elf(62)), Some("a multiboot kernel")),
+            (with_efi(0x8664, &[]), Some("an EFI program")),
+            (named(b"6.1.0-13-amd64"), None),
+            (named(b"MEMDISK 6.04"), None),
+            // Linux for POWER (EM_PPC64), and for LoongArch.
+            (elf(21), None),
+            (head(&[(0, b"MZ"), (0x38, b"\xcd\x23\x82\x81\x40"), (0x40, b"PE\0\0\x64\x62")]), None),
+            (Vec::new(), None),
+        ] {
+            assert_eq!(other_than_linux(&kernel), what);
+        }
     }
 }

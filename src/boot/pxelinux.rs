@@ -165,6 +165,9 @@ impl Writer<'_> {
         let Boot::Linux(Linux { kernel, initrd, cmdline, device_tree, .. }) = boot else {
             return Err(refuse(format!("it is {}, but they boot only Linux kernels", boot.kind())));
         };
+        if let Some(what) = self.asking.other_than_linux(kernel) {
+            return Err(refuse(format!("{what}, but they boot only Linux kernels")));
+        }
         let path = |path: &str| self.path(path).map_err(refuse);
         let kernel = path(kernel)?;
         // SLOF, s390 in QEMU and old petitboots know only `kernel`. PXELINUX guesses by a file's name what it is; the
@@ -266,6 +269,7 @@ mod tests {
 
     use super::*;
     use crate::boot::{
+        faults::{Files, Wanted},
         machine::{By, MachineRule, Menu},
         outcome::Way,
         profile::Profile,
@@ -503,6 +507,24 @@ localboot -1
         };
         let refused = file(&broken, BASE, Over::Tftp, &query(), Standing::default()).outcome;
         assert!(matches!(refused, Outcome::Refused(Some(MAC), Reason::Template(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_no_linux_is_refused_before_its_initrds_are_to_be_joined() {
+        let look = |_: &str, wanted| match wanted {
+            Wanted::Linux => Err(Reason::Unfit { name: "wimboot".into(), fault: "is a loader of Windows PE".into() }),
+            _ => Ok(()),
+        };
+        let rules = rules([("it", Boot::Linux(linux("wimboot", &["bcd", "boot.wim"], "")).into())], "it");
+        let standing = Standing { files: Some(Files(&look)), ..Standing::default() };
+        let Outcome::Refused(_, why) = file(&rules, BASE, Over::Tftp, &query(), standing).outcome else {
+            panic!("wimboot is no Linux")
+        };
+        assert_eq!(
+            why.to_string(),
+            "profile \"it\" cannot be booted by U-Boot, petitboot or PXELINUX: wimboot is a loader of Windows PE, but they boot \
+             only Linux kernels"
+        );
     }
 
     #[test]

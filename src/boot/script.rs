@@ -228,6 +228,11 @@ impl<'a> Asking<'a> {
         Ok(cmdline)
     }
 
+    /// That a kernel is none of Linux, in words: only iPXE starts it with its other files, and without `initrd=`.
+    pub(super) fn other_than_linux(&self, kernel: &str) -> Option<String> {
+        self.files?.other_than_linux(kernel)
+    }
+
     /// Whether what its templates named by `asset()` is there: an installer that misses a file says so late, or not at
     /// all.
     fn has_named(&self, profile: &str, urls: &Urls) -> Result<(), Reason> {
@@ -277,7 +282,8 @@ impl<'a> Asking<'a> {
         };
         Ok(match boot {
             Boot::Linux(linux) => {
-                let profile = LinuxUrls::new(base, linux, cmdline(&linux.cmdline)?);
+                let is_linux = self.other_than_linux(&linux.kernel).is_none();
+                let profile = LinuxUrls::new(base, linux, is_linux, cmdline(&linux.cmdline)?);
                 render("boot.ipxe", context! { profile => Serde(&profile) })
             }
             Boot::Efi { .. } if machine.platform == "pcbios" => return Err(Reason::EfiOnBios(name.to_owned())),
@@ -397,6 +403,8 @@ struct MenuItem<'a> {
 #[derive(Serialize)]
 struct LinuxUrls {
     kernel: String,
+    /// Others take `initrd=` for an argument that they do not know: wimboot of before 2.5 stops at a second one.
+    is_linux: bool,
     initrd: Vec<Initrd>,
     cmdline: String,
     /// What iPXE hands the kernel to where Secure Boot is on.
@@ -419,7 +427,7 @@ struct ModuleUrl {
 }
 
 impl LinuxUrls {
-    fn new(base: &str, linux: &Linux, cmdline: String) -> Self {
+    fn new(base: &str, linux: &Linux, is_linux: bool, cmdline: String) -> Self {
         let initrd = linux
             .initrd
             .iter()
@@ -427,6 +435,7 @@ impl LinuxUrls {
             .map(|(i, path)| Initrd { name: image_name(i, path, &linux.initrd), url: asset_url(base, path) });
         Self {
             kernel: asset_url(base, &linux.kernel),
+            is_linux,
             initrd: initrd.collect(),
             cmdline,
             shim: linux.shim.as_deref().map(|shim| asset_url(base, shim)),

@@ -303,6 +303,20 @@ fn a_machine_is_told_of_a_file_that_its_template_names_and_that_is_not_there() {
 }
 
 #[test]
+fn what_is_no_linux_gets_no_initrd_argument() {
+    let look = |_: &str, wanted| match wanted {
+        Wanted::Linux => {
+            Err(Reason::Unfit { name: "debian/vmlinuz".into(), fault: "is a loader of Windows PE".into() })
+        }
+        _ => Ok(()),
+    };
+    let rules = rules("debian");
+    let text = script(&rules, BASE, &query("efi"), Standing { files: Some(Files(&look)), ..Standing::default() }).text;
+    assert!(text.contains("\nkernel http://192.0.2.10:8080/assets/debian/vmlinuz console=ttyS0 "), "{text}");
+    assert!(text.contains("\ninitrd --name 0-initrd.img http"), "{text}");
+}
+
+#[test]
 fn files_of_another_server_and_scripts_of_others_are_named_where_they_are() {
     let of = |boot: Boot| {
         let profiles = BTreeMap::from([("it".to_owned(), boot.into())]);

@@ -18,7 +18,13 @@ use super::{
     folder::Folder,
     images::Images,
 };
-use crate::boot::{faults::Wanted, image::HEAD, length, reason::Reason, recent::Recent};
+use crate::boot::{
+    faults::Wanted,
+    image::{HEAD, other_than_linux},
+    length,
+    reason::Reason,
+    recent::Recent,
+};
 
 /// The assets folder by its name. All paths are resolved below the folder that the name leads to. The folder can appear
 /// later, and can be replaced by another one.
@@ -231,12 +237,16 @@ impl AssetRoot {
                 let fault = length::check(&head, asset.size).and_then(|()| role.starts(&head, on));
                 fault.map_err(|fault| Reason::Unfit { name: name.to_owned(), fault })
             }
+            (Ok(asset), Wanted::Linux) => match asset.head(HEAD).ok().as_deref().and_then(other_than_linux) {
+                Some(what) => Err(Reason::Unfit { name: name.to_owned(), fault: format!("is {what}") }),
+                None => Ok(()),
+            },
             (Ok(_), _) => Ok(()),
             (Err(why @ Reason::NotFound(_)), Wanted::File | Wanted::Start(..)) => match self.no_file(name) {
                 Some(fault) => Err(Reason::Unfit { name: name.to_owned(), fault: fault.to_owned() }),
                 None => Err(why),
             },
-            (Err(why), Wanted::File | Wanted::Start(..)) => Err(why),
+            (Err(why), Wanted::File | Wanted::Start(..) | Wanted::Linux) => Err(why),
             (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
         }
     }
