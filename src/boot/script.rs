@@ -403,7 +403,7 @@ struct MenuItem<'a> {
 #[derive(Serialize)]
 struct LinuxUrls {
     kernel: String,
-    /// Others take `initrd=` for an argument that they do not know: wimboot of before 2.5 stops at a second one.
+    /// Others take `initrd=` for an argument that they do not know: old wimboots stop at the second one.
     is_linux: bool,
     initrd: Vec<Initrd>,
     cmdline: String,
