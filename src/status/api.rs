@@ -243,10 +243,19 @@ async fn assign(
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Json<view::Machine>, Problem> {
     let Json(Wanted { profile, once }) =
-        wanted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+        wanted.map_err(|why| misread(&why, r#"{"profile": "debian", "once": true}"#))?;
     let id = api.id(&machine).await?;
     api.server.assign(id, Assignment { profile, once }).await?;
     Ok(api.changed(id).await)
+}
+
+/// A body is not what the request needs.
+fn misread(why: &JsonRejection, example: &str) -> Problem {
+    let why = why.body_text();
+    Problem::of(
+        StatusCode::BAD_REQUEST,
+        format!("{why}; send a body such as {example}, with Content-Type: application/json"),
+    )
 }
 
 async fn unassign(State(api): State<Arc<Api>>, Path(machine): Path<String>) -> Result<Json<view::Machine>, Problem> {
@@ -299,8 +308,7 @@ async fn permit(
     Path(machine): Path<String>,
     permitted: Result<Json<Permitted>, JsonRejection>,
 ) -> Result<Json<view::Machine>, Problem> {
-    let Json(Permitted { permission }) =
-        permitted.map_err(|rejection| Problem::of(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    let Json(Permitted { permission }) = permitted.map_err(|why| misread(&why, r#"{"permission": "once"}"#))?;
     let id = api.id(&machine).await?;
     api.server.permit(id, permission).await?;
     Ok(api.changed(id).await)

@@ -38,6 +38,7 @@ async fn a_permission_is_kept_and_shown_and_no_other_word_is_taken() {
     let (status, body) = asked(&router, Method::PUT, &path, r#"{"permission": "maybe"}"#).await;
     let text = String::from_utf8(body.collect().await.expect("a body").to_bytes().to_vec()).expect("text");
     assert!(status == StatusCode::BAD_REQUEST && text.contains("expected one of `once`, `always`, `no`"), "{text}");
+    assert!(text.contains(r#"send a body such as {\"permission\": \"once\"}"#), "{text}");
     let (status, _) = asked(&router, Method::PUT, "/api/v1/machines/k8s99/permission", ONCE).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
