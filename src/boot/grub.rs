@@ -19,7 +19,7 @@ use super::{
     reason::Reason,
     script::{Asking, Decision, Script, Standing, decide, once_more},
     template::grub_word,
-    text::{on_screen, wrapped},
+    text::{has_no_variable, on_screen, wrapped},
     urls::asset_url,
 };
 
@@ -204,9 +204,7 @@ fn in_grub(url: &str) -> Result<String, String> {
 /// kernel wants them (Linux, lib/cmdline.c), and a backslash before each quote and backslash (grub-core/lib/cmdline.c),
 /// which no kernel takes away again.
 fn arguments(cmdline: &str) -> Result<String, String> {
-    if let Some(start) = ["${", "$("].into_iter().find(|start| cmdline.contains(start)) {
-        return Err(format!("its cmdline holds {start:?}, which only iPXE replaces: use machine.mac and the like"));
-    }
+    has_no_variable(cmdline)?;
     if let Some(c) = cmdline.chars().find(|c| matches!(c, '\'' | '\\')) {
         return Err(format!("its cmdline holds {c:?}, before which GRUB puts a backslash: remove it"));
     }
@@ -312,9 +310,11 @@ mod tests {
         for word in ["'a=$b;reboot'", "'c=1;$halt'", "'two=a b'", "'`id`'"] {
             assert!(made.contains(word), "{word}\n{made}");
         }
-        for (cmdline, why) in
-            [("ip=${netX/ip}", "only iPXE replaces"), ("a=it's", "puts a backslash"), (r"a=\b", "puts a backslash")]
-        {
+        for (cmdline, why) in [
+            ("ip=${netX/ip}", "holds the variable \"netX/ip\", which only iPXE"),
+            ("a=it's", "puts a backslash"),
+            (r"a=\b", "puts a backslash"),
+        ] {
             let made = text(&self::rules([("debian", linux(&[], cmdline))], "debian"));
             assert!(made.replace("'\necho '  ", " ").contains(why) && !made.contains("linux "), "{cmdline}\n{made}");
         }

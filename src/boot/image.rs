@@ -144,7 +144,7 @@ impl Role {
                 (Self::Disk, Iso) => "; name it with iso or sanboot",
                 (Self::Kernel | Self::Iso, Disk) => "; name it with disk",
                 (Self::Kernel, Iso) => "; name it with iso (its name has to end in .iso)",
-                (Self::Iso, Gzip | Compressed(_)) => "; unpack it",
+                (Self::Iso | Self::Disk, Gzip | Compressed(_)) => "; unpack it",
                 _ => "",
             };
             return Err(format!("is not {}: it is {}{fix}", self.title(), image.title()));
@@ -450,6 +450,7 @@ mod tests {
             (Role::Efi, &gzip, "is not an EFI program: it is something compressed with gzip"),
             (Role::Iso, &disk, "is not a CD image: it is a disk image; name it with disk"),
             (Role::Iso, b"\xfd7zXZ\0", "is not a CD image: it is something compressed with xz; unpack it"),
+            (Role::Disk, b"\xfd7zXZ\0", "is not a disk image: it is something compressed with xz; unpack it"),
             (Role::Disk, &iso, "is not a disk image: it is a CD image; name it with iso or sanboot"),
             (Role::Disk, &kernel, "is not a disk image: it is a Linux kernel for x86"),
         ];

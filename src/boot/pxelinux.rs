@@ -16,7 +16,7 @@ use super::{
     query::Query,
     reason::Reason,
     script::{Asking, Decision, Script, Standing, decide},
-    text::{on_screen, wrapped},
+    text::{has_no_variable, on_screen, wrapped},
     urls::{asset_url, is_remote},
 };
 
@@ -224,12 +224,7 @@ fn append(cmdline: &str) -> Result<(), String> {
         return Err(format!("its cmdline has {length} bytes, but U-Boot takes at most {LONGEST_APPEND}: shorten it"));
     }
     // U-Boot puts its own variables in their places (cli_simple_process_macros), which iPXE's settings are none of.
-    match ["${", "$("].iter().find(|start| cmdline.contains(**start)) {
-        Some(start) => {
-            Err(format!("its cmdline holds {start:?}, which only iPXE replaces: use machine.mac and the like"))
-        }
-        None => Ok(()),
-    }
+    has_no_variable(cmdline)
 }
 
 /// In bytes. U-Boot's buffer is CONFIG_SYS_CBSIZE, which is 1024 unless a board says otherwise, with a NUL at its end.
@@ -484,7 +479,10 @@ localboot -1
             (Boot::Linux(linux("k#1", &[], "")), "its path \"k#1\" holds '#'"),
             (Boot::Linux(linux("k", &["a,b"], "")), "its path \"a,b\" holds ','"),
             (Boot::Linux(linux("k", &[], &long)), "its cmdline has 1024 bytes, but U-Boot takes at most 1023"),
-            (Boot::Linux(linux("k", &[], "a=${netX/mac}")), "its cmdline holds \"${\", which only iPXE replaces"),
+            (
+                Boot::Linux(linux("k", &[], "a=${netX/mac}")),
+                "its cmdline holds the variable \"netX/mac\", which only iPXE replaces",
+            ),
         ];
         for (boot, words) in cases {
             let rules = rules([("it", boot.into())], "it");

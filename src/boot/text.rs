@@ -38,6 +38,14 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// That a command line holds no variable of iPXE's (`${name}`): other loaders put nothing, or their own, in its place. The
+/// words are without its sign, which [`on_screen`] takes out.
+pub(super) fn has_no_variable(cmdline: &str) -> Result<(), String> {
+    let Some((_, rest)) = ["${", "$("].iter().find_map(|start| cmdline.split_once(start)) else { return Ok(()) };
+    let name = rest.split(['}', ')']).next().unwrap_or_default();
+    Err(format!("its cmdline holds the variable {name:?}, which only iPXE replaces: use machine.mac and the like"))
+}
+
 /// Text as HTML and XML have it: no character of it is markup.
 #[must_use]
 pub fn escaped_for_markup(text: &str) -> String {
