@@ -24,6 +24,7 @@ mod template_files;
 pub mod text_file;
 mod tftp;
 pub mod units;
+mod unused;
 pub mod watched;
 
 use std::fmt;

@@ -45,6 +45,7 @@ impl Check<'_> {
                 format!("the profile name {name:?} is not valid: use letters, digits, dots, hyphens and underscores");
             self.fault(&path, message);
         }
+        self.unused_keys(name, profile);
         let mut boots = Boots { check: self, path: path.to_vec(), assets, templates };
         // A profile that has only variants is complete with them.
         let only_variants = profile.ways().is_empty() && !profile.arch.is_empty();
@@ -356,7 +357,7 @@ impl schema::Profile {
     }
 
     /// The keys that name what it boots.
-    fn ways(&self) -> Vec<&'static str> {
+    pub(super) fn ways(&self) -> Vec<&'static str> {
         let Self { kernel, script, efi, iso, sanboot, disk, .. } = self;
         let ways =
             [("kernel", kernel), ("script", script), ("efi", efi), ("iso", iso), ("sanboot", sanboot), ("disk", disk)];
@@ -364,7 +365,7 @@ impl schema::Profile {
     }
 
     /// A variant sets only what is different.
-    fn over(&self, usual: &Self) -> Self {
+    pub(super) fn over(&self, usual: &Self) -> Self {
         let mut usual = usual.clone();
         if !self.ways().is_empty() {
             let Self { cmdline, initrd, fdtdir, fdt, answers, shim, .. } = usual;
