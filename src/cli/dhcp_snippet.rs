@@ -102,7 +102,7 @@ fn here(settings: &Settings, address: Ipv4Addr) -> Result<Here, Failure> {
         return Err(Failure::new(EX_UNAVAILABLE, words));
     }
     let loader_base = format!("http://{address}:{}", settings.fixed.http.port);
-    let base = settings.fixed.http.base_url.clone().unwrap_or_else(|| loader_base.clone());
+    let base = settings.fixed.http.base(address);
     Ok(Here { address, base, loader_base, loaders })
 }
 

@@ -1,10 +1,7 @@
 //! Faults and warnings that a server can run with: files of the wrong kind, rules that never apply, profiles that no
 //! machine can reach, missing loaders.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     Fault, Finding, Level,
@@ -122,18 +119,6 @@ fn unfit_grub(selector: &Selector, loaders: &Loaders) -> Option<String> {
 /// In bytes: `file` of a DHCP message has 128, with a NUL at its end (RFC 2131 §2), and a shim reads nothing else.
 const LONGEST_NAME: usize = 127;
 
-/// Whether the host of a URL is an IPv4 address. That is all that firmware can be relied on to reach.
-#[must_use]
-pub fn has_ipv4_address(url: &str) -> bool {
-    host(url).is_some_and(|host| host.parse::<Ipv4Addr>().is_ok())
-}
-
-/// The host of a URL that is good otherwise.
-fn host(url: &str) -> Option<String> {
-    let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"))?;
-    Some(uri.host()?.trim_matches(['[', ']']).to_owned())
-}
-
 struct Examination<'a> {
     loaded: &'a Loaded,
     settings: &'a Settings,
@@ -145,8 +130,8 @@ struct Examination<'a> {
 impl Examination<'_> {
     /// A host name is correct where machines have DNS. The warning is for networks where they do not.
     fn base_url(&mut self) {
-        let url = self.settings.fixed.http.base_url.as_deref().unwrap_or_default();
-        let Some(host) = host(url) else { return };
+        let http = &self.settings.fixed.http;
+        let (url, Some(host)) = (http.base_url.as_deref().unwrap_or_default(), http.host()) else { return };
         let url = without_password(url);
         let message = match host.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => return,

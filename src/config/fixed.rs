@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::Ipv4Addr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -119,6 +120,29 @@ pub struct Http {
     pub trusted_proxies: TrustedProxies,
     /// The time for running transfers to finish when the server stops.
     pub grace: Duration,
+}
+
+impl Http {
+    /// Base of the URLs for clients that reach this server at an address.
+    #[must_use]
+    pub fn base(&self, address: Ipv4Addr) -> String {
+        self.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.port))
+    }
+
+    /// The same for firmware, which often has no DNS: where the configuration names a host, the address all the same.
+    #[must_use]
+    pub fn firmware_base(&self, address: Ipv4Addr) -> String {
+        let has_address = self.host().is_some_and(|host| host.parse::<Ipv4Addr>().is_ok());
+        let with_address = self.base_url.clone().filter(|_| has_address);
+        with_address.unwrap_or_else(|| format!("http://{address}:{}", self.port))
+    }
+
+    /// The host of a base that is good otherwise.
+    pub(super) fn host(&self) -> Option<String> {
+        let uri = self.base_url.as_deref()?.parse::<http::Uri>().ok();
+        let uri = uri.filter(|uri| uri.scheme_str() == Some("http"))?;
+        Some(uri.host()?.trim_matches(['[', ']']).to_owned())
+    }
 }
 
 /// The path of the state file.

@@ -135,13 +135,8 @@ pub(super) fn place(settings: &Settings, named: Option<&String>) -> (Option<Stri
     let names = named.map_or(settings.fixed.interfaces.as_slice(), std::slice::from_ref);
     let there = choose(names).ok().and_then(|all| all.into_iter().next());
     let address = there.as_ref().map_or(Ipv4Addr::UNSPECIFIED, Interface::address);
-    let base = settings
-        .fixed
-        .http
-        .base_url
-        .clone()
-        .unwrap_or_else(|| format!("http://{address}:{}", settings.fixed.http.port));
-    let firmware_url = plan::firmware_url(settings.fixed.http.base_url.as_deref(), address, settings.fixed.http.port);
+    let base = settings.fixed.http.base(address);
+    let firmware_url = settings.fixed.http.firmware_base(address);
     // It need not be on this host: the configuration may be another one's.
     let name = names.first().cloned().or(there.map(|there| there.name));
     let heard_on = name.as_deref().unwrap_or_default().into();

@@ -106,13 +106,8 @@ pub fn explain_capture(file: &[u8], settings: Settings, at: At<'_>) -> Result<Ex
 fn here(settings: &Settings, at: At<'_>) -> Here {
     let (_, here) = place(settings, at.interface);
     let Some(address) = at.address else { return here };
-    let base_url = settings
-        .fixed
-        .http
-        .base_url
-        .clone()
-        .unwrap_or_else(|| format!("http://{address}:{}", settings.fixed.http.port));
-    let firmware_url = plan::firmware_url(settings.fixed.http.base_url.as_deref(), address, settings.fixed.http.port);
+    let base_url = settings.fixed.http.base(address);
+    let firmware_url = settings.fixed.http.firmware_base(address);
     Here { address, base_url, firmware_url, ..here }
 }
 

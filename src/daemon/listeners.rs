@@ -312,7 +312,7 @@ impl Listeners {
         if let Some(socket) = sockets.syslog {
             self.serve_syslog(address, socket, stop.clone())?;
         }
-        info!("http  {}: {}", plan.base_url(address), plan.and_assets("scripts, loaders"));
+        info!("http  {}: {}", plan.fixed.http.base(address), plan.and_assets("scripts, loaders"));
         self.addresses.insert(address, Address { interface: name, link_block_size, lacks, stop });
         self.tell_ours();
         Ok(())
@@ -322,7 +322,7 @@ impl Listeners {
         let plan = &self.shared.plan;
         let limits =
             Limits { block_size: plan.fixed.tftp.max_block_size, window_size: plan.fixed.tftp.max_window_size };
-        let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.base_url(address));
+        let (port, base_url) = (Arc::new(udp::Port::new(socket)?), plan.fixed.http.base(address));
         self.shared.tftp.open(tftp::serve::Listener { port, address, base_url, limits, link_block_size })?;
         info!("tftp  {address}:{}: {}", plan.fixed.tftp.port, plan.and_assets("loaders"));
         Ok(())

@@ -1,6 +1,6 @@
 //! What a server is about to do: the configuration, and what was found of it on this host.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
@@ -88,12 +88,6 @@ pub(super) fn rules_with(settings: Settings, loaders: Loaders) -> Rules {
     }
 }
 
-/// Our HTTP stage, as offers name it.
-pub(super) fn firmware_url(base_url: Option<&str>, address: Ipv4Addr, http_port: u16) -> String {
-    let with_an_address = base_url.filter(|url| examine::has_ipv4_address(url));
-    with_an_address.map_or_else(|| format!("http://{address}:{http_port}"), str::to_owned)
-}
-
 fn joined(files: &BTreeSet<String>) -> String {
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     files.join(", ")
@@ -153,16 +147,6 @@ impl Plan {
             ));
         }
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
-    }
-
-    /// Our HTTP stage for the clients of an interface.
-    pub(super) fn base_url(&self, address: Ipv4Addr) -> String {
-        self.fixed.http.base_url.clone().unwrap_or_else(|| format!("http://{address}:{}", self.fixed.http.port))
-    }
-
-    /// The same for firmware, which often has no DNS: where the configuration names a host, our own address all the same.
-    pub(super) fn firmware_url(&self, address: Ipv4Addr) -> String {
-        firmware_url(self.fixed.http.base_url.as_deref(), address, self.fixed.http.port)
     }
 
     /// `things`, and what else a stage serves.

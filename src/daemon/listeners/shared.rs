@@ -66,7 +66,8 @@ impl Shared {
     pub(super) fn place(&self, interface: &Interface) -> Place {
         let address = interface.address();
         let name = interface.name.as_str().into();
-        let (base_url, firmware_url) = (self.plan.base_url(address), self.plan.firmware_url(address));
+        let http = &self.plan.fixed.http;
+        let (base_url, firmware_url) = (http.base(address), http.firmware_base(address));
         let here = Here { address, base_url, firmware_url, interface: name };
         Place { here, on: interface.clone() }
     }
