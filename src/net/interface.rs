@@ -125,27 +125,30 @@ pub enum Unclear {
 }
 
 /// Why an interface cannot be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable {
     /// It is down.
-    #[error("is down: start it with ip link set dev NAME up")]
     Down,
     /// It does not exist.
-    #[error("does not exist")]
     Missing,
     /// It has no address.
-    #[error("has no IPv4 address: add one with ip address add ADDRESS/PREFIX dev NAME")]
     NoAddress,
     /// It is served only if it is named.
-    #[error("is {0}, which is served only if it is named")]
     Skipped(&'static str),
 }
 
 impl Unusable {
-    /// With the name in its command.
+    /// What is said of the interface of this name, with the fix.
     #[must_use]
     pub fn of(self, name: &str) -> String {
-        self.to_string().replace("NAME", name)
+        match self {
+            Self::Down => format!("is down: start it with ip link set dev {name} up"),
+            Self::Missing => "does not exist".into(),
+            Self::NoAddress => {
+                format!("has no IPv4 address: add one with ip address add ADDRESS/PREFIX dev {name}")
+            }
+            Self::Skipped(what) => format!("is {what}, which is served only if it is named"),
+        }
     }
 
     /// In two or three words.
