@@ -22,11 +22,11 @@ pub mod plan;
 pub mod privileges;
 pub mod recorder;
 pub mod reload;
+mod resident;
 pub mod sandbox;
 mod sharing;
 mod signals;
 pub mod talk;
-mod text;
 mod tftp;
 mod unkept;
 mod views;
@@ -208,7 +208,7 @@ async fn serve(
     notify::ready(&waiting);
     notify::keep_alive(loops);
     let writers = memory.into_writers();
-    text::let_go_of_start();
+    resident::let_go_of_start();
 
     tokio::select! {
         () = signals.first() => {}
@@ -218,6 +218,7 @@ async fn serve(
         () = files => {}
         () = bars => {}
         () = talk => {}
+        () = resident::trim_heap() => {}
     }
     notify::stopping(plan.fixed.http.grace);
     // With it go the ways to open more.
