@@ -1,7 +1,7 @@
 //! What is counted of a boot; and the dashboard and the alert rules that are shipped: well formed, and about metrics that
 //! there are.
 
-use std::{borrow::Cow, collections::BTreeSet, fs, process::Command, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fs, net::Ipv4Addr, process::Command, sync::Arc, time::Duration};
 
 use netbootd::{
     boot::{
@@ -22,7 +22,7 @@ use netbootd::{
     status::{metrics::Metrics, tally::Tally},
     timeline::{
         cause::Cause,
-        event::{Discover, Event, What, Who},
+        event::{AddressOffer, Discover, Event, What, Who},
         machines::Timelines,
         moment::Moment,
         transfer::{Progress, Transfer},
@@ -147,6 +147,7 @@ fn every_profile_and_every_cause_of_a_stop_is_there_before_it_happens() {
         Cause::Rival(words()),
         Cause::HeldBack(1),
         Cause::NotLeased,
+        Cause::AddressNotTaken(AddressOffer { address: Ipv4Addr::LOCALHOST, server: Ipv4Addr::LOCALHOST }),
         Cause::OfferIgnored,
         Cause::NotHere(words()),
         Cause::LoaderNotFetched,
@@ -176,8 +177,8 @@ fn every_profile_and_every_cause_of_a_stop_is_there_before_it_happens() {
     for cause in causes {
         // Whatever is added to the causes has to be added above; refusals are counted as events.
         match cause {
-            Cause::Rival(_) | Cause::HeldBack(_) | Cause::NotLeased | Cause::OfferIgnored => {}
-            Cause::HttpBootIgnored | Cause::NotHere(_) | Cause::LoaderNotFetched => {}
+            Cause::Rival(_) | Cause::HeldBack(_) | Cause::NotLeased | Cause::AddressNotTaken(_) => {}
+            Cause::OfferIgnored | Cause::HttpBootIgnored | Cause::NotHere(_) | Cause::LoaderNotFetched => {}
             Cause::LoaderStopped(_) | Cause::LoaderNotStarted(_) | Cause::ScriptNotFetched | Cause::NotFetched(_) => {}
             Cause::ClosedByMachine(_) | Cause::Dead(_) | Cause::OurFault(_) | Cause::NeverReported(_) => {}
             Cause::OtherFirmware { .. } | Cause::NoMemory(_) | Cause::FileStopped { .. } => {}

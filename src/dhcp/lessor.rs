@@ -334,6 +334,12 @@ impl Lease {
         Some(LeaseOptions { address, time, mask: prefix.mask(), options: options.clone(), max_size })
     }
 
+    /// The address that is offered, and not yet confirmed.
+    #[must_use]
+    pub fn offers(&self) -> Option<Ipv4Addr> {
+        if let Step::Offer(given) = self.step { Some(given.address) } else { None }
+    }
+
     /// In words, for the log.
     #[must_use]
     pub fn words(&self) -> String {

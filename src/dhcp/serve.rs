@@ -37,7 +37,7 @@ use crate::{
     },
     net::{interface::Interface, udp::Datagram},
     offers::attempts::Attempts,
-    timeline::event::{self, Discover, Event, What, Who, count_lost},
+    timeline::event::{self, AddressOffer, Discover, Event, What, Who, count_lost},
 };
 
 /// Our addresses on an interface.
@@ -188,6 +188,8 @@ impl Serving {
                     lessor.boots(&client);
                     add_lease(&mut reply, lease, &request, &client);
                     offer += &lease.words();
+                    let server = place.here.address;
+                    seen.offered = lease.offers().map(|address| AddressOffer { address, server });
                 }
                 self.live.heard().asked(&client);
                 seen.address = self.address(&request);

@@ -24,7 +24,7 @@ use crate::{
         raw::Tap,
     },
     offers::{attempts::Attempts, rival::Fault},
-    timeline::event::{Event, What, Who},
+    timeline::event::{AddressOffer, Event, What, Who},
 };
 
 /// The watch on one interface.
@@ -80,7 +80,7 @@ impl Watch {
                     // server sends the same again.
                     let _ = self.events.try_send(Event { who: Who::from(offered.mac), what: What::Rival(rival) });
                 }
-                self.learn_address(&offered);
+                self.learn_address(&offered, sender.address);
             }
         }
     }
@@ -119,13 +119,14 @@ impl Watch {
 
     /// TFTP and HTTP know a machine only by its address, and not every machine sends which address it accepted: a
     /// Raspberry Pi 3 sends no REQUEST. Machines that do not boot from the network are ignored.
-    fn learn_address(&self, Offered { mac, yiaddr, is_ack, .. }: &Offered) {
+    fn learn_address(&self, Offered { mac, yiaddr, is_ack, server_id, .. }: &Offered, sender: Ipv4Addr) {
         let is_booting = || {
             let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             attempts.has_just_asked(*mac, Instant::now())
         };
         if !yiaddr.is_unspecified() && is_booting() {
-            let what = if *is_ack { What::Address(*yiaddr) } else { What::OfferedAddress(*yiaddr) };
+            let offer = AddressOffer { address: *yiaddr, server: server_id.unwrap_or(sender) };
+            let what = if *is_ack { What::Address(*yiaddr) } else { What::OfferedAddress(offer) };
             let _ = self.events.try_send(Event { who: Who::from(*mac), what });
         }
     }

@@ -465,10 +465,11 @@ const EXPECTED: &[(Stage, &[&str])] = &[
     ),
 ];
 /// [`crate::timeline::cause::Cause::label`], but for refusals, which are events.
-const CAUSES: [&str; 28] = [
+const CAUSES: [&str; 29] = [
     "rival",
     "held_back",
     "not_leased",
+    "address_not_taken",
     "offer_ignored",
     "http_boot_ignored",
     "not_here",

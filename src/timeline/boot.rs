@@ -8,7 +8,7 @@ use std::{borrow::Cow, net::Ipv4Addr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{Discover, What},
+    event::{AddressOffer, Discover, What},
     moment::Moment,
     stage::{Awaited, Stage},
     transfer::bytes,
@@ -59,6 +59,9 @@ pub struct Timeline {
     /// That its address is in another network than the one that it was heard on, in words.
     #[serde(default)]
     pub other_network: Option<String>,
+    /// The last address that a server offered to it.
+    #[serde(default)]
+    pub offered: Option<AddressOffer>,
     /// The profile that an earlier boot of it reported as installed.
     #[serde(default)]
     pub installed: Option<String>,

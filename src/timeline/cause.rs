@@ -5,6 +5,7 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     boot::{Ending, Going, Timeline},
+    event::AddressOffer,
     moment::Moment,
     stage::Stage,
 };
@@ -76,8 +77,10 @@ pub enum Cause {
     Rival(String),
     /// It was kept from the network for so many seconds before its first packet came.
     HeldBack(u16),
-    /// It has no address.
+    /// It has no address, and no offer of one was seen.
     NotLeased,
+    /// It was offered an address, and did not take it.
+    AddressNotTaken(AddressOffer),
     /// It took an address, and no offer to boot.
     OfferIgnored,
     /// It took an address, and did not fetch its loader by HTTP.
@@ -151,6 +154,7 @@ impl Cause {
             Self::Rival(_) => "rival",
             Self::HeldBack(_) => "held_back",
             Self::NotLeased => "not_leased",
+            Self::AddressNotTaken(_) => "address_not_taken",
             Self::OfferIgnored => "offer_ignored",
             Self::HttpBootIgnored => "http_boot_ignored",
             Self::NotHere(_) => "not_here",
@@ -189,6 +193,9 @@ impl Cause {
                 format!("it had sent requests for {secs} s before the first one arrived here, and it took no address")
             }
             Self::NotLeased => "it keeps asking and takes no address from any DHCP server".into(),
+            Self::AddressNotTaken(AddressOffer { address, server }) => {
+                format!("it does not take the address {address} that {server} offers")
+            }
             Self::OfferIgnored => "it took an address but did not fetch the boot file that it was offered".into(),
             Self::HttpBootIgnored => "it took an address but did not fetch its loader by HTTP".into(),
             Self::NotHere(name) => format!("it asked for {name} by TFTP, which is not here"),
@@ -248,6 +255,9 @@ impl Cause {
             }
             Self::NotLeased => {
                 "check that a DHCP server leases addresses on this network, has free ones, and serves this machine"
+            }
+            Self::AddressNotTaken(_) => {
+                "check its cable, its VLAN and its switch port, since the offers may not reach it; if another host leases there, name this host in its DHCP server (netbootd dhcp-snippet prints the lines), since some firmware reads only the leasing server's offer"
             }
             Self::OfferIgnored => {
                 "some firmware reads only the leasing server's offer: name this host there, next-server (siaddr) first and then the file, since options 66 and 67 alone are not enough for all; netbootd dhcp-snippet prints the lines for dnsmasq, ISC dhcpd, Kea, Windows, OpenWrt, pfSense, UniFi and MikroTik (PAN-OS: option 150); its screen may show a PXE-E number"
@@ -420,7 +430,7 @@ impl Timeline {
                 (None, Some(_)) if self.is_http_boot => Cause::HttpBootIgnored,
                 (None, Some(_)) => Cause::OfferIgnored,
                 (None, None) if self.secs >= HELD_BACK => Cause::HeldBack(self.secs),
-                (None, None) => Cause::NotLeased,
+                (None, None) => self.offered.map_or(Cause::NotLeased, Cause::AddressNotTaken),
             }),
             Stage::BootServer if quiet > NEXT_OFFER => {
                 Some(self.rival.clone().map_or_else(|| self.out_of_reach(), Cause::Rival))
@@ -594,6 +604,10 @@ mod tests {
     #[test]
     fn each_row_of_the_table_names_what_did_not_follow_and_only_after_its_time() {
         let lease = || What::Address(Ipv4Addr::new(192, 0, 2, 77));
+        let offered = || {
+            let (address, server) = (Ipv4Addr::new(192, 0, 2, 77), Ipv4Addr::new(192, 0, 2, 1));
+            What::OfferedAddress(AddressOffer { address, server })
+        };
         let pxe = || vec![discover("BIOS"), What::Offer("undionly.kpxe".into())];
         let with = |before: Vec<What>, more: Vec<What>| before.into_iter().chain(more).collect::<Vec<_>>();
         let loaded = || with(pxe(), vec![lease(), ended(Of::Loader, "undionly.kpxe", None)]);
@@ -616,6 +630,8 @@ mod tests {
         let often = std::iter::repeat_with(|| discover("BIOS")).take(6).collect();
         let rows: Vec<(u64, u64, Vec<What>, &str)> = vec![
             (40, 41, pxe(), "not_leased at offer"),
+            (40, 41, with(pxe(), vec![offered()]), "address_not_taken at offer"),
+            (40, 41, with(pxe(), vec![offered(), lease()]), "offer_ignored at offer"),
             (0, 0, often, "not_leased at discover"),
             (40, 41, vec![late], "held_back at discover"),
             (40, 41, with(pxe(), vec![lease()]), "offer_ignored at offer"),

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     kept::Kept,
     transfer::{Pace, Part, Progress, Silent, Transfer},
@@ -97,7 +99,7 @@ pub enum What {
     },
     /// A leasing server offered the machine this address. It may take another one; but a Raspberry Pi 3 does not say
     /// that it took it.
-    OfferedAddress(Ipv4Addr),
+    OfferedAddress(AddressOffer),
     /// The firmware that a refused request is of: no offer says it.
     Firmware(String),
     /// A request that got no boot.
@@ -180,11 +182,12 @@ impl What {
     pub fn into_parts(self) -> impl Iterator<Item = Self> {
         let parts = match self {
             Self::Request(request) => {
-                let Request { discover, address, own, offer, .. } = *request;
+                let Request { discover, address, offered, own, offer, .. } = *request;
                 let reply = if discover.is_some() { Self::Offer } else { Self::BootServer };
-                [discover.map(Self::Discover), address.map(Self::Address), own.map(Self::Own), offer.map(reply)]
+                let (address, offered) = (address.map(Self::Address), offered.map(Self::OfferedAddress));
+                [discover.map(Self::Discover), address, offered, own.map(Self::Own), offer.map(reply)]
             }
-            what => [Some(what), None, None, None],
+            what => [Some(what), None, None, None, None],
         };
         parts.into_iter().flatten()
     }
@@ -202,6 +205,8 @@ pub struct Request {
     pub discover: Option<Discover>,
     /// The address that the machine has, or takes.
     pub address: Option<Ipv4Addr>,
+    /// The address that our reply offers.
+    pub offered: Option<AddressOffer>,
     /// What the reply leads to goes on without our script.
     pub own: Option<Own>,
     /// What our reply offers; `None` for a request without a reply, and for one whose lease says it already.
@@ -212,8 +217,17 @@ impl Request {
     /// One of which nothing came yet.
     #[must_use]
     pub fn new(port: u16, bytes: &[u8]) -> Self {
-        Self { port, bytes: bytes.into(), discover: None, address: None, own: None, offer: None }
+        Self { port, bytes: bytes.into(), discover: None, address: None, offered: None, own: None, offer: None }
     }
+}
+
+/// An offer of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressOffer {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The server that leases it: option 54, or the sender of the offer.
+    pub server: Ipv4Addr,
 }
 
 /// A machine that asks where to boot.

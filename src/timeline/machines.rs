@@ -183,7 +183,7 @@ impl Timelines {
     }
 
     fn apply_to(&mut self, who: Who, came_as: Who, what: What, now: Moment) -> Vec<Line> {
-        let offered = if let What::OfferedAddress(address) = what { Some(address) } else { None };
+        let offered = if let What::OfferedAddress(offer) = what { Some(offer.address) } else { None };
         if let (Who::Machine(machine), Some(address)) = (who, what.address().or(offered)) {
             self.learn_address(machine, address, now);
         }

@@ -11,7 +11,7 @@ use crate::{
     },
     timeline::{
         boot::{Download, Going},
-        event::{Discover, Report, ReportEvent, Request, Signed},
+        event::{AddressOffer, Discover, Report, ReportEvent, Request, Signed},
         stage::Stage,
         transfer::{At, Failure, Pace, Pause, Progress, Silent, Transfer},
     },
@@ -33,6 +33,10 @@ fn discover(client: &str) -> What {
 
 fn line(stage: Stage, text: &str, failed: bool) -> Line {
     Line { who: Who::from(MAC), step: Step { at: NOW, stage, text: text.to_owned(), failed } }
+}
+
+fn offered(address: Ipv4Addr) -> What {
+    What::OfferedAddress(AddressOffer { address, server: Ipv4Addr::new(192, 0, 2, 1) })
 }
 
 fn machine(what: What) -> Event {
@@ -119,8 +123,8 @@ fn the_address_that_a_leasing_server_offers_joins_a_machine_that_takes_it_withou
     let mut timelines = Timelines::default();
     let (other, stranger) = (Ipv4Addr::new(192, 0, 2, 78), MacAddr([2; 6]));
     timelines.apply(machine(discover("BIOS")), NOW);
-    timelines.apply(machine(What::OfferedAddress(other)), NOW);
-    timelines.apply(machine(What::OfferedAddress(IP)), NOW);
+    timelines.apply(machine(offered(other)), NOW);
+    timelines.apply(machine(offered(IP)), NOW);
     let address = |timelines: &Timelines| timelines.boot(Who::from(MAC)).and_then(|boot| boot.address);
     assert_eq!(address(&timelines), None, "it need not take it");
     let lines = timelines.apply(fetched(Of::Asset, "bootcode.bin", 9, None), NOW);
@@ -128,7 +132,7 @@ fn the_address_that_a_leasing_server_offers_joins_a_machine_that_takes_it_withou
     assert_eq!(address(&timelines), Some(IP));
     assert_eq!(timelines.snapshot(NOW).machines.len(), 1);
     // Of one that did not ask for a boot, nothing is made of it.
-    timelines.apply(Event { who: Who::from(stranger), what: What::OfferedAddress(other) }, NOW);
+    timelines.apply(Event { who: Who::from(stranger), what: offered(other) }, NOW);
     assert_eq!(timelines.snapshot(NOW).machines.len(), 1);
 }
 
@@ -192,7 +196,7 @@ fn a_loader_of_the_users_own_whose_end_is_heard_behind_its_script_hands_nothing_
 fn a_raspberry_pi_that_asks_for_no_more_files_has_most_likely_started_them() {
     let mut timelines = Timelines::default();
     let at = |seconds: u64| Moment::from_secs(1_000_000 + seconds);
-    for what in [discover("BIOS"), What::Own(Own::RaspberryPi), What::OfferedAddress(IP)] {
+    for what in [discover("BIOS"), What::Own(Own::RaspberryPi), offered(IP)] {
         timelines.apply(machine(what), at(0));
     }
     let not_found = |name: &str| Event { who: Who::Address(IP), what: What::Refused(Reason::not_found(name)) };

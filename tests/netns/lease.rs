@@ -145,6 +145,17 @@ fn one_reply_has_the_address_and_the_boot_file() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_machine_that_takes_no_address_was_offered_one() -> Result<()> {
+    let Some(bench) = leasing(BOOT)? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    for xid in 1..=6 {
+        asked(&socket, &request(DISCOVER, xid, BIOS))?;
+    }
+    bench.netbootd.wait_for_line("it does not take the address 10.77.0.100 that 10.77.0.2 offers; check", PATIENCE)?;
+    Ok(())
+}
+
 /// A host without an address, as a machine is before its system asks.
 fn machine(bench: &Bench, name: &str) -> Result<Host> {
     bench.lab.host(name, None)

@@ -151,7 +151,10 @@ impl Timeline {
                 Vec::new()
             }
             request @ What::Request(_) => request.into_parts().flat_map(|what| self.seen(what, now)).collect(),
-            What::OfferedAddress(_) => Vec::new(),
+            What::OfferedAddress(offer) => {
+                self.offered = Some(offer);
+                Vec::new()
+            }
         }
     }
 
