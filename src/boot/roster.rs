@@ -285,6 +285,12 @@ impl Roster {
         }
     }
 
+    /// Without anything that was said, where rules give the same names.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self { names: self.names.clone(), ..Self::default() }
+    }
+
     fn may_be(&self, key: Key, machine: MachineId) -> bool {
         let Some(uuid) = machine.uuid() else { return true };
         let known_as = self.entries.get(&key).map(|entry| &entry.known_as);

@@ -276,7 +276,7 @@ impl Known {
         let is_whole = start(self.revision, number) == NOTHING;
         let entries: Vec<_> = rows.into_iter().filter_map(entry).collect();
         if is_whole {
-            self.roster = Arc::default();
+            self.roster = Arc::new(self.roster.emptied());
         }
         if !entries.is_empty() {
             let roster = Arc::make_mut(&mut self.roster);

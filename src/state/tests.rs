@@ -13,7 +13,7 @@ use crate::{
         identity::Key,
         learned::Learned,
         mac::MacAddr,
-        roster::{Assignment, Begun, Entry, HandedOver},
+        roster::{Assignment, Begun, Entry, HandedOver, Names},
         shape::Shape,
     },
     lease::{book::Held, kept::Kept},
@@ -358,6 +358,24 @@ async fn what_one_appliance_changes_the_others_learn() {
         copy.copy(&a.refresh(&mut everything).await.expect("read")).await.expect("written");
         assert_eq!((copy.roster().await.expect("read"), everything.roster), ((*of_a.roster).clone(), of_a.roster));
     }
+}
+
+/// As an appliance does that starts again while some of what it saw waits, and after a backup was restored.
+#[tokio::test]
+async fn who_reads_everything_anew_keeps_machines_apart_that_have_one_uuid() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = State::open(&url(&folder)).await.expect("opened");
+    let uuid = "4c4c4544-0042-3510-8052-b4c04f564e31".parse().ok();
+    let [one, two] = [("c1", 1), ("c2", 2)].map(|(name, card)| MachineId::new(Some(name), uuid, MacAddr([card; 6])));
+    let names = Arc::new(Names::from(["c1", "c2"].map(|name| (name, BTreeSet::new()))));
+    let nothing = || Known { roster: Arc::new(Roster::default()).among(&names), ..Known::default() };
+    let of_two = Note { machine: two, ..note(once()) };
+    state.happened(&mut nothing(), &[of_two]).await.expect("kept");
+    let mut known = nothing();
+    let waited = Note { machine: one, ..note(Happened::Spent("demo".into())) };
+    state.happened(&mut known, &[waited]).await.expect("kept");
+    let said = |machine| known.roster.of(machine).map(|entry| (entry.assigned.is_some(), entry.spent.is_some()));
+    assert_eq!((said(one), said(two)), (Some((false, true)), Some((true, false))), "{known:?}");
 }
 
 #[tokio::test]
