@@ -44,6 +44,8 @@ pub struct Live {
     pub peers: ArcSwap<Vec<Ipv4Addr>>,
     /// The names that the rules give to single machines.
     names: ArcSwap<Names>,
+    /// The roster is replaced for its names, or for what is said in it: one after the other.
+    replacing: Mutex<()>,
     heard: Mutex<Heard>,
 }
 
@@ -58,13 +60,15 @@ impl Live {
 
     /// Puts other rules in their place.
     pub fn put_rules(&self, rules: Arc<Rules>) {
+        let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.names.store(Arc::new(rules.names()));
         self.rules.store(rules);
-        self.put_roster(&self.roster.load());
+        self.roster.store(self.among(&self.roster.load()));
     }
 
-    /// Puts what was said of machines in its place.
+    /// Puts what was said of machines in its place. Only one at a time may make it of what was there before.
     pub fn put_roster(&self, roster: &Arc<Roster>) {
+        let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.roster.store(self.among(roster));
     }
 
@@ -123,7 +127,50 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::boot::{
+        mac::MacAddr,
+        machine::MachineRule,
+        roster::Entry,
+        selector::{RuleBook, Selector},
+    };
+
+    /// A hand-over that is forgotten here is a machine that is installed again.
+    #[test]
+    fn what_is_said_of_a_machine_while_the_rules_are_replaced_is_not_lost() {
+        let of = |card: u8| MacAddr([2, 0, 0, 0, 0, card]);
+        let spent = || Entry { spent: Some("demo".into()), ..Entry::default() };
+        // So many that a copy of all of them takes a while.
+        let many = (0..400_u16).map(|card| {
+            let [high, low] = card.to_be_bytes();
+            (MacAddr([2, 0, 0, 1, high, low]), spent())
+        });
+        let live = Live::new(Rules::default(), many.collect());
+        let named = |name: &str| {
+            let selector = Selector { macs: vec![of(0)], ..Selector::default() };
+            let rule = MachineRule { name: Some(name.into()), ..MachineRule::default() };
+            Arc::new(Rules { machines: RuleBook::new(vec![(selector, rule)]), ..Rules::default() })
+        };
+        let all = [named("a"), named("b")];
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rules = all.iter().cycle();
+                while !is_over.load(Ordering::Relaxed) {
+                    rules.next().into_iter().for_each(|rules| live.put_rules(rules.clone()));
+                }
+            });
+            for card in 0..200 {
+                let roster = live.roster.load_full();
+                live.put_roster(&Arc::new(roster.with(of(card), spent())));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let lost: Vec<u8> = (0..200).filter(|card| live.roster.load().of(of(*card)).is_none()).collect();
+        assert_eq!(lost, [0; 0]);
+    }
 
     #[test]
     fn a_state_is_unknown_when_its_server_was_not_heard_for_a_while_though_nobody_noticed() {
