@@ -22,6 +22,7 @@ use super::{
     strangers::{Permission, Strangers},
     template::Templates,
 };
+use crate::spelling::plain_path;
 
 /// Everything of the configuration that decides a boot; replaced as a whole, never changed in place.
 #[derive(Debug, Default)]
@@ -198,6 +199,15 @@ impl Rules {
     #[must_use]
     pub fn has_profile(&self, name: &str) -> bool {
         self.profiles.contains_key(name) || Self::BUILT_IN.contains(&name)
+    }
+
+    /// Whether a profile boots the file of this path below the assets folder.
+    #[must_use]
+    pub fn boots(&self, path: &str) -> bool {
+        let path = plain_path(path);
+        let is_it = |name: &str| plain_path(name) == path;
+        let mut named = self.profiles.values().flat_map(Profile::boots).flat_map(|(_, boot)| boot.named());
+        named.any(is_it) || self.rendered.assets.values().flatten().any(|name| is_it(name))
     }
 
     /// The rule about a machine, where there is one.

@@ -103,8 +103,9 @@ impl Names<'_> {
         Ok(self.found(String::from_utf8_lossy(&path).trim_start_matches('/').to_owned(), asset))
     }
 
+    /// A profile's file is none, whatever its name: a machine that has it whole has its one-time profile.
     fn found(&self, path: String, asset: Arc<Asset>) -> Found {
-        let is_loader = self.rules.loaders.named(last_part(&path)).is_some();
+        let is_loader = self.rules.loaders.named(last_part(&path)).is_some() && !self.rules.boots(&path);
         Found::Asset { path, asset, of: if is_loader { Of::Loader } else { Of::Asset } }
     }
 
@@ -245,14 +246,19 @@ const AUTOEXEC: &str = "autoexec.ipxe";
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        os::unix::fs::symlink,
+    };
 
     use super::*;
     use crate::{
         boot::{
             loader::{ClientArch, Loader, tests::file},
             loaders::Loaders,
-            machine::Rules,
+            machine::{Rendered, Rules},
+            profile::{Boot, Profile},
         },
         files::AssetRoot,
     };
@@ -313,6 +319,39 @@ mod tests {
                  copy it there; a link that stays inside is made with ln -sr";
         let own = "Loader sb/snponly.efi";
         assert_eq!(got, [own, own, loader, loader, loader, loader, own, "loader undionly.kpxe", escape]);
+    }
+
+    #[test]
+    fn a_file_that_a_profile_boots_is_no_loader_whatever_its_name() {
+        let boots = |path: &str| Boot::Efi { path: path.into(), cmdline: String::new() };
+        let own = Profile {
+            variants: BTreeMap::from([("i386".into(), boots("i386/ipxe.efi"))]),
+            ..Profile::from(boots("/sb/ipxe.efi"))
+        };
+        let rendered = Rendered {
+            assets: BTreeMap::from([(("s".into(), None), BTreeSet::from(["script/ipxe.efi".to_owned()]))]),
+            ..Rendered::default()
+        };
+        let rules = Rules {
+            loaders: Loaders::new(vec![file("ipxe.efi", Loader::EfiX86_64)]),
+            profiles: BTreeMap::from([("own".into(), own)]),
+            rendered,
+            ..Rules::default()
+        };
+        let root = tempfile::tempdir().expect("a folder");
+        let assets = AssetRoot::open(root.path()).expect("opened");
+        let names = Names { rules: &rules, assets: Some(&assets), base: "http://192.0.2.1:8080", caller: None };
+        let is_loader = |path: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(&path, "own").expect("written");
+            let name = path.strip_prefix(root.path()).expect("below it").as_os_str().as_bytes();
+            names.find(name, FIRMWARE).expect("found").loader().is_some()
+        };
+        assert_eq!(
+            ["sb/ipxe.efi", "i386/ipxe.efi", "script/ipxe.efi", "ipxe.efi"].map(is_loader),
+            [false, false, false, true]
+        );
     }
 
     #[test]
