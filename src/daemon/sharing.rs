@@ -396,3 +396,62 @@ const SILENT_MS: u64 = 3000;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const MOST_WAITING: usize = 10_000;
 const MOST_BOOTS: usize = 4 * Timelines::MACHINES;
+
+#[cfg(test)]
+mod tests {
+    use netbootd_lab::Postgres;
+
+    use super::*;
+    use crate::boot::{mac::MacAddr, machine::Rules};
+
+    /// An appliance, and the server that keeps its state.
+    struct Site {
+        _sharing: Arc<Sharing>,
+        at: StateServer,
+        _addresses: watch::Sender<Vec<Ipv4Addr>>,
+        _folder: tempfile::TempDir,
+        _postgres: Postgres,
+    }
+
+    impl Site {
+        async fn start(waiting: impl Iterator<Item = Note>) -> Self {
+            let postgres = Postgres::start(None).expect("PostgreSQL");
+            let folder = tempfile::tempdir().expect("a folder");
+            let copy = State::open(&file(&folder)).await.expect("opened");
+            let notes: Vec<String> = waiting.filter_map(|note| Stored::written(&note)).collect();
+            copy.set_waiting(&notes).await.expect("written");
+            let (url, appliance) = (postgres.local_url("netbootd"), "a".into());
+            let keep_boots = Duration::from_secs(3600);
+            let at = StateServer { url, password: None, password_file: None, appliance, keep_boots };
+            let live = Live::new(Rules::default(), Roster::default());
+            let attempts = Arc::new(Mutex::new(Attempts::new(Default::default(), [])));
+            let (_addresses, ours) = watch::channel(Vec::new());
+            let _sharing = Sharing::start(&at, Some(copy), live, ours, attempts).await.expect("a URL");
+            Self { _sharing, at, _addresses, _folder: folder, _postgres: postgres }
+        }
+    }
+
+    fn file(folder: &tempfile::TempDir) -> String {
+        format!("sqlite://{}/copy.db", folder.path().display())
+    }
+
+    fn card(number: u16) -> MachineId {
+        let [high, low] = number.to_be_bytes();
+        MacAddr([2, 0, 0, 0, high, low]).into()
+    }
+
+    /// Else they give a machine its one-time profile again whose hand-over is still to be reported.
+    #[tokio::test]
+    async fn others_hear_of_an_appliance_when_all_that_waited_is_reported() {
+        let spent = |number| {
+            let (machine, what) = (card(number), Happened::Spent("demo".into()));
+            Note { machine, beside: Vec::new(), what, at: unix_ms() }
+        };
+        let site = Site::start((0..1200).map(spent)).await;
+        let b = State::on_server(&site.at.url, None, "b").expect("a URL");
+        let is_heard = b.appliances().await.expect("read").iter().any(|appliance| appliance.name == "a");
+        let mut known = Known::default();
+        b.refresh(&mut known).await.expect("read");
+        assert_eq!((is_heard, known.roster.iter().count()), (true, 1200));
+    }
+}

@@ -30,13 +30,19 @@ impl Sharing {
     pub(super) async fn turn(&self) -> Result<(), sqlx::Error> {
         let _turn = self.turn.lock().await;
         let mut exchange = pin!(self.exchange());
-        let left = (self.memory().answered + FRESH).saturating_duration_since(Instant::now());
-        let result = tokio::select! {
-            result = &mut exchange => result,
-            () = sleep(left) => {
-                let refused = self.memory().refused.clone();
-                self.lose(&refused.as_deref().unwrap_or("the server does not answer"));
-                exchange.await
+        let result = loop {
+            let left = (self.memory().answered + FRESH).saturating_duration_since(Instant::now());
+            tokio::select! {
+                result = &mut exchange => break result,
+                () = sleep(left) => {
+                    // A part of a long exchange was answered in between.
+                    if self.memory().answered.elapsed() < FRESH {
+                        continue;
+                    }
+                    let refused = self.memory().refused.clone();
+                    self.lose(&refused.as_deref().unwrap_or("the server does not answer"));
+                    break exchange.await;
+                }
             }
         };
         if let Err(error) = &result {
@@ -51,10 +57,17 @@ impl Sharing {
     }
 
     pub(super) async fn exchange(&self) -> Result<(), sqlx::Error> {
-        let as_of = boot_time::now();
-        self.tell(None).await.map_err(|error| match error {
-            NotKept::Not(error) | NotKept::Perhaps(error) => error,
-        })?;
+        let mut left = self.memory().waiting.len();
+        let as_of = loop {
+            let as_of = boot_time::now();
+            self.tell(None).await.map_err(|error| match error {
+                NotKept::Not(error) | NotKept::Perhaps(error) => error,
+            })?;
+            left = left.saturating_sub(BATCH);
+            if left == 0 {
+                break as_of;
+            }
+        };
         // An appliance that hears of us knows that all that we saw before was reported.
         let is_due = self.memory().said_there.is_none_or(|at| at.elapsed() >= TURN - TOGETHER);
         if is_due {
@@ -299,7 +312,7 @@ fn forgotten(before: &Known, now: &Known) -> Vec<Note> {
 /// An appliance is still a peer on the network for so many milliseconds: a day.
 const PEER_MS: u64 = 86_400_000;
 const FORGET: Duration = Duration::from_secs(3600);
-/// In one exchange.
+/// In one change of the state.
 const BATCH: usize = 500;
 /// Boots in one exchange: a server that is busy has to keep them in the time that it has for an answer.
 const BOOTS: usize = 100;
