@@ -407,6 +407,11 @@ impl Roster {
         self.entries.iter().map(|(key, entry)| (MachineId::of_key(*key, entry.known_as.iter().copied()), entry))
     }
 
+    /// All entries, by the names that they are kept under.
+    pub fn entries(&self) -> impl Iterator<Item = (Key, &Entry)> {
+        self.entries.iter().map(|(key, entry)| (*key, entry))
+    }
+
     /// With the entries of a state.
     #[must_use]
     pub fn of_entries(entries: HashMap<Key, Entry>) -> Self {

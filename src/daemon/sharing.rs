@@ -68,6 +68,8 @@ struct Memory {
     told: Vec<(usize, Kept)>,
     /// Whether the copy lacks something of that, or has something that is reported by now.
     is_copy_behind: bool,
+    /// Whether a change of the machines could not be written to the copy: then it needs all of them.
+    is_copy_incomplete: bool,
     /// The appliances that were heard just now.
     heard: BTreeSet<String>,
     boots: BTreeMap<(MachineId, Moment), Arc<Timeline>>,
@@ -123,6 +125,7 @@ impl Sharing {
             waiting,
             told: Vec::new(),
             is_copy_behind: false,
+            is_copy_incomplete: false,
             heard: BTreeSet::from([at.appliance.clone()]),
             boots: BTreeMap::new(),
             learned: HashMap::new(),
@@ -402,14 +405,15 @@ mod tests {
     use netbootd_lab::Postgres;
 
     use super::*;
-    use crate::boot::{mac::MacAddr, machine::Rules};
+    use crate::boot::{mac::MacAddr, machine::Rules, roster::Assignment};
 
     /// An appliance, and the server that keeps its state.
     struct Site {
-        _sharing: Arc<Sharing>,
+        sharing: Arc<Sharing>,
+        copy: State,
         at: StateServer,
         _addresses: watch::Sender<Vec<Ipv4Addr>>,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
         _postgres: Postgres,
     }
 
@@ -426,8 +430,8 @@ mod tests {
             let live = Live::new(Rules::default(), Roster::default());
             let attempts = Arc::new(Mutex::new(Attempts::new(Default::default(), [])));
             let (_addresses, ours) = watch::channel(Vec::new());
-            let _sharing = Sharing::start(&at, Some(copy), live, ours, attempts).await.expect("a URL");
-            Self { _sharing, at, _addresses, _folder: folder, _postgres: postgres }
+            let sharing = Sharing::start(&at, Some(copy.clone()), live, ours, attempts).await.expect("a URL");
+            Self { sharing, copy, at, _addresses, folder, _postgres: postgres }
         }
     }
 
@@ -453,5 +457,21 @@ mod tests {
         let mut known = Known::default();
         b.refresh(&mut known).await.expect("read");
         assert_eq!((is_heard, known.roster.iter().count()), (true, 1200));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_copied_is_in_the_copy_as_soon_as_it_can_be_written() {
+        let site = Site::start([].into_iter()).await;
+        let sql = sqlx::SqlitePool::connect(&file(&site.folder)).await.expect("opened");
+        let rename = async |statement| sqlx::query(statement).execute(&sql).await.map(drop).expect("run");
+        let local = || Happened::Assigned(Assignment { profile: "local".into(), once: false });
+        rename("ALTER TABLE machines RENAME TO away").await;
+        site.sharing.change(card(1), local()).await.expect("kept on the server");
+        rename("ALTER TABLE away RENAME TO machines").await;
+        site.sharing.turn().await.expect("an exchange");
+        let copy = site.copy.roster().await.expect("read");
+        assert!(copy.of(card(1)).is_some(), "{copy:?}");
+        site.sharing.change(card(2), local()).await.expect("kept");
+        assert_eq!(site.copy.roster().await.expect("read").iter().count(), 2);
     }
 }

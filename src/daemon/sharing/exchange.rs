@@ -22,7 +22,7 @@ use crate::{
     },
     daemon::waiting::Stored,
     net::boot_time,
-    state::{Appliance, Known, NotKept, words},
+    state::{Appliance, Changes, Known, NotKept, words},
     timeline::moment::Moment,
 };
 
@@ -119,12 +119,27 @@ impl Sharing {
             // Who waits looks at what was published.
             memory.told.extract_if(.., |(left, _)| *left == 0).for_each(|(_, kept)| kept.tell());
         }
-        if let Some(copy) = self.copy.as_ref().filter(|_| changes.is_whole || !changes.entries.is_empty())
-            && let Err(error) = copy.copy(&changes).await
-        {
+        self.write_copy(&changes).await;
+        Ok(changes.before)
+    }
+
+    /// Writes what changed to the copy. What could not be written, as on a full disk, is in it after the next time.
+    async fn write_copy(&self, changes: &Changes) {
+        let Some(copy) = &self.copy else { return };
+        let all = {
+            let memory = self.memory();
+            let entries = || memory.known.roster.entries().map(|(key, entry)| (key, entry.clone())).collect();
+            memory.is_copy_incomplete.then(|| Changes { entries: entries(), is_whole: true, before: None })
+        };
+        let changes = all.as_ref().unwrap_or(changes);
+        if !changes.is_whole && changes.entries.is_empty() {
+            return;
+        }
+        let written = copy.copy(changes).await;
+        self.memory().is_copy_incomplete = written.is_err();
+        if let Err(error) = written {
             debug!("the copy of the state cannot be written: {error}");
         }
-        Ok(changes.before)
     }
 
     /// One that started without the server has a key of its own. What it signed with that stays good here.
