@@ -179,6 +179,7 @@ impl Loop {
             began,
             reported: None,
             is_paused: false,
+            is_told_silent: false,
             events: self.stage.events.clone(),
             is_look: request.is_look,
         };

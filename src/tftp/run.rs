@@ -1,7 +1,7 @@
 //! One transfer and its port: the state machine, driven by packets and by the clock.
 
 use std::{
-    io,
+    io, mem,
     net::SocketAddrV4,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -24,7 +24,7 @@ use crate::{
     net::port::Port,
     timeline::{
         event::{Event, What, Who, count_lost},
-        transfer::{self, At, Failure, Pace, Pause, Progress},
+        transfer::{self, At, Failure, Pace, Pause, Progress, Silent},
     },
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub(super) reported: Option<(Instant, u64)>,
     /// Whether it was reported that the client pauses.
     pub(super) is_paused: bool,
+    /// Whether it was reported that the client is silent since it was sent the end of the file.
+    pub(super) is_told_silent: bool,
     pub(super) events: mpsc::Sender<Event>,
     /// It boots nothing: nothing is said of it.
     pub(super) is_look: bool,
@@ -114,6 +116,7 @@ impl Run {
                 run.is_paused = true;
                 run.tell_pace(At::Paused(Pause { lasted: silence, window_closed: false }));
             }
+            run.tell_silent(silence);
             let step = run.transfer.timed_out(now);
             run.act(step, packets)
         })
@@ -176,6 +179,16 @@ impl Run {
     fn tell_pace(&self, at: At) {
         let (acked, size) = (self.transfer.acked_bytes(), self.source.size());
         self.tell(What::Pace(Pace { of: self.of, name: self.name.clone(), acked, size, at }));
+    }
+
+    /// The last acknowledgement may be lost, and a client that has the file does not send it again. It may also go on with
+    /// its next file.
+    fn tell_silent(&mut self, since: Duration) {
+        let is_at_the_end = self.of == Of::Asset && self.transfer.is_all_sent();
+        if since >= PAUSE && is_at_the_end && !mem::replace(&mut self.is_told_silent, true) {
+            let unacknowledged = self.source.size() - self.transfer.acked_bytes();
+            self.tell(What::Silent(Silent { name: self.name.clone(), unacknowledged, since }));
+        }
     }
 
     /// Reports the end, if it is of interest.
@@ -336,7 +349,7 @@ pub(super) mod tests {
         let (transfer, _) = Transfer::begin(&request, source.size(), limits, began);
         let port = Arc::new(Port::open(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 4096).expect("a port"));
         let (name, of, heard, wants_size) = ("f".into(), Of::Loader, Arc::default(), request.wants_size);
-        let (reported, is_paused) = (None, false);
+        let (reported, is_paused, is_told_silent) = (None, false, false);
         Run {
             port,
             peer,
@@ -349,6 +362,7 @@ pub(super) mod tests {
             began,
             reported,
             is_paused,
+            is_told_silent,
             events,
             is_look: false,
         }
@@ -356,9 +370,13 @@ pub(super) mod tests {
 
     /// What is reported for a transfer that gets these packets and then this silence.
     fn reported(packets: &[&[u8]], silence: Duration) -> Vec<What> {
+        reported_of(Of::Loader, packets, silence)
+    }
+
+    fn reported_of(of: Of, packets: &[&[u8]], silence: Duration) -> Vec<What> {
         let (events, mut reported) = mpsc::channel(16);
         let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
-        let mut run = run(peer, Instant::now(), events);
+        let mut run = Run { of, ..run(peer, Instant::now(), events) };
         let mut end = packets.iter().find_map(|packet| run.receive(packet, peer, &mut Vec::new()));
         let silent_from = Instant::now();
         while end.is_none() && run.transfer.deadline() < silent_from + silence {
@@ -370,6 +388,22 @@ pub(super) mod tests {
             None => run.tell_progress(silent_from + silence),
         }
         std::iter::from_fn(|| reported.try_recv().ok()).map(|event| event.what).collect()
+    }
+
+    /// A client that has the whole file does not acknowledge it once more.
+    #[test]
+    fn a_client_that_falls_silent_at_the_very_end_is_reported_once_as_one_that_has_the_file() {
+        let silent = |of, blocks: u16, silence| {
+            let acks: Vec<[u8; 4]> = (0..=blocks).map(|block| [0, 4, 0, block as u8]).collect();
+            let acks: Vec<&[u8]> = acks.iter().map(<[u8; 4]>::as_slice).collect();
+            let silent = |what| if let What::Silent(silent) = what { Some(silent.unacknowledged) } else { None };
+            reported_of(of, &acks, silence).into_iter().filter_map(silent).collect::<Vec<_>>()
+        };
+        assert_eq!(silent(Of::Asset, 9, Duration::from_secs(400)), [392]);
+        assert_eq!(silent(Of::Asset, 9, Duration::from_secs(5)), [0; 0], "it may still answer");
+        assert_eq!(silent(Of::Asset, 8, Duration::from_secs(400)), [0; 0], "it lacks a block");
+        assert_eq!(silent(Of::Asset, 10, Duration::from_secs(400)), [0; 0], "it has acknowledged all");
+        assert_eq!(silent(Of::Loader, 9, Duration::from_secs(400)), [0; 0]);
     }
 
     fn failure(what: Option<&What>) -> Option<String> {

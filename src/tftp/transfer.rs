@@ -186,6 +186,12 @@ impl Transfer {
         self.size / u64::from(self.block_size) + 1
     }
 
+    /// Whether a client that answered was sent the whole file, and lacks nothing but to acknowledge its end.
+    #[must_use]
+    pub fn is_all_sent(&self) -> bool {
+        self.timer.has_heard && self.option_ack.is_none() && self.sent == self.last_block()
+    }
+
     /// Acknowledged blocks.
     #[must_use]
     pub fn acked_blocks(&self) -> u64 {

@@ -354,6 +354,28 @@ fn who_falls_silent_at_the_very_end_has_probably_started_what_it_loaded() {
     ));
 }
 
+/// By TFTP it fetches the next file at once, whether the last acknowledgement arrived or not.
+#[test]
+fn a_machine_that_goes_on_without_the_last_acknowledgement_of_its_kernel_is_handed_over_with_the_last_file() {
+    let silent = Silent { name: "k".into(), unacknowledged: 52, since: Duration::from_secs(10) };
+    let silent = || Event { who: Who::Address(IP), what: What::Silent(silent.clone()) };
+    let last = || fetched(Of::Asset, "i", 100, None);
+    for events in [[silent(), last()], [last(), silent()]] {
+        let mut timelines = Timelines::default();
+        timelines.apply(machine(What::Address(IP)), NOW);
+        timelines.apply(machine(once(&["k", "i"])), NOW);
+        let Event { who, what: What::Transfer(kernel) } = fetched(Of::Asset, "k", 100, Some(Failure::Anew)) else {
+            unreachable!("it is a transfer")
+        };
+        timelines.apply(Event { who, what: What::Transfer(Transfer { sent: 48, ..kernel }) }, NOW);
+        let [first, second] = events.map(|event| {
+            let lines = timelines.apply(event, NOW);
+            lines.iter().any(|line| line.step.stage == Stage::HandedOver)
+        });
+        assert_eq!((first, second), (false, true));
+    }
+}
+
 #[test]
 fn an_answer_is_told_of_the_machine_that_it_is_for() {
     let answer = What::Answer { name: "debian/user-data".into(), size: 812, to: IP.into() };

@@ -1,5 +1,7 @@
 //! The stages of a boot, and the files that a machine's script has it wait for.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 
 use super::handover::{Bytes, Got};
@@ -134,15 +136,16 @@ impl Awaited {
         self.files.clear();
     }
 
-    /// The machine was sent all of a file, and is silent since; whether that leaves nothing that it would wait for.
+    /// The machine was sent all of a file, and is silent since; whether that leaves nothing that it would wait for. By
+    /// TFTP it may go on with its next file then.
     pub(super) fn is_silent_at_the_end_of(&mut self, name: &str) -> bool {
-        match self.files.as_slice() {
-            [(_, path)] if *path == plain_path(name) => {
-                self.unacknowledged = self.files.pop();
-                true
-            }
-            _ => false,
-        }
+        let name = &*plain_path(name);
+        let (lacks_its_end, left): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.files).into_iter().partition(|(_, path)| path == name);
+        self.files = left;
+        let is_awaited = !lacks_its_end.is_empty();
+        self.unacknowledged = lacks_its_end.into_iter().next().or(self.unacknowledged.take());
+        is_awaited && self.files.is_empty()
     }
 
     /// Whether the machine has most likely started what it loaded, without the last acknowledgement of this file.
