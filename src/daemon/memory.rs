@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +24,7 @@ use super::{
     sharing::{ANSWERS, Sharing},
 };
 use crate::{
-    boot::{answer::Key, recent::Recent},
+    boot::{answer::Key, identity::MachineId, recent::Recent},
     dhcp::office::Office,
     http::app::{ADDRESSES, App},
     offers::attempts::Attempts,
@@ -44,6 +45,8 @@ pub(super) struct Memory {
     clerk: Arc<Clerk>,
     sharing: Option<Arc<Sharing>>,
     questions: mpsc::Sender<Question>,
+    /// The machines that were in the middle of a boot when the server before this one ended, and their addresses.
+    under_way: Vec<(Ipv4Addr, MachineId)>,
     writers: Writers,
 }
 
@@ -92,6 +95,7 @@ impl Memory {
             let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
             learned.into_iter().for_each(|(key, learned)| attempts.know(key, learned));
         }
+        let under_way = timelines.under_way(SystemTime::now().into()).collect();
         let clerk = Arc::new(clerk);
         plan.live.is_kept.store(clerk.keeps(), Ordering::Relaxed);
         let (to_keep, kept) = mpsc::channel(EVENTS);
@@ -103,7 +107,7 @@ impl Memory {
         let recorder = tokio::spawn(recorder.record(received, asked));
         let keeper = tokio::spawn(clerk.clone().keep(kept));
         let writers = Writers { recorder, keeper, sharing: sharing.clone().map(Exchanging::start) };
-        Ok(Self { events, attempts, answer_key, metrics, clerk, sharing, questions, writers })
+        Ok(Self { events, attempts, answer_key, metrics, clerk, sharing, questions, under_way, writers })
     }
 
     /// What the API asks.
@@ -120,8 +124,11 @@ impl Memory {
 
     /// What the routes of the HTTP stage share.
     pub(super) fn http_app(&self, plan: &Plan) -> Arc<App> {
+        let now = Instant::now();
+        let mut scripts: Recent<_, Vec<_>> = Recent::new(ADDRESSES);
+        self.under_way.iter().for_each(|(address, machine)| scripts.touch(*address).push((*machine, now)));
         Arc::new(App {
-            scripts: Mutex::new(Recent::new(ADDRESSES)),
+            scripts: Mutex::new(scripts),
             live: plan.live.clone(),
             assets: plan.fixed.assets.clone(),
             listing: plan.fixed.http.listing,

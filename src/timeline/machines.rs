@@ -330,6 +330,14 @@ impl Timelines {
         self.learn_card(id);
     }
 
+    /// The machines whose scripts are under way, by the addresses that they fetch from.
+    pub fn under_way(&self, now: Moment) -> impl Iterator<Item = (Ipv4Addr, MachineId)> {
+        self.machines.iter().filter_map(move |(_, machine)| {
+            let boot = machine.boot().filter(|boot| boot.waits(now))?;
+            boot.address.zip(machine.id())
+        })
+    }
+
     /// Of machines that changed after this version, the last boot, and those before it that were heard since `then`: a
     /// boot may end and the next one begin between two looks.
     pub fn changed_since(&self, version: u64, then: Moment) -> impl Iterator<Item = (MachineId, &Arc<Timeline>)> {

@@ -503,6 +503,20 @@ fn a_machine_that_starts_anew_needs_all_files_of_its_one_time_profile_again() {
 }
 
 #[test]
+fn a_file_that_two_machines_at_one_address_lack_is_counted_for_neither() {
+    let mut timelines = Timelines::default();
+    let both = [MacAddr([2; 6]), MAC].map(Who::from);
+    for who in both {
+        timelines.apply(Event { who, what: once(&["k"]) }, NOW);
+        timelines.apply(Event { who, what: What::Address(IP) }, NOW);
+    }
+    let lines = timelines.apply(fetched(Of::Asset, "k", 9, None), NOW);
+    let said = lines.iter().filter(|line| line.step.text.contains("it is counted for none of them"));
+    assert_eq!(said.map(|line| line.who).collect::<Vec<_>>(), both);
+    assert!(lines.iter().all(|line| line.step.stage != Stage::HandedOver), "{lines:?}");
+}
+
+#[test]
 fn a_flood_of_machines_does_not_push_out_one_that_loads_its_one_time_profile() {
     let mut timelines = Timelines::default();
     timelines.apply(machine(once(&["k", "i"])), NOW);
