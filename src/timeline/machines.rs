@@ -189,6 +189,7 @@ impl Timelines {
         }
         // An installer may be leased another address than the iPXE before it, and this one was signed for its machine.
         if let (Who::Machine(machine), What::Answer { to: IpAddr::V4(to), .. }) = (who, &what) {
+            self.make_room_for(*to, now);
             self.by_address.insert(*to, machine);
         }
         let is_about_a_boot = !matches!(
@@ -410,8 +411,21 @@ impl Timelines {
         }
     }
 
+    /// Other addresses do not push out that of a machine that loads its one-time profile: its files are known by that alone.
+    fn make_room_for(&mut self, address: Ipv4Addr, now: Moment) {
+        let boot = |machine: &MachineId| self.machines.peek(&Who::Machine(*machine)).and_then(Machine::boot);
+        let loads_once = |machine: &MachineId| boot(machine).is_some_and(|boot| boot.loads_once(now));
+        if self.by_address.peek(&address).is_none() {
+            self.by_address.make_room(loads_once);
+        }
+        if self.at_address.peek(&address).is_none() {
+            self.at_address.make_room(|there| there.iter().any(loads_once));
+        }
+    }
+
     /// What was seen of the address before is the machine's, unless that was long ago: then another one had it.
     fn learn_address(&mut self, machine: MachineId, address: Ipv4Addr, now: Moment) {
+        self.make_room_for(address, now);
         let before = self.machines.peek(&Who::Machine(machine)).and_then(|machine| machine.boot()?.address);
         if let Some(before) = before.filter(|before| *before != address)
             && self.by_address.peek(&before) == Some(&machine)
@@ -421,7 +435,8 @@ impl Timelines {
         let boot = |machine: &MachineId| self.machines.peek(&Who::Machine(*machine)).and_then(Machine::boot);
         let loads_once = |machine: &MachineId| boot(machine).is_some_and(|boot| boot.loads_once(now));
         // Anyone can ask for its script elsewhere, or say by DHCP that it has another address, while it loads its files here.
-        if let Some(before) = before.filter(|before| *before != address && !loads_once(&machine)) {
+        let before = before.filter(|before| *before != address && !loads_once(&machine));
+        if let Some(before) = before.filter(|before| self.at_address.peek(before).is_some()) {
             self.at_address.touch(before).retain(|other| *other != machine);
         }
         let there = self.at_address.touch(address);

@@ -536,6 +536,26 @@ fn a_flood_of_machines_does_not_push_out_one_that_loads_its_one_time_profile() {
     assert!(timelines.boot(Who::from(MAC)).is_none());
 }
 
+/// A whole site is switched on while one machine is installed: its files are known by its address alone.
+#[test]
+fn a_flood_of_addresses_does_not_push_out_that_of_a_machine_that_loads_its_one_time_profile() {
+    let mut timelines = Timelines::default();
+    timelines.apply(machine(What::Address(IP)), NOW);
+    timelines.apply(machine(once(&["k", "i"])), NOW);
+    timelines.apply(fetched(Of::Asset, "k", 9, None), NOW);
+    for n in 0..3 * Timelines::MACHINES as u32 {
+        let [a, b, c, d] = n.to_be_bytes();
+        let who = Who::from(MacAddr([2, 0, a, b, c, d]));
+        timelines.apply(Event { who, what: What::Address(Ipv4Addr::new(10, b, c, d)) }, NOW);
+        let to = Ipv4Addr::new(11, b, c, d).into();
+        timelines.apply(Event { who, what: What::Answer { name: "preseed.cfg".into(), size: 1, to } }, NOW);
+    }
+    let lines = timelines.apply(fetched(Of::Asset, "i", 9, None), NOW);
+    assert!(lines.iter().any(|line| line.step.stage == Stage::HandedOver), "{lines:?}");
+    let known = (timelines.by_address.len(), timelines.at_address.len());
+    assert_eq!(known, (Timelines::MACHINES, Timelines::MACHINES));
+}
+
 #[test]
 fn who_asks_for_a_machines_script_elsewhere_does_not_keep_its_files_from_being_its_own() {
     let is_own = |own: fn(Outcome) -> What| {
