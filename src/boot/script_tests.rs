@@ -353,14 +353,14 @@ fn a_machine_has_the_menu_that_its_rule_shows_it() {
     let profile = |title: &str| Profile { title: Some(title.into()), ..Profile::from(Boot::Local) };
     let rule = MachineRule { menu: vec!["b".into(), "a".into()], ..MachineRule::default() };
     let rules = Rules {
-        profiles: ["a", "b", "c"].map(|name| (name.to_owned(), profile(&format!("The {name} $HOME || b")))).into(),
+        profiles: ["a", "b", "c"].map(|name| (name.to_owned(), profile(&format!("The {name} $HOME || ; b;")))).into(),
         machines: RuleBook::new(vec![(Selector::default(), rule)]),
         menu: Menu { default: Some("a".into()), timeout_ms: 5000 },
         ..rules("menu")
     };
     let menu = script(&rules, BASE, &query("efi"), Standing::default()).text;
     let items: Vec<&str> = menu.lines().filter(|line| line.starts_with("item profile_")).collect();
-    assert_eq!(items, ["item profile_b The b ?HOME ?? b", "item profile_a The a ?HOME ?? b"]);
+    assert_eq!(items, ["item profile_b The b ?HOME ?? ? b;", "item profile_a The a ?HOME ?? ? b;"]);
     assert!(menu.contains("\nchoose --default profile_a --timeout 5000 choice || goto retry\n"), "{menu}");
     let for_ever = Rules { menu: Menu::default(), ..rules };
     let menu = script(&for_ever, BASE, &query("efi"), Standing::default()).text;

@@ -158,6 +158,7 @@ fn ends_a_command(text: &str) -> Option<&'static str> {
     text.split_whitespace().find_map(|word| match word {
         "||" => Some("the word ||"),
         "&&" => Some("the word &&"),
+        ";" => Some("the word ;"),
         word => word.starts_with('#').then_some("a word that begins with #"),
     })
 }
@@ -367,8 +368,10 @@ mod tests {
         let machine = std::collections::BTreeMap::from([("name", "k8s08")]);
         let render =
             |template: &str| Templates::default().cmdline(template, &machine, &machine, minijinja::Value::default());
-        assert_eq!(render("a=b ip=${netX/ip} c#d"), Ok("a=b ip=${netX/ip} c#d".into()));
-        for template in ["a || shell", "a && shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"] {
+        assert_eq!(render("a=b;c ip=${netX/ip} c#d"), Ok("a=b;c ip=${netX/ip} c#d".into()));
+        for template in
+            ["a || shell", "a && shell", "a ; shell", "a # b", "a\nshell", "{{ machine.nmae }}", "{{ machine.name"]
+        {
             assert!(matches!(render(template), Err(Reason::Template(_))), "{template}");
         }
     }

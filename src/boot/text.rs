@@ -10,13 +10,13 @@ pub fn is_unseen(c: char) -> bool {
 }
 
 /// Words that may hold what a stranger sent, for an iPXE `echo`: one line, nothing that iPXE would expand or execute
-/// (`${…}`, `&&`, `||`, `#`; core/exec.c).
+/// (`${…}`, `&&`, `||`, `;`, `#`; core/exec.c).
 #[must_use]
 pub fn on_screen(text: &str) -> String {
-    text.chars()
-        .map(|c| if matches!(c, ' '..='~') && !matches!(c, '$' | '&' | '|' | '#' | '{' | '}') { c } else { '?' })
-        .take(400)
-        .collect()
+    let is_shown = |c: &char| matches!(c, ' '..='~') && !matches!(c, '$' | '&' | '|' | '#' | '{' | '}');
+    let plain: String = text.chars().map(|c| if is_shown(&c) { c } else { '?' }).take(400).collect();
+    // It ends a command only as a word of its own.
+    plain.split(' ').map(|word| if word == ";" { "?" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// The same on lines of so many columns at most.
