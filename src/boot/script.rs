@@ -271,7 +271,7 @@ impl<'a> Asking<'a> {
         let syslog = rules.hears_ipxe.then(|| address_of(base)).flatten().map(|address| address.to_string());
         let profile = rules.profiles.get(name);
         let lacks = profile.and_then(|profile| profile.lacks_memory(self.query.hardware.memory_mib));
-        let lacks = lacks.map(|lacks| wrapped(&format!("netbootd: {}", on_screen(&lacks)), SCREEN));
+        let lacks = lacks.map(|lacks| echoed(&format!("netbootd: {}", on_screen(&lacks))));
         // What says whose the files are is nothing for a screen.
         let server = base.rsplit_once("/m/").map_or(base, |(server, _)| server);
         let render = |template: &str, own: minijinja::Value| {
@@ -347,7 +347,7 @@ impl<'a> Asking<'a> {
     fn sent_on(&self, why: &Reason) -> String {
         let Self { rules: Rules { templates, .. }, machine, .. } = self;
         let again = once_more(machine, why);
-        let why_lines = wrapped(&on_screen(&why.to_string()), SCREEN);
+        let why_lines = echoed(&on_screen(&why.to_string()));
         templates.render("looping.ipxe", context! { machine => Serde(machine), why_lines, again })
     }
 }
@@ -372,6 +372,13 @@ pub fn script_context(
     context! { ..urls.functions(templates), ..answer_context(urls.server(), profile, machine, vars) }
 }
 
+/// What is on a screen, as lines for iPXE's `echo`. It takes a word in front that begins with a hyphen for an option, unless
+/// `--` ends the options before it (core/getopt.c), and a script ends at a command that fails.
+fn echoed(text: &str) -> Vec<String> {
+    let lines = wrapped(text, SCREEN).into_iter();
+    lines.map(|line| if line.starts_with('-') { format!("-- {line}") } else { line }).collect()
+}
+
 /// Columns of a client's screen; behind the last one it would begin a line by itself.
 const SCREEN: usize = 79;
 
@@ -386,7 +393,7 @@ fn refused(
     let who = mac.map_or_else(|| "this machine".into(), |mac| mac.to_string());
     let machine = Machine::new(mac.unwrap_or(MacAddr([0; 6])), rule);
     let why_on_screen = on_screen(&why.to_string());
-    let why_lines = wrapped(&why_on_screen, SCREEN);
+    let why_lines = echoed(&why_on_screen);
     let own = context! { base, who, tried, machine => Serde(&machine), why => why_on_screen, why_lines };
     Script { text: rules.templates.render("refused.ipxe", own), outcome: Outcome::Refused(mac, why) }
 }
@@ -444,11 +451,12 @@ impl LinuxUrls {
 }
 
 /// The last part of the path, in characters that need no care on a kernel's command line, and with a number where
-/// another initrd of the profile has the same.
+/// another initrd of the profile has the same. A hyphen in front would begin an option of iPXE's commands.
 fn image_name(index: usize, path: &str, all: &[String]) -> String {
     let plain = |path: &str| -> String {
         let last = path.rsplit('/').next().unwrap_or(path);
-        last.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
+        let is_plain = |at: usize, c: char| c.is_ascii_alphanumeric() || "._".contains(c) || c == '-' && at > 0;
+        last.chars().enumerate().map(|(at, c)| if is_plain(at, c) { c } else { '_' }).collect()
     };
     let name = plain(path);
     let is_alone = all.iter().filter(|other| plain(other) == name).count() <= 1;

@@ -316,6 +316,35 @@ fn what_is_no_linux_gets_no_initrd_argument() {
     assert!(text.contains("\ninitrd --name 0-initrd.img http"), "{text}");
 }
 
+/// iPXE's `echo` takes a word that begins with a hyphen for an option, and a script ends at a command that fails.
+#[test]
+fn no_line_on_the_screen_begins_as_an_option() {
+    for width in 1..=SCREEN {
+        let fault = format!("{} (mount --bind), or -{}", "x".repeat(width), "y-".repeat(SCREEN));
+        let profiles = [("it".to_owned(), Boot::Faulty(fault).into())].into();
+        let of = |standing| script(&Rules { profiles, ..rules("it") }, BASE, &query("efi"), standing).text;
+        let text = of(Standing::default());
+        let options = text.lines().filter(|line| line.starts_with("echo -") && !line.starts_with("echo -- -"));
+        assert_eq!(options.count(), 0, "{text}");
+        assert!(text.contains("--bind"), "{text}");
+    }
+}
+
+#[test]
+fn a_name_that_begins_with_a_hyphen_is_no_option() {
+    let initrd = vec!["-late.img".to_owned()];
+    let linux = Linux { kernel: "k".into(), initrd, cmdline: String::new(), device_tree: None, shim: None };
+    let in_folder = Profile { folder: Some("-old".into()), ..Profile::from(Boot::Linux(linux)) };
+    let of = |default: &str| {
+        let profiles = BTreeMap::from([("it".to_owned(), in_folder.clone())]);
+        script(&Rules { profiles, ..rules(default) }, BASE, &query("efi"), Standing::default()).text
+    };
+    let boot = of("it");
+    assert!(boot.contains(" initrd=_late.img || goto failed\ninitrd --name _late.img http"), "{boot}");
+    let menu = of("menu");
+    assert!(menu.contains("\nitem folder_1 -old ...\n") && menu.contains("\nmenu -- -old: choose what "), "{menu}");
+}
+
 #[test]
 fn files_of_another_server_and_scripts_of_others_are_named_where_they_are() {
     let of = |boot: Boot| {

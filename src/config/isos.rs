@@ -521,7 +521,7 @@ mod tests {
         );
         let menu = booted(settings, "menu");
         let first = "\nitem profile_later Debian GNU/Linux 12.5 (later)\nitem folder_1 tools ...\nitem local ";
-        let second = "\n:folder_1\nmenu tools: choose what 52-54-00-12-34-56 boots || goto retry\n\
+        let second = "\n:folder_1\nmenu -- tools: choose what 52-54-00-12-34-56 boots || goto retry\n\
                       item profile_isos-tools-debian Debian GNU/Linux 12.5 (isos-tools-debian)\nitem retry Back\n";
         assert!(menu.contains(first) && menu.contains(second), "{menu}");
     }

@@ -245,7 +245,7 @@ fn the_menu_follows_what_is_renamed_replaced_and_removed() -> Result<()> {
     ensure!(!menu()?.contains("12.5"), "a hidden file is in the menu: {}", menu()?);
     fs::rename(&hidden, &named)?;
     shows("item profile_x Debian GNU/Linux 12.5\n")?;
-    ensure!(menu()?.contains("\nmenu sub: "), "{}", menu()?);
+    ensure!(menu()?.contains("\nmenu -- sub: "), "{}", menu()?);
     fs::write(&hidden, &new)?;
     fs::rename(&hidden, &named)?;
     shows("item profile_x Debian GNU/Linux 13.1\n")?;
