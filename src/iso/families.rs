@@ -56,6 +56,8 @@ const PACKAGES: &[&str] = &["repodata/repomd.xml", "*/repodata/repomd.xml"];
 const INSTALLER_TESTS: [&[&str]; 2] =
     [&["install.*/vmlinuz", "install/vmlinuz", "install.*/gtk/vmlinuz"], &["dists/*/Release", "dists/*/main/"]];
 
+const BSD_KERNEL: &[&str] = &["boot/kernel/kernel", "boot/kernel/kernel.gz", "kernel/kernel"];
+
 const AIROOTFS: &[(&str, &[&str])] = &[("airootfs", &["*/x86_64/airootfs.*fs", "*/*/airootfs.*fs"])];
 const UCODE: Initrd = Initrd::Any("*/boot/*ucode.img");
 
@@ -641,9 +643,18 @@ pub const FAMILIES: &[Family] = &[
         ..NONE
     },
     Family {
+        id: "mfsbsd",
+        title: "mfsBSD or another FreeBSD in memory",
+        // mfsBSD, Makefile: kernel and root file system are packed by gzip, and the loader reads both.
+        tests: &[Test::Has(BSD_KERNEL), Test::Has(&["mfsroot.gz", "mfsroot"])],
+        way: Way::San,
+        notes: &["the system is completely in memory: it does not need the drive that its loader reads"],
+        ..NONE
+    },
+    Family {
         id: "bsd",
         title: "FreeBSD or a system made of it",
-        tests: &[Test::Has(&["boot/kernel/kernel", "boot/kernel/kernel.gz", "kernel/kernel"])],
+        tests: &[Test::Has(BSD_KERNEL)],
         way: Way::No {
             why: "its kernel cannot use the drive that the loader started from (mountroot fails with error 19)",
             instead: "use an mfsBSD image, which is completely in memory, or boot it from NFS",

@@ -475,6 +475,7 @@ const CASES: &[(&str, &str, Files<'_>)] = &[
     ),
     ("Slax", "SLAX", &[("slax/01-core.sb", s(100)), ("slax/boot/vmlinuz", X64)]),
     ("OpenBSD", "OpenBSD/amd64 7.5", &[("7.5/amd64/cdboot", F), ("7.5/amd64/bsd.rd", F)]),
+    ("mfsBSD", "mfsBSD", &[("boot/kernel/kernel.gz", F), ("boot/loader", F), ("mfsroot.gz", s(40))]),
     ("FreeBSD", "14_0_RELEASE_AMD64_CD", &[("boot/kernel/kernel", F), ("boot/loader", F)]),
     (
         "Of no known family, with a menu",
