@@ -21,7 +21,7 @@ use crate::{
     iso::{
         families::ANSWERS,
         family::Answers,
-        recognised::{How, Part, Place, Recognised, Variant},
+        recognised::{How, Part, Place, Recognised, UNKNOWN, Variant},
     },
 };
 
@@ -98,7 +98,7 @@ impl<'a> Iso<'a> {
     /// What is wrong with it beside what it boots.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut all = Vec::new();
-        if matches!(self.seen.found.how, How::San) {
+        if matches!(self.seen.found.how, How::San) && self.seen.found.family == UNKNOWN {
             all.push(format!(
                 "{} is of no known family and has no menu that can be read: iPXE makes a drive of it (sanboot), which a \
                  system loses when its own kernel starts",
@@ -490,9 +490,11 @@ mod tests {
     fn one_that_is_not_booted_says_why_and_one_of_no_family_is_a_drive() {
         let antix: [(&str, Of<'_>); 1] = [("antiX/linuxfs", "x".into())];
         let other: [(&str, Of<'_>); 1] = [("readme.txt", "x".into())];
+        let openbsd: [(&str, Of<'_>); 1] = [("7.5/amd64/bsd.rd", "x".into())];
         let profiles = "[profiles.a]\niso = \"antix.iso\"\n[profiles.b]\niso = \"other.iso\"\n\
-                        [profiles.c]\nsanboot = \"antix.iso\"\n[profiles.d]\niso = \"gone.iso\"\n";
-        let (settings, said) = read(&[("antix.iso", &antix), ("other.iso", &other)], profiles);
+                        [profiles.c]\nsanboot = \"antix.iso\"\n[profiles.d]\niso = \"gone.iso\"\n\
+                        [profiles.e]\niso = \"open.iso\"\n";
+        let (settings, said) = read(&[("antix.iso", &antix), ("other.iso", &other), ("open.iso", &openbsd)], profiles);
         let why = "is not booted over the network: its initial RAM disk does not support HTTP; export the unpacked image \
                    by NFS, or write it to a USB stick";
         assert!(said.iter().any(|said| said.starts_with("antix.iso (") && said.ends_with(why)), "{said:#?}");
@@ -500,6 +502,9 @@ mod tests {
         assert!(said.iter().any(|said| said.starts_with("there is no file gone.iso")), "{said:#?}");
         assert_eq!(settings.profiles["b"].boot, Boot::Iso("other.iso".into()));
         assert_eq!(settings.profiles["c"].boot, Boot::Iso("antix.iso".into()));
+        // A drive is the usual way of its family.
+        assert_eq!(settings.profiles["e"].boot, Boot::Iso("open.iso".into()));
+        assert!(!said.iter().any(|said| said.contains("open.iso")), "{said:#?}");
         let about = &settings.profiles["a"].about;
         assert!(about[0].ends_with("not booted: its initial RAM disk does not support HTTP"), "{about:?}");
         assert!(about[1].starts_with("instead: export the unpacked image by NFS"), "{about:?}");

@@ -9,7 +9,7 @@ use super::{
     index::Index,
     kernel::{arch, arch_in, is_kernel},
     menu::{self, MenuEntry},
-    recognised::{ANY, BOOT_CFG, How, MADE, Need, Part, Place, Recognised, Variant},
+    recognised::{ANY, BOOT_CFG, How, MADE, Need, Part, Place, Recognised, UNKNOWN, Variant},
     source::ReadAt,
 };
 use crate::spelling::fits;
@@ -339,7 +339,7 @@ impl Look<'_> {
         }
         let (family, kind, how, note) = match variants.is_empty() {
             false => ("menu", "unknown family", How::Linux, FROM_MENU),
-            true => ("unknown", "unknown family", How::San, AS_DRIVE),
+            true => (UNKNOWN, "unknown family", How::San, AS_DRIVE),
         };
         let nothing_starts = matches!(how, How::San) && !self.starts_from_a_drive();
         let how = match nothing_starts {

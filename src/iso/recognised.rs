@@ -125,6 +125,8 @@ impl Variant {
     }
 }
 
+/// The family of an image without a known one, and without a menu that can be read.
+pub const UNKNOWN: &str = "unknown";
 /// The folder of an image for files that are made for it. No image has one of this name.
 pub const MADE: &str = ".netbootd";
 /// The folder in it for a variant whose processor is not known.
