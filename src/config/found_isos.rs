@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use glob::MatchOptions;
+
 use crate::files::{AssetRoot, alias::plain_names};
+
+/// `*.iso` finds `X.ISO` as well, which is an image like others.
+pub(super) fn in_any_case() -> MatchOptions {
+    MatchOptions { case_sensitive: false, ..MatchOptions::new() }
+}
 
 /// What a pattern finds.
 #[derive(Debug, Default)]
@@ -23,8 +30,8 @@ pub(super) fn found_by(pattern: &str, assets: &AssetRoot) -> Result<Found, Strin
         return Err(format!("{pattern:?} is a pattern below the assets folder, such as \"isos/*.iso\""));
     }
     let whole = Path::new(&glob::Pattern::escape(&root.to_string_lossy())).join(pattern);
-    let entries =
-        glob::glob(&whole.to_string_lossy()).map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
+    let entries = glob::glob_with(&whole.to_string_lossy(), in_any_case())
+        .map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
     let mut found = Found::default();
     for path in entries.flatten().filter(|path| path.is_file()) {
         let below = path.strip_prefix(&root).ok().and_then(Path::to_str);
@@ -139,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_whose_name_is_not_utf_8_is_not_lost_silently() {
+    fn no_image_is_lost_silently_for_its_name() {
         let scratch = tempfile::tempdir().expect("a folder");
-        for name in [&b"lat\xe4n.iso"[..], b"good.iso", b".hidden.iso"] {
+        for name in [&b"lat\xe4n.iso"[..], b"good.iso", b"WIN.ISO", b".hidden.iso"] {
             fs::write(scratch.path().join(OsStr::from_bytes(name)), "x").expect("written");
         }
         let found = found_by("*.iso", &AssetRoot::open(scratch.path()).expect("opened")).expect("a pattern");
-        assert_eq!(found.paths, ["good.iso"]);
+        assert_eq!(found.paths, ["WIN.ISO", "good.iso"]);
         assert!(found.unclear.len() == 1 && found.unclear[0].starts_with("lat"), "{:?}", found.unclear);
     }
 }

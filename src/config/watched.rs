@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf, absolute},
 };
 
-use super::{Fault, Faults, load::Loaded};
+use super::{Fault, Faults, found_isos::in_any_case, load::Loaded};
 
 /// Files and folders that a configuration was read from, or that it would be read from. Paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,9 +141,10 @@ impl Watched {
             let mut folders = folder_patterns(pattern).filter_map(|pattern| glob::Pattern::new(&pattern).ok());
             folders.any(|folder| folder.matches_path(path)) && !path.is_file()
         };
-        let matches = |pattern: &glob::Pattern| pattern.matches_path(path) || is_folder_of(pattern);
         is_meant(path)
-            && (self.patterns.iter().chain(&self.images).any(matches)
+            && (self.patterns.iter().any(|pattern| pattern.matches_path(path))
+                || self.images.iter().any(|pattern| pattern.matches_path_with(path, in_any_case()))
+                || self.patterns.iter().chain(&self.images).any(is_folder_of)
                 || path.parent().is_some_and(|folder| self.whole.contains(folder)))
     }
 }
@@ -271,7 +272,7 @@ mod tests {
         watched.add_images(&at("assets"), [].iter(), Some("isos/**/*.iso"));
         let folders = watched.folders();
         assert!(["assets/isos", "assets/isos/tools"].iter().all(|folder| folders.contains(&at(folder))), "{folders:?}");
-        for meant in ["assets/isos/x.iso", "assets/isos/tools/x.iso", "assets/isos/tools", "assets/isos/gone"] {
+        for meant in ["assets/isos/x.iso", "assets/isos/tools/X.ISO", "assets/isos/tools", "assets/isos/gone"] {
             assert!(watched.means(&at(meant)), "{meant}");
         }
         fs::write(at("assets/isos/notes"), "x").expect("written");
