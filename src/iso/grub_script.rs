@@ -14,6 +14,8 @@ pub(super) struct Word {
 pub(super) struct Script<'a> {
     rest: Peekable<Chars<'a>>,
     variables: BTreeMap<String, String>,
+    /// Braces that are open.
+    depth: usize,
 }
 
 /// A command that is being read.
@@ -28,7 +30,17 @@ struct Command {
 
 impl<'a> Script<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { rest: text.chars().peekable(), variables: BTreeMap::new() }
+        Self { rest: text.chars().peekable(), variables: BTreeMap::new(), depth: 0 }
+    }
+
+    /// How many blocks are open.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The value of a variable so far.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
     }
 
     /// The words from here to the end of a command: the end of a line, `;`, `&`, `|`, or a brace.
@@ -36,7 +48,15 @@ impl<'a> Script<'a> {
         let mut command = Command::default();
         while let Some(c) = self.rest.next() {
             match c {
-                '\n' | ';' | '&' | '|' | '{' | '}' => break,
+                '{' => {
+                    self.depth += 1;
+                    break;
+                }
+                '}' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    break;
+                }
+                '\n' | ';' | '&' | '|' => break,
                 ' ' | '\t' | '\r' => command.end_word(),
                 // Within a word it is a letter like others.
                 '#' if command.word.is_none() => while self.rest.next_if(|c| *c != '\n').is_some() {},

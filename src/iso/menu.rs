@@ -23,10 +23,12 @@ pub struct MenuEntry {
     pub cmdline: String,
 }
 
-/// All entries whose files are in the image, in the order of the menus.
+/// All entries whose files are in the image, in the order of the menus. Of each loader, those that start by themselves are
+/// the first: what an image starts only if somebody chooses it may erase a disk.
 #[must_use]
 pub fn entries(image: &dyn ReadAt, index: &Index) -> Vec<MenuEntry> {
-    let mut all = Vec::new();
+    let mut all: Vec<(Loader, Draft, String)> = Vec::new();
+    let mut defaults: Vec<String> = Vec::new();
     let mut paths: Vec<String> = Vec::new();
     for path in PLACES.iter().flat_map(|pattern| index.find(pattern)) {
         if !paths.contains(&path) && paths.len() < FILES {
@@ -37,14 +39,25 @@ pub fn entries(image: &dyn ReadAt, index: &Index) -> Vec<MenuEntry> {
         let Ok(bytes) = index.read(image, &path, LONGEST) else { continue };
         let text = String::from_utf8_lossy(&bytes);
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let found = match path.rsplit('.').next() {
-            Some("conf") => entry_file(&text),
-            _ if path.to_lowercase().contains("grub") => grub(&text),
-            _ => isolinux(&text),
+        let (loader, found) = match path.rsplit('.').next() {
+            Some("conf") => (Loader::Specification, entry_file(&text)),
+            _ if path.to_lowercase().contains("grub") => (Loader::Grub, grub(&text)),
+            _ => (Loader::Isolinux, isolinux(&text, &mut defaults)),
         };
-        all.extend(found.into_iter().filter_map(|draft| draft.entry(index, folder)).take(ENTRIES));
+        all.extend(found.into_iter().take(ENTRIES).map(|draft| (loader, draft, folder.to_owned())));
     }
-    all
+    // A file of isolinux names labels of those that it includes.
+    let is_default = |draft: &Draft| draft.is_default || defaults.iter().any(|name| draft.is_labelled(name));
+    all.sort_by_key(|(loader, draft, _)| (*loader, !is_default(draft)));
+    all.into_iter().filter_map(|(_, draft, folder)| draft.entry(index, &folder)).collect()
+}
+
+/// Whose language a menu is in, in the order of [`PLACES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Loader {
+    Grub,
+    Isolinux,
+    Specification,
 }
 
 /// An entry as it was read, with the paths of the menu.
@@ -54,9 +67,17 @@ struct Draft {
     kernel: String,
     initrds: Vec<String>,
     cmdline: String,
+    /// Its label, in isolinux.
+    label: String,
+    /// Whether the menu starts it by itself.
+    is_default: bool,
 }
 
 impl Draft {
+    fn is_labelled(&self, name: &str) -> bool {
+        !self.label.is_empty() && self.label.eq_ignore_ascii_case(name)
+    }
+
     fn entry(self, index: &Index, folder: &str) -> Option<MenuEntry> {
         let place = |path: &str| {
             // `($root)/boot/x`, `/boot/x`, and paths relative to the menu.
@@ -94,19 +115,35 @@ fn unwrapped(word: &str, quote: char) -> Option<&str> {
 /// GRUB: `menuentry`, `linux` and `initrd`.
 fn grub(text: &str) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
-    let mut title = String::new();
-    for words in Script::new(text) {
+    // Of each entry with a kernel: its numbers, and the words among which are its title and its identifier.
+    let mut names: Vec<(String, Vec<String>)> = Vec::new();
+    let (mut title, mut own) = (String::new(), (String::new(), Vec::new()));
+    let mut numbers: Vec<usize> = Vec::new();
+    let mut script = Script::new(text);
+    while let Some(words) = script.next() {
         let Some((command, arguments)) = words.split_first() else { continue };
         match (command.text.as_str(), arguments) {
-            ("menuentry", arguments) => title = arguments.first().map(|word| word.text.clone()).unwrap_or_default(),
+            ("menuentry" | "submenu", arguments) => {
+                title = arguments.first().map(|word| word.text.clone()).unwrap_or_default();
+                // The brace behind it is read already. An entry of a submenu is counted below the submenu's number.
+                let depth = script.depth().max(1);
+                if let Some(number) = numbers.get_mut(depth - 1) {
+                    *number += 1;
+                }
+                numbers.resize(depth, 0);
+                let path = numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(">");
+                let words = arguments.iter().map(|word| word.text.trim_start_matches("--id=").to_owned());
+                own = (path, words.collect());
+            }
             ("linux" | "linux16" | "linuxefi", [kernel, arguments @ ..]) => {
                 let cmdline = arguments.iter().filter(|word| !word.is_partial).map(in_cmdline);
                 drafts.push(Draft {
                     title: title.clone(),
                     kernel: kernel.text.clone(),
                     cmdline: cmdline.collect::<Vec<_>>().join(" "),
-                    initrds: Vec::new(),
+                    ..Draft::default()
                 });
+                names.push(own.clone());
             }
             ("initrd" | "initrd16" | "initrdefi", initrds) => {
                 if let Some(draft) = drafts.last_mut() {
@@ -117,6 +154,13 @@ fn grub(text: &str) -> Vec<Draft> {
             }
             _ => {}
         }
+    }
+    // Numbers from 0, or a title or an identifier; in front of each those of the submenu (GRUB manual, "default").
+    let default = script.value("default").unwrap_or_default();
+    let name = default.rsplit('>').next().unwrap_or(default);
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    for (draft, (numbers, words)) in drafts.iter_mut().zip(names) {
+        draft.is_default = numbers == default || !is_number(name) && words.iter().any(|word| word == name);
     }
     drafts
 }
@@ -131,15 +175,19 @@ fn in_cmdline(word: &Word) -> String {
     }
 }
 
-/// isolinux and syslinux.
-fn isolinux(text: &str) -> Vec<Draft> {
+/// isolinux and syslinux. `defaults` gets the labels that it starts by itself.
+fn isolinux(text: &str, defaults: &mut Vec<String>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     for line in text.lines() {
         let line = line.trim();
         let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
         match (command.to_ascii_lowercase().as_str(), drafts.last_mut()) {
-            ("label", _) => drafts.push(Draft { title: rest.to_owned(), ..Draft::default() }),
+            ("label", _) => {
+                drafts.push(Draft { title: rest.to_owned(), label: rest.to_owned(), ..Draft::default() });
+            }
+            ("default", _) => defaults.push(rest.to_owned()),
+            ("menu", Some(draft)) if rest.eq_ignore_ascii_case("default") => draft.is_default = true,
             ("menu", Some(draft)) if rest.to_ascii_lowercase().starts_with("label") => {
                 draft.title = rest.get(5..).unwrap_or_default().trim().replace('^', "");
             }
@@ -268,6 +316,42 @@ menuentry 'Gone' { linux /nothing
                 assert_eq!(found, [entry("x", "boot/vmlinuz", &["boot/initrd"], cmdline)], "{menu}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_menu_starts_by_itself_is_its_first_entry() {
+        let entries = "menuentry Wipe --id=wipe { linux /k wipe\n}\nsubmenu More --id more {\n menuentry 'A b' --id x { linux /k a\n}\n \
+                       menuentry B { linux /k b\n}\n}\nmenuentry Look --id look { linux /k look\n}\n";
+        let first = |files: &[(&str, &str)]| of(files)[0].cmdline.clone();
+        for (default, started) in [
+            ("", "wipe"),
+            ("set default=2\n", "look"),
+            ("set default=\"look\"\n", "look"),
+            ("default=Look\n", "look"),
+            ("set default='1>1'\n", "b"),
+            ("set default='more>A b'\n", "a"),
+            ("set default=x\n", "a"),
+            ("if [ \"$saved\" ]; then set default=\"$saved\"; else set default=\"2\"; fi\n", "look"),
+            // A submenu, an entry that is not there, and one that nobody knows here.
+            ("set default=1\n", "wipe"),
+            ("set default=9\n", "wipe"),
+            ("set default=\"${saved_entry}\"\n", "wipe"),
+        ] {
+            let menu = format!("function f {{\n echo\n}}\n{default}{entries}");
+            assert_eq!(first(&[("boot/grub/grub.cfg", &menu), ("k", "k")]), started, "{default}");
+        }
+        let labels = "label wipe\n kernel /k\n append wipe\nlabel Look\n kernel /k\n append look\n";
+        for (default, started) in [("", "wipe"), ("DEFAULT look\n", "look"), ("default vesamenu.c32\n", "wipe")] {
+            let menu = format!("{default}include entries.cfg\n");
+            let files = [("isolinux/isolinux.cfg", &*menu), ("isolinux/entries.cfg", labels), ("k", "k")];
+            assert_eq!(first(&files), started, "{default}");
+        }
+        let menu = format!("{labels} MENU DEFAULT\n");
+        assert_eq!(first(&[("syslinux/syslinux.cfg", &menu), ("k", "k")]), "look");
+        // What is in another loader's menu is behind.
+        let grub = "menuentry x { linux /k grub\n}\n";
+        let files = [("syslinux/syslinux.cfg", &*menu), ("boot/grub/grub.cfg", grub), ("k", "k")];
+        assert_eq!(first(&files), "grub");
     }
 
     #[test]
