@@ -118,7 +118,8 @@ impl Watched {
     pub fn folders(&self) -> Vec<PathBuf> {
         let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
         let of_patterns = self.patterns.iter().chain(&self.images).flat_map(folder_patterns);
-        let of_patterns = of_patterns.flat_map(|pattern| glob::glob(&pattern).into_iter().flatten().flatten());
+        let of_patterns =
+            of_patterns.flat_map(|pattern| glob::glob_with(&pattern, in_any_case()).into_iter().flatten().flatten());
         let all: BTreeSet<PathBuf> = parents.chain(of_patterns).chain(self.whole.iter().cloned()).collect();
         all.into_iter().filter(|folder| folder.is_dir()).collect()
     }
@@ -139,7 +140,7 @@ impl Watched {
         // A folder that comes may have files in it already; one that goes is no folder any more.
         let is_folder_of = |pattern: &glob::Pattern| {
             let mut folders = folder_patterns(pattern).filter_map(|pattern| glob::Pattern::new(&pattern).ok());
-            folders.any(|folder| folder.matches_path(path)) && !path.is_file()
+            folders.any(|folder| folder.matches_path_with(path, in_any_case())) && !path.is_file()
         };
         is_meant(path)
             && (self.patterns.iter().any(|pattern| pattern.matches_path(path))
