@@ -67,10 +67,13 @@ impl AssetRoot {
     /// be one of them.
     fn image_of<'a>(&self, path: &'a str) -> Option<(Asset, &'a str)> {
         let ends = path.match_indices('/').map(|(at, _)| at);
-        let (image, rest) = ends.filter_map(|at| path.split_at_checked(at)).find(|(image, _)| is_image(image))?;
-        let is_served = self.only.as_ref().is_none_or(|only| only.contains(image) || only.contains(path));
-        let asset = is_served.then(|| self.whole_file(Path::new(image)).ok())??;
-        Some((asset, rest))
+        let named = ends.filter_map(|at| path.split_at_checked(at)).filter(|(image, _)| is_image(image));
+        // A folder may have such a name too, as programs make one for a download.
+        named.take(NESTED).find_map(|(image, rest)| {
+            let is_served = self.only.as_ref().is_none_or(|only| only.contains(image) || only.contains(path));
+            let asset = is_served.then(|| self.whole_file(Path::new(image)).ok())??;
+            Some((asset, rest))
+        })
     }
 
     /// The index of an open image.
@@ -88,6 +91,9 @@ impl AssetRoot {
         Ok((image, slot))
     }
 }
+
+/// Parts of a path that may be the image, of those that are named like one.
+const NESTED: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -123,10 +129,15 @@ mod tests {
         let files = [("live/vmlinuz", "kernel".into()), ("live/initrd", "initrd".into()), ("link", Of::Link("live"))];
         made(scratch.path(), "isos/debian.iso", &files);
         fs::write(scratch.path().join("none.iso"), "no image").expect("written");
+        fs::create_dir(scratch.path().join("folder.iso")).expect("made");
+        made(scratch.path(), "folder.iso/x.iso", &files);
         let assets = AssetRoot::open(scratch.path()).expect("opened");
-        for path in
-            ["isos/debian.iso/live/vmlinuz", "/isos/debian.iso//link/VMLINUZ", "isos/debian.iso/live/../live/vmlinuz"]
-        {
+        for path in [
+            "isos/debian.iso/live/vmlinuz",
+            "/isos/debian.iso//link/VMLINUZ",
+            "isos/debian.iso/live/../live/vmlinuz",
+            "folder.iso/x.iso/live/vmlinuz",
+        ] {
             assert_eq!(assets.file(path).map(|asset| content(&asset)), Ok("kernel".into()), "{path}");
         }
         for path in
