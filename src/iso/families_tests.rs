@@ -621,6 +621,16 @@ fn what_is_not_whole_or_starts_nothing_is_refused() {
     assert_eq!(why, "it is not whole: it is still copied, or was cut short");
     assert!(found.variants.is_empty() && found.memory.is_none() && found.notes.is_empty(), "{found:?}");
 
+    let of_size = |size| {
+        let files = [("boot/vmlinuz", X64), ("boot/initrd", F), ("LiveOS/squashfs.img", Of::Size(size))];
+        of(&iso("VOID_LIVE", &files))
+    };
+    assert_eq!(of_size((4 << 30) - 1).how, How::Linux);
+    let found = of_size(4 << 30);
+    let How::Refused { why, .. } = &found.how else { panic!("{found:?}") };
+    assert_eq!(why, "it has 4 GiB or more, and cannot be added to an initial RAM disk");
+    assert!(found.variants.is_empty() && found.memory.is_none() && found.notes.is_empty(), "{found:?}");
+
     let mut made = iso("TOOL", &[("readme", F)]);
     assert_eq!(of(&made).how, How::San);
     // Without El Torito: the boot record is another descriptor.

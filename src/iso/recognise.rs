@@ -6,10 +6,12 @@ use super::{
     facts::Facts,
     families::{DROPPED, FAMILIES},
     family::{Family, Initrd, Memory, Test, Way},
+    fault::Fault,
     index::Index,
     kernel::{arch, arch_in, is_kernel},
     menu::{self, MenuEntry},
     recognised::{ANY, BOOT_CFG, How, MADE, Need, Part, Place, Recognised, UNKNOWN, Variant},
+    segments::Segments,
     source::ReadAt,
 };
 use crate::spelling::fits;
@@ -84,6 +86,10 @@ impl Look<'_> {
         };
         let is_lacking = variants.is_empty() && matches!(how, How::Linux | How::Xen | How::Wimboot | How::Esxi);
         let how = if is_lacking { self.lacking(family, &found) } else { how };
+        let (how, variants) = match variants.iter().find_map(|variant| self.not_added(variant)) {
+            Some(fault) => (How::Refused { why: fault.to_string(), instead: SMALLER.into() }, Vec::new()),
+            None => (how, variants),
+        };
         // For an image that cannot boot, only the reason is needed.
         let notes: &[&str] = if matches!(how, How::Refused { .. }) { &[] } else { family.notes };
         Recognised {
@@ -96,6 +102,12 @@ impl Look<'_> {
             variants,
             notes: notes.iter().map(|note| (*note).to_owned()).collect(),
         }
+    }
+
+    /// Why what its initial RAM disk has to hold cannot be added to it.
+    fn not_added(&self, variant: &Variant) -> Option<Fault> {
+        let adds = variant.initrds.iter().any(|part| matches!(part, Part::Put { .. }));
+        adds.then(|| Segments::initrd(self.index, &variant.initrds).err()).flatten()
     }
 
     /// Why there is nothing to boot: the first file that it needs and that is not there.
@@ -396,6 +408,8 @@ fn natural(path: &str) -> Vec<(u64, String)> {
 const FROM_MENU: &str = "kernel, initial RAM disk and arguments are from the image's own menu; a system that looks for its disc will not find it";
 const INCOMPLETE: &str = "it is not whole: it is still copied, or was cut short";
 const NOT_BOOTABLE: &str = "its family is unknown, and it has neither a boot menu that can be read nor anything that firmware starts from a drive";
+const SMALLER: &str =
+    "use a smaller image of the same system, or its files for a network boot, where it has such files";
 const SET_YOURSELF: &str = "set the files yourself: kernel = \"x.iso/PATH\", initrd and cmdline in a profile";
 const AS_DRIVE: &str =
     "iPXE shows it as a drive, which is gone when the system's own kernel starts; this works for small tools";
