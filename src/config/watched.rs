@@ -273,6 +273,7 @@ mod tests {
         watched.add_images(&at("assets"), [].iter(), Some("isos/**/*.iso"));
         let folders = watched.folders();
         assert!(["assets/isos", "assets/isos/tools"].iter().all(|folder| folders.contains(&at(folder))), "{folders:?}");
+        fs::write(at("assets/isos/tools/X.ISO"), "x").expect("written");
         for meant in ["assets/isos/x.iso", "assets/isos/tools/X.ISO", "assets/isos/tools", "assets/isos/gone"] {
             assert!(watched.means(&at(meant)), "{meant}");
         }
