@@ -177,6 +177,7 @@ async fn serve(
         plan.fixed.http.trusted_proxies.clone(),
         workers,
         memory.events.clone(),
+        stop.clone(),
     ));
     let (downloads, app) = (http.running(), memory.http_app(&plan));
     let shared = Shared {

@@ -48,16 +48,24 @@ pub struct Stage {
     workers: Workers,
     events: mpsc::Sender<Event>,
     running: Arc<AtomicUsize>,
+    /// The server stops. A listener may end before, with its address.
+    stop: CancellationToken,
 }
 
 impl Stage {
     /// A stage without connections.
     #[must_use]
-    pub fn new(limits: ClientLimits, proxies: TrustedProxies, workers: Workers, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(
+        limits: ClientLimits,
+        proxies: TrustedProxies,
+        workers: Workers,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) -> Self {
         let admission = Arc::new(Admission::new(limits.max_connections, limits.max_connections_per_client));
         let refusals = Arc::new(Admission::new(REFUSALS, REFUSALS_OF_ONE));
         let bodies = Semaphore::new(BODIES);
-        Self { limits, proxies, admission, refusals, bodies, workers, events, running: Arc::default() }
+        Self { limits, proxies, admission, refusals, bodies, workers, events, running: Arc::default(), stop }
     }
 
     /// Downloads that are not at their end, to be read when nothing else is: it keeps nothing alive.
@@ -66,7 +74,7 @@ impl Stage {
         Arc::clone(&self.running)
     }
 
-    /// Serves until `stop`, then lets running requests come to their end.
+    /// Serves until `stop`, then lets running requests come to their end. `stop` is this listener's alone.
     ///
     /// No error ends it: each is one connection's, or passes.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, routes: Routes, stop: CancellationToken) {
@@ -158,7 +166,7 @@ impl Stage {
         };
         let site = Site { stage: &self, routes, connection: &connection };
         let serving = pin!(converse(Arc::clone(&connection), &site, &self.bodies, &stop));
-        watch::watch(Arc::clone(&connection), serving, self.limits.dead_after, &stop).await;
+        watch::watch(Arc::clone(&connection), serving, self.limits.dead_after, &self.stop).await;
         drop((place, seat));
     }
 }
@@ -298,8 +306,8 @@ mod tests {
             probes: 4,
             dead_after: Duration::from_secs(150),
         };
-        let stage =
-            Stage::new(limits, TrustedProxies::default(), Workers::start().expect("started"), mpsc::channel(1).0);
+        let (workers, stop) = (Workers::start().expect("started"), CancellationToken::new());
+        let stage = Stage::new(limits, TrustedProxies::default(), workers, mpsc::channel(1).0, stop);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let (stream, peer) = listener.accept().await.expect("accepted");

@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    select,
-    time::{self, sleep_until},
-};
+use tokio::time::{self, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -24,8 +21,8 @@ use crate::timeline::{
     transfer::{Failure, Pause},
 };
 
-/// Runs what serves a connection, and stays until the client has acknowledged all that was written, or the server
-/// stops: what the kernel has then, it goes on sending without us.
+/// Runs what serves a connection, and stays until the client has acknowledged all that was written. When the server stops
+/// (`stop`), it stays only for a client that makes progress: what the kernel has, it goes on sending without us.
 pub(super) async fn watch(
     connection: Arc<Connection>,
     serving: Pin<&mut impl Future<Output = io::Result<()>>>,
@@ -47,7 +44,7 @@ struct Watch {
     /// When last looked, and how many bytes the client had acknowledged then.
     acked: (Duration, u64),
     /// How long the transfer on its way has paused.
-    paused: Option<Duration>,
+    paused: Option<Pause>,
     /// It was reported that the client fell silent at the very end.
     told_silent: bool,
 }
@@ -99,16 +96,20 @@ impl Watch {
             return self.connection.give_up(Failure::Closed);
         }
         while lives == Lives::Yes && !self.connection.is_settled() {
-            select! {
-                () = sleep_until(after(pause)) => {}
-                () = stop.cancelled() => {
-                    let why = "netbootd stopped; the kernel sends the rest";
-                    return self.connection.give_up(Failure::Ours(why.into()));
-                }
+            if stop.is_cancelled() && self.is_not_waited_for() {
+                let why = "netbootd stopped; the kernel sends the rest";
+                return self.connection.give_up(Failure::Ours(why.into()));
             }
+            sleep_until(after(pause)).await;
             pause = self.longer(pause);
             lives = self.look();
         }
+    }
+
+    /// Whether a server that stops leaves the client to the kernel. A machine that has all of its last file has used up its
+    /// one-time profile, so its last acknowledgements are waited for, or until it is known to be silent.
+    fn is_not_waited_for(&self) -> bool {
+        self.paused.is_some_and(|pause| pause.window_closed || pause.lasted > SILENT)
     }
 
     /// Until the next look. Where more is to be written, that wakes the watch, and a client that has paused for long is
@@ -116,7 +117,7 @@ impl Watch {
     fn longer(&self, pause: Duration) -> Duration {
         let latest = match self.connection.is_given() {
             true => LATEST,
-            false => LATEST_WHILE_SENDING.max(self.paused.unwrap_or_default() / 4),
+            false => LATEST_WHILE_SENDING.max(self.paused.map_or(Duration::ZERO, |pause| pause.lasted / 4)),
         };
         (pause * 4).min(latest).min(self.dead_after / 8)
     }
@@ -160,8 +161,8 @@ impl Watch {
                 if sample.since_ack >= SILENT && sample.retransmits >= RETRANSMITS {
                     self.tell_silent(&sample);
                 }
-                self.paused = Some(paused);
-                self.connection.tell_pace(Some(Pause { lasted: paused, window_closed }));
+                self.paused = Some(Pause { lasted: paused, window_closed });
+                self.connection.tell_pace(self.paused);
             }
             Verdict::Dead(silence) => {
                 self.tell_silent(&sample);
@@ -224,6 +225,7 @@ mod tests {
     use socket2::SockRef;
     use tokio::{
         net::{TcpListener, TcpStream},
+        select,
         sync::{Semaphore, mpsc},
     };
 

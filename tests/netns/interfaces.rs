@@ -11,7 +11,7 @@ use netbootd_lab::{Host, Lab};
 use socket2::SockRef;
 
 use crate::{
-    bench::{Bench, CLIENT, SERVER, SOON, START, noise},
+    bench::{Bench, CLIENT, SERVER, SMALL, SOON, START, noise},
     dhcp::{BIOS, DISCOVER, OFFER, PXE_REPLY, UEFI, next, of_machine, reply, reply_of, request},
 };
 
@@ -105,6 +105,22 @@ fn an_address_is_changed_for_another_and_back() -> Result<()> {
     lines(&bench, "http  http://10.77.0.2:8080", 2)?;
     offered(&socket, SERVER, 3)?;
     fetched(&bench, SERVER)
+}
+
+/// The connection outlives the address, and so does what the server learns of it.
+#[test]
+fn a_download_is_seen_to_its_end_though_the_address_was_gone_for_a_while() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let mut stream = bench.get("/assets/debian/initrd.img", Some(SMALL))?;
+    bench.server.ip(&["address", "delete", "10.77.0.2/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("eth1 no longer has 10.77.0.2", SOON)?;
+    bench.server.ip(&["address", "add", "10.77.0.2/24", "dev", "eth1"])?;
+    bench.netbootd.wait_for_line("eth1 has 10.77.0.2 now", SOON)?;
+    let mut initrd = Vec::new();
+    stream.read_to_end(&mut initrd)?;
+    ensure!(initrd == noise(24_000_001, 2), "{} bytes arrived", initrd.len());
+    bench.netbootd.wait_for_line("debian/initrd.img, 24.0 MB in", SOON)?;
+    Ok(())
 }
 
 /// Without a descriptor, the interfaces cannot be read. That does not mean that they are gone.

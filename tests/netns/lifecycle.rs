@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use netbootd_lab::{Process, Signal};
 
-use crate::bench::{Bench, SERVER, START, daemon, noise};
+use crate::bench::{Bench, SERVER, SMALL, START, daemon, noise};
 
 fn begin_download(bench: &Bench) -> Result<TcpStream> {
     let mut stream = bench.connect(None)?;
@@ -67,6 +67,28 @@ fn what_the_kernel_has_to_send_is_not_waited_for_and_still_arrives() -> Result<(
     stream.read_to_end(&mut got)?;
     ensure!(got.ends_with(&bytes), "only {} bytes arrived", got.len());
     bench.netbootd.wait_for_line("netbootd stopped; the kernel sends the rest", START)?;
+    Ok(())
+}
+
+/// Else the machine would be given its one-time profile again, and its disk be installed twice.
+#[test]
+fn a_boot_whose_last_file_arrives_while_the_server_stops_uses_a_one_time_profile_up() -> Result<()> {
+    let rule = "[[machines]]\nname = \"m1\"\nmac = \"52:54:00:12:34:56\"\nonce = true\n";
+    let Some(mut bench) = Bench::with_configuration(rule)? else { return Ok(()) };
+    let script = "/boot.ipxe?mac=52:54:00:12:34:56&arch=x86_64&platform=efi";
+    let first = String::from_utf8(bench.curl(&[], script)?)?;
+    ensure!(first.contains("/assets/debian/initrd.img"), "{first}");
+    bench.curl(&[], "/assets/vmlinuz")?;
+    let mut stream = bench.get("/assets/debian/initrd.img", Some(SMALL))?;
+    bench.netbootd.signal(Signal::SIGTERM)?;
+    bench.netbootd.wait_for_line("stopping; running transfers have 30 s", START)?;
+    let mut initrd = Vec::new();
+    stream.read_to_end(&mut initrd)?;
+    ensure!(initrd == noise(24_000_001, 2), "{} bytes arrived", initrd.len());
+    bench.netbootd.wait_exit(START)?;
+    bench.netbootd = bench.again()?;
+    let second = String::from_utf8(bench.curl(&[], script)?)?;
+    ensure!(second.contains("m1 boots from its local disk"), "{second}\n{:?}", bench.netbootd.lines());
     Ok(())
 }
 
