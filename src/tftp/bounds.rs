@@ -15,7 +15,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    /// Remembers that a client never received a block of this size. Its next transfer gets smaller ones.
+    /// Remembers that a client has not received a first block of this size. Its next transfer gets smaller ones.
     pub(super) fn too_large(&mut self, client: Ipv4Addr, block_size: u16, now: Instant) {
         let Some(smaller) = SMALLER.iter().find(|smaller| **smaller < block_size) else { return };
         if self.small.len() >= REMEMBERED {
@@ -23,6 +23,13 @@ impl Paths {
         }
         if self.small.len() < REMEMBERED || self.small.contains_key(&client) {
             self.small.insert(client, (*smaller, now + MEMORY));
+        }
+    }
+
+    /// A block of this size did reach a client: if a smaller size was remembered, the client was only slow.
+    pub(super) fn fits(&mut self, client: Ipv4Addr, block_size: u16) {
+        if let Some((small, _)) = self.small.get_mut(&client) {
+            *small = block_size.max(*small);
         }
     }
 
@@ -50,7 +57,9 @@ impl News {
 }
 
 /// The next smaller sizes. A VPN carries the first, and every IPv4 path the second (the size of RFC 1350).
-const SMALLER: [u16; 2] = [1024, 512];
+const SMALLER: [u16; 2] = [1024, SMALLEST_BLOCK];
+/// Nothing smaller is tried.
+pub(super) const SMALLEST_BLOCK: u16 = 512;
 /// The largest number of clients that are remembered. If there are more, older ones are forgotten and learned again.
 const REMEMBERED: usize = 1024;
 /// After this time the path may have been repaired.
@@ -75,6 +84,11 @@ mod tests {
         paths.too_large(A, 512, now);
         assert_eq!(paths.block_size(A, now), Some(512), "there is nothing below it");
         assert_eq!(paths.block_size(A, now + MEMORY), None);
+        paths.fits(A, 1024);
+        paths.fits(A, 400);
+        assert_eq!(paths.block_size(A, now), Some(1024), "it was slow");
+        paths.fits(B, 1468);
+        assert_eq!(paths.small.len(), 1, "nothing was remembered of it");
         for client in 0..5000 {
             paths.too_large(Ipv4Addr::from_bits(client), 1468, now);
         }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::{
+    bounds::SMALLEST_BLOCK,
     packet::{ErrorCode, Packet, error},
     source::Source,
     transfer::{End, Send, Step, Transfer},
@@ -234,11 +235,12 @@ impl Run {
 fn silence(transfer: &Transfer) -> String {
     let repeated = transfer.retransmissions();
     match transfer.acked_blocks() {
-        0 if transfer.is_stuck_at_start() => format!(
+        0 if transfer.is_stuck_at_start() && transfer.first_block() > SMALLEST_BLOCK => format!(
             "no block of {} bytes reached the client after {repeated} retransmissions: the network path may carry \
              smaller packets only, which it is offered from now on",
-            transfer.block_size()
+            transfer.first_block()
         ),
+        0 if transfer.is_stuck_at_start() => format!("the client acknowledged no block ({repeated} retransmissions)"),
         0 => "the client did not answer".to_owned(),
         block => format!("the client stopped answering after block {block} ({repeated} retransmissions)"),
     }

@@ -186,7 +186,12 @@ impl Loop {
 
     pub(super) fn received(&mut self, number: usize, datagram: &[u8], from: SocketAddrV4) {
         let Some(run) = self.transfers.run(number) else { return };
-        if let Some(end) = run.receive(datagram, from, &mut self.packets) {
+        let is_at_start = run.transfer.acked_blocks() == 0;
+        let end = run.receive(datagram, from, &mut self.packets);
+        if is_at_start && run.transfer.acked_blocks() > 0 {
+            self.paths.fits(*run.peer.ip(), run.transfer.first_block());
+        }
+        if let Some(end) = end {
             return self.end(number, end);
         }
         self.transfers.watch(number);
@@ -214,7 +219,7 @@ impl Loop {
             let Some(run) = self.transfers.run(number) else { continue };
             let end = run.ring(now, &mut self.packets);
             if run.transfer.is_stuck_at_start() {
-                self.paths.too_large(*run.peer.ip(), run.transfer.block_size(), now);
+                self.paths.too_large(*run.peer.ip(), run.transfer.first_block(), now);
             }
             match end {
                 Some(end) => self.end(number, end),

@@ -204,11 +204,17 @@ impl Transfer {
         self.retransmissions
     }
 
-    /// Whether the client answers small packets, but never received the first block. Then the network path may not
-    /// carry packets of this size.
+    /// Whether the client answers small packets, but has not received the first block. Then the network path may not carry
+    /// packets of this size.
     #[must_use]
     pub fn is_stuck_at_start(&self) -> bool {
         self.timer.has_heard && self.option_ack.is_none() && self.acked == 0 && self.timer.repetitions >= STUCK_AFTER
+    }
+
+    /// Bytes of data in the first block, which is the only one of a small file.
+    #[must_use]
+    pub fn first_block(&self) -> u16 {
+        u16::try_from(self.size).unwrap_or(u16::MAX).min(self.block_size)
     }
 
     /// Bytes of data in a block.

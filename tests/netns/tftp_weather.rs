@@ -146,6 +146,26 @@ fn a_path_that_drops_large_packets_is_offered_smaller_ones() -> Result<()> {
     }
 }
 
+/// It writes the first block to a slow card, or prints something. Its packets are no larger than its path carries.
+#[test]
+fn a_client_that_is_slow_at_the_start_is_offered_the_same_blocks_again() -> Result<()> {
+    let Some(bench) = Bench::start()? else { return Ok(()) };
+    for _ in 0..2 {
+        let client = bench.client_socket(0)?;
+        let (oack, from) = ask(&client, b"\0\x01vmlinuz\0octet\0blksize\x001468\0")?;
+        ensure!(oack == b"\0\x06blksize\x001468\0", "{:?}", String::from_utf8_lossy(&oack));
+        client.send_to(&[0, 4, 0, 0], from)?;
+        // The block, and as many copies as make the server believe that none arrives.
+        for _ in 0..5 {
+            ensure!(packet(&client)?.0[..4] == [0, 3, 0, 1], "it is another block");
+        }
+        client.send_to(&[0, 4, 0, 1], from)?;
+        while packet(&client)?.0[..4] != [0, 3, 0, 2] {}
+        client.send_to(b"\0\x05\0\0enough\0", from)?;
+    }
+    Ok(())
+}
+
 /// Requests from addresses that never asked: memory and descriptors stay bounded, and a real client is served meanwhile,
 /// twice. So many a second that a server which shares two CPUs with other tests can read them all: what its socket has
 /// no room for is lost, the client's request as well, and then it is luck who is served.
