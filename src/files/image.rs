@@ -5,15 +5,18 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, FileTypeExt as _},
     path::Path,
+    sync::OnceLock,
 };
 
-use crate::iso::ReadAt;
+use crate::iso::{Fault, ReadAt};
 
 /// An open image. Its size is that at the time of opening.
 #[derive(Debug)]
 pub struct ImageFile {
     file: File,
     length: u64,
+    /// The first read that failed.
+    failed: OnceLock<Fault>,
 }
 
 impl ImageFile {
@@ -34,7 +37,16 @@ impl ImageFile {
     pub fn new(file: File) -> io::Result<Self> {
         let about = file.metadata()?;
         refuse(&about)?;
-        Ok(Self { file, length: about.len() })
+        Ok(Self { file, length: about.len(), failed: OnceLock::new() })
+    }
+
+    /// What its readers made of it. If a read failed, that says nothing about the image: its disk or its server on the
+    /// network may give it the next time.
+    ///
+    /// # Errors
+    /// Theirs, or [`Fault::Read`].
+    pub fn sound<T>(&self, made: Result<T, Fault>) -> Result<T, Fault> {
+        self.failed.get().map_or(made, |fault| Err(fault.clone()))
     }
 }
 
@@ -54,6 +66,11 @@ impl ReadAt for ImageFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset).inspect_err(|error| {
+            // An image that ends too early ends there the next time, too.
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                let _ = self.failed.set(Fault::Read { offset, error: error.to_string() });
+            }
+        })
     }
 }

@@ -38,14 +38,21 @@ impl Opened {
             return Ok(found);
         }
         let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
-        Ok(self.recognised.get_or_init(|| recognise(&file, &self.index)))
+        let found = file.sound(Ok(recognise(&file, &self.index))).map_err(|fault| told(path, &fault))?;
+        Ok(self.recognised.get_or_init(|| found))
     }
 
     /// The content of its kernel, `packed` in the image. `path` is what was asked for.
     pub(super) fn unpacked(&self, image: &Asset, packed: &str, path: &str) -> Result<Segments, Reason> {
+        if let Some(made) = self.unpacked.get() {
+            return made.clone().map_err(|fault| told(path, &fault));
+        }
         let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
-        let made = self.unpacked.get_or_init(|| unpacked(&file, &self.index, packed));
-        made.clone().map_err(|fault| told(path, &fault))
+        let made = file.sound(unpacked(&file, &self.index, packed));
+        if !matches!(made, Err(Fault::Read { .. })) {
+            self.unpacked.get_or_init(|| made.clone());
+        }
+        made.map_err(|fault| told(path, &fault))
     }
 }
 
@@ -71,6 +78,11 @@ pub(super) fn unreadable(path: &str, error: &dyn std::fmt::Display) -> Reason {
 }
 
 impl Images {
+    /// Another request reads the index again.
+    pub(super) fn forget(&self, slot: &Slot) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, known)| !Arc::ptr_eq(known, slot));
+    }
+
     pub(super) fn slot(&self, state: State) -> Slot {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.iter().position(|(known, _)| *known == state).map(|at| all.remove(at));

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     boot::reason::Reason,
-    iso::{self, Found, Index, segments::Segments},
+    iso::{self, Fault, Found, Index, segments::Segments},
 };
 
 impl AssetRoot {
@@ -81,7 +81,10 @@ impl AssetRoot {
         let slot = self.images.slot(image.state);
         if slot.get().is_none() {
             let file = image.file.try_clone().and_then(ImageFile::new).map_err(|error| unreadable(path, &error))?;
-            slot.get_or_init(|| Index::open(&file).map(Opened::new));
+            slot.get_or_init(|| file.sound(Index::open(&file).map(Opened::new)));
+            if let Some(Err(Fault::Read { .. })) = slot.get() {
+                self.images.forget(&slot);
+            }
             // If the image changed during the read, the index is not kept for the old version.
             let now = fstat(&image.file).map_err(|error| unreadable(path, &error))?;
             if State::of(&now) != image.state {
@@ -120,6 +123,33 @@ mod tests {
         let mut bytes = vec![0; asset.size as usize];
         asset.read_exact_at(&mut bytes, 0).expect("read");
         String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn a_read_that_fails_is_tried_again_for_the_next_request() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let files = [
+            (".pve-cd-id.txt", "x".into()),
+            ("boot/linux26", "kernel".into()),
+            ("boot/initrd.img", "initrd".into()),
+            ("proxmox/x", "x".into()),
+        ];
+        let path = made(scratch.path(), "pve.iso", &files);
+        let assets = AssetRoot::open(scratch.path()).expect("opened");
+        // A file that is open for writing only cannot be read.
+        let unreadable = || {
+            let file = File::options().write(true).open(&path).expect("opened");
+            Asset { file, ..assets.file("pve.iso").expect("there") }
+        };
+        let (_, slot) = assets.index(unreadable(), "pve.iso").expect("a slot");
+        let why = opened(&slot, "pve.iso").err().map(|why| why.to_string()).expect("a reason");
+        assert!(why.contains("cannot read the image at byte") && why.contains("Bad file descriptor"), "{why}");
+        assert_eq!(assets.file("pve.iso/boot/linux26").map(|asset| content(&asset)), Ok("kernel".into()));
+        let (image, slot) = assets.index(unreadable(), "pve.iso").expect("a slot");
+        let index = opened(&slot, "pve.iso").expect("its index was read");
+        let why = index.recognised(&image, "pve.iso").err().map(|why| why.to_string()).expect("a reason");
+        assert!(why.contains("Bad file descriptor"), "{why}");
+        assert_eq!(assets.recognise("pve.iso").expect("recognised").found.family, "proxmox");
     }
 
     #[test]
