@@ -30,6 +30,8 @@ pub enum Image {
     Gzip,
     /// Compressed by something that the kernel unpacks.
     Compressed(&'static str),
+    /// Compressed in a form that Linux does not unpack: what it is, and what to compress it with.
+    OtherwiseCompressed(&'static str, &'static str),
     /// A file system that the kernel takes for an old-style RAM disk (init/do_mounts_rd.c, `identify_ramdisk_image`).
     FileSystem(&'static str),
     /// A CD or DVD.
@@ -101,7 +103,10 @@ impl Image {
             Self::Efi => "an EFI program",
             Self::Cpio => "a cpio archive",
             Self::Gzip => "something compressed with gzip",
-            Self::Compressed(title) | Self::FileSystem(title) | Self::Other(title) => title,
+            Self::Compressed(title)
+            | Self::OtherwiseCompressed(title, _)
+            | Self::FileSystem(title)
+            | Self::Other(title) => title,
             Self::Iso => "a CD image",
             Self::Disk => "a disk image",
         }
@@ -116,7 +121,8 @@ impl Role {
     /// That it is something else, or for another architecture.
     pub fn check(self, head: &[u8], arch: Option<&str>) -> Result<(), String> {
         use Image::{
-            Arm32Kernel, Arm64Kernel, Compressed, Cpio, Disk, Efi, Elf, FileSystem, Gzip, Iso, RiscvKernel, X86Kernel,
+            Arm32Kernel, Arm64Kernel, Compressed, Cpio, Disk, Efi, Elf, FileSystem, Gzip, Iso, OtherwiseCompressed,
+            RiscvKernel, X86Kernel,
         };
         let image = Image::of(head);
         if let Some(inner) = unpacked(head)
@@ -137,14 +143,15 @@ impl Role {
         };
         if !is_fit {
             let fix = match (self, image) {
-                (Self::Kernel, Cpio | Compressed(_)) => "; are kernel and initrd swapped?",
+                (Self::Kernel, Cpio | Compressed(_) | OtherwiseCompressed(..)) => "; are kernel and initrd swapped?",
+                (Self::Initrd, OtherwiseCompressed(_, fix)) => fix,
                 (Self::Initrd, X86Kernel | Arm32Kernel | Arm64Kernel | RiscvKernel) => {
                     "; are kernel and initrd swapped?"
                 }
                 (Self::Disk, Iso) => "; name it with iso or sanboot",
                 (Self::Kernel | Self::Iso, Disk) => "; name it with disk",
                 (Self::Kernel, Iso) => "; name it with iso (its name has to end in .iso)",
-                (Self::Iso | Self::Disk, Gzip | Compressed(_)) => "; unpack it",
+                (Self::Iso | Self::Disk, Gzip | Compressed(_) | OtherwiseCompressed(..)) => "; unpack it",
                 _ => "",
             };
             return Err(format!("is not {}: it is {}{fix}", self.title(), image.title()));
@@ -179,7 +186,8 @@ impl Role {
     /// That nothing starts such a file, or that this machine does not.
     pub fn starts(self, head: &[u8], on: Option<Loader>) -> Result<(), String> {
         use Image::{
-            Arm32Kernel, Arm64Kernel, Compressed, Cpio, Efi, Elf, FileSystem, Iso, Other, RiscvKernel, X86Kernel,
+            Arm32Kernel, Arm64Kernel, Compressed, Cpio, Efi, Elf, FileSystem, Iso, Other, OtherwiseCompressed,
+            RiscvKernel, X86Kernel,
         };
         // iPXE unpacks what gzip holds before it looks at it: Xen's kernel, xen.gz, is an ELF program.
         let inner = unpacked(head);
@@ -190,7 +198,8 @@ impl Role {
         let head = known.unwrap_or(head);
         let image = Image::of(head);
         let is_program = coff_machine_of(head).is_some();
-        let is_data = matches!(image, Cpio | Compressed(_) | FileSystem(_) | Iso | Other(_)) && !image.may_start();
+        let is_data = matches!(image, Cpio | Compressed(_) | OtherwiseCompressed(..) | FileSystem(_) | Iso | Other(_))
+            && !image.may_start();
         if is_data && !is_program {
             return self.check(head, None);
         }
@@ -341,6 +350,11 @@ fn has_boot_sector(head: &[u8]) -> bool {
 
 const HTML: [&[u8]; 3] = [b"<!doctype", b"<html", b"<?xml"];
 
+const XZ_OF_ANOTHER_CHECKSUM: Image = Image::OtherwiseCompressed(
+    "compressed with xz and another checksum than CRC32, which the kernel does not unpack",
+    ": compress it with xz --check=crc32",
+);
+
 /// Offset, bytes, and what they say. The first that fits decides: an x86 kernel is an EFI program too, and has what looks
 /// like a boot sector.
 const SIGNATURES: &[(usize, &[u8], Image)] = &[
@@ -352,6 +366,10 @@ const SIGNATURES: &[(usize, &[u8], Image)] = &[
     (0, b"070701", Image::Cpio),
     (0, b"070702", Image::Cpio),
     (0, b"\x1f\x8b", Image::Gzip),
+    // lib/xz/xz_dec_stream.c knows one checksum, and xz writes another one unless it is asked: the kernel then starts without
+    // its initrd. The second byte of the flags names it (xz file format, 2.1.1.2).
+    (0, b"\xfd7zXZ\0\0\x04", XZ_OF_ANOTHER_CHECKSUM),
+    (0, b"\xfd7zXZ\0\0\x0a", XZ_OF_ANOTHER_CHECKSUM),
     (0, b"\xfd7zXZ\0", Image::Compressed("something compressed with xz")),
     (0, b"\x28\xb5\x2f\xfd", Image::Compressed("something compressed with zstd")),
     (0, b"\x02\x21\x4c\x18", Image::Compressed("something compressed with lz4")),
@@ -362,7 +380,10 @@ const SIGNATURES: &[(usize, &[u8], Image)] = &[
     (
         0,
         b"\x04\x22\x4d\x18",
-        Image::Other("in lz4's frame format, which the kernel does not unpack: compress it with lz4 -l"),
+        Image::OtherwiseCompressed(
+            "in lz4's frame format, which the kernel does not unpack",
+            ": compress it with lz4 -l",
+        ),
     ),
     (0, b"hsqs", Image::FileSystem("a squashfs")),
     (0, b"-rom1fs-", Image::FileSystem("a romfs")),
@@ -427,6 +448,7 @@ mod tests {
             (Role::Initrd, &gzip),
             (Role::Initrd, &cpio),
             (Role::Initrd, b"\xfd7zXZ\0"),
+            (Role::Initrd, b"\xfd7zXZ\0\0\x01"),
             (Role::Initrd, b"\x28\xb5\x2f\xfd"),
             (Role::Initrd, b"\x02\x21\x4c\x18"),
             (Role::Initrd, b"\x89LZO\0\r\n\x1a\n"),
@@ -453,6 +475,23 @@ mod tests {
             (Role::Disk, b"\xfd7zXZ\0", "is not a disk image: it is something compressed with xz; unpack it"),
             (Role::Disk, &iso, "is not a disk image: it is a CD image; name it with iso or sanboot"),
             (Role::Disk, &kernel, "is not a disk image: it is a Linux kernel for x86"),
+            (
+                Role::Initrd,
+                b"\xfd7zXZ\0\0\x04",
+                "is not an initrd: it is compressed with xz and another checksum than CRC32, which the kernel does not unpack: \
+                 compress it with xz --check=crc32",
+            ),
+            (
+                Role::Disk,
+                b"\xfd7zXZ\0\0\x04",
+                "is not a disk image: it is compressed with xz and another checksum than CRC32, which the kernel does not \
+                 unpack; unpack it",
+            ),
+            (
+                Role::Initrd,
+                b"\x04\x22\x4d\x18",
+                "is not an initrd: it is in lz4's frame format, which the kernel does not unpack: compress it with lz4 -l",
+            ),
         ];
         for (role, bytes, words) in bad {
             assert_eq!(role.check(bytes, None), Err((*words).to_owned()));
