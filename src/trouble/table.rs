@@ -351,8 +351,9 @@ pub(super) const TROUBLES: &[Trouble] = &[
     row(
         &["Exec format error", "2e008081", "2e022001"],
         IPXE,
-        "the file is no program for this machine: another processor, a kernel without EFI stub, or a web page",
-        "run `netbootd check`: it says what each file is; use a profile variant for this architecture",
+        "the file is no program for this machine: another processor, a kernel without EFI stub, a web page, or a kernel \
+         compressed with gzip (xen.gz), which iPXE for x86 does not unpack",
+        "run `netbootd check`: it says what each file is; use a profile variant for this architecture; unpack with gunzip",
     ),
     row(
         &["Not enough space", "No space left on device", "34182006"],
@@ -437,6 +438,12 @@ pub(super) const TROUBLES: &[Trouble] = &[
         LINUX,
         "the kernel started without its initrd, or without a root= that it knows",
         "check initrd and cmdline of the profile",
+    ),
+    row(
+        &["Input was encoded with settings that are not supported by this XZ decoder"],
+        LINUX,
+        "an initrd is compressed with xz and another checksum than CRC32, as xz writes it by itself",
+        "compress it again: xz --check=crc32",
     ),
     row(
         &["Initramfs unpacking failed", "invalid magic at start of compressed archive"],
