@@ -33,6 +33,7 @@ use crate::{
     boot::{
         client::{Client, Speaks},
         live::Live,
+        mac::MacAddr,
         reason::Reason,
     },
     net::{interface::Interface, udp::Datagram},
@@ -240,7 +241,7 @@ impl Serving {
                 }
                 let learned = self.learn_address(&request);
                 self.tell_other_network(&request, learned, place);
-                self.ignored(&why, datagram.from);
+                self.ignored(&why, datagram);
                 None
             }
         }
@@ -269,7 +270,7 @@ impl Serving {
             Step::Silence(why) => {
                 match (why, &client) {
                     (Reason::LeasesFull(_), Some(client)) => self.tell_refused(request.mac.into(), why.clone(), client),
-                    _ => self.ignored(why, datagram.from),
+                    _ => self.ignored(why, datagram),
                 }
                 return Leased::Answered(None);
             }
@@ -373,11 +374,13 @@ impl Serving {
             let on = &place.on.name;
             warn!("a boot client on {on} gets no reply: {why} (its hardware type is {kind}); this is logged once");
         }
-        self.ignored(why, datagram.from);
+        self.ignored(why, datagram);
     }
 
-    fn ignored(&self, why: &Reason, from: SocketAddrV4) {
-        debug!(reason = why.label(), %from, port = ?self.port, "no reply: {why}");
+    fn ignored(&self, why: &Reason, Datagram { bytes, from, .. }: Datagram<'_>) {
+        // A client without an address is known by its card alone (RFC 2131 §2, `chaddr`).
+        let card = bytes.get(28..34).and_then(|card| card.try_into().ok()).map_or(MacAddr([0; 6]), MacAddr);
+        debug!(%card, reason = why.label(), %from, port = ?self.port, "no reply: {why}");
     }
 
     fn tell_refused(&self, who: Who, why: Reason, client: &Client) {

@@ -117,7 +117,7 @@ fn whole_replies_on_both_ports() -> Result<()> {
 
 #[test]
 fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
-    let Some(bench) = Bench::start()? else { return Ok(()) };
+    let Some(bench) = Bench::start_with(&[("NETBOOTD_LOG", "netbootd::dhcp=debug")])? else { return Ok(()) };
     let socket = bench.client_socket(68)?;
     let everyone = (Ipv4Addr::BROADCAST, 67);
     let other_server: &[(u8, &[u8])] = &[(54, &[10, 77, 0, 1])];
@@ -148,6 +148,9 @@ fn silence_for_everyone_else_and_a_reason_in_the_log() -> Result<()> {
     let lines = bench.netbootd.lines();
     let told: Vec<_> = lines.iter().filter(|line| line.contains("a boot client on eth1 gets no reply")).collect();
     ensure!(told.len() == 1 && told[0].contains("(its hardware type is 24)"), "{told:?}");
+    // None of them has an address.
+    let silent = lines.iter().find(|line| line.contains("debug: no reply: not a PXE client")).context("no reason")?;
+    ensure!(silent.contains("card=52:54:00:12:34:56"), "{silent}");
     Ok(())
 }
 
