@@ -80,14 +80,20 @@ fn filter(asked: &str) -> Result<Targets, String> {
     parts.into_iter().try_fold(usual(), |filter, part| {
         Ok(match part.split_once('=') {
             Some((target, word)) => filter.with_target(target.trim(), level(word)?),
-            None => filter.with_default(level(part)?),
+            None => with_default(filter, level(part)?),
         })
     })
 }
 
 /// A watched folder that is removed is an error to `notify`, and none to us.
 fn usual() -> Targets {
-    Targets::new().with_default(LevelFilter::INFO).with_target("notify", LevelFilter::OFF)
+    with_default(Targets::new().with_target("notify", LevelFilter::OFF), LevelFilter::INFO)
+}
+
+/// A level for all lines, except the statements to the state's database: they would hide the lines about machines.
+/// `debug,sqlx=debug` shows them.
+fn with_default(filter: Targets, level: LevelFilter) -> Targets {
+    filter.with_default(level).with_target("sqlx", level.min(LevelFilter::INFO))
 }
 
 /// Whether standard output is the journal: the variable may be inherited from a service by what is no part of it, so it
@@ -321,6 +327,8 @@ mod tests {
         assert!(shows("", "netbootd::http", Level::INFO) && !shows("", "netbootd::http", Level::DEBUG));
         assert!(!shows("", "notify", Level::ERROR));
         assert!(shows("debug", "netbootd::http", Level::DEBUG));
+        assert!(shows("debug", "sqlx::query", Level::INFO) && !shows("debug", "sqlx::query", Level::DEBUG));
+        assert!(shows("debug,sqlx=debug", "sqlx::query", Level::DEBUG) && !shows("error", "sqlx::query", Level::INFO));
         let part = "netbootd::dhcp=debug";
         assert!(shows(part, "netbootd::dhcp::serve", Level::DEBUG));
         assert!(shows(part, "netbootd::http", Level::INFO) && !shows(part, "netbootd::http", Level::DEBUG));
