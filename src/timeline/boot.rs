@@ -30,8 +30,10 @@ pub struct Timeline {
     pub last: Moment,
     /// The firmware that asked, in words.
     pub client: Option<String>,
-    /// How often a DISCOVER came.
+    /// How often a DISCOVER came; one that the network doubled counts once.
     pub discovers: u32,
+    /// When the last one came.
+    asked: Option<Moment>,
     /// How long it had been at it when it was first heard, by its own count, in seconds.
     pub secs: u16,
     /// An iPXE has asked.
@@ -242,6 +244,8 @@ impl Timeline {
     const NEXT_SCRIPT: Duration = Duration::from_secs(15);
     /// No machine starts anew within this time.
     const OVERTAKEN: Duration = Duration::from_secs(1);
+    /// Two relays of one network pass on the same DISCOVER, and a machine that is heard on two interfaces is heard twice.
+    const DOUBLED: Duration = Duration::from_millis(500);
     /// For so long after it was heard last a script may be under way.
     pub const UNDER_WAY: Duration = Duration::from_secs(3600);
 

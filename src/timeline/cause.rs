@@ -627,12 +627,10 @@ mod tests {
         let unanswered = ended(Of::Asset, "k", Some(Failure::Silent("the client did not answer".into())));
         let ours = ended(Of::Asset, "k", Some(Failure::Ours("changed".into())));
         let report = |event| What::Report(Report { event, text: "no disk".into() });
-        let often = std::iter::repeat_with(|| discover("BIOS")).take(6).collect();
         let rows: Vec<(u64, u64, Vec<What>, &str)> = vec![
             (40, 41, pxe(), "not_leased at offer"),
             (40, 41, with(pxe(), vec![offered()]), "address_not_taken at offer"),
             (40, 41, with(pxe(), vec![offered(), lease()]), "offer_ignored at offer"),
-            (0, 0, often, "not_leased at discover"),
             (40, 41, vec![late], "held_back at discover"),
             (40, 41, with(pxe(), vec![lease()]), "offer_ignored at offer"),
             (40, 41, with(pxe(), vec![lease(), rival()]), "rival at offer"),
@@ -685,6 +683,20 @@ mod tests {
             ("UEFI arm64", "snponly.efi", "other_firmware at loader"),
             ("UEFI HTTP x86_64", "snponly.efi", "unsigned_not_started at loader"),
             ("BIOS", "undionly.kpxe", "loader_not_started at loader"),
+    /// Two relays of one network pass on the same request.
+    #[test]
+    fn who_asks_often_takes_no_address_and_a_doubled_request_counts_once() {
+        let asked = |times: u32, copies: usize| {
+            let (mut timeline, mut now) = (Timeline::begin(1, NOW), NOW);
+            for time in 0..times {
+                now = Moment::from_secs(1_000_000 + 4 * u64::from(time));
+                (0..copies).for_each(|_| drop(timeline.apply(discover("BIOS"), now)));
+            }
+            timeline.state(now).name()
+        };
+        assert_eq!((asked(3, 2), asked(5, 2), asked(6, 1)), ("booting", "booting", "stopped"));
+    }
+
             ("UEFI x86_64", "x86_64-sb/snponly.efi", "unsigned_not_started at loader"),
             ("PowerPC OPAL", "snponly.efi", "unsigned_not_started at loader"),
         ] {

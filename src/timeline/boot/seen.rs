@@ -37,7 +37,7 @@ fn is_with_loader(own: &str, name: &str) -> bool {
 impl Timeline {
     pub(super) fn seen(&mut self, what: What, now: Moment) -> Vec<Seen> {
         match what {
-            What::Discover(discover) => self.discover(discover),
+            What::Discover(discover) => self.discover(discover, now),
             What::Own(own) => {
                 self.own = Some(own);
                 Vec::new()
@@ -158,7 +158,8 @@ impl Timeline {
         }
     }
 
-    fn discover(&mut self, Discover { client, is_ipxe, is_http_boot, secs, .. }: Discover) -> Vec<Seen> {
+    fn discover(&mut self, discover: Discover, now: Moment) -> Vec<Seen> {
+        let Discover { client, is_ipxe, is_http_boot, secs, .. } = discover;
         if is_ipxe && self.has_own_loader() {
             // What its loader came to is known now.
             self.ending.take_if(|ending| matches!(ending, Ending::HandedOver { probable: true, .. }));
@@ -167,7 +168,8 @@ impl Timeline {
         if self.discovers == 0 {
             self.secs = secs;
         }
-        self.discovers = self.discovers.saturating_add(1);
+        let is_doubled = self.asked.replace(now).is_some_and(|before| now.since(before) < Self::DOUBLED);
+        self.discovers = self.discovers.saturating_add(u32::from(!is_doubled));
         self.scripts = 0;
         self.has_ipxe |= is_ipxe;
         if !is_ipxe || self.client.is_none() {
