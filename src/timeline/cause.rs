@@ -260,7 +260,7 @@ impl Cause {
                 "check its cable, its VLAN and its switch port, since the offers may not reach it; if another host leases there, name this host in its DHCP server (netbootd dhcp-snippet prints the lines), since some firmware reads only the leasing server's offer"
             }
             Self::OfferIgnored => {
-                "some firmware reads only the leasing server's offer: name this host there, next-server (siaddr) first and then the file, since options 66 and 67 alone are not enough for all; netbootd dhcp-snippet prints the lines for dnsmasq, ISC dhcpd, Kea, Windows, OpenWrt, pfSense, UniFi and MikroTik (PAN-OS: option 150); its screen may show a PXE-E number"
+                "some firmware reads only the leasing server's offer, and some switches drop all other offers (DHCP snooping, DHCP guarding): name this host in the leasing server, next-server (siaddr) first and then the file, since options 66 and 67 alone are not enough for all; netbootd dhcp-snippet prints the lines for dnsmasq, ISC dhcpd, Kea, Windows, OpenWrt, pfSense, UniFi and MikroTik (PAN-OS: option 150); or let the switch trust the port of this host; its screen may show a PXE-E number"
             }
             Self::HttpBootIgnored => {
                 "its firmware may allow https only: allow HTTP in its setup, or boot it by PXE; else allow the HTTP port to this host in every firewall on the way"
@@ -630,6 +630,7 @@ mod tests {
         let rows: Vec<(u64, u64, Vec<What>, &str)> = vec![
             (40, 41, pxe(), "not_leased at offer"),
             (40, 41, with(pxe(), vec![offered()]), "address_not_taken at offer"),
+            (40, 41, vec![discover("BIOS"), offered()], "address_not_taken at discover"),
             (40, 41, with(pxe(), vec![offered(), lease()]), "offer_ignored at offer"),
             (40, 41, vec![late], "held_back at discover"),
             (40, 41, with(pxe(), vec![lease()]), "offer_ignored at offer"),
