@@ -90,6 +90,8 @@ mod tests {
             best("http://10.77.0.2:8080/vmlinuz... Exec format error (https://ipxe.org/2e008081)"),
             "Exec format error"
         );
+        assert_eq!(best(">>Start PXE over IPv6."), "Start PXE over IPv6");
+        assert_eq!(best("Loading: T T T T \nRetry count exceeded; starting again"), "Retry count exceeded");
         assert_eq!(
             best("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"),
             "Unable to mount root fs"

@@ -19,6 +19,7 @@ const IPXE: &str = "iPXE";
 const FIRMWARE: &str = "BIOS, UEFI";
 const SHIM: &str = "shim, GRUB";
 const SYSLINUX: &str = "SYSLINUX";
+const U_BOOT: &str = "U-Boot";
 const LINUX: &str = "Linux";
 const WINDOWS: &str = "Windows";
 
@@ -40,8 +41,8 @@ pub(super) const TROUBLES: &[Trouble] = &[
     row(
         &["PXE-E53", "No boot filename received"],
         ROM,
-        "the answer had no boot file, or its TFTP server gave no file size",
-        "run `netbootd explain --mac MAC`: it shows the boot file, or why there is none",
+        "the answer had no boot file, or its TFTP server gave no file size; or netbootd's offer did not arrive",
+        "run `netbootd explain --mac MAC`: it shows the boot file, or why there is none; a switch with DHCP snooping has to trust the port of this host",
     ),
     row(
         &["PXE-E55", "ProxyDHCP service did not reply to request on port 4011"],
@@ -213,7 +214,13 @@ pub(super) const TROUBLES: &[Trouble] = &[
         &["PXE-E16", "No valid offer received", "No offer received"],
         EDK2,
         "no offer that the firmware takes: port 4011 silent, no option 54, or option 60 from the leasing server",
-        "allow UDP port 4011; remove option 60 from the leasing server; or name the boot file there (`netbootd dhcp-snippet`)",
+        "allow UDP port 4011; remove option 60 from the leasing server; or name the boot file there (`netbootd dhcp-snippet`); a switch with DHCP snooping has to trust the port of this host",
+    ),
+    row(
+        &["Start PXE over IPv6", "Start HTTP Boot over IPv6"],
+        EDK2,
+        "the firmware tries to boot over IPv6; netbootd serves IPv4 only",
+        "wait until it tries IPv4, or select the IPv4 entry of the network card in its boot menu; switch off IPv6 network boot in its setup",
     ),
     row(
         &["PXE-E18", "Server response timeout"],
@@ -420,6 +427,18 @@ pub(super) const TROUBLES: &[Trouble] = &[
         SHIM,
         "GRUB could not load the kernel; the line above it says why",
         "search for that line",
+    ),
+    row(
+        &["Retry time exceeded"],
+        U_BOOT,
+        "no DHCP server leased it an address",
+        "check the cable, the VLAN and spanning tree (portfast), and that the leasing server has free addresses",
+    ),
+    row(
+        &["Retry count exceeded", "ARP Retry count exceeded"],
+        U_BOOT,
+        "the server that U-Boot fetches from does not answer",
+        "compare \"TFTP from server\" on its screen with this host's address: let the leasing server name this host as next server (siaddr), or set serverip at its prompt; allow UDP port 69 to this host",
     ),
     row(
         &["Failed to load ldlinux.c32", "Failed to load COM32 file", "not a COM32R image", "ldlinux.e64"],
