@@ -210,6 +210,10 @@ fn link(interface: &Interface) -> Link {
         Some(link.file_name()?.to_string_lossy().into_owned())
     };
     let address = interface.addresses.first().copied();
+    let ports = fs::read_dir(at.join("brif")).map_or(0, Iterator::count);
+    // Of this bridge, or of all (Documentation/networking/ip-sysctl.rst of the kernel).
+    let of_all = || fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    let calls = || number("bridge/nf_call_iptables") == Some(1) || of_all().is_ok_and(|text| text.trim() == "1");
     let above = fs::read_dir(&at).ok().into_iter().flatten().filter_map(|entry| {
         let entry = entry.ok()?.file_name().to_string_lossy().into_owned();
         entry.strip_prefix("upper_").filter(|upper| is_vlan(upper)).map(str::to_owned)
@@ -225,6 +229,7 @@ fn link(interface: &Interface) -> Link {
         bridge_port_of: target("brport/bridge"),
         // In hundredths of a second.
         bridge_delay: number("bridge/forward_delay").map(|delay| delay / 100),
+        is_filtered_bridge: ports > 1 && calls(),
         vlan: vlan(name),
         vlans_above: above.collect(),
         is_wireless: at.join("wireless").exists() || at.join("phy80211").exists(),

@@ -1,7 +1,7 @@
 //! Bridges, iptables and a DHCP server that takes its time: the doctor finds each, and the fix that it prints, applied,
 //! makes the boot succeed. (A VLAN needs a kernel module that not every host of these tests has.)
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use netbootd_lab::Process;
@@ -62,6 +62,42 @@ fn a_bridge_holds_packets_back_for_30_s() -> Result<()> {
     ward.boots()?;
     ward.examined()?.is_all_well()
 }
+
+/// The client is a virtual machine on the server's host, and Docker is installed there.
+#[test]
+fn a_packet_filter_drops_what_a_bridge_passes_between_its_ports() -> Result<()> {
+    if !Path::new(BRIDGE_FILTER).exists() {
+        eprintln!("skipped: this kernel applies no filters of IPv4 to bridges");
+        return Ok(());
+    }
+    for program in ["iptables-legacy", "iptables-nft"] {
+        let Some(mut ward) = Ward::empty()? else { return Ok(()) };
+        ward.leases(&[])?;
+        bridged(&ward, &["stp_state", "0", "forward_delay", "0"])?;
+        ward.client.ip(&["link", "delete", "eth1"])?;
+        let machine = ["type", "veth", "peer", "name", "eth1", "netns", ward.client.namespace()];
+        ward.server.ip(&[&["link", "add", "vnet0"][..], &machine].concat())?;
+        ward.server.ip(&["link", "set", "vnet0", "master", "br0", "up"])?;
+        ward.client.ip(&["address", "add", "10.77.0.49/24", "broadcast", "+", "dev", "eth1"])?;
+        ward.client.ip(&["link", "set", "eth1", "up"])?;
+        ward.configure("interfaces = [\"br0\"]")?;
+        ward.starts()?;
+        ward.server.enter(|| fs::write(BRIDGE_FILTER, "1"))??;
+        ward.boots().context("before there are rules")?;
+        let dropped = ward.server.command(program).args(["-P", "FORWARD", "DROP"]).output()?;
+        ensure!(dropped.status.success(), "{program}: {dropped:?}");
+        ensure!(ward.boots().is_err(), "{program}");
+        let findings = ward.examined()?;
+        let finding = findings.find("bridge_filtered").context(program)?;
+        ensure!(words(finding).contains("between the ports of the bridge br0"), "{program}: {}", words(finding));
+        ward.fix(finding)?;
+        ward.boots().context(program)?;
+        ward.examined()?.is_all_well().context(program)?;
+    }
+    Ok(())
+}
+
+const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 #[test]
 fn iptables_drops_tftp() -> Result<()> {

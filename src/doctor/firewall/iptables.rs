@@ -36,6 +36,7 @@ fn chain(table: &str, line: &str) -> Option<Chain> {
         "INPUT" => Some((Way::In, 2)),
         "OUTPUT" => Some((Way::Out, 0)),
         "POSTROUTING" => Some((Way::Out, 1)),
+        "FORWARD" => Some((Way::Through, 0)),
         _ => None,
     };
     // The order of the tables at one hook (iptables(8), TABLES).

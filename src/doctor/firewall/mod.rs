@@ -13,6 +13,8 @@ pub enum Way {
     In,
     /// From a program on this host to the network.
     Out,
+    /// From one port of a bridge of this host to another, where the kernel applies the filters of IPv4 to that.
+    Through,
 }
 
 /// A packet of a boot, as far as rules look at it.
@@ -263,7 +265,7 @@ impl Walk<'_> {
         let among =
             |ranges: &[(u64, u64)], value: u64| ranges.iter().any(|(low, high)| (*low..=*high).contains(&value));
         let named = |names: &[String], way: Way| {
-            let name = if way == packet.way { packet.interface } else { "" };
+            let name = if way == packet.way || packet.way == Way::Through { packet.interface } else { "" };
             names.iter().any(|wanted| match wanted.strip_suffix(['*', '+']) {
                 Some(start) => name.starts_with(start),
                 None => wanted == name,
@@ -289,7 +291,7 @@ impl Walk<'_> {
                 let kind = match (packet.is_broadcast, packet.way) {
                     (true, _) => "broadcast",
                     (false, Way::In) => "local",
-                    (false, Way::Out) => "unicast",
+                    (false, Way::Out | Way::Through) => "unicast",
                 };
                 kinds.iter().any(|wanted| wanted == kind)
             }

@@ -49,6 +49,7 @@ fn chain(object: &Value) -> Option<Chain> {
         Some("input") => Some((Way::In, 2)),
         Some("output") => Some((Way::Out, 0)),
         Some("postrouting") => Some((Way::Out, 1)),
+        Some("forward") => Some((Way::Through, 0)),
         _ => None,
     };
     // NAT decides on addresses and drops nothing.

@@ -36,7 +36,8 @@ pub(super) fn filters(host: &Host) -> Vec<Finding> {
             }
         }
     }
-    if ends.is_empty() && doubts.is_empty() {
+    let bridged: Vec<Finding> = host.links.iter().filter_map(|link| bridged(host, link)).collect();
+    if ends.is_empty() && doubts.is_empty() && bridged.is_empty() {
         let text = match host.filters.chains.is_empty() {
             true => "this host has no packet filter",
             false => "the packet filters of this host let boots pass",
@@ -53,7 +54,38 @@ pub(super) fn filters(host: &Host) -> Vec<Finding> {
         let finding = Finding::of_host("firewall_drops", Verdict::Fault, text).seen(culprit.to_string());
         opened(finding, host.filters.manager, &link, &culprit, &probes)
     });
-    end.chain(doubt).collect()
+    end.chain(doubt).chain(bridged).collect()
+}
+
+/// What a filter does to the machines on a bridge of this host, such as virtual machines. Docker drops what is forwarded.
+fn bridged(host: &Host, link: &Link) -> Option<Finding> {
+    let probe = Probe { what: "", port: (17, 67), way: Way::Through, is_established: false, is_broadcast: true };
+    let culprit = match fate(&host.filters.chains, &packet(link, &probe)) {
+        Fate::Ends(culprit) if link.is_filtered_bridge => culprit,
+        _ => return None,
+    };
+    let interface = &link.name;
+    let text = format!(
+        "a packet filter drops DHCP between the ports of the bridge {interface}: a machine on one port gets no address \
+         from a DHCP server on another"
+    );
+    let fix = match host.filters.manager {
+        Manager::Firewalld => "sudo sysctl -w net.bridge.bridge-nf-call-iptables=0".to_owned(),
+        Manager::Ufw => format!("sudo ufw route allow in on {interface} out on {interface}"),
+        Manager::Nobody => {
+            let Culprit { table, base, .. } = &culprit;
+            match table.split_once(' ').filter(|(program, _)| program.starts_with("iptables")) {
+                Some((program, table)) => {
+                    format!("sudo {program} -t {table} -I {base} -i {interface} -o {interface} -j ACCEPT")
+                }
+                None => {
+                    format!("sudo nft insert rule {table} {base} iifname {interface} oifname {interface} accept")
+                }
+            }
+        }
+    };
+    let finding = Finding::of_host("bridge_filtered", Verdict::Warning, text).seen(culprit.to_string());
+    Some(finding.fixed_by(Fix::Run(fix)))
 }
 
 fn list(probes: &[Probe]) -> String {
@@ -106,7 +138,7 @@ fn packet<'a>(link: &'a Link, probe: &Probe) -> Packet<'a> {
         false => (neighbour, own),
     };
     let (from, to) = match probe.way {
-        Way::In => ((theirs, client), (ours, port)),
+        Way::In | Way::Through => ((theirs, client), (ours, port)),
         Way::Out => ((own, port), (if probe.is_broadcast { Ipv4Addr::BROADCAST } else { neighbour }, client)),
     };
     let Probe { way, is_established, is_broadcast, .. } = *probe;

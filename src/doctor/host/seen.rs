@@ -106,6 +106,8 @@ pub struct Link {
     pub bridge_port_of: Option<String>,
     /// Whether it is a bridge, and for how many seconds a new port of it passes nothing.
     pub bridge_delay: Option<u64>,
+    /// Whether it is a bridge of several ports, and the kernel applies the filters of IPv4 to what it passes between them.
+    pub is_filtered_bridge: bool,
     /// The tag, if it is a VLAN.
     pub vlan: Option<u16>,
     /// VLANs on top of it.

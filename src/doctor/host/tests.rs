@@ -94,3 +94,25 @@ fn a_program_that_is_not_seen_is_a_note() {
     let seen = Host { running: running(), ..host(ports()) };
     assert_eq!(verdicts(&seen)[1..], [("port_held", Verdict::Fault); 3]);
 }
+
+/// As Docker leaves it: FORWARD drops, except what leaves its own bridge.
+#[test]
+fn a_filter_between_the_ports_of_a_bridge_is_found_with_the_fix_of_its_manager() {
+    let saved = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n\
+        -A FORWARD -j DOCKER-USER\n-A FORWARD -i docker0 ! -o docker0 -j ACCEPT\nCOMMIT\n";
+    let rule = "-A FORWARD -i eth1 -o eth1 -j ACCEPT\n";
+    let found = |saved: &str, manager, is_filtered_bridge| {
+        let filters = Filters { chains: crate::doctor::firewall::iptables::chains(saved), manager, unreadable: None };
+        let mut host = Host { filters, ..host(Vec::new()) };
+        host.links.iter_mut().for_each(|link| link.is_filtered_bridge = is_filtered_bridge);
+        let findings = judge(&host);
+        let finding = findings.into_iter().find(|finding| finding.id == "bridge_filtered");
+        finding.and_then(|finding| finding.fix.first().cloned())
+    };
+    let run = |text: &str| Some(Fix::Run(text.into()));
+    let inserted = "sudo iptables -t filter -I FORWARD -i eth1 -o eth1 -j ACCEPT";
+    assert_eq!(found(saved, Manager::Nobody, true), run(inserted));
+    assert_eq!(found(saved, Manager::Ufw, true), run("sudo ufw route allow in on eth1 out on eth1"));
+    assert_eq!(found(saved, Manager::Nobody, false), None, "what a bridge passes is not filtered");
+    assert_eq!(found(&saved.replace("COMMIT", &format!("{rule}COMMIT")), Manager::Nobody, true), None);
+}
