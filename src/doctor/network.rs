@@ -423,7 +423,10 @@ impl Network {
                     None => (Verdict::Warning, "netbootd does not run on this host".into()),
                 };
                 let finding = found("no_boot_server", verdict, format!("nobody offers a boot on {on}, {who}"));
-                finding.fixed_by(Fix::Run(format!("sudo netbootd up -i {on}")))
+                finding.fixed_by(match self.server {
+                    Some(server) => Fix::Do(format!("see whether netbootd on {server} serves this network, and whether a switch drops its offers (DHCP snooping, DHCP guarding): let that switch trust the port of {server}")),
+                    None => Fix::Run(format!("sudo netbootd up -i {on}")),
+                })
             }
         })
     }

@@ -127,3 +127,12 @@ fn an_interface_where_netbootd_leases_is_not_the_wrong_one() {
     assert!(!finds(leasing()));
     assert!(!finds(Network { is_to_lease: false, is_beside_another: true, ..leasing() }));
 }
+
+/// A second netbootd, on the host of the doctor, is no help against a switch.
+#[test]
+fn a_boot_server_on_another_host_that_is_not_heard_is_looked_for_there() {
+    let network = Network { server: Some(US), is_served: None, is_to_lease: false, ..leasing() };
+    let findings = judge(&[network]);
+    let finding = findings.iter().find(|finding| finding.id == "no_boot_server").expect("the finding");
+    assert!(matches!(finding.fix.as_slice(), [Fix::Do(text)] if text.contains("DHCP snooping")), "{finding:?}");
+}
