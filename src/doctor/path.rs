@@ -148,7 +148,9 @@ impl Path {
             (Err(why), Err(_)) => {
                 let text = format!("{name} for {client} does not come by TFTP from {at}: {why}");
                 let fix = match why.contains("TFTP error") {
-                    true => "`netbootd loaders` shows the names of the loaders; a leasing server may name another file",
+                    true => {
+                        "`netbootd loaders` shows the names of the loaders; where the leasing server names this file, let it name netboot"
+                    }
                     false => {
                         "allow UDP port 69 and the answers to it in every firewall on the way; behind NAT set tftp.single_port = true"
                     }

@@ -41,27 +41,35 @@ pub async fn probe(network: &Network, interface: &Interface, run: u16, progress:
     }
     let base = network.offers.iter().find_map(|offer| base_of(&offer.boot_file()?.0));
     for client in Client::ALL {
-        let Some((name, host)) = offered(network, client) else { continue };
-        if client == Client::Ipxe {
-            progress("fetching the script");
-            script(&mut path, &name).await;
-        } else if name.contains("://") {
-            progress(&format!("fetching {name}"));
-            let got = get(&name, WHOLE, Duration::from_secs(5)).await.and_then(whole);
-            path.by_http.push((client, name, got.map(|bytes| bytes.len())));
-        } else if !path.loaders.iter().any(|loader| loader.name == name) {
-            progress(&format!("fetching {name} by TFTP"));
-            path.loaders.push(loader(client, name, own, host, base.as_deref()).await);
+        for (name, host) in offered(network, client, path.server) {
+            if client == Client::Ipxe {
+                progress("fetching the script");
+                script(&mut path, &name).await;
+            } else if name.contains("://") {
+                progress(&format!("fetching {name}"));
+                let got = get(&name, WHOLE, Duration::from_secs(5)).await.and_then(whole);
+                path.by_http.push((client, name, got.map(|bytes| bytes.len())));
+            } else if !path.loaders.iter().any(|loader| loader.name == name) {
+                progress(&format!("fetching {name} by TFTP"));
+                path.loaders.push(loader(client, name, own, host, base.as_deref()).await);
+            }
         }
     }
     path
 }
 
-/// What a client is offered: of a proxy's offer and a lease's, firmware and iPXE differ in which they take.
-fn offered(network: &Network, client: Client) -> Option<(String, Ipv4Addr)> {
+/// What a client is offered: of a proxy's offer and a lease's, firmware and iPXE differ in which they take. So the boot
+/// file that a lease names on the boot server is looked at too, except for the name that is another loader for each client.
+fn offered(network: &Network, client: Client, server: Option<Ipv4Addr>) -> Vec<(String, Ipv4Addr)> {
     let mut offers: Vec<&Heard> = network.offers.iter().filter(|offer| offer.client == client).collect();
     offers.sort_by_key(|offer| !offer.offered.yiaddr.is_unspecified());
-    offers.into_iter().find_map(Heard::boot_file)
+    let mut files = offers.into_iter().filter_map(Heard::boot_file);
+    let first = files.next();
+    let is_firmware = matches!(client, Client::Bios | Client::Uefi);
+    let also = |(name, host): &(String, Ipv4Addr)| {
+        is_firmware && Some(*host) == server && name != UNIVERSAL && !name.contains("://")
+    };
+    first.into_iter().chain(files.filter(also)).collect()
 }
 
 /// `http://10.77.0.2:8080`
@@ -176,6 +184,8 @@ fn files(script: &str) -> Vec<(String, Option<Role>)> {
     script.lines().filter_map(line).collect()
 }
 
+/// The name under which TFTP gives each machine the loader that fits it.
+const UNIVERSAL: &str = "netboot";
 /// No loader is larger.
 const WHOLE: usize = 32 << 20;
 /// Of the rate.

@@ -354,3 +354,19 @@ fn a_relay_without_netbootd_among_its_targets() -> Result<()> {
     (ward.netbootd, ward.leasing) = (None, None);
     findings.is_all_well()
 }
+
+#[test]
+fn the_leasing_server_names_a_boot_file_here_that_is_not_here() -> Result<()> {
+    let Some(mut ward) = Ward::empty()? else { return Ok(()) };
+    ward.leases(&["--dhcp-boot=pxelinux.0,,10.77.0.2"])?;
+    ward.starts()?;
+    let findings = ward.examined()?;
+    let said = words(findings.find("loader_not_fetched")?);
+    ensure!(
+        said.contains("pxelinux.0 for BIOS does not come by TFTP") && said.contains("let it name netboot"),
+        "{said}"
+    );
+    // As it says.
+    ward.leases(&["--dhcp-boot=netboot,,10.77.0.2"])?;
+    ward.examined()?.is_all_well()
+}
