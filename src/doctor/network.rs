@@ -119,8 +119,32 @@ pub fn judge(networks: &[Network]) -> Vec<Finding> {
     // What follows from the wrong interface is not said again.
     let is_named = |network: &&Network| wrong.is_none() || network.is_served != Some(true);
     let rest: Vec<Finding> =
-        networks.iter().filter(is_named).flat_map(|network| network.judge(wrong.is_some())).collect();
-    wrong.into_iter().chain(rest).collect()
+        networks.iter().filter(is_named).flat_map(|network| network.judge(wrong.is_some(), networks)).collect();
+    wrong.into_iter().chain(joined_interfaces(networks)).chain(rest).collect()
+}
+
+/// Two interfaces that netbootd serves are on one network: it is heard there by the addresses of both.
+fn joined_interfaces(networks: &[Network]) -> Option<Finding> {
+    let served = || networks.iter().filter(|network| network.is_served == Some(true));
+    let heard = |on: &Network, other: &Network| {
+        let is_other = |offer: &Heard| offer.is_proxy() && other.addresses.contains(&offer.server());
+        on.interface != other.interface && on.offers.iter().any(is_other)
+    };
+    let (on, other) = served().find_map(|on| Some((on, served().find(|other| heard(on, other))?)))?;
+    let (one, two) = (&on.interface, &other.interface);
+    let text = format!(
+        "{one} and {two} are connected to one network: netbootd answers each machine there by both, and a machine may take the offer with an address that it cannot reach"
+    );
+    let has_leases = on.offers.iter().any(|offer| offer.leases() && other.has(offer.offered.yiaddr));
+    let right = if has_leases { two } else { one };
+    let finding = on.shown(found("joined_interfaces", Verdict::Fault, text), |offer| {
+        offer.is_proxy() && (on.addresses.contains(&offer.server()) || other.addresses.contains(&offer.server()))
+    });
+    Some(
+        finding
+            .fixed_by(Fix::Do(format!("put {one} and {two} into networks (VLANs) of their own; or serve one of them:")))
+            .fixed_by(Fix::Configure(format!("interfaces = [\"{right}\"]"))),
+    )
 }
 
 fn found(id: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding {
@@ -157,12 +181,12 @@ fn wrong_interface(networks: &[Network]) -> Option<Finding> {
 }
 
 impl Network {
-    fn judge(&self, is_wrong: bool) -> Vec<Finding> {
+    fn judge(&self, is_wrong: bool, all: &[Network]) -> Vec<Finding> {
         if let Some(why) = &self.failed {
             let text = format!("nothing could be asked on {}: {why}", self.interface);
             return vec![found("not_asked", Verdict::Warning, text)];
         }
-        let mut findings: Vec<Finding> = [self.leasing(), self.proxies()].into_iter().flatten().collect();
+        let mut findings: Vec<Finding> = [self.leasing(), self.proxies(all)].into_iter().flatten().collect();
         findings.extend(self.option_60());
         findings.extend(self.boot_file_of_lease());
         if !is_wrong {
@@ -222,6 +246,13 @@ impl Network {
         })
     }
 
+    /// Whether an address is in the network of the interface.
+    fn has(&self, address: Ipv4Addr) -> bool {
+        let bits = 32 - u32::from(self.prefix.min(32));
+        let distance = |own: &Ipv4Addr| (own.to_bits() ^ address.to_bits()).checked_shr(bits).unwrap_or(0);
+        self.addresses.first().is_some_and(|own| distance(own) == 0)
+    }
+
     /// Whether netbootd serves machines there, and yet does not answer the doctor on its own host.
     fn may_be_silent(&self) -> bool {
         self.known_only || self.is_at_layer_2
@@ -264,8 +295,12 @@ impl Network {
         })
     }
 
-    fn proxies(&self) -> Option<Finding> {
-        let proxies = self.servers(Heard::is_proxy);
+    fn proxies(&self, all: &[Network]) -> Option<Finding> {
+        let mut proxies = self.servers(Heard::is_proxy);
+        // By another interface it is no other server.
+        let others = all.iter().filter(|other| other.is_served == Some(true) && other.interface != self.interface);
+        let of_others: Vec<Ipv4Addr> = others.flat_map(|other| other.addresses.iter().copied()).collect();
+        proxies.retain(|proxy| !of_others.contains(proxy));
         if proxies.len() < 2 {
             return None;
         }

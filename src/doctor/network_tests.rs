@@ -136,3 +136,33 @@ fn a_boot_server_on_another_host_that_is_not_heard_is_looked_for_there() {
     let finding = findings.iter().find(|finding| finding.id == "no_boot_server").expect("the finding");
     assert!(matches!(finding.fix.as_slice(), [Fix::Do(text)] if text.contains("DHCP snooping")), "{finding:?}");
 }
+
+#[test]
+fn two_interfaces_on_one_network_are_no_two_servers() {
+    let (here, there, dhcp) = (US, Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(10, 77, 0, 254));
+    let proxy = |server| {
+        let mut heard = offers(server, "snponly.efi");
+        heard.iter_mut().for_each(|heard| heard.offered.yiaddr = Ipv4Addr::UNSPECIFIED);
+        heard
+    };
+    let mut lease = offer(Client::Bios, dhcp, "");
+    lease.offered.vendor_class.clear();
+    let mut all = vec![lease];
+    all.extend([proxy(here), proxy(there)].concat());
+    let network = |interface: &str, address| Network {
+        interface: interface.into(),
+        addresses: vec![address],
+        is_to_lease: false,
+        offers: all.clone(),
+        ..leasing()
+    };
+    let both = [network("eth0", there), network("eth1", here)];
+    let findings = judge(&both);
+    let bad: Vec<&Finding> = findings.iter().filter(|finding| finding.verdict == Verdict::Fault).collect();
+    let [finding] = bad.as_slice() else { panic!("{bad:?}") };
+    assert_eq!(finding.id, "joined_interfaces");
+    assert_eq!(finding.fix.last(), Some(&Fix::Configure("interfaces = [\"eth1\"]".into())), "the leases are there");
+    // Another server is one.
+    let other = [network("eth0", Ipv4Addr::new(203, 0, 113, 1)), network("eth1", here)];
+    assert!(judge(&other).iter().any(|finding| finding.id == "two_proxies"));
+}

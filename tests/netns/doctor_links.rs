@@ -148,3 +148,22 @@ fn the_leasing_server_takes_its_time() -> Result<()> {
     ensure!(findings.find("slow_answers").is_err(), "{:#?}", findings.bad());
     ward.boots()
 }
+
+/// Two cards of the server on one switch.
+#[test]
+fn two_interfaces_of_the_server_are_on_one_network() -> Result<()> {
+    let Some(mut ward) = Ward::empty()? else { return Ok(()) };
+    ward.leases(&[])?;
+    ward.lab.plug_host_in(&ward.server, "eth2", Some("10.78.0.2/24"))?;
+    ward.configure("interfaces = [\"eth2\", \"eth1\"]")?;
+    ward.starts()?;
+    let findings = ward.examined()?;
+    let finding = findings.find("joined_interfaces")?;
+    ensure!(words(finding).contains("are connected to one network"), "{}", words(finding));
+    ensure!(findings.find("two_proxies").is_err(), "{:#?}", findings.bad());
+    ensure!(fixes(finding, "configure") == ["interfaces = [\"eth1\"]"], "{}", words(finding));
+    ward.fix(finding)?;
+    ward.boots()?;
+    ensure!(ward.examined()?.find("joined_interfaces").is_err());
+    Ok(())
+}
