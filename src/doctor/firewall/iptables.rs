@@ -100,7 +100,7 @@ fn rule(words: &[String], line: &str) -> Option<Rule> {
             }
             // The values of options that are not known here fall under this as well.
             _ => {
-                unknown = true;
+                (unknown, not) = (true, false);
                 None
             }
         };
@@ -164,6 +164,8 @@ mod tests {
         -A INPUT -p udp -m udp --dport 69 -m comment --comment \"boot files -j DROP\" -j ACCEPT\n\
         -A INPUT -s 10.77.0.0/24 -p udp -m multiport --dports 4011,5000:5010 -j own\n\
         -A INPUT -p tcp -m tcp --dport 8080 -m recent --rcheck --seconds 60 -j ACCEPT\n\
+        -A INPUT -i eth1 -p tcp -m set ! --match-set known src -m tcp --dport 82 -j DROP\n\
+        -A INPUT -i eth1 -p tcp -m tcp --dport 81:82 -j ACCEPT\n\
         -A own -j REJECT --reject-with icmp-port-unreachable\nCOMMIT\n";
 
     #[test]
@@ -185,6 +187,11 @@ mod tests {
         let own = "table iptables filter, chain own: -A own -j REJECT --reject-with icmp-port-unreachable";
         assert_eq!((ask(17, 4011).as_str(), ask(17, 5001).as_str()), (own, own));
         assert_eq!((ask(6, 22).as_str(), ask(6, 8080)), (policy, format!("perhaps {policy}")));
+        assert_eq!(ask(6, 81), "passes");
+        assert_eq!(
+            ask(6, 82),
+            "perhaps table iptables filter, chain INPUT: -A INPUT -i eth1 -p tcp -m set ! --match-set known src -m tcp --dport 82 -j DROP"
+        );
         assert!(super::chains("").is_empty());
     }
 }

@@ -185,6 +185,21 @@ pub fn fate(chains: &[Chain], packet: &Packet<'_>) -> Fate {
     doubt.map_or(Fate::Passes, Fate::MayEnd)
 }
 
+/// Whether a rule is for all packets that an interface receives.
+#[must_use]
+pub fn is_of_interface(rule: &Rule, interface: &str) -> bool {
+    let is_named =
+        |test: &Test| matches!(&test.what, What::InterfaceIn(names) if !test.not && are_named(names, interface));
+    rule.tests.iter().all(is_named)
+}
+
+fn are_named(names: &[String], interface: &str) -> bool {
+    names.iter().any(|wanted| match wanted.strip_suffix(['*', '+']) {
+        Some(start) => interface.starts_with(start),
+        None => wanted == interface,
+    })
+}
+
 fn culprit(base: &Chain, chain: &Chain, rule: Option<&Rule>) -> Culprit {
     Culprit {
         table: chain.table.clone(),
@@ -214,18 +229,17 @@ enum End {
 impl Walk<'_> {
     fn chain(&self, chain: &Chain, depth: usize) -> End {
         let (mut doubt, mut some_passed) = (None, false);
-        for rule in &chain.rules {
-            let fits = rule.tests.iter().map(|test| self.fits(test)).min().unwrap_or(Fits::Yes);
+        for (rule, fits, action) in chain.rules.iter().flat_map(|rule| self.actions(rule)) {
             if fits == Fits::No {
                 continue;
             }
-            let end = match self.action(&rule.action) {
+            let end = match action {
                 Action::Nothing | Action::Map(_) => continue,
                 Action::Return if fits == Fits::Yes => break,
                 Action::Return => continue,
                 Action::Accept => End::Accept,
                 Action::Drop => End::Drop(culprit(self.base, chain, Some(rule))),
-                ref to @ (Action::Jump(ref name) | Action::Goto(ref name)) => {
+                to @ (Action::Jump(name) | Action::Goto(name)) => {
                     let target = self.chains.iter().find(|other| other.table == chain.table && other.name == *name);
                     let end = match target {
                         Some(target) if depth < DEEPEST => self.chain(target, depth + 1),
@@ -253,11 +267,18 @@ impl Walk<'_> {
         doubt.map_or(End::Fell { some_passed }, End::MayDrop)
     }
 
-    /// The action, with a map replaced by the entry that applies.
-    fn action(&self, action: &Action) -> Action {
-        let Action::Map(entries) = action else { return action.clone() };
-        let applies = |what: &What| self.fits(&Test { not: false, what: what.clone() }) == Fits::Yes;
-        entries.iter().find(|(what, _)| applies(what)).map_or(Action::Nothing, |(_, action)| action.clone())
+    /// What a rule does, and whether it fits. Of a map, the entry that fits, or else those that may.
+    fn actions<'r>(&self, rule: &'r Rule) -> Vec<(&'r Rule, Fits, &'r Action)> {
+        let fits = rule.tests.iter().map(|test| self.fits(test)).min().unwrap_or(Fits::Yes);
+        let Action::Map(entries) = &rule.action else { return vec![(rule, fits, &rule.action)] };
+        let mut may = Vec::new();
+        for (what, action) in entries {
+            match self.fits(&Test { not: false, what: what.clone() }).min(fits) {
+                Fits::Yes => return vec![(rule, Fits::Yes, action)],
+                fits => may.push((rule, fits, action)),
+            }
+        }
+        may
     }
 
     fn fits(&self, Test { not, what }: &Test) -> Fits {
@@ -265,11 +286,8 @@ impl Walk<'_> {
         let among =
             |ranges: &[(u64, u64)], value: u64| ranges.iter().any(|(low, high)| (*low..=*high).contains(&value));
         let named = |names: &[String], way: Way| {
-            let name = if way == packet.way || packet.way == Way::Through { packet.interface } else { "" };
-            names.iter().any(|wanted| match wanted.strip_suffix(['*', '+']) {
-                Some(start) => name.starts_with(start),
-                None => wanted == name,
-            })
+            let is_there = way == packet.way || packet.way == Way::Through;
+            are_named(names, if is_there { packet.interface } else { "" })
         };
         let is_of = |protocol: &Option<u8>| protocol.is_none_or(|protocol| protocol == packet.protocol);
         let address = |address: Ipv4Addr| u64::from(address.to_bits());

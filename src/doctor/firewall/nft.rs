@@ -1,6 +1,6 @@
 //! The rules of nftables, as `nft -j list ruleset` writes them (libnftables-json(5)).
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, slice};
 
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub fn chains(json: &str, text: &str) -> Result<Vec<Chain>, serde_json::Error> {
         let Some(chain) = chains.iter_mut().find(|chain| chain.table == table && chain.name == name) else { continue };
         let handle = rule.get("handle").and_then(Value::as_u64).unwrap_or_default();
         let words = words(text, &table, name, handle);
+        // Another table may have a set of the same name.
+        let sets: Vec<&Value> = sets.iter().copied().filter(|set| self::table(set).as_ref() == Some(&table)).collect();
         chain.rules.extend(rules(rule, &sets, words.unwrap_or_else(|| format!("rule with handle {handle}"))));
     }
     Ok(chains)
@@ -70,15 +72,40 @@ fn rules(rule: &Value, sets: &[&Value], text: String) -> Vec<Rule> {
     let (mut tests, mut rules) = (Vec::new(), Vec::new());
     for statement in rule.get("expr").and_then(Value::as_array).into_iter().flatten() {
         let Some((kind, value)) = statement.as_object().and_then(|object| object.iter().next()) else { continue };
+        let subject = value.get("left").or_else(|| value.get("key"));
+        tests.extend(subject.map(protocols).unwrap_or_default());
         if kind == "match" {
             tests.push(test(value, sets));
-        } else if kind == "xt" {
+        } else if is_of_several_packets(kind, value) || kind == "xt" {
             tests.push(Test { not: false, what: What::Unknown });
         } else if let Some(action) = action(kind, value, sets) {
             rules.push(Rule { tests: tests.clone(), action, text: text.clone() });
         }
     }
     rules
+}
+
+/// Whether a statement lets only some of the packets of one kind go on to the next: a rate, a count or a volume.
+fn is_of_several_packets(kind: &str, value: &Value) -> bool {
+    matches!(kind, "limit" | "ct count" | "quota" | "meter")
+        || matches!(kind, "set" | "map") && value.get("stmt").is_some()
+}
+
+/// A condition on a field of a protocol's header is so for packets of that protocol only, also where it is turned round.
+fn protocols(subject: &Value) -> Vec<Test> {
+    let parts = subject.get("concat").and_then(Value::as_array).map_or(slice::from_ref(subject), Vec::as_slice);
+    let fields = parts.iter().map(|part| part.pointer("/&/0").unwrap_or(part));
+    let names = fields.filter_map(|field| match field.get("tcp option") {
+        Some(_) => Some("tcp"),
+        None => word(field.get("payload")?, "protocol"),
+    });
+    let numbers = names.filter_map(|name| match name {
+        "udp" | "tcp" => Some(vec![protocol(&name.into())?]),
+        // No IPv4 packet of a boot has it.
+        "ip6" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" => Some(Vec::new()),
+        _ => None,
+    });
+    numbers.map(|numbers| Test { not: false, what: What::Protocol(numbers) }).collect()
 }
 
 fn action(kind: &str, value: &Value, sets: &[&Value]) -> Option<Action> {
@@ -169,16 +196,21 @@ fn about(left: &Value, right: &Value, sets: &[&Value]) -> What {
                 ("ip", "saddr") => numbers(address).map(What::From),
                 ("ip", "daddr") => numbers(address).map(What::To),
                 ("ip", "protocol") => numbers(protocol).map(What::Protocol),
-                // Of IPv6, and of ICMP.
-                ("ip6" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp", _) => Some(What::Protocol(Vec::new())),
                 _ => None,
             };
         }
-        if left.pointer("/ct/key").and_then(Value::as_str) == Some("state") {
-            return Some(What::State(words()));
+        match left.pointer("/ct/key").and_then(Value::as_str) {
+            Some("state") => return Some(What::State(words())),
+            // No address of these packets is translated.
+            Some("status") if words().iter().all(|word| word == "dnat" || word == "snat") => {
+                return Some(What::Protocol(Vec::new()));
+            }
+            _ => {}
         }
         if left.pointer("/fib/result").and_then(Value::as_str) == Some("type") {
-            return Some(What::Kind(words()));
+            let flags = elements(left.pointer("/fib/flags")?, sets);
+            // That of the sender is another one.
+            return flags.contains(&"daddr".into()).then(|| What::Kind(words()));
         }
         None
     };
@@ -324,6 +356,93 @@ mod tests {
         assert_eq!(culprit_of(&chains, &ask(22, 6)), "passes");
         assert_eq!(culprit_of(&chains, &ask(23, 6)), "table inet filter, chain input: rule with handle 5");
         assert_eq!(culprit_of(&chains, &Packet { way: Way::Out, ..ask(68, 17) }), "passes");
+    }
+
+    /// A table whose only chain has a rule of these statements, as nft 1.0.6 writes them, and then its policy.
+    fn one_rule(policy: &str, statements: &str) -> Vec<Chain> {
+        let json = format!(
+            r#"{{"nftables": [
+            {{"set": {{"family": "ip", "name": "open", "table": "other", "elem": [22]}}}},
+            {{"set": {{"family": "inet", "name": "open", "table": "filter", "elem": [67, 69]}}}},
+            {{"chain": {{"family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "{policy}"}}}},
+            {{"rule": {{"family": "inet", "table": "filter", "chain": "input", "handle": 9, "expr": [{statements}]}}}}]}}"#
+        );
+        chains(&json, "").expect("JSON")
+    }
+
+    #[test]
+    fn what_depends_on_other_packets_may_drop_and_may_pass() {
+        let may = "perhaps table inet filter, chain input: rule with handle 9";
+        let port =
+            r#"{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 69}}"#;
+        let rate = r#"{"limit": {"rate": 20, "burst": 5, "per": "second", "inv": true}}"#;
+        let set = format!(r#"{{"set": {{"op": "add", "elem": "x", "set": "@flood", "stmt": [{rate}]}}}}"#);
+        let meter = format!(r#"{{"meter": {{"key": "x", "stmt": {rate}, "name": "m"}}}}"#);
+        let count = r#"{"ct count": {"val": 20, "inv": true}}"#;
+        for when in [rate, &set, &meter, count, r#"{"quota": {"val": 10, "val_unit": "mbytes", "inv": true}}"#] {
+            let drops = one_rule("accept", &format!(r#"{port}, {when}, {{"drop": null}}"#));
+            assert_eq!(
+                (culprit_of(&drops, &ask(69, 17)).as_str(), culprit_of(&drops, &ask(67, 17)).as_str()),
+                (may, "passes")
+            );
+        }
+        let passes = one_rule("drop", &format!(r#"{port}, {rate}, {{"accept": null}}"#));
+        assert_eq!(culprit_of(&passes, &ask(69, 17)), "perhaps table inet filter, chain input: its policy is drop");
+        // What only adds to a set is no condition.
+        let adds = one_rule(
+            "accept",
+            &format!(r#"{port}, {{"set": {{"op": "add", "elem": "x", "set": "@seen"}}}}, {{"drop": null}}"#),
+        );
+        assert_eq!(culprit_of(&adds, &ask(69, 17)), may.trim_start_matches("perhaps "));
+    }
+
+    #[test]
+    fn a_map_of_several_values_at_once_may_apply() {
+        let map = r#"{"vmap": {"key": {"concat": [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]},
+            "data": {"set": [[{"concat": ["udp", 67]}, {"accept": null}]]}}}"#;
+        assert_eq!(
+            culprit_of(&one_rule("drop", map), &ask(67, 17)),
+            "perhaps table inet filter, chain input: its policy is drop"
+        );
+        let map = map.replace("accept", "drop");
+        let may = "perhaps table inet filter, chain input: rule with handle 9";
+        assert_eq!(culprit_of(&one_rule("accept", &map), &ask(67, 17)), may);
+    }
+
+    #[test]
+    fn conditions_of_another_protocol_are_so_for_none_of_its_packets() {
+        let drops = |left: &str, right: &str| {
+            let test = format!(r#"{{"match": {{"op": "!=", "left": {left}, "right": {right}}}}}, {{"drop": null}}"#);
+            let chains = one_rule("accept", &test);
+            [ask(69, 17), ask(8080, 6)].map(|packet| culprit_of(&chains, &packet).split(' ').next().map(str::to_owned))
+        };
+        let [passes, may] = ["passes", "perhaps"].map(|word| Some(word.to_owned()));
+        let prefix = r#"{"prefix": {"addr": "fe80::", "len": 10}}"#;
+        let of =
+            |protocol: &str, field: &str| format!(r#"{{"payload": {{"protocol": "{protocol}", "field": "{field}"}}}}"#);
+        assert_eq!(drops(&of("ip6", "saddr"), prefix), [passes.clone(), passes.clone()]);
+        assert_eq!(drops(&of("icmpv6", "type"), r#""nd-neighbor-solicit""#), [passes.clone(), passes.clone()]);
+        let flags = format!(r#"{{"&": [{}, ["fin", "syn", "rst", "ack"]]}}"#, of("tcp", "flags"));
+        assert_eq!(drops(&flags, r#""syn""#), [passes.clone(), may.clone()]);
+        assert_eq!(drops(r#"{"tcp option": {"name": "maxseg", "field": "size"}}"#, "5"), [passes, may.clone()]);
+        // No packet of a boot is translated: what accepts such packets decides nothing.
+        assert_eq!(
+            drops(r#"{"ct": {"key": "status"}}"#, r#""dnat""#),
+            [Some("table".to_owned()), Some("table".to_owned())]
+        );
+        // The kind of the sender's address is not that of the receiver's.
+        let sender = r#"{"fib": {"result": "type", "flags": ["saddr"]}}"#;
+        assert_eq!(drops(sender, r#""unicast""#), [may.clone(), may]);
+        let receiver = sender.replace("saddr", "daddr");
+        assert_eq!(drops(&receiver, r#""unicast""#), [Some("table".to_owned()), Some("table".to_owned())]);
+    }
+
+    #[test]
+    fn a_set_is_that_of_its_table() {
+        let open = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": "@open"}}, {"accept": null}"#;
+        let chains = one_rule("drop", open);
+        assert_eq!(culprit_of(&chains, &ask(69, 17)), "passes");
+        assert_eq!(culprit_of(&chains, &ask(22, 17)), "table inet filter, chain input: its policy is drop");
     }
 
     #[test]
