@@ -136,6 +136,7 @@ pub fn look(
     let has = |wanted: u64| is_root && own & wanted == wanted;
     let has_rights = has(NET_ADMIN | NET_RAW);
     let socket = settings.map(|settings| settings.fixed.dhcp.socket);
+    let tftp = settings.map(|settings| &settings.fixed.tftp);
     Host {
         ports: ports(settings, started).into_iter().map(|(what, number)| port(what, number, interfaces)).collect(),
         running,
@@ -148,6 +149,10 @@ pub fn look(
             true => filters(),
             false => Filters { unreadable: Some("this needs root, with CAP_NET_ADMIN".into()), ..Filters::default() },
         },
+        transfer_ports: tftp.and_then(|tftp| match tftp.single_port {
+            true => Some(tftp.port..=tftp.port),
+            false => tftp.transfer_ports.clone(),
+        }),
         shares_port_67: socket != Some(DhcpSocket::Bind),
         captures: socket == Some(DhcpSocket::Capture),
     }

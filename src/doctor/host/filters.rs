@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use super::seen::{Host, Link, Manager, What};
 use crate::doctor::{
     finding::{Finding, Fix, Verdict},
-    firewall::{Culprit, Fate, Packet, Way, fate},
+    firewall::{self, Action, Chain, Culprit, Fate, Packet, Way, fate},
 };
 
 /// Packets of a boot, in words.
 struct Probe {
-    what: &'static str,
-    /// The port that a rule has to open: protocol and number.
+    what: String,
+    /// The port that it goes to, or is sent from: protocol and number.
     port: (u8, u16),
+    /// The ports that a rule has to open: `69`, `50000-50999`; none: any port.
+    open: Option<String>,
     way: Way,
     is_established: bool,
     is_broadcast: bool,
@@ -47,12 +49,12 @@ pub(super) fn filters(host: &Host) -> Vec<Finding> {
     let doubt = doubts.into_iter().map(|((link, culprit), probes)| {
         let text = format!("a packet filter may drop {} on {link}", list(&probes));
         let finding = Finding::of_host("firewall_may_drop", Verdict::Note, text).seen(culprit.to_string());
-        opened(finding, host.filters.manager, &link, &culprit, &probes)
+        opened(finding, host, &link, &culprit, &probes)
     });
     let end = ends.into_iter().map(|((link, culprit), probes)| {
         let text = format!("a packet filter drops {} on {link}", list(&probes));
         let finding = Finding::of_host("firewall_drops", Verdict::Fault, text).seen(culprit.to_string());
-        opened(finding, host.filters.manager, &link, &culprit, &probes)
+        opened(finding, host, &link, &culprit, &probes)
     });
     end.chain(doubt).chain(bridged).collect()
 }
@@ -89,7 +91,7 @@ fn bridged(host: &Host, link: &Link) -> Option<Finding> {
 }
 
 fn list(probes: &[Probe]) -> String {
-    let names: Vec<&str> = probes.iter().map(|probe| probe.what).collect();
+    let names: Vec<&str> = probes.iter().map(|probe| probe.what.as_str()).collect();
     names.join(", ")
 }
 
@@ -102,7 +104,10 @@ pub fn drops_dhcp(host: &Host, link: &Link) -> bool {
 
 fn probes(host: &Host) -> Vec<Probe> {
     let number = |wanted: What| host.ports.iter().find(|port| port.what == wanted).map(|port| port.number);
-    let probe = |what, port, way| Probe { what, port, way, is_established: false, is_broadcast: false };
+    let probe = |what: &str, port: (u8, u16), way| {
+        let (what, open) = (what.to_owned(), Some(port.1.to_string()));
+        Probe { what, port, open, way, is_established: false, is_broadcast: false }
+    };
     let mut probes = Vec::new();
     // At layer 2, packets do not pass the filters. Another DHCP server of this host needs the port.
     let is_held = host.ports.iter().any(|port| port.what == What::Dhcp && !port.holders.is_empty());
@@ -112,13 +117,29 @@ fn probes(host: &Host) -> Vec<Probe> {
     }
     if number(What::BootServer).is_some() {
         probes.push(probe("requests to the boot server (UDP port 4011)", (17, 4011), Way::In));
-        probes.push(probe("answers of the boot server (from UDP port 4011)", (17, 4011), Way::Out));
+        let answers = probe("answers of the boot server (from UDP port 4011)", (17, 4011), Way::Out);
+        probes.push(Probe { is_established: true, ..answers });
     }
     if let Some(tftp) = number(What::Tftp) {
         probes.push(probe("TFTP requests (UDP port 69)", (17, tftp), Way::In));
-        let established = probe("TFTP acknowledgements (UDP, any port)", (17, TRANSFER), Way::In);
-        probes.push(Probe { is_established: true, ..established });
-        probes.push(probe("TFTP data (UDP, any port)", (17, TRANSFER), Way::Out));
+        let (first, ports, open) = match &host.transfer_ports {
+            None => (TRANSFER, "any port".to_owned(), None),
+            Some(ports) if ports.start() == ports.end() => {
+                (*ports.start(), format!("port {}", ports.start()), Some(ports.start().to_string()))
+            }
+            Some(ports) => {
+                let range = format!("{}-{}", ports.start(), ports.end());
+                (*ports.start(), format!("ports {range}"), Some(range))
+            }
+        };
+        // From the port of the request itself, the data answers it, and the acknowledgements are as the request.
+        let is_single = first == tftp;
+        let acknowledgements = probe(&format!("TFTP acknowledgements (UDP, {ports})"), (17, first), Way::In);
+        if !is_single {
+            probes.push(Probe { is_established: true, open: open.clone(), ..acknowledgements });
+        }
+        let data = probe(&format!("TFTP data (UDP, {ports})"), (17, first), Way::Out);
+        probes.push(Probe { is_established: is_single, open, ..data });
     }
     if let Some(http) = number(What::Http) {
         probes.push(probe("HTTP (its TCP port)", (6, http), Way::In));
@@ -146,25 +167,26 @@ fn packet<'a>(link: &'a Link, probe: &Probe) -> Packet<'a> {
 }
 
 /// The commands that let these packets pass.
-fn opened(mut finding: Finding, manager: Manager, link: &str, culprit: &Culprit, probes: &[Probe]) -> Finding {
-    let incoming = probes.iter().filter(|probe| probe.way == Way::In);
-    let transfers = incoming.clone().any(|probe| probe.is_established);
-    let ports = |protocol: u8| -> Vec<String> {
-        let ports = incoming.clone().filter(|probe| probe.port.0 == protocol && !probe.is_established);
-        ports.map(|probe| probe.port.1.to_string()).collect()
+fn opened(mut finding: Finding, host: &Host, link: &str, culprit: &Culprit, probes: &[Probe]) -> Finding {
+    let manager = manager(host.filters.manager, culprit);
+    let ports = |way: Way, protocol: u8| -> Vec<String> {
+        let probes = probes.iter().filter(|probe| probe.way == way && probe.port.0 == protocol);
+        probes.filter_map(|probe| probe.open.clone()).collect()
     };
     for (protocol, name) in [(17, "udp"), (6, "tcp")] {
-        let ports = ports(protocol);
+        let ports = ports(Way::In, protocol);
         if ports.is_empty() {
             continue;
         }
-        let commas = ports.join(",");
         match manager {
             Manager::Firewalld => {
-                let all: Vec<String> = ports.iter().map(|port| format!("--add-port={port}/{name}")).collect();
+                let zone = zone(&host.filters.chains, link, culprit).map(|zone| format!("--zone={zone}"));
+                let all = zone.into_iter().chain(ports.iter().map(|port| format!("--add-port={port}/{name}")));
+                let all: Vec<String> = all.collect();
                 finding = finding.fixed_by(Fix::Run(format!("sudo firewall-cmd --permanent {}", all.join(" "))));
             }
             Manager::Ufw => {
+                let commas = ports.join(",").replace('-', ":");
                 let rule = format!("sudo ufw allow in on {link} to any port {commas} proto {name}");
                 finding = finding.fixed_by(Fix::Run(rule));
             }
@@ -174,29 +196,55 @@ fn opened(mut finding: Finding, manager: Manager, link: &str, culprit: &Culprit,
         }
     }
     for (protocol, name) in [(17, "udp"), (6, "tcp")] {
-        let leaving = probes.iter().filter(|probe| probe.way == Way::Out && probe.port.0 == protocol);
-        // TFTP's data leaves from any port.
-        let ports: Vec<String> = leaving.filter(|p| p.port.1 != TRANSFER).map(|p| p.port.1.to_string()).collect();
+        let ports = ports(Way::Out, protocol);
         if !ports.is_empty() && manager == Manager::Nobody {
             finding = finding.fixed_by(Fix::Run(accept(culprit, "o", link, name, "s", &ports)));
         }
     }
-    let data = probes.iter().any(|probe| probe.way == Way::Out && probe.port.1 == TRANSFER);
     if manager == Manager::Firewalld {
         finding = finding.fixed_by(Fix::Run("sudo firewall-cmd --reload".into()));
     }
-    match transfers || data {
+    match probes.iter().any(|probe| probe.open.is_none()) {
         true => finding.fixed_by(Fix::Configure("tftp.single_port = true".into())),
         false => finding,
     }
 }
+
+/// The program that manages the table. ufw leaves its chains behind where it is switched off, and a table of somebody
+/// else may drop what firewalld lets pass.
+fn manager(manager: Manager, culprit: &Culprit) -> Manager {
+    let is_its_own = match manager {
+        Manager::Nobody => true,
+        Manager::Firewalld => culprit.table == FIREWALLD,
+        Manager::Ufw => culprit.table.ends_with(" filter") && culprit.base == culprit.base.to_uppercase(),
+    };
+    if is_its_own { manager } else { Manager::Nobody }
+}
+
+/// The zone of firewalld that the packets of an interface are in: its chain ends them, or the chain of all zones leads
+/// there. Without a zone in the command, firewalld changes its default zone.
+fn zone<'a>(chains: &'a [Chain], link: &str, culprit: &'a Culprit) -> Option<&'a str> {
+    let of = |name: &'a str| name.strip_prefix("filter_IN_");
+    if let Some(zone) = of(&culprit.chain) {
+        let parts = ["_pre", "_log", "_deny", "_allow", "_post"];
+        return Some(parts.iter().find_map(|part| zone.strip_suffix(part)).unwrap_or(zone));
+    }
+    let zones = chains.iter().find(|chain| chain.table == FIREWALLD && chain.name == "filter_INPUT_ZONES")?;
+    zones.rules.iter().find_map(|rule| match &rule.action {
+        Action::Goto(name) | Action::Jump(name) if firewall::is_of_interface(rule, link) => of(name),
+        _ => None,
+    })
+}
+
+/// firewalld's table of nftables.
+const FIREWALLD: &str = "inet firewalld";
 
 /// A rule at the beginning of the chain that the kernel starts with.
 fn accept(culprit: &Culprit, way: &str, link: &str, protocol: &str, end: &str, ports: &[String]) -> String {
     let Culprit { table, base, .. } = culprit;
     match table.split_once(' ').filter(|(program, _)| program.starts_with("iptables")) {
         Some((program, table)) => {
-            let ports = ports.join(",");
+            let ports = ports.join(",").replace('-', ":");
             format!(
                 "sudo {program} -t {table} -I {base} -{way} {link} -p {protocol} -m multiport --{end}ports {ports} -j ACCEPT"
             )

@@ -1,6 +1,6 @@
 //! What was seen of a host.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, ops::RangeInclusive};
 
 use crate::doctor::firewall::Chain;
 
@@ -23,6 +23,8 @@ pub struct Host {
     pub container: Option<String>,
     /// The rules of the packet filters, or why they cannot be read.
     pub filters: Filters,
+    /// The ports that TFTP sends files from; none: any.
+    pub transfer_ports: Option<RangeInclusive<u16>>,
     /// Whether netbootd may listen at layer 2 in place of port 67 (`dhcp.socket`).
     pub shares_port_67: bool,
     /// Whether it always does.

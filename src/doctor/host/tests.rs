@@ -1,7 +1,7 @@
 //! What is said about ports, where netbootd listens at layer 2 and where rights are missing.
 
 use super::{seen::*, *};
-use crate::doctor::firewall::{Chain, Way};
+use crate::doctor::firewall::{Action, Chain, Hook, Rule, Test, Way, What as About};
 
 fn running() -> Option<Running> {
     Some(Running { pid: 7, user: None, interfaces: vec!["eth1".into()], can_capture: Some(true) })
@@ -45,7 +45,7 @@ fn at_layer_2_port_67_is_not_missed_and_no_filter_drops_dhcp() {
     let drops = Chain {
         table: "inet filter".into(),
         name: "input".into(),
-        hook: Some(crate::doctor::firewall::Hook { way: Way::In, order: (0, 0), device: None }),
+        hook: Some(Hook { way: Way::In, order: (0, 0), device: None }),
         drops_the_rest: true,
         rules: Vec::new(),
     };
@@ -115,4 +115,108 @@ fn a_filter_between_the_ports_of_a_bridge_is_found_with_the_fix_of_its_manager()
     assert_eq!(found(saved, Manager::Ufw, true), run("sudo ufw route allow in on eth1 out on eth1"));
     assert_eq!(found(saved, Manager::Nobody, false), None, "what a bridge passes is not filtered");
     assert_eq!(found(&saved.replace("COMMIT", &format!("{rule}COMMIT")), Manager::Nobody, true), None);
+}
+
+/// A host with filters that accept these packets, and drop the rest.
+fn filtered(accepts: &[(Way, &[About])], about: Host) -> Host {
+    let chain = |way: Way, base: &str| Chain {
+        table: "inet filter".into(),
+        name: base.into(),
+        hook: Some(Hook { way, order: (0, 0), device: None }),
+        drops_the_rest: true,
+        rules: accepts
+            .iter()
+            .filter(|(of, _)| *of == way)
+            .map(|(_, tests)| Rule {
+                tests: tests.iter().map(|what| Test { not: false, what: what.clone() }).collect(),
+                action: Action::Accept,
+                text: String::new(),
+            })
+            .collect(),
+    };
+    let chains = vec![chain(Way::In, "input"), chain(Way::Out, "output")];
+    Host { filters: Filters { chains, ..Filters::default() }, ..about }
+}
+
+fn drops(host: &Host) -> Option<Finding> {
+    judge(host).into_iter().find(|finding| finding.id == "firewall_drops")
+}
+
+#[test]
+fn filters_are_asked_for_the_ports_that_tftp_answers_from() {
+    let ports = vec![port_of(What::BootServer, 4011, vec![]), port_of(What::Tftp, 69, vec![])];
+    let (established, udp) = (About::State(vec!["established".into()]), 17);
+    let to = |low, high| About::ToPort(Some(udp), vec![(low, high)]);
+    let from = |low, high| About::FromPort(Some(udp), vec![(low, high)]);
+    let (asks, asks_4011) = ([to(69, 69)], [to(4011, 4011)]);
+    let (sends, acknowledges) = ([from(50_000, 50_999)], [to(50_000, 50_999)]);
+    let strict = [(Way::In, &asks[..]), (Way::In, &asks_4011), (Way::Out, std::slice::from_ref(&established))];
+    let of = |transfer_ports| Host { transfer_ports, ..host(ports.clone()) };
+    let any = drops(&filtered(&strict, of(None))).expect("TFTP sends from a port that nobody asked");
+    assert_eq!(any.fix, [Fix::Configure("tftp.single_port = true".into())]);
+    // What is set already is not advised, and nothing is dropped with it.
+    assert_eq!(drops(&filtered(&strict, of(Some(69..=69)))), None);
+    let ports = drops(&filtered(&strict, of(Some(50_000..=50_999)))).expect("as from any port");
+    assert!(ports.text.contains("(UDP, ports 50000-50999)"), "{}", ports.text);
+    let insert = "sudo nft insert rule inet filter input iifname eth1 udp dport 50000-50999 accept";
+    let both = [&strict[..], &[(Way::Out, &sends[..])]].concat();
+    let incoming = drops(&filtered(&both, of(Some(50_000..=50_999)))).expect("acknowledgements");
+    assert_eq!(incoming.fix, [Fix::Run(insert.into())]);
+    let all = [&both[..], &[(Way::In, &acknowledges[..])]].concat();
+    assert_eq!(drops(&filtered(&all, of(Some(50_000..=50_999)))), None);
+}
+
+#[test]
+fn the_program_that_manages_a_table_opens_it() {
+    let goto = |name: &str, tests: &[About]| Rule {
+        tests: tests.iter().map(|what| Test { not: false, what: what.clone() }).collect(),
+        action: Action::Goto(name.into()),
+        text: String::new(),
+    };
+    let of_eth1 = About::InterfaceIn(vec!["eth1".into()]);
+    let firewalld =
+        |name: &str, rules| Chain { table: "inet firewalld".into(), name: name.into(), rules, ..Chain::default() };
+    let input = |rules| Chain {
+        hook: Some(Hook { way: Way::In, order: (0, 0), device: None }),
+        drops_the_rest: true,
+        ..firewalld("filter_INPUT", rules)
+    };
+    let rejects = Rule { tests: Vec::new(), action: Action::Drop, text: "reject".into() };
+    let zones = || {
+        vec![
+            goto("filter_IN_other", &[About::InterfaceIn(vec!["eth2".into()])]),
+            goto("filter_IN_my_zone", std::slice::from_ref(&of_eth1)),
+            goto("filter_IN_public", &[]),
+        ]
+    };
+    let opened = |manager, chains: Vec<Chain>| {
+        let filters = Filters { chains, manager, ..Filters::default() };
+        let finding = drops(&Host { filters, ..host(vec![port_of(What::Http, 8080, vec![])]) }).expect("a finding");
+        finding
+            .fix
+            .into_iter()
+            .map(|fix| if let Fix::Run(command) = fix { command } else { String::new() })
+            .collect::<Vec<_>>()
+    };
+    let expected = ["sudo firewall-cmd --permanent --zone=my_zone --add-port=8080/tcp", "sudo firewall-cmd --reload"];
+    let jump = Rule { action: Action::Jump("filter_INPUT_ZONES".into()), ..goto("", &[]) };
+    // The chain of the zone ends the packet (firewalld 1), or the chain behind all zones (firewalld 0.9).
+    for (zone, deny) in
+        [(vec![rejects.clone()], vec![]), (vec![goto("filter_IN_my_zone_deny", &[])], vec![rejects]), (vec![], vec![])]
+    {
+        let chains = vec![
+            input(vec![jump.clone()]),
+            firewalld("filter_INPUT_ZONES", zones()),
+            firewalld("filter_IN_my_zone", zone),
+            firewalld("filter_IN_my_zone_deny", deny),
+        ];
+        assert_eq!(opened(Manager::Firewalld, chains), expected);
+    }
+    // A table of somebody else.
+    let other = Chain { table: "inet other".into(), name: "input".into(), ..input(vec![]) };
+    let insert = ["sudo nft insert rule inet other input iifname eth1 tcp dport 8080 accept"];
+    assert_eq!(opened(Manager::Firewalld, vec![other.clone()]), insert);
+    assert_eq!(opened(Manager::Ufw, vec![other.clone()]), insert);
+    let of_ufw = Chain { table: "iptables filter".into(), name: "INPUT".into(), ..other };
+    assert_eq!(opened(Manager::Ufw, vec![of_ufw]), ["sudo ufw allow in on eth1 to any port 8080 proto tcp"]);
 }
