@@ -55,7 +55,7 @@ pub(super) fn port(PortSeen { what, number, holders }: &PortSeen, host: &Host) -
             None if *what == What::Dhcp && host.is_at_layer_2() => {
                 format!("netbootd listens at layer 2 in place of {title}")
             }
-            None if host.running.is_some() => return missing(*what, &title),
+            None if host.running.is_some() => return missing(&title),
             None => format!("{title} is free"),
         };
         return Finding::of_host("port", Verdict::Ok, words);
@@ -85,23 +85,26 @@ pub(super) fn port(PortSeen { what, number, holders }: &PortSeen, host: &Host) -
         What::BootServer | What::Tftp => {
             let does = if *what == What::Tftp { "serve loaders" } else { "answer firmware" };
             let text = format!("{title} is held by {by}, so netbootd cannot {does} on it");
-            others
-                .iter()
-                .fold(Finding::of_host("port_held", Verdict::Fault, text), |finding, held| finding.fixed_by(stop(held)))
+            let finding = Finding::of_host("port_held", Verdict::Fault, text);
+            others.iter().fold(finding, |finding, held| match leases(held, host) {
+                true => finding.fixed_by(Fix::Do(format!("{}: {LEAVE}", held.by))),
+                false => finding.fixed_by(stop(held)),
+            })
         }
     }
 }
 
-/// A server that runs, and does not listen on a port.
-fn missing(what: What, title: &str) -> Finding {
-    let (id, verdict) = ("port_not_served", Verdict::Warning);
-    let fix = match what {
-        What::Dhcp | What::BootServer => "dhcp.enabled = true",
-        What::Tftp => "tftp.enabled = true",
-        What::Http => "http.port = 8080",
-    };
+/// A server that runs, and does not listen on a port: its configuration was changed since its start, or it could not.
+fn missing(title: &str) -> Finding {
     let text = format!("netbootd runs, but does not listen on {title}");
-    Finding::of_host(id, verdict, text).fixed_by(Fix::Configure(fix.into()))
+    let fix = "start netbootd again: it opens its ports when it starts, and its log says why it lacks one";
+    Finding::of_host("port_not_served", Verdict::Warning, text).fixed_by(Fix::Do(fix.into()))
+}
+
+/// Whether a program also has the port of DHCP: it may be the one that leases addresses, which has to go on.
+fn leases(held: &Held, host: &Host) -> bool {
+    let mut dhcp = host.ports.iter().filter(|port| port.what == What::Dhcp).flat_map(|port| &port.holders);
+    held.pid.is_some() && dhcp.any(|other| other.pid == held.pid)
 }
 
 fn stop(held: &Held) -> Fix {
@@ -113,3 +116,7 @@ fn stop(held: &Held) -> Fix {
         (None, None) => Fix::Run("sudo ss -lpn".into()),
     }
 }
+
+/// For a DHCP server that boots machines too.
+const LEAVE: &str =
+    "remove TFTP and PXE from its configuration (dnsmasq: enable-tftp, pxe-service, pxe-prompt), and restart it";

@@ -220,3 +220,26 @@ fn the_program_that_manages_a_table_opens_it() {
     let of_ufw = Chain { table: "iptables filter".into(), name: "INPUT".into(), ..other };
     assert_eq!(opened(Manager::Ufw, vec![of_ufw]), ["sudo ufw allow in on eth1 to any port 8080 proto tcp"]);
 }
+
+#[test]
+fn the_server_that_leases_is_not_stopped() {
+    let dnsmasq = |unit: Option<&str>| Held {
+        by: "dnsmasq (pid 9)".into(),
+        pid: Some(9),
+        is_netbootd: false,
+        unit: unit.map(str::to_owned),
+    };
+    let fix =
+        |ports| judge(&host(ports)).into_iter().find(|finding| finding.id == "port_held").map(|finding| finding.fix);
+    let tftp = || port_of(What::Tftp, 69, vec![dnsmasq(Some("dnsmasq.service"))]);
+    assert_eq!(fix(vec![tftp()]), Some(vec![Fix::Run("sudo systemctl disable --now dnsmasq.service".into())]));
+    let leases = fix(vec![port_of(What::Dhcp, 67, vec![dnsmasq(None)]), tftp()]);
+    assert!(matches!(leases.as_deref(), Some([Fix::Do(words)]) if words.contains("enable-tftp")), "{leases:?}");
+}
+
+#[test]
+fn a_port_that_is_missing_is_opened_by_a_start() {
+    let host = Host { running: running(), ..host(vec![port_of(What::Tftp, 69, vec![])]) };
+    let missing = judge(&host).into_iter().find(|finding| finding.id == "port_not_served").expect("a finding");
+    assert!(matches!(missing.fix.as_slice(), [Fix::Do(words)] if words.starts_with("start netbootd again")));
+}
