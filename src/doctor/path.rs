@@ -28,6 +28,8 @@ pub struct Path {
     pub loaders: Vec<Loader>,
     /// The loaders that were offered by HTTP: who gets it, its URL, and its size or what went wrong.
     pub by_http: Vec<(Client, String, Result<usize, String>)>,
+    /// Boot files that are offered by another protocol than HTTP and TFTP: who gets it, and its URL.
+    pub others: Vec<(Client, String)>,
     /// The script: its URL, and how many lines it has.
     pub script: Option<(String, Result<usize, NoScript>)>,
     /// Files that the script names.
@@ -83,6 +85,11 @@ pub fn judge(path: &Path) -> Vec<Finding> {
     let loaders = path.loaders.iter().map(|loader| path.loader(loader));
     findings.extend(loaders.filter(|finding| !is_small || finding.id != "loader_in_small_blocks"));
     findings.extend(path.by_http.iter().map(|(client, url, size)| loader_by_http(*client, url, size)));
+    findings.extend(path.others.iter().map(|(client, url)| {
+        let text =
+            format!("{url} for {} was not fetched: this program fetches by http:// and by TFTP only", client.title());
+        found("not_fetched", Verdict::Note, text)
+    }));
     findings.extend(path.script());
     findings.extend(path.files.iter().map(file));
     findings.extend(path.sample.as_ref().map(sample));
@@ -100,7 +107,8 @@ impl Path {
 
     /// Of what passes to the leasing server, and of what TFTP brought.
     fn mtu(&self) -> Option<Finding> {
-        let by_echo = self.echoed.filter(|(_, mtu)| *mtu < self.link_mtu);
+        // Machines that boot have the MTU of Ethernet, also where this host has large frames.
+        let by_echo = self.echoed.filter(|(_, mtu)| *mtu < self.link_mtu.min(ETHERNET));
         let full = self.loaders.iter().find(|loader| loader.small.is_ok() && loader.full.is_err());
         let by_tftp = full.and_then(|loader| loader.largest).map(|block| usize::from(block) + HEADERS);
         let Some(mtu) = by_echo.map(|(_, mtu)| mtu).or(by_tftp) else {
@@ -262,6 +270,8 @@ fn sample((name, bytes, took): &(String, usize, Duration)) -> Finding {
     }
 }
 
+/// The MTU of Ethernet without large frames.
+const ETHERNET: usize = 1500;
 /// Of IPv4, UDP and TFTP.
 const HEADERS: usize = 20 + 8 + 4;
 
@@ -295,6 +305,8 @@ mod tests {
         };
         assert_eq!(ids(&path), [("path_mtu", Verdict::Fault), ("loader", Verdict::Ok)]);
         assert_eq!(judge(&path)[0].fix, [Fix::Run("sudo ip link set dev eth1 mtu 1400".into())]);
+        let jumbo = Path { link_mtu: 9000, echoed: Some((Ipv4Addr::new(192, 0, 2, 1), 1504)), ..path };
+        assert_eq!(ids(&jumbo), [("path_mtu", Verdict::Ok), ("loader", Verdict::Ok)]);
         assert_eq!(ids(&loader(Err("silent".into()), silent(), None)), [("loader_not_fetched", Verdict::Fault)]);
         assert_eq!(ids(&loader(Ok(9), Ok((8, 1468)), None)), [("loader_differs", Verdict::Fault)]);
     }

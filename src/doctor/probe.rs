@@ -42,13 +42,16 @@ pub async fn probe(network: &Network, interface: &Interface, run: u16, progress:
     let base = network.offers.iter().find_map(|offer| base_of(&offer.boot_file()?.0));
     for client in Client::ALL {
         for (name, host) in offered(network, client, path.server) {
-            if client == Client::Ipxe {
+            let is_http = name.starts_with("http://");
+            if client == Client::Ipxe && is_http {
                 progress("fetching the script");
                 script(&mut path, &name).await;
-            } else if name.contains("://") {
+            } else if is_http {
                 progress(&format!("fetching {name}"));
                 let got = get(&name, WHOLE, Duration::from_secs(5)).await.and_then(whole);
                 path.by_http.push((client, name, got.map(|bytes| bytes.len())));
+            } else if name.contains("://") {
+                path.others.push((client, name));
             } else if !path.loaders.iter().any(|loader| loader.name == name) {
                 progress(&format!("fetching {name} by TFTP"));
                 path.loaders.push(loader(client, name, own, host, base.as_deref()).await);
