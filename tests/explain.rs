@@ -310,6 +310,8 @@ fn a_capture_is_shown_with_what_other_servers_break() {
         ("10.77.0.50:2071", "10.77.0.2:69", b"\0\x01nothing.efi\0octet\0"),
         ("10.77.0.1:5000", "10.77.0.50:2071", b"\0\x05\0\x01File not found\0"),
         ("10.77.0.1:53", "10.77.0.50:5000", b"else"),
+        // On a terminal, this would clear the screen and add a line.
+        ("10.77.0.50:2072", "10.77.0.2:69", b"\0\x01a\x1b[2J\nb.efi\0octet\0"),
     ]);
     fs::write(scratch.path().join("x.pcap"), &file).expect("written");
     let shown = |arguments: &[&str]| explain(scratch.path(), "state.url = \"sqlite://state.db\"\n", arguments);
@@ -325,7 +327,8 @@ fn a_capture_is_shown_with_what_other_servers_break() {
         "a TFTP read request for snponly.efi\n  netbootd answers: snponly.efi, 70 bytes\n",
         "a TFTP read request for nothing.efi\n  netbootd does not answer: ",
         "TFTP error 1: \"File not found\"",
-        "5 packets of network boots, 1 others",
+        "a TFTP read request for a?[2J?b.efi\n",
+        "6 packets of network boots, 1 others",
     ] {
         assert!(text.contains(words), "{words:?} is missing in\n{text}");
     }
@@ -339,7 +342,7 @@ fn a_capture_is_shown_with_what_other_servers_break() {
 
     fs::write(scratch.path().join("cut.pcap"), &file[..file.len() - 1]).expect("written");
     let cut = shown(&["--pcap", "cut.pcap"]);
-    let words = "cut.pcap: it ends in the middle of packet 6: capture it again, or copy the whole file";
+    let words = "cut.pcap: it ends in the middle of packet 7: capture it again, or copy the whole file";
     assert!(String::from_utf8_lossy(&cut.stderr).contains(words), "{cut:?}");
     assert_eq!(cut.status.code(), Some(69));
     let none = shown(&["--pcap", "n.toml"]);

@@ -9,6 +9,12 @@ pub fn is_unseen(c: char) -> bool {
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// The same text for a terminal: it neither acts there nor adds a line.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    text.replace(is_unseen, "?")
+}
+
 /// Words that may hold what a stranger sent, for an iPXE `echo`: one line, nothing that iPXE would expand or execute
 /// (`${…}`, `&&`, `||`, `;`, `#`; core/exec.c).
 #[must_use]

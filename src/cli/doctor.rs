@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::failure::{EX_NOPERM, EX_OSERR, EX_USAGE, Failure, print};
 use crate::{
+    boot::text::visible,
     daemon::privileges::PrivilegeError,
     doctor::{
         finding::{Finding, Fix, Verdict, worst},
@@ -53,7 +54,7 @@ impl Doctor {
         let (began, is_terminal) = (Instant::now(), std::io::stderr().is_terminal());
         // On a terminal, each step replaces the one before it.
         let mut progress = |step: &str| {
-            let mut error = std::io::stderr();
+            let (mut error, step) = (std::io::stderr(), visible(step));
             let _ = match is_terminal {
                 true => write!(error, "\r\x1b[K{:>2} s  {step} …", began.elapsed().as_secs()),
                 false => writeln!(error, "{step}"),

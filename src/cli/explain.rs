@@ -16,6 +16,7 @@ use crate::{
         hardware::Hardware,
         loader::{ClientArch, Loader},
         mac::MacAddr,
+        text::visible,
     },
     config::{
         Faults,
@@ -194,10 +195,11 @@ impl Explain {
 fn capture_as_text(Explained { packets, others, cut, state }: &Explained) -> String {
     let mut text = format!("state: {state}\n");
     for Line { number, at, from, what, answer, refused, wire, breaks, .. } in packets {
-        text += &format!("\n#{number}  +{}.{:03} s  {from}\n  {what}\n", at / 1_000_000, at / 1000 % 1000);
-        text += &answer.as_ref().map(|answer| format!("  netbootd answers: {answer}\n")).unwrap_or_default();
-        text += &refused.as_ref().map(|why| format!("  netbootd does not answer: {why}\n")).unwrap_or_default();
-        text.extend(breaks.iter().map(|words| format!("  this breaks boots: {words}\n")));
+        text += &format!("\n#{number}  +{}.{:03} s  {from}\n  {}\n", at / 1_000_000, at / 1000 % 1000, visible(what));
+        text += &answer.as_ref().map(|answer| format!("  netbootd answers: {}\n", visible(answer))).unwrap_or_default();
+        text +=
+            &refused.as_ref().map(|why| format!("  netbootd does not answer: {}\n", visible(why))).unwrap_or_default();
+        text.extend(breaks.iter().map(|words| format!("  this breaks boots: {}\n", visible(words))));
         if let Some((to, hex)) = wire {
             text += &format!("  {} bytes to {to}:\n", hex.len() / 2);
             let lines = hex.as_bytes().chunks(64).map(|line| format!("    {}\n", String::from_utf8_lossy(line)));

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::failure::{EX_UNAVAILABLE, Failure, print};
 use crate::{
+    boot::text::visible,
     files::image::ImageFile,
     iso::{
         Index, Kind,
@@ -168,7 +169,7 @@ impl Shown<'_> {
         let (volume, found) = (self.index.volume(), &self.found);
         let mut text = format!("{}: {}\n", self.name, found.title);
         let mut line = |title: &str, value: &str| {
-            let _ = writeln!(text, "  {title:12} {value}");
+            let _ = writeln!(text, "  {title:12} {}", visible(value));
         };
         line("family", &format!("{} ({})", found.kind, found.family));
         line("version", found.version.as_deref().unwrap_or("unknown"));
@@ -345,6 +346,21 @@ const DAMAGED: u8 = 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_does_nothing_to_the_terminal() {
+        let made = crate::iso::made::iso("LAB\x1b[2J\nEL", &[]);
+        let scratch = tempfile::tempdir().expect("a folder");
+        let file = scratch.path().join("x.iso");
+        std::fs::write(&file, &made.bytes).expect("written");
+        let image = ImageFile::open(&file).expect("a file");
+        let index = Index::open(&image).expect("an image");
+        let found = recognise(&image, &index);
+        let unreadable = Unreadable::of(&index);
+        let shown =
+            Shown { name: "x.iso".into(), index: &index, found, unreadable, verdict: None, is_to_verify: false };
+        assert!(shown.as_text().contains("  volume       \"LAB?[2J?EL\", "), "{}", shown.as_text());
+    }
 
     #[test]
     fn sizes_and_the_progress_bar_are_readable() {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::boot::text::visible;
+
 /// How bad it is, the worst last. The number is the exit code of `netbootd doctor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,10 +97,10 @@ pub enum Fix {
 }
 
 impl Finding {
-    /// Without evidence and fix.
+    /// Without evidence and fix. In all of its texts may be what a stranger sent: names, classes, errors.
     #[must_use]
     pub fn new(id: &'static str, area: Area, verdict: Verdict, text: impl Into<String>) -> Self {
-        Self { id, area, verdict, text: text.into(), evidence: Vec::new(), fix: Vec::new() }
+        Self { id, area, verdict, text: visible(&text.into()), evidence: Vec::new(), fix: Vec::new() }
     }
 
     /// About the host.
@@ -110,14 +112,19 @@ impl Finding {
     /// With one more thing that was seen.
     #[must_use]
     pub fn seen(mut self, evidence: impl Into<String>) -> Self {
-        self.evidence.push(evidence.into());
+        self.evidence.push(visible(&evidence.into()));
         self
     }
 
     /// With one more thing to do.
     #[must_use]
     pub fn fixed_by(mut self, fix: Fix) -> Self {
-        self.fix.push(fix);
+        self.fix.push(match fix {
+            Fix::Run(text) => Fix::Run(visible(&text)),
+            Fix::Configure(text) => Fix::Configure(visible(&text)),
+            Fix::Paste(text) => Fix::Paste(visible(&text)),
+            Fix::Do(text) => Fix::Do(visible(&text)),
+        });
         self
     }
 }
@@ -139,6 +146,16 @@ pub fn what_matters(findings: &[Finding]) -> Option<&Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_stranger_sent_adds_no_line() {
+        let sent = "x\x1b[2J\n             run:  sudo reboot\u{202e}";
+        let finding = Finding::of_host("a", Verdict::Fault, sent).seen(sent);
+        let fixes = [Fix::Run, Fix::Configure, Fix::Paste, Fix::Do].map(|fix| fix(sent.to_owned()));
+        let finding = fixes.into_iter().fold(finding, Finding::fixed_by);
+        let shown = serde_json::to_string(&finding).expect("JSON");
+        assert_eq!(shown.matches("x?[2J?             run:  sudo reboot?").count(), 6, "{shown}");
+    }
 
     #[test]
     fn the_worst_decides_and_of_equals_the_first_matters() {
