@@ -92,6 +92,24 @@ fn a_reader_that_has_read_enough_is_no_failure() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_named() {
+    let full = fs::File::options().write(true).open("/dev/full").expect("there");
+    let output = Command::new(env!("CARGO_BIN_EXE_netbootd")).arg("dhcp-snippet").stdout(full).output();
+    let output = output.expect("started");
+    assert_eq!(output.status.code(), Some(71));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.starts_with("netbootd: cannot write the output: No space left on device"), "{error}");
+}
+
+#[test]
+fn a_user_of_the_doctor_that_is_not_there_is_an_error_of_its_own_option() {
+    let output = netbootd(&["doctor", "--as", "nobody-of-that-name"]);
+    assert_eq!(output.status.code(), Some(64));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("there is no user nobody-of-that-name in /etc/passwd\n"), "{error}");
+}
+
+#[test]
 fn what_explain_would_ignore_is_refused() {
     for ignored in [&["--address", "192.0.2.4"] as &[&str], &["--wire"]] {
         let output = netbootd(&[&["explain", "--mac", "52:54:00:12:34:56"], ignored].concat());

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{
-    failure::{EX_NOPERM, EX_OSERR, EX_USAGE, FAULTS, Failure, configuration, print},
+    failure::{EX_OSERR, FAULTS, Failure, configuration, not_as, print},
     what_is,
 };
 use crate::{
     config::{Fault, Finding, Level, load::environment, schema::Config},
-    daemon::privileges::{self, PrivilegeError},
+    daemon::privileges,
     doctor::configuration::{self, Place},
 };
 
@@ -65,13 +65,7 @@ impl Check {
 
 /// Runs `look` with the rights of a user.
 fn seen_by<T: Send>(user: Option<&str>, look: impl FnOnce() -> T + Send) -> Result<T, Failure> {
-    let looked = configuration::seen_by(user, look).map_err(|error| match error {
-        PrivilegeError::NoUser(user) => Failure::new(EX_USAGE, format!("there is no user {user} in /etc/passwd")),
-        PrivilegeError::NotRoot(user) => {
-            Failure::new(EX_NOPERM, format!("only root can check files as user {user}: run this with sudo"))
-        }
-        error => Failure::new(EX_OSERR, error),
-    })?;
+    let looked = configuration::seen_by(user, look).map_err(not_as)?;
     looked.ok_or_else(|| Failure::new(EX_OSERR, "the check stopped because of a bug in netbootd"))
 }
 

@@ -9,10 +9,9 @@ use std::{
 
 use serde_json::json;
 
-use super::failure::{EX_NOPERM, EX_OSERR, EX_USAGE, Failure, print};
+use super::failure::{EX_OSERR, EX_USAGE, Failure, not_as, print};
 use crate::{
     boot::text::visible,
-    daemon::privileges::PrivilegeError,
     doctor::{
         finding::{Finding, Fix, Verdict, worst},
         run::{Failed, Wanted, examine},
@@ -64,13 +63,10 @@ impl Doctor {
         if is_terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
-        let findings = findings.map_err(|failed| {
-            let code = match &failed {
-                Failed::Unclear(_) | Failed::User(PrivilegeError::NoUser(_)) => EX_USAGE,
-                Failed::User(_) => EX_NOPERM,
-                Failed::System(_) => EX_OSERR,
-            };
-            Failure::new(code, failed)
+        let findings = findings.map_err(|failed| match failed {
+            Failed::Unclear(unclear) => Failure::new(EX_USAGE, unclear),
+            Failed::User(error) => not_as(error),
+            Failed::System(_) => Failure::new(EX_OSERR, failed),
         })?;
         print(&if self.json { as_json(&findings) } else { as_text(&findings, self.all) })?;
         match worst(&findings).exit_code() {

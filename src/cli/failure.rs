@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::net::interface::Unclear;
+use crate::{daemon::privileges::PrivilegeError, net::interface::Unclear};
 
 /// The error message of a command, and the exit code that programs read.
 #[derive(Debug)]
@@ -30,7 +30,9 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 pub(super) fn print_if_read(text: &str) -> Result<bool, Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).map_err(|error| Failure::new(EX_OSERR, error)),
+        written => {
+            written.map(|()| true).map_err(|error| Failure::new(EX_OSERR, format!("cannot write the output: {error}")))
+        }
     }
 }
 
@@ -39,6 +41,17 @@ pub(super) fn print_if_read(text: &str) -> Result<bool, Failure> {
 pub(super) fn unclear(unclear: &Unclear, is_argument: bool, hint: &str) -> Failure {
     let is_configured = matches!(unclear, Unclear::Unknown { .. }) && !is_argument;
     Failure::new(if is_configured { EX_UNAVAILABLE } else { EX_USAGE }, format!("{unclear}{hint}"))
+}
+
+/// The failure of looking at files with the rights of a user (`--as`).
+pub(super) fn not_as(error: PrivilegeError) -> Failure {
+    match error {
+        PrivilegeError::NoUser(user) => Failure::new(EX_USAGE, format!("there is no user {user} in /etc/passwd")),
+        PrivilegeError::NotRoot(user) => {
+            Failure::new(EX_NOPERM, format!("only root can check files as user {user}: run this with sudo"))
+        }
+        error => Failure::new(EX_OSERR, error),
+    }
 }
 
 /// The configuration file to read: the named one, or else the one of the package, if it exists.
