@@ -31,8 +31,7 @@ use crate::{
 #[must_use]
 pub(super) fn bundle(live: &Live, server: &dyn Server, known: &Known<'_>, (who, seen): Row<'_>, now: Moment) -> Value {
     let mut machine = view::Machine::new(live, server, known, (who, seen), now);
-    // They name one machine, as its serial number does.
-    (machine.hardware.asset, machine.hardware.board_serial) = (None, None);
+    let numbers = take_numbers(&mut machine);
     let boots: Vec<WholeBoot> =
         seen.iter().flat_map(|seen| seen.boots.iter().rev()).map(|boot| WholeBoot::new(boot, now)).collect();
     let packets: Vec<Value> = seen.iter().flat_map(|seen| &seen.packets).map(packet).collect();
@@ -45,19 +44,32 @@ pub(super) fn bundle(live: &Live, server: &dyn Server, known: &Known<'_>, (who, 
         "packets": packets,
         "configuration": configuration(&rules, server, who, seen, machine.profile.as_deref()),
     });
-    let hidden: Vec<String> = match who {
-        Who::Machine(id) => {
-            let cards = seen.map(|seen| seen.cards.as_slice()).unwrap_or_default().iter().chain([&id.card]);
-            let of_card = |card: &MacAddr| {
-                let text = card.to_string();
-                [text.replace(':', "-"), text.replace(':', ""), text]
-            };
-            cards.flat_map(of_card).chain(machine.uuid.clone()).collect()
-        }
-        Who::Address(_) => Vec::new(),
+    let cards = seen.map(|seen| seen.cards.clone()).unwrap_or_default();
+    let own = match who {
+        Who::Machine(id) => Some(id.card),
+        Who::Address(_) => None,
     };
+    let hidden = hidden(cards.into_iter().chain(own), machine.uuid.clone().into_iter().chain(numbers));
     mask(&mut bundle, &hidden, machine.name.as_deref().filter(|name| !name.is_empty()));
     bundle
+}
+
+/// What distinguishes one machine from others of its kind.
+fn take_numbers(machine: &mut view::Machine) -> Vec<String> {
+    let parts = &mut machine.hardware;
+    let taken = [machine.serial.take(), parts.board_serial.take(), parts.asset.take()];
+    taken.into_iter().flatten().collect()
+}
+
+/// What is masked in all texts. A machine may ask for a file by its own address or number, in either case.
+fn hidden(cards: impl Iterator<Item = MacAddr>, numbers: impl Iterator<Item = String>) -> Vec<String> {
+    let of_card = |card: MacAddr| {
+        let text = card.to_string();
+        [text.replace(':', "-"), text.replace(':', ""), text]
+    };
+    // A number of a few characters may be a part of any word.
+    let numbers = numbers.filter(|number| number.chars().count() >= 6);
+    cards.flat_map(of_card).chain(numbers).flat_map(|text| [text.to_uppercase(), text.to_lowercase(), text]).collect()
 }
 
 fn packet(Packet { at, port, bytes }: &Packet) -> Value {
@@ -179,8 +191,8 @@ pub fn text(bundle: &Value) -> String {
     let word = |pointer: &str| bundle.pointer(pointer).and_then(Value::as_str);
     let cause = word("/machine/boot/stop/text").map(|cause| format!(": {cause}")).unwrap_or_default();
     let mut text = format!(
-        "# A machine's boots, as netbootd {} saw them\n\n{}{cause}\n\nMAC and IP addresses, names, UUIDs and what looks \
-         like a secret are masked; read it before you pass it on.\n",
+        "# A machine's boots, as netbootd {} saw them\n\n{}{cause}\n\nMAC and IP addresses, names, UUIDs, serial \
+         numbers and what looks like a secret are masked; read it before you pass it on.\n",
         word("/netbootd").unwrap_or("?"),
         word("/machine/boot/state").unwrap_or("not seen"),
     );
@@ -215,6 +227,25 @@ mod tests {
         for broken in [&[][..], &[0; 30], &[0; 34], &[[7; OPTIONS].as_slice(), &[12, 255, 1]].concat(), &[97; 300]] {
             assert_eq!(masked_packet(broken).len(), broken.len());
         }
+    }
+
+    #[test]
+    fn serial_numbers_are_taken_away_and_masked_in_texts() {
+        let machine = json!({
+            "id": "m", "mac": null, "address": null, "name": null, "profile": null, "by": null, "once": false,
+            "assigned": null, "approved": false, "spent": null, "kept": true, "last": null, "boot": null,
+            "serial": "CN7016", "hardware": { "board_serial": "1", "asset": "Rack-77", "product": "R650" },
+        });
+        let mut machine: view::Machine = serde_json::from_value(machine).expect("a machine");
+        let numbers = take_numbers(&mut machine);
+        let mut shown =
+            json!([machine, "no file CN7016/rack-77/1/4C4C4544-0042-3510-8052-B4C04F564E31-52-54-00-AB-CD-EF"]);
+        let uuid = "4c4c4544-0042-3510-8052-b4c04f564e31".to_owned();
+        let card: MacAddr = "52:54:00:ab:cd:ef".parse().expect("an address");
+        mask(&mut shown, &hidden([card].into_iter(), [uuid].into_iter().chain(numbers)), None);
+        assert_eq!((&shown[0]["serial"], &shown[0]["hardware"]), (&Value::Null, &json!({ "product": "R650" })));
+        let text = "no file CN7xxx/racx-xx/1/4C4C4544-0042-3510-xxxx-xxxxxxxxxxxx-52-54-00-xx-xx-xx";
+        assert_eq!(shown[1], text);
     }
 
     #[test]
