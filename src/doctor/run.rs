@@ -259,7 +259,7 @@ impl Asking<'_> {
         let each = self.interfaces.iter().map(|interface| async move {
             let heard = match interface.usable() {
                 Ok(()) => ask(interface, self.run, patience).await.map_err(|error| match error.kind() {
-                    io::ErrorKind::PermissionDenied => no_right(self.seen.is_root).to_owned(),
+                    io::ErrorKind::PermissionDenied => refused(self.seen).to_owned(),
                     _ => error.to_string(),
                 }),
                 Err(why) => Err(format!("it {}", why.of(&interface.name))),
@@ -315,9 +315,14 @@ fn missing(name: &str, there: &[Interface]) -> Finding {
     })
 }
 
-/// What keeps the network from being asked. Root has the right, except in a container.
-fn no_right(is_root: bool) -> &'static str {
-    match is_root {
+/// What keeps the network from being asked. Root has the right, except in a container. With the right, it is a packet
+/// filter: the kernel refuses what one drops on its way out.
+fn refused(seen: &Host) -> &'static str {
+    match seen.is_root {
+        _ if seen.has_rights => {
+            "a packet filter of this host drops DHCP requests that leave it (from UDP port 68 to 67): let them pass for \
+             the time of the examination, or run it on another machine of this network"
+        }
         true => "this needs CAP_NET_RAW, which root does not have here: run it on the host itself, or add that right",
         false => "this needs root or CAP_NET_RAW: run it with sudo",
     }
@@ -359,6 +364,8 @@ mod tests {
 
     #[test]
     fn root_is_not_sent_to_sudo() {
-        assert!(no_right(false).contains("sudo") && !no_right(true).contains("sudo"));
+        let refused = |is_root, has_rights| refused(&Host { is_root, has_rights, ..Host::default() });
+        assert!(refused(false, false).contains("sudo") && !refused(true, false).contains("sudo"));
+        assert!(refused(true, true).starts_with("a packet filter of this host drops DHCP requests"));
     }
 }
