@@ -219,6 +219,10 @@ impl Network {
                 found("leasing_server_here", Verdict::Note, text).fixed_by(Fix::Do(ELSEWHERE.into()))
             }
             0 if self.is_to_lease => self.no_lease_of_ours(),
+            0 if self.is_served == Some(false) => {
+                let text = format!("no DHCP server offers an address on {on}, which netbootd does not serve");
+                found("no_leasing_server", Verdict::Note, text)
+            }
             0 if self.is_filtered => {
                 let text = format!(
                     "no offer of an address is seen on {on}, and a packet filter of this host drops DHCP there"
@@ -229,11 +233,16 @@ impl Network {
                 let text = format!(
                     "no DHCP server offers an address on {on}: without one, no machine boots (PXE-E51, PXE-E52)"
                 );
-                let finding = found("no_leasing_server", Verdict::Fault, text)
-                    .fixed_by(Fix::Do("start the DHCP server of this network; or let netbootd lease addresses (netbootd up --lease); or start one on this host:".into()));
+                let finding = found("no_leasing_server", Verdict::Fault, text);
+                let fix =
+                    "start the DHCP server of this network; or let netbootd lease addresses (netbootd up --lease)";
                 // Where the boot server is another host, it may be the one that leases.
-                self.own_range().filter(|_| self.server.is_none()).map(|range| format!("sudo dnsmasq --no-daemon --conf-file=/dev/null --port=0 --no-ping --interface={on} --bind-interfaces --dhcp-range={range}"))
-                    .into_iter().fold(finding, |finding, command| finding.fixed_by(Fix::Run(command)))
+                match self.own_range().filter(|_| self.server.is_none()) {
+                    Some(range) => finding
+                        .fixed_by(Fix::Do(format!("{fix}; or start one on this host:")))
+                        .fixed_by(Fix::Run(format!("sudo dnsmasq --no-daemon --conf-file=/dev/null --port=0 --no-ping --interface={on} --bind-interfaces --dhcp-range={range}"))),
+                    None => finding.fixed_by(Fix::Do(fix.into())),
+                }
             }
             1 => self.shown(
                 found("leasing_server", Verdict::Ok, format!("the DHCP server {list} leases addresses on {on}")),
@@ -443,14 +452,18 @@ impl Network {
             }
             (Some(true), false) => {
                 let text = format!("netbootd serves {on}, but its offers are not seen there");
-                found("no_boot_offer", Verdict::Fault, text)
-                    .fixed_by(Fix::Do("see its log: it says why it does not answer the card 02:6e:62:…".into()))
+                let fix = match self.is_filtered {
+                    true => UNBLOCK,
+                    false => "see its log: it says why it does not answer the card 02:6e:62:…",
+                };
+                found("no_boot_offer", Verdict::Fault, text).fixed_by(Fix::Do(fix.into()))
             }
             (Some(false), _) => {
                 let text = format!(
                     "nobody offers a boot on {on}: netbootd runs on this host, but does not serve this interface"
                 );
-                found("not_served", Verdict::Note, text).fixed_by(Fix::Configure(format!("interfaces = [\"{on}\"]")))
+                let fix = format!("to serve it too, add {on:?} to those in interfaces of the configuration");
+                found("not_served", Verdict::Note, text).fixed_by(Fix::Do(fix))
             }
             (None, _) => {
                 let (verdict, who) = match self.server {

@@ -83,6 +83,11 @@ fn the_advised_range_is_free_of_this_hosts_address() {
 #[test]
 fn a_second_server_is_advised_only_where_none_is_there() {
     assert!(advises_a_server(&Network { is_to_lease: false, ..leasing() }));
+    // No words lead to a command that is not there.
+    let elsewhere = Network { is_to_lease: false, is_served: None, server: Some(US), ..leasing() };
+    assert!(!advises_a_server(&elsewhere));
+    let fixes = judge(std::slice::from_ref(&elsewhere)).into_iter().next().map(|finding| finding.fix);
+    assert!(matches!(fixes.as_deref(), Some([Fix::Do(words)]) if !words.ends_with(':')), "{fixes:?}");
     let fault = [("no_leasing_server", Verdict::Fault)];
     for network in [leasing(), Network { is_filtered: true, ..leasing() }] {
         assert_eq!(bad(&network), fault);
@@ -165,4 +170,26 @@ fn two_interfaces_on_one_network_are_no_two_servers() {
     // Another server is one.
     let other = [network("eth0", Ipv4Addr::new(203, 0, 113, 1)), network("eth1", here)];
     assert!(judge(&other).iter().any(|finding| finding.id == "two_proxies"));
+}
+
+#[test]
+fn offers_that_a_packet_filter_drops_are_not_sought_in_the_log() {
+    let fix = |is_filtered| {
+        let network =
+            Network { is_to_lease: false, is_filtered, offers: offers([10, 77, 0, 7].into(), ""), ..leasing() };
+        let findings = judge(std::slice::from_ref(&network));
+        findings.into_iter().find(|finding| finding.id == "no_boot_offer").map(|finding| finding.fix)
+    };
+    assert_eq!(fix(true), Some(vec![Fix::Do(UNBLOCK.into())]));
+    assert!(matches!(fix(false).as_deref(), Some([Fix::Do(words)]) if words.starts_with("see its log")));
+}
+
+#[test]
+fn an_interface_that_is_not_served_lacks_nothing() {
+    let storage = Network { is_served: Some(false), is_to_lease: false, ..leasing() };
+    assert_eq!(bad(&storage), [("no_leasing_server", Verdict::Note), ("not_served", Verdict::Note)]);
+    assert!(!advises_a_server(&storage));
+    // A line to set would take netbootd away from the interfaces that it serves.
+    let sets = judge(&[storage]).iter().flat_map(|finding| &finding.fix).any(|fix| matches!(fix, Fix::Configure(_)));
+    assert!(!sets);
 }
