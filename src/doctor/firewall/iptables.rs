@@ -166,6 +166,9 @@ mod tests {
         -A INPUT -p tcp -m tcp --dport 8080 -m recent --rcheck --seconds 60 -j ACCEPT\n\
         -A INPUT -i eth1 -p tcp -m set ! --match-set known src -m tcp --dport 82 -j DROP\n\
         -A INPUT -i eth1 -p tcp -m tcp --dport 81:82 -j ACCEPT\n\
+        -A INPUT -s 10.77.0.128/25 -p udp -m udp --dport 83 -j ACCEPT\n\
+        -A INPUT -s 10.77.0.50/32 -p udp -m udp --dport 84 -j DROP\n\
+        -A INPUT -p udp -m udp --dport 84 -j ACCEPT\n\
         -A own -j REJECT --reject-with icmp-port-unreachable\nCOMMIT\n";
 
     #[test]
@@ -174,7 +177,8 @@ mod tests {
         let ask = |protocol, port| {
             let (from, to) = ((Ipv4Addr::new(10, 77, 0, 50), 2000), (Ipv4Addr::new(10, 77, 0, 2), port));
             let (way, interface) = (Way::In, "eth1");
-            let packet = Packet { way, interface, protocol, from, to, is_established: false, is_broadcast: false };
+            let (prefix, is_established, is_broadcast) = (24, false, false);
+            let packet = Packet { way, interface, protocol, from, to, prefix, is_established, is_broadcast };
             match fate(&chains, &packet) {
                 Fate::Passes => "passes".into(),
                 Fate::MayEnd(culprit) => format!("perhaps {culprit}"),
@@ -188,6 +192,12 @@ mod tests {
         assert_eq!((ask(17, 4011).as_str(), ask(17, 5001).as_str()), (own, own));
         assert_eq!((ask(6, 22).as_str(), ask(6, 8080)), (policy, format!("perhaps {policy}")));
         assert_eq!(ask(6, 81), "passes");
+        // Some machines of the network have such an address.
+        assert_eq!(ask(17, 83), format!("perhaps {policy}"));
+        assert_eq!(
+            ask(17, 84),
+            "perhaps table iptables filter, chain INPUT: -A INPUT -s 10.77.0.50/32 -p udp -m udp --dport 84 -j DROP"
+        );
         assert_eq!(
             ask(6, 82),
             "perhaps table iptables filter, chain INPUT: -A INPUT -i eth1 -p tcp -m set ! --match-set known src -m tcp --dport 82 -j DROP"

@@ -30,6 +30,8 @@ pub struct Packet<'a> {
     pub from: (Ipv4Addr, u16),
     /// Receiver.
     pub to: (Ipv4Addr, u16),
+    /// The number of leading bits that are the same for all machines that may be at the other end; 32: it is that address.
+    pub prefix: u8,
     /// Whether it belongs to a connection that this host has already taken part in.
     pub is_established: bool,
     /// Whether its receiver is everyone.
@@ -290,7 +292,17 @@ impl Walk<'_> {
             are_named(names, if is_there { packet.interface } else { "" })
         };
         let is_of = |protocol: &Option<u8>| protocol.is_none_or(|protocol| protocol == packet.protocol);
-        let address = |address: Ipv4Addr| u64::from(address.to_bits());
+        // Of some machines of the network, and of others not.
+        let addressed = |ranges: &[(u64, u64)], address: Ipv4Addr, way: Way| {
+            let prefix = if way == packet.way { packet.prefix } else { 32 };
+            let others = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+            let (first, last) = (u64::from(address.to_bits() & !others), u64::from(address.to_bits() | others));
+            match ranges.iter().find(|(low, high)| *low <= last && first <= *high) {
+                Some((low, high)) if *low <= first && last <= *high => Some(true),
+                Some(_) => None,
+                None => Some(false),
+            }
+        };
         let fits = match what {
             What::InterfaceIn(names) => named(names, Way::In),
             What::InterfaceOut(names) => named(names, Way::Out),
@@ -299,8 +311,14 @@ impl Walk<'_> {
             What::FromPort(protocol, _) | What::ToPort(protocol, _) if !is_of(protocol) => return Fits::No,
             What::FromPort(_, ranges) => among(ranges, packet.from.1.into()),
             What::ToPort(_, ranges) => among(ranges, packet.to.1.into()),
-            What::From(ranges) => among(ranges, address(packet.from.0)),
-            What::To(ranges) => among(ranges, address(packet.to.0)),
+            What::From(ranges) => match addressed(ranges, packet.from.0, Way::In) {
+                Some(fits) => fits,
+                None => return Fits::Maybe,
+            },
+            What::To(ranges) => match addressed(ranges, packet.to.0, Way::Out) {
+                Some(fits) => fits,
+                None => return Fits::Maybe,
+            },
             What::State(words) => {
                 let state = if packet.is_established { "established" } else { "new" };
                 words.iter().any(|word| word == state)

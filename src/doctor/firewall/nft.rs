@@ -314,6 +314,7 @@ mod tests {
             protocol,
             from: (Ipv4Addr::new(10, 77, 0, 50), 2000),
             to: (Ipv4Addr::new(10, 77, 0, 2), port),
+            prefix: 32,
             is_established: false,
             is_broadcast: false,
         }

@@ -163,7 +163,9 @@ fn packet<'a>(link: &'a Link, probe: &Probe) -> Packet<'a> {
         Way::Out => ((own, port), (if probe.is_broadcast { Ipv4Addr::BROADCAST } else { neighbour }, client)),
     };
     let Probe { way, is_established, is_broadcast, .. } = *probe;
-    Packet { way, interface: &link.name, protocol, from, to, is_established, is_broadcast }
+    // A rule may be for some machines of the network only. The address of everyone is one.
+    let prefix = if is_broadcast || link.address.is_none() { 32 } else { link.prefix };
+    Packet { way, interface: &link.name, protocol, from, to, prefix, is_established, is_broadcast }
 }
 
 /// The commands that let these packets pass.
