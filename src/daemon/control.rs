@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -191,10 +191,12 @@ impl ControlSocket {
         if UnixStream::connect(path).await.is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another netbootd answers there"));
         }
-        if let Err(error) = std::fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path)?,
+            // The path may be a mistake, and the file may be needed.
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file, which is no socket")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o660))?;
@@ -249,3 +251,30 @@ impl Drop for ControlSocket {
 
 /// Errors of accept come in streams. A command waits for longer than this.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::net::UnixListener as Listener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        fs::write(at("state.db"), "a state").expect("written");
+        std::os::unix::fs::symlink("state.db", at("link")).expect("made");
+        for name in ["state.db", "link"] {
+            let refused = ControlSocket::open(&at(name)).await.expect_err("a file").to_string();
+            assert_eq!(refused, "there is a file, which is no socket");
+        }
+        assert_eq!(fs::read(at("state.db")).expect("still there"), b"a state");
+        assert!(at("link").is_symlink());
+
+        drop(Listener::bind(at("left")).expect("bound"));
+        let socket = ControlSocket::open(&at("left")).await.expect("opened");
+        assert!(ControlSocket::open(&at("left")).await.is_err(), "it is in use");
+        drop(socket);
+        assert!(!at("left").exists());
+    }
+}
