@@ -32,6 +32,8 @@ pub struct Loaded {
     pub places: Places,
     /// The patterns of `include`, with the folder of the configuration.
     pub patterns: Vec<PathBuf>,
+    /// Those of them, as they are written, that find files.
+    pub(super) finding: BTreeSet<String>,
     /// Unknown keys, keys that two files set, and values of a wrong type. The default is used instead.
     pub faults: Vec<Fault>,
     /// Keys and tables that are not checked further: more faults there would only follow from the first.
@@ -68,7 +70,8 @@ pub fn load(
         figment = figment.merge(Toml::string(places.text_of(0)));
     }
     // A variable may name the files, too.
-    for path in included(file, &figment.clone().merge(&variables), &texts, &places)? {
+    let (included, finding) = included(file, &figment.clone().merge(&variables), &texts, &places)?;
+    for path in included {
         places.read(&path, NamedBy::Include)?;
         // Lists are joined, because each file has its own machines.
         figment = figment.admerge(Toml::string(places.last_text()));
@@ -113,8 +116,19 @@ pub fn load(
         doubtful.extend(meant.map(|key| vec![key]));
     }
     let own = folder(file);
+    for (index, pattern) in config.include.iter().enumerate().filter(|(_, pattern)| !finding.contains(*pattern)) {
+        let mut folders = Path::new(pattern).ancestors().skip(1);
+        let plain = folders.find(|folder| !folder.to_string_lossy().contains(WILDCARDS)).map(|folder| own.join(folder));
+        if let Some(folder) = plain.filter(|folder| !folder.is_dir()) {
+            let message = format!(
+                "{pattern:?} includes no file: there is no folder {}: create it, or remove the pattern from `include`",
+                folder.display()
+            );
+            places.notes.push(Fault { place: places.of(&["include", &index.to_string()]), message });
+        }
+    }
     let patterns = config.include.iter().map(|pattern| within(&own, pattern)).collect();
-    Ok(Loaded { config, places, patterns, faults, doubtful, only: None })
+    Ok(Loaded { config, places, patterns, finding, faults, doubtful, only: None })
 }
 
 impl Loaded {
@@ -207,13 +221,14 @@ fn within(folder: &Path, pattern: &str) -> PathBuf {
     Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(pattern)
 }
 
-/// The files that match the patterns of `include`, relative to the configuration's folder, each once and sorted.
+/// The files that match the patterns of `include`, relative to the configuration's folder, each once and sorted; and the
+/// patterns that find files.
 fn included(
     file: Option<&Path>,
     figment: &Figment,
     texts: &BTreeMap<String, String>,
     places: &Places,
-) -> Result<Vec<PathBuf>, Faults> {
+) -> Result<(Vec<PathBuf>, BTreeSet<String>), Faults> {
     let patterns: Vec<String> = match figment.extract_inner("include") {
         Ok(patterns) => patterns,
         // What is wrong with it is said later, together with everything else; one text is a list of one.
@@ -222,7 +237,7 @@ fn included(
     let folder = folder(file);
     // `*.toml` is also the configuration itself, whose rules would all be there twice.
     let mut known: BTreeSet<PathBuf> = file.and_then(|file| file.canonicalize().ok()).into_iter().collect();
-    let mut paths = BTreeSet::new();
+    let (mut paths, mut finding) = (BTreeSet::new(), BTreeSet::new());
     for (index, pattern) in patterns.iter().enumerate() {
         let fault = |problem: String| {
             let place = places.of(&["include", &index.to_string()]);
@@ -245,9 +260,13 @@ fn included(
         }
         // Two ways to one file, such as a link to it, are one file.
         let is_new = |path: &PathBuf| path.canonicalize().map_or(true, |real| known.insert(real));
+        let is_own = |path: &PathBuf| file.is_some_and(|file| path.canonicalize().ok() == file.canonicalize().ok());
+        if !found.iter().all(is_own) {
+            finding.insert(pattern.clone());
+        }
         paths.extend(found.into_iter().filter(is_new));
     }
-    Ok(paths.into_iter().collect())
+    Ok((paths.into_iter().collect(), finding))
 }
 
 const WILDCARDS: [char; 3] = ['*', '?', '['];

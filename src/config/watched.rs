@@ -24,6 +24,8 @@ pub struct Watched {
     whole: BTreeSet<PathBuf>,
     /// The configuration files by name, and whether each is empty.
     empty: BTreeMap<String, bool>,
+    /// The patterns of `include` as they are written, with their places, and whether each finds files.
+    finds: BTreeMap<String, (String, bool)>,
 }
 
 impl Watched {
@@ -34,6 +36,10 @@ impl Watched {
         for (number, file) in loaded.places.files().enumerate() {
             watched.add(Path::new(file));
             watched.empty.insert(file.to_owned(), loaded.places.text_of(number).trim().is_empty());
+        }
+        for (number, pattern) in loaded.config.include.iter().enumerate() {
+            let place = loaded.places.of(&["include", &number.to_string()]);
+            watched.finds.insert(pattern.clone(), (place, loaded.finding.contains(pattern)));
         }
         for pattern in loaded.patterns.iter().filter_map(|pattern| absolute(pattern).ok()) {
             if let Some(folder) = pattern.parent() {
@@ -55,15 +61,26 @@ impl Watched {
         watched
     }
 
-    /// The faults of files that are empty and were not `before`. A program that writes a file empties it first, and the
-    /// rest may never come: its disk is full, or it was ended.
+    /// The faults of files that are empty and were not `before`, and of patterns that found files and find none now. A
+    /// program that writes a file empties it first, one that replaces a folder may remove it first, and the rest may
+    /// never come: its disk is full, or it was ended. Without its rule, a machine would get the default profile, which
+    /// may be an installer.
     #[must_use]
     pub fn emptied(&self, before: &Self) -> Option<Faults> {
         let had_text = |file: &String| before.empty.get(file) == Some(&false);
         let emptied = self.empty.iter().filter(|(file, is_empty)| **is_empty && had_text(file));
         let message =
             "the file is empty, and it was not before: write it again; to empty it, leave a comment (#) in it";
-        let faults: Vec<_> = emptied.map(|(file, _)| Fault { place: file.clone(), message: message.into() }).collect();
+        let emptied = emptied.map(|(file, _)| Fault { place: file.clone(), message: message.into() });
+        let had_files = |pattern: &String| before.finds.get(pattern).is_some_and(|(_, finds)| *finds);
+        let lost = self.finds.iter().filter(|(pattern, (_, finds))| !finds && had_files(pattern));
+        let lost = lost.map(|(pattern, (place, _))| {
+            let message = format!(
+                "{pattern:?} includes no file, and it did before: put the files back; to have none, remove it from `include`"
+            );
+            Fault { place: place.clone(), message }
+        });
+        let faults: Vec<_> = emptied.chain(lost).collect();
         (!faults.is_empty()).then_some(Faults(faults))
     }
 
@@ -291,6 +308,35 @@ mod tests {
         fs::write(at("templates/debian/preseed.cfg"), "y").expect("written");
         assert_ne!(fingerprint(&read()), before);
     }
+
+    #[test]
+    fn a_pattern_that_loses_its_files_is_a_fault() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        let of = |include: &str| {
+            fs::write(at("n.toml"), format!("include = {include}\n")).expect("written");
+            Watched::of(&load(Some(&at("n.toml")), [], &[]).expect("read"))
+        };
+        let pattern = "[\"*.toml\", \"m.d/*.toml\"]";
+        let never = of(pattern);
+        fs::create_dir(at("m.d")).expect("made");
+        fs::write(at("m.d/a.toml"), "# a\n").expect("written");
+        fs::write(at("m.d/b.toml"), "# b\n").expect("written");
+        let both = of(pattern);
+        fs::remove_file(at("m.d/a.toml")).expect("removed");
+        let one = of(pattern);
+        fs::remove_dir_all(at("m.d")).expect("removed");
+        let none = of(pattern);
+        let faults = none.emptied(&one).expect("a fault").to_string();
+        let place = at("n.toml").display().to_string();
+        assert!(faults.starts_with(&format!("{place}:1:22: \"m.d/*.toml\" includes no file, ")), "{faults}");
+        assert!(!faults.contains('\n'), "the file itself is not one of those that it includes: {faults}");
+        let without = of("[\"*.toml\"]");
+        for (now, before) in [(&one, &both), (&none, &never), (&both, &none), (&without, &both)] {
+            assert_eq!(now.emptied(before), None);
+        }
+    }
+
     #[test]
     fn a_file_that_loses_its_text_is_a_fault() {
         let scratch = tempfile::tempdir().expect("a folder");
