@@ -110,6 +110,10 @@ impl Watched {
     ) {
         images.for_each(|image| self.add(&assets.join(image)));
         if let Some(pattern) = pattern {
+            // Their folder may be mounted later, and may go for a while.
+            let folders = Path::new(pattern).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+            let plain = folders.filter(|folder| !folder.to_string_lossy().contains(['*', '?', '[']));
+            plain.for_each(|folder| self.add(&assets.join(folder)));
             let escaped = glob::Pattern::escape(&assets.to_string_lossy());
             self.images.extend(glob::Pattern::new(&format!("{escaped}/{pattern}")));
         }
@@ -296,6 +300,10 @@ mod tests {
         }
         fs::write(at("assets/isos/notes"), "x").expect("written");
         assert!(!watched.means(&at("assets/isos/notes")) && !watched.means(&at("assets/other/x.iso")));
+        fs::rename(at("assets/isos"), at("assets/gone")).expect("moved");
+        let mut watched = Watched::default();
+        watched.add_images(&at("assets"), [].iter(), Some("isos/**/*.iso"));
+        assert!(watched.folders().contains(&at("assets")) && watched.means(&at("assets/isos")), "it may come again");
 
         for text in ["etc/netbootd.toml", "etc/../kept/netbootd.toml", "etc/machines.d/10.toml", "templates/new.ipxe"] {
             assert!(Watched::of(&read()).is_text(&at(text)), "{text}");
