@@ -93,6 +93,11 @@ impl Watched {
             || is_meant(path) && (self.patterns.iter().any(|pattern| pattern.matches_path(path)) || is_of_folder())
     }
 
+    /// The paths of [`Self::is_text`], without what only matches a pattern.
+    pub fn texts(&self) -> impl Iterator<Item = &PathBuf> {
+        self.texts.iter()
+    }
+
     /// Adds a file, or a folder that may appear later.
     pub fn add(&mut self, path: &Path) {
         if let Ok(path) = absolute(path) {

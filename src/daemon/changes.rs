@@ -30,6 +30,8 @@ pub(super) struct Changes {
     watched: Arc<Mutex<Watched>>,
     /// The folders, and which folder each was when it was looked at last; none: it was not there.
     folders: BTreeMap<PathBuf, Option<Identity>>,
+    /// The texts, and which version each was then.
+    texts: BTreeMap<PathBuf, Option<Version>>,
     /// Texts that a program has written to and has not closed yet.
     unfinished: BTreeSet<PathBuf>,
     /// The first change that was not read yet.
@@ -63,14 +65,17 @@ impl Changes {
             meant(event, &watched).into_iter().for_each(|seen| drop(sender.send(seen)));
         });
         let watcher = watcher.inspect_err(|error| cannot_watch("files", error)).ok();
-        let (folders, unfinished) = (BTreeMap::new(), BTreeSet::new());
-        Self { seen, watcher, watched, folders, unfinished, since: None, is_said: false }
+        let (folders, texts, unfinished) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { seen, watcher, watched, folders, texts, unfinished, since: None, is_said: false }
     }
 
     /// Watches these files from now on: their folders, since editors put a new file in the old one's place.
     pub(super) fn watch(&mut self, watched: Watched) {
         let folders = watched.folders();
         self.unfinished.retain(|path| watched.is_text(path));
+        let mut versions = std::mem::take(&mut self.texts);
+        let mut version = |path: &PathBuf| versions.remove(path).unwrap_or_else(|| version(path));
+        self.texts = watched.texts().map(|path| (path.clone(), version(path))).collect();
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         let Some(watcher) = &mut self.watcher else { return };
         for folder in self.folders.keys().filter(|folder| !folders.contains(folder)) {
@@ -92,10 +97,16 @@ impl Changes {
     }
 
     /// Watches the folders that have the names now: one that was moved away takes the watch along. Returns whether one is
-    /// another folder than before, as after `mv new old`, or when a file system was mounted.
+    /// another folder than before, as after `mv new old`, or when a file system was mounted, or a text another version: a
+    /// file that is mounted into a container is written to where no watch of the container sees it.
     fn watch_again(&mut self) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let mut is_other = false;
+        for (text, before) in &mut self.texts {
+            let now = version(text);
+            is_other |= now != *before;
+            *before = now;
+        }
         for (folder, before) in &mut self.folders {
             let now = identity(folder);
             if now.is_some() {
@@ -183,6 +194,14 @@ fn identity(folder: &Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
+/// Device, inode, size, and when it was changed.
+type Version = (u64, u64, u64, (i64, i64));
+
+fn version(text: &Path) -> Option<Version> {
+    let metadata = fs::metadata(text).ok().filter(fs::Metadata::is_file)?;
+    Some((metadata.dev(), metadata.ino(), metadata.size(), (metadata.ctime(), metadata.ctime_nsec())))
+}
+
 /// What an event says of the files that count.
 fn meant(event: notify::Event, watched: &Watched) -> Vec<Seen> {
     if event.need_rescan() {
@@ -255,6 +274,21 @@ mod tests {
         assert!(is_whole(&mut changes).await);
         fs::write(at("etc/d/b.toml"), "# x\n").expect("written");
         assert!(is_whole(&mut changes).await, "the new folder is watched");
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_written_to_by_another_name_is_read_at_the_next_look() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir(at("container")).expect("made");
+        fs::write(at("n.toml"), "# one\n").expect("written");
+        fs::hard_link(at("n.toml"), at("container/n.toml")).expect("made");
+        let mut changes = Changes::new();
+        changes.watch(Watched::of(&load(Some(&at("container/n.toml")), [], &[]).expect("read")));
+        fs::write(at("n.toml"), "# two\n").expect("written");
+        assert!(!is_whole(&mut changes).await, "nobody says so");
+        assert!(timeout(LOOK_AGAIN + 4 * SETTLE, changes.whole()).await.is_ok(), "it is another version");
+        assert!(timeout(LOOK_AGAIN + 4 * SETTLE, changes.whole()).await.is_err(), "it is read once");
     }
 
     #[tokio::test]
