@@ -215,7 +215,7 @@ mod tests {
         let file = |name: &str, size| (name.to_owned(), Kind::File { size });
         assert_eq!(listed("x.iso/"), [("b".to_owned(), Kind::Folder), file("a", 1)]);
         assert_eq!(listed("x.iso/b"), [file("c", 5)]);
-        assert!(matches!(assets.list("x.iso/nothing"), Err(Reason::NotFound(_))));
+        assert_eq!(assets.list("x.iso/nothing"), Err(Reason::not_found("x.iso/nothing")));
     }
 
     #[test]

@@ -49,7 +49,12 @@ impl AssetRoot {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = match self.beneath(if name.is_empty() { "." } else { name }, flags) {
             // An image can be listed like a folder.
-            Err(why @ Reason::NotFound(_)) => return self.list_inside(&format!("{name}/")).unwrap_or(Err(why)),
+            Err(why @ Reason::NotFound(_)) => {
+                return match self.list_inside(&format!("{name}/")) {
+                    Some(Err(Reason::NotFound(_))) | None => Err(why),
+                    Some(listed) => listed,
+                };
+            }
             folder => folder?,
         };
         let names = Dir::read_from(&folder).map_err(|errno| unreadable(name, errno))?;
