@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
 };
 
-use rustix::process::geteuid;
+use rustix::{io::Errno, process::geteuid};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
 
@@ -93,7 +93,7 @@ impl BindError {
             }
             io::ErrorKind::AddrInUse => format!("; {}", taken()),
             io::ErrorKind::AddrNotAvailable => "; the interface has lost this address".to_owned(),
-            _ => String::new(),
+            _ => of_limits(&error).to_owned(),
         };
         Self { what, error, fix }
     }
@@ -110,7 +110,19 @@ impl BindError {
     }
 
     pub(super) fn runtime(error: io::Error) -> Self {
-        Self { what: "the operating system refused to run the server".into(), error, fix: String::new() }
+        let fix = of_limits(&error).to_owned();
+        Self { what: "the operating system refused to run the server".into(), error, fix }
+    }
+}
+
+/// The fix where a limit of the process is reached.
+fn of_limits(error: &io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) => {
+            "; raise the limit of open files: LimitNOFILE=524288 in the service's unit, --ulimit nofile=524288 for a \
+             container, or ulimit -n 524288 in the shell"
+        }
+        _ => "",
     }
 }
 
@@ -328,3 +340,15 @@ const TFTP_RECEIVE_BUFFER: usize = 1 << 20;
 const SYSLOG_RECEIVE_BUFFER: usize = 1 << 20;
 /// Connections that wait for accept.
 const BACKLOG: i32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_open_files_is_named_with_the_fix() {
+        let words = BindError::runtime(Errno::MFILE.into()).to_string();
+        assert!(words.contains("LimitNOFILE="), "{words}");
+        assert_eq!(BindError::runtime(Errno::NOMEM.into()).fix, "");
+    }
+}
