@@ -36,6 +36,8 @@ impl Folder {
         // Checked once here, so that an old kernel gives an error at the start, not a 404 for every client.
         openat2(&directory, ".", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map_err(|errno| match errno {
             Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, "Linux 5.6 or later is needed (openat2)"),
+            // The folder itself is open.
+            Errno::PERM => io::Error::new(io::ErrorKind::Unsupported, FILTERED),
             errno => errno.into(),
         })?;
         let stat = fstat(&directory)?;
@@ -106,6 +108,9 @@ impl Folder {
     }
 }
 
+/// Filters of older container engines do not know the call.
+const FILTERED: &str = "a seccomp filter blocks openat2(2): remove RestrictSUIDSGID= from the service's unit, or use a \
+                        container engine with libseccomp 2.5 or later";
 /// Of one path. Renames come at most every few microseconds, which is as long as a try takes.
 const TRIES: usize = 100;
 
