@@ -676,14 +676,6 @@ mod tests {
         assert_eq!(after(0, with(script(), vec![closed(), ended(Of::Asset, "k", None)])), "booting");
     }
 
-    #[test]
-    fn a_loader_for_other_firmware_is_no_matter_of_secure_boot() {
-        for (client, loader, expected) in [
-            ("BIOS", "snponly.efi", "other_firmware at loader"),
-            ("UEFI x86_64", "undionly.kpxe", "other_firmware at loader"),
-            ("UEFI arm64", "snponly.efi", "other_firmware at loader"),
-            ("UEFI HTTP x86_64", "snponly.efi", "unsigned_not_started at loader"),
-            ("BIOS", "undionly.kpxe", "loader_not_started at loader"),
     /// Two relays of one network pass on the same request.
     #[test]
     fn who_asks_often_takes_no_address_and_a_doubled_request_counts_once() {
@@ -698,6 +690,14 @@ mod tests {
         assert_eq!((asked(3, 2), asked(5, 2), asked(6, 1)), ("booting", "booting", "stopped"));
     }
 
+    #[test]
+    fn a_loader_for_other_firmware_is_no_matter_of_secure_boot() {
+        for (client, loader, expected) in [
+            ("BIOS", "snponly.efi", "other_firmware at loader"),
+            ("UEFI x86_64", "undionly.kpxe", "other_firmware at loader"),
+            ("UEFI arm64", "snponly.efi", "other_firmware at loader"),
+            ("UEFI HTTP x86_64", "snponly.efi", "unsigned_not_started at loader"),
+            ("BIOS", "undionly.kpxe", "loader_not_started at loader"),
             ("UEFI x86_64", "x86_64-sb/snponly.efi", "unsigned_not_started at loader"),
             ("PowerPC OPAL", "snponly.efi", "unsigned_not_started at loader"),
         ] {

@@ -61,7 +61,14 @@ pub(super) fn filters(host: &Host) -> Vec<Finding> {
 
 /// What a filter does to the machines on a bridge of this host, such as virtual machines. Docker drops what is forwarded.
 fn bridged(host: &Host, link: &Link) -> Option<Finding> {
-    let probe = Probe { what: "", port: (17, 67), way: Way::Through, is_established: false, is_broadcast: true };
+    let probe = Probe {
+        what: String::new(),
+        port: (17, 67),
+        open: None,
+        way: Way::Through,
+        is_established: false,
+        is_broadcast: true,
+    };
     let culprit = match fate(&host.filters.chains, &packet(link, &probe)) {
         Fate::Ends(culprit) if link.is_filtered_bridge => culprit,
         _ => return None,
