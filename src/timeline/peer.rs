@@ -77,8 +77,10 @@ impl fmt::Display for Silence {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peer {
     acked: u64,
-    /// When it last took something, on the caller's clock.
+    /// When it last took something, or was owed something after a rest, on the caller's clock.
     moved: Duration,
+    /// Whether something was owed to it at the last sample.
+    is_owed: bool,
 }
 
 impl Peer {
@@ -90,8 +92,9 @@ impl Peer {
     /// live peer with its window closed too) nor the bytes that it has taken are looked at.
     #[must_use]
     pub fn judge(&mut self, sample: &Sample, now: Duration, dead_after: Duration) -> Verdict {
-        if sample.acked != self.acked || !sample.is_outstanding() {
-            *self = Self { acked: sample.acked, moved: now };
+        let is_owed = sample.is_outstanding();
+        if sample.acked != self.acked || !is_owed || !self.is_owed {
+            *self = Self { acked: sample.acked, moved: now, is_owed };
             return Verdict::Progressing;
         }
         let Sample { since_ack, retransmits, probes, .. } = *sample;
@@ -160,6 +163,15 @@ mod tests {
         // Not yet: a link that is down for two minutes, or an iPXE that does not poll.
         let early = Sample { since_ack: secs(150), ..in_flight };
         assert!(matches!(judge(&[(0, early), (150, early)]), Verdict::SlowButAlive { window_closed: false, .. }));
+    }
+
+    #[test]
+    fn a_rest_between_two_requests_is_no_pause() {
+        let idle = Sample { acked: 7, ..Sample::default() };
+        let asked = |since| Sample { unacked: 10, since_ack: secs(since), ..idle };
+        assert_eq!(judge(&[(1, idle), (9, asked(0))]), Verdict::Progressing);
+        let paused = Verdict::SlowButAlive { paused: secs(6), window_closed: false };
+        assert_eq!(judge(&[(1, idle), (9, asked(0)), (15, asked(6))]), paused);
     }
 
     #[test]
