@@ -62,8 +62,9 @@ impl Live {
     pub fn put_rules(&self, rules: Arc<Rules>) {
         let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.names.store(Arc::new(rules.names()));
-        self.rules.store(rules);
+        // Before the rules: by a new name, a machine is not found among the old names. It takes a while.
         self.roster.store(self.among(&self.roster.load()));
+        self.rules.store(rules);
     }
 
     /// Puts what was said of machines in its place. Only one at a time may make it of what was there before.
@@ -131,29 +132,60 @@ mod tests {
 
     use super::*;
     use crate::boot::{
+        identity::Key,
         mac::MacAddr,
         machine::MachineRule,
         roster::Entry,
-        selector::{RuleBook, Selector},
+        selector::{Facts, RuleBook, Selector},
     };
+
+    const CARD: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const FACTS: Facts<'_> = Facts { mac: CARD, uuid: None, serial: None, hardware: None, arch: None, interface: None };
+
+    fn spent() -> Entry {
+        Entry { spent: Some("demo".into()), ..Entry::default() }
+    }
+
+    fn named(name: &str) -> Arc<Rules> {
+        let selector = Selector { macs: vec![CARD], ..Selector::default() };
+        let rule = MachineRule { name: Some(name.into()), ..MachineRule::default() };
+        Arc::new(Rules { machines: RuleBook::new(vec![(selector, rule)]), ..Rules::default() })
+    }
+
+    /// What is said of one machine, and of so many others that a copy takes a while.
+    fn said() -> Roster {
+        let card = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            Key::Card(MacAddr([2, 0, 0, 1, high, low]))
+        };
+        let own = Entry { known_as: [Key::Card(CARD)].into(), ..spent() };
+        let own = (named("a").identity(&FACTS).key(), own);
+        Roster::of_entries((0..1000).map(|number| (card(number), spent())).chain([own]).collect())
+    }
+
+    /// Who decides takes the rules first, and then what was said of machines.
+    #[test]
+    fn a_machine_is_found_at_every_moment_while_its_rule_gets_another_name() {
+        let (before, after, said) = (named("a"), named("b"), said());
+        for _ in 0..50 {
+            let live = Live::new(Rules::default(), said.clone());
+            live.put_rules(before.clone());
+            thread::scope(|scope| {
+                let replacing = scope.spawn(|| live.put_rules(after.clone()));
+                while !replacing.is_finished() {
+                    let rules = live.rules.load();
+                    assert!(rules.said(&FACTS, &live.roster.load()).is_some(), "it is installed again");
+                }
+            });
+        }
+    }
 
     /// A hand-over that is forgotten here is a machine that is installed again.
     #[test]
     fn what_is_said_of_a_machine_while_the_rules_are_replaced_is_not_lost() {
-        let of = |card: u8| MacAddr([2, 0, 0, 0, 0, card]);
-        let spent = || Entry { spent: Some("demo".into()), ..Entry::default() };
-        // So many that a copy of all of them takes a while.
-        let many = (0..400_u16).map(|card| {
-            let [high, low] = card.to_be_bytes();
-            (MacAddr([2, 0, 0, 1, high, low]), spent())
-        });
-        let live = Live::new(Rules::default(), many.collect());
-        let named = |name: &str| {
-            let selector = Selector { macs: vec![of(0)], ..Selector::default() };
-            let rule = MachineRule { name: Some(name.into()), ..MachineRule::default() };
-            Arc::new(Rules { machines: RuleBook::new(vec![(selector, rule)]), ..Rules::default() })
-        };
-        let all = [named("a"), named("b")];
+        let of = |card: u8| MacAddr([4, 0, 0, 0, 0, card]);
+        let live = Live::new(Rules::default(), said());
+        let all = [named("b"), named("c")];
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -162,13 +194,13 @@ mod tests {
                     rules.next().into_iter().for_each(|rules| live.put_rules(rules.clone()));
                 }
             });
-            for card in 0..200 {
+            for card in 0..60 {
                 let roster = live.roster.load_full();
                 live.put_roster(&Arc::new(roster.with(of(card), spent())));
             }
             is_over.store(true, Ordering::Relaxed);
         });
-        let lost: Vec<u8> = (0..200).filter(|card| live.roster.load().of(of(*card)).is_none()).collect();
+        let lost: Vec<u8> = (0..60).filter(|card| live.roster.load().of(of(*card)).is_none()).collect();
         assert_eq!(lost, [0; 0]);
     }
 
