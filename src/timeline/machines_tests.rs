@@ -341,6 +341,9 @@ fn who_falls_silent_at_the_very_end_has_probably_started_what_it_loaded() {
     let text = "probably: it was sent all of i, has acknowledged all but the last 52 B, and has been silent for 10 s, as after a kernel start";
     assert_eq!(told(silent("i")), [("handed_over", text.into(), false)]);
     assert_eq!(told(silent("i")), [], "once");
+    let pause = At::Paused(Pause { lasted: Duration::from_secs(23), window_closed: false });
+    let pace = Pace { of: Of::Asset, name: "i".into(), acked: 48, size: 100, at: pause };
+    assert_eq!(told(Event { who: Who::Address(IP), what: What::Pace(pace) }), [], "it is not still trying");
     // The end of the connection is no failure then.
     let end = told(fetched(Of::Asset, "i", 100, Some(Failure::Ours("dead".into()))));
     assert_eq!(end, [("initrd", "i: acknowledged 100 B of 100 B: dead".into(), false)]);

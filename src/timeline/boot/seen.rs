@@ -118,7 +118,7 @@ impl Timeline {
                 self.transfer(&transfer, part, now)
             }
             What::Part(transfer, part) => self.transfer(&transfer, part, now),
-            What::Pace(pace) => vec![self.pace(&pace, now)],
+            What::Pace(pace) => self.pace(&pace, now).into_iter().collect(),
             What::Silent(silent) => self.silent(&silent, now).into_iter().collect(),
             What::Answer { name, size, to } => {
                 self.may_run_already(now);
@@ -287,7 +287,8 @@ impl Timeline {
         }
     }
 
-    fn pace(&mut self, Pace { of, name, acked, size, at }: &Pace, now: Moment) -> Seen {
+    /// No line about a pause behind what it has probably started: nothing more of it will come.
+    fn pace(&mut self, Pace { of, name, acked, size, at }: &Pace, now: Moment) -> Option<Seen> {
         let stage = self.stage_of(*of, name);
         let so_far = format!("at {} of {}", bytes(*acked), bytes(*size));
         let text = match at {
@@ -312,7 +313,8 @@ impl Timeline {
                 }
             }
         });
-        Seen(stage, text, false)
+        let is_over = matches!(at, At::Paused(_)) && self.awaited.is_likely_started(name);
+        (!is_over).then(|| Seen(stage, text, false))
     }
 
     fn progress(&mut self, Progress { of, name, acked, size, rate, .. }: Progress, now: Moment) {
