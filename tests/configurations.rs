@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -96,7 +97,7 @@ fn furnish(folder: &Path) {
     let (x86, arm, efi) = (image(0x8664, true), image(0xaa64, false), image(0x8664, false));
     let iso = [vec![0; 0x8001], b"CD001\x01".to_vec()].concat();
     let disk = [vec![0; 0x1fe], b"\x55\xaa".to_vec()].concat();
-    let files: [(&str, &[u8]); 34] = [
+    let files: [(&str, &[u8]); 40] = [
         ("machines.d/broken.toml", b"[[machines]]\nmac = \"52:54:00:00:00:01\"\nprofil = \"local\"\n"),
         (
             "teams/a.toml",
@@ -121,6 +122,12 @@ fn furnish(folder: &Path) {
         ("assets/cd.iso", &iso),
         ("assets/disk.img", &disk),
         ("assets/disk.qcow2", b"QFI\xfb\0\0\0\x03"),
+        ("assets/initrd.xz", b"\xfd7zXZ\0\0\x04"),
+        ("assets/pxeboot", b"\xea\x05\x00\xc0\x07"),
+        ("assets/mboot.c32", &elf(3)),
+        ("assets/xen.gz", &gzip(&elf(2))),
+        ("assets/uki.efi", &unified(&[".text", ".cmdline", ".linux"])),
+        ("assets/plain_uki.efi", &unified(&[".text", ".linux"])),
         ("templates/own.ipxe", b"#!ipxe\necho {{ machine.name }}\nexit\n"),
         ("templates/words.ipxe", b"echo {{ machine.name }}\n"),
         ("templates/undefined.ipxe", b"#!ipxe\necho {{ machine.nmae }}\n"),
@@ -159,6 +166,32 @@ fn furnish(folder: &Path) {
     let large = fs::File::create(folder.join("assets/large.img")).expect("created");
     large.set_len(1536 << 20).expect("as long");
     std::os::unix::fs::FileExt::write_all_at(&large, b"\x1f\x8b\x08", 0).expect("written");
+}
+
+/// The header of an ELF program of this type, for i386.
+fn elf(kind: u8) -> Vec<u8> {
+    [b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0", [kind, 0, 3, 0].as_slice(), &[0; 64]].concat()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut packed).expect("in memory");
+    packed
+}
+
+/// An EFI program with these sections, of which only the names are there.
+fn unified(sections: &[&str]) -> Vec<u8> {
+    let mut program = image(0x8664, false);
+    let at = usize::try_from(u32::from_le_bytes(program[0x3c..0x40].try_into().expect("four"))).expect("small");
+    program.resize(at + 24, 0);
+    program[at + 6] = u8::try_from(sections.len()).expect("few");
+    program[at + 20..at + 22].fill(0);
+    for name in sections {
+        let mut header = name.as_bytes().to_vec();
+        header.resize(40, 0);
+        program.extend(header);
+    }
+    program
 }
 
 /// The header of an EFI program, which a kernel's of x86 is as well.

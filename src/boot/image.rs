@@ -156,6 +156,9 @@ impl Role {
             };
             return Err(format!("is not {}: it is {}{fix}", self.title(), image.title()));
         }
+        if self == Self::Kernel && is_syslinux_module(head) {
+            return Err(SYSLINUX_MODULE.into());
+        }
         let wanted = arch.and_then(|arch| Loader::of_ipxe(arch, "efi"));
         match (self, wanted, machine(head, image)) {
             // An i386 build of iPXE is what a BIOS runs, whatever its processor, and a kernel switches modes by itself.
@@ -189,7 +192,8 @@ impl Role {
             Arm32Kernel, Arm64Kernel, Compressed, Cpio, Efi, Elf, FileSystem, Iso, Other, OtherwiseCompressed,
             RiscvKernel, X86Kernel,
         };
-        // iPXE unpacks what gzip holds before it looks at it: Xen's kernel, xen.gz, is an ELF program.
+        // An iPXE that is built with gzip unpacks what that holds before it looks at it: Xen's kernel, xen.gz, is an ELF
+        // program.
         let inner = unpacked(head);
         if inner.as_deref().is_some_and(|inner| self.surely_not(Image::of(inner)).is_some()) {
             return self.check(head, None);
@@ -202,6 +206,9 @@ impl Role {
             && !image.may_start();
         if is_data && !is_program {
             return self.check(head, None);
+        }
+        if self == Self::Kernel && is_syslinux_module(head) {
+            return Err(SYSLINUX_MODULE.into());
         }
         // Where a profile names an EFI program, its script says that this is nothing for a BIOS.
         let Some(on) = on.filter(|on| (self, *on) != (Self::Efi, Loader::Bios)) else { return Ok(()) };
@@ -309,6 +316,45 @@ pub fn other_than_linux(kernel: &[u8]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// Whether iPXE on a BIOS may start this as a boot program for PXE, which has no signature: FreeBSD's pxeboot, PXELINUX,
+/// a loader. It is what iPXE takes any file for that fits into the memory below 640 KiB (arch/x86/image/pxe_image.c).
+#[must_use]
+pub fn may_be_boot_program(program: &[u8], size: u64) -> bool {
+    Image::of(program) == Image::UNKNOWN && size <= 0xa_0000 - 0x7c00
+}
+
+/// Whether a kernel for x86 is compressed with gzip, which iPXE for x86 does not unpack as Debian 12 and 13 build it.
+#[must_use]
+pub fn is_packed_for_x86(kernel: &[u8]) -> bool {
+    unpacked(kernel).is_some_and(|inner| match Image::of(&inner) {
+        Image::X86Kernel => true,
+        Image::Elf => is_elf_for_x86(&inner),
+        _ => false,
+    })
+}
+
+/// Whether it is a module of Syslinux 5 or later (mboot.c32), a shared object that is linked to others of its modules: iPXE
+/// takes it for a kernel, and stands still in it.
+fn is_syslinux_module(program: &[u8]) -> bool {
+    const SHARED_OBJECT: &[u8] = &[3, 0];
+    Image::of(program) == Image::Elf
+        && is_elf_for_x86(program)
+        && program.get(0x10..0x12) == Some(SHARED_OBJECT)
+        && !has_multiboot_header(program)
+}
+
+/// A magic number, and words whose sum with it is zero (Multiboot specification, "The magic fields of Multiboot header"):
+/// what loads such kernels has the number in it too.
+fn has_multiboot_header(kernel: &[u8]) -> bool {
+    let words: Vec<u32> = kernel.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    let is_header = |header: &[u32]| header.iter().fold(0, |sum: u32, word| sum.wrapping_add(*word)) == 0;
+    words.windows(3).any(|header| header.first() == Some(&0x1bad_b002) && is_header(header))
+        || words.windows(4).any(|header| header.first() == Some(&0xe852_50d6) && is_header(header))
+}
+
+const SYSLINUX_MODULE: &str =
+    "is not a kernel: it is a module of Syslinux, which only Syslinux can load: name the kernel that it would start";
 
 /// The version of a kernel for x86, or what stands in its place.
 fn name_in_header(kernel: &[u8]) -> Option<&[u8]> {
@@ -594,6 +640,42 @@ mod tests {
         assert!(fault.starts_with("is an ELF program, which iPXE starts only on a BIOS"), "{fault}");
         let other = gzip(b"anything");
         assert_eq!(Role::Kernel.starts(&other, Some(Loader::EfiX86_64)), Ok(()));
+    }
+
+    #[test]
+    fn a_module_of_syslinux_is_no_kernel() {
+        let elf = |kind: u8, more: &[(usize, &[u8])]| {
+            head(&[&[(0, b"\x7fELF".as_slice()), (0x10, &[kind, 0]), (0x12, &[3, 0])], more].concat())
+        };
+        let module = elf(3, &[]);
+        for checked in [Role::Kernel.check(&module, None), Role::Kernel.starts(&module, Some(Loader::Bios))] {
+            assert!(checked.expect_err("a module").contains("a module of Syslinux"));
+        }
+        // mboot.c32 compares with the magic number.
+        let number = [0x02, 0xb0, 0xad, 0x1b];
+        assert!(Role::Kernel.check(&elf(3, &[(0x1000, &number)]), None).is_err());
+        // A multiboot kernel that can be moved is a shared object too.
+        let header = [&number[..], &[3, 0, 0, 0], &0xe452_4ffb_u32.to_le_bytes()].concat();
+        for kernel in [elf(2, &[]), elf(3, &[(0x1000, &header)])] {
+            assert_eq!(Role::Kernel.check(&kernel, None), Ok(()));
+            assert_eq!(Role::Kernel.starts(&kernel, Some(Loader::Bios)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_has_no_signature_may_be_a_boot_program_of_a_bios() {
+        let program = head(&[(0, b"\xea\x05\0\xc0\x07")]);
+        assert!(may_be_boot_program(&program, 42_430) && !may_be_boot_program(&program, 700_000));
+        assert!(!may_be_boot_program(b"<html>", 6));
+        assert_eq!(Role::Kernel.starts(&program, Some(Loader::Bios)), Ok(()));
+    }
+
+    #[test]
+    fn gzip_is_nothing_for_ipxe_on_x86() {
+        assert!(is_packed_for_x86(&gzip(&head(&[(0, b"\x7fELF"), (0x12, &[3, 0])]))));
+        assert!(is_packed_for_x86(&gzip(&head(BZ_IMAGE))));
+        assert!(!is_packed_for_x86(&gzip(&head(&[(0x38, b"ARM\x64")]))));
+        assert!(!is_packed_for_x86(&head(BZ_IMAGE)));
     }
 
     #[test]

@@ -82,6 +82,13 @@ impl Program {
     }
 }
 
+/// Whether a unified kernel image has a command line of its own (systemd-stub(7)). Of `head`, the section table is needed.
+#[must_use]
+pub fn has_own_cmdline(head: &[u8]) -> bool {
+    let has = |image: &Image<'_>, name: &[u8]| image.header_of(name).is_some();
+    Image::of(head).is_some_and(|image| has(&image, b".linux") && has(&image, b".cmdline"))
+}
+
 /// Where the parts of a PE image are.
 struct Image<'a> {
     bytes: &'a [u8],
@@ -134,10 +141,15 @@ impl<'a> Image<'a> {
         .map(|(_, body)| body)
     }
 
-    fn section(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let section = self.sections.chunks_exact(SECTION).find(|section| {
+    /// The section's line of the section table.
+    fn header_of(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.sections.chunks_exact(SECTION).find(|section| {
             section.get(..8).is_some_and(|own| own.strip_prefix(name).is_some_and(|rest| rest.iter().all(|b| *b == 0)))
-        })?;
+        })
+    }
+
+    fn section(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let section = self.header_of(name)?;
         let (virtual_size, raw_size, at) = (u32_at(section, 8)?, u32_at(section, 16)?, u32_at(section, 20)?);
         let size = if virtual_size == 0 { raw_size } else { raw_size.min(virtual_size) };
         self.bytes.get(at..at.checked_add(size)?)

@@ -16,13 +16,14 @@ use crate::{
     boot::{
         chain::Lead,
         identity::{is_own_serial, own_uuid},
-        image::{Role, takes_any_file},
+        image::{Role, is_packed_for_x86, may_be_boot_program, takes_any_file},
         length,
         loader::Loader,
         loaders::Loaders,
         machine::{MachineRule, Rules},
         next::GRUB,
         profile::{Boot, Linux, Profile},
+        program::has_own_cmdline,
         reason::{Reason, install_hint},
         selector::Selector,
         shadow::{Lost, Shadowed, shadowed},
@@ -189,13 +190,16 @@ impl Examination<'_> {
                     let what = if of_image { "iso" } else { "kernel" };
                     let is_own = variant.is_some_and(|own| own.kernel.is_some() || own.iso.is_some());
                     let arch = arch.filter(|_| !of_image);
-                    self.file(Role::Kernel, &key(is_own, &[what]), &linux.kernel, arch, assets);
+                    let kernel = key(is_own, &[what]);
+                    self.file(Role::Kernel, &kernel, &linux.kernel, arch, assets);
+                    self.own_cmdline(&kernel, &linux.kernel, &linux.cmdline, assets);
                     let initrd = key(variant.is_some_and(|own| !own.initrd.is_empty()), &["initrd"]);
                     self.initrds(&initrd, linux, assets);
                 }
-                Boot::Efi { path, .. } => {
+                Boot::Efi { path, cmdline } => {
                     let key = key(variant.is_some_and(|own| own.efi.is_some()), &["efi"]);
                     self.file(Role::Efi, &key, path, arch, assets);
+                    self.own_cmdline(&key, path, cmdline, assets);
                 }
                 Boot::Iso(path) => self.file(
                     Role::Iso,
@@ -246,8 +250,37 @@ impl Examination<'_> {
             Role::Kernel | Role::Efi => length::check(&head, size),
             Role::Initrd | Role::Iso | Role::Disk => Ok(()),
         });
-        if let Err(words) = checked {
-            self.find(Level::Fault, key, format!("{path} {words}"));
+        match checked {
+            Err(_)
+                if role == Role::Kernel
+                    && arch.is_none_or(|arch| arch == "i386")
+                    && may_be_boot_program(&head, size) =>
+            {
+                let message =
+                    format!("{path} is of an unknown type: iPXE starts it as a boot program (PXE), on a BIOS only");
+                self.find(Level::Warning, key, message);
+            }
+            Err(words) => self.find(Level::Fault, key, format!("{path} {words}")),
+            Ok(()) if role == Role::Kernel && is_packed_for_x86(&head) => {
+                let message = format!(
+                    "{path} is compressed with gzip, which most builds of iPXE for x86 do not unpack: unpack it \
+                     (gunzip --keep {path}), and name the unpacked file"
+                );
+                self.find(Level::Warning, key, message);
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// iPXE always gives an EFI program a command line: the program's name at least. A unified kernel image then leaves its
+    /// own one out, unless Secure Boot is on (systemd-stub(7)).
+    fn own_cmdline(&mut self, key: &[&str], path: &str, cmdline: &str, assets: &AssetRoot) {
+        if cmdline.trim().is_empty() && head(assets, path).is_some_and(|head| has_own_cmdline(&head)) {
+            let message = format!(
+                "{path} has a command line of its own, which it does not use when iPXE starts it without Secure Boot: \
+                 write that line into cmdline too"
+            );
+            self.find(Level::Warning, key, message);
         }
     }
 
