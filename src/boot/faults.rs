@@ -27,6 +27,8 @@ pub enum Wanted {
     FileOrFolder,
     /// A kernel that is Linux, or may be.
     Linux,
+    /// An image of a hard disk, not of a floppy disk.
+    HardDisk,
 }
 
 impl fmt::Debug for Files<'_> {
@@ -61,7 +63,16 @@ impl Files<'_> {
 
     /// That a kernel is none of Linux, in words.
     pub(super) fn other_than_linux(self, kernel: &str) -> Option<String> {
-        let looked = if is_remote(kernel) { Ok(()) } else { (self.0)(kernel, Wanted::Linux) };
+        self.unfit(kernel, Wanted::Linux)
+    }
+
+    /// Whether an image is one of a floppy disk.
+    pub(super) fn is_floppy(self, image: &str) -> bool {
+        self.unfit(image, Wanted::HardDisk).is_some()
+    }
+
+    fn unfit(self, name: &str, wanted: Wanted) -> Option<String> {
+        let looked = if is_remote(name) { Ok(()) } else { (self.0)(name, wanted) };
         // What keeps it from being read is said where the profile is looked at.
         looked.err().filter(|why| matches!(why, Reason::Unfit { .. })).map(|why| why.to_string())
     }

@@ -308,7 +308,12 @@ impl<'a> Asking<'a> {
                 )
             }
             Boot::Iso(path) => render("san.ipxe", context! { image => url(path), drive => "0xe0" }),
-            Boot::Disk(path) => render("san.ipxe", context! { image => url(path), drive => "0x80" }),
+            Boot::Disk(path) => {
+                // DOS reads a floppy disk by its geometry, which iPXE gives to such a drive only.
+                let is_floppy = self.files.is_some_and(|files| files.is_floppy(path));
+                let drive = if is_floppy { "0x00" } else { "0x80" };
+                render("san.ipxe", context! { image => url(path), drive })
+            }
             Boot::Script(asset) if !templates.has(asset) => render("chain.ipxe", context! { script => url(asset) }),
             Boot::Script(template) => {
                 let none = BTreeMap::new();

@@ -302,6 +302,23 @@ fn a_machine_is_told_of_a_file_that_its_template_names_and_that_is_not_there() {
     assert!(matches!(of("folder"), Outcome::Chosen { .. }), "{:?}", of("folder"));
 }
 
+/// DOS asks the drive for its geometry, or knows it by the drive's number.
+#[test]
+fn a_floppy_disk_is_the_first_floppy_drive() {
+    let look = |name: &str, wanted| match (name, wanted) {
+        ("dos.img", Wanted::HardDisk) => Err(Reason::Unfit { name: name.into(), fault: "is a floppy disk".into() }),
+        _ => Ok(()),
+    };
+    for (image, drive) in [("dos.img", "0x00"), ("disk.img", "0x80")] {
+        let profiles = BTreeMap::from([("it".to_owned(), Boot::Disk(image.into()).into())]);
+        let rules = Rules { profiles, ..rules("it") };
+        let standing = Standing { files: Some(Files(&look)), ..Standing::default() };
+        let text = script(&rules, BASE, &query("pcbios"), standing).text;
+        let line = format!("\nsanboot --drive {drive} http://192.0.2.10:8080/assets/{image} ");
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
 #[test]
 fn what_is_no_linux_gets_no_initrd_argument() {
     let look = |_: &str, wanted| match wanted {

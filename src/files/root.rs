@@ -241,12 +241,17 @@ impl AssetRoot {
                 Some(what) => Err(Reason::Unfit { name: name.to_owned(), fault: format!("is {what}") }),
                 None => Ok(()),
             },
+            (Ok(asset), Wanted::HardDisk) if is_floppy(asset.size) => {
+                Err(Reason::Unfit { name: name.to_owned(), fault: "is an image of a floppy disk".into() })
+            }
             (Ok(_), _) => Ok(()),
             (Err(why @ Reason::NotFound(_)), Wanted::File | Wanted::Start(..)) => match self.no_file(name) {
                 Some(fault) => Err(Reason::Unfit { name: name.to_owned(), fault: fault.to_owned() }),
                 None => Err(why),
             },
-            (Err(why), Wanted::File | Wanted::Start(..) | Wanted::Linux) => Err(why),
+            (Err(why), Wanted::File | Wanted::Start(..) | Wanted::Linux | Wanted::HardDisk) => {
+                Err(why)
+            }
             (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
         }
     }
@@ -272,6 +277,13 @@ impl AssetRoot {
             None => Err(Reason::NoFolder(self.named.display().to_string())),
         }
     }
+}
+
+/// Whether an image of so many bytes is one of a floppy disk. iPXE knows their geometries by their sizes, of which these are
+/// those of disks that were sold, or formatted to more (arch/x86/interface/pcbios/int13.c).
+fn is_floppy(size: u64) -> bool {
+    const KIB: [u64; 10] = [160, 180, 320, 360, 640, 720, 1200, 1440, 1680, 2880];
+    size % 1024 == 0 && KIB.contains(&(size / 1024))
 }
 
 /// Without the slashes at the start.
