@@ -27,6 +27,8 @@ pub enum Wanted {
     FileOrFolder,
     /// A kernel that is Linux, or may be.
     Linux,
+    /// A kernel for this processor, or one that may be.
+    For(Loader),
     /// An image of a hard disk, not of a floppy disk.
     HardDisk,
 }
@@ -64,6 +66,11 @@ impl Files<'_> {
     /// That a kernel is none of Linux, in words.
     pub(super) fn other_than_linux(self, kernel: &str) -> Option<String> {
         self.unfit(kernel, Wanted::Linux)
+    }
+
+    /// That a kernel is for another processor than this, in words.
+    pub(super) fn for_another_processor(self, kernel: &str, on: Loader) -> Option<String> {
+        self.unfit(kernel, Wanted::For(on))
     }
 
     /// Whether an image is one of a floppy disk.

@@ -95,6 +95,13 @@ impl Writer<'_> {
         };
         Ok(match boot {
             Boot::Linux(Linux { kernel, initrd, cmdline, .. }) => {
+                if let Some(on) = self.query.runs_on()
+                    && let Some(what) = asking.for_another_processor(kernel, on)
+                {
+                    let (machine, arch) = (on.title(), on.ipxe_arch());
+                    let fix = format!("name one for it under arch.{arch} of the profile");
+                    return Err(refuse(format!("{what}, and this machine is {machine}: {fix}")));
+                }
                 if let Some(what) = asking.other_than_linux(kernel) {
                     let fix =
                         "set another loader in [machines.override], or, for an EFI program alone, name it with efi";
@@ -233,6 +240,7 @@ mod tests {
     use crate::boot::{
         faults::{Files, Wanted},
         hardware::Hardware,
+        loader::Loader,
         machine::{MachineRule, Menu},
         outcome::Way,
         profile::Profile,
@@ -363,6 +371,22 @@ mod tests {
         let made = script(&rules([("xen", linux(&["vmlinuz"], ""))], "xen"), BASE, &query(), standing);
         let Outcome::Refused(_, why) = made.outcome else { panic!("{}", made.text) };
         let words = "xen.gz is a multiboot kernel, which GRUB does not start as a kernel: set another loader";
+        assert!(why.to_string().contains(words), "{why}");
+    }
+
+    #[test]
+    fn a_kernel_for_another_processor_is_named_and_not_started() {
+        let look = |_: &str, wanted| match wanted {
+            Wanted::For(Loader::EfiX86_64) => {
+                Err(Reason::Unfit { name: "vmlinuz".into(), fault: "is for arm64".into() })
+            }
+            _ => Ok(()),
+        };
+        let standing = Standing { files: Some(Files(&look)), ..Standing::default() };
+        let made = script(&rules([("arm", linux(&[], ""))], "arm"), BASE, &query(), standing);
+        let Outcome::Refused(_, why) = made.outcome else { panic!("{}", made.text) };
+        let words =
+            "vmlinuz is for arm64, and this machine is UEFI x86_64: name one for it under arch.x86_64 of the profile";
         assert!(why.to_string().contains(words), "{why}");
     }
 

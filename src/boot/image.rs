@@ -334,6 +334,20 @@ pub fn is_packed_for_x86(kernel: &[u8]) -> bool {
     })
 }
 
+/// That a kernel is for another processor than that of a machine, in words. Kernels for x86 are of one kind: some start in
+/// both modes.
+#[must_use]
+pub fn for_another_processor(kernel: &[u8], on: Loader) -> Option<String> {
+    let inner = unpacked(kernel);
+    let kernel = inner.as_deref().unwrap_or(kernel);
+    let is_x86 = |loader| [Loader::Bios, Loader::EfiI386, Loader::EfiX86_64].contains(&loader);
+    let found = match Image::of(kernel) {
+        Image::X86Kernel => Loader::EfiX86_64,
+        image => machine(kernel, image)?,
+    };
+    (found != on && !(is_x86(found) && is_x86(on))).then(|| format!("is for {}", found.arch()))
+}
+
 /// Whether it is a module of Syslinux 5 or later (mboot.c32), a shared object that is linked to others of its modules: iPXE
 /// takes it for a kernel, and stands still in it.
 fn is_syslinux_module(program: &[u8]) -> bool {
@@ -668,6 +682,24 @@ mod tests {
         assert!(may_be_boot_program(&program, 42_430) && !may_be_boot_program(&program, 700_000));
         assert!(!may_be_boot_program(b"<html>", 6));
         assert_eq!(Role::Kernel.starts(&program, Some(Loader::Bios)), Ok(()));
+    }
+
+    #[test]
+    fn a_kernel_for_another_processor_is_known_to_any_boot_program() {
+        let arm64 = head(&[(0x38, b"ARM\x64")]);
+        let old = head(BZ_IMAGE);
+        for (kernel, on, words) in [
+            (&arm64, Loader::EfiX86_64, Some("is for arm64")),
+            (&arm64, Loader::Bios, Some("is for arm64")),
+            (&gzip(&arm64), Loader::EfiX86_64, Some("is for arm64")),
+            (&arm64, Loader::EfiArm64, None),
+            (&old, Loader::EfiArm64, Some("is for x86_64")),
+            (&old, Loader::EfiX86_64, None),
+            (&with_efi(0x8664, BZ_IMAGE), Loader::Bios, None),
+            (&b"anything".to_vec(), Loader::EfiX86_64, None),
+        ] {
+            assert_eq!(for_another_processor(kernel, on).as_deref(), words);
+        }
     }
 
     #[test]

@@ -233,6 +233,11 @@ impl<'a> Asking<'a> {
         self.files?.other_than_linux(kernel)
     }
 
+    /// That a kernel is for another processor than that of the machine, in words.
+    pub(super) fn for_another_processor(&self, kernel: &str, on: Loader) -> Option<String> {
+        self.files?.for_another_processor(kernel, on)
+    }
+
     /// Whether what its templates named by `asset()` is there: an installer that misses a file says so late, or not at
     /// all.
     fn has_named(&self, profile: &str, urls: &Urls) -> Result<(), Reason> {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::boot::{
     faults::Wanted,
-    image::{HEAD, other_than_linux},
+    image::{HEAD, for_another_processor, other_than_linux},
     length,
     reason::Reason,
     recent::Recent,
@@ -241,6 +241,12 @@ impl AssetRoot {
                 Some(what) => Err(Reason::Unfit { name: name.to_owned(), fault: format!("is {what}") }),
                 None => Ok(()),
             },
+            (Ok(asset), Wanted::For(on)) => {
+                match asset.head(HEAD).ok().and_then(|head| for_another_processor(&head, on)) {
+                    Some(fault) => Err(Reason::Unfit { name: name.to_owned(), fault }),
+                    None => Ok(()),
+                }
+            }
             (Ok(asset), Wanted::HardDisk) if is_floppy(asset.size) => {
                 Err(Reason::Unfit { name: name.to_owned(), fault: "is an image of a floppy disk".into() })
             }
@@ -249,7 +255,7 @@ impl AssetRoot {
                 Some(fault) => Err(Reason::Unfit { name: name.to_owned(), fault: fault.to_owned() }),
                 None => Err(why),
             },
-            (Err(why), Wanted::File | Wanted::Start(..) | Wanted::Linux | Wanted::HardDisk) => {
+            (Err(why), Wanted::File | Wanted::Start(..) | Wanted::Linux | Wanted::For(_) | Wanted::HardDisk) => {
                 Err(why)
             }
             (Err(why), Wanted::FileOrFolder) => self.list(name).map(drop).map_err(|_| why),
