@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -104,7 +104,7 @@ impl Check<'_> {
             Some(assets) => match assets.look(name, Wanted::File) {
                 // The fault of the folder itself is already reported.
                 Ok(()) | Err(Reason::NoFolder(_)) => return,
-                Err(why @ Reason::NotFound(_)) => format!("{why} (searched below {})", assets.path().display()),
+                Err(why @ Reason::NotFound(_)) => searched(assets, name, &why),
                 Err(why) => problem(assets, name, &why),
             },
         };
@@ -139,6 +139,19 @@ pub(super) fn has_good_port(uri: &http::Uri) -> bool {
 }
 
 pub(super) const BAD_PORT: &str = "names a port that does not exist: use 1 to 65535, or leave the port out";
+
+/// That nothing is there, and where it was searched. A whole path, an address or backslashes may lead to a file.
+pub(super) fn searched(assets: &AssetRoot, name: &str, why: &Reason) -> String {
+    let folder = assets.path();
+    let slashes = name.replace('\\', "/");
+    let below = |folder: &Path| Some(Path::new(&slashes).strip_prefix(folder).ok()?.to_str()?.to_owned());
+    let of_address = slashes.trim_start_matches('/').strip_prefix("assets/").map(str::to_owned);
+    let mut meant = [below(&folder), below(assets.named()), of_address, Some(slashes.clone())].into_iter().flatten();
+    match meant.find(|path| path != name && assets.file(path).is_ok()) {
+        Some(path) => format!("{why} below {}: write {path:?}, its path below that folder", folder.display()),
+        None => format!("{why} (searched below {})", folder.display()),
+    }
+}
 
 /// Why a file cannot be fetched, in words.
 pub(super) fn problem(assets: &AssetRoot, name: &str, why: &Reason) -> String {

@@ -281,10 +281,14 @@ impl Places {
                     format!("unknown value {name:?}{meant}; possible are: {}", there.join(", "))
                 }
                 Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+                    let fix = match (path.as_slice(), found) {
+                        (["machines"], Actual::Map) => ": write [[machines]], once for each machine",
+                        _ => "",
+                    };
                     let found = if is_secret(&path) { type_words(found).into() } else { found_words(found) };
                     let is_variable = self.environment.contains_key(&path.join("."));
                     let example = if is_variable && wanted == "a sequence" { " such as [\"a\", \"b\"]" } else { "" };
-                    format!("expected {}{example}, not {found}", in_words(wanted))
+                    format!("expected {}{example}, not {found}{fix}", in_words(wanted))
                 }
                 kind => kind.to_string(),
             };
@@ -308,6 +312,9 @@ impl Places {
         };
         let is_meant = |known: &&String| parents.is_empty() && meant.contains(&format!("{known:?}"));
         let top = known.iter().find(is_meant).cloned();
+        // TOML counts what stands below a section's head to the section.
+        let is_misplaced = meant.is_empty() && !parents.is_empty() && known_keys(&[]).iter().any(|known| known == key);
+        let meant = if is_misplaced { " (write it above the first section)".into() } else { meant };
         let message = format!("unknown key {key:?}{meant}; known keys {section}: {}", known.join(", "));
         (Fault { place: self.of(&path), message }, top)
     }

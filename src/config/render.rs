@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Fault, Finding, Level,
-    check::Check,
+    check::{Check, searched},
     settings::{Cmdline, Settings},
 };
 use crate::{
@@ -276,5 +276,5 @@ struct Asked {
 fn missing(path: &str, assets: Option<&AssetRoot>) -> Option<String> {
     let Some(assets) = assets else { return Some("there is no assets folder: set assets".into()) };
     let why = assets.look(path, Wanted::FileOrFolder).err()?;
-    Some(format!("{why} (searched below {})", assets.path().display()))
+    Some(searched(assets, path, &why))
 }

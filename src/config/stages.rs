@@ -147,7 +147,11 @@ impl Check<'_> {
         let path = named.or_else(|| Some(Path::new(DEFAULT_ASSETS)).filter(|path| path.is_dir()))?;
         let root = AssetRoot::open(path).unwrap_or_else(|error| {
             let reason = permission::denied(path).unwrap_or_else(|| error.to_string());
-            let elsewhere = if error.kind() == io::ErrorKind::NotFound { hidden_from_services(path) } else { "" };
+            let elsewhere = match error.kind() {
+                io::ErrorKind::NotFound if path.is_relative() => NOT_WHOLE,
+                io::ErrorKind::NotFound => hidden_from_services(path),
+                _ => "",
+            };
             let message = format!("the assets folder {} cannot be used: {reason}{elsewhere}", path.display());
             match error.kind() {
                 io::ErrorKind::InvalidInput => self.fault(&["assets"], message),
@@ -257,7 +261,11 @@ impl Check<'_> {
 
 /// What follows it has to be a path.
 fn check_base_url(url: &str) -> Result<(), &'static str> {
-    let uri = url.parse::<http::Uri>().ok().filter(|uri| {
+    let uri = url.parse::<http::Uri>().ok();
+    if uri.as_ref().is_some_and(|uri| uri.scheme_str() == Some("https")) {
+        return Err("begins with https, and GRUB and most firmware cannot fetch from it: write http");
+    }
+    let uri = uri.filter(|uri| {
         uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
     });
     let uri = uri.filter(|_| !url.contains('#')).ok_or("is not a valid URL; example: http://boot.lab:8080")?;
@@ -285,6 +293,9 @@ fn hidden_from_services(folder: &Path) -> &'static str {
     }
 }
 
+/// `~` and variables of a shell are relative paths too.
+const NOT_WHOLE: &str =
+    ": it is searched in the folder that netbootd is started in. Write the whole path, such as /srv/netboot";
 /// The path of the packages.
 const DEFAULT_ASSETS: &str = "/var/lib/netbootd/assets";
 /// In the same folder.
