@@ -39,6 +39,8 @@ pub struct Asset {
     /// The same of the whole `file`, where this is a file inside an image.
     pub(super) whole: String,
     pub(super) state: State,
+    /// Its file system cannot say what of it is in memory (NFS, FUSE): to look at it may be to wait for another host.
+    pub is_far: bool,
     /// All of it, once it was read, if it is small.
     pub(super) content: OnceLock<Bytes>,
     /// For a file inside an image: the position of its bytes in `file`.
@@ -65,6 +67,11 @@ pub(super) struct State {
 impl State {
     pub(super) fn of(stat: &Stat) -> Self {
         Self { version: Version::of(stat), changed: (stat.st_ctime, stat.st_ctime_nsec) }
+    }
+
+    /// Of its file system.
+    pub(super) fn device(&self) -> u64 {
+        self.version.device
     }
 
     /// A number that other states hardly have.
@@ -103,7 +110,9 @@ impl Asset {
     pub(super) fn new(file: File, stat: &Stat) -> Self {
         let state = State::of(stat);
         let etag = state.etag(&file);
+        let is_in_memory = preadv2(&file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT);
         Self {
+            is_far: is_in_memory == Err(Errno::OPNOTSUPP),
             file,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(stat),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, statat},
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat, major, open, openat2, statat},
     io::Errno,
 };
 
@@ -23,6 +23,9 @@ pub(super) struct Folder {
     /// Device and inode: the same path can be another folder later.
     identity: (u64, u64),
 }
+
+/// How a file is opened. Opening a FIFO without a writer must not block: the type is checked afterwards.
+pub(super) const FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
@@ -46,6 +49,18 @@ impl Folder {
 
     pub(super) fn is(&self, other: &Self) -> bool {
         self.identity == other.identity && self.path == other.path
+    }
+
+    /// Opens a file on the disk of the folder. `None`: there is none, or links or mounts lead elsewhere, perhaps to another
+    /// host that does not answer.
+    pub(super) fn on_its_disk(&self, name: &Path) -> Option<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        self.is_disk(self.identity.0).then(|| openat2(&self.directory, name, FILE, Mode::empty(), resolve).ok())?
+    }
+
+    /// Whether a device is the folder's, and a disk: a file system without one, such as NFS or FUSE, has the number 0.
+    pub(super) fn is_disk(&self, device: u64) -> bool {
+        device == self.identity.0 && major(device) != 0
     }
 
     /// What a path leads to now, which may be outside of the folder: only for a comparison with what was opened beneath it.

@@ -47,10 +47,13 @@ impl Names<'_> {
         Err(refused.unwrap_or_else(|| not_found(name)))
     }
 
-    /// A file of the assets folder that has this very path: [`Self::find`] looks for it first.
+    /// A file of the assets folder that has this very path, which [`Self::find`] looks for first; where that waits for no
+    /// other host.
     #[must_use]
-    pub fn exact(&self, name: &[u8]) -> Option<Found> {
-        self.asset(name).ok()
+    pub fn at_hand(&self, name: &[u8]) -> Option<Found> {
+        let path = name.strip_prefix(b"/").unwrap_or(name);
+        let asset = self.assets?.at_hand(path)?;
+        Some(self.found(String::from_utf8_lossy(path).trim_start_matches('/').to_owned(), asset))
     }
 
     fn spelled(&self, name: &[u8], asker: Asker, budget: &mut Budget) -> Result<Found, Reason> {

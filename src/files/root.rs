@@ -15,7 +15,7 @@ use rustix::fs::{FileType, OFlags, fstat};
 
 use super::{
     asset::{Asset, State, unreadable},
-    folder::Folder,
+    folder::{FILE, Folder},
     images::Images,
 };
 use crate::boot::{
@@ -139,12 +139,38 @@ impl AssetRoot {
         if let Some(asset) = self.unchanged(path) {
             return Ok(asset);
         }
-        let asset = self.share(self.file_of_bytes(path)?);
+        Ok(self.kept(path, self.file_of_bytes(path)?))
+    }
+
+    /// The same for a file that is on the disk of the folder itself, so that to open it waits for no other host. `None`:
+    /// it may have to, or there is no such file.
+    #[must_use]
+    pub fn at_hand(&self, name: &[u8]) -> Option<Arc<Asset>> {
+        let path = below(name);
+        let folder = self.folder.load();
+        let folder = folder.as_ref()?;
+        let known = self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        if let Some(asset) = known.filter(|known| folder.is_disk(known.device())).and_then(|_| self.unchanged(path)) {
+            return Some(asset);
+        }
+        let name = Path::new(OsStr::from_bytes(path));
+        let opened = self.is_served(name).then(|| folder.on_its_disk(name))??;
+        Some(self.kept(path, opened_asset(opened, name).ok()?))
+    }
+
+    /// The file that a path leads to, shared, and in memory if it is small.
+    fn kept(&self, path: &[u8], asset: Asset) -> Arc<Asset> {
+        let asset = self.share(asset);
         if asset.is_small() && asset.state.is_settled() {
             let mut by_path = self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner);
             by_path.insert(path.to_owned(), asset.state);
         }
-        Ok(asset)
+        asset
+    }
+
+    fn is_served(&self, name: &Path) -> bool {
+        let is_named = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
+        self.only.as_ref().is_none_or(is_named)
     }
 
     /// A small file that is in memory, if its path still leads to it, and nothing was changed about it: its content, or who
@@ -196,8 +222,7 @@ impl AssetRoot {
     /// As there.
     pub fn file_of_bytes(&self, name: &[u8]) -> Result<Asset, Reason> {
         let name = Path::new(OsStr::from_bytes(below(name)));
-        let is_served = |only: &BTreeSet<String>| name.to_str().is_some_and(|name| only.contains(name));
-        let found = match self.only.as_ref().is_none_or(is_served) {
+        let found = match self.is_served(name) {
             true => self.whole_file(name),
             false => Err(Reason::not_found(&name.to_string_lossy())),
         };
@@ -212,14 +237,7 @@ impl AssetRoot {
 
     /// A file that is directly in the folder, not in an image.
     pub(super) fn whole_file(&self, name: &Path) -> Result<Asset, Reason> {
-        // Opening a FIFO without a writer must not block: use NONBLOCK, and check the type afterwards.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let descriptor = self.beneath(name, flags)?;
-        let stat = fstat(&descriptor).map_err(|errno| unreadable(&name.to_string_lossy(), errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Reason::not_found(&name.to_string_lossy()));
-        }
-        Ok(Asset::new(File::from(descriptor), &stat))
+        opened_asset(self.beneath(name, FILE)?, name)
     }
 
     /// Whether a machine can fetch this file.
@@ -290,6 +308,14 @@ impl AssetRoot {
 fn is_floppy(size: u64) -> bool {
     const KIB: [u64; 10] = [160, 180, 320, 360, 640, 720, 1200, 1440, 1680, 2880];
     size % 1024 == 0 && KIB.contains(&(size / 1024))
+}
+
+fn opened_asset(descriptor: OwnedFd, name: &Path) -> Result<Asset, Reason> {
+    let stat = fstat(&descriptor).map_err(|errno| unreadable(&name.to_string_lossy(), errno))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Reason::not_found(&name.to_string_lossy()));
+    }
+    Ok(Asset::new(File::from(descriptor), &stat))
 }
 
 /// Without the slashes at the start.

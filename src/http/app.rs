@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    future::pending,
     net::Ipv4Addr,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -13,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 use super::{
@@ -96,6 +99,12 @@ impl App {
         self.base_url.clone().unwrap_or_else(|| format!("http://{}", ends.local))
     }
 
+    /// Most ask for a file by its own path. Nothing of what a text is made of is needed for it.
+    pub(super) fn at_hand(&self, name: &[u8]) -> Option<Found> {
+        let rules = self.live.rules.load();
+        Names { rules: &rules, assets: self.assets.as_deref(), base: "", caller: None }.at_hand(name)
+    }
+
     pub(super) fn find(
         &self,
         ends: Ends,
@@ -107,10 +116,6 @@ impl App {
         // BIOS firmware does not speak HTTP, and of the others this is by far the most frequent.
         let asker = Asker { firmware: ClientArch::EFI_X86_64, is_ipxe: agent.starts_with(b"iPXE/") };
         let (rules, assets) = (self.live.rules.load(), self.assets.as_deref());
-        // Most ask for a file by its own path. Nothing of what a text is made of is needed for it.
-        if let Some(found) = (Names { rules: &rules, assets, base: "", caller: None }).exact(name) {
-            return Ok(found);
-        }
         let interface = match self.base_url {
             Some(_) => None,
             None => ipv4(ends.local).and_then(|local| self.interfaces.load().get(&local).cloned()),
@@ -284,6 +289,19 @@ impl App {
             debug!("an event was dropped: the event queue is full");
         }
         is_told
+    }
+}
+
+/// Runs what looks at files. They may be on a share whose server does not answer: then the client that asked for them waits,
+/// and no other one on the same thread.
+pub(super) async fn apart<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(look).await {
+        Ok(seen) => seen,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The server has stopped.
+            Err(_) => pending().await,
+        },
     }
 }
 

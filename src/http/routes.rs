@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::{
     answers,
-    app::{App, Asked, in_words},
+    app::{App, Asked, apart, in_words},
     assets::Served,
     beginning::{Answered, ask_again, is_kept},
     connection::Connection,
@@ -138,7 +138,7 @@ async fn boot(
     asked: Asked,
 ) -> Response {
     let language = Language { script, unreadable: script::unreadable };
-    answer(&app, ends, (&method, &headers), asked, language).settled(&app, ends, script_response).await
+    scripted(&app, ends, (method, headers), asked, language).await
 }
 
 /// The same for a GRUB.
@@ -150,7 +150,20 @@ async fn boot_grub(
     asked: Asked,
 ) -> Response {
     let language = Language { script: grub::script, unreadable: grub::unreadable };
-    answer(&app, ends, (&method, &headers), asked, language).settled(&app, ends, script_response).await
+    scripted(&app, ends, (method, headers), asked, language).await
+}
+
+/// The files of the profile are looked at.
+async fn scripted(
+    app: &Arc<App>,
+    ends: Ends,
+    (method, headers): (Method, HeaderMap),
+    asked: Asked,
+    language: Language,
+) -> Response {
+    let looking = app.clone();
+    let answered = apart(move || answer(&looking, ends, (&method, &headers), asked, language)).await;
+    answered.settled(app, ends, script_response).await
 }
 
 /// What a script is written in.
@@ -245,7 +258,7 @@ struct File<'a> {
 }
 
 /// A loader, a file of the assets folder, or a text: one answer for `/loaders/` and `/assets/`, as TFTP has one for all.
-async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer {
+async fn file(app: &Arc<App>, on: &Connection, ends: Ends, asked: File<'_>) -> Answer {
     let File { uri, method, headers, claim } = asked;
     let path = uri.path().trim_start_matches('/');
     let path = path.strip_prefix("assets/").or_else(|| path.strip_prefix("loaders/")).unwrap_or(path);
@@ -253,7 +266,14 @@ async fn file(app: &App, on: &Connection, ends: Ends, asked: File<'_>) -> Answer
     if let Some(range) = without_numbers(headers) {
         return Answer::Other(app.refuse(ends, &Reason::NoNumbers(range.chars().take(40).collect())));
     }
-    let found = app.find(ends, &name, headers, claim.as_ref());
+    let found = match app.at_hand(&name) {
+        Some(found) => Ok(found),
+        None => {
+            let (app, name, headers, claim) = (app.clone(), name.clone(), headers.clone(), claim.clone());
+            // Boxed, or every connection would have room for it for as long as it lasts.
+            Box::pin(apart(move || app.find(ends, &name, &headers, claim.as_ref()))).await
+        }
+    };
     let whose = app.whose(ends, claim, headers);
     let served = match found {
         Ok(Found::Loader(file)) => {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use rustix::{
     fs::sendfile,
     io::{Errno, ReadWriteFlags, preadv2},
@@ -34,6 +34,8 @@ pub(super) struct Rest {
     ready: u64,
     /// Some of it was not in the page cache.
     is_cold: bool,
+    /// The next bytes of a file that is far away, as they were read.
+    read: Option<Box<Bytes>>,
 }
 
 impl Source {
@@ -47,7 +49,7 @@ impl Source {
 
 impl Rest {
     pub(super) fn new(source: Source, offset: u64, length: u64) -> Self {
-        Self { source, offset, length, ready: 0, is_cold: false }
+        Self { source, offset, length, ready: 0, is_cold: false, read: None }
     }
 
     /// Bytes that are not sent yet.
@@ -67,6 +69,9 @@ impl Rest {
         self.offset += count as u64;
         self.length = self.length.saturating_sub(count as u64);
         self.ready = self.ready.saturating_sub(count as u64);
+        if let Some(read) = &mut self.read {
+            read.advance(count.min(read.len()));
+        }
     }
 
     /// A client is never sent two versions of a file as one: while it pauses, the file can be written into.
@@ -75,6 +80,8 @@ impl Rest {
     /// The file was changed.
     pub(super) fn look_again(&self) -> io::Result<()> {
         match &self.source {
+            // What was read is of the right version.
+            Source::File(asset) if asset.is_far => Ok(()),
             Source::File(asset) if !asset.is_as_it_was()? => Err(io::Error::other(Failure::CHANGED)),
             _ => Ok(()),
         }
@@ -94,6 +101,13 @@ impl Rest {
             self.ready = length;
             return Ok(());
         };
+        if asset.is_far {
+            let (asset, offset, length) = (Arc::clone(asset), self.offset, length.min(READ_AT_ONCE));
+            let read = spawn_blocking(move || read_far(&asset, offset, length)).await;
+            self.read = Some(Box::new(read.map_err(io::Error::other).flatten()?));
+            self.ready = length;
+            return Ok(());
+        }
         self.look_again()?;
         let place = asset.at(self.offset, length);
         // A file inside an image may be in several runs.
@@ -125,6 +139,9 @@ impl Rest {
             Source::Memory(_) => return stream.try_write(self.in_memory().unwrap_or_default()),
             Source::File(asset) => asset,
         };
+        if let Some(read) = &self.read {
+            return stream.try_write(read);
+        }
         let some = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         match asset.at(self.offset, self.ready) {
             None => Ok(0),
@@ -173,6 +190,19 @@ fn read(asset: &Asset, offset: u64, length: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads a range of a file that is far away. Whatever looks at it may wait.
+fn read_far(asset: &Asset, offset: u64, length: u64) -> io::Result<Bytes> {
+    if !asset.is_as_it_was()? {
+        return Err(io::Error::other(Failure::CHANGED));
+    }
+    let mut buffer = vec![0; usize::try_from(length).unwrap_or_default()];
+    asset.read_exact_at(&mut buffer, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::other(Failure::CUT_SHORT),
+        _ => error,
+    })?;
+    Ok(buffer.into())
 }
 
 /// What an image has where nothing was written. A constant would stand in the program file.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use netbootd_lab::{Process, Signal, uninterrupted};
 
-use crate::bench::{Bench, SOON, START, daemon, noise};
+use crate::bench::{BOOT_AGENT, Bench, SERVER, SOON, START, daemon, noise};
 
 /// A daemon with a configuration of its own, in place of the bench's.
 fn instead(bench: &mut Bench, configuration: &str) -> Result<Process> {
@@ -435,4 +435,40 @@ fn the_assets_folder_is_followed_when_its_link_is_switched_and_when_it_is_mounte
     until("what is mounted over it is not served", || Ok(served()? == "v3"))?;
     in_its_view(&["umount".as_ref(), "--lazy".as_ref(), onto.as_ref()])?;
     until("the folder below it is not served again", || Ok(served()? == "v2"))
+}
+
+/// An automount waits for a server that does not answer, and with it every program that looks below it.
+#[test]
+fn a_share_that_does_not_answer_makes_nobody_else_wait() -> Result<()> {
+    let Some(mut bench) = Bench::start()? else { return Ok(()) };
+    let share = bench.assets.join("share");
+    fs::create_dir(&share)?;
+    let config = "assets = \"FOLDER/assets\"\ndefault_profile = \"here\"\n[profiles.here]\nkernel = \"vmlinuz\"\n\
+        [profiles.there]\nkernel = \"share/vmlinuz\"\n\
+        [[machines]]\nmac = \"52:54:00:00:00:01\"\nprofile = \"there\"\n";
+    let process = instead(&mut bench, config)?;
+    let mount = "mkfifo \"$1\" && exec 3<>\"$1\" && mount --internal-only --types autofs \
+        --options fd=3,pgrp=$$,minproto=5,maxproto=5,indirect none \"$2\" && echo mounted && exec sleep 600";
+    let mut command = Command::new("nsenter");
+    command.args(["--mount", "--target", &process.pid().to_string(), "sh", "-c", mount, "sh"]);
+    let automount = Process::spawn("automount", command.arg(bench.lab.directory().join("pipe")).arg(&share))?;
+    automount.wait_for_line("mounted", SOON)?;
+
+    let paths = ["/assets/share/vmlinuz", "/assets/share/x/y.iso/vmlinuz", "/boot.ipxe?mac=52:54:00:00:00:01"];
+    // More of each than there are threads that serve.
+    let mut waiting = Vec::new();
+    for path in paths.repeat(8) {
+        let mut command = bench.client.command("curl");
+        let url = format!("http://{SERVER}:8080{path}");
+        command.args(["--verbose", "--max-time", "60", "--user-agent", BOOT_AGENT, &url]);
+        let client = Process::spawn("curl", &mut command)?;
+        client.wait_for_line("> GET ", SOON)?;
+        waiting.push(client);
+    }
+    for path in ["/healthz", "/assets/vmlinuz", "/boot.ipxe?mac=52:54:00:00:00:02", "/loaders/snponly.efi"].repeat(8) {
+        bench.curl(&["--fail", "--max-time", "5"], path)?;
+    }
+    let answers = waiting.iter().flat_map(Process::lines).filter(|line| line.starts_with("< HTTP/"));
+    ensure!(answers.count() == 0, "what is on the share is answered, so nothing was waited for");
+    Ok(())
 }
