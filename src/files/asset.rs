@@ -7,6 +7,7 @@ use std::{
     io::{self, IoSliceMut, Read as _},
     num::NonZeroU64,
     ops::Range,
+    os::fd::AsFd,
     os::unix::fs::FileExt as _,
     sync::{LazyLock, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -14,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use rustix::{
-    fs::{Advice, Stat, fadvise, fstat},
+    fs::{Advice, Stat, fadvise, fstat, fstatfs, major},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 use sha2::{Digest as _, Sha256};
@@ -105,6 +106,15 @@ impl State {
     }
 }
 
+/// Whether the file system of an open file is on this host: it has a disk, or is one of those that need no single one
+/// (statfs(2)). NFS, CIFS and FUSE have none, and the major number of their devices is 0 as well.
+pub(super) fn is_local(file: impl AsFd, stat: &Stat) -> bool {
+    /// tmpfs, ramfs, overlayfs, Btrfs, ZFS and bcachefs.
+    const WITHOUT_A_DISK: [u32; 6] = [0x0102_1994, 0x8584_58f6, 0x794c_7630, 0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
+    let kind = || u32::try_from(fstatfs(file).ok()?.f_type).ok();
+    major(stat.st_dev) != 0 || kind().is_some_and(|kind| WITHOUT_A_DISK.contains(&kind))
+}
+
 impl Asset {
     /// A whole file.
     pub(super) fn new(file: File, stat: &Stat) -> Self {
@@ -112,7 +122,7 @@ impl Asset {
         let etag = state.etag(&file);
         let is_in_memory = preadv2(&file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT);
         Self {
-            is_far: is_in_memory == Err(Errno::OPNOTSUPP),
+            is_far: is_in_memory == Err(Errno::OPNOTSUPP) && !is_local(&file, stat),
             file,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(stat),
@@ -281,6 +291,17 @@ mod tests {
     use std::{env, fs, path::Path};
 
     use super::*;
+
+    #[test]
+    fn a_disk_and_memory_are_on_this_host_and_what_has_no_disk_may_be_on_another() {
+        let is_local = |path: &Path| {
+            let file = File::open(path).expect("there");
+            let stat = fstat(&file).expect("open");
+            is_local(&file, &stat)
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!([folder.path(), Path::new("/dev/shm"), Path::new("/proc")].map(is_local), [true, true, false]);
+    }
 
     #[test]
     fn samples_leave_no_single_pages_of_a_file_that_comes_from_the_disk() {

@@ -7,11 +7,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat, major, open, openat2, statat},
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, statat},
     io::Errno,
 };
 
-use super::asset::unreadable;
+use super::asset::{is_local, unreadable};
 use crate::boot::reason::Reason;
 
 /// An open folder.
@@ -22,6 +22,8 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// Device and inode: the same path can be another folder later.
     identity: (u64, u64),
+    /// Its file system is on this host.
+    is_local: bool,
 }
 
 /// How a file is opened. Opening a FIFO without a writer must not block: the type is checked afterwards.
@@ -44,7 +46,8 @@ impl Folder {
             errno => errno.into(),
         })?;
         let stat = fstat(&directory)?;
-        Ok(Self { directory, path, identity: (stat.st_dev, stat.st_ino) })
+        let is_local = is_local(&directory, &stat);
+        Ok(Self { directory, path, identity: (stat.st_dev, stat.st_ino), is_local })
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {
@@ -55,12 +58,12 @@ impl Folder {
     /// host that does not answer.
     pub(super) fn on_its_disk(&self, name: &Path) -> Option<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        self.is_disk(self.identity.0).then(|| openat2(&self.directory, name, FILE, Mode::empty(), resolve).ok())?
+        self.is_at_hand(self.identity.0).then(|| openat2(&self.directory, name, FILE, Mode::empty(), resolve).ok())?
     }
 
-    /// Whether a device is the folder's, and a disk: a file system without one, such as NFS or FUSE, has the number 0.
-    pub(super) fn is_disk(&self, device: u64) -> bool {
-        device == self.identity.0 && major(device) != 0
+    /// Whether what is on a device waits for no other host: the device is the folder's, and on this host.
+    pub(super) fn is_at_hand(&self, device: u64) -> bool {
+        device == self.identity.0 && self.is_local
     }
 
     /// What a path leads to now, which may be outside of the folder: only for a comparison with what was opened beneath it.

@@ -150,7 +150,8 @@ impl AssetRoot {
         let folder = self.folder.load();
         let folder = folder.as_ref()?;
         let known = self.small_by_path.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
-        if let Some(asset) = known.filter(|known| folder.is_disk(known.device())).and_then(|_| self.unchanged(path)) {
+        if let Some(asset) = known.filter(|known| folder.is_at_hand(known.device())).and_then(|_| self.unchanged(path))
+        {
             return Some(asset);
         }
         let name = Path::new(OsStr::from_bytes(path));
