@@ -314,7 +314,7 @@ impl Timeline {
             }
         });
         let is_over = matches!(at, At::Paused(_)) && self.awaited.is_likely_started(name);
-        (!is_over).then(|| Seen(stage, text, false))
+        (!is_over).then_some(Seen(stage, text, false))
     }
 
     fn progress(&mut self, Progress { of, name, acked, size, rate, .. }: Progress, now: Moment) {
