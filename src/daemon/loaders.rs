@@ -306,7 +306,10 @@ mod tests {
         fs::write(arm64.join("snponly-shim.efi"), program::tests::efi(0xaa64, &["A"], program::tests::SHIM))
             .expect("written");
         let (loaders, rejected) = find(&[folder.path().to_owned()]);
-        assert_eq!((loaders.sets.iter().count(), loaders.sets.incomplete.len()), (1, 0));
+        // This host may have signed loaders of its own.
+        let own = folder.path().display().to_string();
+        let found = loaders.sets.iter().filter(|set| set.second.origin.starts_with(&own));
+        assert_eq!((found.count(), loaders.sets.incomplete.len()), (1, 0));
         assert!(rejected.iter().all(|file| !file.path.starts_with(&arm64)), "{rejected:?}");
     }
 
