@@ -182,10 +182,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// An EFI program with these sections, of which only the names are there.
 fn unified(sections: &[&str]) -> Vec<u8> {
     let mut program = image(0x8664, false);
-    let at = usize::try_from(u32::from_le_bytes(program[0x3c..0x40].try_into().expect("four"))).expect("small");
-    program.resize(at + 24, 0);
-    program[at + 6] = u8::try_from(sections.len()).expect("few");
-    program[at + 20..at + 22].fill(0);
+    // Without an optional header the table of sections is at once behind the COFF header.
+    program.resize(0x58, 0);
+    program.splice(0x46..0x48, u16::try_from(sections.len()).expect("few").to_le_bytes());
     for name in sections {
         let mut header = name.as_bytes().to_vec();
         header.resize(40, 0);

@@ -308,7 +308,7 @@ impl AssetRoot {
 /// those of disks that were sold, or formatted to more (arch/x86/interface/pcbios/int13.c).
 fn is_floppy(size: u64) -> bool {
     const KIB: [u64; 10] = [160, 180, 320, 360, 640, 720, 1200, 1440, 1680, 2880];
-    size % 1024 == 0 && KIB.contains(&(size / 1024))
+    size.is_multiple_of(1024) && KIB.contains(&(size / 1024))
 }
 
 fn opened_asset(descriptor: OwnedFd, name: &Path) -> Result<Asset, Reason> {
