@@ -59,6 +59,11 @@ impl Loaders {
         own.or_else(|| self.of(loader))
     }
 
+    /// All of them, and the stages of all sets.
+    pub fn with_sets(&self) -> impl Iterator<Item = &LoaderFile> {
+        self.files.iter().chain(self.sets.iter().flat_map(|set| set.shim.iter().chain([&set.second])))
+    }
+
     /// All of them, without those of sets.
     pub fn iter(&self) -> impl Iterator<Item = &LoaderFile> {
         self.files.iter()

@@ -159,6 +159,25 @@ const GRUB_PACKAGES: &[(Loader, &str, &str, &str)] = &[
     ),
 ];
 
+/// What [`find`] reads in the folders that are there.
+#[must_use]
+pub fn paths(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).filter(|folder| folder.is_dir()).collect();
+    let packages = PACKAGES.iter().map(Path::new).filter(|place| place.is_absolute() && place.is_dir());
+    let all = folders.iter().copied().chain(packages);
+    let loaders = all.flat_map(|folder| LOADER_NAMES.iter().map(|name| folder.join(name.path)));
+    let places = folders.iter().flat_map(|folder| SET_FOLDERS.iter().map(|own| folder.join(own)));
+    let names: Vec<String> = SET_LOADERS.iter().flat_map(|loader| file_names(*loader)).collect();
+    let sets = places.flat_map(|place| names.iter().map(move |name| place.join(name)));
+    let grub = grub_packages().filter(|path| path.parent().is_some_and(Path::is_dir));
+    loaders.chain(sets).chain(grub.map(Path::to_owned)).collect()
+}
+
+/// The files of those packages, whether they are installed or not.
+pub fn grub_packages() -> impl Iterator<Item = &'static Path> {
+    GRUB_PACKAGES.iter().flat_map(|(_, shim, signed, unsigned)| [shim, signed, unsigned]).map(Path::new)
+}
+
 /// What links among them lead to: Debian keeps one of its loaders in `/boot`.
 #[must_use]
 pub fn behind_links(folders: &[PathBuf]) -> Vec<PathBuf> {

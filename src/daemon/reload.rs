@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -17,7 +17,7 @@ use super::{
     changes::Changes, faults, lease_terms, loaders, logging::Together, notify as manager, plan, sandbox::Bounds,
 };
 use crate::{
-    boot::{again, live::Live, loader::LOADER_NAMES, machine::Rules},
+    boot::{again, live::Live, loaders::Loaders, machine::Rules},
     config::{Fault, Faults, Finding, fixed::Fixed, settings::Settings, watched::Watched},
 };
 
@@ -134,8 +134,7 @@ impl Reload {
 
     /// The loaders that are in use, by their places and contents.
     fn loaders_now(&self) -> Vec<(String, String)> {
-        let rules = self.live.rules.load();
-        rules.loaders.iter().map(|file| (file.origin.clone(), file.sha256.clone())).collect()
+        versions(&self.live.rules.load().loaders)
     }
 
     fn take(&mut self, settings: Settings) {
@@ -144,8 +143,7 @@ impl Reload {
         let (read, findings) = (settings.read, settings.findings.clone());
         let same = self.current.read == read && self.current.findings == findings;
         let (found, _) = loaders::find(&settings.loader_dirs);
-        let found: Vec<_> = found.iter().map(|file| (file.origin.clone(), file.sha256.clone())).collect();
-        if same && found == self.current.loaders && !had_faults {
+        if same && versions(&found) == self.current.loaders && !had_faults {
             return debug!("the configuration was read again, and nothing has changed");
         }
         let differences = self.fixed.differences(&settings.fixed);
@@ -166,13 +164,16 @@ impl Reload {
     }
 
     fn watch(&mut self, mut watched: Watched, loader_dirs: &[PathBuf]) {
-        let packages = loaders::PACKAGES.iter().map(Path::new).filter(|place| place.is_absolute());
-        for folder in loader_dirs.iter().map(PathBuf::as_path).chain(packages).filter(|folder| folder.is_dir()) {
-            LOADER_NAMES.iter().for_each(|name| watched.add(&folder.join(name.path)));
-        }
+        loaders::paths(loader_dirs).iter().for_each(|path| watched.add(path));
         self.watched = watched.clone();
         self.changes.watch(watched);
     }
+}
+
+/// Where each loader is from, and what is in it; and what the sets lack.
+fn versions(loaders: &Loaders) -> Vec<(String, String)> {
+    let files = loaders.with_sets().map(|file| (file.origin.clone(), file.sha256.clone()));
+    files.chain(loaders.sets.incomplete.iter().map(|set| (set.place.clone(), set.missing.clone()))).collect()
 }
 
 /// Whether the system did not let us read something (EACCES).

@@ -63,16 +63,21 @@ impl Bounds {
 }
 
 fn reads(plan: &Plan) -> impl Iterator<Item = PathBuf> {
-    let (packages, nearby): (Vec<&Path>, Vec<&Path>) =
-        loaders::PACKAGES.iter().map(Path::new).partition(|place| place.is_absolute());
     let watched = plan.watched.read_from();
-    let named = watched.iter().chain(&plan.loader_dirs).map(PathBuf::as_path);
-    let folders: Vec<PathBuf> = named.chain(packages).filter_map(nearest).collect();
+    let named = watched.iter().chain(&plan.loader_dirs).filter_map(|folder| nearest(folder));
+    let folders: Vec<PathBuf> = named.chain(packages().filter_map(nearest)).collect();
     // Of the working folder only what is there: the folder itself may be anyone's home.
-    let nearby = nearby.into_iter().filter_map(|place| absolute(place).ok()).filter(|place| place.is_dir());
+    let nearby = loaders::PACKAGES.iter().map(Path::new).filter(|place| place.is_relative());
+    let nearby = nearby.filter_map(|place| absolute(place).ok()).filter(|place| place.is_dir());
     let assets = plan.fixed.assets.iter().flat_map(|assets| assets_and_around(&assets.path()));
     let links: Vec<PathBuf> = watched.iter().flat_map(|folder| behind_links(folder)).collect();
     folders.into_iter().chain(nearby).chain(assets).chain(links).chain(loaders::behind_links(&plan.loader_dirs))
+}
+
+/// The folders of packages that bring loaders.
+fn packages() -> impl Iterator<Item = &'static Path> {
+    let ipxe = loaders::PACKAGES.iter().map(Path::new).filter(|place| place.is_absolute());
+    ipxe.chain(loaders::grub_packages().filter_map(Path::parent))
 }
 
 /// The assets folder, and the one that it is in: it may be a link that is switched to a folder beside, and a rule for a
@@ -235,6 +240,15 @@ mod tests {
             assert!(fs::read("/proc/thread-self/net/udp").is_ok() && fs::read_dir("/proc/self/fd").is_ok());
             assert!(fs::read_dir("/sys/class/net").is_ok() && fs::read("/sys/class/net/lo/mtu").is_ok());
         });
+    }
+
+    /// Else a reload loses the loaders that the start has found there.
+    #[test]
+    fn every_folder_of_a_package_with_loaders_is_within_the_bounds() {
+        let read: Vec<PathBuf> = packages().filter_map(nearest).collect();
+        let bounds = Bounds { read, write: Vec::new(), port: 0, server: None };
+        let mut folders = loaders::grub_packages().filter_map(Path::parent).chain([Path::new("/usr/lib/ipxe")]);
+        assert!(folders.all(|folder| bounds.cover(folder)), "{bounds:?}");
     }
 
     #[test]

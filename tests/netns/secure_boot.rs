@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     bench::{Bench, SERVER, START, daemon},
     dhcp::{DISCOVER, REQUEST, UEFI, next, of_machine, request},
+    field::until,
 };
 
 const IPXE_ON_UEFI: &[(u8, &[u8])] =
@@ -139,6 +140,25 @@ fn bench() -> Result<Option<Bench>> {
         }
     }
     Ok(bench)
+}
+
+/// As when the packages of shim and GRUB are upgraded or installed later.
+#[test]
+fn a_signed_set_that_goes_and_comes_is_noticed_without_a_restart() -> Result<()> {
+    let Some(bench) = bench()? else { return Ok(()) };
+    let socket = bench.client_socket(68)?;
+    let is_offered = |number| Machine { number, bench: &bench, socket: &socket, id: 0.into() }.is_offered(UEFI);
+    ensure!(is_offered(2)? == SHIM);
+    let second = bench.lab.directory().join("signed/x86_64-sb/snponly.efi");
+    let aside = second.with_extension("aside");
+    fs::rename(&second, &aside)?;
+    bench.netbootd.wait_for_line("configuration read again", START)?;
+    ensure!(is_offered(3)? == "snponly.efi");
+    fs::rename(&aside, &second)?;
+    let is_read = |line: &String| line.contains("configuration read again");
+    until("it was read a second time", || Ok(bench.netbootd.lines().into_iter().filter(is_read).count() == 2))?;
+    ensure!(is_offered(4)? == SHIM, "{:?}", bench.netbootd.lines());
+    Ok(())
 }
 
 #[test]
