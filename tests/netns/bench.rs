@@ -34,6 +34,8 @@ pub(crate) const START: Duration = Duration::from_secs(20);
 pub(crate) const SMALL: usize = 64 << 10;
 /// For what takes milliseconds, on a machine that is busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// What is open for a moment is closed by then.
+const STEADY: Duration = Duration::from_millis(500);
 
 const CLIENT_TOOLS: &[Tool] = &[
     Tool::new("atftp", "atftp"),
@@ -94,8 +96,18 @@ impl Bench {
     pub(crate) fn limit_descriptors(&self) -> Result<Descriptors> {
         let process = self.netbootd.pid();
         let is_free = |number: &usize| fs::symlink_metadata(format!("/proc/{process}/fd/{number}")).is_err();
+        let lowest = || (0..1024).find(is_free).context("no number is free");
+        // Of a server that has just started, some are open for a moment only.
+        let (mut free, mut since) = (lowest()?, Instant::now());
+        while since.elapsed() < STEADY {
+            let now = lowest()?;
+            if now < free {
+                (free, since) = (now, Instant::now());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         let limited = Descriptors { process };
-        limited.limit((0..1024).find(is_free).context("no number is free")?)?;
+        limited.limit(free)?;
         Ok(limited)
     }
 
