@@ -120,9 +120,9 @@ impl Asset {
     pub(super) fn new(file: File, stat: &Stat) -> Self {
         let state = State::of(stat);
         let etag = state.etag(&file);
-        let is_in_memory = preadv2(&file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT);
+        let in_memory = || preadv2(&file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT);
         Self {
-            is_far: is_in_memory == Err(Errno::OPNOTSUPP) && !is_local(&file, stat),
+            is_far: !is_local(&file, stat) && in_memory() == Err(Errno::OPNOTSUPP),
             file,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: modified(stat),
